@@ -1,0 +1,22 @@
+# The CPU kernels: variant.cpp once per instruction set, each with its own flags, and the dispatcher with none.
+add_library(lsif_kernels STATIC csrc/kernels/linear.cpp csrc/kernels/cpu/dispatch.cpp)
+target_include_directories(lsif_kernels PUBLIC csrc)
+
+function(lsif_add_variant isa)
+  add_library(lsif_kernels_${isa} OBJECT csrc/kernels/cpu/variant.cpp)
+  target_include_directories(lsif_kernels_${isa} PRIVATE csrc)
+  string(TOUPPER ${isa} name)
+  target_compile_definitions(lsif_kernels_${isa} PRIVATE LSIF_ISA=${isa} LSIF_SIMD_${name}=1)
+  # Contraction is written out where it is wanted (simd.h), so that results do not depend on the compiler's mood.
+  target_compile_options(lsif_kernels_${isa} PRIVATE -ffp-contract=off -fno-math-errno ${ARGN})
+  target_sources(lsif_kernels PRIVATE $<TARGET_OBJECTS:lsif_kernels_${isa}>)
+  target_compile_definitions(lsif_kernels PUBLIC LSIF_HAVE_${name})
+endfunction()
+
+lsif_add_variant(scalar)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  lsif_add_variant(avx2 -mavx2 -mfma)
+  lsif_add_variant(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mprefer-vector-width=512)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  lsif_add_variant(neon)
+endif()

@@ -1,0 +1,29 @@
+# The torch ops (LibTorch stable ABI) and the Python module (pybind11).
+find_package(Python REQUIRED COMPONENTS Interpreter Development.Module)
+set(PYBIND11_FINDPYTHON ON)
+execute_process(COMMAND "${Python_EXECUTABLE}" -c "import pybind11; print(pybind11.get_cmake_dir())"
+  OUTPUT_VARIABLE pybind11_DIR OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+find_package(pybind11 CONFIG REQUIRED)
+
+# Only torch's headers and libtorch_cpu: find_package(Torch) would drag in every library and flag torch itself was built with.
+execute_process(COMMAND "${Python_EXECUTABLE}" -c
+  "import os, torch; print(os.path.dirname(torch.__file__), torch.__version__, torch.version.cuda or '', sep=';')"
+  OUTPUT_VARIABLE torch_facts OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+list(GET torch_facts 0 torch_dir)
+list(GET torch_facts 1 torch_version)
+list(GET torch_facts 2 torch_cuda)
+message(STATUS "torch ${torch_version} (CUDA: ${torch_cuda}) in ${torch_dir}")
+
+add_library(lsif_ops MODULE csrc/ops/checks.cpp csrc/ops/encoder_ops.cpp csrc/ops/catalog_ops.cpp csrc/ops/encode_op.cpp)
+set_target_properties(lsif_ops PROPERTIES PREFIX "" OUTPUT_NAME "_ops" SUFFIX ".so")
+# The feature version is what makes the library load under every torch from 2.10 on.
+target_compile_definitions(lsif_ops PRIVATE TORCH_TARGET_VERSION=0x020a000000000000)
+target_include_directories(lsif_ops SYSTEM PRIVATE "${torch_dir}/include")
+target_link_libraries(lsif_ops PRIVATE lsif_engine "${torch_dir}/lib/libtorch_cpu.so")
+
+pybind11_add_module(_core csrc/bindings/module.cpp csrc/bindings/request_path.cpp)
+target_link_libraries(_core PRIVATE lsif_engine)
+target_compile_definitions(_core PRIVATE LSIF_VERSION="${SKBUILD_PROJECT_VERSION}" LSIF_COMPILER="${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}"
+  LSIF_BUILD_TYPE="${CMAKE_BUILD_TYPE}" LSIF_TORCH_VERSION="${torch_version}")
+
+install(TARGETS lsif_ops _core LIBRARY DESTINATION lsif_sdk)

@@ -1,0 +1,197 @@
+#include "engine/encode.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engine/scratch.h"
+#include "engine/thread_pool.h"
+#include "kernels/cpu/dispatch.h"
+
+namespace lsif::engine {
+namespace {
+
+constexpr double kSecondsPerYear = 31536000.0;
+
+struct History {
+  const int64_t* items;
+  const int64_t* times;    // or null
+  const int64_t* actions;  // or null
+  int64_t seq_len;
+  int64_t now;
+};
+
+float gap_feature(const ModelConfig& config, const History& history) {
+  if (!config.request_time || history.now == kUnknownTime || history.times == nullptr) return 0.0f;
+  const int64_t newest = history.times[history.seq_len - 1];
+  if (newest == kUnknownTime || history.now <= newest) return 0.0f;
+  // In double: the difference of two int64 may not fit one.
+  const double gap = static_cast<double>(history.now) - static_cast<double>(newest);
+  return static_cast<float>(std::log1p(gap) / std::log1p(kSecondsPerYear));
+}
+
+// Encodes one user. Works on the rows the outputs depend on only: `first(l)` is the first row whose state after layer l is needed.
+class UserEncoder {
+ public:
+  UserEncoder(const Model& model, const History& history)
+      : model_(model), c_(model.config()), history_(history), kernels_(cpu::kernels()), seq_len_(history.seq_len) {
+    num_states_ = std::min(seq_len_, c_.num_short > 0 ? c_.short_window : 1);
+  }
+
+  void run(float* fused, float* interests, float* weights) {
+    float* x = scratch_.floats(seq_len_ * c_.dim);
+    kernels_.embedding(model_.embedding(), history_.items, history_.actions, seq_len_, x, c_.dim);
+    if (c_.num_long > 0) pool_long(x, interests);
+    // Rows from here on are numbered from row_begin_, the oldest one the blocks need.
+    row_begin_ = first(-1);
+    num_rows_ = seq_len_ - row_begin_;
+    float* rows = x + row_begin_ * c_.dim;
+    run_blocks(rows);
+    float* states = rows + (num_rows_ - num_states_) * c_.dim;
+    kernels_.layer_norm(model_.norm(), states, c_.dim, nullptr, 0, states, c_.dim, num_states_);
+    pool_short(states, interests + c_.num_long * c_.dim);
+    float* scratch = scratch_.floats(interest_fusion_scratch_size(model_.fusion()));
+    const auto length = static_cast<float>(std::log1p(static_cast<double>(seq_len_)) / std::log1p(1000.0));
+    kernels_.interest_fusion(model_.fusion(), interests, gap_feature(c_, history_), length, weights, fused, scratch);
+  }
+
+ private:
+  int64_t first(int64_t layer) const {
+    return std::max<int64_t>(0, seq_len_ - num_states_ - (c_.num_layers - 1 - layer) * (c_.window - 1));
+  }
+
+  void pool_long(const float* x, float* long_interests) {
+    const Scratch::Mark mark(scratch_);
+    float* pooled = scratch_.floats(c_.num_long * c_.dim);
+    float* scratch = scratch_.floats(interest_pooling_scratch_size(model_.long_pooling()));
+    const int64_t* times = c_.use_times ? history_.times : nullptr;
+    kernels_.interest_pooling(model_.long_pooling(), x, c_.dim, times, times ? times[seq_len_ - 1] : kUnknownTime, seq_len_,
+                              pooled, scratch);
+    kernels_.linear(model_.long_value(), pooled, c_.dim, nullptr, 0, long_interests, c_.dim, c_.num_long);
+  }
+
+  void pool_short(const float* states, float* short_interests) {
+    if (c_.num_short > 0) {
+      const Scratch::Mark mark(scratch_);
+      float* scratch = scratch_.floats(interest_pooling_scratch_size(model_.short_pooling()));
+      kernels_.interest_pooling(model_.short_pooling(), states, c_.dim, nullptr, kUnknownTime, num_states_,
+                                short_interests, scratch);
+    }
+    std::copy_n(states + (num_states_ - 1) * c_.dim, c_.dim, short_interests + c_.num_short * c_.dim);
+  }
+
+  const int64_t* query_times() {
+    if (!c_.use_times || history_.times == nullptr) return nullptr;
+    const int64_t* times = history_.times + row_begin_;
+    if (!c_.request_time) return times;
+    int64_t* query = scratch_.ints(num_rows_);
+    std::copy(times + 1, times + num_rows_, query);
+    query[num_rows_ - 1] = history_.now != kUnknownTime ? history_.now : times[num_rows_ - 1];
+    return query;
+  }
+
+  void run_blocks(float* x) {
+    const Scratch::Mark mark(scratch_);
+    const int64_t d = c_.dim;
+    const int64_t in_width = model_.layers()[0].input.out_dim;
+    const int64_t* times = c_.use_times && history_.times ? history_.times + row_begin_ : nullptr;
+    const int64_t* queries = query_times();
+    float* normed = scratch_.floats(num_rows_ * d);
+    float* qkv = scratch_.floats(num_rows_ * in_width);
+    float* hidden = c_.block == Block::kTransformer ? scratch_.floats(num_rows_ * c_.ffn_dim) : nullptr;
+    float* attention = scratch_.floats(attention_scratch_size(model_.layers()[0].attention, num_rows_));
+    for (int64_t l = 0; l < c_.num_layers; ++l) {
+      const Layer& layer = model_.layers()[l];
+      const int64_t in_first = first(l - 1) - row_begin_;
+      const int64_t out_first = first(l) - row_begin_;
+      const int64_t in_rows = num_rows_ - in_first;
+      const int64_t out_rows = num_rows_ - out_first;
+      kernels_.layer_norm(layer.norm, x + in_first * d, d, nullptr, 0, normed + in_first * d, d, in_rows);
+      kernels_.linear(layer.input, normed + in_first * d, d, nullptr, 0, qkv + in_first * in_width, in_width, in_rows);
+
+      const float* base = qkv + in_first * in_width;
+      const AttentionInput input = {base,
+                                    base + d,
+                                    base + 2 * d,
+                                    in_width,
+                                    times ? times + in_first : nullptr,
+                                    queries ? queries + in_first : nullptr,
+                                    in_rows};
+      // The normalised rows have been read: their memory takes the attention's result.
+      kernels_.attention(layer.attention, input, out_first - in_first, normed + in_first * d, d, attention);
+
+      float* out = normed + out_first * d;
+      float* residual = x + out_first * d;
+      if (c_.block == Block::kHstu) {
+        const float* gate = qkv + out_first * in_width + 3 * d;
+        kernels_.layer_norm(layer.output_norm, out, d, gate, in_width, out, d, out_rows);
+        kernels_.linear(layer.output, out, d, residual, d, residual, d, out_rows);
+      } else {
+        kernels_.linear(layer.output, out, d, residual, d, residual, d, out_rows);
+        kernels_.layer_norm(layer.ffn_norm, residual, d, nullptr, 0, out, d, out_rows);
+        kernels_.linear(layer.ffn_up, out, d, nullptr, 0, hidden, c_.ffn_dim, out_rows);
+        kernels_.linear(layer.ffn_down, hidden, c_.ffn_dim, residual, d, residual, d, out_rows);
+      }
+    }
+  }
+
+  const Model& model_;
+  const ModelConfig& c_;
+  const History history_;
+  const cpu::KernelTable& kernels_;
+  const int64_t seq_len_;
+  int64_t num_states_ = 0;
+  int64_t row_begin_ = 0;
+  int64_t num_rows_ = 0;
+  Scratch scratch_;
+};
+
+void check_index(const char* argument, int64_t value, int64_t begin, int64_t end, int64_t position) {
+  if (value >= begin && value < end) return;
+  throw std::invalid_argument(std::string(argument) + ": expected values in [" + std::to_string(begin) + ", " +
+                              std::to_string(end - 1) + "], got " + std::to_string(value) + " at position " +
+                              std::to_string(position));
+}
+
+}  // namespace
+
+void check_events(const ModelConfig& config, const EventBatch& events) {
+  const auto fail = [](const std::string& message) { throw std::invalid_argument("offsets: expected " + message); };
+  if (events.offsets[0] != 0) fail("a first value of 0, got " + std::to_string(events.offsets[0]));
+  for (int64_t b = 0; b < events.batch; ++b) {
+    if (events.offsets[b + 1] < events.offsets[b]) fail("non-decreasing values, got a decrease at position " + std::to_string(b + 1));
+  }
+  if (events.offsets[events.batch] != events.total) {
+    fail("a last value of " + std::to_string(events.total) + " (the number of items), got " +
+         std::to_string(events.offsets[events.batch]));
+  }
+  for (int64_t i = 0; i < events.total; ++i) check_index("items", events.items[i], 0, config.num_items, i);
+  if (events.actions != nullptr && config.num_actions > 0) {
+    for (int64_t i = 0; i < events.total; ++i) check_index("actions", events.actions[i], 0, config.num_actions + 1, i);
+  }
+}
+
+void encode(const Model& model, const EventBatch& events, int threads, const Encoded& out) {
+  const ModelConfig& c = model.config();
+  parallel_for(events.batch, threads, [&](int64_t b) {
+    const int64_t begin = events.offsets[b];
+    const int64_t seq_len = events.offsets[b + 1] - begin;
+    float* fused = out.fused + b * c.dim;
+    float* interests = out.interests + b * c.num_interests() * c.dim;
+    float* weights = out.weights + b * c.num_interests();
+    if (seq_len == 0) {
+      std::fill_n(fused, c.dim, 0.0f);
+      std::fill_n(interests, c.num_interests() * c.dim, 0.0f);
+      std::fill_n(weights, c.num_interests(), 0.0f);
+      return;
+    }
+    const History history = {events.items + begin, events.times ? events.times + begin : nullptr,
+                             events.actions ? events.actions + begin : nullptr, seq_len,
+                             events.now ? events.now[b] : kUnknownTime};
+    UserEncoder(model, history).run(fused, interests, weights);
+  });
+}
+
+}  // namespace lsif::engine

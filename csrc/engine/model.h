@@ -1,0 +1,104 @@
+// A model ready to run: its shape, and its weights packed for the kernels.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/embedding.h"
+#include "kernels/interest_fusion.h"
+#include "kernels/interest_pooling.h"
+#include "kernels/layer_norm.h"
+#include "kernels/linear.h"
+
+namespace lsif::engine {
+
+enum class Block : int32_t { kHstu = 0, kTransformer = 1 };
+
+// The fields of ModelConfig (python/lsif_sdk/config.py) that shape the computation of interests.
+struct ModelConfig {
+  int64_t num_items = 0;
+  int64_t dim = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  Block block = Block::kHstu;
+  Activation activation = Activation::kGelu;
+  int64_t ffn_dim = 0;
+  int64_t window = 0;
+  int64_t num_long = 0;
+  int64_t num_short = 0;
+  int64_t short_window = 0;
+  int64_t pooling_dim = 0;
+  int64_t fusion_dim = 0;
+  bool use_times = false;
+  bool request_time = false;
+  int64_t num_time_boundaries = 0;
+  int64_t num_actions = 0;
+  float norm_eps = 0;
+
+  int64_t num_interests() const { return num_long + num_short + 1; }
+  int64_t head_dim() const { return dim / num_heads; }
+
+  // The fields above but norm_eps, in order of declaration: how a config travels through a torch op.
+  std::vector<int64_t> to_ints() const;
+  static ModelConfig from_ints(const std::vector<int64_t>& values, float norm_eps);
+};
+
+// A tensor the model needs: docs/model.md, "Tensors of an artifact", less the catalogue's own.
+struct WeightSpec {
+  std::string name;
+  std::vector<int64_t> shape;
+  bool is_int64 = false;  // otherwise float32
+};
+
+std::vector<WeightSpec> weight_specs(const ModelConfig& config);
+
+struct Layer {
+  LayerNormParams norm;
+  LinearParams input;
+  AttentionParams attention;
+  LayerNormParams output_norm;  // hstu
+  LinearParams output;
+  LayerNormParams ffn_norm;  // transformer
+  LinearParams ffn_up;
+  LinearParams ffn_down;
+};
+
+// Borrows every weight but the linear layers', which it repacks; the caller keeps the memory alive and unchanged.
+class Model {
+ public:
+  // data[i] points to the contiguous values of weight_specs(config)[i]. Throws std::invalid_argument on a config that cannot
+  // be run and on weights that are not finite or not in range; the message names the field or tensor.
+  Model(const ModelConfig& config, const std::vector<const void*>& data);
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const ModelConfig& config() const { return config_; }
+  const EmbeddingParams& embedding() const { return embedding_; }
+  const std::vector<Layer>& layers() const { return layers_; }
+  const LayerNormParams& norm() const { return norm_; }
+  const InterestPoolingParams& long_pooling() const { return long_pooling_; }
+  const LinearParams& long_value() const { return long_value_; }
+  const InterestPoolingParams& short_pooling() const { return short_pooling_; }
+  const InterestFusionParams& fusion() const { return fusion_; }
+
+ private:
+  struct AlignedDeleter {
+    void operator()(float* p) const;
+  };
+  const float* pack(const float* weight, int64_t in_dim, int64_t out_dim);
+
+  ModelConfig config_;
+  EmbeddingParams embedding_{};
+  std::vector<Layer> layers_;
+  LayerNormParams norm_{};
+  InterestPoolingParams long_pooling_{};
+  LinearParams long_value_{};
+  InterestPoolingParams short_pooling_{};
+  InterestFusionParams fusion_{};
+  std::vector<std::unique_ptr<float, AlignedDeleter>> packed_;
+};
+
+}  // namespace lsif::engine

@@ -1,0 +1,38 @@
+// One request from events to the top K: encode, fuse, score, in one call.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/encode.h"
+#include "engine/model.h"
+#include "kernels/score_topk.h"
+
+namespace lsif::engine {
+
+// How interests become a score (docs/model.md, 5).
+struct Scoring {
+  bool multi_interest = false;
+  double temperature = 1.0;
+};
+
+struct RecommendRequest {
+  EventBatch events;  // have passed check_events
+  int64_t k;
+  bool exclude_seen;               // leave out the items of the user's own history
+  const int64_t* exclude_items;    // further rows to leave out, ragged; or null
+  const int64_t* exclude_offsets;  // [batch + 1]; null with exclude_items
+  int threads;
+};
+
+struct Recommendations {
+  float* scores;      // [batch, k]
+  int64_t* indices;   // [batch, k], -1 past counts
+  int64_t* counts;    // [batch]
+  float* long_share;  // [batch], weight of the long-term interests; 0 for an empty history
+};
+
+// Users without events get the items with the largest bias. Throws what score_topk throws.
+void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
+               const Recommendations& out);
+
+}  // namespace lsif::engine

@@ -1,0 +1,86 @@
+// Memory a thread reuses from call to call, handed out like a stack. In the steady state nothing is allocated.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace lsif::engine {
+
+// Everything one Scratch handed out is taken back when it ends. Several may be alive on a thread if they end in reverse order.
+class Scratch {
+ public:
+  Scratch() : arena_(thread_arena()), mark_(arena_) {}
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  // Uninitialised, 64-byte aligned; n may be 0.
+  float* floats(int64_t n) { return static_cast<float*>(bytes(n * static_cast<int64_t>(sizeof(float)))); }
+  int64_t* ints(int64_t n) { return static_cast<int64_t*>(bytes(n * static_cast<int64_t>(sizeof(int64_t)))); }
+  void* bytes(int64_t n) { return arena_.take(static_cast<size_t>(n)); }
+
+ private:
+  struct Block {
+    struct Deleter {
+      void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t(64)); }
+    };
+    explicit Block(size_t bytes)
+        : data(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t(64)))), size(bytes) {}
+    std::unique_ptr<std::byte, Deleter> data;
+    size_t size;
+  };
+
+  struct Arena {
+    void* take(size_t bytes) {
+      bytes = (bytes + 63) / 64 * 64;
+      while (current < blocks.size() && used + bytes > blocks[current].size) {
+        ++current;
+        used = 0;
+      }
+      if (current == blocks.size()) {
+        const size_t last = blocks.empty() ? kFirstBlock / 2 : blocks.back().size;
+        blocks.emplace_back(bytes > 2 * last ? bytes : 2 * last);
+        used = 0;
+      }
+      void* p = blocks[current].data.get() + used;
+      used += bytes;
+      return p;
+    }
+    static constexpr size_t kFirstBlock = size_t{1} << 18;
+    std::vector<Block> blocks;
+    size_t current = 0;
+    size_t used = 0;
+  };
+
+  static Arena& thread_arena() {
+    thread_local Arena arena;
+    return arena;
+  }
+
+ public:
+  // Gives back what was handed out during its life.
+  class Mark {
+   public:
+    explicit Mark(Scratch& scratch) : Mark(scratch.arena_) {}
+    explicit Mark(Arena& arena) : arena_(arena), current_(arena.current), used_(arena.used) {}
+    Mark(const Mark&) = delete;
+    Mark& operator=(const Mark&) = delete;
+    ~Mark() {
+      arena_.current = current_;
+      arena_.used = used_;
+    }
+
+   private:
+    Arena& arena_;
+    const size_t current_;
+    const size_t used_;
+  };
+
+ private:
+  Arena& arena_;
+  Mark mark_;
+};
+
+}  // namespace lsif::engine

@@ -1,0 +1,233 @@
+// Float32 vectors of the instruction set this variant is compiled for: Vec holds kLanes floats. Four implementations of the same
+// few operations, chosen by LSIF_SIMD_AVX512, LSIF_SIMD_AVX2, LSIF_SIMD_NEON or LSIF_SIMD_SCALAR, which CMake defines for each
+// variant; then what is built from them for all (exp, silu, gelu).
+//
+//   load, store              kLanes floats, no alignment needed
+//   load_first, store_first  the first n (0 <= n <= kLanes) lanes only: no other memory is touched; other lanes load as 0
+//   keep_first               the first n lanes of a, `fill` in the others
+//   fma(a, b, c)             a * b + c, rounded once where the ISA has it (all but scalar)
+//   max, min                 the second argument if either is NaN on x86 and scalar, NaN on NEON
+//   shifted_pow2(t)          2^n for t = kShift + n, n an integer in [-126, 127]
+#pragma once
+
+#include <cstdint>
+
+#if defined(LSIF_SIMD_AVX512)
+#if !defined(LSIF_EMULATE_AVX512)  // the tests' emulation brings its own intrinsics
+#include <immintrin.h>
+#endif
+#elif defined(LSIF_SIMD_AVX2)
+#include <immintrin.h>
+#elif defined(LSIF_SIMD_NEON)
+#include <arm_neon.h>
+#elif !defined(LSIF_SIMD_SCALAR)
+#error "Define one of LSIF_SIMD_AVX512, LSIF_SIMD_AVX2, LSIF_SIMD_NEON, LSIF_SIMD_SCALAR"
+#endif
+
+#define LSIF_INLINE inline __attribute__((always_inline))
+
+namespace lsif::cpu::LSIF_ISA {
+namespace {
+
+// Adding 1.5 * 2^23 rounds a small float to an integer, which then stands in the low bits of the sum.
+inline constexpr float kShift = 12582912.0f;
+
+#if defined(LSIF_SIMD_AVX512)
+
+inline constexpr int kLanes = 16;
+inline constexpr int kRegisters = 32;
+struct Vec {
+  __m512 v;
+};
+
+LSIF_INLINE __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+LSIF_INLINE Vec broadcast(float a) { return {_mm512_set1_ps(a)}; }
+LSIF_INLINE Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+LSIF_INLINE void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
+LSIF_INLINE Vec load_first(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
+LSIF_INLINE void store_first(float* p, Vec a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+LSIF_INLINE Vec keep_first(Vec a, int64_t n, float fill) {
+  return {_mm512_mask_blend_ps(first_lanes(n), _mm512_set1_ps(fill), a.v)};
+}
+LSIF_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+LSIF_INLINE Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+LSIF_INLINE Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+LSIF_INLINE Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+LSIF_INLINE Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+LSIF_INLINE Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+LSIF_INLINE Vec shifted_pow2(Vec t) {
+  const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t.v), 23);
+  return {_mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3F800000)))};
+}
+
+#elif defined(LSIF_SIMD_AVX2)
+
+inline constexpr int kLanes = 8;
+inline constexpr int kRegisters = 16;
+struct Vec {
+  __m256 v;
+};
+
+LSIF_INLINE __m256i first_lanes(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+LSIF_INLINE Vec broadcast(float a) { return {_mm256_set1_ps(a)}; }
+LSIF_INLINE Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+LSIF_INLINE void store(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
+LSIF_INLINE Vec load_first(const float* p, int64_t n) { return {_mm256_maskload_ps(p, first_lanes(n))}; }
+LSIF_INLINE void store_first(float* p, Vec a, int64_t n) { _mm256_maskstore_ps(p, first_lanes(n), a.v); }
+LSIF_INLINE Vec keep_first(Vec a, int64_t n, float fill) {
+  return {_mm256_blendv_ps(_mm256_set1_ps(fill), a.v, _mm256_castsi256_ps(first_lanes(n)))};
+}
+LSIF_INLINE Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+LSIF_INLINE Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+LSIF_INLINE Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+LSIF_INLINE Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+LSIF_INLINE Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+LSIF_INLINE Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+LSIF_INLINE Vec shifted_pow2(Vec t) {
+  const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t.v), 23);
+  return {_mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000)))};
+}
+
+#elif defined(LSIF_SIMD_NEON)
+
+inline constexpr int kLanes = 4;
+inline constexpr int kRegisters = 32;
+struct Vec {
+  float32x4_t v;
+};
+
+LSIF_INLINE Vec broadcast(float a) { return {vdupq_n_f32(a)}; }
+LSIF_INLINE Vec load(const float* p) { return {vld1q_f32(p)}; }
+LSIF_INLINE void store(float* p, Vec a) { vst1q_f32(p, a.v); }
+LSIF_INLINE Vec load_first(const float* p, int64_t n) {
+  float lanes[kLanes] = {};
+  for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+LSIF_INLINE void store_first(float* p, Vec a, int64_t n) {
+  float lanes[kLanes];
+  store(lanes, a);
+  for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+LSIF_INLINE Vec keep_first(Vec a, int64_t n, float fill) {
+  constexpr uint32_t kIndex[kLanes] = {0, 1, 2, 3};
+  const uint32x4_t kept = vcltq_u32(vld1q_u32(kIndex), vdupq_n_u32(static_cast<uint32_t>(n)));
+  return {vbslq_f32(kept, a.v, vdupq_n_f32(fill))};
+}
+LSIF_INLINE Vec operator+(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
+LSIF_INLINE Vec operator-(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
+LSIF_INLINE Vec operator*(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
+LSIF_INLINE Vec operator/(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
+LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+LSIF_INLINE Vec max(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
+LSIF_INLINE Vec min(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
+LSIF_INLINE Vec shifted_pow2(Vec t) {
+  const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(t.v), 23);
+  return {vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3F800000)))};
+}
+
+#else  // LSIF_SIMD_SCALAR
+
+inline constexpr int kLanes = 4;  // enough for a compiler to use whatever baseline vectors the target has
+inline constexpr int kRegisters = 16;
+struct Vec {
+  float v[kLanes];
+};
+
+template <typename Operation>
+LSIF_INLINE Vec make_lanes(Operation operation) {
+  return {{operation(0), operation(1), operation(2), operation(3)}};
+}
+LSIF_INLINE float float_of_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+LSIF_INLINE Vec broadcast(float a) { return {{a, a, a, a}}; }
+LSIF_INLINE Vec load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
+LSIF_INLINE void store(float* p, Vec a) {
+  for (int i = 0; i < kLanes; ++i) p[i] = a.v[i];
+}
+LSIF_INLINE Vec load_first(const float* p, int64_t n) {
+  return make_lanes([&](int i) { return i < n ? p[i] : 0.0f; });
+}
+LSIF_INLINE void store_first(float* p, Vec a, int64_t n) {
+  for (int i = 0; i < n; ++i) p[i] = a.v[i];
+}
+LSIF_INLINE Vec keep_first(Vec a, int64_t n, float fill) {
+  return make_lanes([&](int i) { return i < n ? a.v[i] : fill; });
+}
+LSIF_INLINE Vec operator+(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] + b.v[i]; }); }
+LSIF_INLINE Vec operator-(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] - b.v[i]; }); }
+LSIF_INLINE Vec operator*(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] * b.v[i]; }); }
+LSIF_INLINE Vec operator/(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] / b.v[i]; }); }
+LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return make_lanes([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
+LSIF_INLINE Vec max(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
+LSIF_INLINE Vec min(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
+LSIF_INLINE Vec shifted_pow2(Vec t) {
+  return make_lanes([&](int i) { return float_of_bits((__builtin_bit_cast(uint32_t, t.v[i]) << 23) + 0x3F800000u); });
+}
+
+#endif
+
+// Sum and maximum over the lanes: halves are folded onto each other, so the order is fixed by kLanes.
+template <typename Operation>
+LSIF_INLINE float fold_lanes(Vec a, Operation operation) {
+  float lanes[kLanes];
+  store(lanes, a);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] = operation(lanes[i], lanes[i + half]);
+  }
+  return lanes[0];
+}
+LSIF_INLINE float sum_lanes(Vec a) {
+  return fold_lanes(a, [](float x, float y) { return x + y; });
+}
+LSIF_INLINE float max_lanes(Vec a) {
+  return fold_lanes(a, [](float x, float y) { return x > y ? x : y; });
+}
+
+// e^x. At most 2 ulp off wherever the result is a normal number, rounded once more where it is subnormal; +inf above
+// 88.73, 0 below -104; NaN stays NaN. x = n ln 2 + r with |r| <= 0.35, e^r = 1 + r + r^2 p(r), p a minimax fit (3.3e-9).
+// ln 2 is split so that n times its first part is exact even without fma; 2^n is applied in two halves, because it may
+// be out of range where the result is not.
+LSIF_INLINE Vec exp(Vec x) {
+  x = max(broadcast(-105.0f), min(broadcast(89.0f), x));
+  const Vec n = fma(x, broadcast(1.44269504f), broadcast(kShift)) - broadcast(kShift);
+  const Vec r = fma(n, broadcast(2.12194440e-4f), fma(n, broadcast(-0.693359375f), x));
+  Vec p = broadcast(0.00138131587f);
+  p = fma(p, r, broadcast(0.00836941134f));
+  p = fma(p, r, broadcast(0.041668456f));
+  p = fma(p, r, broadcast(0.166665152f));
+  p = fma(p, r, broadcast(0.49999994f));
+  p = fma(p, r * r, r) + broadcast(1.0f);
+  const Vec half = fma(n, broadcast(0.5f), broadcast(kShift));
+  const Vec rest = (n - (half - broadcast(kShift))) + broadcast(kShift);
+  return p * shifted_pow2(half) * shifted_pow2(rest);
+}
+
+LSIF_INLINE Vec relu(Vec z) { return max(broadcast(0.0f), z); }
+
+// z / (1 + e^-z), relative error at most 2^-21 (4 ulp); 0 where e^-z overflows (z < -88.72; the value is below 3e-37).
+LSIF_INLINE Vec silu(Vec z) { return z / (broadcast(1.0f) + exp(broadcast(0.0f) - z)); }
+
+// z Phi(z). With a = |z| and the upper tail Q(a) = Phi(-a): z Phi(z) = max(z, 0) - a Q(a), which keeps relative accuracy for
+// negative z. Q(a) = e^(-a^2/2) t p(t), t = 1 / (1 + 0.3 a), p a minimax fit of degree 7 (relative error 1.7e-7 up to
+// a = 14.5, where Q is 0 in float32). Error at most (6e-7 + a^2 2^-24) |z| Q(a) + 2^-24 |result|.
+LSIF_INLINE Vec gelu(Vec z) {
+  const Vec a = min(broadcast(15.0f), max(broadcast(0.0f) - z, z));
+  const Vec t = broadcast(1.0f) / fma(a, broadcast(0.3f), broadcast(1.0f));
+  Vec p = broadcast(0.0354237927f);
+  p = fma(p, t, broadcast(-0.156158675f));
+  p = fma(p, t, broadcast(0.204557151f));
+  p = fma(p, t, broadcast(-0.0520343299f));
+  p = fma(p, t, broadcast(0.127691924f));
+  p = fma(p, t, broadcast(0.100175906f));
+  p = fma(p, t, broadcast(0.120712142f));
+  p = fma(p, t, broadcast(0.119632007f));
+  const Vec tail = exp(a * a * broadcast(-0.5f)) * (t * p);
+  return max(broadcast(0.0f), z) - a * tail;
+}
+
+}  // namespace
+}  // namespace lsif::cpu::LSIF_ISA

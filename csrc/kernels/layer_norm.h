@@ -1,0 +1,23 @@
+// y[r] = ((x[r] - mean(x[r])) / sqrt(var(x[r]) + eps) * weight + bias) * gate[r]
+//
+// LayerNorm (Ba et al. 2016) with the biased variance, as in torch, and an optional gate for the hstu block
+// (docs/model.md, 2). Two passes (mean, then centred variance), float32 accumulators: relative error of the statistics
+// <= 2 dim 2^-24. y may be x.
+#pragma once
+
+#include "kernels/types.h"
+
+namespace lsif {
+
+struct LayerNormParams {
+  const float* weight;  // [dim]
+  const float* bias;    // [dim]
+  int64_t dim;
+  float eps;
+};
+
+// gate: [num_rows, dim] with gate_stride, or null: no gate.
+using LayerNormFn = void(const LayerNormParams& params, const float* x, int64_t x_stride, const float* gate,
+                         int64_t gate_stride, float* y, int64_t y_stride, int64_t num_rows);
+
+}  // namespace lsif

@@ -1,0 +1,34 @@
+// y[r] = residual[r] + activation(x[r] W^T + bias)
+//
+// W is [out_dim, in_dim] as in torch, repacked once into panels of kLinearPanel output columns: packed[p][i][c] =
+// W[p * kLinearPanel + c][i], zero past out_dim. Every output is one chain of fused multiply-adds over i = 0 .. in_dim - 1
+// that starts at the bias, so a row's result does not depend on the other rows (bit-equal for any batch). Error before the
+// activation: <= in_dim 2^-24 (|bias| + sum_i |x_i W_i|). gelu(z) = z Phi(z), with erf to 2e-7 absolute.
+#pragma once
+
+#include "kernels/types.h"
+
+namespace lsif {
+
+inline constexpr int64_t kLinearPanel = 16;
+
+struct LinearParams {
+  const float* packed;  // packed_linear_size(in_dim, out_dim) floats, from pack_linear, 64-byte aligned
+  const float* bias;    // [out_dim], or null: zero
+  int64_t in_dim;
+  int64_t out_dim;
+  Activation activation;
+};
+
+constexpr int64_t packed_linear_size(int64_t in_dim, int64_t out_dim) {
+  return (out_dim + kLinearPanel - 1) / kLinearPanel * kLinearPanel * in_dim;
+}
+
+// weight: [out_dim, in_dim], contiguous. The layout is the same for every ISA.
+void pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed);
+
+// residual: [num_rows, out_dim], or null: zero; y may be residual (same pointer and stride), y must not overlap x.
+using LinearFn = void(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
+                      int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows);
+
+}  // namespace lsif

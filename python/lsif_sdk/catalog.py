@@ -1,0 +1,252 @@
+"""The catalogue: item vectors and biases with their integer codes, and exact top-K over them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.ops import ops
+
+__all__ = ["Catalog", "Exclude", "TopK", "as_k", "as_threads", "ragged_rows"]
+
+Exclude = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
+"""Rows to leave out: one list for all queries, or one list a query."""
+
+
+class TopK(NamedTuple):
+    """The best rows of each query: higher score first, then lower row.
+
+    scores: float32 [batch, k], 0 past `counts`. indices: int64 [batch, k] row numbers, -1 past `counts`.
+    counts: int64 [batch], fewer than k where fewer rows were left.
+    """
+
+    scores: npt.NDArray[np.float32]
+    indices: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalog:
+    """An immutable catalogue of `num_items` rows: score = query . vector + bias. Make one with `from_vectors`.
+
+    vectors: float32 [num_items, dim]; bias: float32 [num_items]; items: ids and titles;
+    codes int8 [num_items, dim padded], scales, errors, norms float32 [num_items]: docs/score_topk.md.
+    Safe to share between threads.
+    """
+
+    vectors: torch.Tensor
+    bias: torch.Tensor
+    items: ItemTable
+    codes: torch.Tensor
+    scales: torch.Tensor
+    errors: torch.Tensor
+    norms: torch.Tensor
+
+    @classmethod
+    def from_vectors(
+        cls,
+        vectors: torch.Tensor | npt.ArrayLike,
+        ids: Sequence[Id] | npt.NDArray[Any] | ItemTable | None = None,
+        bias: torch.Tensor | npt.ArrayLike | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Catalog:
+        """Builds the integer codes of a catalogue. A float32 array is used in place, not copied: do not change it afterwards.
+
+        Args:
+            vectors: [num_items, dim], real and finite; num_items may be 0, dim is at least 1.
+            ids: external ids, one a row, unique; None: the row numbers.
+            bias: [num_items], finite; None: zero.
+            threads: to build with; None: as many as this process may use.
+
+        Raises:
+            ArgumentError: a shape is wrong, a value is NaN or infinite, or ids are not unique.
+            ArgumentTypeError: not numbers.
+        """
+        matrix = as_floats("vectors", vectors, 2)
+        num_items, dim = matrix.shape
+        if dim < 1:
+            raise ArgumentError("vectors", "at least one dimension", f"shape {list(matrix.shape)}")
+        offsets = torch.zeros(num_items) if bias is None else as_floats("bias", bias, 1)
+        if len(offsets) != num_items:
+            raise ArgumentError("bias", f"shape [{num_items}]", list(offsets.shape))
+        table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
+        if len(table) != num_items:
+            raise ArgumentError("ids", f"{num_items} ids, one a row", len(table))
+        with torch.inference_mode():
+            codes = ops.quantize_rows(matrix, as_threads(threads))
+        return cls(matrix, offsets, table, *codes)
+
+    def __len__(self) -> int:
+        return self.vectors.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """Width of the item vectors."""
+        return self.vectors.shape[1]
+
+    @property
+    def code_bytes(self) -> int:
+        """Memory the codes and their bounds take beside the vectors, in bytes."""
+        return sum(t.numel() * t.element_size() for t in (self.codes, self.scales, self.errors, self.norms))
+
+    def top_k(
+        self,
+        queries: torch.Tensor | npt.ArrayLike,
+        k: int,
+        exclude: Exclude | None = None,
+        threads: int | None = None,
+    ) -> TopK:
+        """The exact k best rows of each query by inner product plus bias.
+
+        A score is the float64 value rounded once to float32; the result does not depend on batch size, threads or instruction set.
+
+        Args:
+            queries: [batch, dim], or [dim] for a batch of one; real and finite.
+            k: how many, at least 1; more than there are rows is allowed.
+            exclude: row numbers to leave out: one list for all queries, or one list (or array row) a query. -1 is ignored.
+            threads: None: as many as this process may use.
+
+        Raises:
+            ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        matrix = as_floats("queries", queries, None)
+        if matrix.dim() == 1:
+            matrix = matrix[None]
+        if matrix.dim() != 2 or matrix.shape[1] != self.dim:
+            raise ArgumentError("queries", f"shape [batch, {self.dim}]", list(matrix.shape))
+        return self.search(matrix[:, None], None, 1.0, k, ragged_rows(exclude, len(matrix), len(self)), threads)
+
+    def search(
+        self,
+        queries: torch.Tensor,
+        weights: torch.Tensor | None,
+        temperature: float,
+        k: int,
+        exclude: tuple[torch.Tensor, torch.Tensor] | None,
+        threads: int | None,
+    ) -> TopK:
+        """`top_k` for one or several interests a query (docs/model.md, 5), on checked tensors.
+
+        Args:
+            queries: float32 [batch, num_interests, dim].
+            weights: float32 [batch, num_interests], or None with one interest.
+            temperature: tau of the log-sum-exp over interests.
+            k: see `top_k`.
+            exclude: ragged (rows int64 [total], offsets int64 [batch + 1]).
+            threads: see `top_k`.
+        """
+        rows, offsets = (None, None) if exclude is None else exclude
+        with torch.inference_mode(), native_errors():
+            scores, indices, counts = ops.score_topk(
+                queries,
+                weights,
+                temperature,
+                self.vectors,
+                self.bias,
+                self.codes,
+                self.scales,
+                self.errors,
+                self.norms,
+                as_k(k),
+                rows,
+                offsets,
+                as_threads(threads),
+            )
+        return TopK(scores.numpy(), indices.numpy(), counts.numpy())
+
+
+class native_errors:  # noqa: N801 (a context manager, used like a function)
+    """Turns the engine's 'argument: expected ..., got ...' into an `ArgumentError` with the same text."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, ArgumentError):
+            argument, _, rest = str(error).partition(": expected ")
+            expected, _, got = rest.partition(", got ")
+            if rest:
+                raise ArgumentError(argument, expected, got or "something else") from None
+
+
+def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
+    """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can."""
+    if isinstance(values, torch.Tensor):
+        tensor = values.detach()
+    else:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiu":
+            raise ArgumentTypeError(argument, "an array of numbers", values)
+        tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ArgumentError(argument, "real numbers", tensor.dtype)
+    if tensor.device.type != "cpu":
+        raise ArgumentError(argument, "a tensor on the CPU", f"one on {tensor.device}")
+    tensor = tensor.to(torch.float32).contiguous()
+    if num_dims is not None and tensor.dim() != num_dims:
+        raise ArgumentError(argument, f"{num_dims} dimension{'s' if num_dims > 1 else ''}", f"shape {list(tensor.shape)}")
+    if not bool(torch.isfinite(tensor).all()):
+        bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
+        raise ArgumentError(argument, "finite float32 values", f"{tensor[tuple(bad)].item()} at position {bad}")
+    return tensor
+
+
+def as_k(k: int) -> int:
+    """A checked number of results."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise ArgumentTypeError("k", "an integer", k)
+    if k < 1:
+        raise ArgumentError("k", "an integer >= 1", k)
+    return int(k)
+
+
+def as_threads(threads: int | None) -> int:
+    """A checked number of threads; 0 stands for the default."""
+    if threads is None:
+        return 0
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise ArgumentTypeError("threads", "an integer or None", threads)
+    if threads < 1:
+        raise ArgumentError("threads", "an integer >= 1", threads)
+    return int(threads)
+
+
+def ragged_rows(exclude: Exclude | None, batch: int, num_items: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Rows to leave out as (rows int64 [total], offsets int64 [batch + 1]); -1 entries are dropped.
+
+    Raises:
+        ArgumentError: a row is out of range, or there is not one list a query.
+        ArgumentTypeError: not row numbers.
+    """
+    if exclude is None or batch == 0:
+        return None
+    nested = exclude.ndim == 2 if isinstance(exclude, np.ndarray) else any(np.ndim(part) == 1 for part in exclude)
+    parts = [_rows(part, num_items) for part in (exclude if nested else [exclude])]
+    if nested and len(parts) != batch:
+        raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
+    if not nested:
+        parts = parts * batch
+    offsets = np.zeros(batch + 1, np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    return torch.from_numpy(np.concatenate(parts)), torch.from_numpy(offsets)
+
+
+def _rows(part: Any, num_items: int) -> npt.NDArray[np.int64]:
+    array = np.asarray(part)
+    if array.ndim != 1:
+        raise ArgumentError("exclude", "row numbers, or one list of them a query", f"shape {list(array.shape)}")
+    if array.size and array.dtype.kind not in "iu":
+        raise ArgumentTypeError("exclude", "row numbers", part[0])
+    if array.size and (array.min() < -1 or array.max() >= num_items):
+        odd = array[(array < -1) | (array >= num_items)][0]
+        raise ArgumentError("exclude", f"rows in [0, {num_items - 1}] (or -1, ignored)", odd)
+    return array[array >= 0].astype(np.int64)

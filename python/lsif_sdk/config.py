@@ -1,0 +1,137 @@
+"""Hyper-parameters of a model: one frozen dataclass, the same names in config.json, in Python and in C++."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from lsif_sdk.errors import ArgumentError
+
+__all__ = ["ModelConfig"]
+
+_CHOICES = {
+    "block": ("hstu", "transformer"),
+    "activation": ("relu", "gelu", "silu"),
+    "scoring": ("fused", "multi_interest"),
+}
+_AT_LEAST = {
+    "num_items": 1,
+    "dim": 1,
+    "num_layers": 1,
+    "num_heads": 1,
+    "ffn_dim": 1,
+    "window": 1,
+    "num_long": 0,
+    "num_short": 0,
+    "short_window": 1,
+    "pooling_dim": 1,
+    "fusion_dim": 1,
+    "num_time_boundaries": 1,
+    "num_actions": 0,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape and behaviour of an interest-fusion model; docs/model.md has the formula behind every field.
+
+    Args:
+        num_items: catalogue rows the model was trained on.
+        dim: width d of events, states, interests and item vectors.
+        num_layers: blocks N.
+        num_heads: attention heads H; must divide `dim`.
+        block: "hstu" (pointwise SiLU attention, gated) or "transformer" (softmax attention and feed-forward).
+        activation: of the feed-forward in "transformer" blocks: "relu", "gelu" or "silu".
+        ffn_dim: hidden width of that feed-forward.
+        window: events a position attends to in each layer, itself included.
+        num_long: long-term interests m, pooled over all events.
+        num_short: pooled short-term interests n; the newest state is one more.
+        short_window: states the short-term pooling reads.
+        pooling_dim: hidden width of both poolings.
+        fusion_dim: hidden width of the fusion.
+        use_times: attention has a time bias and long-term interests decay with age.
+        request_time: positions know the time of the next event (`now` for the newest); needs `use_times`.
+        num_time_boundaries: boundaries between time buckets.
+        num_actions: action types, numbered from 1; 0 if events have none.
+        scoring: "fused" (one dot product an item) or "multi_interest" (log-sum-exp over the interests).
+        temperature: tau of "multi_interest".
+        normalize_items: catalogue vectors are the item embeddings scaled to length `item_scale`.
+        item_scale: see `normalize_items`.
+        norm_eps: epsilon of every LayerNorm.
+
+    Raises:
+        ArgumentError: a value is out of range; the message names the field.
+    """
+
+    num_items: int
+    dim: int = 64
+    num_layers: int = 2
+    num_heads: int = 2
+    block: Literal["hstu", "transformer"] = "hstu"
+    activation: Literal["relu", "gelu", "silu"] = "gelu"
+    ffn_dim: int = 256
+    window: int = 50
+    num_long: int = 4
+    num_short: int = 2
+    short_window: int = 10
+    pooling_dim: int = 64
+    fusion_dim: int = 64
+    use_times: bool = True
+    request_time: bool = False
+    num_time_boundaries: int = 64
+    num_actions: int = 0
+    scoring: Literal["fused", "multi_interest"] = "fused"
+    temperature: float = 1.0
+    normalize_items: bool = False
+    item_scale: float = 1.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", repr(getattr(self, name)))
+        for name, least in _AT_LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ArgumentError(name, f"an integer >= {least}", repr(value))
+        for name in ("temperature", "item_scale", "norm_eps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+                raise ArgumentError(name, "a finite number > 0", repr(value))
+        for name in ("use_times", "request_time", "normalize_items"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArgumentError(name, "True or False", repr(getattr(self, name)))
+        if self.dim % self.num_heads:
+            raise ArgumentError("num_heads", f"a divisor of dim = {self.dim}", self.num_heads)
+        if self.request_time and not self.use_times:
+            raise ArgumentError("request_time", "False when use_times is False", True)
+
+    @property
+    def num_interests(self) -> int:
+        """M = m + n + 1: the long-term interests, the pooled short-term ones and the newest state."""
+        return self.num_long + self.num_short + 1
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.dim // self.num_heads
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`; unknown and missing fields are refused by name.
+
+        Raises:
+            ArgumentError: a field is unknown, missing or out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ArgumentError("model config", f"only the fields of {cls.__name__}", f"unknown {unknown}")
+        if missing := sorted(known - set(values)):
+            raise ArgumentError("model config", "every field", f"no {missing}")
+        return cls(**values)

@@ -1,0 +1,263 @@
+"""Events to try the SDK on: MovieLens-100K, obtained on request, and a simulated shop that needs no download."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.training.data import EventLog, read_events, read_titles
+
+__all__ = ["movielens_100k", "simulated_shop"]
+
+WHEEL = "recbole==1.2.1"
+WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+WHEEL_FOLDER = "recbole/dataset_example/ml-100k"
+EVENTS, MOVIES = "ml-100k.inter", "ml-100k.item"
+FILES_SHA256 = {
+    EVENTS: "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    MOVIES: "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+}
+DOWNLOAD_SECONDS = 300
+
+
+def movielens_100k(data_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> EventLog:
+    """MovieLens-100K: 100,000 film ratings of 943 users on 1,682 films, each rating taken as one event, with titles.
+
+    The data belong to GroupLens, University of Minnesota (Harper and Konstan, 2015, "The MovieLens Datasets: History
+    and Context"): free for research with that acknowledgement, not for commercial use, not to be passed on without
+    permission. They are not part of lsif_sdk. They are read from the first of: the folder ml-100k in `data_dir`; the
+    folder ml-100k in the environment variable LSIF_DATA_DIR; the cache (environment variable LSIF_CACHE_DIR, default
+    ~/.cache/lsif_sdk); and otherwise taken out of a Python package on the configured package index, which pip downloads
+    (2 MB, not installed), and put into the cache. Every file is checked against its SHA-256 each time.
+
+    Args:
+        data_dir: folder with ml-100k/ml-100k.inter and ml-100k/ml-100k.item, each plain or with .gz.
+        progress: say on stderr that a download begins.
+
+    Returns:
+        The events by user and time, ties in file order; titles such as "Toy Story (1995)".
+
+    Raises:
+        DataError: there is no such folder in `data_dir`, a file is damaged or another version, or the download failed.
+    """
+    if data_dir is not None:
+        folder = Path(data_dir) / "ml-100k"
+        if not folder.is_dir():
+            raise DataError(f"data_dir: no folder {folder}")
+        return _movielens_log(folder)
+    folder = Path(os.environ.get("LSIF_DATA_DIR", "")) / "ml-100k"
+    if os.environ.get("LSIF_DATA_DIR") and folder.is_dir():
+        return _movielens_log(folder)
+    cache = Path(os.environ.get("LSIF_CACHE_DIR") or Path.home() / ".cache" / "lsif_sdk") / "ml-100k"
+    if not all((cache / name).is_file() for name in FILES_SHA256):
+        if progress:
+            print(f"MovieLens-100K: downloading the package {WHEEL} (2 MB) with pip", file=sys.stderr)
+        _fill_cache(cache)
+    return _movielens_log(cache)
+
+
+def _movielens_log(folder: Path) -> EventLog:
+    movies = _checked_file(folder, MOVIES)
+    titles = read_titles(movies, item="item_id", title="movie_title")
+    years = read_titles(movies, item="item_id", title="release_year")
+    # One film has no year, and one has it in the title and a piece of the title in place of the year.
+    full = {item: f"{title} ({years[item]})" if years[item].isdecimal() else title for item, title in titles.items()}
+    return read_events(_checked_file(folder, EVENTS), user="user_id", item="item_id").with_titles(full)
+
+
+def _checked_file(folder: Path, name: str) -> Path:
+    """The path of a file of the data set, plain or gzipped, after a look at its SHA-256."""
+    path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    if path is None:
+        raise DataError(f"{folder}: neither {name} nor {name}.gz")
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    _check_sha256(str(path), content, FILES_SHA256[name])
+    return path
+
+
+def _check_sha256(what: str, content: bytes, expected: str) -> None:
+    got = hashlib.sha256(content).hexdigest()
+    if got != expected:
+        raise DataError(
+            f"{what}: damaged or another version: SHA-256 expected {expected}, got {got}; remove it and try again"
+        )
+
+
+def _fill_cache(cache: Path) -> None:
+    """Takes the two files out of the downloaded wheel; each appears in the cache whole or not at all."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            wheel = _download_wheel(Path(scratch))
+            with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+                for name, expected in FILES_SHA256.items():
+                    content = archive.read(f"{WHEEL_FOLDER}/{name}")
+                    _check_sha256(f"{name} in the package {WHEEL}", content, expected)
+                    part = Path(scratch) / name
+                    part.write_bytes(content)
+                    part.replace(cache / name)
+    except OSError as error:
+        raise DataError(f"MovieLens-100K: the cache {cache} cannot be written: {error}") from error
+
+
+def _download_wheel(scratch: Path) -> bytes:
+    """The bytes of the pinned wheel, from whatever index pip is configured for."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
+    command += ["--no-deps", "--only-binary=:all:", "--dest", str(scratch), WHEEL]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or ["no message"]
+        raise DataError(f"MovieLens-100K: pip could not download {WHEEL}: {lines[-1]}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataError(f"MovieLens-100K: pip could not download {WHEEL}: {error}") from error
+    wheels = list(scratch.glob("*.whl"))
+    if len(wheels) != 1:
+        raise DataError(f"MovieLens-100K: pip downloaded {len(wheels)} wheels of {WHEEL}, expected 1")
+    content = wheels[0].read_bytes()
+    _check_sha256(f"the wheel of {WHEEL}", content, WHEEL_SHA256)
+    return content
+
+
+PRODUCTS = {
+    "Trail tent": ("1-person", "2-person", "4-person", "winter"),
+    "Sleeping bag": ("summer", "3-season", "down", "kids"),
+    "Camp stove": ("gas", "petrol", "wood", "folding"),
+    "Hiking boots": ("low", "mid", "leather", "winter"),
+    "Rain jacket": ("light", "3-layer", "long", "kids"),
+    "Climbing rope": ("30 m", "50 m", "60 m", "70 m"),
+    "Running shoes": ("road", "trail", "racing", "cushioned"),
+    "Yoga mat": ("thin", "thick", "cork", "travel"),
+    "Road bike": ("steel", "aluminium", "carbon", "gravel"),
+    "Bike light": ("front", "rear", "set", "dynamo"),
+    "Chef knife": ("15 cm", "20 cm", "25 cm", "ceramic"),
+    "Frying pan": ("20 cm", "24 cm", "28 cm", "cast iron"),
+    "Coffee grinder": ("manual", "electric", "travel", "espresso"),
+    "Espresso cup": ("single", "double", "set of 4", "glass"),
+    "Baking tin": ("loaf", "round", "muffin", "tart"),
+    "Desk lamp": ("clamp", "LED", "brass", "dimmable"),
+    "Office chair": ("mesh", "leather", "kneeling", "stool"),
+    "Fountain pen": ("fine", "medium", "broad", "italic"),
+    "Sketch book": ("A5", "A4", "A3", "square"),
+    "Acrylic paint": ("white", "primary set", "metallic", "matt"),
+    "Board game": ("2 players", "family", "party", "solo"),
+    "Jigsaw puzzle": ("100 pieces", "500 pieces", "1000 pieces", "wooden"),
+    "Garden shears": ("bypass", "anvil", "long", "battery"),
+    "Flower seeds": ("poppy", "sunflower", "wild mix", "lavender"),
+}
+START = 1_704_067_200  # 2024-01-01 UTC
+DAY = 86_400.0
+NUM_TASTES = 3
+TASTE_WEIGHTS = (0.5, 0.3, 0.2)
+NEW_SESSION = 0.25  # chance that an event opens a session; a session stays with one product
+SESSION_FROM_TASTE = 0.55  # the others follow the user's current whim
+NEW_WHIM = 0.25  # chance that a session brings a new whim
+FOLLOW = 0.35  # chance that an event is what goes with the item before it
+
+
+def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -> EventLog:
+    """Purchases in a made-up shop with something to learn: lasting tastes, passing whims, items that go together.
+
+    Items belong to products and sell by Zipf's law. A user has three lasting tastes (products) and one whim, a product
+    that changes every few sessions. A session, minutes between its events and days before it, stays with one product,
+    from a taste or the whim; an event is the item that goes with the one before or a sale of the session's product. A
+    user buys an item once. So long-term counts tell the tastes, recent events the session, and neither tells both.
+
+    Args:
+        num_users: users, >= 1; each with 1 to 150 events, 30 or so in the middle.
+        num_items: items, >= 1, a few of which may never be sold.
+        seed: equal arguments give equal events.
+
+    Returns:
+        Events by user and time from January 2024 on; titles such as "Trail tent 2-person #12".
+    """
+    for name, value in (("num_users", num_users), ("num_items", num_items)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ArgumentError(name, "an integer >= 1", repr(value))
+    rng = np.random.default_rng(seed)
+    shop = _Shop(num_items, rng)
+    lengths = np.clip(rng.lognormal(np.log(32.0), 0.6, num_users), 8, 150).astype(np.int64)
+    items, times = shop.visit(num_users, int(lengths.max()), rng)
+    users = np.broadcast_to(np.arange(num_users)[:, None], items.shape)
+    bought = np.arange(items.shape[1]) < lengths[:, None]
+    users, items, times = users[bought], items[bought], times[bought]
+    first = np.sort(np.unique(users * num_items + items, return_index=True)[1])
+    per_user = np.bincount(users[first], minlength=num_users)
+    return EventLog(
+        user_ids=[f"user-{user + 1}" for user in range(num_users)],
+        item_ids=[f"sku-{item + 1}" for item in range(num_items)],
+        offsets=np.concatenate([[0], np.cumsum(per_user)]).astype(np.int64),
+        items=items[first],
+        times=times[first],
+        titles=shop.titles,
+    )
+
+
+class _Shop:
+    """Items by product: which sells how well, what goes with what."""
+
+    def __init__(self, num_items: int, rng: np.random.Generator) -> None:
+        num_products = min(len(PRODUCTS), num_items)
+        extra = rng.integers(num_products, size=num_items - num_products)
+        product = np.sort(np.concatenate([np.arange(num_products), extra]))
+        self._bounds = np.searchsorted(product, np.arange(num_products + 1))
+        place = np.arange(num_items) - self._bounds[product]
+        self._sales = np.concatenate([[0.0], np.cumsum((1.0 + place) ** -0.8)])
+        self._product_weights = (1.0 + np.arange(num_products)) ** -0.6
+        # Items are drawn in the order of their products and sales; their numbers in the shop must not give those away.
+        self._number = rng.permutation(num_items)
+        self._goes_with = self._draw(rng.permutation(num_products)[product], rng)
+        names, variants = list(PRODUCTS), list(PRODUCTS.values())
+        self.titles = [""] * num_items
+        for item, number in enumerate(self._number.tolist()):
+            variant = variants[product[item]][place[item] % 4]
+            self.titles[number] = f"{names[product[item]]} {variant} #{number + 1}"
+
+    def visit(
+        self, num_users: int, num_steps: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Items and Unix seconds of the users' events, each int64 [num_users, num_steps]."""
+        users = np.arange(num_users)
+        log_weights = np.log(self._product_weights)
+        tastes = np.argsort(-log_weights - rng.gumbel(size=(num_users, log_weights.size)), axis=1)[:, :NUM_TASTES]
+        whim, topic = self._products(num_users, rng), np.zeros(num_users, dtype=np.int64)
+        item, time = np.zeros(num_users, dtype=np.int64), rng.uniform(0.0, 60 * DAY, num_users)
+        items, times = np.empty((num_users, num_steps), np.int64), np.empty((num_users, num_steps), np.int64)
+        for step in range(num_steps):
+            opens = (rng.random(num_users) < NEW_SESSION) | (step == 0)
+            whim = np.where(opens & (rng.random(num_users) < NEW_WHIM), self._products(num_users, rng), whim)
+            taste = tastes[users, rng.choice(NUM_TASTES, num_users, p=TASTE_WEIGHTS) % tastes.shape[1]]
+            wanted = np.where(rng.random(num_users) < SESSION_FROM_TASTE, taste, whim)
+            topic = np.where(opens, wanted, topic)
+            follows = ~opens & (rng.random(num_users) < FOLLOW)
+            item = np.where(follows, self._goes_with[item], self._draw(topic, rng))
+            time = time + np.where(opens, rng.exponential(4 * DAY, num_users), 20 + rng.exponential(240.0, num_users))
+            items[:, step], times[:, step] = self._number[item], START + time.astype(np.int64)
+        return items, times
+
+    def _products(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        weights = self._product_weights / self._product_weights.sum()
+        return rng.choice(weights.size, count, p=weights)
+
+    def _draw(self, products: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """One item of each product, by sales."""
+        low, high = self._sales[self._bounds[products]], self._sales[self._bounds[products + 1]]
+        drawn = np.searchsorted(self._sales, low + rng.random(products.size) * (high - low), side="right") - 1
+        return np.clip(drawn, self._bounds[products], self._bounds[products + 1] - 1)

@@ -1,0 +1,40 @@
+"""Every error the SDK raises on purpose. All derive from `LsifError`, and each also from the builtin a caller would expect."""
+
+from __future__ import annotations
+
+__all__ = ["ArgumentError", "ArtifactError", "ArgumentTypeError", "DataError", "LsifError", "MissingExtraError"]
+
+
+class LsifError(Exception):
+    """Base of all errors raised by lsif_sdk."""
+
+
+class ArgumentError(LsifError, ValueError):
+    """An argument has a value that cannot be used; the message names it, what was expected and what came."""
+
+    def __init__(self, argument: str, expected: str, got: object) -> None:
+        super().__init__(f"{argument}: expected {expected}, got {got}")
+        self.argument = argument
+
+
+class ArgumentTypeError(LsifError, TypeError):
+    """An argument has the wrong type; the message names it, what was expected and what came."""
+
+    def __init__(self, argument: str, expected: str, got: object) -> None:
+        super().__init__(f"{argument}: expected {expected}, got {type(got).__name__}")
+        self.argument = argument
+
+
+class ArtifactError(LsifError, ValueError):
+    """A model directory is missing, damaged, of another format version, or not an lsif_sdk artifact."""
+
+
+class DataError(LsifError, ValueError):
+    """An event file or table cannot be used; the message names the file, the column and the first bad row."""
+
+
+class MissingExtraError(LsifError, ImportError):
+    """A feature needs a package that inference does not; the message says what to install."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the package {package!r}: pip install 'lsif_sdk[{extra}]'")

@@ -1,0 +1,198 @@
+"""Leave-one-out evaluation: every model ranks the whole catalogue through the same function."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.evaluation.baselines import Popularity, Scorer
+from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
+from lsif_sdk.evaluation.report import BASELINE, Report
+from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, gather_events
+from lsif_sdk.evaluation.splits import LeaveOneOut, leave_one_out
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lsif_sdk.training.data import EventLog
+
+__all__ = ["compare", "evaluate", "with_catalog_items"]
+
+SCORES_PER_CHUNK = 1 << 23  # 32 MiB of float32 scores at a time
+USERS_PER_CHUNK = 256
+Model = Scorer | HistoryEncoder
+
+
+def evaluate(
+    recommender: Model,
+    log_or_split: EventLog | LeaveOneOut,
+    k: int = 10,
+    *,
+    with_request_time: bool | None = None,
+    target: Literal["test", "valid"] = "test",
+    exclude_seen: bool = True,
+    min_history: int = 1,
+    name: str | None = None,
+    progress: bool = True,
+) -> Report:
+    """Ranks each user's target among all items of the catalogue and of the events; no sampled candidates.
+
+    Args:
+        recommender: a `lsif_sdk.Recommender` (encodes with its native path), or a `Scorer` that has read
+            `split.history(target)`.
+        log_or_split: the events, split here by `leave_one_out`, or a split made before.
+        k: length of the recommended lists.
+        with_request_time: whether the recommender is told the time of the target event as the time of the request
+            (another, easier task: say so when quoting it); None = if the model reads it and the events have times.
+        target: which of the two held-out events to predict.
+        exclude_seen: leave items of the history out of ranks and lists; a repeated target is ranked all the same.
+        min_history: leave out users with fewer events before the target ("warm users" only, if large).
+        name: of the model in the report; None = its class name in lower case.
+        progress: show a progress bar where tqdm is installed.
+
+    Raises:
+        ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
+        DataError: no user has enough events, or no item is in the recommender's catalogue.
+    """
+    if min_history < 1:
+        raise ArgumentError("min_history", "an integer >= 1", min_history)
+    split = log_or_split if isinstance(log_or_split, LeaveOneOut) else leave_one_out(log_or_split)
+    label = type(recommender).__name__.lower() if name is None else name
+    request_time = False
+    if isinstance(recommender, HistoryEncoder):
+        split = with_catalog_items(split, recommender)
+        request_time = _request_time(recommender, split, with_request_time)
+        now = split.targets(target)[1] if request_time else None
+        scorer: Scorer = RecommenderScorer(recommender, split.history(target), now)
+    elif isinstance(recommender, Scorer):
+        if with_request_time:
+            raise ArgumentError("with_request_time", "None or False for a scorer, which has no request time", True)
+        scorer = recommender
+    else:
+        raise ArgumentTypeError("recommender", "a Recommender or an object with scores(user_rows)", recommender)
+    history, items = split.history(target), split.targets(target)[0]
+    users = np.flatnonzero((items >= 0) & (history.lengths >= min_history))
+    if users.size == 0:
+        raise DataError(f"no user has a {target} target and at least {min_history} events before it")
+    ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], k, exclude_seen, progress and label)
+    gains = rank_gains(ranks, k)
+    return Report(
+        name=label,
+        k=k,
+        target=target,
+        metrics={key: float(values.mean()) for key, values in gains.items()}
+        | {
+            f"coverage@{k}": coverage(top, history.num_items),
+            f"novelty@{k}": novelty(top, _user_counts(history), history.num_users),
+        },
+        standard_errors={key: _standard_error(values) for key, values in gains.items()},
+        num_users=users.size,
+        num_items=history.num_items,
+        num_repeated=num_repeated,
+        exclude_seen=exclude_seen,
+        request_time=request_time,
+        targets_hash=split.hash(target),
+        user_rows=users,
+        per_user=ranks,
+    )
+
+
+def compare(
+    models: Mapping[str, Model], log_or_split: EventLog | LeaveOneOut, k: int = 10, **options: Any
+) -> list[Report]:
+    """Evaluates several models on one split, popularity first; `print(format_table(compare(...)))` shows them.
+
+    Args:
+        models: recommenders and scorers by name. A scorer must score the items of the split AND those that only the
+            catalogues know, in the order of `with_catalog_items`.
+        log_or_split: as in `evaluate`.
+        k: length of the recommended lists.
+        options: keyword arguments of `evaluate`; `with_request_time` applies to the recommenders.
+
+    Returns:
+        A report named "popularity", counted on the histories the targets are predicted from, then one for each model.
+    """
+    split = log_or_split if isinstance(log_or_split, LeaveOneOut) else leave_one_out(log_or_split)
+    for model in models.values():
+        if isinstance(model, HistoryEncoder):
+            split = with_catalog_items(split, model)
+    for_scorers = {key: value for key, value in options.items() if key != "with_request_time"}
+    popularity = Popularity.from_log(split.history(options.get("target", "test")))
+    reports = [evaluate(popularity, split, k, name=BASELINE, **for_scorers)]
+    for name, model in models.items():
+        chosen = options if isinstance(model, HistoryEncoder) else for_scorers
+        reports.append(evaluate(model, split, k, name=name, **chosen))
+    return reports
+
+
+def with_catalog_items(split: LeaveOneOut, recommender: HistoryEncoder) -> LeaveOneOut:
+    """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too."""
+    known = {str(item) for item in split.log.item_ids}
+    extra = [str(item) for item in recommender.catalog.ids if str(item) not in known]
+    if not extra:
+        return split
+
+    def extended(log: EventLog) -> EventLog:
+        titles = None if log.titles is None else [*log.titles, *extra]
+        return dataclasses.replace(log, item_ids=[*map(str, log.item_ids), *extra], titles=titles)
+
+    return dataclasses.replace(split, log=extended(split.log), train=extended(split.train))
+
+
+def _request_time(recommender: HistoryEncoder, split: LeaveOneOut, wanted: bool | None) -> bool:
+    possible = recommender.config.request_time and split.log.times is not None
+    if wanted and not possible:
+        raise ArgumentError("with_request_time", "None or False: the model or the events lack request times", True)
+    return possible if wanted is None else wanted
+
+
+def _rank_all(
+    scorer: Scorer,
+    history: EventLog,
+    users: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    k: int,
+    exclude_seen: bool,
+    progress: str | bool,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Ranks int64 [num_users], lists int64 [num_users, k], and how many targets were in the history already."""
+    num_items = history.num_items
+    step = max(1, min(USERS_PER_CHUNK, SCORES_PER_CHUNK // num_items))
+    ranks, top, num_repeated = [], [], 0
+    for start in _bar(range(0, users.size, step), progress):
+        chunk, chunk_targets = users[start : start + step], targets[start : start + step]
+        index, offsets = gather_events(history, chunk)
+        seen = history.items[index], offsets
+        repeated = seen[0] == np.repeat(chunk_targets, np.diff(offsets))
+        num_repeated += np.unique(np.repeat(chunk, np.diff(offsets))[repeated]).size
+        scores = scorer.scores(chunk)
+        if scores.shape != (chunk.size, num_items):
+            raise ArgumentError("recommender", f"scores of shape {(chunk.size, num_items)}", scores.shape)
+        ranks.append(pessimistic_ranks(scores, chunk_targets, seen if exclude_seen else None))
+        top.append(top_k_rows(scores, k, seen if exclude_seen else None))
+    return np.concatenate(ranks), np.concatenate(top), num_repeated
+
+
+def _user_counts(history: EventLog) -> NDArray[np.int64]:
+    """Distinct users who met each item: int64 [num_items]."""
+    users = np.repeat(np.arange(history.num_users), history.lengths)
+    pairs = np.unique(users * history.num_items + history.items)
+    return np.bincount(pairs % history.num_items, minlength=history.num_items)
+
+
+def _standard_error(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
+
+
+def _bar(chunks: Iterable[int], label: str | bool) -> Iterator[int]:
+    if label is not False:
+        try:
+            from tqdm import tqdm
+        except ImportError:  # evaluation also works where only inference is installed
+            return iter(chunks)
+        return iter(tqdm(chunks, desc=f"evaluate {label}", unit="chunk", leave=False))
+    return iter(chunks)

@@ -1,0 +1,178 @@
+"""Ranking metrics for one target per user, counted so that no tie and no NaN can flatter a model."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsif_sdk.errors import ArgumentError
+
+__all__ = ["coverage", "novelty", "pessimistic_ranks", "rank_gains", "ranks_to_metrics", "top_k_rows"]
+
+Ragged = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def rank_gains(ranks: NDArray[np.int64], k: int = 10) -> dict[str, NDArray[np.float64]]:
+    """What each user contributes to the metrics of `ranks_to_metrics`: float64 [num_users] per metric.
+
+    With one relevant item the ideal DCG is 1, so NDCG@k = 1 / log2(1 + rank), HR@k = 1 and MRR@k = 1 / rank
+    where rank <= k; all three are 0 below.
+
+    Args:
+        ranks: int64 [num_users], the best rank is 1.
+        k: length of the recommended list, >= 1.
+    """
+    ranks = np.asarray(ranks)
+    if k < 1:
+        raise ArgumentError("k", "an integer >= 1", k)
+    if ranks.ndim != 1 or (ranks.size and ranks.min() < 1):
+        raise ArgumentError("ranks", "one rank >= 1 per user", f"shape {ranks.shape}, values {ranks.ravel()[:5]}")
+    hit = ranks <= k
+    exact = ranks.astype(np.float64)
+    return {
+        f"ndcg@{k}": hit / np.log2(1.0 + exact),
+        f"hr@{k}": hit.astype(np.float64),
+        f"mrr@{k}": hit / exact,
+    }
+
+
+def ranks_to_metrics(ranks: NDArray[np.int64], k: int = 10) -> dict[str, float]:
+    """NDCG@k, HR@k and MRR@k as means over users, under the keys "ndcg@10", "hr@10", "mrr@10" for k = 10.
+
+    Args:
+        ranks: int64 [num_users], the best rank is 1; at least one user.
+        k: length of the recommended list, >= 1.
+    """
+    if np.size(ranks) == 0:
+        raise ArgumentError("ranks", "at least one user", "none")
+    return {name: float(gains.mean()) for name, gains in rank_gains(ranks, k).items()}
+
+
+def pessimistic_ranks(
+    scores: NDArray[np.floating], targets: NDArray[np.int64], seen: NDArray[np.bool_] | Ragged | None = None
+) -> NDArray[np.int64]:
+    """Rank of each user's target: 1 + the number of OTHER items, not seen, whose score is >= the target's.
+
+    A tie counts against the target, so a model that gives every item one score ranks it last. A target that the user
+    has seen (a repeated purchase) is ranked all the same: being seen only takes away competitors.
+
+    Args:
+        scores: float [batch, num_items]; infinities are ordinary values.
+        targets: item rows int64 [batch].
+        seen: items to leave out: a mask bool [batch, num_items], or (items int64 [total], offsets int64 [batch + 1])
+            where user b has seen items[offsets[b] : offsets[b + 1]], repeats allowed; None for none.
+
+    Returns:
+        int64 [batch].
+
+    Raises:
+        ArgumentError: shapes do not fit, a row is out of range, or a score is NaN.
+    """
+    batch, num_items = _score_shape(scores)
+    if targets.shape != (batch,) or (batch and (targets.min() < 0 or targets.max() >= num_items)):
+        expected = f"{batch} item rows in [0, {num_items})"
+        raise ArgumentError("targets", expected, f"{targets[:5]} of shape {targets.shape}")
+    users = np.arange(batch)
+    beats = scores >= scores[users, targets][:, None]
+    _clear_seen(beats, seen, False)
+    beats[users, targets] = False
+    return 1 + np.count_nonzero(beats, axis=1).astype(np.int64)
+
+
+def top_k_rows(
+    scores: NDArray[np.floating], k: int, seen: NDArray[np.bool_] | Ragged | None = None
+) -> NDArray[np.int64]:
+    """The k best items of each user, best first and ties by lower row: int64 [batch, k].
+
+    Seen items (see `pessimistic_ranks`) and items with a score of -infinity are left out; -1 fills up a short list.
+    """
+    batch, num_items = _score_shape(scores)
+    if k < 1:
+        raise ArgumentError("k", "an integer >= 1", k)
+    open_scores = scores.copy()
+    _clear_seen(open_scores, seen, -np.inf)
+    top = np.full((batch, k), -1, dtype=np.int64)
+    width = min(k, num_items)
+    if width == 0:
+        return top
+    threshold = np.partition(open_scores, num_items - width, axis=1)[:, num_items - width]
+    for user in range(batch):
+        row = open_scores[user]
+        candidates = np.flatnonzero((row >= threshold[user]) & (row > -np.inf))
+        best = candidates[np.argsort(-row[candidates], kind="stable")[:k]]
+        top[user, : best.size] = best
+    return top
+
+
+def coverage(top_items: NDArray[np.int64], num_items: int) -> float:
+    """Share of the catalogue that appears in at least one user's list.
+
+    Args:
+        top_items: item rows int64 [num_users, k]; -1 = no item.
+        num_items: size of the catalogue, >= 1.
+    """
+    if num_items < 1:
+        raise ArgumentError("num_items", "an integer >= 1", num_items)
+    listed = _listed(top_items, num_items)
+    return np.unique(listed).size / num_items
+
+
+def novelty(top_items: NDArray[np.int64], user_counts: NDArray[np.int64], num_users: int) -> float:
+    """Mean self-information of the recommended items in bits: the mean of -log2(max(user_counts[i], 1) / num_users).
+
+    The mean runs over every entry of every list, so longer lists weigh more. An item nobody has met has infinite
+    self-information; it counts as if one user had met it.
+
+    Args:
+        top_items: item rows int64 [num_users, k]; -1 = no item.
+        user_counts: distinct users who met each item, int64 [num_items], each <= `num_users`.
+        num_users: users the counts were taken over, >= 1.
+
+    Returns:
+        Bits per recommended item; NaN if nothing was recommended.
+    """
+    if num_users < 1:
+        raise ArgumentError("num_users", "an integer >= 1", num_users)
+    if user_counts.size and (user_counts.min() < 0 or user_counts.max() > num_users):
+        got = f"counts from {user_counts.min()} to {user_counts.max()}"
+        raise ArgumentError("user_counts", f"distinct users, between 0 and {num_users}", got)
+    listed = _listed(top_items, user_counts.size)
+    if listed.size == 0:
+        return float("nan")
+    return float(np.mean(np.log2(num_users) - np.log2(np.maximum(user_counts[listed], 1))))
+
+
+def _listed(top_items: NDArray[np.int64], num_items: int) -> NDArray[np.int64]:
+    listed = top_items[top_items >= 0]
+    if listed.size and listed.max() >= num_items:
+        raise ArgumentError("top_items", f"item rows below {num_items}", int(listed.max()))
+    return listed
+
+
+def _score_shape(scores: NDArray[np.floating]) -> tuple[int, int]:
+    if scores.ndim != 2:
+        raise ArgumentError("scores", "shape [batch, num_items]", scores.shape)
+    if np.isnan(scores).any():
+        user, item = np.argwhere(np.isnan(scores))[0]
+        raise ArgumentError("scores", "no NaN", f"NaN for user {user}, item {item}")
+    return scores.shape
+
+
+def _clear_seen(values: NDArray[np.generic], seen: NDArray[np.bool_] | Ragged | None, fill: float) -> None:
+    """Writes `fill` over the seen items of `values` [batch, num_items], in place."""
+    if seen is None:
+        return
+    batch, num_items = values.shape
+    if isinstance(seen, tuple):
+        items, offsets = seen
+        bounds_fit = offsets.shape == (batch + 1,) and offsets[0] == 0 and offsets[-1] == items.size
+        if not bounds_fit or (np.diff(offsets) < 0).any():
+            got = f"offsets {offsets[:5]}.. of shape {offsets.shape} for {items.size} items"
+            raise ArgumentError("seen", f"rising offsets [{batch + 1}] from 0 to the number of items", got)
+        if items.size and (items.min() < 0 or items.max() >= num_items):
+            raise ArgumentError("seen", f"item rows in [0, {num_items})", f"{items.min()} to {items.max()}")
+        values[np.repeat(np.arange(batch), np.diff(offsets)), items] = fill
+    elif seen.shape == values.shape and seen.dtype == np.bool_:
+        values[seen] = fill
+    else:
+        raise ArgumentError("seen", f"a bool mask of shape {values.shape}", f"{seen.dtype} {seen.shape}")

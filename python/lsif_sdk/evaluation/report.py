@@ -1,0 +1,108 @@
+"""The result of one evaluation, as an object, as JSON values and as a line of a plain-text table."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lsif_sdk.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Report", "format_table"]
+
+BASELINE = "popularity"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """How well one model ranks the targets of one split.
+
+    Args:
+        name: of the model.
+        k: length of the recommended lists.
+        target: "test" or "valid".
+        metrics: "ndcg@k", "hr@k", "mrr@k", "coverage@k", "novelty@k" (with the number for k); see
+            `lsif_sdk.evaluation.metrics`.
+        standard_errors: of the means over users, for the first three: sample standard deviation / sqrt(num_users); NaN
+            for one user.
+        num_users: users ranked.
+        num_items: items each target was ranked among.
+        num_repeated: users who had the target in their history already; their target is ranked like any other.
+        exclude_seen: whether items of the history were left out of ranking and lists.
+        request_time: whether the model was told the time of the target event as the time of the request.
+        targets_hash: which (user, item) pairs were predicted, for every user of the split; see
+            `lsif_sdk.evaluation.splits.targets_hash`.
+        user_rows: int64 [num_users], rows into `user_ids` of the events.
+        per_user: rank of each user's target, int64 [num_users], in the order of `user_rows`.
+    """
+
+    name: str
+    k: int
+    target: str
+    metrics: dict[str, float]
+    standard_errors: dict[str, float]
+    num_users: int
+    num_items: int
+    num_repeated: int
+    exclude_seen: bool
+    request_time: bool
+    targets_hash: str
+    user_rows: NDArray[np.int64] = dataclasses.field(repr=False)
+    per_user: NDArray[np.int64] = dataclasses.field(repr=False)
+
+    def to_dict(self, per_user: bool = False) -> dict[str, Any]:
+        """The fields as JSON values, NaN as None; user rows and ranks only if `per_user`."""
+        result = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("user_rows", "per_user")
+        }
+        for name in ("metrics", "standard_errors"):
+            result[name] = {key: None if math.isnan(value) else value for key, value in result[name].items()}
+        if per_user:
+            result |= {"user_rows": self.user_rows.tolist(), "per_user": self.per_user.tolist()}
+        return result
+
+
+def format_table(reports: Sequence[Report]) -> str:
+    """A plain-text table, one line a report; if one is named "popularity", with the ratio of each NDCG to its NDCG.
+
+    Raises:
+        ArgumentError: no reports, or reports on different targets, users, k or masking, whose numbers do not compare.
+    """
+    if not reports:
+        raise ArgumentError("reports", "at least one report", "none")
+    tasks = {(r.targets_hash, r.k, r.target, r.num_users, r.num_items, r.exclude_seen) for r in reports}
+    if len(tasks) > 1:
+        raise ArgumentError("reports", "the same targets, users, items, k and masking", f"{len(tasks)} different tasks")
+    k = reports[0].k
+    ndcg = f"ndcg@{k}"
+    base = next((report.metrics[ndcg] for report in reports if report.name == BASELINE), None)
+    header = ["model", f"NDCG@{k}", f"x {BASELINE}", f"HR@{k}", f"MRR@{k}", f"coverage@{k}", f"novelty@{k}, bits"]
+    rows = [header]
+    for report in reports:
+        values, errors = report.metrics, report.standard_errors
+        with_errors = [f"{values[name]:.4f} ± {errors[name]:.4f}" for name in (ndcg, f"hr@{k}", f"mrr@{k}")]
+        ratio = f"{values[ndcg] / base:.2f}" if base else "-"
+        name = report.name + (" (knows request time)" if report.request_time else "")
+        rows.append([name, with_errors[0], ratio, *with_errors[1:]])
+        rows[-1] += [f"{values[f'coverage@{k}']:.1%}", f"{values[f'novelty@{k}']:.2f}"]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells in rows:
+        columns = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *columns]))
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], _footnote(reports[0])])
+
+
+def _footnote(report: Report) -> str:
+    masking = "seen items left out" if report.exclude_seen else "seen items kept"
+    return (
+        f"{report.num_users:,} users, {report.num_items:,} items, {masking}, ties against the target, "
+        f"mean ± standard error, targets {report.targets_hash[:12]}"
+    )

@@ -1,0 +1,148 @@
+"""Full-catalogue scores of a recommender: histories through its native path, items by docs/model.md, section 5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from lsif_sdk.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lsif_sdk.config import ModelConfig
+    from lsif_sdk.training.data import EventLog
+
+__all__ = ["HistoryEncoder", "RecommenderScorer", "gather_events"]
+
+
+class _Encoded(Protocol):
+    """User vectors of a batch, float32: fused [batch, dim], interests [batch, M, dim], weights [batch, M]."""
+
+    @property
+    def fused(self) -> NDArray[np.float32]: ...
+    @property
+    def interests(self) -> NDArray[np.float32]: ...
+    @property
+    def weights(self) -> NDArray[np.float32]: ...
+
+
+class _Items(Protocol):
+    """The catalogue: float32 vectors [num_items, dim], bias [num_items], and one external id per row."""
+
+    @property
+    def vectors(self) -> torch.Tensor: ...
+    @property
+    def bias(self) -> torch.Tensor | None: ...
+    @property
+    def ids(self) -> Sequence[object]: ...
+
+
+@runtime_checkable
+class HistoryEncoder(Protocol):
+    """The part of `lsif_sdk.Recommender` that evaluation needs."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Hyper-parameters; `scoring`, `temperature` and the inputs the model reads are used here."""
+        ...
+
+    @property
+    def catalog(self) -> _Items:
+        """The items it ranks."""
+        ...
+
+    def encode_rows(
+        self,
+        items: NDArray[np.int64],
+        times: NDArray[np.int64] | None,
+        actions: NDArray[np.int64] | None,
+        offsets: NDArray[np.int64],
+        now: NDArray[np.int64] | None,
+    ) -> _Encoded:
+        """Encodes a ragged batch of histories given as catalogue rows; shapes as in docs/model.md, Inputs."""
+        ...
+
+
+class RecommenderScorer:
+    """Scores every item of `history` for its users with a recommender.
+
+    Events with an item the catalogue lacks are skipped, as `recommend` does, and such an item scores -infinity: it is
+    never recommended and, as a target, ranks last. A user of whom nothing is left is scored by the item bias alone.
+
+    Args:
+        recommender: a `lsif_sdk.Recommender`.
+        history: the histories; scores are in the order of its `item_ids`.
+        now: request time per user, Unix seconds int64 [num_users]; None = the time of the newest event.
+
+    Raises:
+        DataError: no item of `history` is in the catalogue.
+    """
+
+    def __init__(self, recommender: HistoryEncoder, history: EventLog, now: NDArray[np.int64] | None = None) -> None:
+        row_of = {str(item): row for row, item in enumerate(recommender.catalog.ids)}
+        self._rows = np.array([row_of.get(str(item), -1) for item in history.item_ids], dtype=np.int64)
+        if not (self._rows >= 0).any():
+            raise DataError(f"none of the {self._rows.size} items of the events is in the recommender's catalogue")
+        self._recommender = recommender
+        self._history = history
+        self._now = now
+
+    def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores float32 [batch, num_items] for the users int64 [batch]."""
+        encoded, known = self._encode(user_rows)
+        vectors, bias = self._recommender.catalog.vectors, self._recommender.catalog.bias
+        config = self._recommender.config
+        with torch.inference_mode():
+            if config.scoring == "fused":
+                user_scores = torch.from_numpy(encoded.fused).to(vectors.device) @ vectors.T
+            else:
+                user_scores = _multi_interest(encoded, vectors, config.temperature)
+            user_scores[torch.from_numpy(~known).to(vectors.device)] = 0.0
+            if bias is not None:
+                user_scores += bias
+        catalog_scores: NDArray[np.float32] = user_scores.cpu().numpy()
+        found = self._rows >= 0
+        result = np.full((len(user_rows), self._rows.size), -np.inf, dtype=np.float32)
+        result[:, found] = catalog_scores[:, self._rows[found]]
+        return result
+
+    def _encode(self, user_rows: NDArray[np.int64]) -> tuple[_Encoded, NDArray[np.bool_]]:
+        """The user vectors, and whether each user has any known event, bool [batch]."""
+        history, config = self._history, self._recommender.config
+        index, offsets = gather_events(history, user_rows)
+        items = self._rows[history.items[index]]
+        kept = items >= 0
+        offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
+        index = index[kept]
+        encoded = self._recommender.encode_rows(
+            items[kept],
+            history.times[index] if config.use_times and history.times is not None else None,
+            history.actions[index] if config.num_actions and history.actions is not None else None,
+            offsets,
+            None if self._now is None else self._now[user_rows],
+        )
+        return encoded, np.diff(offsets) > 0
+
+
+def _multi_interest(encoded: _Encoded, vectors: torch.Tensor, temperature: float) -> torch.Tensor:
+    """tau log sum_j W_j exp(v_j . x / tau), one interest at a time to hold two score matrices instead of M."""
+    log_weights = torch.from_numpy(encoded.weights).to(vectors.device).log()
+    interests = torch.from_numpy(encoded.interests).to(vectors.device) / temperature
+    total = torch.full((len(interests), len(vectors)), -torch.inf, device=vectors.device)
+    for j in range(interests.shape[1]):
+        total = torch.logaddexp(total, interests[:, j] @ vectors.T + log_weights[:, j, None])
+    return total * temperature
+
+
+def gather_events(log: EventLog, user_rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions int64 [total] in `log.items` of the events of some users, and their offsets int64 [batch + 1]."""
+    if len(user_rows) and (user_rows.min() < 0 or user_rows.max() >= log.num_users):
+        raise ArgumentError("user_rows", f"rows in [0, {log.num_users})", f"{user_rows.min()} to {user_rows.max()}")
+    starts = log.offsets[user_rows]
+    lengths = log.offsets[user_rows + 1] - starts
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets

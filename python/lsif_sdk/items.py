@@ -1,0 +1,180 @@
+"""The application's own names of items: external ids (and titles) to catalogue rows and back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
+
+__all__ = ["Id", "ItemTable"]
+
+Id = int | str
+
+_INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
+_STR_TYPES = frozenset({str, np.str_})
+
+
+class ItemTable:
+    """Ids, titles and training counts of the catalogue, one entry a row, in row order. Immutable.
+
+    Args:
+        ids: one id an item, all integers or all strings, no two equal.
+        titles: one text an item, or None.
+        counts: int64 [num_items], how often each item occurred in training (for the popularity fallback), or None: all 0.
+
+    Raises:
+        ArgumentError: ids are not unique, or lengths differ.
+        ArgumentTypeError: ids are neither all integers nor all strings.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[Id] | npt.NDArray[Any],
+        titles: Sequence[str] | None = None,
+        counts: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        values: list[Id] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        kinds = set(map(type, values))
+        if not (kinds <= _INT_TYPES or kinds <= _STR_TYPES):
+            odd = next(value for value in values if type(value) not in (_INT_TYPES if int in kinds else _STR_TYPES))
+            raise ArgumentTypeError("ids", "all integers or all strings", odd)
+        self.has_string_ids = bool(kinds) and kinds <= _STR_TYPES
+        self.ids: npt.NDArray[Any] = np.array(values, dtype=object if self.has_string_ids else np.int64)
+        self.ids.flags.writeable = False
+        if titles is not None and len(titles) != len(values):
+            raise ArgumentError("titles", f"{len(values)} texts, one an item", len(titles))
+        if counts is not None and counts.shape != (len(values),):
+            raise ArgumentError("counts", f"shape [{len(values)}]", list(counts.shape))
+        self.titles = None if titles is None else list(titles)
+        self.counts = np.zeros(len(values), np.int64) if counts is None else counts.astype(np.int64, copy=False)
+        self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
+        if len(self._rows) != len(values):
+            raise ArgumentError("ids", "no two equal ids", f"{_first_repeat(values)!r} more than once")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def id_kind(self) -> str:
+        """What ids are made of, in words."""
+        return "strings" if self.has_string_ids else "integers"
+
+    def rows(self, ids: Iterable[Id] | npt.NDArray[Any], argument: str = "ids") -> tuple[list[int], int]:
+        """Catalogue rows of the known ids, in order, and how many ids were unknown.
+
+        Raises:
+            ArgumentTypeError: an id is not of the catalogue's kind (integers or strings).
+        """
+        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        self._check_kind(values, argument)
+        lookup = self._rows
+        rows = [lookup[value] for value in values if value in lookup]
+        return rows, len(values) - len(rows)
+
+    def known(self, ids: Iterable[Id] | npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which of the ids the catalogue has: bool [num_ids]."""
+        values = ids.tolist() if isinstance(ids, np.ndarray) else ids
+        return np.array([value in self._rows for value in values], np.bool_)
+
+    def row(self, item: Id, argument: str = "item") -> int:
+        """Catalogue row of one id.
+
+        Raises:
+            ArgumentError: the id is not in the catalogue.
+            ArgumentTypeError: it is not of the catalogue's kind.
+        """
+        self._check_kind([item], argument)
+        if item not in self._rows:
+            raise ArgumentError(argument, "an item of the catalogue", repr(item))
+        return self._rows[item]
+
+    def title(self, row: int) -> str:
+        """Title of a row, or its id where there are no titles."""
+        return self.titles[row] if self.titles is not None else str(self.ids[row])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Ids of rows, in the rows' shape; None (string ids) or -1 (integer ids) where a row is -1."""
+        if len(self) == 0:
+            return np.full(rows.shape, None if self.has_string_ids else -1, dtype=self.ids.dtype)
+        found = self.ids[rows]
+        found[rows < 0] = None if self.has_string_ids else -1
+        return found
+
+    @functools.cached_property
+    def by_popularity(self) -> npt.NDArray[np.int64]:
+        """All rows, most frequent in training first, then by row."""
+        return np.argsort(-self.counts, kind="stable").astype(np.int64)
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        """Plain tensors for safetensors: texts become UTF-8 bytes and offsets."""
+        tensors = {"counts": torch.from_numpy(self.counts.copy())}
+        if self.has_string_ids:
+            tensors.update(_pack_texts("ids", self.ids.tolist()))
+        else:
+            tensors["ids"] = torch.from_numpy(self.ids.copy())
+        if self.titles is not None:
+            tensors.update(_pack_texts("titles", self.titles))
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], num_items: int, source: str) -> ItemTable:
+        """The inverse of `to_tensors`.
+
+        Raises:
+            ArtifactError: tensors are missing, of another dtype or shape, not valid UTF-8, or ids are not unique.
+        """
+        try:
+            if "ids" in tensors:
+                ids: Any = _int64(tensors, "ids", num_items).numpy()
+            else:
+                ids = _unpack_texts(tensors, "ids", num_items)
+            titles = _unpack_texts(tensors, "titles", num_items) if "titles.bytes" in tensors else None
+            return cls(ids, titles, _int64(tensors, "counts", num_items).numpy())
+        except (ArgumentError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{source}: {error}") from error
+
+    def _check_kind(self, values: list[Any], argument: str) -> None:
+        allowed = _STR_TYPES if self.has_string_ids else _INT_TYPES
+        if not set(map(type, values)) <= allowed:
+            odd = next(value for value in values if type(value) not in allowed)
+            raise ArgumentTypeError(argument, f"{self.id_kind}, as the catalogue's ids", odd)
+
+
+def _first_repeat(values: list[Id]) -> Id:
+    seen: set[Id] = set()
+    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+
+
+def _pack_texts(name: str, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    data = np.frombuffer(b"".join(encoded), np.uint8)
+    return {f"{name}.bytes": torch.from_numpy(data.copy()), f"{name}.offsets": torch.from_numpy(offsets)}
+
+
+def _int64(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> torch.Tensor:
+    if name not in tensors:
+        raise ArgumentError(name, "a tensor", "none")
+    tensor = tensors[name]
+    if tensor.dtype != torch.int64 or list(tensor.shape) != [size]:
+        raise ArgumentError(name, f"int64 [{size}]", f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
+    return tensor
+
+
+def _unpack_texts(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> list[str]:
+    data = tensors.get(f"{name}.bytes")
+    if data is None or data.dtype != torch.uint8 or data.dim() != 1:
+        raise ArgumentError(f"{name}.bytes", "uint8 with one dimension", "none" if data is None else str(data.dtype))
+    offsets = _int64(tensors, f"{name}.offsets", size + 1).numpy()
+    if offsets[0] != 0 or offsets[-1] != data.numel() or bool((np.diff(offsets) < 0).any()):
+        raise ArgumentError(f"{name}.offsets", f"non-decreasing values from 0 to {data.numel()}", "others")
+    raw = data.numpy().tobytes()
+    bounds = offsets.tolist()
+    return [raw[begin:end].decode() for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]

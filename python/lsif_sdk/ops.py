@@ -1,0 +1,143 @@
+"""Loads the torch ops `torch.ops.lsif.*` and gives each a fake kernel, so that torch.compile and export can trace them.
+
+csrc/ops has the schemas; every op is a pure function of tensors. docs/model.md and docs/score_topk.md have the formulas.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import torch
+from torch import Tensor
+
+__all__ = ["CODE_ALIGN", "code_stride", "ops"]
+
+torch.ops.load_library(pathlib.Path(__file__).with_name("_ops.so"))
+ops = torch.ops.lsif
+
+CODE_ALIGN = 64
+"""Codes of a row are padded with zeros to a multiple of this many dimensions."""
+
+
+def code_stride(dim: int) -> int:
+    """Codes a row takes, padding included."""
+    return (dim + CODE_ALIGN - 1) // CODE_ALIGN * CODE_ALIGN
+
+
+@torch.library.register_fake("lsif::embedding")
+def _embedding(items: Tensor, actions: Tensor | None, item: Tensor, action: Tensor | None) -> Tensor:
+    return items.new_empty(item.shape[0], items.shape[1])
+
+
+@torch.library.register_fake("lsif::layer_norm")
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor | None = None) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.register_fake("lsif::linear")
+def _linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, activation: str = "identity"
+) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+@torch.library.register_fake("lsif::attention")
+def _attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    times: Tensor | None,
+    query_times: Tensor | None,
+    position_bias: Tensor,
+    time_bias: Tensor | None,
+    time_boundaries: Tensor | None,
+    kind: str,
+) -> Tensor:
+    return q.new_empty(q.shape)
+
+
+@torch.library.register_fake("lsif::interest_pooling")
+def _interest_pooling(
+    x: Tensor,
+    offsets: Tensor,
+    times: Tensor | None,
+    hidden_weight: Tensor,
+    hidden_bias: Tensor,
+    logits_weight: Tensor,
+    decay: Tensor | None = None,
+) -> Tensor:
+    return x.new_empty(offsets.shape[0] - 1, logits_weight.shape[0], x.shape[1])
+
+
+@torch.library.register_fake("lsif::interest_fusion")
+def _interest_fusion(
+    interests: Tensor,
+    gap: Tensor,
+    length: Tensor,
+    hidden_weight: Tensor,
+    hidden_bias: Tensor,
+    logits_weight: Tensor,
+    logits_bias: Tensor,
+) -> tuple[Tensor, Tensor]:
+    batch, num_interests, dim = interests.shape
+    return interests.new_empty(batch, num_interests), interests.new_empty(batch, dim)
+
+
+@torch.library.register_fake("lsif::encode")
+def _encode(
+    weights: list[Tensor],
+    config: list[int],
+    norm_eps: float,
+    items: Tensor,
+    times: Tensor | None,
+    actions: Tensor | None,
+    offsets: Tensor,
+    now: Tensor | None,
+    threads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    item_embedding, logits_bias = weights[0], weights[-1]
+    batch, dim, num_interests = offsets.shape[0] - 1, item_embedding.shape[1], logits_bias.shape[0]
+    return (
+        item_embedding.new_empty(batch, dim),
+        item_embedding.new_empty(batch, num_interests, dim),
+        item_embedding.new_empty(batch, num_interests),
+    )
+
+
+@torch.library.register_fake("lsif::quantize_rows")
+def _quantize_rows(vectors: Tensor, threads: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    num_items, dim = vectors.shape
+    codes = vectors.new_empty(num_items, code_stride(dim), dtype=torch.int8)
+    return codes, vectors.new_empty(num_items), vectors.new_empty(num_items), vectors.new_empty(num_items)
+
+
+@torch.library.register_fake("lsif::score_topk")
+def _score_topk(
+    queries: Tensor,
+    weights: Tensor | None,
+    temperature: float,
+    vectors: Tensor,
+    bias: Tensor | None,
+    codes: Tensor,
+    scales: Tensor,
+    errors: Tensor,
+    norms: Tensor,
+    k: int,
+    exclude_items: Tensor | None,
+    exclude_offsets: Tensor | None,
+    threads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch = queries.shape[0]
+    return (
+        queries.new_empty(batch, k),
+        queries.new_empty(batch, k, dtype=torch.int64),
+        queries.new_empty(batch, dtype=torch.int64),
+    )
+
+
+@torch.library.register_fake("lsif::score_items")
+def _score_items(
+    queries: Tensor, weights: Tensor | None, temperature: float, vectors: Tensor, bias: Tensor | None, items: Tensor
+) -> Tensor:
+    return queries.new_empty(items.shape)

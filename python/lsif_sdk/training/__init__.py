@@ -1,0 +1,20 @@
+"""Training: event logs, the trainer and its settings. Needs the extra "train" beyond what inference needs."""
+
+from __future__ import annotations
+
+from lsif_sdk.training.config import TrainConfig
+from lsif_sdk.training.data import EventLog, UserEvents, read_events, read_titles
+from lsif_sdk.training.trainer import FitResult, fit
+from lsif_sdk.training.validation import Targets, validate
+
+__all__ = [
+    "EventLog",
+    "FitResult",
+    "Targets",
+    "TrainConfig",
+    "UserEvents",
+    "fit",
+    "read_events",
+    "read_titles",
+    "validate",
+]

@@ -1,0 +1,114 @@
+"""Cuts an event log into training sequences and these into shuffled, right-padded batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lsif_sdk.model.times import UNKNOWN_TIME
+from lsif_sdk.training.data import EventLog
+
+__all__ = ["Batch", "Sequences"]
+
+_BATCHES_PER_POOL = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Right-padded sequences and the event that follows each position.
+
+    Args:
+        items: int64 [batch, seq_len].
+        targets: item of the following event, int64 [batch, seq_len]; -1 in the padding.
+        times: int64 [batch, seq_len], or None.
+        actions: int64 [batch, seq_len], or None.
+        lengths: int64 [batch].
+        start: events of the history before the sequence, int64 [batch].
+        now: time of the event that follows the sequence, int64 [batch], or None.
+    """
+
+    items: Tensor
+    targets: Tensor
+    times: Tensor | None
+    actions: Tensor | None
+    lengths: Tensor
+    start: Tensor
+    now: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Batch(**{name: None if part is None else part.to(device) for name, part in parts.items()})
+
+
+class Sequences:
+    """The training sequences of a log: every event but a user's first is a target exactly once.
+
+    A history longer than `max_len` is cut into pieces counted from its newest end, so the newest piece is full.
+
+    Args:
+        log: the events.
+        max_len: events a sequence has at most (its last target not counted).
+        batch_size: sequences a batch.
+        time_dropout: probability that all times of a sequence are hidden.
+    """
+
+    def __init__(self, log: EventLog, max_len: int, batch_size: int, time_dropout: float) -> None:
+        self._log = log
+        self._batch_size = batch_size
+        self._time_dropout = time_dropout
+        inputs = np.maximum(log.lengths - 1, 0)
+        pieces = -(-inputs // max_len)
+        user = np.repeat(np.arange(log.num_users), pieces)
+        from_newest = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        end = inputs[user] - from_newest * max_len
+        self._start = np.maximum(end - max_len, 0)
+        self._length = end - self._start
+        self._first = log.offsets[user] + self._start
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self._first) // self._batch_size)
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """One epoch in random order; sequences of similar length share a batch, so that little is padding."""
+        order = rng.permutation(len(self._first))
+        pool = self._batch_size * _BATCHES_PER_POOL
+        groups: list[NDArray[np.int64]] = []
+        for begin in range(0, len(order), pool):
+            members = order[begin : begin + pool]
+            members = members[np.argsort(self._length[members], kind="stable")]
+            groups.extend(members[i : i + self._batch_size] for i in range(0, len(members), self._batch_size))
+        for group in rng.permutation(len(groups)):
+            yield self._batch(groups[group], rng)
+
+    def _batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        lengths, first = self._length[rows], self._first[rows]
+        positions = np.arange(lengths.max())
+        valid = positions < lengths[:, None]
+        # Padding repeats the newest event: any valid row would do.
+        index = first[:, None] + np.minimum(positions, lengths[:, None] - 1)
+        times, now = self._times(index, first + lengths, rng)
+        return Batch(
+            items=torch.from_numpy(self._log.items[index]),
+            targets=torch.from_numpy(np.where(valid, self._log.items[index + 1], -1)),
+            times=times,
+            actions=None if self._log.actions is None else torch.from_numpy(self._log.actions[index]),
+            lengths=torch.from_numpy(lengths),
+            start=torch.from_numpy(self._start[rows]),
+            now=now,
+        )
+
+    def _times(
+        self, index: NDArray[np.int64], following: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if self._log.times is None:
+            return None, None
+        hidden = rng.random(len(index)) < self._time_dropout
+        times = np.where(hidden[:, None], UNKNOWN_TIME, self._log.times[index])
+        return torch.from_numpy(times), torch.from_numpy(np.where(hidden, UNKNOWN_TIME, self._log.times[following]))

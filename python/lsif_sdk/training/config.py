@@ -1,0 +1,102 @@
+"""Everything about a training run that is not the model's shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from lsif_sdk.errors import ArgumentError
+
+__all__ = ["TrainConfig"]
+
+_AT_LEAST = {"epochs": 1, "batch_size": 1, "warmup_steps": 0, "max_len": 1, "patience": 1, "seed": 0, "num_negatives": 1}
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+# field: (lowest, highest, whether the highest is allowed)
+_RANGES = {
+    "learning_rate": (0.0, math.inf, False),
+    "weight_decay": (0.0, math.inf, False),
+    "clip_norm": (0.0, math.inf, True),
+    "dropout": (0.0, 1.0, False),
+    "time_dropout": (0.0, 1.0, True),
+    "label_smoothing": (0.0, 1.0, False),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained.
+
+    Args:
+        epochs: passes over the data at most.
+        batch_size: sequences a step.
+        learning_rate: of AdamW, after the warm-up.
+        weight_decay: of AdamW, on matrices and embeddings; biases, norms and decay rates have none.
+        warmup_steps: steps over which the learning rate rises linearly from 0.
+        clip_norm: bound on the norm of the gradient; infinity = none.
+        dropout: probability on embedded events and residual branches.
+        time_dropout: probability that a sequence is trained with all its times unknown, so that the model can also
+            serve events without times.
+        label_smoothing: share of the target's probability spread over the whole catalogue (full softmax only).
+        max_len: events a training sequence has at most; a longer history becomes several sequences.
+        num_negatives: sampled items a step, for catalogues too large for the full softmax.
+        patience: validations without a better NDCG@10 before training stops.
+        max_seconds: stop after the first epoch that ends later than this; None = no limit.
+        seed: of everything random.
+        precision: Lightning Fabric's name of the number format: "32-true", "bf16-mixed", "16-mixed" or "64-true".
+
+    Raises:
+        ArgumentError: a value is out of range; the message names the field.
+    """
+
+    epochs: int = 200
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup_steps: int = 50
+    clip_norm: float = 1.0
+    dropout: float = 0.3
+    time_dropout: float = 0.1
+    label_smoothing: float = 0.0
+    max_len: int = 200
+    num_negatives: int = 4096
+    patience: int = 10
+    max_seconds: float | None = None
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+
+    def __post_init__(self) -> None:
+        for name, least in _AT_LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ArgumentError(name, f"an integer >= {least}", repr(value))
+        for name, (low, high, closed) in _RANGES.items():
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not (low <= value < high or (closed and value == high)):
+                raise ArgumentError(name, f"a number in [{low}, {high}{']' if closed else ')'}", repr(value))
+        if self.learning_rate == 0 or self.clip_norm == 0:
+            raise ArgumentError("learning_rate, clip_norm", "numbers > 0", (self.learning_rate, self.clip_norm))
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ArgumentError("max_seconds", "a number > 0 or None", repr(self.max_seconds))
+        if self.precision not in _PRECISIONS:
+            raise ArgumentError("precision", f"one of {', '.join(map(repr, _PRECISIONS))}", repr(self.precision))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values (an infinite `clip_norm` as None)."""
+        values = dataclasses.asdict(self)
+        return {**values, "clip_norm": None if math.isinf(self.clip_norm) else self.clip_norm}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of `to_dict`; fields left out have their defaults, unknown ones are refused by name.
+
+        Raises:
+            ArgumentError: a field is unknown or out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ArgumentError("train config", f"only the fields of {cls.__name__}", f"unknown {unknown}")
+        clip_norm = values.get("clip_norm", cls.clip_norm)
+        return cls(**{**values, "clip_norm": math.inf if clip_norm is None else clip_norm})

@@ -1,0 +1,170 @@
+"""EventLog: everything users did, in the order they did it, as flat arrays; and the readers that build one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.training.tables import Ids, Source, read_table
+
+__all__ = ["EventLog", "UserEvents", "read_events", "read_titles"]
+
+
+class UserEvents(NamedTuple):
+    """Events of one user, oldest first.
+
+    Attributes:
+        items: item rows int64 [length].
+        times: Unix seconds int64 [length], or None.
+        actions: action types int64 [length], or None.
+    """
+
+    items: NDArray[np.int64]
+    times: NDArray[np.int64] | None
+    actions: NDArray[np.int64] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EventLog:
+    """Events of all users, oldest first within a user; user u owns events offsets[u] .. offsets[u + 1] - 1.
+
+    Args:
+        user_ids: external ids [num_users], int64 or strings.
+        item_ids: external ids [num_items], int64 or strings; an item's position is its row.
+        offsets: int64 [num_users + 1], from 0 to the number of events, non-decreasing.
+        items: item rows int64 [total].
+        times: Unix seconds int64 [total], or None.
+        actions: action types int64 [total] >= 0 (0 = unknown), or None.
+        titles: of the items, [num_items], or None.
+
+    Raises:
+        ArgumentError: the shapes do not fit together or an item row is out of range.
+    """
+
+    user_ids: Ids
+    item_ids: Ids
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int64]
+    times: NDArray[np.int64] | None = None
+    actions: NDArray[np.int64] | None = None
+    titles: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        total, num_items = len(self.items), len(self.item_ids)
+        shape = (len(self.user_ids) + 1,)
+        ends_fit = self.offsets.shape == shape and self.offsets[0] == 0 and self.offsets[-1] == total
+        if not ends_fit or (np.diff(self.offsets) < 0).any():
+            got = f"shape {self.offsets.shape}, first values {self.offsets[:5]}"
+            raise ArgumentError("offsets", f"shape {shape} rising from 0 to {total}", got)
+        if total and not (0 <= self.items.min() and self.items.max() < num_items):
+            raise ArgumentError("items", f"rows in [0, {num_items})", f"{self.items.min()} .. {self.items.max()}")
+        for name, length in (("times", total), ("actions", total), ("titles", num_items)):
+            values = getattr(self, name)
+            if values is not None and len(values) != length:
+                raise ArgumentError(name, f"{length} values", len(values))
+
+    @property
+    def num_users(self) -> int:
+        """Number of users, those without events included."""
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        """Number of items, those without events included."""
+        return len(self.item_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Events of each user, int64 [num_users]."""
+        return np.diff(self.offsets)
+
+    def user(self, row: int) -> UserEvents:
+        """The events of the user in this row (views, not copies)."""
+        part = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
+        return UserEvents(self.items[part], *(None if c is None else c[part] for c in (self.times, self.actions)))
+
+    def select(self, keep: NDArray[np.bool_]) -> EventLog:
+        """The log with only the events where `keep` (bool [total]) is true; users, items and titles stay."""
+        if keep.shape != self.items.shape or keep.dtype != np.bool_:
+            raise ArgumentError("keep", f"bool of shape {self.items.shape}", f"{keep.dtype} of shape {keep.shape}")
+        return dataclasses.replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[self.offsets],
+            items=self.items[keep],
+            times=None if self.times is None else self.times[keep],
+            actions=None if self.actions is None else self.actions[keep],
+        )
+
+    def with_titles(self, titles: Mapping[str, str]) -> EventLog:
+        """The log with titles by `str(item id)`; an item that has none is called by its id."""
+        return dataclasses.replace(self, titles=[titles.get(str(item), "") or str(item) for item in self.item_ids])
+
+
+def read_events(
+    source: Source,
+    *,
+    user: str = "user",
+    item: str = "item",
+    timestamp: str | None = "timestamp",
+    action: str | None = None,
+    separator: str | None = None,
+) -> EventLog:
+    """Reads events and sorts each user's by (timestamp, order in the source).
+
+    Ids may be integers or text; rows are numbered in sorted order of the ids, so they do not depend on the order of
+    the events. Row numbers in errors count from 1, the header and blank lines left out.
+
+    Args:
+        source: a pandas DataFrame, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files
+            have a header; a ":type" suffix of its names is dropped ("user_id:token" is the column "user_id").
+        user: column of user ids.
+        item: column of item ids.
+        timestamp: column of times: Unix seconds (fractions are rounded down) or a datetime column (taken as UTC if it
+            has no time zone); None = there are none, the order of the source is the order of events.
+        action: column of action types, whole numbers from 1 (0 = unknown); None = there are none.
+        separator: of a text file; None = tab if the header has one, otherwise comma.
+
+    Raises:
+        DataError: the source cannot be read, is empty, lacks a column, or a row has no id or no valid number.
+        ArgumentTypeError: `source` is neither a path nor a DataFrame.
+        MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
+    """
+    columns = [column for column in (user, item, timestamp, action) if column is not None]
+    table = read_table(source, columns, separator)
+    users, user_ids = table.ids(user)
+    items, item_ids = table.ids(item)
+    times = None if timestamp is None else table.seconds(timestamp)
+    actions = None if action is None else table.action_types(action)
+    order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
+    return EventLog(
+        user_ids=user_ids,
+        item_ids=item_ids,
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(user_ids)))]).astype(np.int64),
+        items=items[order],
+        times=None if times is None else times[order],
+        actions=None if actions is None else actions[order],
+    )
+
+
+def read_titles(
+    source: Source, *, item: str = "item", title: str = "title", separator: str | None = None
+) -> dict[str, str]:
+    """Reads item titles for `EventLog.with_titles`: {item id as text: title}; of repeated ids the last counts.
+
+    Args:
+        source: see `read_events`.
+        item: column of item ids.
+        title: column of titles.
+        separator: see `read_events`.
+
+    Raises:
+        DataError: the source cannot be read, is empty, lacks a column, or a row has no id.
+    """
+    table = read_table(source, [item, title], separator)
+    rows, ids = table.ids(item)
+    return {str(ids[row]): text for row, text in zip(rows.tolist(), table.text(title), strict=True)}

@@ -1,0 +1,88 @@
+"""Cross-entropy of the following event over the catalogue: in full, or with sampled negatives where that is too much."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from lsif_sdk.model import Encoded, InterestFusionModel
+from lsif_sdk.training.batches import Batch
+
+__all__ = ["FULL_SOFTMAX_ITEMS", "NextEventLoss"]
+
+FULL_SOFTMAX_ITEMS = 50_000
+"""Largest catalogue that is trained with the full softmax."""
+
+_LOGITS_PER_CHUNK = 1 << 25
+_SAMPLING_POWER = 0.75
+
+
+class NextEventLoss(nn.Module):
+    """Mean cross-entropy over all positions of a batch.
+
+    Up to `FULL_SOFTMAX_ITEMS` items: softmax over the whole catalogue. Above: the softmax's denominator is estimated from
+    `num_negatives` items drawn with probability Q(i) ~ (count(i) + 1)^0.75, each standing for 1 / (num_negatives Q(i))
+    items: its score is lowered by log(num_negatives Q(i)) (log-Q correction; Bengio and Senecal 2003), which makes
+    the estimate of the denominator unbiased. Draws that hit a position's target are left out there.
+
+    Args:
+        model: the model to train.
+        counts: events of each item, int64 [num_items].
+        num_negatives: draws a batch.
+        label_smoothing: see `TrainConfig`.
+    """
+
+    def __init__(
+        self, model: InterestFusionModel, counts: NDArray[np.int64], num_negatives: int, label_smoothing: float
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.num_negatives = num_negatives
+        self.label_smoothing = label_smoothing
+        self.sampled = model.config.num_items > FULL_SOFTMAX_ITEMS
+        weights = (counts + 1.0) ** _SAMPLING_POWER
+        cumulative = torch.from_numpy(np.cumsum(weights / weights.sum()))
+        self.register_buffer("cumulative", cumulative, persistent=False)
+        self.cumulative: Tensor
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of a batch, a scalar."""
+        encoded = self.model(
+            batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
+        )
+        valid = batch.targets >= 0
+        targets, encoded = batch.targets[valid], encoded.select(valid)
+        negatives = self._draw() if self.sampled else None
+        width = self.model.config.num_items if negatives is None else len(negatives) + 1
+        if self.model.config.scoring == "multi_interest":
+            width *= self.model.config.num_interests
+        rows = max(1, _LOGITS_PER_CHUNK // width)
+        if len(targets) <= rows:
+            return self._sum(encoded, targets, negatives) / len(targets)
+        # Only one chunk of logits lives at a time; the backward pass computes it again.
+        parts = zip(targets.split(rows), *(part.split(rows) for part in encoded), strict=True)
+        sums = [
+            checkpoint(self._sum, Encoded(*chunk), target, negatives, use_reentrant=False, preserve_rng_state=False)
+            for target, *chunk in parts
+        ]
+        return torch.stack(sums).sum() / len(targets)
+
+    def _sum(self, encoded: Encoded, targets: Tensor, negatives: Tensor | None) -> Tensor:
+        if negatives is None:
+            scores = self.model.scores(encoded)
+            return functional.cross_entropy(scores, targets, reduction="sum", label_smoothing=self.label_smoothing)
+        probability = self.cumulative.diff(prepend=self.cumulative.new_zeros(1))[negatives]
+        correction = torch.log(self.num_negatives * probability).to(encoded.fused.dtype)
+        scores = self.model.scores(encoded, negatives) - correction
+        scores = scores.masked_fill(negatives == targets[:, None], -torch.inf)
+        positive = self.model.target_scores(encoded, targets)
+        logits = torch.cat([positive[:, None], scores], dim=1)
+        return functional.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")
+
+    def _draw(self) -> Tensor:
+        draws = torch.rand(self.num_negatives, dtype=torch.float64, device=self.cumulative.device)
+        return torch.searchsorted(self.cumulative, draws, right=True).clamp_max(len(self.cumulative) - 1)

@@ -1,0 +1,186 @@
+"""Reads CSV, TSV and Parquet files and DataFrames into checked columns; every refusal names the first bad row."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsif_sdk.errors import ArgumentTypeError, DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Ids", "Source", "Table", "read_table"]
+
+Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame"
+Ids: TypeAlias = "NDArray[np.int64] | list[str]"
+
+_TIME_LIMIT = 2.0**62
+
+
+class Table:
+    """Columns of one source, checked as they are asked for.
+
+    Args:
+        name: of the source, for error messages.
+        frame: its columns, under their plain names.
+    """
+
+    def __init__(self, name: str, frame: pd.DataFrame) -> None:
+        self.name = name
+        self._frame = frame
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def ids(self, column: str) -> tuple[NDArray[np.int64], Ids]:
+        """Rows int64 [num_rows] into the sorted distinct ids, and these: int64 if all are integers, else strings.
+
+        Text such as "007" is no integer: it stays text, so that no two ids fall together.
+
+        Raises:
+            DataError: an id is missing.
+        """
+        values = self._frame[column]
+        self._refuse(column, values.isna() | (values.astype(str) == ""), "an id is missing")
+        codes, distinct = values.factorize()
+        names = _integers_or_text(distinct.tolist())
+        sorted_names, position = np.unique(np.array(names), return_inverse=True)
+        rows = position.reshape(-1).astype(np.int64)[codes]
+        return rows, sorted_names if sorted_names.dtype == np.int64 else sorted_names.tolist()
+
+    def text(self, column: str) -> list[str]:
+        """Text [num_rows]; missing values are empty."""
+        values = self._frame[column]
+        return ["" if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)]
+
+    def seconds(self, column: str) -> NDArray[np.int64]:
+        """Unix seconds int64 [num_rows]: numbers rounded down, or a datetime column (UTC if it has no time zone).
+
+        Raises:
+            DataError: a value is missing, not a number or beyond +-2**62.
+        """
+        values = self._frame[column]
+        if values.dtype.kind == "M" or hasattr(values.dtype, "tz"):
+            self._refuse(column, values.isna(), "a time is missing")
+            utc = values.dt.tz_convert("UTC").dt.tz_localize(None) if hasattr(values.dtype, "tz") else values
+            return utc.to_numpy().astype("datetime64[s]").astype(np.int64)
+        return self._numbers(column, "Unix seconds")
+
+    def action_types(self, column: str) -> NDArray[np.int64]:
+        """Action types int64 [num_rows], >= 0; 0 = unknown.
+
+        Raises:
+            DataError: a value is missing, not a number or negative.
+        """
+        actions = self._numbers(column, "an action type (a whole number)")
+        self._refuse(column, actions < 0, "an action type is negative")
+        return actions
+
+    def _numbers(self, column: str, expected: str) -> NDArray[np.int64]:
+        import pandas as pd
+
+        values = self._frame[column]
+        numbers = pd.to_numeric(values, errors="coerce")
+        if numbers.dtype.kind in "iu":
+            return numbers.to_numpy().astype(np.int64)
+        floats = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+        self._refuse(column, ~(np.abs(floats) < _TIME_LIMIT), f"expected {expected}")
+        return np.floor(floats).astype(np.int64)
+
+    def _refuse(self, column: str, bad: Sequence[bool] | NDArray[np.bool_] | pd.Series[bool], reason: str) -> None:
+        rows = np.flatnonzero(np.asarray(bad))
+        if rows.size:
+            value = self._frame[column].iloc[rows[0]]
+            more = f" ({rows.size} such rows)" if rows.size > 1 else ""
+            raise DataError(f"{self.name}: column {column!r}, row {rows[0] + 1}: {reason}, got {value!r}{more}")
+
+
+def read_table(source: Source, columns: Sequence[str], separator: str | None = None) -> Table:
+    """Reads the named columns of a source.
+
+    Args:
+        source: a DataFrame, or the path of a Parquet (.parquet) or text file, gzipped if it ends in .gz. The first
+            line of a text file names the columns; a ":type" suffix of a name (RecBole's files) is dropped.
+        columns: names of the columns to read.
+        separator: of a text file; None = tab if the first line has one, otherwise comma.
+
+    Raises:
+        DataError: the source cannot be read, lacks a column or has no rows.
+        ArgumentTypeError: `source` is neither a path nor a DataFrame.
+        MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtraError("reading events", "pandas", "train") from error
+    if isinstance(source, pd.DataFrame):
+        name, frame = "DataFrame", source
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        name, frame = path.name, _read_file(path, separator)
+    else:
+        raise ArgumentTypeError("source", "a path or a pandas DataFrame", source)
+    if missing := [column for column in columns if column not in frame.columns]:
+        raise DataError(f"{name}: no column {missing[0]!r}; it has {[str(column) for column in frame.columns]}")
+    if len(frame) == 0:
+        raise DataError(f"{name}: it has no rows")
+    return Table(name, frame)
+
+
+def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        if ".parquet" in path.suffixes:
+            return pd.read_parquet(io.BytesIO(data))
+        return _read_text(path.name, data, separator)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    except ImportError as error:
+        raise MissingExtraError("reading Parquet files", "pyarrow", "train") from error
+
+
+def _read_text(name: str, data: bytes, separator: str | None) -> pd.DataFrame:
+    import pandas as pd
+
+    header = data.split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
+    if not header:
+        raise DataError(f"{name}: it is empty")
+    separator = separator or ("\t" if "\t" in header else ",")
+    # Everything is read as text: no id changes its spelling, and "NA" is an id like any other.
+    frame = pd.read_csv(
+        io.BytesIO(data),
+        sep=separator,
+        dtype=str,
+        keep_default_na=False,
+        quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL,
+        index_col=False,
+        encoding="utf-8-sig",
+    )
+    return frame.rename(columns=lambda column: str(column).split(":", 1)[0])
+
+
+def _integers_or_text(values: list[object]) -> list[int] | list[str]:
+    """The distinct ids as integers if all of them are, written plainly; otherwise as text."""
+    texts = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
+    try:
+        numbers = [int(text) for text in texts]
+    except ValueError:
+        return texts
+    plain = all(str(number) == text and abs(number) < 2**63 for number, text in zip(numbers, texts, strict=True))
+    return numbers if plain else texts

@@ -1,0 +1,274 @@
+"""Trains an InterestFusionModel: AdamW, early stopping on NDCG@10, checkpoints a run can resume from bit by bit."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArtifactError, LsifError, MissingExtraError
+from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.training.batches import Sequences
+from lsif_sdk.training.config import TrainConfig
+from lsif_sdk.training.data import EventLog
+from lsif_sdk.training.losses import NextEventLoss
+from lsif_sdk.training.validation import Targets, validate
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+__all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
+
+CHECKPOINT_NAME = "last.pt"
+STOP_METRIC = "ndcg@10"
+_CHECKPOINT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """A trained model and how it came about.
+
+    Args:
+        model: in eval mode on the CPU, with the weights of the best epoch (the last one without validation).
+        history: for each epoch "epoch" (from 1), "loss", "seconds" and, with validation, "ndcg@10", "hr@10", "mrr@10".
+        best: the entry of `history` the weights belong to.
+    """
+
+    model: InterestFusionModel
+    history: list[dict[str, float]]
+    best: dict[str, float]
+
+
+@dataclasses.dataclass
+class _Progress:
+    """What a run knows at the end of an epoch; together with the weights, all that a checkpoint holds."""
+
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    def record(self, entry: dict[str, float], model: nn.Module) -> None:
+        best = self.history[self.best_epoch - 1] if self.best_epoch else None
+        self.history.append(entry)
+        if best is None or STOP_METRIC not in entry or entry[STOP_METRIC] > best[STOP_METRIC]:
+            self.best_epoch = len(self.history)
+            self.best_state = copy.deepcopy(model.state_dict())
+
+    def finished(self, config: TrainConfig) -> bool:
+        epochs = len(self.history)
+        out_of_time = config.max_seconds is not None and self.seconds > config.max_seconds
+        return epochs >= config.epochs or epochs - self.best_epoch >= config.patience or out_of_time
+
+
+def fit(
+    log: EventLog,
+    model_config: ModelConfig,
+    train_config: TrainConfig | None = None,
+    *,
+    validation: Targets | tuple[Any, Any] | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> FitResult:
+    """Trains a model to predict every event of every user from the ones before.
+
+    The same arguments on the same machine and number of threads give the same weights, resumed or not; the caller's
+    random state is left as it was.
+
+    Args:
+        log: the events; `model_config.num_items` may exceed `log.num_items`.
+        model_config: the model's shape.
+        train_config: how to train; None for the defaults.
+        validation: one held-out event a user that follows the user's events in `log`, as (items, times) (see `Targets`);
+            None trains for `epochs` without early stopping.
+        checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
+        resume: go on from the checkpoint, if there is one.
+        progress: show a progress bar.
+
+    Raises:
+        ArgumentError: the log, the configs and `validation` do not fit together, or the loss is not finite.
+        ArtifactError: the checkpoint cannot be read or belongs to another run.
+        MissingExtraError: Lightning Fabric (or tqdm, with `progress`) is not installed.
+    """
+    config = train_config or TrainConfig()
+    _check(log, model_config, validation, resume, checkpoint_dir)
+    fabric = _fabric(config.precision)
+    path = None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT_NAME
+    targets = None if validation is None else Targets(*validation)
+    with torch.random.fork_rng():
+        return _Run(fabric, log, model_config, config, targets, path).train(resume, progress)
+
+
+class _Run:
+    """One training run: its model, optimizer and progress."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        log: EventLog,
+        model_config: ModelConfig,
+        config: TrainConfig,
+        validation: Targets | None,
+        path: Path | None,
+    ) -> None:
+        self.fabric, self.log, self.config, self.validation, self.path = fabric, log, config, validation, path
+        torch.manual_seed(config.seed)
+        self.model = InterestFusionModel(model_config, config.dropout)
+        self.sequences = Sequences(log, config.max_len, config.batch_size, config.time_dropout)
+        counts = np.bincount(log.items, minlength=model_config.num_items)
+        loss = NextEventLoss(self.model, counts, config.num_negatives, config.label_smoothing)
+        optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
+        self.loss, self.optimizer = fabric.setup(loss, optimizer)
+        self.progress = _Progress()
+
+    def train(self, resume: bool, show: bool) -> FitResult:
+        if resume and self.path is not None and self.path.exists():
+            self._load(self.path)
+        bar = _bar(show, self.config.epochs * len(self.sequences), len(self.progress.history) * len(self.sequences))
+        with bar:
+            while not self.progress.finished(self.config):
+                self._epoch(bar)
+                if self.path is not None:
+                    self._save(self.path)
+        self.model.load_state_dict(self.progress.best_state)
+        best = self.progress.history[self.progress.best_epoch - 1]
+        return FitResult(self.model.to("cpu").eval(), self.progress.history, best)
+
+    def _epoch(self, bar: Any) -> None:
+        began, epoch = time.monotonic(), len(self.progress.history)
+        # Every epoch has its own random state, so a resumed run needs none from before.
+        rng = np.random.default_rng([self.config.seed, epoch])
+        torch.manual_seed(int(rng.integers(2**62)))
+        self.loss.train()
+        total = torch.zeros((), device=self.fabric.device)
+        for index, batch in enumerate(self.sequences.batches(rng)):
+            total += self._step(batch.to(self.fabric.device), epoch * len(self.sequences) + index)
+            bar.update()
+        entry = {"epoch": epoch + 1.0, "loss": float(total) / len(self.sequences)}
+        if not np.isfinite(entry["loss"]):
+            raise ArgumentError("learning_rate", "a value with which the loss stays finite", self.config.learning_rate)
+        if self.validation is not None:
+            self.model.eval()
+            entry |= validate(self.model, self.log, self.validation)
+        entry["seconds"] = time.monotonic() - began
+        self.progress.seconds += entry["seconds"]
+        self.progress.record(entry, self.model)
+        bar.set_postfix({name: f"{entry[name]:.4f}" for name in ("loss", STOP_METRIC) if name in entry})
+
+    def _step(self, batch: Any, step: int) -> Tensor:
+        warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * warmup
+        self.optimizer.zero_grad()
+        loss = self.loss(batch)
+        self.fabric.backward(loss)
+        if self.config.clip_norm < float("inf"):
+            self.fabric.clip_gradients(self.loss, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        detached: Tensor = loss.detach()
+        return detached
+
+    def _save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        state = {
+            "version": _CHECKPOINT_VERSION,
+            "run": self._identity(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": dataclasses.asdict(self.progress),
+        }
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def _load(self, path: Path) -> None:
+        try:
+            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
+            identity = state["run"]
+        except Exception as error:
+            raise ArtifactError(f"{path}: not a checkpoint of lsif_sdk: {error}") from error
+        if state.get("version") != _CHECKPOINT_VERSION:
+            raise ArtifactError(f"{path}: expected checkpoint version {_CHECKPOINT_VERSION}, got {state.get('version')}")
+        if identity != self._identity():
+            mine = self._identity()
+            changed = sorted(name for name in mine | identity if mine.get(name) != identity.get(name))
+            raise ArtifactError(f"{path}: the checkpoint belongs to another run; other values of {', '.join(changed)}")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = _Progress(**state["progress"])
+
+    def _identity(self) -> dict[str, Any]:
+        """What has to be the same for a resumed run to continue the old one; when to stop may change."""
+        free = ("epochs", "patience", "max_seconds")
+        config = {name: value for name, value in self.config.to_dict().items() if name not in free}
+        data = {"num_events": len(self.log.items), "num_users": self.log.num_users}
+        return {**self.model.config.to_dict(), **config, **data}
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay on matrices only: pulling biases, norms, attention biases and decay rates to 0 regularises nothing."""
+    decayed, free = [], []
+    for name, parameter in model.named_parameters():
+        plain = parameter.dim() < 2 or name.endswith("_bias")
+        (free if plain else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def _check(
+    log: EventLog, config: ModelConfig, validation: tuple[Any, Any] | None, resume: bool, checkpoint_dir: object
+) -> None:
+    if config.num_items < log.num_items:
+        raise ArgumentError("model_config.num_items", f"at least the log's {log.num_items}", config.num_items)
+    if log.lengths.max(initial=0) < 2:
+        raise ArgumentError("log", "a user with at least two events", "none")
+    if config.request_time and log.times is None:
+        raise ArgumentError("model_config.request_time", "False for a log without times", True)
+    if config.num_actions and log.actions is not None and log.actions.max() > config.num_actions:
+        raise ArgumentError("model_config.num_actions", f"at least {log.actions.max()}", config.num_actions)
+    if validation is not None and any(part is not None and len(part) != log.num_users for part in validation):
+        raise ArgumentError("validation", f"arrays of {log.num_users} users", [np.shape(part) for part in validation])
+    if resume and checkpoint_dir is None:
+        raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
+
+
+def _fabric(precision: str) -> Fabric:
+    try:
+        from lightning.fabric import Fabric
+    except ImportError:
+        try:
+            from lightning_fabric import Fabric
+        except ImportError as error:
+            raise MissingExtraError("training", "lightning-fabric", "train") from error
+    return Fabric(accelerator="auto", devices=1, precision=precision)
+
+
+def _bar(show: bool, total: int, initial: int) -> Any:
+    if not show:
+        return _Silent()
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise MissingExtraError("a progress bar", "tqdm", "train") from error
+    return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True)
+
+
+class _Silent:
+    """Takes the place of a progress bar."""
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self) -> None: ...
+
+    def set_postfix(self, _: dict[str, str]) -> None: ...

@@ -1,0 +1,83 @@
+"""Ranks held-out events among the whole catalogue, the seen items left out, while a model is being trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.evaluation.metrics import pessimistic_ranks, ranks_to_metrics
+from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.training.data import EventLog
+
+__all__ = ["NO_TARGET", "Targets", "validate"]
+
+NO_TARGET = -1
+_EVENTS_PER_BATCH = 1 << 14
+_SCORES_PER_BATCH = 1 << 24
+
+
+class Targets(NamedTuple):
+    """One held-out event a user; `LeaveOneOut.targets` gives the same pair.
+
+    Attributes:
+        items: item rows int64 [num_users]; -1 for a user without one.
+        times: Unix seconds int64 [num_users], or None.
+    """
+
+    items: NDArray[np.int64]
+    times: NDArray[np.int64] | None
+
+
+@torch.inference_mode()
+def validate(model: InterestFusionModel, log: EventLog, targets: Targets, k: int = 10) -> dict[str, float]:
+    """NDCG@k, HR@k and MRR@k of the held-out events, given all events of `log` (and their times, with `request_time`).
+
+    The full catalogue is ranked without the items of the history; ties count against the target.
+
+    Args:
+        model: put into eval mode by the caller.
+        log: the histories.
+        targets: what follows them.
+        k: length of the list.
+
+    Raises:
+        ArgumentError: no user has a target.
+    """
+    device = model.item_embedding.device
+    users = np.flatnonzero(targets.items != NO_TARGET)
+    if users.size == 0:
+        raise ArgumentError("validation", "at least one user with a held-out item", "none")
+    ranks = []
+    for rows in _batches(log.lengths, users, max(1, _SCORES_PER_BATCH // model.config.num_items)):
+        histories = [log.user(row) for row in rows.tolist()]
+        offsets = np.concatenate([[0], np.cumsum([len(history.items) for history in histories])])
+        items, times, actions = (
+            None if column[0] is None else np.concatenate(column) for column in zip(*histories, strict=True)
+        )
+        now = None if targets.times is None else targets.times[rows]
+        inputs = (None if part is None else torch.from_numpy(part).to(device) for part in (items, times, actions))
+        encoded = model.encode(
+            *inputs,
+            offsets=torch.from_numpy(offsets).to(device),
+            now=None if now is None else torch.from_numpy(now).to(device),
+        )
+        scores = model.scores(encoded).float().cpu().numpy()
+        ranks.append(pessimistic_ranks(scores, targets.items[rows], (items, offsets)))
+    return ranks_to_metrics(np.concatenate(ranks), k)
+
+
+def _batches(lengths: NDArray[np.int64], users: NDArray[np.int64], max_users: int) -> Iterator[NDArray[np.int64]]:
+    """Users by length, so that padded batches hold a bounded number of events."""
+    users = users[np.argsort(lengths[users], kind="stable")]
+    begin = 0
+    while begin < len(users):
+        end = begin + 1
+        while end < len(users) and end - begin < max_users and (end + 1 - begin) * lengths[users[end]] <= _EVENTS_PER_BATCH:
+            end += 1
+        yield users[begin:end]
+        begin = end

@@ -1,0 +1,22 @@
+// All kernel tables a test must hold against its oracle: the runnable ones and, where built, the emulated AVX-512 one.
+#pragma once
+
+#include <vector>
+
+#include "kernels/cpu/dispatch.h"
+
+namespace lsif::cpu {
+
+#if defined(LSIF_EMULATE_AVX512)
+const KernelTable& avx512emu_kernels();
+#endif
+
+inline std::vector<const KernelTable*> tested_kernels() {
+  std::vector<const KernelTable*> tables = runnable_kernels();
+#if defined(LSIF_EMULATE_AVX512)
+  tables.push_back(&avx512emu_kernels());
+#endif
+  return tables;
+}
+
+}  // namespace lsif::cpu

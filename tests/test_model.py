@@ -1,0 +1,359 @@
+"""lsif_sdk.model against docs/model.md, written out event by event in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArtifactError
+from lsif_sdk.model import UNKNOWN_TIME, Encoded, InterestFusionModel, time_boundaries
+
+NUM_ITEMS = 37
+CONFIGS = {
+    "hstu": {},
+    "transformer": {"block": "transformer"},
+    "request_time": {"request_time": True, "scoring": "multi_interest", "temperature": 0.7},
+    "transformer_request_time": {"block": "transformer", "request_time": True, "activation": "relu"},
+    "no_times": {"use_times": False, "num_actions": 0, "activation": "silu", "block": "transformer"},
+    "window_of_one": {"window": 1, "short_window": 1},
+    "newest_only": {"num_long": 0, "num_short": 0},
+    "long_only": {"num_short": 0, "normalize_items": True, "item_scale": 2.5},
+    "short_only": {"num_long": 0, "normalize_items": True, "scoring": "multi_interest"},
+}
+
+
+def make_config(**changes: object) -> ModelConfig:
+    values: dict[str, object] = {
+        "num_items": NUM_ITEMS, "dim": 8, "num_layers": 2, "num_heads": 2, "ffn_dim": 12, "window": 4, "num_long": 3,
+        "num_short": 2, "short_window": 3, "pooling_dim": 5, "fusion_dim": 6, "num_time_boundaries": 30,
+        "num_actions": 3,
+    }  # fmt: skip
+    return ModelConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def make_model(config: ModelConfig, seed: int = 0) -> InterestFusionModel:
+    """A float64 model in eval mode whose every parameter matters (none at a symmetric initial value)."""
+    generator = torch.Generator().manual_seed(seed)
+    model = InterestFusionModel(config).to(torch.float64).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.4 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+def make_history(length: int, seed: int, unknown: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1000 + seed)
+    items = torch.randint(NUM_ITEMS, (length,), generator=generator)
+    gaps = torch.exp(16 * torch.rand(length, generator=generator)).long() - 1
+    times = 1_000_000_000 + gaps.cumsum(0)
+    times[torch.rand(length, generator=generator) < unknown] = UNKNOWN_TIME
+    return items, times, torch.randint(4, (length,), generator=generator)
+
+
+class Oracle:
+    """docs/model.md for one history, one event at a time, straight from the artifact's tensors."""
+
+    def __init__(self, config: ModelConfig, model: InterestFusionModel) -> None:
+        self.config = config
+        state = {name.removeprefix("encoder."): value for name, value in model.state_dict().items()}
+        if config.num_long:
+            state["long_pooling.decay"] = state.pop("long_pooling.rate") ** 2
+        self.w = state
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        return functional.linear(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"))
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        centred = x - x.mean()
+        scaled = centred / (centred.square().mean() + self.config.norm_eps).sqrt()
+        return scaled * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
+
+    def bucket(self, q: int, t: int) -> int:
+        if UNKNOWN_TIME in (q, t):
+            return 0
+        return 1 + sum(int(b) <= max(q - t, 0) for b in self.w["time_boundaries"])
+
+    def attend(self, layer: str, i: int, q: Tensor, k: list[Tensor], v: list[Tensor], asked: list[int],
+               times: list[int]) -> Tensor:  # fmt: skip
+        c, out = self.config, []
+        keys = range(max(0, i - c.window + 1), i + 1)
+        for h in range(c.num_heads):
+            part = slice(h * c.head_dim, (h + 1) * c.head_dim)
+            logits = []
+            for j in keys:
+                logit = q[part] @ k[j][part] / math.sqrt(c.head_dim) + self.w[f"{layer}.position_bias"][h, i - j]
+                if c.use_times:
+                    logit = logit + self.w[f"{layer}.time_bias"][h, self.bucket(asked[i], times[j])]
+                logits.append(logit)
+            stacked = torch.stack(logits)
+            weights = stacked.sigmoid() * stacked / c.window if c.block == "hstu" else stacked.softmax(0)
+            out.append(sum(weight * v[j][part] for weight, j in zip(weights, keys, strict=True)))
+        return torch.cat(out)
+
+    def states(self, x: list[Tensor], times: list[int], asked: list[int]) -> list[Tensor]:
+        c = self.config
+        for number in range(c.num_layers):
+            layer = f"layers.{number}"
+            projected = [self.linear(f"{layer}.input", self.norm(f"{layer}.norm", row)) for row in x]
+            if c.block == "hstu":
+                q, k, v, u = zip(*(functional.silu(row).chunk(4) for row in projected), strict=True)
+            else:
+                q, k, v = zip(*(row.chunk(3) for row in projected), strict=True)
+            attended = [self.attend(layer, i, q[i], k, v, asked, times) for i in range(len(x))]
+            if c.block == "hstu":
+                gated = [self.norm(f"{layer}.output_norm", o) * gate for o, gate in zip(attended, u, strict=True)]
+                x = [row + self.linear(f"{layer}.output", o) for row, o in zip(x, gated, strict=True)]
+                continue
+            x = [row + self.linear(f"{layer}.output", o) for row, o in zip(x, attended, strict=True)]
+            act = getattr(functional, c.activation)
+            for i, row in enumerate(x):
+                hidden = act(self.linear(f"{layer}.ffn_up", self.norm(f"{layer}.ffn_norm", row)))
+                x[i] = row + self.linear(f"{layer}.ffn_down", hidden)
+        return [self.norm("norm", row) for row in x]
+
+    def pool(self, name: str, rows: list[Tensor], penalty: Tensor | None = None) -> Tensor:
+        stacked = torch.stack(rows)
+        logits = self.linear(f"{name}.logits", functional.silu(self.linear(f"{name}.hidden", stacked)))
+        if penalty is not None:
+            logits = logits - penalty
+        return logits.softmax(0).t() @ stacked
+
+    def encode(self, items: list[int], times: list[int], actions: list[int], now: int, cut_off: int = 0) -> Encoded:
+        c, newest = self.config, times[-1]
+        x = [self.w["item_embedding"][item].clone() for item in items]
+        if c.num_actions:
+            x = [row + self.w["action_embedding"][action] for row, action in zip(x, actions, strict=True)]
+        asked = times
+        if c.request_time:
+            asked = [*times[1:], newest if now == UNKNOWN_TIME else now]
+        h = self.states(x, times, asked)
+        interests = []
+        if c.num_long:
+            known = [c.use_times and UNKNOWN_TIME not in (newest, t) for t in times]
+            ages = [max(newest - t, 0) / 86400 if k else 0.0 for t, k in zip(times, known, strict=True)]
+            penalty = torch.tensor(ages, dtype=torch.float64)[:, None] * self.w["long_pooling.decay"]
+            interests.append(self.linear("long_pooling.value", self.pool("long_pooling", x, penalty)))
+        if c.num_short:
+            interests.append(self.pool("short_pooling", h[-c.short_window :]))
+        v = torch.cat([*interests, h[-1][None]])
+        m = c.num_interests
+        gap = 0.0
+        if c.request_time and UNKNOWN_TIME not in (now, newest):
+            gap = math.log1p(max(now - newest, 0)) / math.log1p(31536000)
+        cosines = functional.normalize(v, dim=-1) @ functional.normalize(v, dim=-1).t()
+        dispersion = float(1 - (cosines.sum() - m) / (m * (m - 1))) if m > 1 else 0.0
+        context = v.new_tensor([gap, math.log1p(cut_off + len(items)) / math.log1p(1000), dispersion])
+        hidden = functional.silu(self.linear("fusion.hidden", torch.cat([v.flatten(), context])))
+        weights = self.linear("fusion.logits", hidden).softmax(0)
+        return Encoded(weights @ v, v, weights)
+
+    def score(self, encoded: Encoded, item: int) -> Tensor:
+        c, vector = self.config, self.w["item_embedding"][item]
+        if c.normalize_items:
+            vector = c.item_scale * vector / vector.norm()
+        bias = self.w["catalog.bias"][item]
+        if c.scoring == "fused":
+            return encoded.fused @ vector + bias
+        terms = [w.log() + v @ vector / c.temperature for w, v in zip(encoded.weights, encoded.interests, strict=True)]
+        return c.temperature * torch.logsumexp(torch.stack(terms), 0) + bias
+
+
+def assert_encoded(actual: Encoded, expected: Encoded) -> None:
+    for part, reference in zip(actual, expected, strict=True):
+        torch.testing.assert_close(part, reference, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_encode_equals_oracle(name: str) -> None:
+    config = make_config(**CONFIGS[name])
+    model = make_model(config)
+    oracle = Oracle(config, model)
+    histories = [make_history(length, seed, unknown=0.3 * (seed % 2)) for seed, length in enumerate((1, 0, 3, 4, 5, 13, 2))]
+    now = [int(t[-1]) + 5000 * s if len(t) and s != 4 else UNKNOWN_TIME for s, (_, t, _) in enumerate(histories)]
+    now = [n if n > 0 else UNKNOWN_TIME for n in now]
+    columns = [torch.cat(column) for column in zip(*histories, strict=True)]
+    offsets = torch.tensor([0, *(len(items) for items, _, _ in histories)]).cumsum(0)
+    encoded = model.encode(*columns, offsets=offsets, now=torch.tensor(now))
+    scores = model.scores(encoded)
+    for b, (items, times, actions) in enumerate(histories):
+        mine = encoded.select(b)
+        if len(items) == 0:
+            assert all(not part.any() for part in mine)
+            continue
+        expected = oracle.encode(items.tolist(), times.tolist(), actions.tolist(), now[b])
+        assert_encoded(mine, expected)
+        for item in (0, NUM_ITEMS - 1):
+            torch.testing.assert_close(scores[b, item], oracle.score(expected, item), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_forward_gives_every_prefix(name: str) -> None:
+    config = make_config(**CONFIGS[name])
+    model = make_model(config, seed=1)
+    oracle = Oracle(config, model)
+    histories = [make_history(9, 1), make_history(6, 2), make_history(1, 3)]
+    padded = [torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in zip(*histories, strict=True)]
+    start = torch.tensor([0, 20, 3])
+    now = torch.tensor([2_000_000_000, UNKNOWN_TIME, 1_500_000_000])
+    lengths = torch.tensor([9, 6, 1])
+    out = model(*padded, lengths=lengths, start=start, now=now)
+    for b, history in enumerate(histories):
+        items, times, actions = (column.tolist() for column in history)
+        for i in range(len(items)):
+            following = int(now[b]) if i + 1 == len(items) else times[i + 1]
+            expected = oracle.encode(items[: i + 1], times[: i + 1], actions[: i + 1], following, int(start[b]))
+            assert_encoded(out.select((b, i)), expected)
+        assert not out.fused[b, len(items) :].any()
+
+
+@pytest.mark.parametrize("name", ["hstu", "transformer_request_time"])
+@torch.no_grad()
+def test_forward_without_times_equals_unknown_times(name: str) -> None:
+    config = make_config(**CONFIGS[name])
+    model = make_model(config, seed=2)
+    items, times, _ = make_history(7, 5)
+    lengths = torch.tensor([7])
+    without = model(items[None], lengths=lengths)
+    unknown = model(items[None], torch.full_like(times, UNKNOWN_TIME)[None], torch.zeros_like(items)[None], lengths=lengths)
+    assert_encoded(without, unknown)
+    encoded = model.encode(items, offsets=torch.tensor([0, 7]))
+    assert_encoded(without.select((slice(None), 6)), encoded)
+    with_times = model(items[None], times[None], lengths=lengths)
+    assert not torch.allclose(with_times.fused, without.fused)
+
+
+@pytest.mark.parametrize("name", ["hstu", "transformer"])
+def test_padding_changes_neither_outputs_nor_gradients(name: str) -> None:
+    config = make_config(**CONFIGS[name])
+    model = make_model(config, seed=3)
+    lengths = torch.tensor([5, 2])
+    columns = [torch.stack([a, b]) for a, b in zip(make_history(5, 1), make_history(5, 2), strict=True)]
+    results = []
+    for extra, fill in ((0, 0), (11, 3)):
+        padded = [functional.pad(column, (0, extra), value=fill) for column in columns]
+        for column in padded:
+            column[1, 2:] = fill
+        model.zero_grad()
+        out = model(*padded, lengths=lengths)
+        valid = out.select(torch.arange(5 + extra) < lengths[:, None])
+        model.scores(valid).sin().sum().backward()
+        results.append((valid, {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}))
+    (first, first_grads), (second, second_grads) = results
+    assert_encoded(second, first)
+    assert first_grads.keys() == second_grads.keys() == dict(model.named_parameters()).keys()
+    for key, grad in first_grads.items():
+        torch.testing.assert_close(second_grads[key], grad, rtol=1e-8, atol=1e-10, msg=lambda text, key=key: key + text)
+
+
+@torch.no_grad()
+def test_events_before_the_receptive_field_change_no_state() -> None:
+    config = make_config(num_long=0, num_short=0)
+    model = make_model(config)
+    items, times, actions = make_history(20, 4)
+    reach = config.num_layers * (config.window - 1) + 1
+    whole = model.encode(items, times, actions, offsets=torch.tensor([0, 20]))
+    tail = model.encode(items[-reach:], times[-reach:], actions[-reach:], offsets=torch.tensor([0, reach]))
+    torch.testing.assert_close(tail.interests, whole.interests, rtol=1e-10, atol=1e-12)
+    shorter = model.encode(items[-reach + 1 :], times[1 - reach :], actions[1 - reach :], offsets=torch.tensor([0, reach - 1]))
+    assert not torch.allclose(shorter.interests, whole.interests)
+
+
+@torch.no_grad()
+def test_training_starts_at_the_encoder_alone() -> None:
+    model = InterestFusionModel(make_config()).eval()
+    items, times, actions = make_history(12, 6)
+    weights = model.encode(items, times, actions, offsets=torch.tensor([0, 4, 12])).weights
+    torch.testing.assert_close(weights[:, -1], torch.full((2,), 0.9))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_export_and_from_weights_are_inverse(name: str) -> None:
+    config = make_config(**CONFIGS[name])
+    model = make_model(config).float()
+    weights = model.export_weights()
+    assert all(value.dtype == (torch.int64 if key == "time_boundaries" else torch.float32) for key, value in weights.items())
+    assert ("catalog.vectors" in weights) == config.normalize_items
+    if config.num_long:
+        assert (weights["long_pooling.decay"] >= 0).all()
+        assert weights["long_pooling.decay"].shape == (config.num_long,)
+    rebuilt = InterestFusionModel.from_weights(config, weights, dtype=torch.float64).eval()
+    items, times, actions = make_history(9, 3)
+    offsets = torch.tensor([0, 9])
+    expected = model.double().encode(items, times, actions, offsets=offsets)
+    for part, reference in zip(rebuilt.encode(items, times, actions, offsets=offsets), expected, strict=True):
+        torch.testing.assert_close(part, reference, rtol=1e-5, atol=1e-5)
+    again = rebuilt.export_weights()
+    assert again.keys() == weights.keys()
+    for key, value in weights.items():
+        torch.testing.assert_close(again[key], value, rtol=1e-6, atol=0)
+
+
+def test_export_has_the_documented_names_and_shapes() -> None:
+    c = make_config()
+    shapes = {key: tuple(value.shape) for key, value in InterestFusionModel(c).export_weights().items()}
+    expected: dict[str, tuple[int, ...]] = {
+        "item_embedding": (NUM_ITEMS, 8), "action_embedding": (4, 8), "time_boundaries": (30,), "norm.weight": (8,),
+        "norm.bias": (8,), "long_pooling.hidden.weight": (5, 8), "long_pooling.hidden.bias": (5,),
+        "long_pooling.logits.weight": (3, 5), "long_pooling.decay": (3,), "long_pooling.value.weight": (8, 8),
+        "short_pooling.hidden.weight": (5, 8), "short_pooling.hidden.bias": (5,),
+        "short_pooling.logits.weight": (2, 5), "fusion.hidden.weight": (6, 6 * 8 + 3), "fusion.hidden.bias": (6,),
+        "fusion.logits.weight": (6, 6), "fusion.logits.bias": (6,), "catalog.bias": (NUM_ITEMS,),
+    }  # fmt: skip
+    for layer in ("layers.0.", "layers.1."):
+        expected |= {
+            layer + "norm.weight": (8,), layer + "norm.bias": (8,), layer + "input.weight": (32, 8),
+            layer + "input.bias": (32,), layer + "position_bias": (2, 4), layer + "time_bias": (2, 32),
+            layer + "output_norm.weight": (8,), layer + "output_norm.bias": (8,), layer + "output.weight": (8, 8),
+            layer + "output.bias": (8,),
+        }  # fmt: skip
+    assert shapes == expected
+
+
+def test_from_weights_refuses_what_does_not_fit() -> None:
+    config = make_config()
+    weights = InterestFusionModel(config).export_weights()
+    del weights["norm.bias"]
+    with pytest.raises(ArtifactError, match=r"norm\.bias"):
+        InterestFusionModel.from_weights(config, weights)
+    with pytest.raises(ArtifactError, match="position_bias"):
+        InterestFusionModel.from_weights(make_config(window=5), InterestFusionModel(config).export_weights())
+
+
+@pytest.mark.parametrize("offsets", [[0, 3], [1, 4], [0, 5, 4], []])
+def test_encode_refuses_bad_offsets(offsets: list[int]) -> None:
+    model = InterestFusionModel(make_config())
+    with pytest.raises(ArgumentError, match="offsets"):
+        model.encode(torch.arange(4), offsets=torch.tensor(offsets, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 128, 1000])
+def test_time_boundaries_are_geometric_integers(count: int) -> None:
+    boundaries = time_boundaries(count)
+    assert boundaries.dtype == torch.int64
+    assert boundaries[0] == 1
+    assert len(boundaries) == count
+    assert (boundaries.diff() > 0).all()
+    if count == 64:
+        assert boundaries[-1] > 5 * 365 * 86400
+        ratios = boundaries[40:].double().log().diff()
+        torch.testing.assert_close(ratios, torch.full_like(ratios, 0.301), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", ["hstu", "transformer"])
+def test_float32_and_empty_batches(name: str) -> None:
+    model = InterestFusionModel(make_config(**CONFIGS[name]))
+    empty = torch.zeros(0, dtype=torch.int64)
+    encoded = model.encode(empty, offsets=torch.tensor([0]))
+    assert encoded.fused.shape == (0, 8)
+    both = model.encode(empty, offsets=torch.tensor([0, 0, 0]))
+    assert both.fused.dtype == torch.float32
+    assert both.interests.shape == (2, 6, 8)
+    assert not both.interests.any()
