@@ -1,6 +1,7 @@
 # The CPU kernels: variant.cpp once per instruction set, each with its own flags, and the dispatcher with none.
-add_library(lsif_kernels STATIC csrc/kernels/linear.cpp csrc/kernels/cpu/dispatch.cpp)
+add_library(lsif_kernels STATIC csrc/kernels/linear.cpp csrc/kernels/score_topk.cpp csrc/kernels/cpu/dispatch.cpp)
 target_include_directories(lsif_kernels PUBLIC csrc)
+target_compile_options(lsif_kernels PRIVATE -ffp-contract=off)  # exact_score is the same on every machine
 
 function(lsif_add_variant isa)
   add_library(lsif_kernels_${isa} OBJECT csrc/kernels/cpu/variant.cpp)

@@ -5,8 +5,14 @@
 //   over max(0, i - window + 1) <= j <= i.
 //
 // bucket(dt) = 0 if either time is kUnknownTime, else 1 + #{b : time_boundaries[b] <= max(dt, 0)}; integer arithmetic that
-// saturates instead of overflowing. Times need not be sorted. Float32 throughout; softmax subtracts the row maximum.
-// Position i reads keys and values of its window only, and in an order that depends on i - j alone.
+// saturates instead of overflowing. Times need not be sorted.
+//
+// Float32 throughout; softmax subtracts the row's maximum. With u = 2^-24, a logit's error is at most
+// e = u ((head_dim + 4) sum_c |q_c k_c| / sqrt(head_dim) + 2 |position bias| + 2 |time bias|), and an output's
+//   kSoftmax: (2 max_j e_j + (2 n + 12) u) sum_j p_j |v_j|, n keys, p the exact weights, while the parenthesis is small
+//   kSilu:    (1 / window) sum_j (1.1 e_j + (n + 12) u |silu(s_j)|) |v_j|
+// Row i depends on keys and values of its window only and adds them in ascending order of j, so it is the same bit for bit in any
+// call that covers its whole window. q, k and v must be finite for that; y must not overlap them.
 #pragma once
 
 #include "kernels/types.h"
@@ -33,14 +39,40 @@ struct AttentionInput {
   int64_t stride;              // of q, k and v
   const int64_t* times;        // [seq_len]; null: all unknown
   const int64_t* query_times;  // [seq_len]; null: all unknown
-  int64_t seq_len;
+  int64_t seq_len;             // may be 0
 };
 
-// Floats of scratch one call needs.
+inline constexpr int64_t kAttentionTile = 128;  // queries for which keys are laid out anew
+inline constexpr int64_t kAttentionRows = 8;    // a kernel computes at most so many queries at once,
+inline constexpr int64_t kAttentionSlack = 16;  // and reads scratch at most so many floats past what it needs
+
+// How a CPU kernel divides its scratch: floats of each part and the distance of their rows.
+struct AttentionScratch {
+  int64_t keys_stride;
+  int64_t row_stride;
+  int64_t position_bias;
+  int64_t keys;
+  int64_t time_bias;
+  int64_t scores;
+};
+
+constexpr AttentionScratch attention_scratch(const AttentionParams& params, int64_t seq_len) {
+  const int64_t window = params.window < seq_len ? params.window : seq_len;
+  const int64_t keys = window + kAttentionTile < seq_len ? window + kAttentionTile : seq_len;
+  AttentionScratch parts = {};
+  parts.keys_stride = keys + kAttentionSlack;
+  parts.row_stride = window + kAttentionRows + kAttentionSlack;
+  parts.position_bias = params.num_heads * params.window + kAttentionSlack;
+  parts.keys = params.num_heads * params.head_dim * parts.keys_stride;
+  parts.time_bias = params.time_bias == nullptr ? 0 : kAttentionRows * params.num_heads * parts.row_stride;
+  parts.scores = kAttentionRows * parts.row_stride;
+  return parts;
+}
+
+// Floats of scratch one call needs; however long the sequence, no more than for kAttentionTile + window events.
 constexpr int64_t attention_scratch_size(const AttentionParams& params, int64_t seq_len) {
-  const int64_t keys = (params.window < seq_len ? params.window : seq_len) + 64;
-  const int64_t columns = (seq_len + 63) / 64 * 64 + 64;
-  return 2 * keys + columns * params.head_dim;
+  const AttentionScratch parts = attention_scratch(params, seq_len);
+  return parts.position_bias + parts.keys + parts.time_bias + parts.scores;
 }
 
 // Writes rows first_query .. seq_len - 1 of y ([seq_len, num_heads * head_dim], row i at y + i * y_stride), no others.

@@ -14,7 +14,7 @@
 //
 // An integer pass computes p.c for all rows; rows whose upper bound stays below the running K-th best exact score are
 // dropped, the few others are scored exactly on the spot. For several interests the score is bounded by
-// min(max_j u_j, max_j (u_j + tau log w_j) + tau log M) with u_j the bound of q_j . x.
+// min(max_j u_j + tau log sum_j w_j, max_j (u_j + tau log w_j) + tau log M) with u_j the bound of q_j . x.
 // All bounds are rounded outwards; equal scores are never dropped by a bound.
 #pragma once
 
@@ -25,6 +25,10 @@ namespace lsif {
 // Codes are padded with zeros to a multiple of this many dimensions, and rows of codes are aligned to as many bytes.
 inline constexpr int64_t kCodeAlign = 64;
 
+// What the integer pass and the slack of the bounds are made for.
+inline constexpr int64_t kMaxScoreDim = 65536;
+inline constexpr int64_t kMaxScoreInterests = 256;
+
 constexpr int64_t code_stride(int64_t dim) { return (dim + kCodeAlign - 1) / kCodeAlign * kCodeAlign; }
 
 // A catalogue: the exact rows and their codes. All finite. docs/score_topk.md says how codes are made.
@@ -32,7 +36,7 @@ struct CatalogView {
   const float* vectors;  // [num_items, dim]
   const float* bias;     // [num_items], or null: zero
   const int8_t* codes;   // [num_items, code_stride(dim)], in [-127, 127]
-  const float* scales;   // [num_items]
+  const float* scales;   // [num_items], 0 or a normal number
   const float* errors;   // [num_items], >= |x - s c|
   const float* norms;    // [num_items], >= |s c|
   int64_t num_items;
@@ -46,29 +50,37 @@ struct ScoredItem {
 
 // One user's question, prepared by the engine.
 struct TopkQuery {
-  const float* vectors;       // [num_interests, dim]
-  const int8_t* codes;        // [num_interests, code_stride(dim)], in [-127, 127]
-  const float* scales;        // [num_interests]
-  const float* errors;        // [num_interests], >= |q - t p|
-  const float* norms;         // [num_interests], >= |q|
-  const float* weights;       // [num_interests], > 0, sum 1; or null if num_interests is 1
-  int64_t num_interests;
-  double temperature;
-  const int64_t* exclude;     // [num_exclude] rows never returned, strictly increasing
+  const float* vectors;        // [num_interests, dim]
+  const int8_t* codes;         // [num_interests, code_stride(dim)], in [-127, 127]
+  const int32_t* code_sums;    // [num_interests], the sum of each row of codes
+  const float* scales;         // [num_interests], 0 or a normal number
+  const float* errors;         // [num_interests], >= |q - t p|
+  const float* norms;          // [num_interests], >= |q|
+  const float* weights;        // [num_interests], > 0; or null: score = q . x + b, num_interests is 1
+  const double* log_weights;   // [num_interests], temperature * log(weights[j]); null without weights
+  double log_total;            // temperature * log(sum of weights)
+  int64_t num_interests;       // 1 .. kMaxScoreInterests
+  double temperature;          // > 0
+  const int64_t* exclude;      // [num_exclude] rows never returned, strictly increasing
   int64_t num_exclude;
   // The best rows found so far and how many; the kernel goes on from them. best[0] is the worst one kept (a heap).
-  ScoredItem* best;           // [k]
+  ScoredItem* best;            // [k]
   int64_t num_best;
-  int64_t k;
+  int64_t k;                   // >= 1
 };
 
 // Scans rows [first_item, last_item) for all queries, updating best and num_best of each. Scores beyond float32 are kept as
-// infinities: the engine refuses them. scratch: score_topk_scratch_size bytes, 64-byte aligned.
+// infinities: the engine refuses them. scratch: score_topk_scratch_size() bytes, 64-byte aligned.
 using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t last_item, TopkQuery* queries,
                          int64_t num_queries, void* scratch);
 
-inline constexpr int64_t kScanBlock = 1024;  // rows whose codes stay in the cache while all queries see them
+inline constexpr int64_t kScanBlock = 512;  // rows whose codes stay in the cache while all queries see them
 
-constexpr int64_t score_topk_scratch_size() { return kScanBlock * 16; }
+constexpr int64_t score_topk_scratch_size() { return kScanBlock * 48; }
+
+// The score of one row x with bias b, before its one rounding to float32. vectors, weights, num_interests, temperature as in
+// TopkQuery. One function for all ISAs: this, not the scan, is what decides.
+double exact_score(const float* vectors, const float* weights, int64_t num_interests, double temperature,
+                   const float* x, float b, int64_t dim);
 
 }  // namespace lsif

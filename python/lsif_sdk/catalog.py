@@ -88,6 +88,11 @@ class Catalog:
         return self.vectors.shape[0]
 
     @property
+    def ids(self) -> npt.NDArray[Any]:
+        """External ids in row order: int64, or object with strings."""
+        return self.items.ids
+
+    @property
     def dim(self) -> int:
         """Width of the item vectors."""
         return self.vectors.shape[1]

@@ -162,23 +162,26 @@ PRODUCTS = {
     "Garden shears": ("bypass", "anvil", "long", "battery"),
     "Flower seeds": ("poppy", "sunflower", "wild mix", "lavender"),
 }
+BRANDS = ("Alder", "Boreal", "Cinder", "Dune")
 START = 1_704_067_200  # 2024-01-01 UTC
 DAY = 86_400.0
 NUM_TASTES = 3
 TASTE_WEIGHTS = (0.5, 0.3, 0.2)
-NEW_SESSION = 0.25  # chance that an event opens a session; a session stays with one product
-SESSION_FROM_TASTE = 0.55  # the others follow the user's current whim
+NEW_SESSION = 0.3  # chance that an event opens a session; a session stays with one product
+SESSION_FROM_TASTE = 0.6  # the others follow the user's current whim
 NEW_WHIM = 0.25  # chance that a session brings a new whim
-FOLLOW = 0.35  # chance that an event is what goes with the item before it
+FOLLOW = 0.2  # chance that an event is what goes with the item before it
+LOYALTY = 0.7  # chance that a sale is of the user's favourite brand
 
 
 def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -> EventLog:
     """Purchases in a made-up shop with something to learn: lasting tastes, passing whims, items that go together.
 
-    Items belong to products and sell by Zipf's law. A user has three lasting tastes (products) and one whim, a product
-    that changes every few sessions. A session, minutes between its events and days before it, stays with one product,
-    from a taste or the whim; an event is the item that goes with the one before or a sale of the session's product. A
-    user buys an item once. So long-term counts tell the tastes, recent events the session, and neither tells both.
+    Items belong to products and brands and sell by Zipf's law. A user has three lasting tastes (products), a favourite
+    brand, and one whim, a product that changes every few sessions. A session, minutes between its events and days
+    before it, stays with one product, from a taste or the whim; an event is the item that goes with the one before, or
+    a sale of the session's product, mostly of the favourite brand. A user buys an item once. So the whole history
+    tells tastes and brand, the newest events tell the session, and the next purchase depends on both.
 
     Args:
         num_users: users, >= 1; each with 1 to 150 events, 30 or so in the middle.
@@ -186,7 +189,7 @@ def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -
         seed: equal arguments give equal events.
 
     Returns:
-        Events by user and time from January 2024 on; titles such as "Trail tent 2-person #12".
+        Events by user and time from January 2024 on; titles such as "Alder trail tent 2-person #12".
     """
     for name, value in (("num_users", num_users), ("num_items", num_items)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -215,30 +218,36 @@ class _Shop:
 
     def __init__(self, num_items: int, rng: np.random.Generator) -> None:
         num_products = min(len(PRODUCTS), num_items)
-        extra = rng.integers(num_products, size=num_items - num_products)
-        product = np.sort(np.concatenate([np.arange(num_products), extra]))
-        self._bounds = np.searchsorted(product, np.arange(num_products + 1))
-        place = np.arange(num_items) - self._bounds[product]
-        self._sales = np.concatenate([[0.0], np.cumsum((1.0 + place) ** -0.8)])
+        product = np.concatenate([np.arange(num_products), rng.integers(num_products, size=num_items - num_products)])
+        # Items are kept by product and brand, so that a draw is a search in one range of summed sales.
+        shelf = np.sort(product * len(BRANDS) + rng.integers(len(BRANDS), size=num_items))
+        product = shelf // len(BRANDS)
+        self._shelf_bounds = np.searchsorted(shelf, np.arange(num_products * len(BRANDS) + 1))
+        by_product = np.lexsort((rng.random(num_items), product))
+        place = np.empty(num_items, dtype=np.int64)
+        place[by_product] = np.arange(num_items) - np.searchsorted(product, product)
+        self._summed_sales = np.concatenate([[0.0], np.cumsum((1.0 + place) ** -0.8)])
         self._product_weights = (1.0 + np.arange(num_products)) ** -0.6
-        # Items are drawn in the order of their products and sales; their numbers in the shop must not give those away.
+        self._product_weights /= self._product_weights.sum()
+        self._goes_with = self._sell(rng.permutation(num_products)[product], None, rng)
+        # The order of items and their numbers must not give away what they are.
         self._number = rng.permutation(num_items)
-        self._goes_with = self._draw(rng.permutation(num_products)[product], rng)
         names, variants = list(PRODUCTS), list(PRODUCTS.values())
         self.titles = [""] * num_items
         for item, number in enumerate(self._number.tolist()):
-            variant = variants[product[item]][place[item] % 4]
-            self.titles[number] = f"{names[product[item]]} {variant} #{number + 1}"
+            name, variant = names[product[item]].lower(), variants[product[item]][place[item] % 4]
+            self.titles[number] = f"{BRANDS[shelf[item] % len(BRANDS)]} {name} {variant} #{number + 1}"
 
     def visit(
         self, num_users: int, num_steps: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Items and Unix seconds of the users' events, each int64 [num_users, num_steps]."""
         users = np.arange(num_users)
-        log_weights = np.log(self._product_weights)
-        tastes = np.argsort(-log_weights - rng.gumbel(size=(num_users, log_weights.size)), axis=1)[:, :NUM_TASTES]
-        whim, topic = self._products(num_users, rng), np.zeros(num_users, dtype=np.int64)
-        item, time = np.zeros(num_users, dtype=np.int64), rng.uniform(0.0, 60 * DAY, num_users)
+        keys = np.log(self._product_weights) + rng.gumbel(size=(num_users, self._product_weights.size))
+        tastes = np.argsort(-keys, axis=1)[:, :NUM_TASTES]
+        brand, whim = rng.integers(len(BRANDS), size=num_users), self._products(num_users, rng)
+        item, topic = np.zeros(num_users, dtype=np.int64), np.zeros(num_users, dtype=np.int64)
+        time = rng.uniform(0.0, 60 * DAY, num_users)
         items, times = np.empty((num_users, num_steps), np.int64), np.empty((num_users, num_steps), np.int64)
         for step in range(num_steps):
             opens = (rng.random(num_users) < NEW_SESSION) | (step == 0)
@@ -247,17 +256,25 @@ class _Shop:
             wanted = np.where(rng.random(num_users) < SESSION_FROM_TASTE, taste, whim)
             topic = np.where(opens, wanted, topic)
             follows = ~opens & (rng.random(num_users) < FOLLOW)
-            item = np.where(follows, self._goes_with[item], self._draw(topic, rng))
-            time = time + np.where(opens, rng.exponential(4 * DAY, num_users), 20 + rng.exponential(240.0, num_users))
+            item = np.where(follows, self._goes_with[item], self._sell(topic, brand, rng))
+            time += np.where(opens, rng.exponential(4 * DAY, num_users), 20 + rng.exponential(240.0, num_users))
             items[:, step], times[:, step] = self._number[item], START + time.astype(np.int64)
         return items, times
 
     def _products(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        weights = self._product_weights / self._product_weights.sum()
-        return rng.choice(weights.size, count, p=weights)
+        return rng.choice(self._product_weights.size, count, p=self._product_weights)
 
-    def _draw(self, products: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """One item of each product, by sales."""
-        low, high = self._sales[self._bounds[products]], self._sales[self._bounds[products + 1]]
-        drawn = np.searchsorted(self._sales, low + rng.random(products.size) * (high - low), side="right") - 1
-        return np.clip(drawn, self._bounds[products], self._bounds[products + 1] - 1)
+    def _sell(
+        self, products: NDArray[np.int64], brands: NDArray[np.int64] | None, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """One item of each product, by sales; mostly of the favourite brand where one is given and the shop has it."""
+        first, end = self._shelf_bounds[products * len(BRANDS)], self._shelf_bounds[(products + 1) * len(BRANDS)]
+        if brands is not None:
+            shelf = products * len(BRANDS) + brands
+            loyal = (rng.random(products.size) < LOYALTY) & (self._shelf_bounds[shelf] < self._shelf_bounds[shelf + 1])
+            first = np.where(loyal, self._shelf_bounds[shelf], first)
+            end = np.where(loyal, self._shelf_bounds[shelf + 1], end)
+        low, high = self._summed_sales[first], self._summed_sales[end]
+        drawn = np.searchsorted(self._summed_sales, low + rng.random(products.size) * (high - low), side="right") - 1
+        items: NDArray[np.int64] = np.clip(drawn, first, end - 1)
+        return items

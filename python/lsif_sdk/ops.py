@@ -10,9 +10,12 @@ import pathlib
 import torch
 from torch import Tensor
 
+from lsif_sdk import _core
+
 __all__ = ["CODE_ALIGN", "code_stride", "ops"]
 
-torch.ops.load_library(pathlib.Path(__file__).with_name("_ops.so"))
+# Beside _core, which in an editable install lies apart from this file.
+torch.ops.load_library(pathlib.Path(_core.__file__).with_name("_ops.so"))
 ops = torch.ops.lsif
 
 CODE_ALIGN = 64

@@ -84,7 +84,7 @@ void linear(const LinearParams& params, const float* x, int64_t x_stride, const 
   const LinearCall call = {&params, x, x_stride, residual, residual_stride, y, y_stride};
   const int64_t panels = (params.out_dim + kLinearPanel - 1) / kLinearPanel;
   if (num_rows == 1) {  // one row alone keeps the arithmetic units busy only with several panels at once
-    constexpr int kWide = 4;
+    constexpr int kWide = kAccumulators / kPanelVecs < 4 ? kAccumulators / kPanelVecs : 4;
     int64_t panel = 0;
     for (; panel + kWide <= panels; panel += kWide) linear_block<1, kWide>(call, 0, panel);
     for (; panel < panels; ++panel) linear_block<1, 1>(call, 0, panel);

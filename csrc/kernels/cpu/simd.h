@@ -130,43 +130,43 @@ LSIF_INLINE Vec shifted_pow2(Vec t) {
   return {vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3F800000)))};
 }
 
-#else  // LSIF_SIMD_SCALAR
+#else  // LSIF_SIMD_SCALAR: the compiler's own vectors, which it maps to what the target's baseline has
 
-inline constexpr int kLanes = 4;  // enough for a compiler to use whatever baseline vectors the target has
+inline constexpr int kLanes = 4;
 inline constexpr int kRegisters = 16;
+typedef float FloatLanes __attribute__((vector_size(kLanes * sizeof(float))));
+typedef uint32_t BitLanes __attribute__((vector_size(kLanes * sizeof(uint32_t))));
 struct Vec {
-  float v[kLanes];
+  FloatLanes v;
 };
 
-template <typename Operation>
-LSIF_INLINE Vec make_lanes(Operation operation) {
-  return {{operation(0), operation(1), operation(2), operation(3)}};
+LSIF_INLINE Vec broadcast(float a) { return {FloatLanes{a, a, a, a}}; }
+LSIF_INLINE Vec load(const float* p) {
+  Vec a;
+  __builtin_memcpy(&a.v, p, sizeof(a.v));
+  return a;
 }
-LSIF_INLINE float float_of_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
-LSIF_INLINE Vec broadcast(float a) { return {{a, a, a, a}}; }
-LSIF_INLINE Vec load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
-LSIF_INLINE void store(float* p, Vec a) {
-  for (int i = 0; i < kLanes; ++i) p[i] = a.v[i];
-}
+LSIF_INLINE void store(float* p, Vec a) { __builtin_memcpy(p, &a.v, sizeof(a.v)); }
 LSIF_INLINE Vec load_first(const float* p, int64_t n) {
-  return make_lanes([&](int i) { return i < n ? p[i] : 0.0f; });
+  float lanes[kLanes] = {};
+  for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
 }
 LSIF_INLINE void store_first(float* p, Vec a, int64_t n) {
-  for (int i = 0; i < n; ++i) p[i] = a.v[i];
+  for (int64_t i = 0; i < n; ++i) p[i] = a.v[i];
 }
 LSIF_INLINE Vec keep_first(Vec a, int64_t n, float fill) {
-  return make_lanes([&](int i) { return i < n ? a.v[i] : fill; });
+  for (int64_t i = n; i < kLanes; ++i) a.v[i] = fill;
+  return a;
 }
-LSIF_INLINE Vec operator+(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] + b.v[i]; }); }
-LSIF_INLINE Vec operator-(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] - b.v[i]; }); }
-LSIF_INLINE Vec operator*(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] * b.v[i]; }); }
-LSIF_INLINE Vec operator/(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] / b.v[i]; }); }
-LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return make_lanes([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
-LSIF_INLINE Vec max(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-LSIF_INLINE Vec min(Vec a, Vec b) { return make_lanes([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-LSIF_INLINE Vec shifted_pow2(Vec t) {
-  return make_lanes([&](int i) { return float_of_bits((__builtin_bit_cast(uint32_t, t.v[i]) << 23) + 0x3F800000u); });
-}
+LSIF_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+LSIF_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+LSIF_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+LSIF_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+LSIF_INLINE Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
+LSIF_INLINE Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
+LSIF_INLINE Vec shifted_pow2(Vec t) { return {(FloatLanes)(((BitLanes)t.v << 23) + 0x3F800000u)}; }
 
 #endif
 

@@ -132,7 +132,7 @@ def compare(
 def with_catalog_items(split: LeaveOneOut, recommender: HistoryEncoder) -> LeaveOneOut:
     """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too."""
     known = {str(item) for item in split.log.item_ids}
-    extra = [str(item) for item in recommender.catalog.ids if str(item) not in known]
+    extra = [str(item) for item in recommender.items.ids if str(item) not in known]
     if not extra:
         return split
 

@@ -76,7 +76,8 @@ def pessimistic_ranks(
     beats = scores >= scores[users, targets][:, None]
     _clear_seen(beats, seen, False)
     beats[users, targets] = False
-    return 1 + np.count_nonzero(beats, axis=1).astype(np.int64)
+    ranks: NDArray[np.int64] = 1 + np.count_nonzero(beats, axis=1)
+    return ranks
 
 
 def top_k_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,15 +30,22 @@ class _Encoded(Protocol):
     def weights(self) -> NDArray[np.float32]: ...
 
 
-class _Items(Protocol):
-    """The catalogue: float32 vectors [num_items, dim], bias [num_items], and one external id per row."""
+class _Catalog(Protocol):
+    """Float32 vectors [num_items, dim] and bias [num_items]."""
 
     @property
     def vectors(self) -> torch.Tensor: ...
     @property
-    def bias(self) -> torch.Tensor | None: ...
+    def bias(self) -> torch.Tensor: ...
+
+
+class _Items(Protocol):
+    """External ids and training counts [num_items], in the order of the catalogue's rows."""
+
     @property
-    def ids(self) -> Sequence[object]: ...
+    def ids(self) -> Sequence[Any] | NDArray[Any]: ...
+    @property
+    def counts(self) -> NDArray[np.int64]: ...
 
 
 @runtime_checkable
@@ -51,7 +58,12 @@ class HistoryEncoder(Protocol):
         ...
 
     @property
-    def catalog(self) -> _Items:
+    def catalog(self) -> _Catalog:
+        """The vectors and biases it ranks by."""
+        ...
+
+    @property
+    def items(self) -> _Items:
         """The items it ranks."""
         ...
 
@@ -71,7 +83,8 @@ class RecommenderScorer:
     """Scores every item of `history` for its users with a recommender.
 
     Events with an item the catalogue lacks are skipped, as `recommend` does, and such an item scores -infinity: it is
-    never recommended and, as a target, ranks last. A user of whom nothing is left is scored by the item bias alone.
+    never recommended and, as a target, ranks last. A user of whom nothing is left is scored by training counts, as
+    `recommend` does, too.
 
     Args:
         recommender: a `lsif_sdk.Recommender`.
@@ -83,7 +96,7 @@ class RecommenderScorer:
     """
 
     def __init__(self, recommender: HistoryEncoder, history: EventLog, now: NDArray[np.int64] | None = None) -> None:
-        row_of = {str(item): row for row, item in enumerate(recommender.catalog.ids)}
+        row_of = {str(item): row for row, item in enumerate(recommender.items.ids)}
         self._rows = np.array([row_of.get(str(item), -1) for item in history.item_ids], dtype=np.int64)
         if not (self._rows >= 0).any():
             raise DataError(f"none of the {self._rows.size} items of the events is in the recommender's catalogue")
@@ -101,10 +114,8 @@ class RecommenderScorer:
                 user_scores = torch.from_numpy(encoded.fused).to(vectors.device) @ vectors.T
             else:
                 user_scores = _multi_interest(encoded, vectors, config.temperature)
-            user_scores[torch.from_numpy(~known).to(vectors.device)] = 0.0
-            if bias is not None:
-                user_scores += bias
-        catalog_scores: NDArray[np.float32] = user_scores.cpu().numpy()
+            catalog_scores: NDArray[np.float32] = (user_scores + bias).cpu().numpy()
+        catalog_scores[~known] = self._recommender.items.counts
         found = self._rows >= 0
         result = np.full((len(user_rows), self._rows.size), -np.inf, dtype=np.float32)
         result[:, found] = catalog_scores[:, self._rows[found]]

@@ -17,7 +17,10 @@ __all__ = ["FULL_SOFTMAX_ITEMS", "NextEventLoss"]
 FULL_SOFTMAX_ITEMS = 50_000
 """Largest catalogue that is trained with the full softmax."""
 
-_LOGITS_PER_CHUNK = 1 << 25
+# A chunk of scores stays in the processor's cache, which more than halves the time of the loss.
+_LOGITS_PER_CHUNK = 1 << 20
+# Where a batch has more scores than this, the backward pass computes each chunk again instead of keeping all.
+_KEPT_LOGITS = 1 << 27
 _SAMPLING_POWER = 0.75
 
 
@@ -61,14 +64,14 @@ class NextEventLoss(nn.Module):
         if self.model.config.scoring == "multi_interest":
             width *= self.model.config.num_interests
         rows = max(1, _LOGITS_PER_CHUNK // width)
-        if len(targets) <= rows:
-            return self._sum(encoded, targets, negatives) / len(targets)
-        # Only one chunk of logits lives at a time; the backward pass computes it again.
         parts = zip(targets.split(rows), *(part.split(rows) for part in encoded), strict=True)
-        sums = [
-            checkpoint(self._sum, Encoded(*chunk), target, negatives, use_reentrant=False, preserve_rng_state=False)
-            for target, *chunk in parts
-        ]
+        sums = []
+        for target, *chunk in parts:
+            arguments = Encoded(*chunk), target, negatives
+            if len(targets) * width <= _KEPT_LOGITS:
+                sums.append(self._sum(*arguments))
+            else:
+                sums.append(checkpoint(self._sum, *arguments, use_reentrant=False, preserve_rng_state=False))
         return torch.stack(sums).sum() / len(targets)
 
     def _sum(self, encoded: Encoded, targets: Tensor, negatives: Tensor | None) -> Tensor:

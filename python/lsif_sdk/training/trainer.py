@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError, ArtifactError, LsifError, MissingExtraError
+from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.training.batches import Sequences
 from lsif_sdk.training.config import TrainConfig
@@ -23,7 +23,7 @@ from lsif_sdk.training.losses import NextEventLoss
 from lsif_sdk.training.validation import Targets, validate
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 __all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
 
@@ -242,12 +242,9 @@ def _check(
 
 def _fabric(precision: str) -> Fabric:
     try:
-        from lightning.fabric import Fabric
-    except ImportError:
-        try:
-            from lightning_fabric import Fabric
-        except ImportError as error:
-            raise MissingExtraError("training", "lightning-fabric", "train") from error
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise MissingExtraError("training", "lightning-fabric", "train") from error
     return Fabric(accelerator="auto", devices=1, precision=precision)
 
 

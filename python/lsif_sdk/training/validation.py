@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Targets(NamedTuple):
 
 
 @torch.inference_mode()
-def validate(model: InterestFusionModel, log: EventLog, targets: Targets, k: int = 10) -> dict[str, float]:
+def validate(model: InterestFusionModel, log: EventLog, targets: Targets | tuple[Any, Any], k: int = 10) -> dict[str, float]:
     """NDCG@k, HR@k and MRR@k of the held-out events, given all events of `log` (and their times, with `request_time`).
 
     The full catalogue is ranked without the items of the history; ties count against the target.
@@ -48,7 +48,7 @@ def validate(model: InterestFusionModel, log: EventLog, targets: Targets, k: int
     Raises:
         ArgumentError: no user has a target.
     """
-    device = model.item_embedding.device
+    targets, device = Targets(*targets), model.item_embedding.device
     users = np.flatnonzero(targets.items != NO_TARGET)
     if users.size == 0:
         raise ArgumentError("validation", "at least one user with a held-out item", "none")

@@ -1,0 +1,70 @@
+# Run `make help`. Everything happens in .venv and build/; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+JOBS ?= $(shell nproc)
+CXX_SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml
+# cmake of the virtual environment: the machine's own may be too old.
+CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
+CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-cpp test-python dev lint format sanitize bench cuda-compile clean
+
+help: ## Show the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+demo: dev ## Fresh machine: build, get MovieLens-100K, train, evaluate, recommend
+	$(BIN)/python examples/demo.py
+
+test: dev test-cpp test-python ## Fresh machine: build and run all tests
+
+dev: $(VENV)/built ## Make .venv with the SDK built and installed in place, and all tools
+
+$(VENV)/tools: constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing packages into $(VENV) (some minutes on a slow network) ..."
+	$(PIP) install -c constraints.txt torch numpy pybind11 scikit-build-core ninja cmake
+	touch $@
+
+$(VENV)/built: $(VENV)/tools $(CXX_SOURCES)
+	@echo "Building lsif_sdk ..."
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) install -c constraints.txt --no-build-isolation -e '.[train,test,lint]'
+	touch $@
+
+test-cpp: dev ## C++ tests, on every instruction set this machine can run
+	$(CMAKE) -S . -B build/tests -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON
+	$(CMAKE) --build build/tests
+	$(CTEST) --test-dir build/tests --output-on-failure
+
+test-python: dev ## pytest
+	$(BIN)/python -m pytest
+
+lint: dev ## ruff, mypy --strict, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' 'tests/*.cu' | grep -E '\.(cpp|h|cu|cuh)$$' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format: dev ## Rewrite sources the way `make lint` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' 'tests/*.cu' | grep -E '\.(cpp|h|cu|cuh)$$' | xargs $(BIN)/clang-format -i
+
+sanitize: dev ## C++ tests under ASan+UBSan and under TSan
+	for s in address,undefined thread; do \
+	  $(CMAKE) -S . -B build/sanitize-$$s -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_SANITIZE=$$s && \
+	  $(CMAKE) --build build/sanitize-$$s && \
+	  $(CTEST) --test-dir build/sanitize-$$s --output-on-failure || exit 1; \
+	done
+
+bench: dev ## Time the kernels and the request path
+	$(BIN)/python bench/run.py
+
+cuda-compile: dev ## Compile the CUDA kernels with nvcc, without a CUDA build of torch or a GPU
+	$(CMAKE) -S . -B build/cuda -G Ninja -DLSIF_PYTHON=OFF -DLSIF_CUDA=ON
+	$(CMAKE) --build build/cuda --target lsif_kernels_cuda
+
+clean: ## Remove everything `make` made
+	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,43 @@
+// The exact top-K of a catalogue for a batch of users, on all threads                (docs/score_topk.md)
+//
+// Checks its arguments, codes the queries, splits users and rows over threads and merges. Results depend neither on the
+// batch, nor on threads, nor on the kernels in use. Errors are std::invalid_argument, "argument: expected ..., got ...".
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/dispatch.h"
+#include "kernels/score_topk.h"
+
+namespace lsif::engine {
+
+// The users' side of a score. Without weights num_interests must be 1 and score = q . x + b; with weights it is
+// temperature * log sum_j weights[j] exp(q_j . x / temperature) + b, also for one interest.
+struct ScoreQueries {
+  const float* queries = nullptr;  // [batch, num_interests, dim], finite
+  const float* weights = nullptr;  // [batch, num_interests], finite, >= 0, some > 0; 0: that interest takes no part. Or null
+  double temperature = 1.0;        // a positive, normal float32 number; unused without weights
+  int64_t batch = 0;
+  int64_t num_interests = 1;       // 1 .. kMaxScoreInterests
+};
+
+struct ScoreTopkRequest : ScoreQueries {
+  int64_t k = 0;                             // >= 1; may exceed the catalogue
+  const int64_t* exclude_items = nullptr;    // rows never returned, of all users; any order, repeats allowed; or null: none
+  const int64_t* exclude_offsets = nullptr;  // [batch + 1]: user b excludes items offsets[b] .. offsets[b + 1] - 1
+  int threads = 0;                           // 0: default_threads()
+};
+
+// Writes, for each user, the counts[b] = min(k, rows not excluded) best rows, higher score first, then lower row.
+//   scores [batch, k], 0 past counts; indices [batch, k], -1 past counts; counts [batch]
+// Refuses a result whose score is beyond float32.
+void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, float* scores, int64_t* indices,
+                int64_t* counts, const cpu::KernelTable& kernels = cpu::kernels());
+
+// Exact scores of given rows, rounded as in score_topk: scores[i] is that of row items[i] for the user b with
+// item_offsets[b] <= i < item_offsets[b + 1].
+//   items, scores [item_offsets[batch]]; item_offsets [batch + 1], from 0, not decreasing
+void score_items(const CatalogView& catalog, const ScoreQueries& queries, const int64_t* items,
+                 const int64_t* item_offsets, float* scores, int threads);
+
+}  // namespace lsif::engine

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/types.h"
+
+namespace lsif::cpu::LSIF_ISA {
+namespace {
+
+// max(to - from, 0), saturated at INT64_MAX; the difference of two int64 may be anything up to 2^64 - 1.
+inline int64_t elapsed(int64_t from, int64_t to) {
+  if (to <= from) return 0;
+  const uint64_t difference = static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
+  return difference > static_cast<uint64_t>(INT64_MAX) ? INT64_MAX : static_cast<int64_t>(difference);
+}
+
+}  // namespace
+}  // namespace lsif::cpu::LSIF_ISA

@@ -1,0 +1,111 @@
+// The catalogue's ops: integer codes of rows, exact top-K, exact scores of given rows        (docs/score_topk.md)
+#include "engine/catalog.h"
+#include "engine/score_topk.h"
+#include "engine/thread_pool.h"
+#include "ops/checks.h"
+
+namespace lsif::ops {
+namespace {
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> quantize_rows(Tensor vectors, int64_t threads) {
+  const int64_t num_items = size_of("vectors", vectors, 2, 0);
+  const int64_t dim = size_of("vectors", vectors, 2, 1);
+  const float* data = floats("vectors", vectors, {num_items, dim});
+  const std::vector<int64_t> code_shape = {num_items, code_stride(dim)};
+  Tensor codes = torch::stable::new_empty(vectors, {code_shape.data(), code_shape.size()}, ScalarType::Char);
+  Tensor scales = new_floats(vectors, {num_items});
+  Tensor errors = new_floats(vectors, {num_items});
+  Tensor norms = new_floats(vectors, {num_items});
+  engine::quantize_rows(data, num_items, dim, static_cast<int8_t*>(codes.mutable_data_ptr()),
+                        static_cast<float*>(scales.mutable_data_ptr()), static_cast<float*>(errors.mutable_data_ptr()),
+                        static_cast<float*>(norms.mutable_data_ptr()), engine::check_threads(threads));
+  return {codes, scales, errors, norms};
+}
+
+std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tensor> weights, double temperature,
+                                              Tensor vectors, std::optional<Tensor> bias, Tensor codes, Tensor scales,
+                                              Tensor errors, Tensor norms, int64_t k, std::optional<Tensor> exclude_items,
+                                              std::optional<Tensor> exclude_offsets, int64_t threads) {
+  const int64_t num_items = size_of("vectors", vectors, 2, 0);
+  const int64_t dim = size_of("vectors", vectors, 2, 1);
+  check_tensor("codes", codes, ScalarType::Char, {num_items, code_stride(dim)});
+  const CatalogView catalog = {floats("vectors", vectors, {num_items, dim}),
+                               floats("bias", bias, {num_items}),
+                               static_cast<const int8_t*>(codes.const_data_ptr()),
+                               floats("scales", scales, {num_items}),
+                               floats("errors", errors, {num_items}),
+                               floats("norms", norms, {num_items}),
+                               num_items,
+                               dim};
+  engine::ScoreTopkRequest request;
+  request.batch = size_of("queries", queries, 3, 0);
+  request.num_interests = size_of("queries", queries, 3, 1);
+  request.queries = floats("queries", queries, {request.batch, request.num_interests, dim});
+  request.weights = floats("weights", weights, {request.batch, request.num_interests});
+  request.temperature = temperature;
+  request.k = k;
+  if (exclude_items.has_value() != exclude_offsets.has_value()) {
+    throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then");
+  }
+  if (exclude_items) {
+    const int64_t total = size_of("exclude_items", *exclude_items, 1, 0);
+    request.exclude_items = ints("exclude_items", *exclude_items, {total});
+    if (check_offsets("exclude_offsets", *exclude_offsets, total) != request.batch) {
+      throw std::invalid_argument("exclude_offsets: expected one list a query");
+    }
+    request.exclude_offsets = ints("exclude_offsets", *exclude_offsets, {kAny});
+  }
+  request.threads = engine::check_threads(threads);
+  if (k < 1) throw std::invalid_argument("k: expected an integer >= 1, got " + std::to_string(k));
+  Tensor scores = new_floats(vectors, {request.batch, k});
+  Tensor indices = new_ints(vectors, {request.batch, k});
+  Tensor counts = new_ints(vectors, {request.batch});
+  engine::score_topk(catalog, request, static_cast<float*>(scores.mutable_data_ptr()),
+                     static_cast<int64_t*>(indices.mutable_data_ptr()), static_cast<int64_t*>(counts.mutable_data_ptr()));
+  return {scores, indices, counts};
+}
+
+Tensor score_items(Tensor queries, std::optional<Tensor> weights, double temperature, Tensor vectors, std::optional<Tensor> bias,
+                   Tensor items) {
+  const int64_t num_items = size_of("vectors", vectors, 2, 0);
+  const int64_t dim = size_of("vectors", vectors, 2, 1);
+  CatalogView catalog{};
+  catalog.vectors = floats("vectors", vectors, {num_items, dim});
+  catalog.bias = floats("bias", bias, {num_items});
+  catalog.num_items = num_items;
+  catalog.dim = dim;
+  engine::ScoreQueries users;
+  users.batch = size_of("queries", queries, 3, 0);
+  users.num_interests = size_of("queries", queries, 3, 1);
+  users.queries = floats("queries", queries, {users.batch, users.num_interests, dim});
+  users.weights = floats("weights", weights, {users.batch, users.num_interests});
+  users.temperature = temperature;
+  const int64_t num_candidates = size_of("items", items, 2, 1);
+  const int64_t* rows = ints("items", items, {users.batch, num_candidates});
+  std::vector<int64_t> offsets;
+  for (int64_t b = 0; b <= users.batch; ++b) offsets.push_back(b * num_candidates);
+  Tensor scores = new_floats(vectors, {users.batch, num_candidates});
+  engine::score_items(catalog, users, rows, offsets.data(), static_cast<float*>(scores.mutable_data_ptr()), 1);
+  return scores;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(lsif, m) {
+  m.def("quantize_rows(Tensor vectors, int threads) -> (Tensor codes, Tensor scales, Tensor errors, Tensor norms)");
+  m.def(
+      "score_topk(Tensor queries, Tensor? weights, float temperature, Tensor vectors, Tensor? bias, Tensor codes, "
+      "Tensor scales, Tensor errors, Tensor norms, int k, Tensor? exclude_items, Tensor? exclude_offsets, int threads) "
+      "-> (Tensor scores, Tensor indices, Tensor counts)");
+  m.def(
+      "score_items(Tensor queries, Tensor? weights, float temperature, Tensor vectors, Tensor? bias, Tensor items) "
+      "-> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(lsif, CPU, m) {
+  m.impl("quantize_rows", TORCH_BOX(&quantize_rows));
+  m.impl("score_topk", TORCH_BOX(&score_topk));
+  m.impl("score_items", TORCH_BOX(&score_items));
+}
+
+}  // namespace lsif::ops

@@ -1,0 +1,48 @@
+"""lsif_sdk: embeddable recommendation by long- and short-term interest fusion.
+
+    rec = lsif_sdk.Recommender.load("model/")
+    rec.recommend(["item a", "item b"], k=10)
+
+Inference needs torch, numpy and safetensors; `train` and `evaluate` load further packages (extra "train") when they are called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lsif_sdk import _core, errors
+from lsif_sdk.artifact import Artifact
+from lsif_sdk.catalog import Catalog, TopK
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.events import Events
+from lsif_sdk.recommender import Recommendations, Recommender, UserRecommendations
+
+if TYPE_CHECKING:
+    from lsif_sdk.evaluation import evaluate
+    from lsif_sdk.training import train
+
+__all__ = [
+    "Artifact",
+    "Catalog",
+    "Events",
+    "ModelConfig",
+    "Recommendations",
+    "Recommender",
+    "TopK",
+    "UserRecommendations",
+    "__version__",
+    "errors",
+    "evaluate",
+    "train",
+]
+
+__version__: str = _core.build_info()["version"]
+
+_LAZY = {"train": "lsif_sdk.training", "evaluate": "lsif_sdk.evaluation"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,234 @@
+"""A model on disk: a directory of safetensors and one config.json. No pickle; weights are memory-mapped on load.
+
+    config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
+    weights.safetensors   docs/model.md, "Tensors of an artifact"
+    items.safetensors     ids, titles and training counts (lsif_sdk.items.ItemTable.to_tensors)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from lsif_sdk import _core
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
+from lsif_sdk.items import ItemTable
+
+__all__ = ["FORMAT_VERSION", "Artifact", "catalog_specs"]
+
+FORMAT = "lsif_sdk"
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "weights.safetensors"
+ITEMS_FILE = "items.safetensors"
+
+Spec = tuple[str, tuple[int, ...], str]
+"""Name, shape and dtype of a tensor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """Everything a `Recommender` needs, checked.
+
+    Args:
+        config: the model's shape.
+        weights: the tensors of docs/model.md by name, contiguous, on the CPU.
+        items: ids, titles and counts, one entry a catalogue row.
+        training: provenance: what it was trained on and how (plain JSON values).
+        metrics: measured quality (plain JSON values).
+
+    Raises:
+        ArtifactError: a tensor is missing, unknown, of another shape or dtype, or holds NaN or infinity.
+    """
+
+    config: ModelConfig
+    weights: Mapping[str, torch.Tensor]
+    items: ItemTable
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_weights(self.config, self.weights, "weights")
+        if len(self.items) != self.config.num_items:
+            raise ArtifactError(f"items: expected {self.config.num_items} (num_items), got {len(self.items)}")
+
+    @property
+    def encoder_weights(self) -> list[torch.Tensor]:
+        """The tensors the native encoder takes, in its order."""
+        return [self.weights[name] for name, _, _ in encoder_specs(self.config)]
+
+    @property
+    def catalog_vectors(self) -> torch.Tensor:
+        """float32 [num_items, dim]: what items are scored with (docs/model.md, 5)."""
+        return self.weights["catalog.vectors" if self.config.normalize_items else "item_embedding"]
+
+    @property
+    def catalog_bias(self) -> torch.Tensor:
+        """float32 [num_items]."""
+        return self.weights["catalog.bias"]
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes the directory, all of it or nothing.
+
+        Raises:
+            ArtifactError: `path` exists and is not an artifact, or is one and `overwrite` is False.
+        """
+        target = pathlib.Path(path)
+        if target.exists():
+            if not (target / CONFIG_FILE).is_file():
+                raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
+            if not overwrite:
+                raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, so that the renames below stay within one file system.
+        staging = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            self._write(staging)
+            staging.chmod(0o755)
+            if target.exists():
+                retired = staging.with_name(staging.name + ".old")
+                target.rename(retired)
+                staging.rename(target)
+                shutil.rmtree(retired)
+            else:
+                staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+    def _write(self, directory: pathlib.Path) -> None:
+        weights = {name: tensor.contiguous() for name, tensor in self.weights.items()}
+        safetensors.torch.save_file(weights, directory / WEIGHTS_FILE)
+        safetensors.torch.save_file(self.items.to_tensors(), directory / ITEMS_FILE)
+        config = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "model": self.config.to_dict(),
+            "training": dict(self.training),
+            "metrics": dict(self.metrics),
+            "files": {name: _describe_file(directory / name) for name in (WEIGHTS_FILE, ITEMS_FILE)},
+        }
+        (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Artifact:
+        """Reads and checks a directory; weights stay on disk, memory-mapped, until they are touched.
+
+        Args:
+            path: the directory.
+            verify: also compare the files' SHA-256 with the recorded ones (reads every byte).
+
+        Raises:
+            ArtifactError: the directory is missing, damaged, of another version or foreign; the message says which and why.
+        """
+        directory = pathlib.Path(path)
+        values = _read_config(directory)
+        for name in (WEIGHTS_FILE, ITEMS_FILE):
+            _check_file(directory / name, values["files"].get(name), verify)
+        try:
+            config = ModelConfig.from_dict(values["model"])
+        except (ArgumentError, ArgumentTypeError) as error:
+            raise ArtifactError(f"{directory / CONFIG_FILE}: model: {error}") from error
+        weights = _read_tensors(directory / WEIGHTS_FILE)
+        _check_weights(config, weights, str(directory / WEIGHTS_FILE))
+        items = ItemTable.from_tensors(
+            _read_tensors(directory / ITEMS_FILE), config.num_items, str(directory / ITEMS_FILE)
+        )
+        return cls(config, weights, items, values["training"], values["metrics"])
+
+
+def encoder_specs(config: ModelConfig) -> list[Spec]:
+    """Every tensor the native encoder takes, in its order."""
+    specs: list[Spec] = _core.weight_specs(config.to_dict())
+    return specs
+
+
+def catalog_specs(config: ModelConfig) -> list[Spec]:
+    """The catalogue's tensors beside the encoder's."""
+    specs: list[Spec] = [("catalog.bias", (config.num_items,), "float32")]
+    if config.normalize_items:
+        specs.append(("catalog.vectors", (config.num_items, config.dim), "float32"))
+    return specs
+
+
+def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor], source: str) -> None:
+    specs = encoder_specs(config) + catalog_specs(config)
+    if missing := [name for name, _, _ in specs if name not in weights]:
+        raise ArtifactError(f"{source}: missing {', '.join(missing)}")
+    if unknown := sorted(set(weights) - {name for name, _, _ in specs}):
+        raise ArtifactError(f"{source}: unknown {', '.join(unknown)}")
+    for name, shape, dtype in specs:
+        tensor = weights[name]
+        got = str(tensor.dtype).removeprefix("torch.")
+        if got != dtype or tuple(tensor.shape) != shape:
+            raise ArtifactError(f"{source}: {name}: expected {dtype} {list(shape)}, got {got} {list(tensor.shape)}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(f"{source}: {name}: holds NaN or infinity")
+        if dtype == "int64" and not (bool((tensor.diff() > 0).all()) and int(tensor[0]) >= 1):
+            raise ArtifactError(f"{source}: {name}: expected strictly increasing values >= 1")
+    if "long_pooling.decay" in weights and bool((weights["long_pooling.decay"] < 0).any()):
+        raise ArtifactError(f"{source}: long_pooling.decay: expected values >= 0")
+
+
+def _read_config(directory: pathlib.Path) -> dict[str, Any]:
+    path = directory / CONFIG_FILE
+    if not directory.is_dir():
+        raise ArtifactError(f"{directory}: no such directory")
+    if not path.is_file():
+        raise ArtifactError(f"{directory}: not an lsif_sdk artifact: no {CONFIG_FILE}")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: not an lsif_sdk artifact: expected format {FORMAT!r}")
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(f"{path}: format_version: this release reads {FORMAT_VERSION}, got {version!r}")
+    for key in ("model", "training", "metrics", "files"):
+        if not isinstance(values.get(key), dict):
+            raise ArtifactError(f"{path}: {key}: expected an object, got {values.get(key)!r}")
+    return values
+
+
+def _describe_file(path: pathlib.Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _check_file(path: pathlib.Path, recorded: object, verify: bool) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path}: missing")
+    if not isinstance(recorded, dict) or not {"bytes", "sha256"} <= recorded.keys():
+        raise ArtifactError(f"{path.with_name(CONFIG_FILE)}: files: nothing recorded about {path.name}")
+    size = path.stat().st_size
+    if size != recorded["bytes"]:
+        raise ArtifactError(f"{path}: truncated or changed: expected {recorded['bytes']} bytes, got {size}")
+    if verify and _describe_file(path)["sha256"] != recorded["sha256"]:
+        raise ArtifactError(f"{path}: changed: its SHA-256 is not the recorded one")
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not a readable safetensors file: {error}") from error
+
+
+def _read_tensors(path: pathlib.Path) -> dict[str, torch.Tensor]:
+    with _readable(path), safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -1,0 +1,221 @@
+"""The command `lsif`: train, evaluate, recommend, inspect, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from lsif_sdk.errors import ArgumentError, LsifError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, or 2 with a one-line message on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except LsifError as error:
+        print(f"lsif {options.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader (head, say) has gone; there is nobody left to tell.
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lsif", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser("train", help="train a model on events and write an artifact")
+    _add_event_options(train)
+    train.add_argument("--titles", help="table of item titles (CSV, TSV or Parquet)")
+    train.add_argument("--title-item", default="item", help="its item column (default: item)")
+    train.add_argument("--title-column", default="title", help="its title column (default: title)")
+    train.add_argument("--out", required=True, help="artifact directory to write")
+    train.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
+    train.add_argument("--recipe", help='JSON file {"model": {...}, "training": {...}} to start from (see recipes/)')
+    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a model or training field")
+    train.add_argument(
+        "--holdout",
+        choices=("test", "validation"),
+        default="test",
+        help="events never trained on: each user's last two (test; default) or the last one (validation; for production)",
+    )
+    train.add_argument("--checkpoints", help="directory for checkpoints")
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="leave-one-out quality of an artifact beside popularity")
+    evaluate.add_argument("model", help="artifact directory")
+    _add_event_options(evaluate)
+    evaluate.add_argument("--k", type=int, default=10)
+    evaluate.add_argument("--include-seen", action="store_true", help="keep items of the history in the ranking")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.set_defaults(run=_evaluate)
+
+    recommend = commands.add_parser("recommend", help="top items for one history")
+    recommend.add_argument("model", help="artifact directory")
+    recommend.add_argument("items", nargs="*", help="item ids of the history, oldest first")
+    recommend.add_argument("--k", type=int, default=10)
+    recommend.add_argument("--now", type=int, help="request time, Unix seconds")
+    recommend.add_argument("--include-seen", action="store_true", help="keep items of the history in the ranking")
+    recommend.add_argument("--json", action="store_true", help="print JSON")
+    recommend.set_defaults(run=_recommend)
+
+    inspect = commands.add_parser("inspect", help="what an artifact holds; checks every byte")
+    inspect.add_argument("model", help="artifact directory")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.set_defaults(run=_inspect)
+
+    doctor = commands.add_parser("doctor", help="build, instruction set and why, torch, threads, GPU")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_event_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("events", help="CSV, TSV or Parquet file (.gz allowed) of events")
+    parser.add_argument("--user", default="user", help="user column (default: user)")
+    parser.add_argument("--item", default="item", help="item column (default: item)")
+    parser.add_argument("--timestamp", default="timestamp", help="time column in Unix seconds; '' if there is none")
+    parser.add_argument("--action", help="action type column, integers from 1")
+
+
+def _read_log(options: argparse.Namespace) -> Any:
+    from lsif_sdk.training.data import read_events
+
+    return read_events(
+        options.events,
+        user=options.user,
+        item=options.item,
+        timestamp=options.timestamp or None,
+        action=options.action,
+    )
+
+
+def _train(options: argparse.Namespace) -> int:
+    from lsif_sdk.training.data import read_titles
+    from lsif_sdk.training.pipeline import load_recipe, train
+
+    log = _read_log(options)
+    if options.titles:
+        log = log.with_titles(read_titles(options.titles, item=options.title_item, title=options.title_column))
+    recipe = load_recipe(options.recipe, _overrides(options.set))
+    recommender = train(
+        log,
+        recipe.model,
+        recipe.training,
+        checkpoint_dir=options.checkpoints,
+        resume=options.resume,
+        holdout=options.holdout,
+        progress=not options.quiet,
+        source=pathlib.Path(options.events).name,
+    )
+    recommender.save(options.out, overwrite=options.overwrite)
+    print(f"wrote {options.out}")
+    return 0
+
+
+def _overrides(settings: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ArgumentError("--set", "NAME=VALUE", repr(setting))
+        try:
+            values[name] = json.loads(text.lower() if text in ("True", "False") else text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from lsif_sdk.evaluation import compare, format_table
+    from lsif_sdk.recommender import Recommender
+
+    recommender = Recommender.load(options.model)
+    if recommender.artifact.training.get("holdout") != "test":
+        print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
+    reports = compare({"lsif": recommender}, _read_log(options), options.k, exclude_seen=not options.include_seen)
+    if options.json:
+        print(json.dumps([report.to_dict() for report in reports], indent=2))
+    else:
+        print(format_table(reports))
+    return 0
+
+
+def _recommend(options: argparse.Namespace) -> int:
+    from lsif_sdk.recommender import Recommender
+
+    recommender = Recommender.load(options.model)
+    history = options.items if recommender.items.has_string_ids else [_as_int(item) for item in options.items]
+    user = recommender.recommend(history, options.k, now=options.now, exclude_seen=not options.include_seen)[0]
+    rows = [
+        {"item": item, "title": recommender.items.title(recommender.items.row(item)), "score": score} for item, score in user
+    ]
+    if options.json:
+        answer = {"items": rows, "long_share": user.long_share, "unknown": user.unknown, "fallback": user.fallback}
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        return 0
+    for row in rows:
+        print(f"{row['score']:10.4f}  {row['item']}  {row['title']}")
+    if user.unknown:
+        print(f"{user.unknown} unknown item(s) of the history left out", file=sys.stderr)
+    note = "no known item in the history: most popular items" if user.fallback else f"long-term share {user.long_share:.0%}"
+    print(note, file=sys.stderr)
+    return 0
+
+
+def _as_int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentError("items", "integers, as the catalogue's ids", repr(text)) from None
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from lsif_sdk.artifact import FORMAT_VERSION, Artifact
+
+    artifact = Artifact.load(options.model, verify=True)
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "model": artifact.config.to_dict(),
+        "parameters": sum(weight.numel() for weight in artifact.weights.values()),
+        "bytes": sum(weight.numel() * weight.element_size() for weight in artifact.weights.values()),
+        "items": {"count": len(artifact.items), "ids": artifact.items.id_kind, "titles": artifact.items.titles is not None},
+        "training": dict(artifact.training),
+        "metrics": dict(artifact.metrics),
+    }
+    _print_facts(facts, options.json)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from lsif_sdk.doctor import diagnose
+
+    _print_facts(diagnose(), options.json)
+    return 0
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, inner in value.items():
+                print(f"  {key}: {inner}")
+        else:
+            print(f"{name}: {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,356 @@
+"""The SDK's main object: a trained model and its catalogue, answering requests natively."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lsif_sdk import _core
+from lsif_sdk.artifact import Artifact
+from lsif_sdk.catalog import Catalog, as_k, as_threads, native_errors
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.events import EventBatch, History, as_int64, as_users
+from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.ops import ops
+
+__all__ = ["Encoded", "Now", "Recommendations", "Recommender", "UserRecommendations"]
+
+Now = int | float | datetime.datetime | np.datetime64 | Sequence[int] | npt.NDArray[Any]
+"""Request time: Unix seconds or a date with time zone, one for all users or one a user."""
+
+
+class Encoded(NamedTuple):
+    """What the encoder makes of each history (docs/model.md, 3 and 4). All float32.
+
+    fused: [batch, dim]. interests: [batch, num_interests, dim], the long-term ones first, the newest state last.
+    weights: [batch, num_interests], summing to 1 (0 for an empty history).
+    """
+
+    fused: npt.NDArray[np.float32]
+    interests: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class UserRecommendations:
+    """One user's recommendations, best first. Iterates over (item, score).
+
+    items: external ids. scores: float32, one an item. long_share: how much of the fused interest is long-term, 0 to 1.
+    unknown: events left out because the catalogue does not know their item.
+    fallback: "" or why these are not personal: "popularity" (no known event; scores are training counts).
+    """
+
+    items: npt.NDArray[Any]
+    scores: npt.NDArray[np.float32]
+    long_share: float
+    unknown: int
+    fallback: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[tuple[Id, float]]:
+        return iter(zip(self.items.tolist(), self.scores.tolist(), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendations:
+    """Recommendations of a batch of users, arrays batch first. Iterates over users.
+
+    items: ids [batch, k] (None or -1 past counts). scores: float32 [batch, k] (0 past counts). counts: int64 [batch].
+    long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True where popularity answered.
+    """
+
+    items: npt.NDArray[Any]
+    scores: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.int64]
+    long_share: npt.NDArray[np.float32]
+    unknown: npt.NDArray[np.int64]
+    fallback: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, user: int) -> UserRecommendations:
+        count = self.counts[user]
+        return UserRecommendations(
+            self.items[user, :count],
+            self.scores[user, :count],
+            float(self.long_share[user]),
+            int(self.unknown[user]),
+            "popularity" if self.fallback[user] else "",
+        )
+
+    def __iter__(self) -> Iterator[UserRecommendations]:
+        return (self[user] for user in range(len(self)))
+
+
+class Recommender:
+    """A trained model with its catalogue. Immutable and safe to share between threads; native code runs without the GIL.
+
+    Args:
+        artifact: a checked model.
+        threads: CPU threads a call may use; None: as many as this process may use (container limits included).
+            Results do not depend on it.
+    """
+
+    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
+        self._threads = as_threads(threads)
+        self.artifact = artifact
+        self.catalog = Catalog.from_vectors(
+            artifact.catalog_vectors, artifact.items, artifact.catalog_bias, threads=threads
+        )
+        c = self.catalog
+        tensors = (c.vectors, c.bias, c.codes, c.scales, c.errors, c.norms)
+        with native_errors():
+            self._path = _core.RequestPath(
+                self.config.to_dict(),
+                [weight.numpy() for weight in artifact.encoder_weights],
+                *[tensor.numpy() for tensor in tensors],
+                multi_interest=self.config.scoring == "multi_interest",
+                temperature=self.config.temperature,
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str = "cpu", *, threads: int | None = None) -> Recommender:
+        """Loads an artifact directory; weights are memory-mapped.
+
+        Args:
+            path: the directory `save` or `lsif train` wrote.
+            device: "cpu", the only one so far.
+            threads: see the class.
+
+        Raises:
+            ArtifactError: the directory is missing, damaged, of another version or foreign.
+            ArgumentError: `device` or `threads` is out of range.
+        """
+        if device != "cpu":
+            raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
+        return cls(Artifact.load(path), threads=threads)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes the artifact directory `load` reads, all of it or nothing.
+
+        Raises:
+            ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact).
+        """
+        self.artifact.save(path, overwrite=overwrite)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self.artifact.config
+
+    @property
+    def items(self) -> ItemTable:
+        """Ids, titles and training counts of the catalogue."""
+        return self.catalog.items
+
+    def recommend(
+        self,
+        history: History | Sequence[History],
+        k: int = 10,
+        *,
+        now: Now | None = None,
+        exclude_seen: bool = True,
+        exclude: Sequence[Id] | Sequence[Sequence[Id]] | None = None,
+    ) -> Recommendations:
+        """The k best items for one user or many.
+
+        Events of items the catalogue does not know are left out and counted in `unknown`. A user with no known event gets the most
+        popular items of the training data, and `fallback` says so.
+
+        Args:
+            history: one user (`Events`, or item ids oldest first) or a sequence of those.
+            k: how many items, at least 1; users for whom fewer are left get fewer (`counts`).
+            now: request time, Unix seconds; used by models with `request_time`, where None means the time of the newest event.
+            exclude_seen: leave out the items of the user's own history.
+            exclude: further item ids to leave out, one list for all users or one a user; unknown ids are ignored.
+
+        Raises:
+            ArgumentError: a value is out of range.
+            ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
+        """
+        events = self._events(history)
+        ragged = self._excluded_rows(exclude, len(events))
+        k = as_k(k)
+        if not isinstance(exclude_seen, (bool, np.bool_)):
+            raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
+        with native_errors():
+            scores, indices, counts, long_share = self._path.recommend(
+                events.items,
+                events.times,
+                events.actions,
+                events.offsets,
+                self._now(now, len(events)),
+                k,
+                exclude_seen,
+                *ragged,
+                self._threads,
+            )
+        fallback = events.offsets[:-1] == events.offsets[1:]
+        for user in np.flatnonzero(fallback):
+            counts[user] = self._most_popular(ragged, user, scores[user], indices[user])
+        return Recommendations(self.items.take(indices), scores, counts, long_share, events.unknown, fallback)
+
+    def user_vectors(self, history: History | Sequence[History], *, now: Now | None = None) -> npt.NDArray[np.float32]:
+        """The fused interest of each user, float32 [batch, dim]; zeros where no event is known.
+
+        Raises:
+            ArgumentError: a value is out of range.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        return self.encode(history, now=now).fused
+
+    def encode(self, history: History | Sequence[History], *, now: Now | None = None) -> Encoded:
+        """Interests, weights and fused vector of each user; raises what `user_vectors` raises."""
+        events = self._events(history)
+        return self.encode_rows(
+            events.items, events.times, events.actions, events.offsets, self._now(now, len(events))
+        )
+
+    def encode_rows(
+        self,
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        actions: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        now: npt.NDArray[np.int64] | None = None,
+    ) -> Encoded:
+        """`encode` for events that are catalogue rows already, ragged and sorted by time (docs/model.md, Inputs).
+
+        Raises:
+            ArgumentError: a shape, row, action or offset is wrong.
+        """
+        with native_errors():
+            return Encoded(*self._path.encode(items, times, actions, offsets, now, self._threads))
+
+    def score(
+        self, history: History | Sequence[History], candidates: Sequence[Id] | Sequence[Sequence[Id]], *, now: Now | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Exact scores of given items: float32 [batch, num_candidates], comparable with those of `recommend`.
+
+        Args:
+            history: see `recommend`.
+            candidates: item ids, one list for all users or one list of the same length a user.
+            now: see `recommend`.
+
+        Raises:
+            ArgumentError: a candidate is not in the catalogue, or lists differ in length.
+            ArgumentTypeError: ids are not of the catalogue's kind.
+        """
+        encoded = self.encode(history, now=now)
+        batch = len(encoded.fused)
+        lists = as_users(candidates)  # the same shapes as histories: one list or one a user
+        rows = [[self.items.row(item, "candidates") for item in entry.items] for entry in lists]
+        if len(rows) == 1:
+            rows = rows * batch
+        if len(rows) != batch or len({len(row) for row in rows}) > 1:
+            raise ArgumentError("candidates", f"one list, or {batch} of the same length", f"{[len(r) for r in rows]}")
+        items = torch.tensor(rows, dtype=torch.int64).reshape(batch, len(rows[0]) if rows else 0)
+        queries, weights = self._queries(encoded)
+        with torch.inference_mode(), native_errors():
+            scores: torch.Tensor = ops.score_items(
+                queries, weights, self.config.temperature, self.catalog.vectors, self.catalog.bias, items
+            )
+        return scores.numpy()
+
+    def similar_items(self, items: Id | Sequence[Id], k: int = 10) -> Recommendations:
+        """The k items whose vectors point most nearly in the direction of each given one (cosine similarity), itself left out.
+
+        Args:
+            items: one item id or several.
+            k: how many, at least 1.
+
+        Raises:
+            ArgumentError: an item is not in the catalogue.
+            ArgumentTypeError: ids are not of the catalogue's kind.
+        """
+        wanted = [items] if isinstance(items, (str, int, np.integer)) else list(items)
+        rows = np.array([self.items.row(item, "items") for item in wanted], np.int64)
+        result = self._directions.top_k(self._directions.vectors[rows], k, exclude=rows[:, None], threads=self._threads or None)
+        batch = len(rows)
+        return Recommendations(
+            self.items.take(result.indices),
+            result.scores,
+            result.counts,
+            np.zeros(batch, np.float32),
+            np.zeros(batch, np.int64),
+            np.zeros(batch, np.bool_),
+        )
+
+    @functools.cached_property
+    def _directions(self) -> Catalog:
+        """The catalogue's vectors at length 1 (zero vectors stay zero), for cosine similarity."""
+        vectors = torch.nn.functional.normalize(self.catalog.vectors.double(), dim=1).float()
+        return Catalog.from_vectors(vectors, self.items, threads=self._threads or None)
+
+    def _events(self, history: History | Sequence[History]) -> EventBatch:
+        return EventBatch.from_histories(history, self.items, self.config.num_actions)
+
+    def _queries(self, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self.config.scoring == "fused":
+            return torch.from_numpy(encoded.fused[:, None]), None
+        weights = encoded.weights.copy()
+        # Without events all interests are zero; any weight that sums to one gives the bias alone.
+        weights[~weights.any(axis=1), -1] = 1.0
+        return torch.from_numpy(encoded.interests), torch.from_numpy(weights)
+
+    def _excluded_rows(
+        self, exclude: Sequence[Id] | Sequence[Sequence[Id]] | None, batch: int
+    ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
+        if exclude is None:
+            return None, None
+        lists = [self.items.rows(entry.items, "exclude")[0] for entry in as_users(exclude)]
+        if len(lists) == 1:
+            lists = lists * batch
+        if len(lists) != batch:
+            raise ArgumentError("exclude", f"one list, or one a user ({batch})", f"{len(lists)} lists")
+        offsets = np.zeros(batch + 1, np.int64)
+        np.cumsum([len(rows) for rows in lists], out=offsets[1:])
+        return np.array([row for rows in lists for row in rows], np.int64), offsets
+
+    def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
+        if now is None or not self.config.request_time:
+            return None
+        if isinstance(now, datetime.datetime):
+            if now.tzinfo is None:
+                raise ArgumentError("now", "a date with a time zone", repr(now))
+            now = int(now.timestamp())
+        if isinstance(now, float):
+            now = math.floor(now) if math.isfinite(now) else now
+        values = as_int64("now", np.atleast_1d(np.asarray(now)))
+        if len(values) not in (1, batch):
+            raise ArgumentError("now", f"one time, or one a user ({batch})", f"{len(values)} times")
+        return np.ascontiguousarray(np.broadcast_to(values, batch))
+
+    def _most_popular(
+        self,
+        exclude: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None],
+        user: int,
+        scores: npt.NDArray[np.float32],
+        indices: npt.NDArray[np.int64],
+    ) -> int:
+        """Fills one user's rows with the most popular items and returns how many there are."""
+        rows, offsets = exclude
+        order = self.items.by_popularity
+        if rows is not None and offsets is not None:
+            unwanted = rows[offsets[user] : offsets[user + 1]]
+            order = order[: len(scores) + len(unwanted)]
+            order = order[~np.isin(order, unwanted)]
+        order = order[: len(scores)]
+        scores[:] = 0.0
+        indices[:] = -1
+        scores[: len(order)] = self.items.counts[order]
+        indices[: len(order)] = order
+        return len(order)

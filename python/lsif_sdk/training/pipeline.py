@@ -1,0 +1,163 @@
+"""From events to a `Recommender`: split, fit, export, measure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lsif_sdk.artifact import Artifact
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.evaluation import compare, leave_one_out
+from lsif_sdk.items import ItemTable
+from lsif_sdk.recommender import Recommender
+from lsif_sdk.training.config import TrainConfig
+from lsif_sdk.training.data import EventLog, read_events
+from lsif_sdk.training.trainer import fit
+
+if TYPE_CHECKING:
+    from lsif_sdk.training.tables import Source
+
+__all__ = ["Recipe", "load_recipe", "train"]
+
+_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
+_TRAIN_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What to train: fields of `ModelConfig` (all but `num_items`, which the data decides) and a `TrainConfig`.
+
+    Raises:
+        ArgumentError: a model field is unknown.
+    """
+
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    training: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.model) - _MODEL_FIELDS):
+            raise ArgumentError("recipe model", "fields of ModelConfig but num_items", f"unknown {unknown}")
+
+
+def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Reads {"model": {...}, "training": {...}}; fields left out have their defaults.
+
+    Args:
+        path: the JSON file; None: all defaults.
+        overrides: fields of either part by name, put over the file's.
+
+    Raises:
+        ArgumentError: a field is unknown or out of range.
+        DataError: the file cannot be read or is not such an object.
+    """
+    values: dict[str, dict[str, Any]] = {"model": {}, "training": {}}
+    if path is not None:
+        try:
+            values |= json.loads(pathlib.Path(path).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: not a readable recipe: {error}") from error
+        if not all(isinstance(values[part], dict) for part in ("model", "training")):
+            raise DataError(f"{path}: expected objects 'model' and 'training'")
+    for name, value in (overrides or {}).items():
+        if name not in _MODEL_FIELDS | _TRAIN_FIELDS:
+            raise ArgumentError(name, "a field of ModelConfig (but num_items) or TrainConfig", repr(value))
+        values["model" if name in _MODEL_FIELDS else "training"][name] = value
+    return Recipe(values["model"], TrainConfig.from_dict(values["training"]))
+
+
+def train(
+    events: EventLog | Source,
+    model: Mapping[str, Any] | None = None,
+    training: TrainConfig | None = None,
+    *,
+    user: str = "user",
+    item: str = "item",
+    timestamp: str | None = "timestamp",
+    action: str | None = None,
+    holdout: Literal["test", "validation"] = "test",
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    source: str | None = None,
+) -> Recommender:
+    """Trains a model on events and returns it ready to recommend; `Recommender.save` writes it to disk.
+
+    The last events of each user are held out and never trained on: with holdout "test" the last one is the test target and the one
+    before it decides when to stop (metrics of both go into the artifact); with "validation" only the last one is held out, to
+    decide when to stop, which leaves nothing to measure honestly but trains on more: for production.
+
+    Args:
+        events: an `EventLog`, or what `read_events` takes: a CSV, TSV or Parquet path or a DataFrame.
+        model: fields of `ModelConfig` but `num_items`; None: the defaults. `use_times` and `num_actions` follow the events
+            unless they are given.
+        training: see `TrainConfig`; None: the defaults.
+        user: column of user ids, if `events` is a table; likewise `item`, `timestamp` and `action` (see `read_events`).
+        item: see `user`.
+        timestamp: see `user`; None = there are none.
+        action: see `user`; None = there are none.
+        holdout: see above.
+        checkpoint_dir: where the state after every epoch is kept; None = nowhere.
+        resume: go on from the checkpoint there, if there is one.
+        progress: show progress bars.
+        source: name of the data for the artifact's provenance.
+
+    Raises:
+        ArgumentError: a field is unknown or out of range.
+        DataError: the events cannot be read, or no user has enough of them.
+        MissingExtraError: a package of the extra "train" is not installed.
+    """
+    if isinstance(events, EventLog):
+        log = events
+    else:
+        log = read_events(events, user=user, item=item, timestamp=timestamp, action=action)
+        if source is None and isinstance(events, (str, os.PathLike)):
+            source = pathlib.Path(events).name
+    if holdout not in ("test", "validation"):
+        raise ArgumentError("holdout", "'test' or 'validation'", repr(holdout))
+    recipe = Recipe(model or {}, training or TrainConfig())
+    config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
+    split = leave_one_out(log)
+    if not bool((split.test_items >= 0).any()):
+        raise DataError("events: expected at least one user with three events or more, got none")
+    target: Literal["valid", "test"] = "valid" if holdout == "test" else "test"
+    result = fit(
+        split.history(target),
+        config,
+        recipe.training,
+        validation=split.targets(target),
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+        progress=progress,
+    )
+    counts = np.bincount(split.history(target).items, minlength=log.num_items).astype(np.int64)
+    provenance = {
+        "source": source,
+        "holdout": holdout,
+        "users": log.num_users,
+        "events": len(log.items),
+        "targets_hash": split.hash("test"),
+        "config": recipe.training.to_dict(),
+        "epochs": len(result.history),
+        "best_epoch": int(result.best["epoch"]),
+    }
+    metrics = {"validation": {name: value for name, value in result.best.items() if "@" in name}}
+    items = ItemTable(log.item_ids, log.titles, counts)
+    recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance, metrics))
+    if holdout == "validation":
+        return recommender
+    metrics["test"] = {report.name: report.to_dict() for report in compare({"lsif": recommender}, split, progress=progress)}
+    return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
+
+
+def _fields_from(log: EventLog) -> dict[str, Any]:
+    return {
+        "use_times": log.times is not None,
+        "num_actions": 0 if log.actions is None else int(log.actions.max(initial=0)),
+    }

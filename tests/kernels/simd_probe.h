@@ -1,0 +1,38 @@
+// What simd.h offers, as functions on arrays, so that one test can look at every instruction set's version.
+#pragma once
+
+#include <cstdint>
+
+namespace lsif::cpu {
+
+struct SimdProbe {
+  const char* isa;
+  int64_t lanes;
+  bool fused;  // fma rounds once
+  void (*exp)(const float* x, int64_t n, float* y);
+  void (*silu)(const float* x, int64_t n, float* y);
+  void (*gelu)(const float* x, int64_t n, float* y);
+  void (*relu)(const float* x, int64_t n, float* y);
+  void (*copy_first)(const float* x, int64_t n, float* y);           // one vector: load_first, store_first
+  void (*load_first)(const float* x, int64_t n, float* lanes);       // all lanes of load_first(x, n)
+  void (*keep_first)(const float* x, int64_t n, float* lanes);       // all lanes of keep_first(load(x), n, -1)
+  void (*arithmetic)(const float* a, const float* b, const float* c, float* out);  // one vector each: + - * / fma max min
+  float (*sum_lanes)(const float* x);
+  float (*max_lanes)(const float* x);
+};
+
+const SimdProbe& scalar_simd_probe();
+#if defined(LSIF_HAVE_AVX2)
+const SimdProbe& avx2_simd_probe();
+#endif
+#if defined(LSIF_HAVE_AVX512)
+const SimdProbe& avx512_simd_probe();
+#endif
+#if defined(LSIF_HAVE_NEON)
+const SimdProbe& neon_simd_probe();
+#endif
+#if defined(LSIF_EMULATE_AVX512)
+const SimdProbe& avx512emu_simd_probe();
+#endif
+
+}  // namespace lsif::cpu

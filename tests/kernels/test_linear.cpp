@@ -1,0 +1,106 @@
+#include "check.h"
+#include "guarded.h"
+#include "oracle.h"
+#include "tables.h"
+
+namespace {
+
+using guarded::Array;
+using guarded::Matrix;
+using lsif::Activation;
+
+struct Layer {
+  Layer(int64_t in_dim, int64_t out_dim, bool with_bias, Activation activation, oracle::Random& random, double scale = 0.3)
+      : weight(out_dim, in_dim), bias(1, out_dim), packed(lsif::packed_linear_size(in_dim, out_dim)) {
+    weight.fill([&] { return random.normal(scale); });
+    bias.fill([&] { return random.normal(); });
+    lsif::pack_linear(weight.data(), in_dim, out_dim, packed.data());
+    params = {packed.data(), with_bias ? bias.data() : nullptr, in_dim, out_dim, activation};
+  }
+  Matrix weight;
+  Matrix bias;
+  Array<float> packed;  // whole panels of 64 bytes that end at a page: aligned as the contract asks
+  lsif::LinearParams params;
+};
+
+void check_rows(const lsif::cpu::KernelTable& table, const Layer& layer, int64_t rows, int64_t gap, bool with_residual,
+                oracle::Random& random, double scale = 1) {
+  const lsif::LinearParams& params = layer.params;
+  Matrix x(rows, params.in_dim, params.in_dim + gap);
+  Matrix residual(rows, params.out_dim, params.out_dim + 2 * gap);
+  Matrix y(rows, params.out_dim, params.out_dim + 3 * gap);
+  x.fill([&] { return random.normal(scale); });
+  residual.fill([&] { return random.normal(); });
+  table.linear(params, x.data(), x.stride(), with_residual ? residual.data() : nullptr,
+               with_residual ? residual.stride() : 0, y.data(), y.stride(), rows);
+  CHECK(y.gaps_intact());
+  for (int64_t r = 0; r < rows; ++r) {
+    const auto expected = oracle::linear(layer.weight.data(), params.bias, params.in_dim, params.out_dim, params.activation,
+                                         oracle::exact(x.row(r), params.in_dim));
+    for (int64_t o = 0; o < params.out_dim; ++o) {
+      const double value = expected[o].value + (with_residual ? residual.at(r, o) : 0.0f);
+      CHECK_NEAR(y.at(r, o), value, expected[o].error + oracle::kUnit * std::fabs(value) + oracle::kUnit * expected[o].error);
+    }
+  }
+  // Every row alone, written over its residual: the same bits.
+  Matrix alone(rows, params.out_dim);
+  for (int64_t r = 0; r < rows; ++r) {
+    if (with_residual) std::memcpy(alone.row(r), residual.row(r), static_cast<size_t>(params.out_dim) * sizeof(float));
+    table.linear(params, x.row(r), 0, with_residual ? alone.row(r) : nullptr, 0, alone.row(r), 0, 1);
+    CHECK(guarded::same_bits(alone, r, y, r));
+  }
+}
+
+TEST(pack_linear_lays_out_panels) {
+  const int64_t in_dim = 3, out_dim = lsif::kLinearPanel + 2;
+  oracle::Random random(4);
+  const Layer layer(in_dim, out_dim, false, Activation::kIdentity, random);
+  CHECK(layer.packed.front_intact());
+  for (int64_t p = 0; p < 2; ++p) {
+    for (int64_t i = 0; i < in_dim; ++i) {
+      for (int64_t c = 0; c < lsif::kLinearPanel; ++c) {
+        const int64_t o = p * lsif::kLinearPanel + c;
+        const float expected = o < out_dim ? layer.weight.at(o, i) : 0.0f;
+        CHECK(layer.packed[(p * in_dim + i) * lsif::kLinearPanel + c] == expected);
+      }
+    }
+  }
+}
+
+TEST(linear_keeps_the_contract_for_every_shape) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    oracle::Random random(5);
+    for (int64_t in_dim : {1, 3, 17, 64}) {
+      for (int64_t out_dim : {1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 80, 130}) {
+        const Layer layer(in_dim, out_dim, out_dim % 2 == 1, Activation::kIdentity, random);
+        for (int64_t rows : {0, 1, 2, 5, 6, 7, 13}) check_rows(*table, layer, rows, rows % 2 * 3, rows % 3 != 0, random);
+      }
+    }
+  }
+}
+
+TEST(linear_applies_activation_then_residual) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    oracle::Random random(6);
+    for (Activation activation : {Activation::kIdentity, Activation::kRelu, Activation::kGelu, Activation::kSilu}) {
+      for (bool with_residual : {false, true}) {
+        for (bool with_bias : {false, true}) {
+          const Layer layer(19, 37, with_bias, activation, random);
+          for (int64_t rows : {1, 4, 11}) check_rows(*table, layer, rows, 1, with_residual, random);
+        }
+      }
+    }
+  }
+}
+
+TEST(linear_survives_extreme_magnitudes) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    oracle::Random random(7);
+    for (Activation activation : {Activation::kIdentity, Activation::kRelu, Activation::kGelu, Activation::kSilu}) {
+      const Layer layer(64, 48, true, activation, random, 10);
+      for (double scale : {0.0, 1e-30, 1e4, 1e15, 1e30}) check_rows(*table, layer, 7, 0, false, random, scale);
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,198 @@
+#include <limits>
+
+#include "check.h"
+#include "guarded.h"
+#include "oracle.h"
+#include "simd_probe.h"
+#include "tables.h"
+
+namespace {
+
+using guarded::Array;
+using lsif::cpu::SimdProbe;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// The probes of the instruction sets this machine can run.
+std::vector<const SimdProbe*> probes() {
+  std::vector<const SimdProbe*> built = {&lsif::cpu::scalar_simd_probe()};
+#if defined(LSIF_HAVE_AVX2)
+  built.push_back(&lsif::cpu::avx2_simd_probe());
+#endif
+#if defined(LSIF_HAVE_AVX512)
+  built.push_back(&lsif::cpu::avx512_simd_probe());
+#endif
+#if defined(LSIF_HAVE_NEON)
+  built.push_back(&lsif::cpu::neon_simd_probe());
+#endif
+#if defined(LSIF_EMULATE_AVX512)
+  built.push_back(&lsif::cpu::avx512emu_simd_probe());
+#endif
+  std::vector<const SimdProbe*> runnable;
+  for (const SimdProbe* probe : built) {
+    for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+      if (std::string(table->isa) == probe->isa) runnable.push_back(probe);
+    }
+  }
+  return runnable;
+}
+
+float bits_to_float(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+// Floats of both signs and all exponents, about `count` of them, evenly spread over their bit patterns.
+std::vector<float> all_magnitudes(uint32_t count) {
+  std::vector<float> values;
+  const uint32_t step = 0x7F800000u / count;
+  for (uint32_t bits = 0; bits < 0x7F800000u; bits += step) {
+    values.push_back(bits_to_float(bits));
+    values.push_back(bits_to_float(bits | 0x80000000u));
+  }
+  return values;
+}
+
+std::vector<float> evenly(double low, double high, int count) {
+  std::vector<float> values;
+  for (int i = 0; i <= count; ++i) values.push_back(static_cast<float>(low + (high - low) * i / count));
+  return values;
+}
+
+using Map = void (*)(const float*, int64_t, float*);
+
+std::vector<float> mapped(Map map, const std::vector<float>& x) {
+  std::vector<float> y(x.size());
+  map(x.data(), static_cast<int64_t>(x.size()), y.data());
+  return y;
+}
+
+// The distance of two neighbouring floats at x.
+double ulp(double x) {
+  if (std::fabs(x) < 0x1p-126) return 0x1p-149;
+  return std::ldexp(1.0, std::ilogb(x) - 23);
+}
+
+TEST(every_runnable_table_is_probed) { CHECK(probes().size() == lsif::cpu::tested_kernels().size()); }
+
+TEST(exp_is_within_two_ulp) {
+  for (const SimdProbe* probe : probes()) {
+    double worst = 0;
+    for (const std::vector<float>& x : {evenly(-87.33, 88.72, 1000003), evenly(-1, 1, 200003), all_magnitudes(100003)}) {
+      const std::vector<float> y = mapped(probe->exp, x);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double expected = std::exp(static_cast<double>(x[i]));
+        if (expected < 0x1p-126 || expected > std::numeric_limits<float>::max()) continue;
+        CHECK_NEAR(y[i], expected, 2 * ulp(expected));
+        worst = std::fmax(worst, std::fabs(y[i] - expected) / ulp(expected));
+      }
+    }
+    std::printf("%s: exp is off by at most %.3f ulp\n", probe->isa, worst);
+  }
+}
+
+TEST(exp_ends_right) {
+  for (const SimdProbe* probe : probes()) {
+    const std::vector<float> x = {kInfinity, 88.73f, 1e30f, -kInfinity, -104.0f, -1e30f, kNan, 0.0f, -0.0f};
+    const std::vector<float> y = mapped(probe->exp, x);
+    for (int i : {0, 1, 2}) CHECK(y[i] == kInfinity);
+    for (int i : {3, 4, 5}) CHECK(y[i] == 0.0f);
+    CHECK(std::isnan(y[6]));
+    CHECK(y[7] == 1.0f && y[8] == 1.0f);
+    const std::vector<float> small = evenly(-103.9, -87.34, 10007);
+    const std::vector<float> result = mapped(probe->exp, small);
+    for (size_t i = 0; i < small.size(); ++i) {
+      const double expected = std::exp(static_cast<double>(small[i]));
+      CHECK_NEAR(result[i], expected, 2 * 0x1p-24 * expected + 0x1p-149);
+    }
+  }
+}
+
+TEST(activations_keep_their_documented_errors) {
+  for (const SimdProbe* probe : probes()) {
+    for (const std::vector<float>& x : {evenly(-20, 20, 400009), evenly(-0.1, 0.1, 50021), all_magnitudes(50021)}) {
+      const std::vector<float> relu = mapped(probe->relu, x);
+      const std::vector<float> gelu = mapped(probe->gelu, x);
+      const std::vector<float> silu = mapped(probe->silu, x);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const oracle::Approx argument = {x[i], 0};
+        const oracle::Approx g = oracle::activate(lsif::Activation::kGelu, argument);
+        const oracle::Approx s = oracle::activate(lsif::Activation::kSilu, argument);
+        CHECK(relu[i] == (x[i] > 0 ? x[i] : 0.0f));
+        CHECK_NEAR(gelu[i], g.value, g.error);
+        CHECK_NEAR(silu[i], s.value, s.error);
+      }
+    }
+    for (Map map : {probe->relu, probe->gelu, probe->silu}) {
+      const std::vector<float> y = mapped(map, {kNan, kInfinity});
+      CHECK(std::isnan(y[0]));
+      CHECK(y[1] == kInfinity);
+    }
+  }
+}
+
+TEST(partial_vectors_touch_only_their_lanes) {
+  for (const SimdProbe* probe : probes()) {
+    for (int64_t n = 0; n <= probe->lanes; ++n) {
+      Array<float> x(n);  // ends at an unreadable page: a read past n stops the test
+      for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(i + 1);
+      Array<float> y(n);
+      probe->copy_first(x.data(), n, y.data());
+      CHECK(y.front_intact());
+      for (int64_t i = 0; i < n; ++i) CHECK(y[i] == x[i]);
+      Array<float> lanes(probe->lanes);
+      probe->load_first(x.data(), n, lanes.data());
+      for (int64_t i = 0; i < probe->lanes; ++i) CHECK(lanes[i] == (i < n ? x[i] : 0.0f));
+      Array<float> whole(probe->lanes);
+      for (int64_t i = 0; i < probe->lanes; ++i) whole[i] = static_cast<float>(i + 1);
+      probe->keep_first(whole.data(), n, lanes.data());
+      for (int64_t i = 0; i < probe->lanes; ++i) CHECK(lanes[i] == (i < n ? whole[i] : -1.0f));
+    }
+  }
+}
+
+TEST(stores_keep_the_lanes_after_them) {
+  for (const SimdProbe* probe : probes()) {
+    for (int64_t n = 0; n <= probe->lanes; ++n) {
+      const std::vector<float> x(static_cast<size_t>(probe->lanes), 1.0f);
+      std::vector<float> y(static_cast<size_t>(probe->lanes), 2.0f);
+      probe->copy_first(x.data(), n, y.data());
+      for (int64_t i = 0; i < probe->lanes; ++i) CHECK(y[static_cast<size_t>(i)] == (i < n ? 1.0f : 2.0f));
+    }
+  }
+}
+
+TEST(arithmetic_is_that_of_single_floats) {
+  for (const SimdProbe* probe : probes()) {
+    const int64_t lanes = probe->lanes;
+    oracle::Random random(5);
+    for (int round = 0; round < 100; ++round) {
+      Array<float> a(lanes), b(lanes), c(lanes), out(7 * lanes);
+      for (Array<float>* values : {&a, &b, &c}) {
+        for (int64_t i = 0; i < lanes; ++i) (*values)[i] = random.normal(3);
+      }
+      probe->arithmetic(a.data(), b.data(), c.data(), out.data());
+      double sum = 0, magnitude = 0;
+      float highest = a[0];
+      for (int64_t i = 0; i < lanes; ++i) {
+        const volatile float product = a[i] * b[i];  // volatile: no contraction here
+        CHECK(out[i] == a[i] + b[i]);
+        CHECK(out[lanes + i] == a[i] - b[i]);
+        CHECK(out[2 * lanes + i] == product);
+        CHECK(out[3 * lanes + i] == a[i] / b[i]);
+        CHECK(out[4 * lanes + i] == (probe->fused ? std::fma(a[i], b[i], c[i]) : product + c[i]));
+        CHECK(out[5 * lanes + i] == std::fmax(a[i], b[i]));
+        CHECK(out[6 * lanes + i] == std::fmin(a[i], b[i]));
+        sum += a[i];
+        magnitude += std::fabs(a[i]);
+        highest = std::fmax(highest, a[i]);
+      }
+      CHECK_NEAR(probe->sum_lanes(a.data()), sum, static_cast<double>(lanes) * oracle::kUnit * magnitude);
+      CHECK(probe->max_lanes(a.data()) == highest);
+    }
+  }
+}
+
+}  // namespace

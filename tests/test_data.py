@@ -1,0 +1,191 @@
+"""lsif_sdk.training.data: what is read, in which order, and what is refused with which words."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.training import EventLog, read_events, read_titles
+
+HEADER = "user,item,timestamp,action\n"
+ROWS = "b,20,50,1\na,10,30,2\nb,30,40,1\na,30,30,3\nb,10,50,2\n"
+
+
+def write(path: Path, text: str) -> Path:
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def as_rows(log: EventLog) -> list[tuple[object, object, int | None, int | None]]:
+    rows = []
+    for row in range(log.num_users):
+        items, times, actions = log.user(row)
+        for i, item in enumerate(items):
+            time = None if times is None else int(times[i])
+            rows.append((log.user_ids[row], log.item_ids[item], time, None if actions is None else int(actions[i])))
+    return rows
+
+
+SORTED = [("a", 10, 30, 2), ("a", 30, 30, 3), ("b", 30, 40, 1), ("b", 20, 50, 1), ("b", 10, 50, 2)]
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e.csv.gz", "e.tsv", "e.tsv.gz", "e.inter", "e.parquet", "frame"])
+def test_every_source_gives_the_same_log(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame(
+        [(row.split(",")[0], *map(int, row.split(",")[1:])) for row in ROWS.split()],
+        columns=["user", "item", "timestamp", "action"],
+    )
+    source: Path | pd.DataFrame = frame
+    if name.endswith("parquet"):
+        frame.to_parquet(tmp_path / name)
+        source = tmp_path / name
+    elif name.endswith(".inter"):
+        header = "user:token\titem:token\ttimestamp:float\taction:float\n"
+        source = write(tmp_path / name, header + ROWS.replace(",", "\t"))
+    elif name != "frame":
+        text = HEADER + ROWS
+        source = write(tmp_path / name, text.replace(",", "\t") if ".tsv" in name else text)
+    before = frame.copy()
+    log = read_events(source, action="action")
+    assert as_rows(log) == SORTED
+    assert list(log.item_ids) == [10, 20, 30]
+    assert log.items.dtype == log.offsets.dtype == log.times.dtype == log.actions.dtype == np.int64
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_columns_are_options_and_may_be_absent(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.csv", "who;what\n2;x\n1;y\n2;y\n")
+    log = read_events(path, user="who", item="what", timestamp=None, separator=";")
+    assert as_rows(log) == [(1, "y", None, None), (2, "x", None, None), (2, "y", None, None)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["007", "7"], ["007", "7"]),
+        (["10", "9"], [9, 10]),
+        (["10", "9", "NA"], ["10", "9", "NA"]),
+        (["-1", "+1"], ["+1", "-1"]),
+        (["1.5", "1"], ["1", "1.5"]),
+    ],
+)
+def test_ids_keep_their_spelling(tmp_path: Path, ids: list[str], expected: list[object]) -> None:
+    text = "user,item,timestamp\n" + "".join(f"1,{item},5\n" for item in ids)
+    log = read_events(write(tmp_path / "e.csv", text))
+    assert list(log.item_ids) == expected
+    assert [str(log.item_ids[row]) for row in log.items] == ids
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 6), st.integers(0, 3)), min_size=1, max_size=30))
+def test_sort_is_stable_and_loses_nothing(events: list[tuple[int, int, int]]) -> None:
+    log = read_events(pd.DataFrame(events, columns=["user", "item", "timestamp"]))
+    expected = [
+        (user, item, time, None)
+        for chosen in sorted({user for user, _, _ in events})
+        for user, item, time in sorted((e for e in events if e[0] == chosen), key=lambda event: event[2])
+    ]
+    assert as_rows(log) == expected
+    assert log.num_items == len({item for _, item, _ in events})
+
+
+def test_timestamps_are_whole_unix_seconds() -> None:
+    frame = pd.DataFrame({"user": [1, 1, 1], "item": [1, 2, 3], "timestamp": [2.9, -0.5, 10.0]})
+    assert read_events(frame).times.tolist() == [-1, 2, 10]
+    moments = ["2020-01-01 00:00:01.75", "2020-01-01 00:00:00", "2020-01-02 00:00:00"]
+    for dates in (pd.to_datetime(moments, format="ISO8601"), pd.to_datetime(moments, format="ISO8601", utc=True)):
+        log = read_events(frame.assign(timestamp=dates))
+        assert log.times.tolist() == [1577836800, 1577836801, 1577923200]
+    shifted = pd.to_datetime(moments, format="ISO8601").tz_localize("Etc/GMT-1")
+    assert read_events(frame.assign(timestamp=shifted)).times[0] == 1577836800 - 3600
+    large = read_events(frame.assign(timestamp=[2**53 + 1, 2**53 + 2, 2**53 + 3]))
+    assert large.times.tolist() == [2**53 + 1, 2**53 + 2, 2**53 + 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("user,item\n1,2\n", ["e.csv", "'timestamp'", "user"]),
+        (HEADER, ["e.csv", "no rows"]),
+        ("", ["e.csv", "empty"]),
+        (HEADER + "1,2,3,1\n1,2,later,1\n1,2,soon,1\n", ["'timestamp'", "row 2", "later", "2 such rows"]),
+        (HEADER + "1,2,3,1\n1,2,,1\n", ["'timestamp'", "row 2"]),
+        (HEADER + "1,2,nan,1\n", ["'timestamp'", "row 1", "nan"]),
+        (HEADER + "1,2,inf,1\n", ["'timestamp'", "row 1", "inf"]),
+        (HEADER + "1,2,1e30,1\n", ["'timestamp'", "row 1", "1e30"]),
+        (HEADER + "1,2,3,1\n,2,3,1\n", ["'user'", "row 2", "missing"]),
+        (HEADER + "1,,3,1\n", ["'item'", "row 1", "missing"]),
+        (HEADER + "1,2,3,-4\n", ["'action'", "row 1", "negative", "-4"]),
+        (HEADER + "1,2,3,buy\n", ["'action'", "row 1", "buy"]),
+        (HEADER + "1,2,3,1\n1,2,3,1,9,9\n", ["e.csv"]),
+    ],
+)
+def test_bad_files_are_refused_by_name(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(DataError) as error:
+        read_events(write(tmp_path / "e.csv", text), action="action" if "action" in text else None)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_missing_values_in_a_frame_are_refused() -> None:
+    frame = pd.DataFrame({"user": [1.0, None], "item": ["a", "b"], "timestamp": [1, 2]})
+    with pytest.raises(DataError, match=r"'user', row 2"):
+        read_events(frame)
+    dates = pd.Series(pd.to_datetime(["2020-01-01", None]))
+    with pytest.raises(DataError, match=r"'timestamp', row 2"):
+        read_events(frame.assign(user=1, timestamp=dates))
+    assert list(read_events(frame.assign(user=[3.0, 2.0])).user_ids) == [2, 3]
+
+
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
+    whole = gzip.compress((HEADER + ROWS * 1000).encode())
+    broken = {"cut.csv.gz": whole[: len(whole) // 2], "not.csv.gz": b"user,item\n", "bad.parquet": b"PAR1 no", "bin.csv": b"\xff\xfe\x00"}
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match=name):
+            read_events(tmp_path / name)
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        read_events(tmp_path / "absent.csv")
+    with pytest.raises(ArgumentTypeError, match="source"):
+        read_events(12)  # type: ignore[arg-type]
+
+
+def test_titles(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tsv", 'item:token\tname:token_seq\n10\tTen "X\n20\t\n99\tOther\n')
+    titles = read_titles(path, item="item", title="name")
+    assert titles == {"10": 'Ten "X', "20": "", "99": "Other"}
+    log = read_events(write(tmp_path / "e.csv", HEADER + ROWS)).with_titles(titles)
+    assert log.titles == ['Ten "X', "20", "30"]
+
+
+def test_select_keeps_users_items_and_order(tmp_path: Path) -> None:
+    log = read_events(write(tmp_path / "e.csv", HEADER + ROWS), action="action")
+    kept = log.select(np.array([True, False, False, False, True]))
+    assert as_rows(kept) == [SORTED[0], SORTED[4]]
+    assert kept.num_users == 2
+    assert kept.num_items == 3
+    assert kept.lengths.tolist() == [1, 1]
+    assert as_rows(log.select(np.zeros(5, dtype=bool))) == []
+    with pytest.raises(ArgumentError, match="keep"):
+        log.select(np.array([True]))
+
+
+def test_event_log_refuses_what_does_not_fit() -> None:
+    good = {"user_ids": ["u"], "item_ids": ["a", "b"], "offsets": np.array([0, 2]), "items": np.array([0, 1])}
+    EventLog(**good)
+    for change, word in (
+        ({"offsets": np.array([0, 3])}, "offsets"),
+        ({"items": np.array([0, 2])}, "items"),
+        ({"times": np.array([1])}, "times"),
+        ({"titles": ["a"]}, "titles"),
+    ):
+        with pytest.raises(ArgumentError, match=word):
+            EventLog(**{**good, **change})

@@ -1,0 +1,484 @@
+"""Splits, metrics and evaluation against slow float64 oracles that share no code with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.evaluation import (
+    Popularity,
+    RecommenderScorer,
+    compare,
+    coverage,
+    evaluate,
+    format_table,
+    leave_one_out,
+    novelty,
+    pessimistic_ranks,
+    ranks_to_metrics,
+    targets_hash,
+)
+from lsif_sdk.evaluation.metrics import top_k_rows
+from lsif_sdk.training.data import EventLog
+
+
+def make_log(histories, num_items, **columns):
+    """Events with times 100, 101, ... over all users, and action types 1, 2, 1, 2, ..."""
+    lengths = [len(history) for history in histories]
+    total = sum(lengths)
+    columns = {"times": 100 + np.arange(total), "actions": 1 + np.arange(total) % 2} | columns
+    return EventLog(
+        user_ids=[f"u{u}" for u in range(len(histories))],
+        item_ids=columns.pop("item_ids", [f"i{i}" for i in range(num_items)]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=np.array([item for history in histories for item in history], dtype=np.int64),
+        **columns,
+    )
+
+
+def random_log(seed, num_users=40, num_items=25, max_length=12):
+    rng = np.random.default_rng(seed)
+    histories = [rng.integers(num_items, size=rng.integers(1, max_length + 1)) for _ in range(num_users)]
+    return make_log(histories, num_items)
+
+
+class FixedScorer:
+    def __init__(self, table):
+        self.table = np.asarray(table, dtype=np.float32)
+
+    def scores(self, user_rows):
+        return self.table[user_rows]
+
+
+# Splits
+
+
+def test_leave_one_out_holds_out_the_two_newest_events():
+    log = make_log([[3, 1, 4, 1], [], [5], [2, 0], [5, 2, 3]], 6, titles=list("abcdef"))
+    split = leave_one_out(log)
+    assert split.test_items.tolist() == [1, -1, -1, -1, 3]
+    assert split.valid_items.tolist() == [4, -1, -1, -1, 2]
+    assert split.test_times.tolist() == [103, 0, 0, 0, 109]
+    assert split.valid_times.tolist() == [102, 0, 0, 0, 108]
+    users = range(log.num_users)
+    assert [split.train.user(u).items.tolist() for u in users] == [[3, 1], [], [5], [2, 0], [5]]
+    assert [split.test_history.user(u).items.tolist() for u in users] == [[3, 1, 4], [], [5], [2, 0], [5, 2]]
+    assert split.test_history.user(4).times.tolist() == [107, 108]
+    assert split.test_history.user(4).actions.tolist() == log.user(4).actions[:2].tolist()
+    assert split.history("valid") is split.train and split.train.titles == log.titles
+
+
+def test_leave_one_out_without_times_and_without_targets():
+    split = leave_one_out(make_log([[0, 1], []], 2, times=None, actions=None))
+    assert split.test_times is None and split.valid_times is None
+    assert split.train.items.tolist() == [0, 1]
+    with pytest.raises(DataError, match="no user has a test target"):
+        evaluate(Popularity(np.ones(2, np.int64)), split, progress=False)
+
+
+def test_unknown_target_name_is_refused():
+    split = leave_one_out(random_log(0))
+    with pytest.raises(ArgumentError, match=r"target: expected 'valid' or 'test', got 'train'"):
+        split.history("train")
+
+
+def test_targets_hash_is_the_documented_format_and_ignores_order():
+    expected = hashlib.sha256(b"2:u04:item2:u21:x").hexdigest()
+    assert targets_hash(["u0", "u1", "u2"], ["item", "x"], np.array([0, -1, 1])) == expected
+    assert targets_hash(["u2", "u0", "u1"], ["x", "item"], np.array([0, 1, -1])) == expected
+    assert targets_hash(["u0", "u2"], ["item", "x"], np.array([0, 0])) != expected
+    assert targets_hash(np.array([7]), np.array([40, 5]), np.array([1])) == targets_hash(["7"], ["5"], np.array([0]))
+    with pytest.raises(ArgumentError, match="targets"):
+        targets_hash(["u0"], ["x"], np.array([0, 0]))
+
+
+def test_targets_hash_does_not_confuse_ids_that_join_alike():
+    assert targets_hash(["ab"], ["c"], np.array([0])) != targets_hash(["a"], ["bc"], np.array([0]))
+
+
+# Metrics
+
+
+def slow_rank(scores, target, seen):
+    better = [item for item in range(len(scores)) if item != target and item not in seen]
+    return 1 + sum(float(scores[item]) >= float(scores[target]) for item in better)
+
+
+@st.composite
+def ranking_problems(draw):
+    batch, num_items = draw(st.integers(1, 4)), draw(st.integers(1, 12))
+    # Few distinct values make ties common; the infinities are legal scores.
+    value = st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 0.25000003, 3.0, np.inf])
+    scores = draw(st.lists(st.lists(value, min_size=num_items, max_size=num_items), min_size=batch, max_size=batch))
+    rows = st.integers(0, num_items - 1)
+    targets = draw(st.lists(rows, min_size=batch, max_size=batch))
+    seen = draw(st.lists(st.lists(rows, max_size=8), min_size=batch, max_size=batch))
+    return np.array(scores, dtype=np.float32), np.array(targets, dtype=np.int64), seen
+
+
+def ragged(seen):
+    offsets = np.concatenate([[0], np.cumsum([len(items) for items in seen])]).astype(np.int64)
+    return np.array([item for items in seen for item in items], dtype=np.int64), offsets
+
+
+def mask(seen, num_items):
+    result = np.zeros((len(seen), num_items), dtype=bool)
+    for user, items in enumerate(seen):
+        result[user, items] = True
+    return result
+
+
+@settings(deadline=None)
+@given(ranking_problems())
+def test_ranks_and_lists_equal_the_slow_oracle(problem):
+    scores, targets, seen = problem
+    batch, num_items = scores.shape
+    before = scores.copy()
+    expected = [slow_rank(scores[u], targets[u], set(seen[u])) for u in range(batch)]
+    assert pessimistic_ranks(scores, targets, ragged(seen)).tolist() == expected
+    assert pessimistic_ranks(scores, targets, mask(seen, num_items)).tolist() == expected
+    unmasked = [slow_rank(scores[u], targets[u], set()) for u in range(batch)]
+    assert pessimistic_ranks(scores, targets).tolist() == unmasked
+    for k in (1, 3, 20):
+        lists = top_k_rows(scores, k, ragged(seen))
+        for user in range(batch):
+            left = [i for i in range(num_items) if i not in seen[user] and scores[user, i] > -np.inf]
+            best = sorted(left, key=lambda item: (-float(scores[user, item]), item))[:k]
+            assert lists[user].tolist() == best + [-1] * (k - len(best))
+    assert np.array_equal(scores, before)
+
+
+@settings(deadline=None)
+@given(ranking_problems(), st.randoms(use_true_random=False))
+def test_ranks_do_not_depend_on_the_order_of_items_and_only_fall_when_the_target_gains(problem, random):
+    scores, targets, seen = problem
+    batch, num_items = scores.shape
+    ranks = pessimistic_ranks(scores, targets, mask(seen, num_items))
+    order = np.array(random.sample(range(num_items), num_items))
+    place = np.argsort(order)
+    assert np.array_equal(ranks, pessimistic_ranks(scores[:, order], place[targets], mask(seen, num_items)[:, order]))
+    raised = scores.copy()
+    raised[np.arange(batch), targets] += 1.0
+    assert (pessimistic_ranks(raised, targets, ragged(seen)) <= ranks).all()
+    assert (pessimistic_ranks(scores, targets) >= ranks).all()
+
+
+def test_a_constant_model_ranks_last_and_a_seen_target_is_ranked():
+    scores = np.zeros((1, 5), dtype=np.float32)
+    assert pessimistic_ranks(scores, np.array([2])).tolist() == [5]
+    assert pessimistic_ranks(scores, np.array([2]), (np.array([2, 3, 3]), np.array([0, 3]))).tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "seen", "message"),
+    [
+        ([[0.0, np.nan]], [0], None, "scores: expected no NaN, got NaN for user 0, item 1"),
+        ([[0.0, 1.0]], [2], None, "targets"),
+        ([[0.0, 1.0]], [-1], None, "targets"),
+        ([[0.0, 1.0]], [0, 1], None, "targets"),
+        ([0.0, 1.0], [0], None, "scores: expected shape"),
+        ([[0.0, 1.0]], [0], ([2], [0, 1]), "seen"),
+        ([[0.0, 1.0]], [0], ([-1], [0, 1]), "seen"),
+        ([[0.0, 1.0]], [0], ([1], [0, 1, 1]), "seen"),
+        ([[0.0, 1.0]], [0], ([1], [1, 1]), "seen"),
+    ],
+)
+def test_bad_ranking_arguments_are_refused_by_name(scores, targets, seen, message):
+    seen = None if seen is None else tuple(np.array(part, dtype=np.int64) for part in seen)
+    with pytest.raises(ArgumentError, match=message):
+        pessimistic_ranks(np.array(scores, dtype=np.float32), np.array(targets, dtype=np.int64), seen)
+
+
+def test_a_mask_of_wrong_type_is_refused():
+    with pytest.raises(ArgumentError, match="seen: expected a bool mask"):
+        pessimistic_ranks(np.zeros((1, 2), np.float32), np.array([0]), np.zeros((1, 2), np.int64))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 12))
+def test_metrics_equal_their_definitions(ranks, k):
+    got = ranks_to_metrics(np.array(ranks), k)
+    hits = [rank for rank in ranks if rank <= k]
+    assert got == pytest.approx(
+        {
+            f"ndcg@{k}": math.fsum(math.log(2) / math.log(1 + rank) for rank in hits) / len(ranks),
+            f"hr@{k}": len(hits) / len(ranks),
+            f"mrr@{k}": math.fsum(1 / rank for rank in hits) / len(ranks),
+        },
+        abs=1e-12,
+    )
+    # Swapping any rank for a better one can only help.
+    assert all(ranks_to_metrics(np.maximum(np.array(ranks) - 1, 1), k)[name] >= got[name] for name in got)
+    assert ranks_to_metrics(np.array(ranks[::-1]), k) == pytest.approx(got)
+
+
+def test_metrics_refuse_bad_arguments():
+    for ranks, k in (([], 10), ([0], 10), ([1], 0), ([[1]], 10)):
+        with pytest.raises(ArgumentError):
+            ranks_to_metrics(np.array(ranks, dtype=np.int64), k)
+
+
+def test_coverage_and_novelty_by_hand():
+    top = np.array([[0, 1], [1, -1], [3, 1]])
+    assert coverage(top, 6) == 3 / 6
+    counts = np.array([8, 2, 1, 0, 0, 0])
+    bits = [-math.log2(count / 8) for count in (8, 2, 2, 1, 2)]  # item 3 was met by nobody: counted as one user
+    assert novelty(top, counts, 8) == pytest.approx(sum(bits) / 5)
+    assert math.isnan(novelty(np.full((2, 2), -1), counts, 8))
+    for wrong in (lambda: coverage(top, 3), lambda: novelty(top, counts, 7), lambda: novelty(top, counts[:2], 8)):
+        with pytest.raises(ArgumentError):
+            wrong()
+
+
+# Evaluation
+
+
+def slow_evaluation(log, table, k, exclude_seen, back):
+    """Metrics by the definitions: Python lists, one user and one item at a time."""
+    ranks, lists, met = [], [], [set() for _ in range(log.num_items)]
+    for user in range(log.num_users):
+        events = log.user(user).items.tolist()
+        history = events[:-back] if len(events) >= 3 else events
+        for item in history:
+            met[item].add(user)
+        if len(events) < 3:
+            continue
+        seen = set(history) if exclude_seen else set()
+        ranks.append(slow_rank(table[user], events[-back], seen))
+        left = sorted((i for i in range(log.num_items) if i not in seen), key=lambda i: (-table[user][i], i))
+        lists.append(left[:k])
+    bits = [-math.log2(max(len(met[item]), 1) / log.num_users) for items in lists for item in items]
+    return ranks, {
+        f"ndcg@{k}": np.mean([1 / math.log2(1 + rank) if rank <= k else 0.0 for rank in ranks]),
+        f"hr@{k}": np.mean([rank <= k for rank in ranks]),
+        f"mrr@{k}": np.mean([1 / rank if rank <= k else 0.0 for rank in ranks]),
+        f"coverage@{k}": len({item for items in lists for item in items}) / log.num_items,
+        f"novelty@{k}": np.mean(bits),
+    }
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize(("target", "back"), [("test", 1), ("valid", 2)])
+def test_evaluate_equals_the_slow_oracle(monkeypatch, exclude_seen, target, back):
+    # Seven users a chunk: the last chunk is short.
+    monkeypatch.setattr(importlib.import_module("lsif_sdk.evaluation.evaluate"), "USERS_PER_CHUNK", 7)
+    log = random_log(3)
+    table = np.random.default_rng(4).integers(0, 9, (log.num_users, log.num_items)).astype(np.float32)
+    report = evaluate(FixedScorer(table), log, 4, target=target, exclude_seen=exclude_seen, progress=False)
+    ranks, metrics = slow_evaluation(log, table, 4, exclude_seen, back)
+    assert report.per_user.tolist() == ranks
+    assert report.metrics == pytest.approx(metrics)
+    assert report.num_users == len(ranks) == report.user_rows.size
+    gains = np.array([1 / math.log2(1 + rank) if rank <= 4 else 0.0 for rank in ranks])
+    assert report.standard_errors["ndcg@4"] == pytest.approx(gains.std(ddof=1) / math.sqrt(len(ranks)))
+    repeats = [events[-back] in events[:-back] for u in report.user_rows for events in [log.user(u).items.tolist()]]
+    assert report.num_repeated == sum(repeats) > 0
+
+
+def test_warm_users_only():
+    log = random_log(5)
+    table = np.random.default_rng(6).normal(size=(log.num_users, log.num_items))
+    everyone = evaluate(FixedScorer(table), log, progress=False)
+    warm = evaluate(FixedScorer(table), log, min_history=6, progress=False)
+    assert warm.user_rows.tolist() == np.flatnonzero(log.lengths >= 7).tolist()
+    assert 0 < warm.num_users < everyone.num_users
+    assert warm.per_user.tolist() == everyone.per_user[np.isin(everyone.user_rows, warm.user_rows)].tolist()
+    assert warm.targets_hash == everyone.targets_hash
+
+
+def test_popularity_counts_the_history_and_orders_large_counts():
+    log = make_log([[0, 1, 2], [1, 0, 2], [1, 3, 0]], 4)
+    scores = Popularity.from_log(leave_one_out(log).test_history).scores(np.array([0, 2]))
+    assert scores.shape == (2, 4) and scores.dtype == np.float32
+    assert scores[0, 1] > scores[0, 0] > scores[0, 3] > scores[0, 2]
+    close = Popularity(np.array([1 << 24, (1 << 24) + 1])).scores(np.array([0]))[0]
+    assert close[1] > close[0]
+    with pytest.raises(ArgumentError, match="counts"):
+        Popularity(np.array([1, -1]))
+
+
+def test_evaluate_refuses_what_it_cannot_rank():
+    log = random_log(7)
+    good = np.zeros((log.num_users, log.num_items))
+    with pytest.raises(ArgumentTypeError, match="recommender"):
+        evaluate(object(), log, progress=False)
+    with pytest.raises(ArgumentError, match="recommender: expected scores of shape"):
+        evaluate(FixedScorer(good[:, :-1]), log, progress=False)
+    with pytest.raises(ArgumentError, match="no NaN"):
+        evaluate(FixedScorer(good * np.nan), log, progress=False)
+    with pytest.raises(ArgumentError, match="min_history"):
+        evaluate(FixedScorer(good), log, min_history=0, progress=False)
+    with pytest.raises(ArgumentError, match="with_request_time"):
+        evaluate(FixedScorer(good), log, with_request_time=True, progress=False)
+
+
+# A recommender
+
+
+@dataclasses.dataclass
+class FakeEncoded:
+    fused: np.ndarray
+    interests: np.ndarray
+    weights: np.ndarray
+
+
+class FakeRecommender:
+    """Interests from the first events, the sums of item vectors and of times; remembers what it was asked."""
+
+    def __init__(self, ids, dim=5, seed=0, **config):
+        generator = torch.Generator().manual_seed(seed)
+        self.config = ModelConfig(num_items=len(ids), dim=dim, num_heads=1, num_long=0, num_short=1, **config)
+        self.catalog = self.items = self
+        self.ids = ids
+        self.counts = 10 * np.arange(len(ids))
+        self.vectors = torch.randn(len(ids), dim, generator=generator)
+        self.bias = torch.randn(len(ids), generator=generator)
+        self.now = []
+
+    def encode_rows(self, items, times, actions, offsets, now):
+        self.now.append(now)
+        self.had_times, self.had_actions = times is not None, actions is not None
+        batch = len(offsets) - 1
+        interests = np.zeros((batch, 2, self.config.dim), np.float32)
+        weights = np.zeros((batch, 2), np.float32)
+        for user in range(batch):
+            rows = items[offsets[user] : offsets[user + 1]]
+            if len(rows):
+                interests[user] = self.vectors[rows[0]], self.vectors[rows].sum(0)
+                share = 1 / (1 + len(rows))
+                weights[user] = share, 1 - share
+        return FakeEncoded(np.einsum("bm,bmd->bd", weights, interests), interests, weights)
+
+
+def slow_scores(recommender, ids, history):
+    """The two formulas of docs/model.md, section 5, in float64; -inf for items the catalogue lacks."""
+    vectors, bias = recommender.vectors.double().numpy(), recommender.bias.double().numpy()
+    rows = [recommender.ids.index(ids[item]) for item in history if ids[item] in recommender.ids]
+    scores = np.full(len(ids), -np.inf)
+    for item, name in enumerate(ids):
+        if name not in recommender.ids:
+            continue
+        row = recommender.ids.index(name)
+        scores[item] = bias[row] if rows else recommender.counts[row]
+        if rows:
+            share = 1 / (1 + len(rows))
+            dots = [vectors[rows[0]] @ vectors[row], vectors[rows].sum(0) @ vectors[row]]
+            if recommender.config.scoring == "fused":
+                scores[item] += share * dots[0] + (1 - share) * dots[1]
+            else:
+                tau = recommender.config.temperature
+                scores[item] += tau * math.log(share * math.exp(dots[0] / tau) + (1 - share) * math.exp(dots[1] / tau))
+    return scores
+
+
+@pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
+def test_recommender_scores_equal_the_formulas(scoring):
+    log = random_log(8, num_items=12)
+    # The catalogue has another order, lacks two items of the events and knows one of its own.
+    ids = [log.item_ids[i] for i in np.random.default_rng(1).permutation(12)[:10]] + ["new"]
+    recommender = FakeRecommender(ids, scoring=scoring, temperature=2.0)
+    users = np.array([3, 0, 17, 17])
+    got = RecommenderScorer(recommender, log).scores(users)
+    expected = np.array([slow_scores(recommender, log.item_ids, log.user(u).items) for u in users])
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
+def test_unknown_items_are_skipped_and_a_user_of_unknown_items_gets_popularity(scoring):
+    log = make_log([[0, 0, 1], [0, 0, 0]], 2)
+    recommender = FakeRecommender(["new", "i1"], scoring=scoring)
+    scores = RecommenderScorer(recommender, log).scores(np.array([0, 1]))
+    assert scores[:, 0].tolist() == [-np.inf, -np.inf]
+    assert scores[1, 1] == 10
+    assert scores[0, 1] == pytest.approx(slow_scores(recommender, log.item_ids, [0, 0, 1])[1], rel=1e-5)
+
+
+def test_evaluating_a_recommender_ranks_the_items_only_its_catalogue_knows():
+    log = random_log(9, num_items=12)
+    recommender = FakeRecommender([*log.item_ids, "new"])
+    recommender.bias[-1] = 1e6
+    report = evaluate(recommender, log, progress=False)
+    assert report.num_items == 13 and report.name == "fakerecommender"
+    assert report.per_user.min() == 2  # the new item beats every target
+    table = [
+        slow_scores(recommender, log.item_ids, log.user(u).items[: -1 if log.lengths[u] > 2 else None])
+        for u in range(log.num_users)
+    ]
+    assert report.per_user.tolist() == [rank + 1 for rank in slow_evaluation(log, table, 10, True, 1)[0]]
+
+
+def test_integer_ids_are_matched_by_their_text():
+    log = make_log([[0, 1, 2, 1]], 3, item_ids=np.array([10, 20, 30]))
+    recommender = FakeRecommender(["30", "20", "10", "40"])
+    assert evaluate(recommender, log, progress=False).num_items == 4
+    with pytest.raises(DataError, match="none of the 3 items"):
+        RecommenderScorer(FakeRecommender(["1", "2"]), log)
+
+
+def test_request_time_is_the_target_time_only_where_the_model_reads_it():
+    log = random_log(10)
+    split = leave_one_out(log)
+    knows = FakeRecommender(log.item_ids, request_time=True)
+    report = evaluate(knows, split, progress=False)
+    assert report.request_time
+    assert np.concatenate(knows.now).tolist() == split.test_times[report.user_rows].tolist()
+    assert knows.had_times and not knows.had_actions
+    blind = evaluate(knows, split, with_request_time=False, progress=False)
+    assert knows.now[-1] is None and not blind.request_time
+    plain = FakeRecommender(log.item_ids, use_times=False, num_actions=2)
+    assert not evaluate(plain, split, progress=False).request_time
+    assert plain.now == [None] and not plain.had_times and plain.had_actions
+    with pytest.raises(ArgumentError, match="with_request_time"):
+        evaluate(plain, split, with_request_time=True, progress=False)
+    timeless = leave_one_out(dataclasses.replace(log, times=None))
+    assert not evaluate(knows, timeless, progress=False).request_time
+
+
+def test_compare_puts_popularity_first_and_ranks_all_in_one_catalogue():
+    log = random_log(11, num_items=12)
+    models = {
+        "lsif": FakeRecommender([*log.item_ids, "new"], request_time=True),
+        "zero": FixedScorer(np.zeros((40, 13))),
+    }
+    reports = compare(models, log, 5, progress=False, with_request_time=False)
+    assert [report.name for report in reports] == ["popularity", "lsif", "zero"]
+    assert {report.num_items for report in reports} == {13}
+    split = leave_one_out(log)
+    alone = evaluate(Popularity.from_log(split.test_history), split, 5, progress=False)
+    assert (reports[0].per_user >= alone.per_user).all()
+    table = format_table(reports)
+    assert f"{reports[1].metrics['ndcg@5'] / reports[0].metrics['ndcg@5']:.2f}" in table
+    assert reports[0].targets_hash[:12] in table and "popularity" in table
+    assert len({len(line) for line in table.splitlines()[:-1]}) == 1
+
+
+def test_tables_of_different_tasks_are_refused():
+    log = random_log(12)
+    zero = FixedScorer(np.zeros((log.num_users, log.num_items)))
+    reports = [evaluate(zero, log, progress=False, exclude_seen=seen) for seen in (True, False)]
+    with pytest.raises(ArgumentError, match="reports"):
+        format_table(reports)
+    with pytest.raises(ArgumentError, match="reports"):
+        format_table([])
+    assert "-" in format_table(reports[:1])
+
+
+def test_report_is_json_even_for_one_user():
+    log = make_log([[0, 1, 2]], 3)
+    report = evaluate(Popularity(np.ones(3, np.int64)), log, progress=True)
+    values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert values["standard_errors"]["ndcg@10"] is None
+    assert values["metrics"]["hr@10"] == 1.0 and "per_user" not in values
+    assert report.to_dict(per_user=True)["per_user"] == [1]
