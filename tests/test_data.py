@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,7 @@ def test_timestamps_are_whole_unix_seconds() -> None:
         (HEADER + "1,2,3,-4\n", ["'action'", "row 1", "negative", "-4"]),
         (HEADER + "1,2,3,buy\n", ["'action'", "row 1", "buy"]),
         (HEADER + "1,2,3,1\n1,2,3,1,9,9\n", ["e.csv"]),
+        (HEADER + "1,2,3,1\n1,2\n", ["'timestamp'", "row 2"]),
     ],
 )
 def test_bad_files_are_refused_by_name(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -147,7 +149,12 @@ def test_missing_values_in_a_frame_are_refused() -> None:
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     whole = gzip.compress((HEADER + ROWS * 1000).encode())
-    broken = {"cut.csv.gz": whole[: len(whole) // 2], "not.csv.gz": b"user,item\n", "bad.parquet": b"PAR1 no", "bin.csv": b"\xff\xfe\x00"}
+    broken = {
+        "cut.csv.gz": whole[: len(whole) // 2],
+        "not.csv.gz": b"user,item\n",
+        "bad.parquet": b"PAR1 no",
+        "bin.csv": b"\xff\xfe\x00",
+    }
     for name, data in broken.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match=name):
@@ -156,6 +163,20 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
         read_events(tmp_path / "absent.csv")
     with pytest.raises(ArgumentTypeError, match="source"):
         read_events(12)  # type: ignore[arg-type]
+
+
+def test_movielens_100k_as_its_readme_describes_it() -> None:
+    root = Path(os.environ.get("LSIF_DATA_DIR", Path(__file__).parents[1] / "../shared/data")) / "ml-100k"
+    if not root.exists():
+        pytest.skip("MovieLens-100K is not there; set LSIF_DATA_DIR")
+    log = read_events(root / "ml-100k.inter.gz", user="user_id", item="item_id")
+    assert (log.num_users, log.num_items, len(log.items)) == (943, 1682, 100_000)
+    assert (log.lengths.min(), np.median(log.lengths), log.lengths.max()) == (20, 65, 737)
+    assert (log.times.min(), log.times.max()) == (874724710, 893286638)
+    within = np.setdiff1d(np.arange(1, 100_000), log.offsets)
+    assert (log.times[within] >= log.times[within - 1]).all()
+    titled = log.with_titles(read_titles(root / "ml-100k.item.gz", item="item_id", title="movie_title"))
+    assert titled.titles[:2] == ["Toy Story", "GoldenEye"]
 
 
 def test_titles(tmp_path: Path) -> None:

@@ -174,7 +174,9 @@ def test_encode_equals_oracle(name: str) -> None:
     config = make_config(**CONFIGS[name])
     model = make_model(config)
     oracle = Oracle(config, model)
-    histories = [make_history(length, seed, unknown=0.3 * (seed % 2)) for seed, length in enumerate((1, 0, 3, 4, 5, 13, 2))]
+    histories = [
+        make_history(length, seed, unknown=0.3 * (seed % 2)) for seed, length in enumerate((1, 0, 3, 4, 5, 13, 2))
+    ]
     now = [int(t[-1]) + 5000 * s if len(t) and s != 4 else UNKNOWN_TIME for s, (_, t, _) in enumerate(histories)]
     now = [n if n > 0 else UNKNOWN_TIME for n in now]
     columns = [torch.cat(column) for column in zip(*histories, strict=True)]
@@ -199,7 +201,9 @@ def test_forward_gives_every_prefix(name: str) -> None:
     model = make_model(config, seed=1)
     oracle = Oracle(config, model)
     histories = [make_history(9, 1), make_history(6, 2), make_history(1, 3)]
-    padded = [torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in zip(*histories, strict=True)]
+    padded = [
+        torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in zip(*histories, strict=True)
+    ]
     start = torch.tensor([0, 20, 3])
     now = torch.tensor([2_000_000_000, UNKNOWN_TIME, 1_500_000_000])
     lengths = torch.tensor([9, 6, 1])
@@ -221,7 +225,9 @@ def test_forward_without_times_equals_unknown_times(name: str) -> None:
     items, times, _ = make_history(7, 5)
     lengths = torch.tensor([7])
     without = model(items[None], lengths=lengths)
-    unknown = model(items[None], torch.full_like(times, UNKNOWN_TIME)[None], torch.zeros_like(items)[None], lengths=lengths)
+    unknown = model(
+        items[None], torch.full_like(times, UNKNOWN_TIME)[None], torch.zeros_like(items)[None], lengths=lengths
+    )
     assert_encoded(without, unknown)
     encoded = model.encode(items, offsets=torch.tensor([0, 7]))
     assert_encoded(without.select((slice(None), 6)), encoded)
@@ -261,7 +267,9 @@ def test_events_before_the_receptive_field_change_no_state() -> None:
     whole = model.encode(items, times, actions, offsets=torch.tensor([0, 20]))
     tail = model.encode(items[-reach:], times[-reach:], actions[-reach:], offsets=torch.tensor([0, reach]))
     torch.testing.assert_close(tail.interests, whole.interests, rtol=1e-10, atol=1e-12)
-    shorter = model.encode(items[-reach + 1 :], times[1 - reach :], actions[1 - reach :], offsets=torch.tensor([0, reach - 1]))
+    shorter = model.encode(
+        items[-reach + 1 :], times[1 - reach :], actions[1 - reach :], offsets=torch.tensor([0, reach - 1])
+    )
     assert not torch.allclose(shorter.interests, whole.interests)
 
 
@@ -279,7 +287,9 @@ def test_export_and_from_weights_are_inverse(name: str) -> None:
     config = make_config(**CONFIGS[name])
     model = make_model(config).float()
     weights = model.export_weights()
-    assert all(value.dtype == (torch.int64 if key == "time_boundaries" else torch.float32) for key, value in weights.items())
+    assert all(
+        value.dtype == (torch.int64 if key == "time_boundaries" else torch.float32) for key, value in weights.items()
+    )
     assert ("catalog.vectors" in weights) == config.normalize_items
     if config.num_long:
         assert (weights["long_pooling.decay"] >= 0).all()

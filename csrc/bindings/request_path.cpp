@@ -125,7 +125,7 @@ class RequestPath {
     request.threads = engine::check_threads(threads);
     const int64_t batch = request.events.batch;
     if (exclude_items.has_value() != exclude_offsets.has_value()) {
-      throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then");
+      throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then, got one without the other");
     }
     if (exclude_items) {
       request.exclude_items = checked("exclude_items", *exclude_items, {exclude_items->size()});

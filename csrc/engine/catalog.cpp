@@ -25,27 +25,53 @@ bool is_finite_row(const float* x, int64_t dim) {
   return num_bad == 0;
 }
 
+float largest_magnitude(const float* x, int64_t dim) {
+  // Bits of non-negative floats have the floats' order; integer maxima vectorize.
+  constexpr int32_t kMagnitude = 0x7fffffff;
+  int32_t largest = 0;
+  for (int64_t i = 0; i < dim; ++i) largest = std::max(largest, std::bit_cast<int32_t>(x[i]) & kMagnitude);
+  return std::bit_cast<float>(largest);
+}
+
+// sum_i (x_i - scale c_i)^2 and sum_i (scale c_i)^2.
+struct Squares {
+  double error;
+  double norm;
+};
+
+Squares sum_squares(const float* x, const int8_t* codes, float scale, int64_t dim) {
+  constexpr int64_t kSums = 4;  // independent sums, for the sake of vectors
+  double error[kSums] = {};
+  double norm[kSums] = {};
+  const auto add = [&](int64_t i, int64_t j) {
+    const double coded = static_cast<double>(scale) * static_cast<double>(codes[i]);
+    const double missed = static_cast<double>(x[i]) - coded;
+    error[j] += missed * missed;
+    norm[j] += coded * coded;
+  };
+  int64_t i = 0;
+  for (; i + kSums <= dim; i += kSums) {
+    for (int64_t j = 0; j < kSums; ++j) add(i + j, j);
+  }
+  for (int64_t j = 0; i + j < dim; ++j) add(i + j, j);
+  return {(error[0] + error[1]) + (error[2] + error[3]), (norm[0] + norm[1]) + (norm[2] + norm[3])};
+}
+
 void quantize_row(const float* x, int64_t dim, int8_t* codes, float* scale, float* error, float* norm) {
-  float largest = 0;
-  for (int64_t i = 0; i < dim; ++i) largest = std::max(largest, std::fabs(x[i]));
-  *scale = largest / 127.0f;
+  *scale = largest_magnitude(x, dim) / 127.0f;
   if (*scale < std::numeric_limits<float>::min()) *scale = 0;
   const float inverse = *scale == 0 ? 0.0f : 1.0f / *scale;
-  double squared_error = 0;
-  double squared_norm = 0;
   for (int64_t i = 0; i < dim; ++i) {
-    const float ratio = std::clamp(x[i] * inverse, -127.0f, 127.0f);
-    codes[i] = static_cast<int8_t>(ratio + (ratio < 0 ? -0.5f : 0.5f));
-    const double coded = static_cast<double>(*scale) * static_cast<double>(codes[i]);
-    const double missed = static_cast<double>(x[i]) - coded;
-    squared_error += missed * missed;
-    squared_norm += coded * coded;
+    const float ratio = x[i] * inverse;
+    const int32_t code = static_cast<int32_t>(ratio + (ratio < 0 ? -0.5f : 0.5f));
+    codes[i] = static_cast<int8_t>(std::clamp(code, -127, 127));
   }
   std::memset(codes + dim, 0, static_cast<size_t>(code_stride(dim) - dim));
+  const Squares squares = sum_squares(x, codes, *scale, dim);
   // Far above the rounding of the sums, which is below dim 2^-52.
   constexpr double kOutwards = 1 + 0x1p-30;
-  *error = round_up(std::sqrt(squared_error) * kOutwards);
-  *norm = round_up(std::sqrt(squared_norm) * kOutwards);
+  *error = round_up(std::sqrt(squares.error) * kOutwards);
+  *norm = round_up(std::sqrt(squares.norm) * kOutwards);
 }
 
 }  // namespace

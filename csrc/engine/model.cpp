@@ -6,6 +6,9 @@
 #include <stdexcept>
 #include <unordered_map>
 
+#include "engine/catalog.h"
+#include "engine/thread_pool.h"
+
 namespace lsif::engine {
 namespace {
 
@@ -33,7 +36,7 @@ void check_config(const ModelConfig& c) {
   at_least("num_actions", c.num_actions, 0);
   require(c.dim % c.num_heads == 0, "num_heads: expected a divisor of dim = " + std::to_string(c.dim) + ", got " +
                                         std::to_string(c.num_heads));
-  require(c.norm_eps > 0 && std::isfinite(c.norm_eps), "norm_eps: expected a finite number > 0");
+  require(c.norm_eps > 0 && std::isfinite(c.norm_eps), "norm_eps: expected a finite number > 0, got " + std::to_string(c.norm_eps));
   require(c.use_times || !c.request_time, "request_time: expected False when use_times is False, got True");
 }
 
@@ -49,17 +52,14 @@ void check_weight(const WeightSpec& spec, const void* data) {
   if (spec.is_int64) {
     const auto* values = static_cast<const int64_t*>(data);
     for (int64_t i = 0; i < n; ++i) {
-      require(values[i] >= 1 && (i == 0 || values[i] > values[i - 1]),
-              spec.name + ": expected strictly increasing values >= 1, got " + std::to_string(values[i]) +
-                  " at position " + std::to_string(i));
+      if (values[i] >= 1 && (i == 0 || values[i] > values[i - 1])) continue;
+      require(false, spec.name + ": expected strictly increasing values >= 1, got " + std::to_string(values[i]) +
+                         " at position " + std::to_string(i));
     }
     return;
   }
-  const auto* values = static_cast<const float*>(data);
-  for (int64_t i = 0; i < n; ++i) {
-    require(std::isfinite(values[i]),
-            spec.name + ": expected finite values, got " + std::to_string(values[i]) + " at position " + std::to_string(i));
-  }
+  const int64_t bad = check_finite(static_cast<const float*>(data), n, 1, default_threads());
+  require(bad < 0, spec.name + ": expected finite values, got NaN or infinity at position " + std::to_string(bad));
 }
 
 using Shape = std::vector<int64_t>;

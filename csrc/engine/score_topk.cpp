@@ -19,7 +19,8 @@ constexpr int64_t kUsersPerTask = 64;       // they share one pass over the code
 constexpr int64_t kMinRowsPerTask = 16384;  // and at least kRowsPerResult rows for each result kept
 constexpr int64_t kRowsPerResult = 16;
 constexpr int64_t kTasksPerThread = 2;
-constexpr int64_t kMinCodesPerThread = 1 << 20;  // codes read times vectors: below, waking a thread costs more than it gains
+constexpr int64_t kMinCodesPerThread =
+    1 << 20;  // codes read times vectors: below, waking a thread costs more than it gains
 
 [[noreturn]] void refuse(const std::string& argument, const std::string& expected, const std::string& got) {
   throw std::invalid_argument(argument + ": expected " + expected + ", got " + got);
@@ -223,7 +224,8 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
   split.users_per_group = std::min(kUsersPerTask, std::max<int64_t>(1, divide_up(batch, wanted)));
   split.num_groups = divide_up(batch, split.users_per_group);
   const int64_t most_ranges = catalog.num_items / std::max(kMinRowsPerTask, k * kRowsPerResult);
-  const int64_t num_ranges = std::clamp<int64_t>(divide_up(wanted, split.num_groups), 1, std::max<int64_t>(1, most_ranges));
+  const int64_t num_ranges =
+      std::clamp<int64_t>(divide_up(wanted, split.num_groups), 1, std::max<int64_t>(1, most_ranges));
   split.rows_per_range = divide_up(divide_up(catalog.num_items, num_ranges), kScanBlock) * kScanBlock;
   split.num_ranges = divide_up(catalog.num_items, split.rows_per_range);
   return split;
@@ -312,7 +314,7 @@ class Search {
   const Excluded& excluded_;
   Split split_;
   const cpu::KernelTable& kernels_;
-  std::vector<ScoredItem> best_;    // [num_ranges, batch, k]
+  std::vector<ScoredItem> best_;   // [num_ranges, batch, k]
   std::vector<int64_t> num_best_;  // [num_ranges, batch]
 };
 
@@ -342,7 +344,8 @@ void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, flo
 
   Interests interests(request, catalog.dim);
   interests.code();
-  const Split split = split_work(catalog, request.batch, interests.size(), std::min(request.k, catalog.num_items), threads);
+  const Split split =
+      split_work(catalog, request.batch, interests.size(), std::min(request.k, catalog.num_items), threads);
   Search search(catalog, request, interests, excluded, split, kernels);
   search.scan();
   for (int64_t user = 0; user < request.batch; ++user) {

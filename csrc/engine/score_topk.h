@@ -1,7 +1,8 @@
 // The exact top-K of a catalogue for a batch of users, on all threads                (docs/score_topk.md)
 //
 // Checks its arguments, codes the queries, splits users and rows over threads and merges. Results depend neither on the
-// batch, nor on threads, nor on the kernels in use. Errors are std::invalid_argument, "argument: expected ..., got ...".
+// batch, nor on threads, nor on the kernels in use. Errors are std::invalid_argument, "argument: expected ..., got
+// ...".
 #pragma once
 
 #include <cstdint>
@@ -15,15 +16,17 @@ namespace lsif::engine {
 // temperature * log sum_j weights[j] exp(q_j . x / temperature) + b, also for one interest.
 struct ScoreQueries {
   const float* queries = nullptr;  // [batch, num_interests, dim], finite
-  const float* weights = nullptr;  // [batch, num_interests], finite, >= 0, some > 0; 0: that interest takes no part. Or null
-  double temperature = 1.0;        // a positive, normal float32 number; unused without weights
+  const float* weights =
+      nullptr;               // [batch, num_interests], finite, >= 0, some > 0; 0: that interest takes no part. Or null
+  double temperature = 1.0;  // a positive, normal float32 number; unused without weights
   int64_t batch = 0;
-  int64_t num_interests = 1;       // 1 .. kMaxScoreInterests
+  int64_t num_interests = 1;  // 1 .. kMaxScoreInterests
 };
 
 struct ScoreTopkRequest : ScoreQueries {
-  int64_t k = 0;                             // >= 1; may exceed the catalogue
-  const int64_t* exclude_items = nullptr;    // rows never returned, of all users; any order, repeats allowed; or null: none
+  int64_t k = 0;  // >= 1; may exceed the catalogue
+  const int64_t* exclude_items =
+      nullptr;  // rows never returned, of all users; any order, repeats allowed; or null: none
   const int64_t* exclude_offsets = nullptr;  // [batch + 1]: user b excludes items offsets[b] .. offsets[b + 1] - 1
   int threads = 0;                           // 0: default_threads()
 };

@@ -1,6 +1,5 @@
 #include "engine/thread_pool.h"
 
-#include <stdexcept>
 #include <sched.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <limits>
 #include <mutex>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -145,7 +145,8 @@ class Pool {
   bool stopping_ = false;
 };
 
-// Pools are never freed: a thread may still be about to ask for one at exit, and a forked child must not touch its parent's.
+// Pools are never freed: a thread may still be about to ask for one at exit, and a forked child must not touch its
+// parent's.
 std::atomic<Pool*> current_pool{nullptr};
 
 struct StopAtExit {

@@ -4,15 +4,16 @@
 //   kSoftmax: o_i = sum_j softmax_j(s[h,i,:]) v_j        kSilu: o_i = (1 / window) sum_j silu(s[h,i,j]) v_j
 //   over max(0, i - window + 1) <= j <= i.
 //
-// bucket(dt) = 0 if either time is kUnknownTime, else 1 + #{b : time_boundaries[b] <= max(dt, 0)}; integer arithmetic that
-// saturates instead of overflowing. Times need not be sorted.
+// bucket(dt) = 0 if either time is kUnknownTime, else 1 + #{b : time_boundaries[b] <= max(dt, 0)}; integer arithmetic
+// that saturates instead of overflowing. Times need not be sorted.
 //
 // Float32 throughout; softmax subtracts the row's maximum. With u = 2^-24, a logit's error is at most
-// e = u ((head_dim + 4) sum_c |q_c k_c| / sqrt(head_dim) + 2 |position bias| + 2 |time bias|), and an output's
-//   kSoftmax: (2 max_j e_j + (2 n + 12) u) sum_j p_j |v_j|, n keys, p the exact weights, while the parenthesis is small
-//   kSilu:    (1 / window) sum_j (1.1 e_j + (n + 12) u |silu(s_j)|) |v_j|
-// Row i depends on keys and values of its window only and adds them in ascending order of j, so it is the same bit for bit in any
-// call that covers its whole window. q, k and v must be finite for that; y must not overlap them.
+// e = u ((head_dim + 5) sum_c |q_c k_c| / sqrt(head_dim) + 2 |position bias| + 2 |time bias|), and an output's, for n
+// keys,
+//   kSoftmax: sum_j p_j |v_j| (d_j + sum_k p_k d_k + (2 n + 14) u), d_j = e_j + u |s_j - max s|, to first order
+//   kSilu:    (1 / window) sum_j (1.1 e_j + (n + 13) u |silu(s_j)|) |v_j|
+// Row i depends on keys and values of its window only and adds them in ascending order of j, so it is the same bit for
+// bit in any call that covers its whole window. q, k and v must be finite for that; y must not overlap them.
 #pragma once
 
 #include "kernels/types.h"

@@ -1,6 +1,7 @@
 // y[r] = items[item[r]] + actions[action[r]]                                     (docs/model.md, 1)
 //
-// Gathers the vectors of events. Float32 sum of two terms, error 1 ulp. Indices are NOT checked here: the caller has done it once.
+// Gathers the vectors of events. A float32 sum of two terms, rounded once. Indices are NOT checked here: the caller has
+// done it once.
 #pragma once
 
 #include "kernels/types.h"
@@ -13,7 +14,8 @@ struct EmbeddingParams {
   int64_t dim;
 };
 
-// item, action: [num_rows]; action is ignored if params.actions is null, and null means all 0 (unknown). num_rows may be 0.
+// item, action: [num_rows]; action is ignored if params.actions is null, and null means all 0 (unknown). num_rows may
+// be 0.
 using EmbeddingFn = void(const EmbeddingParams& params, const int64_t* item, const int64_t* action, int64_t num_rows,
                          float* y, int64_t y_stride);
 

@@ -3,10 +3,13 @@
 //   logit[a,j] = logits[a] . silu(hidden x_j + b) - decay[a] * age_j,   age_j = max(newest_time - t_j, 0) / 86400 days
 //   y[a]       = sum_j softmax_j(logit[a,:]) x_j
 //
-// age_j is 0 where either time is kUnknownTime. Events are read in chunks of kPoolingChunk from the first on, with a running
-// (maximum, denominator, numerator) per interest, so any history length needs the same scratch and the result depends on
-// the sequence alone. Float32; relative error <= (seq_len + pooling_dim + in_dim) 2^-23 of sum_j p_j |x_j| plus the logits' error.
-// seq_len = 0 gives zeros.
+// age_j is 0 where either time is kUnknownTime; differences saturate at INT64_MAX. Events are read in chunks of
+// kPoolingChunk from the first on, with a running (maximum, denominator, numerator) per interest, so any history length
+// needs the same scratch and the result depends on the sequence alone. seq_len = 0 gives zeros.
+//
+// Float32 throughout. With u = 2^-24, e_j the error of a logit (of its two linear layers, and 3 u decay age_j + u
+// |logit_j|) and d_j = e_j + u |logit_j - max logit| + 5 u chunks, the error is at most sum_j p_j |x_j| (d_j + sum_k
+// p_k d_k + (2 seq_len + 12) u), to first order.
 #pragma once
 
 #include "kernels/linear.h"
@@ -24,10 +27,10 @@ struct InterestPoolingParams {
 
 // Floats of scratch one call needs.
 constexpr int64_t interest_pooling_scratch_size(const InterestPoolingParams& params) {
-  return kPoolingChunk * (params.hidden.out_dim + params.logits.out_dim) + 2 * params.logits.out_dim + 64;
+  return kPoolingChunk * (params.hidden.out_dim + 2 * params.logits.out_dim) + 2 * params.logits.out_dim;
 }
 
-// x: [seq_len, dim]; times: [seq_len] or null: all unknown; y: [num_interests, dim], contiguous.
+// x: [seq_len, dim]; times: [seq_len] or null: all unknown; y: [num_interests, dim], contiguous, must not overlap x.
 using InterestPoolingFn = void(const InterestPoolingParams& params, const float* x, int64_t x_stride,
                                const int64_t* times, int64_t newest_time, int64_t seq_len, float* y, float* scratch);
 

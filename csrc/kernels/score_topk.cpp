@@ -5,8 +5,8 @@
 namespace lsif {
 namespace {
 
-// The products are exact in float64; the order of the additions depends on dim alone. Eight partial sums, so that a compiler
-// may use vectors of any width up to eight without changing the order.
+// The products are exact in float64; the order of the additions depends on dim alone. Eight partial sums, so that a
+// compiler may use vectors of any width up to eight without changing the order.
 double exact_dot(const float* q, const float* x, int64_t dim) {
   constexpr int64_t kSums = 8;
   double sum[kSums] = {};

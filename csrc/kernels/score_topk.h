@@ -3,12 +3,12 @@
 //   score(x, b) = q . x + b                                        one interest
 //   score(x, b) = tau log sum_j w_j exp(q_j . x / tau) + b         several interests, sum_j w_j = 1
 //
-// Contract: the k best of the rows scanned, ordered by (score descending, row ascending), where score is the float64 value of
-// the formula on the float32 inputs, summed in an order fixed by `dim` alone and rounded once to float32. So the result is the
-// same on every ISA, for every batch, thread count and block size.
+// Contract: the k best of the rows scanned, ordered by (score descending, row ascending), where score is the float64
+// value of the formula on the float32 inputs, summed in an order fixed by `dim` alone and rounded once to float32. So
+// the result is the same on every ISA, for every batch, thread count and block size.
 //
-// How: row i is stored as int8 codes c_i with scale s_i, and with upper bounds of its error |x_i - s_i c_i| and norm |s_i c_i|.
-// A query is coded the same way (codes p, scale t, error, norm). Then (Cauchy-Schwarz)
+// How: row i is stored as int8 codes c_i with scale s_i, and with upper bounds of its error |x_i - s_i c_i| and norm
+// |s_i c_i|. A query is coded the same way (codes p, scale t, error, norm). Then (Cauchy-Schwarz)
 //
 //   |q.x - t s p.c| <= |q - t p| |s c| + |q| |x - s c|
 //
@@ -50,27 +50,27 @@ struct ScoredItem {
 
 // One user's question, prepared by the engine.
 struct TopkQuery {
-  const float* vectors;        // [num_interests, dim]
-  const int8_t* codes;         // [num_interests, code_stride(dim)], in [-127, 127]
-  const int32_t* code_sums;    // [num_interests], the sum of each row of codes
-  const float* scales;         // [num_interests], 0 or a normal number
-  const float* errors;         // [num_interests], >= |q - t p|
-  const float* norms;          // [num_interests], >= |q|
-  const float* weights;        // [num_interests], > 0; or null: score = q . x + b, num_interests is 1
-  const double* log_weights;   // [num_interests], temperature * log(weights[j]); null without weights
-  double log_total;            // temperature * log(sum of weights)
-  int64_t num_interests;       // 1 .. kMaxScoreInterests
-  double temperature;          // > 0
-  const int64_t* exclude;      // [num_exclude] rows never returned, strictly increasing
+  const float* vectors;       // [num_interests, dim]
+  const int8_t* codes;        // [num_interests, code_stride(dim)], in [-127, 127]
+  const int32_t* code_sums;   // [num_interests], the sum of each row of codes
+  const float* scales;        // [num_interests], 0 or a normal number
+  const float* errors;        // [num_interests], >= |q - t p|
+  const float* norms;         // [num_interests], >= |q|
+  const float* weights;       // [num_interests], > 0; or null: score = q . x + b, num_interests is 1
+  const double* log_weights;  // [num_interests], temperature * log(weights[j]); null without weights
+  double log_total;           // temperature * log(sum of weights)
+  int64_t num_interests;      // 1 .. kMaxScoreInterests
+  double temperature;         // > 0
+  const int64_t* exclude;     // [num_exclude] rows never returned, strictly increasing
   int64_t num_exclude;
   // The best rows found so far and how many; the kernel goes on from them. best[0] is the worst one kept (a heap).
-  ScoredItem* best;            // [k]
+  ScoredItem* best;  // [k]
   int64_t num_best;
-  int64_t k;                   // >= 1
+  int64_t k;  // >= 1
 };
 
-// Scans rows [first_item, last_item) for all queries, updating best and num_best of each. Scores beyond float32 are kept as
-// infinities: the engine refuses them. scratch: score_topk_scratch_size() bytes, 64-byte aligned.
+// Scans rows [first_item, last_item) for all queries, updating best and num_best of each. Scores beyond float32 are
+// kept as infinities: the engine refuses them. scratch: score_topk_scratch_size() bytes, 64-byte aligned.
 using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t last_item, TopkQuery* queries,
                          int64_t num_queries, void* scratch);
 
@@ -78,8 +78,8 @@ inline constexpr int64_t kScanBlock = 512;  // rows whose codes stay in the cach
 
 constexpr int64_t score_topk_scratch_size() { return kScanBlock * 48; }
 
-// The score of one row x with bias b, before its one rounding to float32. vectors, weights, num_interests, temperature as in
-// TopkQuery. One function for all ISAs: this, not the scan, is what decides.
+// The score of one row x with bias b, before its one rounding to float32. vectors, weights, num_interests, temperature
+// as in TopkQuery. One function for all ISAs: this, not the scan, is what decides.
 double exact_score(const float* vectors, const float* weights, int64_t num_interests, double temperature,
                    const float* x, float b, int64_t dim);
 

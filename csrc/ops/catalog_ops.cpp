@@ -45,15 +45,13 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
   request.temperature = temperature;
   request.k = k;
   if (exclude_items.has_value() != exclude_offsets.has_value()) {
-    throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then");
+    throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then, got one without the other");
   }
   if (exclude_items) {
     const int64_t total = size_of("exclude_items", *exclude_items, 1, 0);
     request.exclude_items = ints("exclude_items", *exclude_items, {total});
-    if (check_offsets("exclude_offsets", *exclude_offsets, total) != request.batch) {
-      throw std::invalid_argument("exclude_offsets: expected one list a query");
-    }
-    request.exclude_offsets = ints("exclude_offsets", *exclude_offsets, {kAny});
+    request.exclude_offsets = ints("exclude_offsets", *exclude_offsets, {request.batch + 1});
+    check_offsets("exclude_offsets", *exclude_offsets, total);
   }
   request.threads = engine::check_threads(threads);
   if (k < 1) throw std::invalid_argument("k: expected an integer >= 1, got " + std::to_string(k));

@@ -53,12 +53,19 @@ const int64_t* ints(const char* argument, const Tensor& t, const std::vector<int
   return static_cast<const int64_t*>(t.const_data_ptr());
 }
 
+// An empty tensor may have no memory, but it is not None.
 const float* floats(const char* argument, const std::optional<Tensor>& t, const std::vector<int64_t>& shape) {
-  return t.has_value() ? floats(argument, *t, shape) : nullptr;
+  static constexpr float kEmpty = 0;
+  if (!t.has_value()) return nullptr;
+  const float* values = floats(argument, *t, shape);
+  return values != nullptr ? values : &kEmpty;
 }
 
 const int64_t* ints(const char* argument, const std::optional<Tensor>& t, const std::vector<int64_t>& shape) {
-  return t.has_value() ? ints(argument, *t, shape) : nullptr;
+  static constexpr int64_t kEmpty = 0;
+  if (!t.has_value()) return nullptr;
+  const int64_t* values = ints(argument, *t, shape);
+  return values != nullptr ? values : &kEmpty;
 }
 
 int64_t size_of(const char* argument, const Tensor& t, int64_t num_dims, int64_t dim) {

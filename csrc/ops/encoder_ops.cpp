@@ -43,6 +43,9 @@ Tensor embedding(Tensor items, std::optional<Tensor> actions, Tensor item, std::
   const int64_t* item_rows = ints("item", item, {num_rows});
   const int64_t* action_rows = ints("action", action, {num_rows});
   check_range("item", item_rows, num_rows, 0, num_items);
+  if (actions && num_actions == 0) {
+    throw std::invalid_argument("actions: expected at least one row (of unknown actions), got none");
+  }
   if (actions && action) check_range("action", action_rows, num_rows, 0, num_actions);
   Tensor y = new_floats(items, {num_rows, dim});
   cpu::kernels().embedding(params, item_rows, action_rows, num_rows, static_cast<float*>(y.mutable_data_ptr()), dim);
@@ -87,7 +90,7 @@ Tensor attention(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optional<Ten
                                 ", window >= 1], got [" + std::to_string(num_heads) + ", " + std::to_string(window) + "]");
   }
   if (time_bias.has_value() != time_boundaries.has_value()) {
-    throw std::invalid_argument("time_boundaries: expected with time_bias and only then");
+    throw std::invalid_argument("time_boundaries: expected with time_bias and only then, got one without the other");
   }
   const int64_t num_boundaries = time_boundaries ? size_of("time_boundaries", *time_boundaries, 1, 0) : 0;
   const AttentionParams params = {attention_kind_from(kind),

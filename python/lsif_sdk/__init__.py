@@ -16,6 +16,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog, TopK
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.events import Events
+from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.recommender import Recommendations, Recommender, UserRecommendations
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ __all__ = [
     "Artifact",
     "Catalog",
     "Events",
+    "Id",
+    "ItemTable",
     "ModelConfig",
     "Recommendations",
     "Recommender",

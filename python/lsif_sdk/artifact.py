@@ -31,6 +31,8 @@ __all__ = ["FORMAT_VERSION", "Artifact", "catalog_specs"]
 
 FORMAT = "lsif_sdk"
 FORMAT_VERSION = 1
+MAX_SIZE = 2**31 - 1
+_FLOAT32 = torch.finfo(torch.float32)
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 ITEMS_FILE = "items.safetensors"
@@ -61,7 +63,7 @@ class Artifact:
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_weights(self.config, self.weights, "weights")
+        _check_weights(self.config, self.weights)
         if len(self.items) != self.config.num_items:
             raise ArtifactError(f"items: expected {self.config.num_items} (num_items), got {len(self.items)}")
 
@@ -84,9 +86,11 @@ class Artifact:
         """Writes the directory, all of it or nothing.
 
         Raises:
-            ArtifactError: `path` exists and is not an artifact, or is one and `overwrite` is False.
+            ArtifactError: `path` exists and is not an artifact, or is one and `overwrite` is False; or `training` or `metrics`
+                hold something JSON cannot.
+            OSError: the disk is full, say; nothing has changed then.
         """
-        target = pathlib.Path(path)
+        target = pathlib.Path(path).resolve()  # a link stays, what it points to is replaced
         if target.exists():
             if not (target / CONFIG_FILE).is_file():
                 raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
@@ -101,8 +105,12 @@ class Artifact:
             if target.exists():
                 retired = staging.with_name(staging.name + ".old")
                 target.rename(retired)
-                staging.rename(target)
-                shutil.rmtree(retired)
+                try:
+                    staging.rename(target)
+                except BaseException:
+                    retired.rename(target)
+                    raise
+                shutil.rmtree(retired, ignore_errors=True)
             else:
                 staging.rename(target)
         except BaseException:
@@ -121,7 +129,11 @@ class Artifact:
             "metrics": dict(self.metrics),
             "files": {name: _describe_file(directory / name) for name in (WEIGHTS_FILE, ITEMS_FILE)},
         }
-        (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        try:
+            text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"training, metrics: expected plain JSON values: {error}") from error
+        (directory / CONFIG_FILE).write_text(text + "\n", "utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Artifact:
@@ -143,11 +155,13 @@ class Artifact:
         except (ArgumentError, ArgumentTypeError) as error:
             raise ArtifactError(f"{directory / CONFIG_FILE}: model: {error}") from error
         weights = _read_tensors(directory / WEIGHTS_FILE)
-        _check_weights(config, weights, str(directory / WEIGHTS_FILE))
         items = ItemTable.from_tensors(
             _read_tensors(directory / ITEMS_FILE), config.num_items, str(directory / ITEMS_FILE)
         )
-        return cls(config, weights, items, values["training"], values["metrics"])
+        try:
+            return cls(config, weights, items, values["training"], values["metrics"])
+        except ArtifactError as error:
+            raise ArtifactError(f"{directory / WEIGHTS_FILE}: {error}") from None
 
 
 def encoder_specs(config: ModelConfig) -> list[Spec]:
@@ -164,23 +178,34 @@ def catalog_specs(config: ModelConfig) -> list[Spec]:
     return specs
 
 
-def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor], source: str) -> None:
+def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> None:
+    # Before the tensors are listed: a damaged config.json may ask for more of them than fit any memory.
+    sizes = {name: value for name, value in config.to_dict().items() if isinstance(value, int)}
+    if too_large := [name for name, value in sizes.items() if value > MAX_SIZE]:
+        raise ArtifactError(f"{too_large[0]}: expected at most {MAX_SIZE}, got {sizes[too_large[0]]}")
+    for name, value in config.to_dict().items():
+        if isinstance(value, float) and not _FLOAT32.tiny <= value <= _FLOAT32.max:
+            raise ArtifactError(f"{name}: expected a positive normal float32 number, got {value}")
+    if config.num_layers > len(weights):
+        raise ArtifactError(f"num_layers: expected tensors of {config.num_layers} layers, got {len(weights)} tensors")
     specs = encoder_specs(config) + catalog_specs(config)
     if missing := [name for name, _, _ in specs if name not in weights]:
-        raise ArtifactError(f"{source}: missing {', '.join(missing)}")
+        raise ArtifactError(f"missing {', '.join(missing)}")
     if unknown := sorted(set(weights) - {name for name, _, _ in specs}):
-        raise ArtifactError(f"{source}: unknown {', '.join(unknown)}")
+        raise ArtifactError(f"unknown {', '.join(unknown)}")
     for name, shape, dtype in specs:
         tensor = weights[name]
+        if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu" or not tensor.is_contiguous():
+            raise ArtifactError(f"{name}: expected a contiguous tensor on the CPU")
         got = str(tensor.dtype).removeprefix("torch.")
         if got != dtype or tuple(tensor.shape) != shape:
-            raise ArtifactError(f"{source}: {name}: expected {dtype} {list(shape)}, got {got} {list(tensor.shape)}")
+            raise ArtifactError(f"{name}: expected {dtype} {list(shape)}, got {got} {list(tensor.shape)}")
         if not bool(torch.isfinite(tensor).all()):
-            raise ArtifactError(f"{source}: {name}: holds NaN or infinity")
+            raise ArtifactError(f"{name}: holds NaN or infinity")
         if dtype == "int64" and not (bool((tensor.diff() > 0).all()) and int(tensor[0]) >= 1):
-            raise ArtifactError(f"{source}: {name}: expected strictly increasing values >= 1")
+            raise ArtifactError(f"{name}: expected strictly increasing values >= 1")
     if "long_pooling.decay" in weights and bool((weights["long_pooling.decay"] < 0).any()):
-        raise ArtifactError(f"{source}: long_pooling.decay: expected values >= 0")
+        raise ArtifactError("long_pooling.decay: expected values >= 0")
 
 
 def _read_config(directory: pathlib.Path) -> dict[str, Any]:
@@ -191,12 +216,12 @@ def _read_config(directory: pathlib.Path) -> dict[str, Any]:
         raise ArtifactError(f"{directory}: not an lsif_sdk artifact: no {CONFIG_FILE}")
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ArtifactError(f"{path}: not an lsif_sdk artifact: expected format {FORMAT!r}")
     version = values.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise ArtifactError(f"{path}: format_version: this release reads {FORMAT_VERSION}, got {version!r}")
     for key in ("model", "training", "metrics", "files"):
         if not isinstance(values.get(key), dict):

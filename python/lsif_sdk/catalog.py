@@ -14,7 +14,10 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
 
-__all__ = ["Catalog", "Exclude", "TopK", "as_k", "as_threads", "ragged_rows"]
+__all__ = ["MAX_K", "MAX_THREADS", "Catalog", "Exclude", "TopK", "as_k", "as_threads", "ragged_rows"]
+
+MAX_K = 2**31 - 1
+MAX_THREADS = 4096
 
 Exclude = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
 """Rows to leave out: one list for all queries, or one list a query."""
@@ -80,7 +83,7 @@ class Catalog:
         table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
         if len(table) != num_items:
             raise ArgumentError("ids", f"{num_items} ids, one a row", len(table))
-        with torch.inference_mode():
+        with torch.inference_mode(), native_errors():
             codes = ops.quantize_rows(matrix, as_threads(threads))
         return cls(matrix, offsets, table, *codes)
 
@@ -185,15 +188,11 @@ class native_errors:  # noqa: N801 (a context manager, used like a function)
 
 def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
     """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can."""
-    if isinstance(values, torch.Tensor):
-        tensor = values.detach()
-    else:
-        array = np.asarray(values)
-        if array.dtype.kind not in "fiu":
-            raise ArgumentTypeError(argument, "an array of numbers", values)
-        tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    tensor = values.detach() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(argument, "real numbers", tensor.dtype)
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        raise ArgumentError(argument, "a dense tensor", "a quantized one" if tensor.is_quantized else tensor.layout)
     if tensor.device.type != "cpu":
         raise ArgumentError(argument, "a tensor on the CPU", f"one on {tensor.device}")
     tensor = tensor.to(torch.float32).contiguous()
@@ -205,12 +204,35 @@ def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int
     return tensor
 
 
+def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ArgumentError(argument, "an array of numbers", "rows of different shapes") from None
+    if array.dtype.kind not in "fiu":
+        raise ArgumentTypeError(argument, "an array of numbers", values)
+    with np.errstate(over="ignore"):  # infinity, which the caller refuses
+        array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Unlocked(array)))
+
+
+class _Unlocked:
+    """The memory of a read-only array (a memory-mapped file, say) as torch wants it, which has no read-only tensors.
+
+    Nothing here writes to an input, so a copy would only cost memory.
+    """
+
+    def __init__(self, array: npt.NDArray[np.float32]) -> None:
+        self._array = array  # keeps the memory alive
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
 def as_k(k: int) -> int:
     """A checked number of results."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
         raise ArgumentTypeError("k", "an integer", k)
-    if k < 1:
-        raise ArgumentError("k", "an integer >= 1", k)
+    if not 1 <= k <= MAX_K:
+        raise ArgumentError("k", f"an integer in [1, {MAX_K}]", k)
     return int(k)
 
 
@@ -220,8 +242,8 @@ def as_threads(threads: int | None) -> int:
         return 0
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
         raise ArgumentTypeError("threads", "an integer or None", threads)
-    if threads < 1:
-        raise ArgumentError("threads", "an integer >= 1", threads)
+    if not 1 <= threads <= MAX_THREADS:
+        raise ArgumentError("threads", f"an integer in [1, {MAX_THREADS}]", threads)
     return int(threads)
 
 
@@ -234,6 +256,10 @@ def ragged_rows(exclude: Exclude | None, batch: int, num_items: int) -> tuple[to
     """
     if exclude is None or batch == 0:
         return None
+    if hasattr(exclude, "__array__"):
+        exclude = np.asarray(exclude)
+    elif isinstance(exclude, str) or not isinstance(exclude, Sequence):
+        raise ArgumentTypeError("exclude", "row numbers, or one list of them a query", exclude)
     nested = exclude.ndim == 2 if isinstance(exclude, np.ndarray) else any(np.ndim(part) == 1 for part in exclude)
     parts = [_rows(part, num_items) for part in (exclude if nested else [exclude])]
     if nested and len(parts) != batch:

@@ -19,13 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except LsifError as error:
-        print(f"lsif {options.command}: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         # The reader (head, say) has gone; there is nobody left to tell.
         sys.stderr.close()
         return 0
+    except (LsifError, OSError) as error:
+        print(f"lsif {options.command}: {error}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +102,7 @@ def _read_log(options: argparse.Namespace) -> Any:
 
 def _train(options: argparse.Namespace) -> int:
     from lsif_sdk.training.data import read_titles
-    from lsif_sdk.training.pipeline import load_recipe, train
+    from lsif_sdk.training import load_recipe, train
 
     log = _read_log(options)
     if options.titles:

@@ -102,7 +102,7 @@ class EventBatch:
         return cls(*_sorted_by_time(items, times, actions, offsets), offsets, unknown)
 
 
-def as_users(histories: History | Sequence[History]) -> list[Events]:
+def as_users(histories: History | Sequence[History], argument: str = "history") -> list[Events]:
     """One history or many, as a list of `Events`. An empty sequence is one user without events."""
     if isinstance(histories, Events):
         return [histories]
@@ -111,12 +111,12 @@ def as_users(histories: History | Sequence[History]) -> list[Events]:
     if _is_flat(histories):
         return [Events(histories)]  # type: ignore[arg-type]
     if not isinstance(histories, (list, tuple)):
-        raise ArgumentTypeError("history", "Events, a sequence of item ids, or a sequence of those", histories)
+        raise ArgumentTypeError(argument, "Events, a sequence of item ids, or a sequence of those", histories)
     users = []
     for position, history in enumerate(histories):
         if not isinstance(history, Events):
             if not _is_flat(history):
-                raise ArgumentTypeError(f"history[{position}]", "Events or a sequence of item ids", history)
+                raise ArgumentTypeError(f"{argument}[{position}]", "Events or a sequence of item ids", history)
             history = Events(history)  # type: ignore[arg-type]
         users.append(history)
     return users
@@ -131,15 +131,19 @@ def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
         if bool(np.isnat(array).any()):
             raise ArgumentError(argument, "known times", "NaT")
         return array.astype("datetime64[s]").astype(np.int64)
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
+    if array.dtype.kind in "iuO" and all(type(value) is int for value in array.tolist()):
+        try:
+            return np.array(array.tolist(), np.int64)
+        except OverflowError:
+            raise ArgumentError(argument, "numbers that fit int64", max(array.tolist(), key=abs)) from None
     if array.dtype.kind == "f" or array.size == 0:
         floats = array.astype(np.float64)
         bad = ~(np.isfinite(floats) & (np.floor(floats) == floats) & (np.abs(floats) < 2.0**63))
         if bool(bad.any()):
             raise ArgumentError(argument, "whole numbers", f"{floats[bad][0]} at position {int(np.argmax(bad))}")
         return floats.astype(np.int64)
-    raise ArgumentTypeError(argument, "whole numbers or datetime64", values[0])
+    odd = next(value for value in array.tolist() if type(value) is not int)
+    raise ArgumentTypeError(argument, "whole numbers or datetime64", odd)
 
 
 def _is_flat(values: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ Id = int | str
 
 _INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
 _STR_TYPES = frozenset({str, np.str_})
+_TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets"})
 
 
 class ItemTable:
@@ -39,20 +41,29 @@ class ItemTable:
         titles: Sequence[str] | None = None,
         counts: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        values: list[Id] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        values: list[Id] = _as_list("ids", ids)
         kinds = set(map(type, values))
         if not (kinds <= _INT_TYPES or kinds <= _STR_TYPES):
             odd = next(value for value in values if type(value) not in (_INT_TYPES if int in kinds else _STR_TYPES))
             raise ArgumentTypeError("ids", "all integers or all strings", odd)
         self.has_string_ids = bool(kinds) and kinds <= _STR_TYPES
+        if self.has_string_ids:
+            _check_texts("ids", values)
+        elif not all(-(2**63) <= value < 2**63 for value in values):  # type: ignore[operator]
+            raise ArgumentError("ids", "integers that fit int64", f"{max(values, key=abs)}")  # type: ignore[arg-type]
         self.ids: npt.NDArray[Any] = np.array(values, dtype=object if self.has_string_ids else np.int64)
         self.ids.flags.writeable = False
         if titles is not None and len(titles) != len(values):
             raise ArgumentError("titles", f"{len(values)} texts, one an item", len(titles))
-        if counts is not None and counts.shape != (len(values),):
-            raise ArgumentError("counts", f"shape [{len(values)}]", list(counts.shape))
-        self.titles = None if titles is None else list(titles)
-        self.counts = np.zeros(len(values), np.int64) if counts is None else counts.astype(np.int64, copy=False)
+        if counts is not None and (counts.shape != (len(values),) or counts.dtype.kind not in "iu"):
+            raise ArgumentError("counts", f"integers of shape [{len(values)}]", f"{counts.dtype} {list(counts.shape)}")
+        if counts is not None and bool((counts < 0).any()):
+            raise ArgumentError("counts", "values >= 0", counts.min())
+        self.titles = None if titles is None else _as_list("titles", titles)
+        if self.titles is not None:
+            _check_texts("titles", self.titles)
+        self.counts = np.zeros(len(values), np.int64) if counts is None else counts.astype(np.int64)
+        self.counts.flags.writeable = False
         self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
         if len(self._rows) != len(values):
             raise ArgumentError("ids", "no two equal ids", f"{_first_repeat(values)!r} more than once")
@@ -130,13 +141,16 @@ class ItemTable:
             ArtifactError: tensors are missing, of another dtype or shape, not valid UTF-8, or ids are not unique.
         """
         try:
+            if unknown := sorted(set(tensors) - _TENSORS):
+                raise ArgumentError("tensors", f"only {', '.join(sorted(_TENSORS))}", f"unknown {', '.join(unknown)}")
             if "ids" in tensors:
                 ids: Any = _int64(tensors, "ids", num_items).numpy()
             else:
                 ids = _unpack_texts(tensors, "ids", num_items)
-            titles = _unpack_texts(tensors, "titles", num_items) if "titles.bytes" in tensors else None
+            has_titles = "titles.bytes" in tensors or "titles.offsets" in tensors
+            titles = _unpack_texts(tensors, "titles", num_items) if has_titles else None
             return cls(ids, titles, _int64(tensors, "counts", num_items).numpy())
-        except (ArgumentError, UnicodeDecodeError) as error:
+        except ArgumentError as error:
             raise ArtifactError(f"{source}: {error}") from error
 
     def _check_kind(self, values: list[Any], argument: str) -> None:
@@ -144,6 +158,24 @@ class ItemTable:
         if not set(map(type, values)) <= allowed:
             odd = next(value for value in values if type(value) not in allowed)
             raise ArgumentTypeError(argument, f"{self.id_kind}, as the catalogue's ids", odd)
+
+
+def _as_list(argument: str, values: Any) -> list[Any]:
+    """Values in an order the caller meant: no sets, no generators, not the letters of one text."""
+    if hasattr(values, "__array__"):
+        return np.asarray(values).tolist()  # type: ignore[no-any-return]
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ArgumentTypeError(argument, "a sequence, one value an item", values)
+    return list(values)
+
+
+def _check_texts(argument: str, texts: Sequence[Any]) -> None:
+    if not all(isinstance(text, str) for text in texts):
+        raise ArgumentTypeError(argument, "texts", next(text for text in texts if not isinstance(text, str)))
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(argument, "texts that UTF-8 can encode", f"a lone surrogate: {error.reason}") from None
 
 
 def _first_repeat(values: list[Id]) -> Id:
@@ -176,5 +208,7 @@ def _unpack_texts(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> 
     if offsets[0] != 0 or offsets[-1] != data.numel() or bool((np.diff(offsets) < 0).any()):
         raise ArgumentError(f"{name}.offsets", f"non-decreasing values from 0 to {data.numel()}", "others")
     raw = data.numpy().tobytes()
-    bounds = offsets.tolist()
-    return [raw[begin:end].decode() for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    try:
+        return [raw[begin:end].decode() for begin, end in itertools.pairwise(offsets.tolist())]
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{name}.bytes", "UTF-8", error.reason) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog, as_k, as_threads, native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.events import EventBatch, History, as_int64, as_users
+from lsif_sdk.events import EventBatch, Events, History, as_int64, as_users
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
 
@@ -105,6 +104,8 @@ class Recommender:
     """
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
+        if not isinstance(artifact, Artifact):
+            raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
         self.artifact = artifact
         self.catalog = Catalog.from_vectors(
@@ -115,7 +116,7 @@ class Recommender:
         with native_errors():
             self._path = _core.RequestPath(
                 self.config.to_dict(),
-                [weight.numpy() for weight in artifact.encoder_weights],
+                [weight.detach().numpy() for weight in artifact.encoder_weights],
                 *[tensor.numpy() for tensor in tensors],
                 multi_interest=self.config.scoring == "multi_interest",
                 temperature=self.config.temperature,
@@ -231,7 +232,12 @@ class Recommender:
 
         Raises:
             ArgumentError: a shape, row, action or offset is wrong.
+            ArgumentTypeError: not contiguous int64 arrays.
         """
+        for name, values in (("items", items), ("times", times), ("actions", actions), ("offsets", offsets), ("now", now)):
+            plain = isinstance(values, np.ndarray) and values.dtype == np.int64 and values.flags.c_contiguous
+            if not plain and (values is not None or name in ("items", "offsets")):
+                raise ArgumentTypeError(name, "a contiguous int64 array", values)
         with native_errors():
             return Encoded(*self._path.encode(items, times, actions, offsets, now, self._threads))
 
@@ -251,7 +257,7 @@ class Recommender:
         """
         encoded = self.encode(history, now=now)
         batch = len(encoded.fused)
-        lists = as_users(candidates)  # the same shapes as histories: one list or one a user
+        lists = as_users(candidates, "candidates")  # the same shapes as histories: one list or one a user
         rows = [[self.items.row(item, "candidates") for item in entry.items] for entry in lists]
         if len(rows) == 1:
             rows = rows * batch
@@ -276,7 +282,7 @@ class Recommender:
             ArgumentError: an item is not in the catalogue.
             ArgumentTypeError: ids are not of the catalogue's kind.
         """
-        wanted = [items] if isinstance(items, (str, int, np.integer)) else list(items)
+        wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
         rows = np.array([self.items.row(item, "items") for item in wanted], np.int64)
         result = self._directions.top_k(self._directions.vectors[rows], k, exclude=rows[:, None], threads=self._threads or None)
         batch = len(rows)
@@ -311,7 +317,7 @@ class Recommender:
     ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
         if exclude is None:
             return None, None
-        lists = [self.items.rows(entry.items, "exclude")[0] for entry in as_users(exclude)]
+        lists = [self.items.rows(entry.items, "exclude")[0] for entry in as_users(exclude, "exclude")]
         if len(lists) == 1:
             lists = lists * batch
         if len(lists) != batch:
@@ -321,17 +327,19 @@ class Recommender:
         return np.array([row for rows in lists for row in rows], np.int64), offsets
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
-        if now is None or not self.config.request_time:
+        if now is None:
             return None
         if isinstance(now, datetime.datetime):
             if now.tzinfo is None:
                 raise ArgumentError("now", "a date with a time zone", repr(now))
             now = int(now.timestamp())
-        if isinstance(now, float):
-            now = math.floor(now) if math.isfinite(now) else now
+        if isinstance(now, (float, np.floating)):
+            now = np.floor(now)
         values = as_int64("now", np.atleast_1d(np.asarray(now)))
         if len(values) not in (1, batch):
             raise ArgumentError("now", f"one time, or one a user ({batch})", f"{len(values)} times")
+        if not self.config.request_time:
+            return None
         return np.ascontiguousarray(np.broadcast_to(values, batch))
 
     def _most_popular(

@@ -1,4 +1,5 @@
-// A tiny test harness: TEST(name) { CHECK(condition); CHECK_NEAR(actual, expected, tolerance); CHECK_THROWS(expression, text); }
+// A tiny test harness: TEST(name) { CHECK(condition); CHECK_NEAR(actual, expected, tolerance); CHECK_THROWS(expression,
+// text); }
 //
 // Every test_*.cpp is one executable; main() is here. A failed check is counted and reported and the test goes on. The
 // program's arguments, if any, select tests by a part of their name. Exit status: 0 if all checks held, else 1.
@@ -103,8 +104,8 @@ inline int run_all(int argc, char** argv) {
 // The expression throws std::invalid_argument with `part` in its message.
 #define CHECK_THROWS(expression, part) \
   ::check::expect_throws([&] { (void)(expression); }, part, __FILE__, __LINE__, #expression)
-#define TEST(name)                                                                        \
-  static void test_##name();                                                              \
+#define TEST(name)                                                                         \
+  static void test_##name();                                                               \
   [[maybe_unused]] static const bool added_##name = ::check::add_test(#name, test_##name); \
   static void test_##name()
 

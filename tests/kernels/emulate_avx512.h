@@ -1,5 +1,5 @@
-// Lets the AVX-512 kernels be compiled with AVX2 flags, and so tested where no AVX-512 machine is: SIMDe maps the _mm512_*
-// intrinsics to narrower ones. What SIMDe 0.7.4 lacks of what our kernels use is added here, lane by lane.
+// Lets the AVX-512 kernels be compiled with AVX2 flags, and so tested where no AVX-512 machine is: SIMDe maps the
+// _mm512_* intrinsics to narrower ones. What SIMDe 0.7.4 lacks of what our kernels use is added here, lane by lane.
 #pragma once
 
 #define SIMDE_ENABLE_NATIVE_ALIASES

@@ -1,6 +1,6 @@
-// Memory that notices a kernel's slips: arrays end where an unreadable page begins, so reading or writing past the end stops the
-// program (also for masked vector instructions, which AddressSanitizer does not see), and what lies before them and between
-// the rows of a matrix is filled with a canary that is NaN as a number.
+// Memory that notices a kernel's slips: arrays end where an unreadable page begins, so reading or writing past the end
+// stops the program (also for masked vector instructions, which AddressSanitizer does not see), and what lies before
+// them and between the rows of a matrix is filled with a canary that is NaN as a number.
 #pragma once
 
 #include <sys/mman.h>
@@ -23,8 +23,8 @@ class Array {
     const int64_t page = sysconf(_SC_PAGESIZE);
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     mapped_ = (bytes + kFront + page - 1) / page * page;
-    void* memory = mmap(nullptr, static_cast<size_t>(mapped_ + page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    void* memory =
+        mmap(nullptr, static_cast<size_t>(mapped_ + page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     base_ = static_cast<unsigned char*>(memory);
     std::memset(base_, kCanary, static_cast<size_t>(mapped_));

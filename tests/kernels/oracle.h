@@ -1,5 +1,6 @@
-// Float64 oracles of the encoder's kernels. Each computes the contract's formula on the float32 inputs and, beside every value, the
-// error the contract allows there: rounding errors are propagated term by term (u = 2^-24), never guessed.
+// Float64 oracles of the encoder's kernels. Each computes the contract's formula on the float32 inputs and, beside
+// every value, the error the contract allows there: rounding errors are propagated term by term (u = 2^-24), never
+// guessed.
 #pragma once
 
 #include <cmath>
@@ -88,23 +89,26 @@ inline std::vector<Approx> exact(const float* x, int64_t n) {
   return values;
 }
 
-// softmax, given the logits' errors; a kernel's sum has `terms` roundings beside those of the exponentials.
+// softmax, given the logits' errors; a kernel's sum has `terms` roundings beside those of the exponentials. However wrong the
+// logits may be, a weight lies in [0, 1].
 inline std::vector<Approx> softmax(const std::vector<Approx>& logits, double terms) {
   double top = -INFINITY;
   for (const Approx& logit : logits) top = std::fmax(top, logit.value);
   std::vector<Approx> p;
   double total = 0;
+  double total_error = 0;
   for (const Approx& logit : logits) {
-    p.push_back({std::exp(logit.value - top), logit.error + kUnit * std::fabs(logit.value - top)});
+    const double below = logit.value - top;
+    const double error = logit.error + kUnit * std::fabs(below);
+    p.push_back({std::exp(below), std::exp(below + error) - std::exp(below)});
     total += p.back().value;
+    total_error += p.back().error;
   }
-  double mean_error = 0;
+  const double relative = total_error / total;
   for (Approx& term : p) {
     term.value /= total;
-    mean_error += term.value * std::expm1(term.error);
-  }
-  for (Approx& term : p) {
-    term.error = term.value * (std::expm1(term.error) + mean_error + (terms + 12) * kUnit) * (1 + mean_error) + kTiny;
+    term.error = (term.error / total + term.value * (relative + (terms + 12) * kUnit)) * (1 + relative) + kTiny;
+    term.error = std::fmin(term.error, 1 + terms * kUnit);
   }
   return p;
 }
@@ -145,7 +149,8 @@ inline std::vector<Approx> layer_norm(const float* x, const float* weight, const
   for (int64_t c = 0; c < dim; ++c) {
     const double d = x[c] - mean;
     const double z = d * scale;
-    const double z_error = (mean_error + 2 * kUnit * std::fabs(d)) * scale * (1 + scale_error) + std::fabs(z) * scale_error;
+    const double z_error =
+        (mean_error + 2 * kUnit * std::fabs(d)) * scale * (1 + scale_error) + std::fabs(z) * scale_error;
     const double value = z * weight[c] + bias[c];
     const double error = std::fabs(weight[c]) * z_error + 2 * kUnit * (std::fabs(z * weight[c]) + std::fabs(bias[c]));
     const double g = gate == nullptr ? 1.0 : gate[c];
@@ -186,8 +191,8 @@ inline std::vector<Approx> attention(const lsif::AttentionParams& params, const 
                                params.num_time_boundaries);
       time = params.time_bias[h * (params.num_time_boundaries + 2) + b];
     }
-    const double error = kUnit * (static_cast<double>(head_dim + 5) * magnitude * scale + 2 * std::fabs(position) +
-                                  2 * std::fabs(time));
+    const double error =
+        kUnit * (static_cast<double>(head_dim + 5) * magnitude * scale + 2 * std::fabs(position) + 2 * std::fabs(time));
     weights.push_back({dot * scale + position + time, error + kTiny});
   }
   if (params.kind == lsif::AttentionKind::kSoftmax) {
@@ -204,7 +209,8 @@ inline std::vector<Approx> attention(const lsif::AttentionParams& params, const 
 
 inline double age_in_days(int64_t newest_time, int64_t time) {
   if (newest_time == lsif::kUnknownTime || time == lsif::kUnknownTime || time >= newest_time) return 0;
-  return static_cast<double>(static_cast<__int128>(newest_time) - time) / 86400.0;
+  const __int128 seconds = static_cast<__int128>(newest_time) - time;
+  return static_cast<double>(seconds < INT64_MAX ? seconds : INT64_MAX) / 86400.0;
 }
 
 }  // namespace oracle

@@ -61,9 +61,10 @@ float max_of_lanes(const float* x) { return max_lanes(load(x)); }
 
 const SimdProbe& LSIF_JOIN(LSIF_ISA, _simd_probe)() {
   static constexpr SimdProbe probe = {
-      LSIF_STRING(LSIF_ISA), LSIF_ISA::kLanes,     LSIF_ISA::kFused,     LSIF_ISA::map_exp,
-      LSIF_ISA::map_silu,    LSIF_ISA::map_gelu,   LSIF_ISA::map_relu,   LSIF_ISA::copy_first,
-      LSIF_ISA::all_of_load_first, LSIF_ISA::all_of_keep_first, LSIF_ISA::arithmetic, LSIF_ISA::sum_of_lanes,
+      LSIF_STRING(LSIF_ISA),       LSIF_ISA::kLanes,     LSIF_ISA::kFused,
+      LSIF_ISA::map_exp,           LSIF_ISA::map_silu,   LSIF_ISA::map_gelu,
+      LSIF_ISA::map_relu,          LSIF_ISA::copy_first, LSIF_ISA::all_of_load_first,
+      LSIF_ISA::all_of_keep_first, LSIF_ISA::arithmetic, LSIF_ISA::sum_of_lanes,
       LSIF_ISA::max_of_lanes,
   };
   return probe;

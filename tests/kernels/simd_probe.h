@@ -13,10 +13,11 @@ struct SimdProbe {
   void (*silu)(const float* x, int64_t n, float* y);
   void (*gelu)(const float* x, int64_t n, float* y);
   void (*relu)(const float* x, int64_t n, float* y);
-  void (*copy_first)(const float* x, int64_t n, float* y);           // one vector: load_first, store_first
-  void (*load_first)(const float* x, int64_t n, float* lanes);       // all lanes of load_first(x, n)
-  void (*keep_first)(const float* x, int64_t n, float* lanes);       // all lanes of keep_first(load(x), n, -1)
-  void (*arithmetic)(const float* a, const float* b, const float* c, float* out);  // one vector each: + - * / fma max min
+  void (*copy_first)(const float* x, int64_t n, float* y);      // one vector: load_first, store_first
+  void (*load_first)(const float* x, int64_t n, float* lanes);  // all lanes of load_first(x, n)
+  void (*keep_first)(const float* x, int64_t n, float* lanes);  // all lanes of keep_first(load(x), n, -1)
+  void (*arithmetic)(const float* a, const float* b, const float* c,
+                     float* out);  // one vector each: + - * / fma max min
   float (*sum_lanes)(const float* x);
   float (*max_lanes)(const float* x);
 };

@@ -28,8 +28,8 @@ void check_case(const lsif::cpu::KernelTable& table, const Case& c, oracle::Rand
                    y.stride(), c.rows);
   CHECK(y.gaps_intact());
   for (int64_t r = 0; r < c.rows; ++r) {
-    const auto expected = oracle::layer_norm(x.row(r), weight.data(), bias.data(), c.gated ? gate.row(r) : nullptr, c.dim,
-                                             params.eps);
+    const auto expected =
+        oracle::layer_norm(x.row(r), weight.data(), bias.data(), c.gated ? gate.row(r) : nullptr, c.dim, params.eps);
     for (int64_t k = 0; k < c.dim; ++k) CHECK_NEAR(y.at(r, k), expected[k].value, expected[k].error);
   }
   // In place, and every row alone: the same bits.

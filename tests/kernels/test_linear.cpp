@@ -10,7 +10,8 @@ using guarded::Matrix;
 using lsif::Activation;
 
 struct Layer {
-  Layer(int64_t in_dim, int64_t out_dim, bool with_bias, Activation activation, oracle::Random& random, double scale = 0.3)
+  Layer(int64_t in_dim, int64_t out_dim, bool with_bias, Activation activation, oracle::Random& random,
+        double scale = 0.3)
       : weight(out_dim, in_dim), bias(1, out_dim), packed(lsif::packed_linear_size(in_dim, out_dim)) {
     weight.fill([&] { return random.normal(scale); });
     bias.fill([&] { return random.normal(); });
@@ -35,11 +36,12 @@ void check_rows(const lsif::cpu::KernelTable& table, const Layer& layer, int64_t
                with_residual ? residual.stride() : 0, y.data(), y.stride(), rows);
   CHECK(y.gaps_intact());
   for (int64_t r = 0; r < rows; ++r) {
-    const auto expected = oracle::linear(layer.weight.data(), params.bias, params.in_dim, params.out_dim, params.activation,
-                                         oracle::exact(x.row(r), params.in_dim));
+    const auto expected = oracle::linear(layer.weight.data(), params.bias, params.in_dim, params.out_dim,
+                                         params.activation, oracle::exact(x.row(r), params.in_dim));
     for (int64_t o = 0; o < params.out_dim; ++o) {
       const double value = expected[o].value + (with_residual ? residual.at(r, o) : 0.0f);
-      CHECK_NEAR(y.at(r, o), value, expected[o].error + oracle::kUnit * std::fabs(value) + oracle::kUnit * expected[o].error);
+      CHECK_NEAR(y.at(r, o), value,
+                 expected[o].error + oracle::kUnit * std::fabs(value) + oracle::kUnit * expected[o].error);
     }
   }
   // Every row alone, written over its residual: the same bits.
@@ -73,7 +75,8 @@ TEST(linear_keeps_the_contract_for_every_shape) {
     for (int64_t in_dim : {1, 3, 17, 64}) {
       for (int64_t out_dim : {1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 80, 130}) {
         const Layer layer(in_dim, out_dim, out_dim % 2 == 1, Activation::kIdentity, random);
-        for (int64_t rows : {0, 1, 2, 5, 6, 7, 13}) check_rows(*table, layer, rows, rows % 2 * 3, rows % 3 != 0, random);
+        for (int64_t rows : {0, 1, 2, 5, 6, 7, 13})
+          check_rows(*table, layer, rows, rows % 2 * 3, rows % 3 != 0, random);
       }
     }
   }

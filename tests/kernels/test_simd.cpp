@@ -80,7 +80,8 @@ TEST(every_runnable_table_is_probed) { CHECK(probes().size() == lsif::cpu::teste
 TEST(exp_is_within_two_ulp) {
   for (const SimdProbe* probe : probes()) {
     double worst = 0;
-    for (const std::vector<float>& x : {evenly(-87.33, 88.72, 1000003), evenly(-1, 1, 200003), all_magnitudes(100003)}) {
+    for (const std::vector<float>& x :
+         {evenly(-87.33, 88.72, 1000003), evenly(-1, 1, 200003), all_magnitudes(100003)}) {
       const std::vector<float> y = mapped(probe->exp, x);
       for (size_t i = 0; i < x.size(); ++i) {
         const double expected = std::exp(static_cast<double>(x[i]));

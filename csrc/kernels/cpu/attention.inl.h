@@ -1,5 +1,5 @@
-// Queries are taken in tiles of kAttentionTile, whose keys are transposed once, and inside a tile in blocks of up to kMaxRows, which
-// share the loads of keys and values. Scores are vectors over the keys, outputs vectors over head_dim.
+// Queries are taken in tiles of kAttentionTile, whose keys are transposed once, and inside a tile in blocks of up to
+// kMaxRows, which share the loads of keys and values. Scores are vectors over the keys, outputs vectors over head_dim.
 #pragma once
 
 #include "kernels/attention.h"
@@ -12,19 +12,20 @@ namespace {
 
 static_assert(kMaxRows <= kAttentionRows && kLanes <= kAttentionSlack);
 
-// One call: its arguments and how its scratch is divided. Every part ends with room for a vector to be read past its end.
+// One call: its arguments and how its scratch is divided. Every part ends with room for a vector to be read past its
+// end.
 struct AttentionCall {
   const AttentionParams* params;
   const AttentionInput* input;
   float* y;
   int64_t y_stride;
-  float scale;             // 1 / sqrt(head_dim)
-  int64_t keys_stride;     // columns of `keys`
-  int64_t row_stride;      // columns of `scores` and `time_bias`
-  float* position_bias;    // [num_heads, window]: params->position_bias with the distance descending, as keys ascend
-  float* keys;             // [num_heads * head_dim, keys_stride]: the tile's keys, transposed
-  float* time_bias;        // [kMaxRows, num_heads, row_stride]: of one block of queries
-  float* scores;           // [kMaxRows, row_stride]: of one block and head; then the weights
+  float scale;           // 1 / sqrt(head_dim)
+  int64_t keys_stride;   // columns of `keys`
+  int64_t row_stride;    // columns of `scores` and `time_bias`
+  float* position_bias;  // [num_heads, window]: params->position_bias with the distance descending, as keys ascend
+  float* keys;           // [num_heads * head_dim, keys_stride]: the tile's keys, transposed
+  float* time_bias;      // [kMaxRows, num_heads, row_stride]: of one block of queries
+  float* scores;         // [kMaxRows, row_stride]: of one block and head; then the weights
 };
 
 // The first key of query i.
@@ -48,8 +49,8 @@ inline void transpose_keys(const AttentionCall& call, int64_t begin, int64_t end
   }
 }
 
-// time_bias[h][j - first_key(i)] for one query and all heads. The bucket walks along the boundaries from key to key: few steps where
-// times are sorted, and right where they are not.
+// time_bias[h][j - first_key(i)] for one query and all heads. The bucket walks along the boundaries from key to key:
+// few steps where times are sorted, and right where they are not.
 inline void fill_time_bias(const AttentionCall& call, int64_t i, float* time_bias) {
   constexpr int64_t kChunk = 64;
   const AttentionParams& params = *call.params;
@@ -77,8 +78,8 @@ inline void fill_time_bias(const AttentionCall& call, int64_t i, float* time_bia
   }
 }
 
-// scores[r][c] = q_{row + r} . k_{begin + c} for the columns up to `end`, rounded up to whole vectors; `keys` points to the head's
-// transposed keys from `begin` on.
+// scores[r][c] = q_{row + r} . k_{begin + c} for the columns up to `end`, rounded up to whole vectors; `keys` points to
+// the head's transposed keys from `begin` on.
 template <int kRows, int kVecs>
 LSIF_INLINE void score_block(const AttentionCall& call, const float* q, const float* keys, float* scores) {
   Vec acc[kRows][kVecs];
@@ -92,8 +93,8 @@ LSIF_INLINE void score_block(const AttentionCall& call, const float* q, const fl
   }
 }
 
-// The bias of each key and the weights' function, in place, over the n keys of one query; weights past them are garbage. Returns the
-// factor the weighted sum of values is still to be multiplied with.
+// The bias of each key and the weights' function, in place, over the n keys of one query; weights past them are
+// garbage. Returns the factor the weighted sum of values is still to be multiplied with.
 inline float softmax_weights(float* s, const float* position, const float* time, int64_t n, float scale) {
   const auto biased = [&](int64_t c) {
     const Vec z = fma(load(s + c), broadcast(scale), load(position + c));
@@ -130,8 +131,9 @@ inline float silu_weights(float* s, const float* position, const float* time, in
   return 1.0f / static_cast<float>(window);
 }
 
-// y[row + r] = factor[r] sum_j weights[r][j - begin] v_j over each query's own keys: first the older keys that not all queries of
-// the block see, then those that all see together, then the newer ones. Every query still adds its keys in ascending order.
+// y[row + r] = factor[r] sum_j weights[r][j - begin] v_j over each query's own keys: first the older keys that not all
+// queries of the block see, then those that all see together, then the newer ones. Every query still adds its keys in
+// ascending order.
 template <int kRows>
 inline void weighted_values(const AttentionCall& call, int64_t row, int64_t head, const float* factor) {
   const int64_t head_dim = call.params->head_dim;
@@ -171,13 +173,15 @@ inline void attend(const AttentionCall& call, int64_t tile_begin, int64_t row) {
   const int64_t begin = first_key(call, row);
   const int64_t columns = row + kRows - begin;
   if (timed) {
-    for (int r = 0; r < kRows; ++r) fill_time_bias(call, row + r, call.time_bias + r * params.num_heads * call.row_stride);
+    for (int r = 0; r < kRows; ++r)
+      fill_time_bias(call, row + r, call.time_bias + r * params.num_heads * call.row_stride);
   }
   for (int64_t h = 0; h < params.num_heads; ++h) {
     const float* q = call.input->q + row * call.input->stride + h * params.head_dim;
     const float* keys = call.keys + h * params.head_dim * call.keys_stride + begin - tile_begin;
     int64_t c = 0;
-    for (; c + (kVecs - 1) * kLanes < columns; c += kVecs * kLanes) score_block<kRows, kVecs>(call, q, keys + c, call.scores + c);
+    for (; c + (kVecs - 1) * kLanes < columns; c += kVecs * kLanes)
+      score_block<kRows, kVecs>(call, q, keys + c, call.scores + c);
     for (; c < columns; c += kLanes) score_block<kRows, 1>(call, q, keys + c, call.scores + c);
     float factor[kRows];
     for (int r = 0; r < kRows; ++r) {
@@ -186,8 +190,9 @@ inline void attend(const AttentionCall& call, int64_t tile_begin, int64_t row) {
       float* s = call.scores + r * call.row_stride + from - begin;
       const float* position = call.position_bias + (h + 1) * params.window - n;
       const float* time = timed ? call.time_bias + (r * params.num_heads + h) * call.row_stride : nullptr;
-      factor[r] = params.kind == AttentionKind::kSoftmax ? softmax_weights(s, position, time, n, call.scale)
-                                                         : silu_weights(s, position, time, n, call.scale, params.window);
+      factor[r] = params.kind == AttentionKind::kSoftmax
+                      ? softmax_weights(s, position, time, n, call.scale)
+                      : silu_weights(s, position, time, n, call.scale, params.window);
     }
     weighted_values<kRows>(call, row, h, factor);
   }

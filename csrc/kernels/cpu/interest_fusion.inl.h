@@ -55,8 +55,8 @@ void interest_fusion(const InterestFusionParams& params, const float* interests,
                      float* weights, float* fused, float* scratch) {
   const int64_t dim = params.dim;
   const int64_t num_interests = params.num_interests;
-  float* input = scratch;                            // [num_interests * dim + kFusionContext]
-  float* hidden = input + params.hidden.in_dim;      // [fusion_dim]
+  float* input = scratch;                              // [num_interests * dim + kFusionContext]
+  float* hidden = input + params.hidden.in_dim;        // [fusion_dim]
   float* directions = hidden + params.hidden.out_dim;  // [dim]
   const int64_t size = num_interests * dim;
   __builtin_memcpy(input, interests, static_cast<uint64_t>(size) * sizeof(float));

@@ -31,8 +31,8 @@ inline void decayed_logits(const InterestPoolingParams& params, int64_t a, const
   }
 }
 
-// Turns the chunk's logits into exp(logit - maximum), with the running maximum and denominator brought up to date. Returns the factor
-// by which what was summed before has to shrink.
+// Turns the chunk's logits into exp(logit - maximum), with the running maximum and denominator brought up to date.
+// Returns the factor by which what was summed before has to shrink.
 inline float fold_chunk(float* weights, float* maximum, float* denominator) {
   Vec highest = load(weights);
   for (int64_t j = kLanes; j < kPoolingChunk; j += kLanes) highest = max(highest, load(weights + j));
@@ -77,7 +77,8 @@ void interest_pooling(const InterestPoolingParams& params, const float* x, int64
       for (int64_t c = 0; c < dim; ++c) y[a * dim + c] *= shrink;
     }
     for_row_blocks(0, num_interests, [&](auto rows, int64_t a) {
-      accumulate<rows.value>(weights + a * kPoolingChunk, kPoolingChunk, chunk, x_stride, events, y + a * dim, dim, dim);
+      accumulate<rows.value>(weights + a * kPoolingChunk, kPoolingChunk, chunk, x_stride, events, y + a * dim, dim,
+                             dim);
     });
   }
   if (seq_len == 0) return;

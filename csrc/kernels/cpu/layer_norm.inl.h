@@ -41,7 +41,8 @@ void layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride,
       store(y + c, g == nullptr ? z : z * load(g + c));
     }
     const int64_t n = dim - c;
-    const Vec z = fma((load_first(x + c, n) - m) * scale, load_first(params.weight + c, n), load_first(params.bias + c, n));
+    const Vec z =
+        fma((load_first(x + c, n) - m) * scale, load_first(params.weight + c, n), load_first(params.bias + c, n));
     store_first(y + c, g == nullptr ? z : z * load_first(g + c, n), n);
   }
 }

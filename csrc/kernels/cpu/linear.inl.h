@@ -79,8 +79,8 @@ LSIF_INLINE void linear_block(const LinearCall& call, int64_t row, int64_t panel
 }
 
 // The panels are the outer loop: one panel's weights stay in the first-level cache while all rows pass.
-void linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual, int64_t residual_stride,
-            float* y, int64_t y_stride, int64_t num_rows) {
+void linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
+            int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows) {
   const LinearCall call = {&params, x, x_stride, residual, residual_stride, y, y_stride};
   const int64_t panels = (params.out_dim + kLinearPanel - 1) / kLinearPanel;
   if (num_rows == 1) {  // one row alone keeps the arithmetic units busy only with several panels at once

@@ -1,4 +1,5 @@
-// The one loop in which the encoder spends its time: acc += x B for a small block of rows and columns kept in registers.
+// The one loop in which the encoder spends its time: acc += x B for a small block of rows and columns kept in
+// registers.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -7,8 +8,8 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// A panel of kLinearPanel columns is kPanelVecs vectors. Accumulators leave registers for one column of weights per panel and
-// a broadcast; with 6 rows a panel's loads cost less than its arithmetic.
+// A panel of kLinearPanel columns is kPanelVecs vectors. Accumulators leave registers for one column of weights per
+// panel and a broadcast; with 6 rows a panel's loads cost less than its arithmetic.
 inline constexpr int kPanelVecs = static_cast<int>(kLinearPanel) / kLanes;
 inline constexpr int kAccumulators = kRegisters / 4 * 3;
 inline constexpr int kMaxRows = kAccumulators / kPanelVecs < 6 ? kAccumulators / kPanelVecs : 6;
@@ -21,8 +22,9 @@ LSIF_INLINE int64_t vec_offset(int v, int64_t panel_stride) {
   return v / kPanelVecs * panel_stride + v % kPanelVecs * kLanes;
 }
 
-// acc[r][v] += sum_i x[r][i] B[i][v], one chain of fma over i = 0 .. depth - 1 for every lane, so that a result depends neither on
-// the block it is computed in nor on its lane. With kPartial the block is one vector of which only `columns` lanes exist.
+// acc[r][v] += sum_i x[r][i] B[i][v], one chain of fma over i = 0 .. depth - 1 for every lane, so that a result depends
+// neither on the block it is computed in nor on its lane. With kPartial the block is one vector of which only `columns`
+// lanes exist.
 template <int kRows, int kVecs, bool kPartial = false>
 LSIF_INLINE void multiply_add(const float* x, int64_t x_stride, const float* b, int64_t b_stride, int64_t panel_stride,
                               int64_t depth, int64_t columns, Vec (&acc)[kRows][kVecs]) {
@@ -92,8 +94,8 @@ LSIF_INLINE void with_rows(int64_t rows, int64_t row, Body body) {
   }
 }
 
-// Calls body(Constant<rows>(), first_row) for blocks of at most kMaxRows rows, as even as they can be: a block of one row leaves most
-// of the arithmetic units waiting.
+// Calls body(Constant<rows>(), first_row) for blocks of at most kMaxRows rows, as even as they can be: a block of one
+// row leaves most of the arithmetic units waiting.
 template <typename Body>
 LSIF_INLINE void for_row_blocks(int64_t first_row, int64_t last_row, Body body) {
   int64_t blocks = (last_row - first_row + kMaxRows - 1) / kMaxRows;

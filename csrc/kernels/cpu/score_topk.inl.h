@@ -1,7 +1,7 @@
 // Implements kernels/score_topk.h. docs/score_topk.md derives the bounds and the slack for rounding used here.
 //
-// Bounds are plain float32 loops that the compiler turns into vectors; their last bits may differ between ISAs, which is
-// harmless: they only decide which rows are looked at exactly.
+// Bounds are plain float32 loops that the compiler turns into vectors; their last bits may differ between ISAs, which
+// is harmless: they only decide which rows are looked at exactly.
 #pragma once
 
 #include <math.h>
@@ -106,9 +106,9 @@ struct QueryScan {
   float vector_unit;  // what the scale, error and norm of a query vector are multiplied by
   float unit_factor;
   float bias_factor;
-  float threshold;     // rows whose bound is below cannot enter; -inf while there are fewer than k
-  double log_total;    // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
-  double log_count;    // rounded up
+  float threshold;   // rows whose bound is below cannot enter; -inf while there are fewer than k
+  double log_total;  // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
+  double log_count;  // rounded up
 };
 
 inline void update_threshold(QueryScan& scan) {
@@ -160,8 +160,7 @@ struct VectorBound {
   float norm;
 
   float operator()(const ScanScratch& block, const int32_t* dots, int64_t i) const {
-    return static_cast<float>(dots[i]) * (scale * block.scales[i]) +
-           (error * block.norms[i] + norm * block.errors[i]);
+    return static_cast<float>(dots[i]) * (scale * block.scales[i]) + (error * block.norms[i] + norm * block.errors[i]);
   }
 };
 
@@ -232,9 +231,9 @@ __attribute__((noinline)) void score_survivors(const CatalogView& catalog, const
     if (upper[i] < scan.threshold) continue;
     const int64_t item = block.first_item + first_row + i;
     if (is_excluded(query, item)) continue;
-    const double score =
-        exact_score(query.vectors, query.weights, query.num_interests, query.temperature,
-                    catalog.vectors + item * catalog.dim, catalog.bias == nullptr ? 0.0f : catalog.bias[item], catalog.dim);
+    const double score = exact_score(query.vectors, query.weights, query.num_interests, query.temperature,
+                                     catalog.vectors + item * catalog.dim,
+                                     catalog.bias == nullptr ? 0.0f : catalog.bias[item], catalog.dim);
     if (offer(query, {static_cast<float>(score), item})) update_threshold(scan);
   }
 }
@@ -304,7 +303,8 @@ void scan_block(const CatalogView& catalog, ScanScratch& block, TopkQuery* queri
       const TopkQuery& query = queries[next.query];
       tile[size] = {query.codes + next.interest * stride, query.code_sums[next.interest], block.dots[size]};
       members[size] = next;
-      next = next.interest + 1 == query.num_interests ? Member{next.query + 1, 0} : Member{next.query, next.interest + 1};
+      next =
+          next.interest + 1 == query.num_interests ? Member{next.query + 1, 0} : Member{next.query, next.interest + 1};
     }
     dot_rows(rows, stride, block.num_rows, tile, size);
     for (int i = 0; i < size; ++i) {

@@ -1,20 +1,24 @@
-// Float32 vectors of the instruction set this variant is compiled for: Vec holds kLanes floats. Four implementations of the same
-// few operations, chosen by LSIF_SIMD_AVX512, LSIF_SIMD_AVX2, LSIF_SIMD_NEON or LSIF_SIMD_SCALAR, which CMake defines for each
-// variant; then what is built from them for all (exp, silu, gelu).
+// Float32 vectors of the instruction set this variant is compiled for: Vec holds kLanes floats. Four implementations of
+// the same few operations, chosen by LSIF_SIMD_AVX512, LSIF_SIMD_AVX2, LSIF_SIMD_NEON or LSIF_SIMD_SCALAR, which CMake
+// defines for each variant; then what is built from them for all (exp, silu, gelu).
 //
 //   load, store              kLanes floats, no alignment needed
-//   load_first, store_first  the first n (0 <= n <= kLanes) lanes only: no other memory is touched; other lanes load as 0
-//   keep_first               the first n lanes of a, `fill` in the others
-//   fma(a, b, c)             a * b + c, rounded once where the ISA has it (all but scalar)
-//   max, min                 the second argument if either is NaN on x86 and scalar, NaN on NEON
-//   shifted_pow2(t)          2^n for t = kShift + n, n an integer in [-126, 127]
+//   load_first, store_first  the first n (0 <= n <= kLanes) lanes only: no other memory is touched; other lanes load as
+//   0 keep_first               the first n lanes of a, `fill` in the others fma(a, b, c)             a * b + c, rounded
+//   once where the ISA has it (all but scalar) max, min                 the second argument if either is NaN on x86 and
+//   scalar, NaN on NEON shifted_pow2(t)          2^n for t = kShift + n, n an integer in [-126, 127]
 #pragma once
 
 #include <cstdint>
 
 #if defined(LSIF_SIMD_AVX512)
 #if !defined(LSIF_EMULATE_AVX512)  // the tests' emulation brings its own intrinsics
+// GCC 12's header initialises "undefined" registers with themselves and then warns about it wherever they are inlined.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #endif
 #elif defined(LSIF_SIMD_AVX2)
 #include <immintrin.h>
@@ -188,9 +192,9 @@ LSIF_INLINE float max_lanes(Vec a) {
 }
 
 // e^x. At most 2 ulp off wherever the result is a normal number, rounded once more where it is subnormal; +inf above
-// 88.73, 0 below -104; NaN stays NaN. x = n ln 2 + r with |r| <= 0.35, e^r = 1 + r + r^2 p(r), p a minimax fit (3.3e-9).
-// ln 2 is split so that n times its first part is exact even without fma; 2^n is applied in two halves, because it may
-// be out of range where the result is not.
+// 88.73, 0 below -104; NaN stays NaN. x = n ln 2 + r with |r| <= 0.35, e^r = 1 + r + r^2 p(r), p a minimax fit
+// (3.3e-9). ln 2 is split so that n times its first part is exact even without fma; 2^n is applied in two halves,
+// because it may be out of range where the result is not.
 LSIF_INLINE Vec exp(Vec x) {
   x = max(broadcast(-105.0f), min(broadcast(89.0f), x));
   const Vec n = fma(x, broadcast(1.44269504f), broadcast(kShift)) - broadcast(kShift);
@@ -211,9 +215,9 @@ LSIF_INLINE Vec relu(Vec z) { return max(broadcast(0.0f), z); }
 // z / (1 + e^-z), relative error at most 2^-21 (4 ulp); 0 where e^-z overflows (z < -88.72; the value is below 3e-37).
 LSIF_INLINE Vec silu(Vec z) { return z / (broadcast(1.0f) + exp(broadcast(0.0f) - z)); }
 
-// z Phi(z). With a = |z| and the upper tail Q(a) = Phi(-a): z Phi(z) = max(z, 0) - a Q(a), which keeps relative accuracy for
-// negative z. Q(a) = e^(-a^2/2) t p(t), t = 1 / (1 + 0.3 a), p a minimax fit of degree 7 (relative error 1.7e-7 up to
-// a = 14.5, where Q is 0 in float32). Error at most (6e-7 + a^2 2^-24) |z| Q(a) + 2^-24 |result|.
+// z Phi(z). With a = |z| and the upper tail Q(a) = Phi(-a): z Phi(z) = max(z, 0) - a Q(a), which keeps relative
+// accuracy for negative z. Q(a) = e^(-a^2/2) t p(t), t = 1 / (1 + 0.3 a), p a minimax fit of degree 7 (relative
+// error 1.7e-7 up to a = 14.5, where Q is 0 in float32). Error at most (6e-7 + a^2 2^-24) |z| Q(a) + 2^-24 |result|.
 LSIF_INLINE Vec gelu(Vec z) {
   const Vec a = min(broadcast(15.0f), max(broadcast(0.0f) - z, z));
   const Vec t = broadcast(1.0f) / fma(a, broadcast(0.3f), broadcast(1.0f));

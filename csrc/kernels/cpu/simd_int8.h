@@ -1,5 +1,5 @@
-// Integer dot products of many rows of int8 codes with a few int8 vectors, for score_topk.inl.h. Codes lie in [-127, 127], rows
-// are `stride` bytes apart, a multiple of 64. The sums are exact, so every ISA gives the same.
+// Integer dot products of many rows of int8 codes with a few int8 vectors, for score_topk.inl.h. Codes lie in [-127,
+// 127], rows are `stride` bytes apart, a multiple of 64. The sums are exact, so every ISA gives the same.
 //
 // Each ISA defines kVectorTile, kTileRows<kVectors> and dot_tile; the rest is shared.
 #pragma once
@@ -30,8 +30,7 @@ inline __m256i load_widened(const int8_t* codes) {
 
 // dots[i] = sum of the lanes of sums[i], i < 4.
 inline void store_4_sums(const __m256i* sums, int32_t* dots) {
-  const __m256i pairs =
-      _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+  const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(dots),
                    _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1)));
 }
@@ -147,8 +146,8 @@ inline void dot_tile(const int8_t* rows, int64_t stride, const CodedVector* vect
   }
   for (int v = 0; v < kVectors; ++v) {
     for (int r = 0; r < kRows; r += 4) {
-      vst1q_s32(vectors[v].dots + first + r, vpaddq_s32(vpaddq_s32(sums[v][r], sums[v][r + 1]),
-                                                        vpaddq_s32(sums[v][r + 2], sums[v][r + 3])));
+      vst1q_s32(vectors[v].dots + first + r,
+                vpaddq_s32(vpaddq_s32(sums[v][r], sums[v][r + 1]), vpaddq_s32(sums[v][r + 2], sums[v][r + 3])));
     }
   }
 }

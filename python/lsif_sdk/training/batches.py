@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +18,10 @@ __all__ = ["Batch", "Sequences"]
 _BATCHES_PER_POOL = 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Right-padded sequences and the event that follows each position.
 
-    Args:
+    Attributes:
         items: int64 [batch, seq_len].
         targets: item of the following event, int64 [batch, seq_len]; -1 in the padding.
         times: int64 [batch, seq_len], or None.
@@ -42,8 +41,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
-        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Batch(**{name: None if part is None else part.to(device) for name, part in parts.items()})
+        moved: Any = (None if part is None else part.to(device) for part in self)
+        return Batch(*moved)
 
 
 class Sequences:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lsif_sdk.errors import ArgumentError
 
-__all__ = ["TrainConfig"]
+__all__ = ["Precision", "TrainConfig"]
 
-_AT_LEAST = {"epochs": 1, "batch_size": 1, "warmup_steps": 0, "max_len": 1, "patience": 1, "seed": 0, "num_negatives": 1}
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+_AT_LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "warmup_steps": 0,
+    "max_len": 1,
+    "patience": 1,
+    "seed": 0,
+    "num_negatives": 1,
+}
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+_PRECISIONS = get_args(Precision)
 # field: (lowest, highest, whether the highest is allowed)
 _RANGES = {
     "learning_rate": (0.0, math.inf, False),
@@ -64,7 +73,7 @@ class TrainConfig:
     patience: int = 10
     max_seconds: float | None = None
     seed: int = 0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+    precision: Precision = "32-true"
 
     def __post_init__(self) -> None:
         for name, least in _AT_LEAST.items():

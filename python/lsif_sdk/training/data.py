@@ -61,7 +61,7 @@ class EventLog:
         if not ends_fit or (np.diff(self.offsets) < 0).any():
             got = f"shape {self.offsets.shape}, first values {self.offsets[:5]}"
             raise ArgumentError("offsets", f"shape {shape} rising from 0 to {total}", got)
-        if total and not (0 <= self.items.min() and self.items.max() < num_items):
+        if total and (self.items.min() < 0 or self.items.max() >= num_items):
             raise ArgumentError("items", f"rows in [0, {num_items})", f"{self.items.min()} .. {self.items.max()}")
         for name, length in (("times", total), ("actions", total), ("titles", num_items)):
             values = getattr(self, name)

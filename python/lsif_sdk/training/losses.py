@@ -1,4 +1,4 @@
-"""Cross-entropy of the following event over the catalogue: in full, or with sampled negatives where that is too much."""
+"""Cross-entropy of the following event over the catalogue; with sampled negatives where the full one is too much."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _SAMPLING_POWER = 0.75
 class NextEventLoss(nn.Module):
     """Mean cross-entropy over all positions of a batch.
 
-    Up to `FULL_SOFTMAX_ITEMS` items: softmax over the whole catalogue. Above: the softmax's denominator is estimated from
-    `num_negatives` items drawn with probability Q(i) ~ (count(i) + 1)^0.75, each standing for 1 / (num_negatives Q(i))
-    items: its score is lowered by log(num_negatives Q(i)) (log-Q correction; Bengio and Senecal 2003), which makes
-    the estimate of the denominator unbiased. Draws that hit a position's target are left out there.
+    Up to `FULL_SOFTMAX_ITEMS` items: softmax over the whole catalogue. Above: the softmax's denominator is estimated
+    from `num_negatives` items drawn with probability Q(i) ~ (count(i) + 1)^0.75, each standing for
+    1 / (num_negatives Q(i)) items: its score is lowered by log(num_negatives Q(i)) (log-Q correction; Bengio and
+    Senecal 2003), which makes the estimate of the denominator unbiased. Draws that hit a position's target are left
+    out there.
 
     Args:
         model: the model to train.
@@ -64,10 +65,10 @@ class NextEventLoss(nn.Module):
         if self.model.config.scoring == "multi_interest":
             width *= self.model.config.num_interests
         rows = max(1, _LOGITS_PER_CHUNK // width)
-        parts = zip(targets.split(rows), *(part.split(rows) for part in encoded), strict=True)
         sums = []
-        for target, *chunk in parts:
-            arguments = Encoded(*chunk), target, negatives
+        for begin in range(0, len(targets), rows):
+            chunk = slice(begin, begin + rows)
+            arguments = encoded.select(chunk), targets[chunk], negatives
             if len(targets) * width <= _KEPT_LOGITS:
                 sums.append(self._sum(*arguments))
             else:

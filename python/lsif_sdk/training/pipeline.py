@@ -152,7 +152,9 @@ def train(
     recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance, metrics))
     if holdout == "validation":
         return recommender
-    metrics["test"] = {report.name: report.to_dict() for report in compare({"lsif": recommender}, split, progress=progress)}
+    metrics["test"] = {
+        report.name: report.to_dict() for report in compare({"lsif": recommender}, split, progress=progress)
+    }
     return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
 
 

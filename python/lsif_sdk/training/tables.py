@@ -73,7 +73,7 @@ class Table:
         if values.dtype.kind == "M" or hasattr(values.dtype, "tz"):
             self._refuse(column, values.isna(), "a time is missing")
             utc = values.dt.tz_convert("UTC").dt.tz_localize(None) if hasattr(values.dtype, "tz") else values
-            return utc.to_numpy().astype("datetime64[s]").astype(np.int64)
+            return np.asarray(utc.to_numpy(), dtype="datetime64[s]").astype(np.int64)
         return self._numbers(column, "Unix seconds")
 
     def action_types(self, column: str) -> NDArray[np.int64]:
@@ -92,10 +92,10 @@ class Table:
         values = self._frame[column]
         numbers = pd.to_numeric(values, errors="coerce")
         if numbers.dtype.kind in "iu":
-            return numbers.to_numpy().astype(np.int64)
+            return np.asarray(numbers.to_numpy(), dtype=np.int64)
         floats = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         self._refuse(column, ~(np.abs(floats) < _TIME_LIMIT), f"expected {expected}")
-        return np.floor(floats).astype(np.int64)
+        return np.asarray(np.floor(floats), dtype=np.int64)
 
     def _refuse(self, column: str, bad: Sequence[bool] | NDArray[np.bool_] | pd.Series[bool], reason: str) -> None:
         rows = np.flatnonzero(np.asarray(bad))

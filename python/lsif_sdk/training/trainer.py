@@ -17,7 +17,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.training.batches import Sequences
-from lsif_sdk.training.config import TrainConfig
+from lsif_sdk.training.config import Precision, TrainConfig
 from lsif_sdk.training.data import EventLog
 from lsif_sdk.training.losses import NextEventLoss
 from lsif_sdk.training.validation import Targets, validate
@@ -88,8 +88,8 @@ def fit(
         log: the events; `model_config.num_items` may exceed `log.num_items`.
         model_config: the model's shape.
         train_config: how to train; None for the defaults.
-        validation: one held-out event a user that follows the user's events in `log`, as (items, times) (see `Targets`);
-            None trains for `epochs` without early stopping.
+        validation: one held-out event a user, which follows the user's events in `log`, as (items, times) (see
+            `Targets`); None trains for `epochs` without early stopping.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
         progress: show a progress bar.
@@ -172,7 +172,9 @@ class _Run:
         loss = self.loss(batch)
         self.fabric.backward(loss)
         if self.config.clip_norm < float("inf"):
-            self.fabric.clip_gradients(self.loss, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False)
+            self.fabric.clip_gradients(
+                self.loss, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+            )
         self.optimizer.step()
         detached: Tensor = loss.detach()
         return detached
@@ -197,7 +199,9 @@ class _Run:
         except Exception as error:
             raise ArtifactError(f"{path}: not a checkpoint of lsif_sdk: {error}") from error
         if state.get("version") != _CHECKPOINT_VERSION:
-            raise ArtifactError(f"{path}: expected checkpoint version {_CHECKPOINT_VERSION}, got {state.get('version')}")
+            raise ArtifactError(
+                f"{path}: expected checkpoint version {_CHECKPOINT_VERSION}, got {state.get('version')}"
+            )
         if identity != self._identity():
             mine = self._identity()
             changed = sorted(name for name in mine | identity if mine.get(name) != identity.get(name))
@@ -216,7 +220,8 @@ class _Run:
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay on matrices only: pulling biases, norms, attention biases and decay rates to 0 regularises nothing."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         plain = parameter.dim() < 2 or name.endswith("_bias")
         (free if plain else decayed).append(parameter)
@@ -240,7 +245,7 @@ def _check(
         raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
 
 
-def _fabric(precision: str) -> Fabric:
+def _fabric(precision: Precision) -> Fabric:
     try:
         from lightning_fabric import Fabric
     except ImportError as error:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.evaluation.metrics import pessimistic_ranks, ranks_to_metrics
@@ -34,7 +35,9 @@ class Targets(NamedTuple):
 
 
 @torch.inference_mode()
-def validate(model: InterestFusionModel, log: EventLog, targets: Targets | tuple[Any, Any], k: int = 10) -> dict[str, float]:
+def validate(
+    model: InterestFusionModel, log: EventLog, targets: Targets | tuple[Any, Any], k: int = 10
+) -> dict[str, float]:
     """NDCG@k, HR@k and MRR@k of the held-out events, given all events of `log` (and their times, with `request_time`).
 
     The full catalogue is ranked without the items of the history; ties count against the target.
@@ -54,21 +57,24 @@ def validate(model: InterestFusionModel, log: EventLog, targets: Targets | tuple
         raise ArgumentError("validation", "at least one user with a held-out item", "none")
     ranks = []
     for rows in _batches(log.lengths, users, max(1, _SCORES_PER_BATCH // model.config.num_items)):
-        histories = [log.user(row) for row in rows.tolist()]
-        offsets = np.concatenate([[0], np.cumsum([len(history.items) for history in histories])])
-        items, times, actions = (
-            None if column[0] is None else np.concatenate(column) for column in zip(*histories, strict=True)
-        )
-        now = None if targets.times is None else targets.times[rows]
-        inputs = (None if part is None else torch.from_numpy(part).to(device) for part in (items, times, actions))
+        lengths = log.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        index = np.repeat(log.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        items = log.items[index]
         encoded = model.encode(
-            *inputs,
+            torch.from_numpy(items).to(device),
+            _tensor(log.times, index, device),
+            _tensor(log.actions, index, device),
             offsets=torch.from_numpy(offsets).to(device),
-            now=None if now is None else torch.from_numpy(now).to(device),
+            now=_tensor(targets.times, rows, device),
         )
         scores = model.scores(encoded).float().cpu().numpy()
         ranks.append(pessimistic_ranks(scores, targets.items[rows], (items, offsets)))
     return ranks_to_metrics(np.concatenate(ranks), k)
+
+
+def _tensor(values: NDArray[np.int64] | None, index: NDArray[np.int64], device: torch.device) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values[index]).to(device)
 
 
 def _batches(lengths: NDArray[np.int64], users: NDArray[np.int64], max_users: int) -> Iterator[NDArray[np.int64]]:
@@ -77,7 +83,11 @@ def _batches(lengths: NDArray[np.int64], users: NDArray[np.int64], max_users: in
     begin = 0
     while begin < len(users):
         end = begin + 1
-        while end < len(users) and end - begin < max_users and (end + 1 - begin) * lengths[users[end]] <= _EVENTS_PER_BATCH:
+        while (
+            end < len(users)
+            and end - begin < max_users
+            and (end + 1 - begin) * lengths[users[end]] <= _EVENTS_PER_BATCH
+        ):
             end += 1
         yield users[begin:end]
         begin = end

@@ -1,0 +1,125 @@
+// What the CUDA kernels share.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <climits>
+#include <cstdint>
+
+#include "kernels/types.h"
+
+namespace lsif::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr int kThreads = 128;  // of every block, unless a kernel says otherwise
+
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Launches `blocks` blocks, none at all if that is 0. Unlike <<<>>> with cudaGetLastError(), reports this launch's
+// error only.
+template <typename... Params, typename... Args>
+cudaError_t launch(void (*kernel)(Params...), int64_t blocks, int threads, cudaStream_t stream, Args... args) {
+  if (blocks == 0) return cudaSuccess;
+  if (blocks < 0 || blocks > INT_MAX) return cudaErrorInvalidConfiguration;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+}
+
+// The number of this thread in the grid.
+__device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+// The number of leading elements i of [0, n) with is_before(i), where those come first.
+template <typename Predicate>
+__device__ int64_t partition_point(int64_t n, Predicate is_before) {
+  int64_t low = 0;
+  int64_t high = n;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (is_before(middle)) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// max(to - from, 0), saturated at INT64_MAX.
+__device__ inline int64_t elapsed(int64_t from, int64_t to) {
+  if (to <= from) return 0;
+  const uint64_t difference = static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
+  return difference > static_cast<uint64_t>(INT64_MAX) ? INT64_MAX : static_cast<int64_t>(difference);
+}
+
+__device__ inline float silu(float z) { return z / (1.0f + expf(-z)); }
+
+struct Sum {
+  __device__ float operator()(float a, float b) const { return a + b; }
+};
+
+struct Max {
+  __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+
+// Over the 32 threads of a warp, all of which must call; every thread gets the same bits.
+template <typename Op>
+__device__ float warp_reduce(float x, Op op) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) x = op(x, __shfl_xor_sync(0xffffffffu, x, offset));
+  return x;
+}
+
+// Over the kThreads threads of a block, all of which must call.
+template <typename Op>
+__device__ float block_reduce(float x, Op op) {
+  __shared__ float partial[kThreads / kWarp];
+  x = warp_reduce(x, op);
+  if (threadIdx.x % kWarp == 0) partial[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  x = partial[0];
+  for (int warp = 1; warp < kThreads / kWarp; ++warp) x = op(x, partial[warp]);
+  __syncthreads();  // the next call writes to `partial`
+  return x;
+}
+
+// y[c] = sum_j weight_j values[j * stride + c] for the `dim` columns, by the kThreads threads of a block, all of which
+// must call. weight_j is softmax_j(score(j)) or, without kSoftmax, score(j) itself; n = 0 gives zeros. Scores are taken
+// kThreads at a time, with a running maximum and denominator, so n is unlimited. A column belongs to one thread, which
+// keeps its sum in y.
+template <bool kSoftmax, typename Score>
+__device__ void weighted_sum(int64_t n, Score score, const float* values, int64_t stride, int64_t dim, float* y) {
+  __shared__ float weights[kThreads];
+  constexpr float kLowest = -__builtin_inff();
+  float maximum = kLowest;
+  float denominator = 0.0f;
+  for (int64_t c = threadIdx.x; c < dim; c += kThreads) y[c] = 0.0f;
+  for (int64_t begin = 0; begin < n; begin += kThreads) {
+    const int64_t count = n - begin < kThreads ? n - begin : kThreads;
+    const bool is_used = threadIdx.x < count;
+    float weight = is_used ? score(begin + threadIdx.x) : 0.0f;
+    float shrink = 1.0f;
+    if constexpr (kSoftmax) {
+      const float top = fmaxf(maximum, block_reduce(is_used ? weight : kLowest, Max()));
+      shrink = expf(maximum - top);
+      weight = is_used ? expf(weight - top) : 0.0f;
+      denominator = denominator * shrink + block_reduce(weight, Sum());
+      maximum = top;
+    }
+    weights[threadIdx.x] = weight;
+    __syncthreads();
+    for (int64_t c = threadIdx.x; c < dim; c += kThreads) {
+      float total = y[c] * shrink;
+      for (int64_t j = 0; j < count; ++j) total = fmaf(weights[j], values[(begin + j) * stride + c], total);
+      y[c] = total;
+    }
+    __syncthreads();  // the next chunk writes to `weights`
+  }
+  if constexpr (kSoftmax) {
+    if (n == 0) return;
+    for (int64_t c = threadIdx.x; c < dim; c += kThreads) y[c] /= denominator;
+  }
+}
+
+}  // namespace lsif::cuda

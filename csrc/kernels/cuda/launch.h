@@ -1,0 +1,97 @@
+// The CUDA side of the kernel contracts                                                          (docs/cuda.md)
+//
+// A launcher computes what the header of its kernel says, with the same parameters: the structs are in host memory,
+// every pointer in them and in the arguments is to device memory. It only puts work into `stream`: it allocates
+// nothing, waits for nothing and checks no values. It returns the error of the launch itself; cudaSuccess says that the
+// work was accepted, not that it is done.
+//
+// Where a CPU kernel takes one sequence, a launcher takes a batch: `offsets` [batch + 1] in device memory, sequence b
+// owns the rows offsets[b] .. offsets[b + 1] - 1. Sums are float32 in an order fixed by the sequence alone, so results
+// are the same from run to run and for any batch; they agree with the CPU's within the contracts' bounds, not bit for
+// bit, unless said below.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/attention.h"
+#include "kernels/embedding.h"
+#include "kernels/interest_fusion.h"
+#include "kernels/interest_pooling.h"
+#include "kernels/layer_norm.h"
+#include "kernels/linear.h"
+#include "kernels/score_topk.h"
+
+namespace lsif::cuda {
+
+// Bit-equal to the CPU kernel.
+cudaError_t embedding(const EmbeddingParams& params, const int64_t* item, const int64_t* action, int64_t num_rows,
+                      float* y, int64_t y_stride, cudaStream_t stream);
+
+cudaError_t layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride, const float* gate,
+                       int64_t gate_stride, float* y, int64_t y_stride, int64_t num_rows, cudaStream_t stream);
+
+// The layout of lsif::pack_linear, from weights in device memory.
+cudaError_t pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed, cudaStream_t stream);
+
+// Bit-equal to the CPU kernel for kIdentity and kRelu.
+cudaError_t linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
+                   int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows, cudaStream_t stream);
+
+// input holds the rows of all sequences, input.seq_len = offsets[batch] of them. Writes every row of y.
+cudaError_t attention(const AttentionParams& params, const AttentionInput& input, const int64_t* offsets, int64_t batch,
+                      float* y, int64_t y_stride, cudaStream_t stream);
+
+constexpr int64_t interest_pooling_scratch_size(const InterestPoolingParams& params, int64_t total) {
+  return total * (params.hidden.out_dim + params.logits.out_dim);
+}
+
+// x, times: [total] rows of all sequences, total = offsets[batch]; the newest time of a sequence is that of its last
+// event. y: [batch, num_interests, dim]; scratch: interest_pooling_scratch_size() floats.
+cudaError_t interest_pooling(const InterestPoolingParams& params, const float* x, int64_t x_stride,
+                             const int64_t* times, const int64_t* offsets, int64_t batch, int64_t total, float* y,
+                             float* scratch, cudaStream_t stream);
+
+constexpr int64_t interest_fusion_scratch_size(const InterestFusionParams& params, int64_t batch) {
+  return batch * (params.hidden.in_dim + params.hidden.out_dim);
+}
+
+// interests: [batch, num_interests, dim]; gap, length: [batch]; weights: [batch, num_interests]; fused: [batch, dim];
+// scratch: interest_fusion_scratch_size() floats.
+cudaError_t interest_fusion(const InterestFusionParams& params, const float* interests, const float* gap,
+                            const float* length, int64_t batch, float* weights, float* fused, float* scratch,
+                            cudaStream_t stream);
+
+// The users' side of a score: without weights num_interests is 1 and score = q . x + b, with weights it is the sum over
+// interests.
+struct ScoreQueries {
+  const float* vectors;  // [batch, num_interests, dim]
+  const float* weights;  // [batch, num_interests], >= 0, some > 0; 0: that interest takes no part. Or null
+  double temperature;
+  int64_t batch;
+  int64_t num_interests;
+};
+
+// Rows never returned: those of query b are items[offsets[b]] .. items[offsets[b + 1] - 1], in any order, repeats
+// allowed.
+struct Exclusions {
+  const int64_t* items;
+  const int64_t* offsets;  // [batch + 1], or null: nothing is excluded
+};
+
+// Bytes of workspace score_topk needs; k is cut to num_items.
+int64_t score_topk_workspace_size(int64_t num_items, int64_t batch, int64_t k);
+
+// The contract of kernels/score_topk.h, from catalog.vectors and catalog.bias alone: every row is scored exactly, the
+// codes are not read and may be null. Any k >= 1; num_items < 2^32. For each query writes the counts[b] = min(k, rows
+// not excluded) best rows.
+//   scores [batch, k], 0 past counts (a zero is +0); indices [batch, k], -1 past counts; counts [batch]
+// Bit-equal to the CPU without weights. With weights the float64 score differs by what exp and log of the two platforms
+// differ by, about 2^-52 of the larger of its terms, before its one rounding to float32. workspace: 8-byte aligned.
+cudaError_t score_topk(const CatalogView& catalog, const ScoreQueries& queries, const Exclusions& exclude, int64_t k,
+                       void* workspace, float* scores, int64_t* indices, int64_t* counts, cudaStream_t stream);
+
+// scores[b][i] is the exact score of row items[b][i] for query b; items, scores: [batch, num_candidates].
+cudaError_t score_items(const CatalogView& catalog, const ScoreQueries& queries, const int64_t* items,
+                        int64_t num_candidates, float* scores, cudaStream_t stream);
+
+}  // namespace lsif::cuda

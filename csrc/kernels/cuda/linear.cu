@@ -1,0 +1,75 @@
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/launch.h"
+
+namespace lsif::cuda {
+namespace {
+
+constexpr int kPanel = static_cast<int>(kLinearPanel);
+constexpr int kBlockRows = kThreads / kPanel;
+
+struct Rows {
+  const float* x;
+  int64_t x_stride;
+  const float* residual;  // or null
+  int64_t residual_stride;
+  float* y;
+  int64_t y_stride;
+  int64_t count;
+};
+
+__device__ float activate(float z, Activation activation) {
+  switch (activation) {
+    case Activation::kIdentity:
+      break;
+    case Activation::kRelu:
+      return z > 0.0f ? z : 0.0f;
+    case Activation::kGelu:
+      return z * normcdff(z);
+    case Activation::kSilu:
+      return silu(z);
+  }
+  return z;
+}
+
+// A block computes kBlockRows rows of one panel, a thread one element of y: the contract's chain of fused
+// multiply-adds.
+__global__ void linear_kernel(LinearParams params, Rows rows, int64_t num_panels) {
+  const int64_t panel = blockIdx.x % num_panels;
+  const int64_t row = blockIdx.x / num_panels * kBlockRows + threadIdx.x / kPanel;
+  const int column_in_panel = static_cast<int>(threadIdx.x % kPanel);
+  const int64_t column = panel * kPanel + column_in_panel;
+  if (row >= rows.count || column >= params.out_dim) return;
+  const float* x = rows.x + row * rows.x_stride;
+  const float* weights = params.packed + panel * params.in_dim * kPanel + column_in_panel;
+  float z = params.bias == nullptr ? 0.0f : params.bias[column];
+  for (int64_t i = 0; i < params.in_dim; ++i) z = fmaf(x[i], weights[i * kPanel], z);
+  z = activate(z, params.activation);
+  if (rows.residual != nullptr) z += rows.residual[row * rows.residual_stride + column];
+  rows.y[row * rows.y_stride + column] = z;
+}
+
+// A thread per element of `packed`.
+__global__ void pack_linear_kernel(const float* weight, int64_t in_dim, int64_t out_dim, float* packed, int64_t size) {
+  const int64_t place = global_thread();
+  if (place >= size) return;
+  const int64_t i = place / kPanel % in_dim;
+  const int64_t column = place / kPanel / in_dim * kPanel + place % kPanel;
+  packed[place] = column < out_dim ? weight[column * in_dim + i] : 0.0f;
+}
+
+}  // namespace
+
+cudaError_t pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed, cudaStream_t stream) {
+  const int64_t size = packed_linear_size(in_dim, out_dim);
+  return launch(pack_linear_kernel, divide_up(size, kThreads), kThreads, stream, weight, in_dim, out_dim, packed, size);
+}
+
+cudaError_t linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
+                   int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows, cudaStream_t stream) {
+  const Rows rows = {x, x_stride, residual, residual_stride, y, y_stride, num_rows};
+  const int64_t num_panels = divide_up(params.out_dim, kPanel);
+  return launch(linear_kernel, divide_up(num_rows, kBlockRows) * num_panels, kThreads, stream, params, rows,
+                num_panels);
+}
+
+}  // namespace lsif::cuda

@@ -1,0 +1,133 @@
+// The catalogue's ops on CUDA (docs/cuda.md); as in cuda_ops.cpp, what is checked is copied to the host first.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/score_topk.h"
+#include "engine/thread_pool.h"
+#include "kernels/cuda/launch.h"
+#include "ops/cuda_arguments.h"
+
+namespace lsif::ops {
+namespace {
+
+// Queries are answered in groups whose workspace takes at most this, or one by one.
+constexpr int64_t kWorkspaceBytes = int64_t{1} << 28;
+
+CatalogView catalog_on(const DeviceArguments& on, const Tensor& vectors, const std::optional<Tensor>& bias) {
+  CatalogView catalog{};
+  catalog.num_items = size_of("vectors", vectors, 2, 0);
+  catalog.dim = size_of("vectors", vectors, 2, 1);
+  catalog.vectors = on.floats("vectors", vectors, {catalog.num_items, catalog.dim});
+  catalog.bias = on.floats("bias", bias, {catalog.num_items});
+  return catalog;
+}
+
+// Lets the engine check the values, on host copies: it does so even where there is nothing to score.
+void check_values(const CatalogView& catalog, const cuda::ScoreQueries& queries, const Tensor& vectors,
+                  const std::optional<Tensor>& weights) {
+  const Tensor host_vectors = on_host(vectors);
+  std::optional<Tensor> host_weights;
+  if (weights) host_weights = on_host(*weights);
+  engine::ScoreQueries host;
+  host.queries = static_cast<const float*>(host_vectors.const_data_ptr());
+  host.weights = host_weights ? static_cast<const float*>(host_weights->const_data_ptr()) : nullptr;
+  host.temperature = queries.temperature;
+  host.batch = queries.batch;
+  host.num_interests = queries.num_interests;
+  CatalogView shape{};
+  shape.num_items = catalog.num_items;
+  shape.dim = catalog.dim;
+  const std::vector<int64_t> no_items(static_cast<size_t>(queries.batch) + 1);
+  engine::score_items(shape, host, nullptr, no_items.data(), nullptr, 1);
+}
+
+cuda::ScoreQueries queries_on(const DeviceArguments& on, const CatalogView& catalog, const Tensor& vectors,
+                              const std::optional<Tensor>& weights, double temperature) {
+  const int64_t batch = size_of("queries", vectors, 3, 0);
+  const int64_t num_interests = size_of("queries", vectors, 3, 1);
+  const cuda::ScoreQueries queries = {on.floats("queries", vectors, {batch, num_interests, catalog.dim}),
+                                      on.floats("weights", weights, {batch, num_interests}), temperature, batch,
+                                      num_interests};
+  check_values(catalog, queries, vectors, weights);
+  return queries;
+}
+
+cuda::Exclusions exclusions_on(const DeviceArguments& on, const std::optional<Tensor>& items,
+                               const std::optional<Tensor>& offsets, int64_t batch, int64_t num_items) {
+  if (items.has_value() != offsets.has_value()) {
+    throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then");
+  }
+  if (!items) return {nullptr, nullptr};
+  const int64_t total = size_of("exclude_items", *items, 1, 0);
+  const cuda::Exclusions exclude = {on.ints("exclude_items", *items, {total}),
+                                    on.ints("exclude_offsets", *offsets, {batch + 1})};
+  check_offsets("exclude_offsets", on_host(*offsets), total);
+  check_rows("exclude_items", *items, num_items);
+  return exclude;
+}
+
+void check_scores(const Tensor& scores) {
+  const Tensor host = on_host(scores);
+  const auto* values = static_cast<const float*>(host.const_data_ptr());
+  if (!std::all_of(values, values + host.numel(), [](float score) { return std::isfinite(score); })) {
+    throw std::invalid_argument("queries: expected scores within float32, got one beyond it");
+  }
+}
+
+// The codes and their bounds, unnamed here, are not read: every row is scored exactly.
+std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional<Tensor> weights, double temperature,
+                                                   Tensor vectors, std::optional<Tensor> bias, Tensor, Tensor, Tensor,
+                                                   Tensor, int64_t k, std::optional<Tensor> exclude_items,
+                                                   std::optional<Tensor> exclude_offsets, int64_t threads) {
+  const DeviceArguments on(vectors);
+  const CatalogView catalog = catalog_on(on, vectors, bias);
+  const cuda::ScoreQueries all = queries_on(on, catalog, queries, weights, temperature);
+  const cuda::Exclusions exclude = exclusions_on(on, exclude_items, exclude_offsets, all.batch, catalog.num_items);
+  engine::check_threads(threads);
+  if (k < 1) throw std::invalid_argument("k: expected an integer >= 1, got " + std::to_string(k));
+  Tensor scores = new_floats(vectors, {all.batch, k});
+  Tensor indices = new_ints(vectors, {all.batch, k});
+  Tensor counts = new_ints(vectors, {all.batch});
+  const int64_t bytes_per_query = std::max<int64_t>(1, cuda::score_topk_workspace_size(catalog.num_items, 1, k));
+  const int64_t group = std::clamp<int64_t>(kWorkspaceBytes / bytes_per_query, 1, std::max<int64_t>(1, all.batch));
+  Tensor workspace = new_ints(vectors, {group * bytes_per_query / static_cast<int64_t>(sizeof(int64_t))});
+  const OnDevice device(vectors);
+  for (int64_t first = 0; first < all.batch; first += group) {
+    cuda::ScoreQueries some = all;
+    some.batch = std::min(group, all.batch - first);
+    some.vectors += first * all.num_interests * catalog.dim;
+    if (some.weights != nullptr) some.weights += first * all.num_interests;
+    const cuda::Exclusions some_exclude = {exclude.items,
+                                           exclude.offsets == nullptr ? nullptr : exclude.offsets + first};
+    check_launch(cuda::score_topk(catalog, some, some_exclude, k, workspace.mutable_data_ptr(),
+                                  output(scores) + first * k,
+                                  static_cast<int64_t*>(indices.mutable_data_ptr()) + first * k,
+                                  static_cast<int64_t*>(counts.mutable_data_ptr()) + first, device.stream));
+  }
+  check_scores(scores);
+  return {scores, indices, counts};
+}
+
+Tensor score_items_cuda(Tensor queries, std::optional<Tensor> weights, double temperature, Tensor vectors,
+                        std::optional<Tensor> bias, Tensor items) {
+  const DeviceArguments on(vectors);
+  const CatalogView catalog = catalog_on(on, vectors, bias);
+  const cuda::ScoreQueries users = queries_on(on, catalog, queries, weights, temperature);
+  const int64_t num_candidates = size_of("items", items, 2, 1);
+  const int64_t* rows = on.ints("items", items, {users.batch, num_candidates});
+  check_rows("items", items, catalog.num_items);
+  Tensor scores = new_floats(vectors, {users.batch, num_candidates});
+  const OnDevice device(vectors);
+  check_launch(cuda::score_items(catalog, users, rows, num_candidates, output(scores), device.stream));
+  check_scores(scores);
+  return scores;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(lsif, CUDA, m) {
+  m.impl("score_topk", TORCH_BOX(&score_topk_cuda));
+  m.impl("score_items", TORCH_BOX(&score_items_cuda));
+}
+
+}  // namespace lsif::ops

@@ -1,0 +1,21 @@
+"""Fixtures several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+# Tests use small tensors, on which several threads of torch would mostly wait for each other.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of data sets (LSIF_DATA_DIR, by default shared/data beside the repository), or a skip."""
+    folder = Path(os.environ.get("LSIF_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no data sets: LSIF_DATA_DIR names no folder, and shared/data beside the repository is none")
+    return folder

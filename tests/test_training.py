@@ -1,0 +1,327 @@
+"""lsif_sdk.training: sequences, losses, validation and the trainer, on problems of a few hundred events."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArtifactError
+from lsif_sdk.model import UNKNOWN_TIME, InterestFusionModel
+from lsif_sdk.training import EventLog, Targets, TrainConfig, fit, losses, trainer, validate
+from lsif_sdk.training.batches import Batch, Sequences
+from lsif_sdk.training.losses import NextEventLoss
+
+NUM_ITEMS = 12
+
+
+def cyclic_log(num_users: int = 40, seed: int = 0, max_length: int = 12, step: int = 1) -> EventLog:
+    """Users walk around the catalogue: the next item is always the last one plus `step`."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, max_length + 1, num_users)
+    lengths[:2] = (0, max_length)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    items = (np.repeat(rng.integers(NUM_ITEMS, size=num_users), lengths) + step * position) % NUM_ITEMS
+    return EventLog(
+        user_ids=np.arange(num_users),
+        item_ids=[f"item {i}" for i in range(NUM_ITEMS)],
+        offsets=offsets,
+        items=items,
+        times=np.sort(rng.integers(1, 10**6, offsets[-1])),
+        actions=rng.integers(0, 3, offsets[-1]),
+    )
+
+
+def following(log: EventLog, step: int = 1) -> Targets:
+    last = [log.user(row).items[-1:] for row in range(log.num_users)]
+    return Targets(np.array([(items[0] + step) % NUM_ITEMS if len(items) else -1 for items in last]), None)
+
+
+def small_config(**changes: object) -> ModelConfig:
+    values: dict[str, object] = {
+        "num_items": NUM_ITEMS, "dim": 8, "num_layers": 1, "window": 5, "num_long": 2, "num_short": 1, "pooling_dim": 4,
+        "fusion_dim": 4, "ffn_dim": 8, "num_actions": 2,
+    }  # fmt: skip
+    return ModelConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+FAST = TrainConfig(epochs=4, batch_size=8, max_len=6, dropout=0.2, learning_rate=5e-3, warmup_steps=3)
+
+
+def all_batches(sequences: Sequences, seed: int = 0) -> list[Batch]:
+    return list(sequences.batches(np.random.default_rng(seed)))
+
+
+def test_every_event_but_the_first_is_a_target_once() -> None:
+    log = cyclic_log()
+    log = dataclasses.replace(log, times=np.arange(len(log.items)))  # the time tells which event it is
+    batches = all_batches(Sequences(log, max_len=4, batch_size=5, time_dropout=0.0))
+    targets = []
+    for batch in batches:
+        assert len(batch.lengths) <= 5
+        assert batch.times is not None and batch.now is not None and batch.actions is not None
+        for row, length in enumerate(batch.lengths.tolist()):
+            events = batch.times[row, :length].numpy()
+            user = int(np.searchsorted(log.offsets, events[0], side="right")) - 1
+            assert length <= 4
+            assert (np.diff(events) == 1).all()
+            assert batch.start[row] == events[0] - log.offsets[user]
+            assert batch.now[row] == events[-1] + 1 < log.offsets[user + 1]
+            assert (batch.items[row, :length].numpy() == log.items[events]).all()
+            assert (batch.actions[row, :length].numpy() == log.actions[events]).all()
+            assert (batch.targets[row, :length].numpy() == log.items[events + 1]).all()
+            assert (batch.targets[row, length:] == -1).all()
+            targets.extend(events + 1)
+    firsts = log.offsets[:-1][log.lengths > 0]
+    assert sorted(targets) == sorted(set(range(len(log.items))) - set(firsts.tolist()))
+    assert len(batches) == len(Sequences(log, 4, 5, 0.0))
+
+
+def test_time_dropout_hides_whole_sequences() -> None:
+    log = cyclic_log(num_users=300)
+    hidden = shown = 0
+    for batch in all_batches(Sequences(log, max_len=4, batch_size=16, time_dropout=0.4)):
+        unknown = batch.times == UNKNOWN_TIME
+        assert (unknown.all(dim=1) | ~unknown.any(dim=1)).all()
+        assert ((batch.now == UNKNOWN_TIME) == unknown.all(dim=1)).all()
+        hidden += int(unknown.all(dim=1).sum())
+        shown += int((~unknown.any(dim=1)).sum())
+    assert 0.3 < hidden / (hidden + shown) < 0.5
+
+
+def make_loss(scoring: str, num_negatives: int = 5, smoothing: float = 0.0) -> tuple[NextEventLoss, Batch]:
+    torch.manual_seed(3)
+    log = cyclic_log()
+    model = InterestFusionModel(small_config(scoring=scoring)).to(torch.float64)
+    batch = all_batches(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0))[0]
+    counts = np.bincount(log.items, minlength=NUM_ITEMS)
+    return NextEventLoss(model, counts, num_negatives, smoothing), batch
+
+
+def gradients(loss: NextEventLoss, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    loss.zero_grad()
+    value = loss(batch)
+    value.backward()
+    return value.detach(), {name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
+def test_full_loss_is_the_mean_negative_log_probability(scoring: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, batch = make_loss(scoring, smoothing=0.1)
+    encoded = loss.model(
+        batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
+    )
+    terms = []
+    for row, position in (batch.targets >= 0).nonzero().tolist():
+        log_probability = loss.model.scores(encoded.select((row, position))).log_softmax(dim=-1)
+        terms.append(0.9 * log_probability[batch.targets[row, position]] + 0.1 * log_probability.mean())
+    value, grads = gradients(loss, batch)
+    torch.testing.assert_close(value, -torch.stack(terms).mean().detach())
+    # Neither the size of the chunks nor computing them twice changes anything.
+    monkeypatch.setattr(losses, "_LOGITS_PER_CHUNK", 100)
+    monkeypatch.setattr(losses, "_KEPT_LOGITS", 1)
+    chunked, chunked_grads = gradients(loss, batch)
+    torch.testing.assert_close(chunked, value)
+    torch.testing.assert_close(chunked_grads, grads)
+
+
+@pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
+def test_sampled_loss_approaches_the_full_loss(scoring: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, batch = make_loss(scoring)
+    value, grads = gradients(loss, batch)
+    monkeypatch.setattr(losses, "FULL_SOFTMAX_ITEMS", NUM_ITEMS - 1)
+    sampled, _ = make_loss(scoring, num_negatives=100_000)
+    assert sampled.sampled
+    assert not loss.sampled
+    torch.manual_seed(0)
+    sampled_value, sampled_grads = gradients(sampled, batch)
+    torch.testing.assert_close(sampled_value, value, rtol=5e-3, atol=0)
+    for name in ("item_embedding", "catalog.bias", "fusion.logits.bias"):
+        grad = grads[f"model.{name}"]
+        assert (sampled_grads[f"model.{name}"] - grad).norm() < 0.05 * grad.norm(), name
+    few, _ = make_loss(scoring, num_negatives=3)
+    assert torch.isfinite(few(batch))
+
+
+def test_target_scores_are_columns_of_scores() -> None:
+    for scoring in ("fused", "multi_interest"):
+        loss, batch = make_loss(scoring)
+        with torch.no_grad():
+            encoded = loss.model(batch.items, lengths=batch.lengths).select(batch.targets >= 0)
+            targets = batch.targets[batch.targets >= 0]
+            columns = loss.model.scores(encoded).gather(1, targets[:, None])[:, 0]
+            torch.testing.assert_close(loss.model.target_scores(encoded, targets), columns)
+
+
+@pytest.mark.parametrize("per_batch", [1 << 14, 9])
+def test_validate_ranks_like_a_sort(per_batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lsif_sdk.training.validation._EVENTS_PER_BATCH", per_batch)
+    torch.manual_seed(5)
+    log = cyclic_log(max_length=7)
+    model = InterestFusionModel(small_config(request_time=True)).eval()
+    now = np.full(log.num_users, 2 * 10**6)
+    targets = Targets(following(log).items, now)
+    gains = []
+    for row in np.flatnonzero(targets.items >= 0):
+        items, times, actions = (torch.from_numpy(part) for part in log.user(row))
+        with torch.no_grad():
+            encoded = model.encode(
+                items, times, actions, offsets=torch.tensor([0, len(items)]), now=torch.tensor([2 * 10**6])
+            )
+            scores = model.scores(encoded)[0].tolist()
+        unseen = [item for item in range(NUM_ITEMS) if item == targets.items[row] or item not in items.tolist()]
+        rank = 1 + sorted(unseen, key=lambda item: -scores[item]).index(targets.items[row])
+        gains.append((1 / np.log2(1 + rank), 1.0, 1 / rank) if rank <= 3 else (0.0, 0.0, 0.0))
+    expected = dict(zip(("ndcg@3", "hr@3", "mrr@3"), np.mean(gains, axis=0), strict=True))
+    assert validate(model, log, targets, k=3) == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(ArgumentError, match="validation"):
+        validate(model, log, Targets(np.full(log.num_users, -1), None))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"block": "transformer", "scoring": "multi_interest"}, {"normalize_items": True, "item_scale": 3.0}]
+)
+def test_fit_learns_a_cycle(changes: dict[str, object]) -> None:
+    log = cyclic_log(num_users=100)
+    config = dataclasses.replace(FAST, epochs=15, learning_rate=2e-2, patience=40, dropout=0.0)
+    validation = following(log)
+    result = fit(log, small_config(**changes), config, validation=validation, progress=False)
+    assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+    assert result.best["ndcg@10"] > 0.9
+    assert not result.model.training
+    assert validate(result.model, log, validation)["ndcg@10"] == result.best["ndcg@10"]
+
+
+def test_fit_without_validation_returns_the_last_epoch() -> None:
+    result = fit(cyclic_log(), small_config(), FAST, progress=False)
+    assert len(result.history) == FAST.epochs
+    assert result.best is result.history[-1]
+    assert set(result.best) == {"epoch", "loss", "seconds"}
+
+
+def assert_same_weights(first: InterestFusionModel, second: InterestFusionModel) -> None:
+    other = second.state_dict()
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_seeds_make_runs_reproducible() -> None:
+    log = cyclic_log()
+    before = torch.get_rng_state()
+    first, again = (fit(log, small_config(), FAST, validation=following(log), progress=False) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert_same_weights(first.model, again.model)
+    other = fit(log, small_config(), dataclasses.replace(FAST, seed=1), progress=False)
+    assert not torch.equal(first.model.item_embedding, other.model.item_embedding)
+
+
+def without_seconds(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
+
+
+@pytest.mark.parametrize("with_validation", [True, False])
+def test_resumed_run_is_bit_identical(tmp_path: Path, with_validation: bool) -> None:
+    log = cyclic_log()
+    validation = following(log) if with_validation else None
+    whole = fit(log, small_config(), FAST, validation=validation, progress=False)
+    for epochs in (1, 3, 4):
+        part = dataclasses.replace(FAST, epochs=epochs)
+        resumed = fit(
+            log, small_config(), part, validation=validation, checkpoint_dir=tmp_path, resume=True, progress=False
+        )
+        assert len(resumed.history) == epochs
+    assert_same_weights(whole.model, resumed.model)
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    assert [path.name for path in tmp_path.iterdir()] == [trainer.CHECKPOINT_NAME]
+    torch.load(tmp_path / trainer.CHECKPOINT_NAME, weights_only=True)
+    # Without `resume` a new run starts and takes the old one's place.
+    fresh = fit(log, small_config(), part, validation=validation, checkpoint_dir=tmp_path, progress=False)
+    assert_same_weights(whole.model, fresh.model)
+
+
+def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
+    log, path = cyclic_log(), tmp_path / trainer.CHECKPOINT_NAME
+
+    def resume(config: TrainConfig) -> None:
+        fit(log, small_config(), config, checkpoint_dir=tmp_path, resume=True, progress=False)
+
+    resume(FAST)
+    with pytest.raises(ArtifactError, match="learning_rate"):
+        resume(dataclasses.replace(FAST, learning_rate=1e-3))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ArtifactError, match="checkpoint"):
+        resume(FAST)
+    torch.save({"something": 1}, path)
+    with pytest.raises(ArtifactError, match="checkpoint"):
+        resume(FAST)
+
+
+def test_early_stopping_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter([0.1, 0.3, 0.2, 0.3, 0.25, 0.9])
+    states = []
+
+    def fake(model: InterestFusionModel, *_: object) -> dict[str, float]:
+        states.append(model.item_embedding.detach().clone())
+        return {"ndcg@10": next(measured)}
+
+    monkeypatch.setattr(trainer, "validate", fake)
+    log = cyclic_log()
+    config = dataclasses.replace(FAST, epochs=50, patience=3)
+    result = fit(log, small_config(), config, validation=following(log), progress=False)
+    assert len(result.history) == 5
+    assert result.best["epoch"] == 2
+    assert torch.equal(result.model.item_embedding, states[1])
+
+
+def test_time_budget_stops_training() -> None:
+    config = dataclasses.replace(FAST, epochs=10**6, max_seconds=1e-6)
+    assert len(fit(cyclic_log(), small_config(), config, progress=True).history) == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_other_precisions_train(precision: str) -> None:
+    config = dataclasses.replace(FAST, precision=precision, epochs=8)
+    result = fit(cyclic_log(), small_config(request_time=True), config, progress=False)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+
+
+def test_fit_refuses_what_does_not_fit() -> None:
+    log = cyclic_log()
+    no_times = dataclasses.replace(log, times=None)
+    short = log.select(np.isin(np.arange(len(log.items)), log.offsets[:-1]))
+    for arguments, word in (
+        ((log, small_config(num_items=NUM_ITEMS - 1)), "num_items"),
+        ((no_times, small_config(request_time=True)), "request_time"),
+        ((log, small_config(num_actions=1)), "num_actions"),
+        ((short, small_config()), "log"),
+    ):
+        with pytest.raises(ArgumentError, match=word):
+            fit(*arguments, FAST, progress=False)
+    with pytest.raises(ArgumentError, match="validation"):
+        fit(log, small_config(), FAST, validation=(np.zeros(3, dtype=np.int64), None), progress=False)
+    with pytest.raises(ArgumentError, match="checkpoint_dir"):
+        fit(log, small_config(), FAST, resume=True, progress=False)
+    with pytest.raises(ArgumentError, match="learning_rate"):
+        fit(log, small_config(), dataclasses.replace(FAST, learning_rate=1e30, clip_norm=float("inf")), progress=False)
+
+
+def test_train_config_round_trip_and_ranges() -> None:
+    config = dataclasses.replace(FAST, clip_norm=float("inf"), max_seconds=3.5)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict(), allow_nan=False))) == config
+    assert TrainConfig.from_dict({}) == TrainConfig()
+    for change in ({"epochs": 0}, {"dropout": 1.0}, {"learning_rate": 0.0}, {"precision": "8"}, {"seed": True},
+                   {"max_seconds": -1.0}, {"learning_rate": float("nan")}, {"speed": 1}):  # fmt: skip
+        with pytest.raises(ArgumentError, match=next(iter(change))):
+            TrainConfig.from_dict(change)
+
+
+def test_a_batch_without_times_equals_one_with_hidden_times() -> None:
+    loss, batch = make_loss("fused")
+    hidden = batch._replace(times=torch.full_like(batch.items, UNKNOWN_TIME), now=None)
+    torch.testing.assert_close(loss(hidden), loss(batch._replace(times=None, now=None)))
