@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import Run
 
 import lsif_sdk
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
+from measure import Run
 
 __all__ = ["CASES", "Case"]
 

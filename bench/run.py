@@ -48,7 +48,9 @@ def rows_of(case_name: str, options: argparse.Namespace) -> list[dict[str, Any]]
     case = CASES[case_name](options)
     wanted = options.impl.split(",") if options.impl else list(case.runs)
     if missing := [name for name in wanted if name not in case.runs]:
-        raise SystemExit(f"{case_name}: not installed or unknown: {', '.join(missing)}; there are {', '.join(case.runs)}")
+        raise SystemExit(
+            f"{case_name}: not installed or unknown: {', '.join(missing)}; there are {', '.join(case.runs)}"
+        )
     timings = interleave({name: case.runs[name] for name in wanted}, options.seconds)
     base = timings[wanted[0]].percentile(50)
     return [

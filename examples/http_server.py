@@ -19,7 +19,7 @@ class Handler(BaseHTTPRequestHandler):
 
     recommender: lsif_sdk.Recommender
 
-    def do_GET(self) -> None:  # noqa: N802 (the base class chose the name)
+    def do_GET(self) -> None:
         """One request."""
         url = urlsplit(self.path)
         if url.path != "/recommend":

@@ -6,10 +6,10 @@ import dataclasses
 import json
 from typing import Any
 
-import native
 import numpy as np
 import torch
 
+import native
 from lsif_sdk import _core
 from lsif_sdk.artifact import Artifact
 
@@ -43,7 +43,9 @@ CASES = {
     "hstu, window 7": Case({"window": 7, "request_time": True}, "mixed", "mixed"),
     "hstu, window 50": Case({"window": 50, "dim": 64, "num_heads": 2, "short_window": 20, "pooling_dim": 32}),
     "transformer, window 1": Case({**TRANSFORMER, "window": 1}, "unsorted"),
-    "transformer, window 2": Case({**TRANSFORMER, "window": 2, "request_time": True, "activation": "relu"}, "sorted", "past"),
+    "transformer, window 2": Case(
+        {**TRANSFORMER, "window": 2, "request_time": True, "activation": "relu"}, "sorted", "past"
+    ),
     "transformer, window 7": Case({**TRANSFORMER, "request_time": True, "activation": "silu"}, "mixed", "mixed"),
     "transformer, window 50": Case({**TRANSFORMER, "window": 50, "dim": 64, "num_heads": 4, "ffn_dim": 130}),
     "dim 65, one head": Case({"dim": 65, "num_heads": 1, "request_time": True}, "unsorted", "known"),

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import encode_cases
-import native
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import encode_cases
+import native
 from lsif_sdk import _core
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.events import Events

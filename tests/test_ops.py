@@ -6,20 +6,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import native
 import numpy as np
-import oracles
 import pytest
 import torch
-from oracles import f64
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import native
+import oracles
 from lsif_sdk import _core
 from lsif_sdk.ops import code_stride, ops
+from oracles import f64
 
-OPS = sorted(
-    name.removeprefix("lsif::") for name in torch._C._dispatch_get_all_op_names() if name.startswith("lsif::")
-)
+OPS = sorted(name.removeprefix("lsif::") for name in torch._C._dispatch_get_all_op_names() if name.startswith("lsif::"))
 OFFSETS = [0, 0, 3, 4, 4, 24, 24]  # empty sequences first, between and last
 UNKNOWN = oracles.UNKNOWN_TIME
 
@@ -99,7 +97,9 @@ def topk_args(
     batch: int = 4, num_interests: int = 1, num_items: int = 700, dim: int = 24, k: int = 9, bias: bool = True,
     exclude: bool = True,
 ) -> Args:  # fmt: skip
-    weights = torch.rand(batch, num_interests, generator=torch.Generator().manual_seed(3)) if num_interests > 1 else None
+    weights = (
+        torch.rand(batch, num_interests, generator=torch.Generator().manual_seed(3)) if num_interests > 1 else None
+    )
     if weights is not None and batch:
         weights[0, 0] = 0.0  # takes no part
     vectors = randn(num_items, dim)
@@ -119,7 +119,9 @@ def score_args(batch: int = 4, num_interests: int = 3, num_candidates: int = 6) 
     return queries, weights, temperature, vectors, bias, items
 
 
-def encode_args(lengths: tuple[int, ...] = (0, 3, 9, 1), times: str = "mixed", now: str = "mixed", **config: Any) -> Args:
+def encode_args(
+    lengths: tuple[int, ...] = (0, 3, 9, 1), times: str = "mixed", now: str = "mixed", **config: Any
+) -> Args:
     artifact = native.make_artifact(native.make_config(**config))
     batch = native.random_batch(artifact.config, lengths, 1, times, now, times != "none")
     return native.encode_op_args(artifact, batch)
@@ -225,8 +227,7 @@ def embedding_oracle(items, actions, item, action):
 
 def encode_oracle(weights, config_ints, norm_eps, items, times, actions, offsets, now, threads):
     """docs/model.md with the other ops' oracles; within 1e-4 of the norm of each user's part."""
-    fields = ("num_items dim num_layers num_heads transformer activation ffn_dim window num_long num_short short_window "
-              "pooling_dim fusion_dim use_times request_time num_time_boundaries num_actions").split()  # fmt: skip
+    fields = ["num_items", "dim", "num_layers", "num_heads", "transformer", "activation", "ffn_dim", "window", "num_long", "num_short", "short_window", "pooling_dim", "fusion_dim", "use_times", "request_time", "num_time_boundaries", "num_actions"]  # fmt: skip
     c = dict(zip(fields, config_ints, strict=True))
     remaining = iter([f64(weight) if weight.dtype == torch.float32 else weight.numpy() for weight in weights])
     take = lambda count: [next(remaining) for _ in range(count)]  # noqa: E731
@@ -260,13 +261,17 @@ def encode_oracle(weights, config_ints, norm_eps, items, times, actions, offsets
         x = oracles.linear(o, *take(2), x)[0]
         if c["transformer"]:
             normed = oracles.layer_norm(x, *take(2), norm_eps, None)[0]
-            hidden = oracles.linear(normed, *take(2), activation=["identity", "relu", "gelu", "silu"][c["activation"]])[0]
+            hidden = oracles.linear(normed, *take(2), activation=["identity", "relu", "gelu", "silu"][c["activation"]])[
+                0
+            ]
             x = oracles.linear(hidden, *take(2), x)[0]
     h = oracles.layer_norm(x, *take(2), norm_eps, None)[0]
     parts = []
     if c["num_long"]:
         hidden_weight, hidden_bias, logits_weight, decay, value = take(5)
-        pooled = oracles.interest_pooling(embedded, bounds, seconds, hidden_weight, hidden_bias, logits_weight, decay)[0]
+        pooled = oracles.interest_pooling(embedded, bounds, seconds, hidden_weight, hidden_bias, logits_weight, decay)[
+            0
+        ]
         parts.append(pooled @ value.T)
     if c["num_short"]:
         recent = [np.arange(max(begin, end - c["short_window"]), end) for begin, end in users]
@@ -305,7 +310,9 @@ ORACLES: dict[str, Callable[..., list[oracles.Bounded]]] = {
         oracles.linear(f64(x), f64(weight), f64(bias), f64(residual), activation)
     ],
     "attention": lambda q, k, v, offsets, times, asked, position, time, boundaries, kind: [
-        oracles.attention(f64(q), f64(k), f64(v), offsets.tolist(), times, asked, f64(position), f64(time), boundaries, kind)
+        oracles.attention(
+            f64(q), f64(k), f64(v), offsets.tolist(), times, asked, f64(position), f64(time), boundaries, kind
+        )
     ],
     "interest_pooling": lambda x, offsets, times, *rest: [
         oracles.interest_pooling(f64(x), offsets.tolist(), times, *map(f64, rest))
@@ -341,7 +348,9 @@ def test_codes_are_the_nearest_and_their_bounds_hold(name):
     with np.errstate(over="ignore"):
         for upper, exact in ((errors, np.linalg.norm(missed, axis=1)), (norms, np.linalg.norm(s * c, axis=1))):
             slack = np.maximum(1e-6 * exact, 2.0**-126)
-            assert np.all((f64(upper) >= exact) & (f64(upper) <= exact + slack) | np.isinf(f64(upper)) & (exact > 3.4e38))
+            assert np.all(
+                (f64(upper) >= exact) & (f64(upper) <= exact + slack) | np.isinf(f64(upper)) & (exact > 3.4e38)
+            )
     coded = s[:, 0] > 0
     assert np.all(np.abs(c).max(axis=1, initial=0)[coded] == 127)
     assert np.all(np.abs(missed)[coded] <= 0.5001 * s[coded])
@@ -421,7 +430,10 @@ LONGER_IS_VALID = {
 CHANGES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "dtype": (lambda t: t.to(torch.float64 if t.is_floating_point() else torch.int32), "{}: expected dtype .*, got "),
     "dimensions": (lambda t: t[None], r"{}: expected .*, got \[1, "),
-    "strides": (lambda t: torch.stack([t, t], -1)[..., 0], "{}: expected a contiguous tensor, got one with other strides"),
+    "strides": (
+        lambda t: torch.stack([t, t], -1)[..., 0],
+        "{}: expected a contiguous tensor, got one with other strides",
+    ),
     # Where this argument sets the size of another one, that one is named.
     "size": (lambda t: torch.cat([t, t[..., -1:]], -1), r"\w+: expected .*, got "),
 }
@@ -464,7 +476,11 @@ REFUSED = [
     ("embedding", {"actions": randn(0, 13), "action": None}, r"actions: expected at least one row .*, got none"),
     ("linear", {"activation": "tanh"}, "activation: expected 'identity', 'relu', 'gelu' or 'silu', got 'tanh'"),
     ("attention", {"kind": "linear"}, "kind: expected 'softmax' or 'silu', got 'linear'"),
-    ("attention", {"position_bias": randn(4, 4)}, r"position_bias: expected shape \[num_heads .* 15, .*\], got \[4, 4\]"),
+    (
+        "attention",
+        {"position_bias": randn(4, 4)},
+        r"position_bias: expected shape \[num_heads .* 15, .*\], got \[4, 4\]",
+    ),
     ("attention", {"position_bias": randn(3, 0)}, r"position_bias: expected shape .*, got \[3, 0\]"),
     ("attention", {"time_bias": None}, "time_boundaries: expected with time_bias and only then, got one .*"),
     ("attention", {"time_boundaries": None}, "time_boundaries: expected with time_bias and only then, got one .*"),
@@ -486,17 +502,41 @@ REFUSED = [
     ("quantize_rows", {"threads": -1}, r"threads: expected an integer in \[0, 4096\], got -1"),
     ("score_topk", {"k": 0}, "k: expected an integer >= 1, got 0"),
     ("score_topk", {"threads": 5000}, r"threads: expected an integer in \[0, 4096\], got 5000"),
-    ("score_topk", {"queries": torch.full((4, 1, 24), math.nan)}, "queries: expected finite numbers, got NaN or infinity .*"),
+    (
+        "score_topk",
+        {"queries": torch.full((4, 1, 24), math.nan)},
+        "queries: expected finite numbers, got NaN or infinity .*",
+    ),
     ("score_topk", {"queries": randn(4, 2, 24)}, "weights: expected one per interest, got none for 2 interests"),
-    ("score_topk", {"weights": torch.full((4, 1), -1.0)}, "weights: expected finite numbers >= 0, got -1.0+ in user 0, .*"),
-    ("score_topk", {"weights": torch.zeros(4, 1)}, "weights: expected a positive weight for each user, got none in user 0"),
+    (
+        "score_topk",
+        {"weights": torch.full((4, 1), -1.0)},
+        "weights: expected finite numbers >= 0, got -1.0+ in user 0, .*",
+    ),
+    (
+        "score_topk",
+        {"weights": torch.zeros(4, 1)},
+        "weights: expected a positive weight for each user, got none in user 0",
+    ),
     ("score_topk", {"weights": torch.ones(4, 1), "temperature": 0.0}, "temperature: expected a positive .*, got 0.0+"),
-    ("score_topk", {"exclude_items": torch.full((18,), 700)}, r"exclude_items: expected rows in \[0, 700\), got 700 for user 1"),
-    ("score_topk", {"exclude_items": torch.full((18,), -1)}, r"exclude_items: expected rows in \[0, 700\), got -1 for user 1"),
+    (
+        "score_topk",
+        {"exclude_items": torch.full((18,), 700)},
+        r"exclude_items: expected rows in \[0, 700\), got 700 for user 1",
+    ),
+    (
+        "score_topk",
+        {"exclude_items": torch.full((18,), -1)},
+        r"exclude_items: expected rows in \[0, 700\), got -1 for user 1",
+    ),
     ("score_topk", {"exclude_items": None}, "exclude_offsets: expected with exclude_items and only then, got one .*"),
     ("score_topk", {"exclude_offsets": None}, "exclude_offsets: expected with exclude_items and only then, got one .*"),
     ("score_topk", {"exclude_offsets": ints(0, 18)}, r"exclude_offsets: expected shape \[5\], got \[2\]"),
-    ("score_topk", {"exclude_offsets": ints(0, 9, 3, 9, 18)}, "exclude_offsets: expected non-decreasing values, got a decrease .*"),
+    (
+        "score_topk",
+        {"exclude_offsets": ints(0, 9, 3, 9, 18)},
+        "exclude_offsets: expected non-decreasing values, got a decrease .*",
+    ),
     ("score_items", {"items": torch.full((4, 1), 50)}, r"items: expected rows in \[0, 50\), got 50 for user 0"),
     ("score_items", {"items": torch.full((4, 1), -1)}, r"items: expected rows in \[0, 50\), got -1 for user 0"),
     ("encode", {"weights": []}, "weights: expected 43 tensors, got 0"),

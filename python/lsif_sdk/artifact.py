@@ -1,8 +1,8 @@
 """A model on disk: a directory of safetensors and one config.json. No pickle; weights are memory-mapped on load.
 
-    config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
-    weights.safetensors   docs/model.md, "Tensors of an artifact"
-    items.safetensors     ids, titles and training counts (lsif_sdk.items.ItemTable.to_tensors)
+config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
+weights.safetensors   docs/model.md, "Tensors of an artifact"
+items.safetensors     ids, titles and training counts (lsif_sdk.items.ItemTable.to_tensors)
 """
 
 from __future__ import annotations

@@ -197,7 +197,9 @@ def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int
         raise ArgumentError(argument, "a tensor on the CPU", f"one on {tensor.device}")
     tensor = tensor.to(torch.float32).contiguous()
     if num_dims is not None and tensor.dim() != num_dims:
-        raise ArgumentError(argument, f"{num_dims} dimension{'s' if num_dims > 1 else ''}", f"shape {list(tensor.shape)}")
+        raise ArgumentError(
+            argument, f"{num_dims} dimension{'s' if num_dims > 1 else ''}", f"shape {list(tensor.shape)}"
+        )
     if not bool(torch.isfinite(tensor).all()):
         bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
         raise ArgumentError(argument, "finite float32 values", f"{tensor[tuple(bad)].item()} at position {bad}")

@@ -40,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", required=True, help="artifact directory to write")
     train.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
     train.add_argument("--recipe", help='JSON file {"model": {...}, "training": {...}} to start from (see recipes/)')
-    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a model or training field")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="override a model or training field"
+    )
     train.add_argument(
         "--holdout",
         choices=("test", "validation"),
@@ -101,8 +103,8 @@ def _read_log(options: argparse.Namespace) -> Any:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from lsif_sdk.training.data import read_titles
     from lsif_sdk.training import load_recipe, train
+    from lsif_sdk.training.data import read_titles
 
     log = _read_log(options)
     if options.titles:
@@ -158,7 +160,8 @@ def _recommend(options: argparse.Namespace) -> int:
     history = options.items if recommender.items.has_string_ids else [_as_int(item) for item in options.items]
     user = recommender.recommend(history, options.k, now=options.now, exclude_seen=not options.include_seen)[0]
     rows = [
-        {"item": item, "title": recommender.items.title(recommender.items.row(item)), "score": score} for item, score in user
+        {"item": item, "title": recommender.items.title(recommender.items.row(item)), "score": score}
+        for item, score in user
     ]
     if options.json:
         answer = {"items": rows, "long_share": user.long_share, "unknown": user.unknown, "fallback": user.fallback}
@@ -168,7 +171,11 @@ def _recommend(options: argparse.Namespace) -> int:
         print(f"{row['score']:10.4f}  {row['item']}  {row['title']}")
     if user.unknown:
         print(f"{user.unknown} unknown item(s) of the history left out", file=sys.stderr)
-    note = "no known item in the history: most popular items" if user.fallback else f"long-term share {user.long_share:.0%}"
+    note = (
+        "no known item in the history: most popular items"
+        if user.fallback
+        else f"long-term share {user.long_share:.0%}"
+    )
     print(note, file=sys.stderr)
     return 0
 
@@ -189,7 +196,11 @@ def _inspect(options: argparse.Namespace) -> int:
         "model": artifact.config.to_dict(),
         "parameters": sum(weight.numel() for weight in artifact.weights.values()),
         "bytes": sum(weight.numel() * weight.element_size() for weight in artifact.weights.values()),
-        "items": {"count": len(artifact.items), "ids": artifact.items.id_kind, "titles": artifact.items.titles is not None},
+        "items": {
+            "count": len(artifact.items),
+            "ids": artifact.items.id_kind,
+            "titles": artifact.items.titles is not None,
+        },
         "training": dict(artifact.training),
         "metrics": dict(artifact.metrics),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "ArtifactError", "ArgumentTypeError", "DataError", "LsifError", "MissingExtraError"]
+__all__ = ["ArgumentError", "ArgumentTypeError", "ArtifactError", "DataError", "LsifError", "MissingExtraError"]
 
 
 class LsifError(Exception):

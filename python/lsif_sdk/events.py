@@ -96,7 +96,7 @@ class EventBatch:
         kept = [_known_mask(user, table, int(count)) for user, count in zip(users, unknown, strict=True)]
         times = _gather(users, kept, "times", UNKNOWN_TIME) if has_times else None
         actions = _gather(users, kept, "actions", 0) if has_actions else None
-        if actions is not None and actions.size and not (0 <= actions.min() and actions.max() <= num_actions):
+        if actions is not None and actions.size and not (actions.min() >= 0 and actions.max() <= num_actions):
             odd = actions[(actions < 0) | (actions > num_actions)][0]
             raise ArgumentError("actions", f"values in [0, {num_actions}]", odd)
         return cls(*_sorted_by_time(items, times, actions, offsets), offsets, unknown)

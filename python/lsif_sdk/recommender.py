@@ -216,9 +216,7 @@ class Recommender:
     def encode(self, history: History | Sequence[History], *, now: Now | None = None) -> Encoded:
         """Interests, weights and fused vector of each user; raises what `user_vectors` raises."""
         events = self._events(history)
-        return self.encode_rows(
-            events.items, events.times, events.actions, events.offsets, self._now(now, len(events))
-        )
+        return self.encode_rows(events.items, events.times, events.actions, events.offsets, self._now(now, len(events)))
 
     def encode_rows(
         self,
@@ -234,7 +232,13 @@ class Recommender:
             ArgumentError: a shape, row, action or offset is wrong.
             ArgumentTypeError: not contiguous int64 arrays.
         """
-        for name, values in (("items", items), ("times", times), ("actions", actions), ("offsets", offsets), ("now", now)):
+        for name, values in (
+            ("items", items),
+            ("times", times),
+            ("actions", actions),
+            ("offsets", offsets),
+            ("now", now),
+        ):
             plain = isinstance(values, np.ndarray) and values.dtype == np.int64 and values.flags.c_contiguous
             if not plain and (values is not None or name in ("items", "offsets")):
                 raise ArgumentTypeError(name, "a contiguous int64 array", values)
@@ -242,7 +246,11 @@ class Recommender:
             return Encoded(*self._path.encode(items, times, actions, offsets, now, self._threads))
 
     def score(
-        self, history: History | Sequence[History], candidates: Sequence[Id] | Sequence[Sequence[Id]], *, now: Now | None = None
+        self,
+        history: History | Sequence[History],
+        candidates: Sequence[Id] | Sequence[Sequence[Id]],
+        *,
+        now: Now | None = None,
     ) -> npt.NDArray[np.float32]:
         """Exact scores of given items: float32 [batch, num_candidates], comparable with those of `recommend`.
 
@@ -284,7 +292,9 @@ class Recommender:
         """
         wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
         rows = np.array([self.items.row(item, "items") for item in wanted], np.int64)
-        result = self._directions.top_k(self._directions.vectors[rows], k, exclude=rows[:, None], threads=self._threads or None)
+        result = self._directions.top_k(
+            self._directions.vectors[rows], k, exclude=rows[:, None], threads=self._threads or None
+        )
         batch = len(rows)
         return Recommendations(
             self.items.take(result.indices),
