@@ -1,6 +1,6 @@
 """What is timed: for each case the implementations by name, each a function of no arguments, and the work of one call.
 
-Every case checks that its implementations agree before anything is timed. A peer that is not installed is left out and named.
+Every case checks that its implementations agree before anything is timed. Peers that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def recommender_of(model: InterestFusionModel, threads: int) -> lsif_sdk.Recomme
 
 
 def agree(case: str, results: dict[str, np.ndarray]) -> None:
-    """Refuses to time implementations that find other items in more than one place in a thousand (rounding-level ties)."""
+    """Refuses to time implementations that differ in more than one result in a thousand (rounding-level ties)."""
     first, *others = results
     for other in others:
         different = np.mean(np.sort(results[first], axis=-1) != np.sort(results[other], axis=-1))

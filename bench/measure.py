@@ -31,8 +31,8 @@ class Timing:
 def interleave(runs: dict[str, Run], seconds: float, min_samples: int = 7) -> dict[str, Timing]:
     """Times all implementations in turns, so that a noisy moment hits each of them alike.
 
-    Each turn gives every implementation one sample (the mean over as many calls as fill about 2 ms). Turns go on for `seconds`, but
-    there are at least `min_samples`.
+    Each turn gives every implementation one sample (the mean over as many calls as fill about 2 ms). Turns go on for
+    `seconds`, but there are at least `min_samples`.
     """
     calls = {}
     for name, run in runs.items():

@@ -1,4 +1,4 @@
-"""Times cases and their peers by turns: `python bench/run.py score_topk --num-items 1000000 --batch 1`. bench/README.md has more."""
+"""Times cases and their peers by turns, e.g. `python bench/run.py score_topk --num-items 1000000` (bench/README.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases native `encode` is compared on. As a program: prints each one's error, for a process with its own LSIF_CPU_ISA."""
+"""The cases native `encode` is compared on. As a program: prints their errors (a process with its own LSIF_CPU_ISA)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Case:
         config = native.make_config(**self.config)
         w = config.window
         # The longest in the middle: what precedes and follows it in the batch must not matter.
-        lengths = self.lengths or tuple(dict.fromkeys([0, 1, 2, 500, w - 1, w, w + 1])) + (0, 3)
+        lengths = self.lengths or (*tuple(dict.fromkeys([0, 1, 2, 500, w - 1, w, w + 1])), 0, 3)
         return native.random_batch(config, lengths, 2, self.times, self.now, self.actions)
 
 

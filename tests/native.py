@@ -180,7 +180,7 @@ def reference(artifact: Artifact, batch: Batch) -> Arrays:
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
-    """The largest |actual - expected| / |expected| over vectors along the last axis (Euclidean norms); zeros must match."""
+    """The largest |actual - expected| / |expected| (Euclidean norms along the last axis); zeros must match."""
     missed = np.linalg.norm(actual.astype(np.float64) - expected, axis=-1)
     size = np.linalg.norm(expected, axis=-1)
     ratio = np.divide(missed, size, out=np.where(missed == 0, 0.0, np.inf), where=size > 0)

@@ -1,10 +1,11 @@
-"""The ops' formulas (docs/model.md, docs/score_topk.md) in float64, event by event, each with the float32 kernels' error bound.
+"""The ops' formulas (docs/model.md, docs/score_topk.md) in float64, with the float32 kernels' error bounds.
 
 Bounds follow csrc/kernels/*.h: every function returns (value, bound) for float32 inputs taken as exact.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -97,7 +98,7 @@ def attention(
     num_heads, window = position_bias.shape
     head_dim = q.shape[1] // num_heads
     y, bound = np.zeros_like(q), np.zeros_like(q)
-    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for begin, end in itertools.pairwise(offsets):
         for i in range(begin, end):
             keys = np.arange(max(begin, i - window + 1), i + 1)
             for h in range(num_heads):
@@ -135,7 +136,7 @@ def interest_pooling(
 ) -> Bounded:
     shape = (len(offsets) - 1, len(logits_weight), x.shape[1])
     y, bound = np.zeros(shape), np.zeros(shape)
-    for b, (begin, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for b, (begin, end) in enumerate(itertools.pairwise(offsets)):
         if begin == end:
             continue
         rows = x[begin:end]

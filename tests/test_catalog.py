@@ -1,4 +1,4 @@
-"""Catalog.top_k: exact against a float64 oracle, the same for any batch, threads and instruction set; what it refuses."""
+"""Catalog.top_k: exact against a float64 oracle, the same for any batch, threads and ISA; what it refuses."""
 
 from __future__ import annotations
 
@@ -165,8 +165,9 @@ def test_forms_of_exclude() -> None:
     vectors, queries = random_case(gaussian, 40, 8, batch=3)
     catalog = Catalog.from_vectors(vectors)
     shared = [4, 4, 39, 0]
-    for form in (shared, tuple(shared), np.array(shared), np.array([*shared, -1]), [*shared, -1], [shared] * 3,
-                 np.array([shared] * 3), torch.tensor(shared), np.array([[*shared, -1, -1]] * 3, np.int32)):  # fmt: skip
+    padded = np.array([[*shared, -1, -1]] * 3, np.int32)
+    flat = (shared, tuple(shared), np.array(shared), torch.tensor(shared), [*shared, -1], np.array([*shared, -1]))
+    for form in (*flat, [shared] * 3, np.array([shared] * 3), padded):
         assert_exact(catalog.top_k(queries, 40, form), vectors, None, queries, 40, [shared] * 3)
     ragged: Any = [np.array([1, 2]), [], (3,)]
     assert_exact(catalog.top_k(queries, 9, ragged), vectors, None, queries, 9, ragged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -163,7 +164,7 @@ def test_order_chunks_and_threads_do_not_change_a_bit(name, composition):
     for count in (threads, 2, 4, 0):
         assert same(batch.encode(PATHS[name], count), expected)
     assert same(batch.select(order).encode(PATHS[name], threads), rows(expected, order))
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in itertools.pairwise(cuts):
         users = range(begin, end)
         assert same(batch.select(users).encode(PATHS[name], threads), rows(expected, users))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -227,7 +228,25 @@ def embedding_oracle(items, actions, item, action):
 
 def encode_oracle(weights, config_ints, norm_eps, items, times, actions, offsets, now, threads):
     """docs/model.md with the other ops' oracles; within 1e-4 of the norm of each user's part."""
-    fields = ["num_items", "dim", "num_layers", "num_heads", "transformer", "activation", "ffn_dim", "window", "num_long", "num_short", "short_window", "pooling_dim", "fusion_dim", "use_times", "request_time", "num_time_boundaries", "num_actions"]  # fmt: skip
+    fields = [
+        "num_items",
+        "dim",
+        "num_layers",
+        "num_heads",
+        "transformer",
+        "activation",
+        "ffn_dim",
+        "window",
+        "num_long",
+        "num_short",
+        "short_window",
+        "pooling_dim",
+        "fusion_dim",
+        "use_times",
+        "request_time",
+        "num_time_boundaries",
+        "num_actions",
+    ]
     c = dict(zip(fields, config_ints, strict=True))
     remaining = iter([f64(weight) if weight.dtype == torch.float32 else weight.numpy() for weight in weights])
     take = lambda count: [next(remaining) for _ in range(count)]  # noqa: E731
@@ -238,7 +257,7 @@ def encode_oracle(weights, config_ints, norm_eps, items, times, actions, offsets
     if action_table is not None:
         x = x + action_table[np.zeros(len(items), int) if actions is None else actions.numpy()]
     embedded, seconds = x, None if times is None or not c["use_times"] else times.tolist()
-    users = [(begin, end) for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    users = [(begin, end) for begin, end in itertools.pairwise(bounds)]
     asked = seconds
     if seconds is not None and c["request_time"]:
         asked = [*seconds[1:], UNKNOWN]

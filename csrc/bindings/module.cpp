@@ -1,4 +1,5 @@
-// lsif_sdk._core: what is stateful or must be one native call. Torch-free: tensors arrive as NumPy views of their memory.
+// lsif_sdk._core: what is stateful or must be one native call. Torch-free: tensors arrive as NumPy views of their
+// memory.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -93,8 +94,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("build_info", &build_info, "How this build was made, which kernels it runs and why.");
   m.def("weight_specs", &specs_to_python, py::arg("config"),
         "(name, shape, dtype) of every tensor a model of this config needs.");
-  m.def("config_ints", [](const py::dict& fields) { return config_from(fields).to_ints(); }, py::arg("config"),
-        "A config as the integers torch.ops.lsif.encode takes.");
+  m.def(
+      "config_ints", [](const py::dict& fields) { return config_from(fields).to_ints(); }, py::arg("config"),
+      "A config as the integers torch.ops.lsif.encode takes.");
   m.def("default_threads", &engine::default_threads, "CPUs this process may use, container limits included.");
   bind_request_path(m, &config_from);
 }

@@ -70,8 +70,8 @@ struct CatalogArrays {
 // A model and a catalogue, both immutable, answering requests from any number of threads without the GIL.
 class RequestPath {
  public:
-  RequestPath(const engine::ModelConfig& config, std::vector<py::array> weights, CatalogArrays catalog, bool multi_interest,
-              double temperature)
+  RequestPath(const engine::ModelConfig& config, std::vector<py::array> weights, CatalogArrays catalog,
+              bool multi_interest, double temperature)
       : weights_(std::move(weights)), catalog_(std::move(catalog)), scoring_{multi_interest, temperature} {
     const std::vector<engine::WeightSpec> specs = engine::weight_specs(config);
     if (weights_.size() != specs.size()) {
@@ -115,9 +115,9 @@ class RequestPath {
     return py::make_tuple(fused, interests, weights);
   }
 
-  py::tuple recommend(const Array<int64_t>& items, const Ints& times, const Ints& actions, const Array<int64_t>& offsets,
-                      const Ints& now, int64_t k, bool exclude_seen, const Ints& exclude_items, const Ints& exclude_offsets,
-                      int64_t threads) const {
+  py::tuple recommend(const Array<int64_t>& items, const Ints& times, const Ints& actions,
+                      const Array<int64_t>& offsets, const Ints& now, int64_t k, bool exclude_seen,
+                      const Ints& exclude_items, const Ints& exclude_offsets, int64_t threads) const {
     engine::RecommendRequest request{};
     request.events = event_batch(items, times, actions, offsets, now);
     request.k = k;
@@ -125,7 +125,8 @@ class RequestPath {
     request.threads = engine::check_threads(threads);
     const int64_t batch = request.events.batch;
     if (exclude_items.has_value() != exclude_offsets.has_value()) {
-      throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then, got one without the other");
+      throw std::invalid_argument(
+          "exclude_offsets: expected with exclude_items and only then, got one without the other");
     }
     if (exclude_items) {
       request.exclude_items = checked("exclude_items", *exclude_items, {exclude_items->size()});
@@ -183,16 +184,16 @@ class RequestPath {
 void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const py::dict&)) {
   const auto none = py::none();
   py::class_<RequestPath>(m, "RequestPath", "A model and a catalogue, immutable, for any number of threads.")
-      .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors, py::array bias,
-                                  py::array codes, py::array scales, py::array errors, py::array norms, bool multi_interest,
-                                  double temperature) {
+      .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
+                                  py::array bias, py::array codes, py::array scales, py::array errors, py::array norms,
+                                  bool multi_interest, double temperature) {
              CatalogArrays catalog = {std::move(vectors), std::move(bias),   std::move(codes),
                                       std::move(scales),  std::move(errors), std::move(norms)};
-             return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog), multi_interest,
-                                                  temperature);
+             return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
+                                                  multi_interest, temperature);
            }),
-           py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"), py::arg("scales"),
-           py::arg("errors"), py::arg("norms"), py::arg("multi_interest"), py::arg("temperature"))
+           py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
+           py::arg("scales"), py::arg("errors"), py::arg("norms"), py::arg("multi_interest"), py::arg("temperature"))
       .def("encode", &RequestPath::encode, py::arg("items").noconvert(), py::arg("times").noconvert() = none,
            py::arg("actions").noconvert() = none, py::arg("offsets").noconvert(), py::arg("now").noconvert() = none,
            py::arg("threads") = 0, "(fused, interests, weights) of each user.")

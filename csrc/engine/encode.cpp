@@ -32,7 +32,8 @@ float gap_feature(const ModelConfig& config, const History& history) {
   return static_cast<float>(std::log1p(gap) / std::log1p(kSecondsPerYear));
 }
 
-// Encodes one user. Works on the rows the outputs depend on only: `first(l)` is the first row whose state after layer l is needed.
+// Encodes one user. Works on the rows the outputs depend on only: `first(l)` is the first row whose state after layer l
+// is needed.
 class UserEncoder {
  public:
   UserEncoder(const Model& model, const History& history)
@@ -67,8 +68,8 @@ class UserEncoder {
     float* pooled = scratch_.floats(c_.num_long * c_.dim);
     float* scratch = scratch_.floats(interest_pooling_scratch_size(model_.long_pooling()));
     const int64_t* times = c_.use_times ? history_.times : nullptr;
-    kernels_.interest_pooling(model_.long_pooling(), x, c_.dim, times, times ? times[seq_len_ - 1] : kUnknownTime, seq_len_,
-                              pooled, scratch);
+    kernels_.interest_pooling(model_.long_pooling(), x, c_.dim, times, times ? times[seq_len_ - 1] : kUnknownTime,
+                              seq_len_, pooled, scratch);
     kernels_.linear(model_.long_value(), pooled, c_.dim, nullptr, 0, long_interests, c_.dim, c_.num_long);
   }
 
@@ -161,7 +162,8 @@ void check_events(const ModelConfig& config, const EventBatch& events) {
   const auto fail = [](const std::string& message) { throw std::invalid_argument("offsets: expected " + message); };
   if (events.offsets[0] != 0) fail("a first value of 0, got " + std::to_string(events.offsets[0]));
   for (int64_t b = 0; b < events.batch; ++b) {
-    if (events.offsets[b + 1] < events.offsets[b]) fail("non-decreasing values, got a decrease at position " + std::to_string(b + 1));
+    if (events.offsets[b + 1] < events.offsets[b])
+      fail("non-decreasing values, got a decrease at position " + std::to_string(b + 1));
   }
   if (events.offsets[events.batch] != events.total) {
     fail("a last value of " + std::to_string(events.total) + " (the number of items), got " +

@@ -18,8 +18,8 @@ void require(bool ok, const std::string& message) {
 
 void check_config(const ModelConfig& c) {
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
-    require(value >= least, std::string(name) + ": expected an integer >= " + std::to_string(least) + ", got " +
-                                std::to_string(value));
+    require(value >= least,
+            std::string(name) + ": expected an integer >= " + std::to_string(least) + ", got " + std::to_string(value));
   };
   at_least("num_items", c.num_items, 1);
   at_least("dim", c.dim, 1);
@@ -34,9 +34,10 @@ void check_config(const ModelConfig& c) {
   at_least("fusion_dim", c.fusion_dim, 1);
   at_least("num_time_boundaries", c.num_time_boundaries, c.use_times ? 1 : 0);
   at_least("num_actions", c.num_actions, 0);
-  require(c.dim % c.num_heads == 0, "num_heads: expected a divisor of dim = " + std::to_string(c.dim) + ", got " +
-                                        std::to_string(c.num_heads));
-  require(c.norm_eps > 0 && std::isfinite(c.norm_eps), "norm_eps: expected a finite number > 0, got " + std::to_string(c.norm_eps));
+  require(c.dim % c.num_heads == 0,
+          "num_heads: expected a divisor of dim = " + std::to_string(c.dim) + ", got " + std::to_string(c.num_heads));
+  require(c.norm_eps > 0 && std::isfinite(c.norm_eps),
+          "norm_eps: expected a finite number > 0, got " + std::to_string(c.norm_eps));
   require(c.use_times || !c.request_time, "request_time: expected False when use_times is False, got True");
 }
 
@@ -97,16 +98,30 @@ void layer_specs(const ModelConfig& c, const std::string& prefix, SpecList& list
 }  // namespace
 
 std::vector<int64_t> ModelConfig::to_ints() const {
-  return {num_items,    dim,         num_layers, num_heads, static_cast<int64_t>(block), static_cast<int64_t>(activation),
-          ffn_dim,      window,      num_long,   num_short, short_window,                pooling_dim,
-          fusion_dim,   use_times,   request_time, num_time_boundaries, num_actions};
+  return {num_items,
+          dim,
+          num_layers,
+          num_heads,
+          static_cast<int64_t>(block),
+          static_cast<int64_t>(activation),
+          ffn_dim,
+          window,
+          num_long,
+          num_short,
+          short_window,
+          pooling_dim,
+          fusion_dim,
+          use_times,
+          request_time,
+          num_time_boundaries,
+          num_actions};
 }
 
 ModelConfig ModelConfig::from_ints(const std::vector<int64_t>& values, float norm_eps) {
   ModelConfig c;
   const size_t expected = c.to_ints().size();
-  require(values.size() == expected, "config: expected " + std::to_string(expected) + " integers, got " +
-                                         std::to_string(values.size()));
+  require(values.size() == expected,
+          "config: expected " + std::to_string(expected) + " integers, got " + std::to_string(values.size()));
   const int64_t* v = values.data();
   c.num_items = *v++;
   c.dim = *v++;
@@ -166,8 +181,8 @@ const float* Model::pack(const float* weight, int64_t in_dim, int64_t out_dim) {
 
 Model::Model(const ModelConfig& config, const std::vector<const void*>& data) : config_(config) {
   const std::vector<WeightSpec> specs = weight_specs(config);
-  require(data.size() == specs.size(), "weights: expected " + std::to_string(specs.size()) + " tensors, got " +
-                                           std::to_string(data.size()));
+  require(data.size() == specs.size(),
+          "weights: expected " + std::to_string(specs.size()) + " tensors, got " + std::to_string(data.size()));
   std::unordered_map<std::string, const float*> floats;
   const int64_t* boundaries = nullptr;
   for (size_t i = 0; i < specs.size(); ++i) {
@@ -226,7 +241,8 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data) : 
     }
   }
   if (config.num_short > 0) short_pooling_ = pooling("short_pooling", config.num_short);
-  fusion_ = {linear("fusion.hidden", config.num_interests() * config.dim + kFusionContext, config.fusion_dim, Activation::kSilu),
+  fusion_ = {linear("fusion.hidden", config.num_interests() * config.dim + kFusionContext, config.fusion_dim,
+                    Activation::kSilu),
              linear("fusion.logits", config.fusion_dim, config.num_interests(), Activation::kIdentity),
              config.num_interests(), config.dim};
 }

@@ -25,7 +25,8 @@ Ragged exclusions(const RecommendRequest& request, Scratch& scratch) {
   offsets[0] = 0;
   for (int64_t b = 0; b < events.batch; ++b) {
     end = std::copy(events.items + events.offsets[b], events.items + events.offsets[b + 1], end);
-    end = std::copy(request.exclude_items + request.exclude_offsets[b], request.exclude_items + request.exclude_offsets[b + 1], end);
+    end = std::copy(request.exclude_items + request.exclude_offsets[b],
+                    request.exclude_items + request.exclude_offsets[b + 1], end);
     offsets[b + 1] = end - items;
   }
   return {items, offsets};

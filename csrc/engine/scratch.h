@@ -9,7 +9,8 @@
 
 namespace lsif::engine {
 
-// Everything one Scratch handed out is taken back when it ends. Several may be alive on a thread if they end in reverse order.
+// Everything one Scratch handed out is taken back when it ends. Several may be alive on a thread if they end in reverse
+// order.
 class Scratch {
  public:
   Scratch() : arena_(thread_arena()), mark_(arena_) {}

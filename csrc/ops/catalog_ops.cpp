@@ -24,7 +24,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> quantize_rows(Tensor vectors, int64_t
 
 std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tensor> weights, double temperature,
                                               Tensor vectors, std::optional<Tensor> bias, Tensor codes, Tensor scales,
-                                              Tensor errors, Tensor norms, int64_t k, std::optional<Tensor> exclude_items,
+                                              Tensor errors, Tensor norms, int64_t k,
+                                              std::optional<Tensor> exclude_items,
                                               std::optional<Tensor> exclude_offsets, int64_t threads) {
   const int64_t num_items = size_of("vectors", vectors, 2, 0);
   const int64_t dim = size_of("vectors", vectors, 2, 1);
@@ -45,7 +46,8 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
   request.temperature = temperature;
   request.k = k;
   if (exclude_items.has_value() != exclude_offsets.has_value()) {
-    throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then, got one without the other");
+    throw std::invalid_argument(
+        "exclude_offsets: expected with exclude_items and only then, got one without the other");
   }
   if (exclude_items) {
     const int64_t total = size_of("exclude_items", *exclude_items, 1, 0);
@@ -59,12 +61,13 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
   Tensor indices = new_ints(vectors, {request.batch, k});
   Tensor counts = new_ints(vectors, {request.batch});
   engine::score_topk(catalog, request, static_cast<float*>(scores.mutable_data_ptr()),
-                     static_cast<int64_t*>(indices.mutable_data_ptr()), static_cast<int64_t*>(counts.mutable_data_ptr()));
+                     static_cast<int64_t*>(indices.mutable_data_ptr()),
+                     static_cast<int64_t*>(counts.mutable_data_ptr()));
   return {scores, indices, counts};
 }
 
-Tensor score_items(Tensor queries, std::optional<Tensor> weights, double temperature, Tensor vectors, std::optional<Tensor> bias,
-                   Tensor items) {
+Tensor score_items(Tensor queries, std::optional<Tensor> weights, double temperature, Tensor vectors,
+                   std::optional<Tensor> bias, Tensor items) {
   const int64_t num_items = size_of("vectors", vectors, 2, 0);
   const int64_t dim = size_of("vectors", vectors, 2, 1);
   CatalogView catalog{};

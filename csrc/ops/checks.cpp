@@ -11,14 +11,22 @@ namespace {
 
 std::string dtype_name(ScalarType dtype) {
   switch (dtype) {
-    case ScalarType::Float: return "float32";
-    case ScalarType::Double: return "float64";
-    case ScalarType::Half: return "float16";
-    case ScalarType::BFloat16: return "bfloat16";
-    case ScalarType::Long: return "int64";
-    case ScalarType::Int: return "int32";
-    case ScalarType::Char: return "int8";
-    default: return "dtype " + std::to_string(static_cast<int>(dtype));
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Char:
+      return "int8";
+    default:
+      return "dtype " + std::to_string(static_cast<int>(dtype));
   }
 }
 
@@ -38,7 +46,8 @@ void check_tensor(const char* argument, const Tensor& t, ScalarType dtype, const
   if (!t.is_cpu()) fail(argument, "a CPU tensor", "a tensor on another device");
   if (t.scalar_type() != dtype) fail(argument, "dtype " + dtype_name(dtype), dtype_name(t.scalar_type()));
   bool same = t.dim() == static_cast<int64_t>(shape.size());
-  for (size_t i = 0; same && i < shape.size(); ++i) same = shape[i] == kAny || shape[i] == t.size(static_cast<int64_t>(i));
+  for (size_t i = 0; same && i < shape.size(); ++i)
+    same = shape[i] == kAny || shape[i] == t.size(static_cast<int64_t>(i));
   if (!same) fail(argument, "shape " + shape_text(shape.data(), static_cast<int64_t>(shape.size())), shape_text(t));
   if (!t.is_contiguous()) fail(argument, "a contiguous tensor", "one with other strides");
 }
@@ -79,7 +88,8 @@ int64_t check_offsets(const char* argument, const Tensor& offsets, int64_t total
   const int64_t* values = ints(argument, offsets, {kAny});
   if (values[0] != 0) fail(argument, "a first value of 0", std::to_string(values[0]));
   for (int64_t b = 0; b < batch; ++b) {
-    if (values[b + 1] < values[b]) fail(argument, "non-decreasing values", "a decrease at position " + std::to_string(b + 1));
+    if (values[b + 1] < values[b])
+      fail(argument, "non-decreasing values", "a decrease at position " + std::to_string(b + 1));
   }
   if (values[batch] != total) fail(argument, "a last value of " + std::to_string(total), std::to_string(values[batch]));
   return batch;

@@ -1,5 +1,5 @@
-// What the ops know about tensors: every argument is checked once, here, with a message that says which one, what was expected
-// and what came; then only pointers and sizes go on to the engine.
+// What the ops know about tensors: every argument is checked once, here, with a message that says which one, what was
+// expected and what came; then only pointers and sizes go on to the engine.
 #pragma once
 
 #include <torch/csrc/stable/library.h>

@@ -1,5 +1,5 @@
-// The whole encoder as one op: a pure function of weights and events. It packs the weights at every call; the request path
-// object (csrc/bindings) keeps them packed.
+// The whole encoder as one op: a pure function of weights and events. It packs the weights at every call; the request
+// path object (csrc/bindings) keeps them packed.
 #include "engine/encode.h"
 #include "engine/thread_pool.h"
 #include "ops/checks.h"
@@ -48,7 +48,8 @@ std::tuple<Tensor, Tensor, Tensor> encode(std::vector<Tensor> weights, std::vect
 
 STABLE_TORCH_LIBRARY_FRAGMENT(lsif, m) {
   m.def(
-      "encode(Tensor[] weights, int[] config, float norm_eps, Tensor items, Tensor? times, Tensor? actions, Tensor offsets, "
+      "encode(Tensor[] weights, int[] config, float norm_eps, Tensor items, Tensor? times, Tensor? actions, Tensor "
+      "offsets, "
       "Tensor? now, int threads) -> (Tensor fused, Tensor interests, Tensor weights)");
 }
 

@@ -1,10 +1,10 @@
-// One op per encoder kernel. They are the building blocks for tests, experiments and other engines; the request path calls the
-// engine directly.
+// One op per encoder kernel. They are the building blocks for tests, experiments and other engines; the request path
+// calls the engine directly.
+#include <stdexcept>
+
 #include "engine/scratch.h"
 #include "kernels/cpu/dispatch.h"
 #include "ops/checks.h"
-
-#include <stdexcept>
 
 namespace lsif::ops {
 namespace {
@@ -55,39 +55,44 @@ Tensor embedding(Tensor items, std::optional<Tensor> actions, Tensor item, std::
 Tensor layer_norm(Tensor x, Tensor weight, Tensor bias, double eps, std::optional<Tensor> gate) {
   const int64_t num_rows = size_of("x", x, 2, 0);
   const int64_t dim = size_of("x", x, 2, 1);
-  const LayerNormParams params = {floats("weight", weight, {dim}), floats("bias", bias, {dim}), dim, static_cast<float>(eps)};
+  const LayerNormParams params = {floats("weight", weight, {dim}), floats("bias", bias, {dim}), dim,
+                                  static_cast<float>(eps)};
   const float* x_data = floats("x", x, {num_rows, dim});
   const float* gate_data = floats("gate", gate, {num_rows, dim});
   Tensor y = new_floats(x, {num_rows, dim});
-  cpu::kernels().layer_norm(params, x_data, dim, gate_data, dim, static_cast<float*>(y.mutable_data_ptr()), dim, num_rows);
+  cpu::kernels().layer_norm(params, x_data, dim, gate_data, dim, static_cast<float*>(y.mutable_data_ptr()), dim,
+                            num_rows);
   return y;
 }
 
-Tensor linear(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> residual, std::string activation) {
+Tensor linear(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> residual,
+              std::string activation) {
   const int64_t num_rows = size_of("x", x, 2, 0);
   const int64_t in_dim = size_of("x", x, 2, 1);
   const int64_t out_dim = size_of("weight", weight, 2, 0);
   engine::Scratch scratch;
   floats("weight", weight, {out_dim, in_dim});
-  const LinearParams params = pack(scratch, "weight", weight, floats("bias", bias, {out_dim}), activation_from(activation));
+  const LinearParams params =
+      pack(scratch, "weight", weight, floats("bias", bias, {out_dim}), activation_from(activation));
   const float* x_data = floats("x", x, {num_rows, in_dim});
   const float* residual_data = floats("residual", residual, {num_rows, out_dim});
   Tensor y = new_floats(x, {num_rows, out_dim});
-  cpu::kernels().linear(params, x_data, in_dim, residual_data, out_dim, static_cast<float*>(y.mutable_data_ptr()), out_dim,
-                        num_rows);
+  cpu::kernels().linear(params, x_data, in_dim, residual_data, out_dim, static_cast<float*>(y.mutable_data_ptr()),
+                        out_dim, num_rows);
   return y;
 }
 
-Tensor attention(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optional<Tensor> times, std::optional<Tensor> query_times,
-                 Tensor position_bias, std::optional<Tensor> time_bias, std::optional<Tensor> time_boundaries,
-                 std::string kind) {
+Tensor attention(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optional<Tensor> times,
+                 std::optional<Tensor> query_times, Tensor position_bias, std::optional<Tensor> time_bias,
+                 std::optional<Tensor> time_boundaries, std::string kind) {
   const int64_t total = size_of("q", q, 2, 0);
   const int64_t dim = size_of("q", q, 2, 1);
   const int64_t num_heads = size_of("position_bias", position_bias, 2, 0);
   const int64_t window = size_of("position_bias", position_bias, 2, 1);
   if (num_heads < 1 || window < 1 || dim % num_heads != 0) {
     throw std::invalid_argument("position_bias: expected shape [num_heads >= 1 dividing " + std::to_string(dim) +
-                                ", window >= 1], got [" + std::to_string(num_heads) + ", " + std::to_string(window) + "]");
+                                ", window >= 1], got [" + std::to_string(num_heads) + ", " + std::to_string(window) +
+                                "]");
   }
   if (time_bias.has_value() != time_boundaries.has_value()) {
     throw std::invalid_argument("time_boundaries: expected with time_bias and only then, got one without the other");
@@ -150,8 +155,8 @@ Tensor interest_pooling(Tensor x, Tensor offsets, std::optional<Tensor> times, T
   for (int64_t b = 0; b < batch; ++b) {
     const int64_t seq_len = begin[b + 1] - begin[b];
     const int64_t newest = time_data && seq_len > 0 ? time_data[begin[b + 1] - 1] : kUnknownTime;
-    cpu::kernels().interest_pooling(params, x_data + begin[b] * dim, dim, time_data ? time_data + begin[b] : nullptr, newest,
-                                    seq_len, y_data + b * num_interests * dim, work);
+    cpu::kernels().interest_pooling(params, x_data + begin[b] * dim, dim, time_data ? time_data + begin[b] : nullptr,
+                                    newest, seq_len, y_data + b * num_interests * dim, work);
   }
   return y;
 }
@@ -165,11 +170,11 @@ std::tuple<Tensor, Tensor> interest_fusion(Tensor interests, Tensor gap, Tensor 
   engine::Scratch scratch;
   floats("hidden_weight", hidden_weight, {fusion_dim, num_interests * dim + kFusionContext});
   floats("logits_weight", logits_weight, {num_interests, fusion_dim});
-  const InterestFusionParams params = {
-      pack(scratch, "hidden_weight", hidden_weight, floats("hidden_bias", hidden_bias, {fusion_dim}), Activation::kSilu),
-      pack(scratch, "logits_weight", logits_weight, floats("logits_bias", logits_bias, {num_interests}),
-           Activation::kIdentity),
-      num_interests, dim};
+  const InterestFusionParams params = {pack(scratch, "hidden_weight", hidden_weight,
+                                            floats("hidden_bias", hidden_bias, {fusion_dim}), Activation::kSilu),
+                                       pack(scratch, "logits_weight", logits_weight,
+                                            floats("logits_bias", logits_bias, {num_interests}), Activation::kIdentity),
+                                       num_interests, dim};
   const float* data = floats("interests", interests, {batch, num_interests, dim});
   const float* gaps = floats("gap", gap, {batch});
   const float* lengths = floats("length", length, {batch});
@@ -190,9 +195,11 @@ std::tuple<Tensor, Tensor> interest_fusion(Tensor interests, Tensor gap, Tensor 
 STABLE_TORCH_LIBRARY(lsif, m) {
   m.def("embedding(Tensor items, Tensor? actions, Tensor item, Tensor? action) -> Tensor");
   m.def("layer_norm(Tensor x, Tensor weight, Tensor bias, float eps, Tensor? gate=None) -> Tensor");
-  m.def("linear(Tensor x, Tensor weight, Tensor? bias=None, Tensor? residual=None, str activation='identity') -> Tensor");
   m.def(
-      "attention(Tensor q, Tensor k, Tensor v, Tensor offsets, Tensor? times, Tensor? query_times, Tensor position_bias, "
+      "linear(Tensor x, Tensor weight, Tensor? bias=None, Tensor? residual=None, str activation='identity') -> Tensor");
+  m.def(
+      "attention(Tensor q, Tensor k, Tensor v, Tensor offsets, Tensor? times, Tensor? query_times, Tensor "
+      "position_bias, "
       "Tensor? time_bias, Tensor? time_boundaries, str kind) -> Tensor");
   m.def(
       "interest_pooling(Tensor x, Tensor offsets, Tensor? times, Tensor hidden_weight, Tensor hidden_bias, "

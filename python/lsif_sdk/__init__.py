@@ -3,7 +3,8 @@
     rec = lsif_sdk.Recommender.load("model/")
     rec.recommend(["item a", "item b"], k=10)
 
-Inference needs torch, numpy and safetensors; `train` and `evaluate` load further packages (extra "train") when they are called.
+Inference needs torch, numpy and safetensors; `train` and `evaluate` load further packages
+(extra "train") when they are called.
 """
 
 from __future__ import annotations

@@ -86,8 +86,8 @@ class Artifact:
         """Writes the directory, all of it or nothing.
 
         Raises:
-            ArtifactError: `path` exists and is not an artifact, or is one and `overwrite` is False; or `training` or `metrics`
-                hold something JSON cannot.
+            ArtifactError: `path` exists and is not an artifact, or is one and `overwrite` is False; or
+                `training` or `metrics` hold something JSON cannot.
             OSError: the disk is full, say; nothing has changed then.
         """
         target = pathlib.Path(path).resolve()  # a link stays, what it points to is replaced
@@ -144,7 +144,8 @@ class Artifact:
             verify: also compare the files' SHA-256 with the recorded ones (reads every byte).
 
         Raises:
-            ArtifactError: the directory is missing, damaged, of another version or foreign; the message says which and why.
+            ArtifactError: the directory is missing, damaged, of another version or foreign; the message says
+                which and why.
         """
         directory = pathlib.Path(path)
         values = _read_config(directory)

@@ -61,7 +61,7 @@ class Catalog:
         *,
         threads: int | None = None,
     ) -> Catalog:
-        """Builds the integer codes of a catalogue. A float32 array is used in place, not copied: do not change it afterwards.
+        """Builds the integer codes of a catalogue. A float32 array is used in place, not copied: leave it unchanged.
 
         Args:
             vectors: [num_items, dim], real and finite; num_items may be 0, dim is at least 1.
@@ -114,12 +114,13 @@ class Catalog:
     ) -> TopK:
         """The exact k best rows of each query by inner product plus bias.
 
-        A score is the float64 value rounded once to float32; the result does not depend on batch size, threads or instruction set.
+        A score is the float64 value rounded once to float32; the result does not depend on batch size, threads or
+        instruction set.
 
         Args:
             queries: [batch, dim], or [dim] for a batch of one; real and finite.
             k: how many, at least 1; more than there are rows is allowed.
-            exclude: row numbers to leave out: one list for all queries, or one list (or array row) a query. -1 is ignored.
+            exclude: row numbers to leave out: one list for all queries, or one (or an array row) a query; -1 is ignored
             threads: None: as many as this process may use.
 
         Raises:

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--holdout",
         choices=("test", "validation"),
         default="test",
-        help="events never trained on: each user's last two (test; default) or the last one (validation; for production)",
+        help="never trained on: each user's last two events (test; default) or the last (validation; for production)",
     )
     train.add_argument("--checkpoints", help="directory for checkpoints")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")

@@ -1,4 +1,4 @@
-"""Every error the SDK raises on purpose. All derive from `LsifError`, and each also from the builtin a caller would expect."""
+"""Every error the SDK raises on purpose: a `LsifError`, and also of the builtin type a caller would expect."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ History = Events | Sequence[Id] | npt.NDArray[Any]
 class EventBatch:
     """Histories as the native code takes them: catalogue rows, ragged (docs/model.md, Inputs).
 
-    items, times and actions are int64 [total] (times and actions may be None), offsets int64 [batch + 1], unknown int64 [batch]:
-    how many events of each user were left out because the catalogue does not know their item.
+    items, times and actions are int64 [total] (times and actions may be None), offsets int64 [batch + 1], unknown int64
+    [batch]: how many events of each user were left out because the catalogue does not know their item.
     """
 
     items: npt.NDArray[np.int64]
@@ -117,7 +117,7 @@ def as_users(histories: History | Sequence[History], argument: str = "history") 
         if not isinstance(history, Events):
             if not _is_flat(history):
                 raise ArgumentTypeError(f"{argument}[{position}]", "Events or a sequence of item ids", history)
-            history = Events(history)  # type: ignore[arg-type]
+            history = Events(history)
         users.append(history)
     return users
 

@@ -28,7 +28,7 @@ class ItemTable:
     Args:
         ids: one id an item, all integers or all strings, no two equal.
         titles: one text an item, or None.
-        counts: int64 [num_items], how often each item occurred in training (for the popularity fallback), or None: all 0.
+        counts: int64 [num_items], occurrences in training (for the popularity fallback), or None: all 0.
 
     Raises:
         ArgumentError: ids are not unique, or lengths differ.

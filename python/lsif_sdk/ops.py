@@ -1,6 +1,7 @@
 """Loads the torch ops `torch.ops.lsif.*` and gives each a fake kernel, so that torch.compile and export can trace them.
 
-csrc/ops has the schemas; every op is a pure function of tensors. docs/model.md and docs/score_topk.md have the formulas.
+csrc/ops has the schemas; every op is a pure function of tensors. docs/model.md and docs/score_topk.md have
+the formulas.
 """
 
 from __future__ import annotations

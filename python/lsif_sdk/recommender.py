@@ -95,7 +95,7 @@ class Recommendations:
 
 
 class Recommender:
-    """A trained model with its catalogue. Immutable and safe to share between threads; native code runs without the GIL.
+    """A trained model with its catalogue. Immutable, safe to share between threads; native code runs without the GIL.
 
     Args:
         artifact: a checked model.
@@ -112,12 +112,16 @@ class Recommender:
             artifact.catalog_vectors, artifact.items, artifact.catalog_bias, threads=threads
         )
         c = self.catalog
-        tensors = (c.vectors, c.bias, c.codes, c.scales, c.errors, c.norms)
         with native_errors():
             self._path = _core.RequestPath(
                 self.config.to_dict(),
                 [weight.detach().numpy() for weight in artifact.encoder_weights],
-                *[tensor.numpy() for tensor in tensors],
+                c.vectors.numpy(),
+                c.bias.numpy(),
+                c.codes.numpy(),
+                c.scales.numpy(),
+                c.errors.numpy(),
+                c.norms.numpy(),
                 multi_interest=self.config.scoring == "multi_interest",
                 temperature=self.config.temperature,
             )
@@ -168,13 +172,13 @@ class Recommender:
     ) -> Recommendations:
         """The k best items for one user or many.
 
-        Events of items the catalogue does not know are left out and counted in `unknown`. A user with no known event gets the most
-        popular items of the training data, and `fallback` says so.
+        Events of items the catalogue does not know are left out and counted (`unknown`). A user with no known event gets
+        the most popular items of the training data, and `fallback` says so.
 
         Args:
             history: one user (`Events`, or item ids oldest first) or a sequence of those.
             k: how many items, at least 1; users for whom fewer are left get fewer (`counts`).
-            now: request time, Unix seconds; used by models with `request_time`, where None means the time of the newest event.
+            now: request time, Unix seconds; used by models with `request_time`; None: the time of the newest event.
             exclude_seen: leave out the items of the user's own history.
             exclude: further item ids to leave out, one list for all users or one a user; unknown ids are ignored.
 
@@ -201,7 +205,7 @@ class Recommender:
             )
         fallback = events.offsets[:-1] == events.offsets[1:]
         for user in np.flatnonzero(fallback):
-            counts[user] = self._most_popular(ragged, user, scores[user], indices[user])
+            counts[user] = self._most_popular(ragged, int(user), scores[user], indices[user])
         return Recommendations(self.items.take(indices), scores, counts, long_share, events.unknown, fallback)
 
     def user_vectors(self, history: History | Sequence[History], *, now: Now | None = None) -> npt.NDArray[np.float32]:
@@ -280,7 +284,7 @@ class Recommender:
         return scores.numpy()
 
     def similar_items(self, items: Id | Sequence[Id], k: int = 10) -> Recommendations:
-        """The k items whose vectors point most nearly in the direction of each given one (cosine similarity), itself left out.
+        """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
 
         Args:
             items: one item id or several.

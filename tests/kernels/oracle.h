@@ -89,8 +89,8 @@ inline std::vector<Approx> exact(const float* x, int64_t n) {
   return values;
 }
 
-// softmax, given the logits' errors; a kernel's sum has `terms` roundings beside those of the exponentials. However wrong the
-// logits may be, a weight lies in [0, 1].
+// softmax, given the logits' errors; a kernel's sum has `terms` roundings beside those of the exponentials. However
+// wrong the logits may be, a weight lies in [0, 1].
 inline std::vector<Approx> softmax(const std::vector<Approx>& logits, double terms) {
   double top = -INFINITY;
   for (const Approx& logit : logits) top = std::fmax(top, logit.value);

@@ -1,5 +1,5 @@
-// The table of kernels one instruction set provides. variant.cpp is compiled once per ISA and fills one table; dispatch.cpp
-// picks one at start.
+// The table of kernels one instruction set provides. variant.cpp is compiled once per ISA and fills one table;
+// dispatch.cpp picks one at start.
 #pragma once
 
 #include "kernels/attention.h"

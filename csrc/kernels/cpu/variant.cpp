@@ -1,6 +1,6 @@
-// Compiled once per ISA, with that ISA's compiler flags and LSIF_ISA set to its name. Everything is in an unnamed namespace inside
-// namespace LSIF_ISA and no std:: function template may be used here: a template instance compiled for AVX-512 must never be
-// the copy the linker keeps for everybody (tests/test_build.py looks at the symbols).
+// Compiled once per ISA, with that ISA's compiler flags and LSIF_ISA set to its name. Everything is in an unnamed
+// namespace inside namespace LSIF_ISA and no std:: function template may be used here: a template instance compiled for
+// AVX-512 must never be the copy the linker keeps for everybody (tests/test_build.py looks at the symbols).
 #include "kernels/cpu/attention.inl.h"
 #include "kernels/cpu/embedding.inl.h"
 #include "kernels/cpu/interest_fusion.inl.h"
@@ -19,8 +19,8 @@ namespace lsif::cpu {
 
 const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
   static constexpr KernelTable table = {
-      LSIF_STRING(LSIF_ISA),      LSIF_ISA::embedding,        LSIF_ISA::layer_norm,      LSIF_ISA::linear,
-      LSIF_ISA::attention,        LSIF_ISA::interest_pooling, LSIF_ISA::interest_fusion, LSIF_ISA::score_topk,
+      LSIF_STRING(LSIF_ISA), LSIF_ISA::embedding,        LSIF_ISA::layer_norm,      LSIF_ISA::linear,
+      LSIF_ISA::attention,   LSIF_ISA::interest_pooling, LSIF_ISA::interest_fusion, LSIF_ISA::score_topk,
   };
   return table;
 }

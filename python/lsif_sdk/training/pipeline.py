@@ -89,14 +89,15 @@ def train(
 ) -> Recommender:
     """Trains a model on events and returns it ready to recommend; `Recommender.save` writes it to disk.
 
-    The last events of each user are held out and never trained on: with holdout "test" the last one is the test target and the one
-    before it decides when to stop (metrics of both go into the artifact); with "validation" only the last one is held out, to
-    decide when to stop, which leaves nothing to measure honestly but trains on more: for production.
+    The last events of each user are held out and never trained on: with holdout "test" the last one is the test target
+    and the one before it decides when to stop (metrics of both go into the artifact); with "validation" only the last
+    one is held out, to decide when to stop, which leaves nothing to measure honestly but more to train on:
+    for production.
 
     Args:
         events: an `EventLog`, or what `read_events` takes: a CSV, TSV or Parquet path or a DataFrame.
-        model: fields of `ModelConfig` but `num_items`; None: the defaults. `use_times` and `num_actions` follow the events
-            unless they are given.
+        model: fields of `ModelConfig` but `num_items`; None: the defaults. `use_times` and `num_actions` follow the
+            events unless they are given.
         training: see `TrainConfig`; None: the defaults.
         user: column of user ids, if `events` is a table; likewise `item`, `timestamp` and `action` (see `read_events`).
         item: see `user`.
@@ -147,7 +148,7 @@ def train(
         "epochs": len(result.history),
         "best_epoch": int(result.best["epoch"]),
     }
-    metrics = {"validation": {name: value for name, value in result.best.items() if "@" in name}}
+    metrics: dict[str, Any] = {"validation": {name: value for name, value in result.best.items() if "@" in name}}
     items = ItemTable(log.item_ids, log.titles, counts)
     recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance, metrics))
     if holdout == "validation":

@@ -1,0 +1,47 @@
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+def build_info() -> dict[str, Any]: ...
+def weight_specs(config: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...], str]]: ...
+def config_ints(config: Mapping[str, Any]) -> list[int]: ...
+def default_threads() -> int: ...
+
+class RequestPath:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        weights: Sequence[npt.NDArray[Any]],
+        vectors: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.int8],
+        scales: npt.NDArray[np.float32],
+        errors: npt.NDArray[np.float32],
+        norms: npt.NDArray[np.float32],
+        multi_interest: bool,
+        temperature: float,
+    ) -> None: ...
+    def encode(
+        self,
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        actions: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        now: npt.NDArray[np.int64] | None = None,
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]: ...
+    def recommend(
+        self,
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        actions: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        now: npt.NDArray[np.int64] | None,
+        k: int,
+        exclude_seen: bool,
+        exclude_items: npt.NDArray[np.int64] | None,
+        exclude_offsets: npt.NDArray[np.int64] | None,
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
