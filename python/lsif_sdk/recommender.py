@@ -172,8 +172,8 @@ class Recommender:
     ) -> Recommendations:
         """The k best items for one user or many.
 
-        Events of items the catalogue does not know are left out and counted (`unknown`). A user with no known event gets
-        the most popular items of the training data, and `fallback` says so.
+        Events of items the catalogue does not know are left out and counted (`unknown`). A user with no known event
+        gets the most popular items of the training data, and `fallback` says so.
 
         Args:
             history: one user (`Events`, or item ids oldest first) or a sequence of those.

@@ -1,0 +1,67 @@
+"""What the build must be: no ISA's code leaks into another's, layers point one way, imports stay light."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import lsif_sdk
+from lsif_sdk import _core
+
+ROOT = pathlib.Path(__file__).parents[1]
+TORCH_INCLUDE = re.compile(r'#include *[<"](torch|ATen|c10|pybind11)')
+
+
+def variant_objects() -> list[pathlib.Path]:
+    return sorted(ROOT.glob("build/*/CMakeFiles/lsif_kernels_*.dir/csrc/kernels/cpu/variant.cpp.o"))
+
+
+def test_variants_share_no_function_the_linker_could_merge():
+    nm = shutil.which("nm")
+    objects = variant_objects()
+    if nm is None or not objects:
+        pytest.skip("needs nm and the object files of a build in build/")
+    isas = {path.parts[-5].removeprefix("lsif_kernels_").removesuffix(".dir") for path in objects}
+    assert set(_core.build_info()["compiled_isas"]) <= isas
+    for path in objects:
+        listing = subprocess.run([nm, "-C", path], capture_output=True, text=True, check=True).stdout
+        kinds = [line[17:] for line in listing.splitlines()]
+        assert not [line for line in kinds if line[0] in "WVu"], path
+        defined = [line[2:] for line in kinds if line[0] == "T"]
+        assert len(defined) == 1, (path, defined)
+        assert re.fullmatch(r"lsif::cpu::\w+_kernels\(\)", defined[0])
+
+
+@pytest.mark.parametrize("layer", ["kernels", "engine"])
+def test_kernels_and_engine_know_neither_torch_nor_python(layer):
+    sources = [path for path in (ROOT / "csrc" / layer).rglob("*") if path.is_file()]
+    assert sources
+    assert [path for path in sources if TORCH_INCLUDE.search(path.read_text())] == []
+
+
+def test_nothing_is_built_for_the_machine_it_is_built_on():
+    files = [ROOT / "CMakeLists.txt", ROOT / "Makefile", ROOT / "pyproject.toml", *(ROOT / "cmake").iterdir()]
+    assert [path for path in files if "-march=native" in path.read_text()] == []
+
+
+def test_importing_the_sdk_imports_nothing_inference_does_not_need():
+    code = "import sys, lsif_sdk; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(run.stdout.split())
+    assert "lsif_sdk.recommender" in modules
+    # torch imports tqdm itself.
+    extras = {"pandas", "pyarrow", "lightning_fabric"} | {
+        f"lsif_sdk.{part}" for part in ("training", "evaluation", "model")
+    }
+    assert not modules & extras
+
+
+def test_one_version():
+    stated = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert stated is not None
+    assert lsif_sdk.__version__ == _core.build_info()["version"] == stated.group(1)
