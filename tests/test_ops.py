@@ -351,7 +351,7 @@ def test_values_are_within_the_kernels_bounds_of_float64(op, name):
         assert got.shape == value.shape
         assert np.all(np.abs(f64(got) - value) <= bound)
         # A bound that lets anything pass would prove nothing.
-        assert np.all(bound <= 2e-2 * np.abs(value).max(initial=0))
+        assert np.all(bound <= 5e-2 * np.abs(value).max(initial=0))
 
 
 @pytest.mark.parametrize("name", CASES["quantize_rows"])
