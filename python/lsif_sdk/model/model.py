@@ -1,0 +1,291 @@
+"""InterestFusionModel: embedding, encoder, poolings, fusion and scores as one torch module (docs/model.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArtifactError
+from lsif_sdk.model.encoder import SequenceEncoder
+from lsif_sdk.model.interest_fusion import InterestFusion
+from lsif_sdk.model.interest_pooling import EMBEDDING_STD, LongTermPooling, ShortTermPooling
+from lsif_sdk.model.times import UNKNOWN_TIME
+
+__all__ = ["Encoded", "InterestFusionModel"]
+
+_NORM_EPS = 1e-12
+_ENCODER = "encoder."
+_RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
+_VECTORS = "catalog.vectors"
+
+
+class Encoded(NamedTuple):
+    """What the model knows of a history; the leading dimensions are the caller's.
+
+    Attributes:
+        fused: the user vector I, [..., dim].
+        interests: long-term, pooled short-term, newest state, [..., M, dim].
+        weights: of the interests, [..., M]; they sum to 1.
+    """
+
+    fused: Tensor
+    interests: Tensor
+    weights: Tensor
+
+    def select(self, index: Any) -> Encoded:
+        """Indexes the leading dimensions, for example with a bool mask of positions."""
+        return Encoded(*(part[index] for part in self))
+
+
+class _ItemCatalog(nn.Module):
+    """The catalogue's own parameters: one bias an item."""
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(num_items))
+
+
+class InterestFusionModel(nn.Module):
+    """The interest-fusion model, in any float type and on any device.
+
+    Args:
+        config: the model's shape.
+        dropout: probability used while training, on embedded events and residual branches.
+    """
+
+    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        # Small, so that training starts near equal scores for all items.
+        self.item_embedding = nn.Parameter(torch.randn(config.num_items, config.dim) * EMBEDDING_STD)
+        if config.num_actions > 0:
+            self.action_embedding = nn.Parameter(torch.randn(config.num_actions + 1, config.dim) * EMBEDDING_STD)
+        self.encoder = SequenceEncoder(config, dropout)
+        if config.num_long > 0:
+            self.long_pooling = LongTermPooling(config)
+        if config.num_short > 0:
+            self.short_pooling = ShortTermPooling(config)
+        self.fusion = InterestFusion(config)
+        self.catalog = _ItemCatalog(config.num_items)
+
+    def forward(
+        self,
+        items: Tensor,
+        times: Tensor | None = None,
+        actions: Tensor | None = None,
+        *,
+        lengths: Tensor,
+        start: Tensor | None = None,
+        now: Tensor | None = None,
+    ) -> Encoded:
+        """Encodes EVERY position of right-padded sequences: position i sees events 0..i only.
+
+        With `request_time`, position i is asked about the time of event i + 1, and the newest one about `now`. That is
+        what `encode` gives for the prefix with this time as `now`, unless the time is unknown: here it then stays
+        unknown, as within a longer history.
+
+        Args:
+            items: catalogue rows, int64 [batch, seq_len]; padding may hold any valid row.
+            times: int64 Unix seconds [batch, seq_len], `UNKNOWN_TIME` where unknown; None if all are.
+            actions: int64 [batch, seq_len] in [0, num_actions]; None if all are unknown.
+            lengths: int64 [batch], events of each sequence, >= 1.
+            start: int64 [batch], events cut off before the sequence (they count in the history's length).
+            now: int64 [batch] Unix seconds, or None.
+
+        Returns:
+            Encoded with leading dimensions [batch, seq_len]; padding holds zeros.
+        """
+        times = torch.full_like(items, UNKNOWN_TIME) if times is None else times
+        asked = self._asked_times(times, lengths, now)
+        positions = torch.arange(items.shape[1], device=items.device)
+        visible = (positions <= positions[:, None])[None]
+        counts = (positions + 1).expand_as(items) + (0 if start is None else start[:, None])
+        x = self._embed(items, actions)
+        states = self.encoder(x, times, asked)
+        interests = self._interests(x, states, times, visible, times)
+        fused, weights = self.fusion(interests, times, asked, counts)
+        valid = positions < lengths[:, None]
+        return _where(valid, Encoded(fused, interests, weights))
+
+    def encode(
+        self,
+        items: Tensor,
+        times: Tensor | None = None,
+        actions: Tensor | None = None,
+        *,
+        offsets: Tensor,
+        now: Tensor | None = None,
+    ) -> Encoded:
+        """Encodes whole histories of any length for their newest position (docs/model.md "Inputs").
+
+        Args:
+            items: catalogue rows of all events, int64 [total].
+            times: int64 Unix seconds [total], `UNKNOWN_TIME` where unknown; None if all are.
+            actions: int64 [total]; None if all are unknown.
+            offsets: int64 [batch + 1]; user b owns events offsets[b] .. offsets[b + 1] - 1.
+            now: int64 [batch] Unix seconds, only read if `request_time`; None if unknown.
+
+        Returns:
+            Encoded with leading dimension [batch]; zeros for an empty history.
+
+        Raises:
+            ArgumentError: `offsets` does not cover `items`.
+        """
+        lengths = _lengths(offsets, items.shape[0])
+        positions = torch.arange(max(int(lengths.max()), 1) if len(lengths) else 1, device=items.device)
+        valid = positions < lengths[:, None]
+        index = (offsets[:-1, None] + positions)[valid]
+
+        def padded(values: Tensor | None, fill: int) -> Tensor:
+            out = torch.full(valid.shape, fill, dtype=torch.int64, device=items.device)
+            if values is not None:
+                out[valid] = values[index]
+            return out
+
+        times_padded = padded(times, UNKNOWN_TIME)
+        asked = self._asked_times(times_padded, lengths, now)
+        # An empty history is encoded as one padding event and set to zero below, so that no softmax is empty.
+        last = (lengths - 1).clamp_min(0)[:, None]
+        newest, asked_last = times_padded.gather(1, last), asked.gather(1, last)
+        x = self._embed(padded(items, 0), None if actions is None else padded(actions, 0))
+        states = self.encoder(x, times_padded, asked)
+        visible = (positions <= last)[:, None, :]
+        interests = self._interests(x, states, times_padded, visible, newest, last)
+        fused, weights = self.fusion(interests, newest, asked_last, lengths[:, None])
+        encoded = _where(lengths[:, None] > 0, Encoded(fused, interests, weights))
+        return encoded.select((slice(None), 0))
+
+    def scores(self, encoded: Encoded, candidates: Tensor | None = None) -> Tensor:
+        """Scores of items (docs/model.md section 5).
+
+        Args:
+            encoded: leading dimensions [...].
+            candidates: int64 rows [num_candidates]; None for the whole catalogue.
+
+        Returns:
+            [..., num_candidates or num_items].
+        """
+        vectors = self.catalog_vectors(candidates)
+        bias = self.catalog.bias if candidates is None else self.catalog.bias[candidates]
+        if self.config.scoring == "fused":
+            return encoded.fused @ vectors.t() + bias
+        temperature = self.config.temperature
+        logits = encoded.interests @ vectors.t() / temperature + _log(encoded.weights)[..., None]
+        return temperature * logits.logsumexp(dim=-2) + bias
+
+    def target_scores(self, encoded: Encoded, targets: Tensor) -> Tensor:
+        """The score of ONE item for each encoded history: targets int64 [batch] -> [batch]."""
+        vectors, bias = self.catalog_vectors(targets), self.catalog.bias[targets]
+        if self.config.scoring == "fused":
+            return (encoded.fused * vectors).sum(dim=-1) + bias
+        logits = (encoded.interests @ vectors[..., None]).squeeze(-1) / self.config.temperature
+        return self.config.temperature * (logits + _log(encoded.weights)).logsumexp(dim=-1) + bias
+
+    def catalog_vectors(self, candidates: Tensor | None = None) -> Tensor:
+        """Item vectors of the catalogue, [num_items or num_candidates, dim]."""
+        vectors = self.item_embedding if candidates is None else self.item_embedding[candidates]
+        if not self.config.normalize_items:
+            return vectors
+        length = (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt()
+        return vectors * (self.config.item_scale / length)
+
+    @torch.no_grad()
+    def export_weights(self) -> dict[str, Tensor]:
+        """The artifact's tensors, named and shaped as in docs/model.md: float32 on the CPU, time_boundaries int64."""
+        weights = {name.removeprefix(_ENCODER): value for name, value in self.state_dict().items()}
+        if self.config.num_long > 0:
+            del weights[_RATE]
+            weights[_DECAY] = self.long_pooling.decay()
+        if self.config.normalize_items:
+            weights[_VECTORS] = self.catalog_vectors()
+        return {
+            name: value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous().clone()
+            for name, value in weights.items()
+        }
+
+    @classmethod
+    def from_weights(
+        cls, config: ModelConfig, weights: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32
+    ) -> InterestFusionModel:
+        """Rebuilds a model from `export_weights`; `catalog.vectors` is recomputed from `item_embedding`.
+
+        Args:
+            config: the config the weights belong to.
+            weights: tensors by name.
+            dtype: float type of the module.
+
+        Raises:
+            ArtifactError: a tensor is missing, unknown or has another shape; the message names them.
+        """
+        model = cls(config)
+        state = {name: value for name, value in weights.items() if name not in (_VECTORS, _DECAY)}
+        if _DECAY in weights:
+            state[_RATE] = weights[_DECAY].to(torch.float64).sqrt()
+        names = {name.removeprefix(_ENCODER): name for name in model.state_dict()}
+        model = model.to(dtype)
+        try:
+            model.load_state_dict({names.get(name, name): value for name, value in state.items()})
+        except RuntimeError as error:
+            raise ArtifactError(f"weights do not fit the config: {error}") from error
+        return model
+
+    def _embed(self, items: Tensor, actions: Tensor | None) -> Tensor:
+        x = nn.functional.embedding(items, self.item_embedding)
+        if self.config.num_actions > 0:
+            actions = torch.zeros_like(items) if actions is None else actions
+            x = x + nn.functional.embedding(actions, self.action_embedding)
+        return x
+
+    def _asked_times(self, times: Tensor, lengths: Tensor, now: Tensor | None) -> Tensor:
+        """q of docs/model.md section 2, int64 [batch, seq_len]."""
+        if not self.config.request_time:
+            return times
+        last = (lengths - 1).clamp_min(0)[:, None]
+        newest = times.gather(1, last)
+        if now is not None:
+            newest = torch.where(now[:, None] == UNKNOWN_TIME, newest, now[:, None])
+        following = torch.cat([times[:, 1:], times[:, -1:]], dim=1)
+        return following.scatter(1, last, newest)
+
+    def _interests(
+        self, x: Tensor, states: Tensor, times: Tensor, visible: Tensor, newest: Tensor, last: Tensor | None = None
+    ) -> Tensor:
+        """All interests, [batch, num_queries, M, dim]; `last` picks one position a user, None takes all."""
+
+        def pick(values: Tensor) -> Tensor:
+            return values if last is None else values.take_along_dim(last[..., None, None], dim=1)
+
+        parts = [pick(states[:, :, None])]
+        if self.config.num_short > 0:
+            parts.insert(0, pick(self.short_pooling(states)))
+        if self.config.num_long > 0:
+            parts.insert(0, self.long_pooling(x, times, visible, newest))
+        return torch.cat(parts, dim=2)
+
+
+def _lengths(offsets: Tensor, total: int) -> Tensor:
+    if offsets.dim() != 1 or len(offsets) < 1 or int(offsets[0]) != 0 or int(offsets[-1]) != total:
+        raise ArgumentError("offsets", f"[batch + 1] from 0 to {total} (the number of items)", offsets.tolist())
+    lengths = offsets.diff()
+    if bool((lengths < 0).any()):
+        raise ArgumentError("offsets", "non-decreasing values", offsets.tolist())
+    return lengths
+
+
+def _log(weights: Tensor) -> Tensor:
+    """Logarithm with a floor, which keeps its gradient finite where a weight underflows to 0."""
+    return weights.clamp_min(torch.finfo(weights.dtype).tiny).log()
+
+
+def _where(valid: Tensor, encoded: Encoded) -> Encoded:
+    """Zeros where not valid (bool over the leading dimensions)."""
+    fused, interests, weights = encoded
+    return Encoded(
+        torch.where(valid[..., None], fused, 0),
+        torch.where(valid[..., None, None], interests, 0),
+        torch.where(valid[..., None], weights, 0),
+    )
