@@ -1,4 +1,4 @@
-# The CUDA side: kernels (no torch) and, where torch is a CUDA build, their torch ops. After python.cmake, which finds torch.
+# The CUDA side: kernels (no torch) and, where torch is a CUDA build, their torch ops. Comes after python.cmake.
 include(CheckLanguage)
 set(lsif_cuda_default OFF)
 if(LSIF_PYTHON AND torch_cuda)
@@ -44,7 +44,7 @@ if(LSIF_PYTHON)
   return()
 endif()
 
-# `make cuda-compile` also compiles the ops, which need no more of torch than the headers any build of it has; nothing is linked.
+# `make cuda-compile` also compiles the ops: the headers they need come with every build of torch. Nothing is linked.
 find_package(Python COMPONENTS Interpreter)
 execute_process(COMMAND "${Python_EXECUTABLE}" -c
   "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -38,6 +40,17 @@ def model(events: pathlib.Path) -> pathlib.Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with integer ids, actions and other column names: events.tsv and the model of them, without times."""
+    folder = tmp_path_factory.mktemp("numbers")
+    rows = [f"{user}\t{(7 * user + step * step) % 20 + 100}\t{step % 3 + 1}" for user in range(20) for step in range(8)]
+    (folder / "events.tsv").write_text("\n".join(["who\twhat\thow", *rows]) + "\n")
+    columns = ["--user", "who", "--item", "what", "--action", "how", "--timestamp", ""]
+    assert main(["train", str(folder / "events.tsv"), "--out", str(folder / "model"), *columns, *SMALL]) == 0
+    return folder
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
@@ -50,6 +63,44 @@ def test_train_writes_a_model_with_its_provenance(model):
     assert artifact.training["source"] == "events.csv"
     assert artifact.training["holdout"] == "test"
     assert set(artifact.metrics["test"]) == {"popularity", "lsif"}
+
+
+def test_settings_and_recipes_reach_the_model(events, tmp_path, capsys):
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(
+        json.dumps({"model": {"dim": 8, "block": "transformer", "num_long": 1}, "training": {"epochs": 9}})
+    )
+    settings = ["--set", "epochs=1", "--set", "normalize_items=True", "--set", "scoring=multi_interest"]
+    code, out, err = run(
+        capsys, "train", events, "--out", tmp_path / "deep" / "model", "--recipe", recipe, *settings, "--quiet"
+    )
+    assert (code, out, err) == (0, f"wrote {tmp_path / 'deep' / 'model'}\n", "")
+    artifact = Recommender.load(tmp_path / "deep" / "model").artifact
+    assert (artifact.config.dim, artifact.config.block, artifact.config.num_long) == (8, "transformer", 1)
+    assert (artifact.config.normalize_items, artifact.config.scoring) == (True, "multi_interest")
+    assert artifact.training["config"]["epochs"] == artifact.training["epochs"] == 1
+
+
+def test_integer_ids_other_columns_and_no_times(numbers, capsys):
+    config = Recommender.load(numbers / "model").config
+    assert (config.num_actions, config.use_times) == (3, False)
+    answer = json.loads(run(capsys, "recommend", numbers / "model", "101", "104", "--k", 2, "--json")[1])
+    expected = Recommender.load(numbers / "model").recommend([101, 104], k=2)[0]
+    assert [(row["item"], row["score"]) for row in answer["items"]] == list(expected)
+    assert answer["long_share"] == expected.long_share
+    code, out, err = run(capsys, "recommend", numbers / "model", "a101")
+    assert (code, out) == (2, "")
+    assert err == "lsif recommend: items: expected integers, as the catalogue's ids, got 'a101'\n"
+
+
+def test_seen_items_are_left_out_unless_wanted(model, capsys):
+    def items(*options: Any) -> list[str]:
+        answer = json.loads(run(capsys, "recommend", model, "sku-1", "sku-2", "--k", 30, "--json", *options)[1])
+        return [row["item"] for row in answer["items"]]
+
+    everything = items("--include-seen")
+    assert sorted(everything) == sorted(f"sku-{n}" for n in range(1, 31))
+    assert items() == [item for item in everything if item not in ("sku-1", "sku-2")]
 
 
 def test_evaluate_prints_a_table_or_json(model, events, capsys):
@@ -79,6 +130,13 @@ def test_recommend_prints_titles_or_json(model, capsys):
     code, _, err = run(capsys, "recommend", model)
     assert code == 0
     assert "most popular" in err
+    _, out, err = run(capsys, "recommend", model, "sku-1", "nothing", "--k", 30)
+    assert len(out.splitlines()) == 29
+    assert "1 unknown item(s)" in err
+    answer = json.loads(run(capsys, "recommend", model, "--k", 2, "--now", 1_700_000_000, "--json")[1])
+    assert answer["fallback"] == "popularity"
+    counts = Recommender.load(model).items.counts
+    assert [row["score"] for row in answer["items"]] == sorted(counts.tolist(), reverse=True)[:2]
 
 
 def test_inspect_and_doctor_report_facts(model, capsys):
@@ -95,8 +153,18 @@ def test_training_resumes_and_holds_out_what_it_is_told(events, tmp_path, capsys
     checkpoints, out = tmp_path / "checkpoints", tmp_path / "model"
     common = ["train", events, "--out", out, "--checkpoints", checkpoints, "--holdout", "validation", *SMALL]
     assert run(capsys, *common)[0] == 0
-    assert run(capsys, *common)[0] == 2  # there is a model already
+    code, _, err = run(capsys, *common)
+    assert code == 2
+    assert "--out: expected a path that is free, or --overwrite" in err
+    first = Recommender.load(out).artifact
     assert run(capsys, *common, "--resume", "--overwrite")[0] == 0
+    resumed = Recommender.load(out).artifact
+    assert resumed.training == first.training
+    assert all(tensor.equal(first.weights[name]) for name, tensor in resumed.weights.items())
+    code, _, err = run(capsys, *common, "--resume", "--overwrite", "--set", "dim=16")
+    assert code == 2
+    assert "the checkpoint belongs to another run" in err
+    assert Recommender.load(out).config.dim == 8
     assert "test" not in Recommender.load(out).artifact.metrics
     assert "warning" in run(capsys, "evaluate", out, events)[2]
 
@@ -108,11 +176,22 @@ def test_training_resumes_and_holds_out_what_it_is_told(events, tmp_path, capsys
         (["train", "nowhere.csv", "--out", "x"], "nowhere.csv"),
         (["train", "EVENTS", "--out", "x", "--set", "depth=3"], "depth"),
         (["train", "EVENTS", "--out", "x", "--set", "dim"], "NAME=VALUE"),
+        (["train", "EVENTS", "--out", "x", "--set", "=8"], "--set: expected NAME=VALUE"),
         (["train", "EVENTS", "--out", "x", "--set", "dim=-1"], "dim: expected"),
+        (["train", "EVENTS", "--out", "x", "--set", "dim=wide"], "dim: expected an integer >= 1, got 'wide'"),
+        (["train", "EVENTS", "--out", "x", "--set", "num_items=3"], "num_items: expected"),
+        (["train", "EVENTS", "--out", "x", "--item", "sku"], "no column 'sku'; it has ['user', 'item', 'timestamp']"),
+        (["train", "EVENTS", "--out", "x", "--timestamp", "user"], "column 'user', row 1: expected Unix seconds"),
+        (["train", "EVENTS", "--out", "x", "--titles", "EVENTS"], "no column 'title'"),
+        (["train", "EVENTS", "--out", "x", "--resume"], "checkpoint_dir: expected a directory"),
+        (["train", "EVENTS", "--out", "MODEL"], "--out: expected a path that is free, or --overwrite"),
+        (["train", "EVENTS", "--out", "x", "--recipe", "EVENTS"], "not a readable recipe"),
         (["train", "EVENTS", "--out", "x", "--recipe", "nowhere.json"], "nowhere.json"),
         (["evaluate", "nowhere", "EVENTS"], "nowhere: no such directory"),
         (["recommend", "nowhere", "a"], "nowhere: no such directory"),
         (["recommend", "MODEL", "sku-1", "--k", "0"], "k: expected"),
+        (["recommend", "MODEL", "sku-1", "--now", str(2**63)], "now: expected numbers that fit int64"),
+        (["evaluate", "MODEL", "EVENTS", "--item", "timestamp"], "names no item of the model, whose ids are strings"),
         (["inspect", "EVENTS"], "no such directory"),
     ],
 )
@@ -125,9 +204,59 @@ def test_what_cannot_be_done_is_said_in_one_line(model, events, capsys, monkeypa
     assert err.startswith(f"lsif {arguments[0]}: ")
     assert expected in err
     assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[]", "expected objects 'model' and 'training'"),
+        ('{"model": 3}', "expected objects 'model' and 'training'"),
+        ('{"modle": {"dim": 8}}', "got ['modle']"),
+        ('{"model": {"depth": 8}}', "depth"),
+        ('{"training": {"dim": 8}}', "dim"),
+        ("{", "not a readable recipe"),
+    ],
+)
+def test_a_recipe_with_mistakes_is_refused(events, tmp_path, capsys, text, expected):
+    (tmp_path / "recipe.json").write_text(text)
+    code, _, err = run(capsys, "train", events, "--out", tmp_path / "x", "--recipe", tmp_path / "recipe.json", *SMALL)
+    assert code == 2
+    assert expected in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_damaged_model_is_noticed(model, tmp_path, capsys):
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    weights = bytearray((copy / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(weights)
+    code, out, err = run(capsys, "inspect", copy)
+    assert (code, out) == (2, "")
+    assert "weights.safetensors" in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["fit"], ["train"], ["recommend", "model", "--k", "many"]])
+def test_a_command_line_that_is_none_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: lsif" in capsys.readouterr().err
 
 
 def test_the_command_is_installed():
     command = pathlib.Path(sys.executable).with_name("lsif")
+    if not command.exists():
+        pytest.skip("no command lsif beside this Python: the package is not installed in its environment")
     done = subprocess.run([command, "doctor"], capture_output=True, text=True, check=True)
     assert "instruction set:" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(monkeypatch, capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["doctor"]) == 0
+    assert capsys.readouterr().err == ""

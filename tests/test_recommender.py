@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from typing import Any
 
@@ -11,24 +12,21 @@ import torch
 
 from lsif_sdk import Artifact, Events, ItemTable, ModelConfig, Recommender, errors, train
 from lsif_sdk.datasets import simulated_shop
-from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.recommender import Recommendations
 from lsif_sdk.training import TrainConfig
+from native import random_weights
 
 NUM_ITEMS = 40
 IDS = [f"i{row}" for row in range(NUM_ITEMS)]
 HISTORIES: list[Any] = [["i3", "i9", "i3"], ["i1"], [], ["i7", "new", "i8", "i30"]]
 
 
-def build(scoring: str = "fused", **fields: Any) -> Recommender:
+def build(scoring: str = "fused", ids: Any = IDS, **fields: Any) -> Recommender:
     torch.manual_seed(1)
     shape = {"dim": 12, "num_layers": 1, "window": 5, "ffn_dim": 8} | fields
     config = ModelConfig(num_items=NUM_ITEMS, scoring=scoring, temperature=0.7, **shape)
-    model = InterestFusionModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
     counts = np.arange(NUM_ITEMS)[::-1].copy()
-    return Recommender(Artifact(config, model.export_weights(), ItemTable(IDS, None, counts)))
+    return Recommender(Artifact(config, random_weights(config, seed=1), ItemTable(ids, None, counts)))
 
 
 @pytest.fixture(scope="module", params=["fused", "multi_interest"])
@@ -50,6 +48,11 @@ def all_scores(recommender: Recommender, histories: Any) -> np.ndarray:
     return tau * np.logaddexp.reduce(logs + dots, axis=1) + bias
 
 
+def same(a: Recommendations, b: Recommendations) -> bool:
+    """Whether two answers agree bit by bit."""
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(Recommendations))
+
+
 def test_recommendations_are_the_exact_best_of_the_model(recommender):
     histories = [HISTORIES[0], HISTORIES[1], HISTORIES[3]]
     out = recommender.recommend(histories, k=6)
@@ -61,6 +64,143 @@ def test_recommendations_are_the_exact_best_of_the_model(recommender):
         assert out[b].items.tolist() == [IDS[row] for row in best]
         np.testing.assert_allclose(out[b].scores, scores[b, best], rtol=2e-7, atol=1e-7)
     assert out.long_share == pytest.approx(recommender.encode(histories).weights[:, :4].sum(axis=1))
+
+
+@pytest.mark.parametrize("block", ["hstu", "transformer"])
+@pytest.mark.parametrize("shape", [{"num_long": 0, "num_short": 0}, {"num_long": 7, "dim": 30}, {"use_times": False}])
+def test_every_item_is_ranked_as_the_model_says(recommender, block, shape):
+    other = build(recommender.config.scoring, block=block, num_layers=2, **shape)
+    rng = np.random.default_rng(2)
+    histories = [
+        Events([IDS[row] for row in rng.integers(NUM_ITEMS, size=length)], np.sort(rng.integers(10**6, size=length)))
+        for length in (1, 2, 6, 30)
+    ]
+    out = other.recommend(histories, k=NUM_ITEMS, exclude_seen=False)
+    expected = all_scores(other, histories)
+    assert out.counts.tolist() == [NUM_ITEMS] * len(histories)
+    for user, scores in zip(out, expected, strict=True):
+        rows = [IDS.index(item) for item in user.items]
+        assert sorted(rows) == list(range(NUM_ITEMS))
+        np.testing.assert_allclose(user.scores, scores[rows], rtol=2e-7, atol=1e-7)
+        assert (np.diff(user.scores) <= 0).all()
+        # Where scores are not within rounding of each other, the order is that of float64.
+        order = scores[rows]
+        assert (np.diff(order) <= 2e-7 * np.abs(order[1:]) + 1e-7).all()
+
+
+def test_items_with_equal_scores_come_in_row_order(recommender):
+    weights = {name: tensor.clone() for name, tensor in recommender.artifact.weights.items()}
+    for name in ("item_embedding", "catalog.bias"):
+        weights[name][20:30] = weights[name][5]
+    twins = Recommender(Artifact(recommender.config, weights, recommender.items))
+    out = twins.recommend(["i1", "i2"], k=NUM_ITEMS, exclude_seen=False)[0]
+    at = out.items.tolist().index("i5")
+    assert out.items[at : at + 11].tolist() == ["i5", *IDS[20:30]]
+    assert len(set(out.scores[at : at + 11].tolist())) == 1
+    assert twins.recommend(["i1", "i2"], k=at + 4, exclude_seen=False)[0].items[at:].tolist() == [
+        "i5", "i20", "i21", "i22",
+    ]  # fmt: skip
+
+
+def test_a_history_has_many_forms(recommender):
+    rows = ["i3", "i9", "i4"]
+    expected = recommender.recommend(rows, k=5)
+    assert len(expected) == 1
+    for history in (tuple(rows), np.array(rows), np.array(rows, object), Events(rows), Events(tuple(rows)), [rows]):
+        assert same(recommender.recommend(history, k=5), expected)
+    both = recommender.recommend([rows, ["i1", "i2", "i3"]], k=5)
+    for histories in (
+        np.array([rows, ["i1", "i2", "i3"]]),
+        (Events(rows), ["i1", "i2", "i3"]),
+        [np.array(rows), ("i1", "i2", "i3")],
+    ):
+        assert same(recommender.recommend(histories, k=5), both)
+    dates = np.array(["2024-01-01T00:00:00", "2024-01-03T12:00:00"], "datetime64[s]")
+    timed = recommender.recommend(Events(["i1", "i2"], dates), k=5)
+    assert same(recommender.recommend(Events(["i1", "i2"], [1704067200, 1704283200.0]), k=5), timed)
+    # Times of one user say nothing about another's.
+    mixed = recommender.recommend([Events(["i1", "i2"], dates), rows], k=5)
+    assert mixed.scores.tolist() == [timed.scores[0].tolist(), expected.scores[0].tolist()]
+
+
+def test_integer_ids_need_not_be_rows():
+    ids = [1000 - 7 * row for row in range(NUM_ITEMS)]
+    numbers, texts = build(ids=ids), build()
+    out = numbers.recommend([[1000, 993], [5], []], k=NUM_ITEMS)
+    expected = texts.recommend([["i0", "i1"], ["?"], []], k=NUM_ITEMS)
+    assert out.items.dtype == np.int64
+    assert out.scores.tolist() == expected.scores.tolist()
+    assert out.unknown.tolist() == [0, 1, 0]
+    assert out.counts.tolist() == [NUM_ITEMS - 2, NUM_ITEMS, NUM_ITEMS]
+    assert out.items[0, -2:].tolist() == [-1, -1]
+    assert out[0].items.tolist() == [ids[IDS.index(item)] for item in expected[0].items]
+    assert same(numbers.recommend(np.array([1000, 993]), k=3), numbers.recommend([np.int32(1000), 993], k=3))
+    for history in (["1000"], [1.0], [True], [None]):
+        with pytest.raises(errors.ArgumentTypeError, match="history: expected integers"):
+            numbers.recommend(history)
+
+
+def test_k_may_be_more_than_there_is(recommender):
+    out = recommender.recommend([["i3", "i9", "i3", "?"], []], k=NUM_ITEMS + 10, exclude=["i0", "i3", "i0"])
+    assert out.items.shape == out.scores.shape == (2, NUM_ITEMS + 10)
+    assert out.counts.tolist() == [NUM_ITEMS - 3, NUM_ITEMS - 2]
+    for user, count in enumerate(out.counts):
+        assert all(isinstance(item, str) for item in out.items[user, :count])
+        assert out.items[user, count:].tolist() == [None] * (NUM_ITEMS + 10 - count)
+        assert (out.scores[user, count:] == 0).all()
+        assert len(out[user]) == len(list(out[user])) == count
+    first = recommender.recommend(["i3", "i9"], k=np.int64(4))
+    everything = recommender.recommend(["i3", "i9"], k=NUM_ITEMS)
+    assert first[0].items.tolist() == everything[0].items[:4].tolist()
+
+
+def test_answers_are_indexed_and_iterated(recommender):
+    out = recommender.recommend(HISTORIES, k=3)
+    assert out[-1].items.tolist() == out[3].items.tolist()
+    for position in (4, -5):
+        with pytest.raises(IndexError):
+            out[position]
+    user = out[3]
+    assert (user.unknown, user.fallback) == (1, "")
+    assert 0 < user.long_share < 1
+    assert [type(part) for part in next(iter(user))] == [str, float]
+    assert [one.unknown for one in out] == out.unknown.tolist()
+
+
+def test_what_the_encoder_gives_fits_together(recommender):
+    config = recommender.config
+    encoded = recommender.encode(HISTORIES)
+    assert [part.dtype for part in encoded] == [np.float32] * 3
+    assert encoded.interests.shape == (4, config.num_interests, config.dim)
+    assert encoded.weights.sum(axis=1) == pytest.approx([1, 1, 0, 1])
+    fused = np.einsum("bm,bmd->bd", encoded.weights.astype(np.float64), encoded.interests.astype(np.float64))
+    np.testing.assert_allclose(encoded.fused, fused, rtol=1e-4, atol=1e-5)
+    assert recommender.user_vectors(HISTORIES).tolist() == encoded.fused.tolist()
+    rows = np.array([3, 9, 3, 1, 7, 8, 30])
+    of_rows = recommender.encode_rows(rows, None, None, np.array([0, 3, 4, 4, 7]))
+    assert all(np.array_equal(a, b) for a, b in zip(of_rows, encoded, strict=True))
+
+
+def test_nothing_of_the_callers_is_changed(recommender):
+    arrays = {
+        "items": np.array(["i1", "?", "i3"]),
+        "times": np.array([300, 100, 200]),
+        "exclude": np.array(["i5", "i6"]),
+        "now": np.array([1000]),
+    }
+    before = {name: array.copy() for name, array in arrays.items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    history = Events(arrays["items"], arrays["times"])
+    recommender.recommend(history, k=5, exclude=arrays["exclude"], now=arrays["now"])
+    recommender.score(history, arrays["exclude"])
+    recommender.similar_items(arrays["exclude"])
+    recommender.encode(history, now=arrays["now"])
+    for name, array in arrays.items():
+        assert array.tolist() == before[name].tolist()
+    lists: list[Any] = [["i1"], ["i2", "i1"]]
+    recommender.recommend(lists, exclude=lists)
+    assert lists == [["i1"], ["i2", "i1"]]
 
 
 def test_a_batch_gives_each_user_what_a_call_of_its_own_gives(recommender):
@@ -79,6 +219,9 @@ def test_scores_are_those_of_recommend(recommender):
     both = recommender.score([HISTORIES[0], []], [["i1", "i2"], ["i2", "i1"]])
     assert both.shape == (2, 2)
     assert both[1].tolist() == recommender.catalog.bias[[2, 1]].tolist()
+    assert recommender.score([["i1"], ["i2"]], []).shape == (2, 0)
+    everything = recommender.recommend(HISTORIES[:2], k=NUM_ITEMS, exclude_seen=False)
+    assert recommender.score(HISTORIES[:2], everything.items.tolist()).tolist() == everything.scores.tolist()
     with pytest.raises(errors.ArgumentError, match="candidates: expected an item of the catalogue, got 'new'"):
         recommender.score(["i1"], ["new"])
     with pytest.raises(errors.ArgumentError, match="candidates"):
@@ -97,6 +240,10 @@ def test_seen_and_excluded_items_are_left_out(recommender):
     assert set(fewer.items) <= set(IDS[1:10]) - {"i3", "i9"}
     own = recommender.recommend([["i3"], ["i3"]], k=NUM_ITEMS, exclude=[["i0"], []])
     assert own.counts.tolist() == [NUM_ITEMS - 2, NUM_ITEMS - 1]
+    for nothing in ([], [[]], ["unheard of"]):
+        assert same(recommender.recommend(["i3", "i9"], k=NUM_ITEMS, exclude=nothing), unseen)
+    shared = recommender.recommend([["i3"], ["i9"]], k=5, exclude=["i0", "i1"])
+    assert same(recommender.recommend([["i3"], ["i9"]], k=5, exclude=[["i0", "i1"]] * 2), shared)
     none = recommender.recommend(["i3"], k=5, exclude=IDS)
     assert none.counts.tolist() == [0]
     assert len(none[0]) == 0
@@ -110,6 +257,13 @@ def test_users_nobody_knows_get_what_is_popular_and_are_told_so(recommender):
     for user in (0, 1):
         assert out[user].items.tolist() == ["i0", "i2", "i3"]
         assert out[user].scores.tolist() == [39, 37, 36]
+    everything = recommender.recommend([], k=NUM_ITEMS)
+    assert everything[0].items.tolist() == IDS
+    assert everything.scores.tolist() == [list(range(NUM_ITEMS))[::-1]]
+    own = recommender.recommend([[], ["new"], []], k=2, exclude=[["i0", "i2", "?"], [], IDS])
+    assert own.items.tolist() == [["i1", "i3"], ["i0", "i1"], [None, None]]
+    assert own.counts.tolist() == [2, 2, 0]
+    assert own.fallback.all()
     assert out.long_share[:2].tolist() == [0, 0]
     assert recommender.user_vectors([[], ["i5"]])[0].tolist() == [0] * 12
 
@@ -137,16 +291,31 @@ def test_request_time_takes_seconds_and_dates():
     later = 1_600_700_000
     vector = recommender.user_vectors(history, now=later)
     date = datetime.datetime.fromtimestamp(later, datetime.timezone.utc)
-    for now in (float(later) + 0.5, np.array([later]), [later], date, np.datetime64(later, "s")):
+    elsewhere = date.astimezone(datetime.timezone(datetime.timedelta(hours=9)))
+    for now in (float(later) + 0.5, np.array([later]), [later], date, elsewhere, np.datetime64(later, "s")):
         assert recommender.user_vectors(history, now=now).tolist() == vector.tolist()
     assert recommender.user_vectors(history).tolist() != vector.tolist()
+    both = recommender.user_vectors([history, history], now=[later, later + 10**6])
+    assert both[0].tolist() == vector[0].tolist()
+    assert both[1].tolist() == recommender.user_vectors(history, now=later + 10**6)[0].tolist()
+    assert recommender.user_vectors([history, history], now=later).tolist() == [vector[0].tolist()] * 2
+    assert recommender.recommend(history, now=later).scores.tolist() != recommender.recommend(history).scores.tolist()
+    assert build().user_vectors(history, now=later).tolist() == build().user_vectors(history).tolist()
     for bad, expected in [
         ([1, 2, 3], "now: expected one time, or one a user"),
+        ([], "now: expected one time, or one a user"),
         (float("nan"), "now: expected whole numbers"),
+        (np.array([np.inf]), "now: expected whole numbers"),
+        (2**63, "now: expected numbers that fit int64"),
+        ([[later]], "now: expected one dimension"),
+        (np.datetime64("NaT"), "now: expected known times"),
+        ("today", "now: expected whole numbers or datetime64, got str"),
+        (True, "now: expected whole numbers or datetime64, got bool"),
         (datetime.datetime(2020, 1, 1), "now: expected a date with a time zone"),
     ]:
-        with pytest.raises(errors.ArgumentError, match=expected):
-            recommender.user_vectors(history, now=bad)
+        for call in (recommender.user_vectors, recommender.recommend, build().encode):
+            with pytest.raises((errors.ArgumentError, errors.ArgumentTypeError), match=expected):
+                call(history, now=bad)
 
 
 def test_similar_items_are_the_nearest_by_cosine(recommender):
@@ -157,7 +326,14 @@ def test_similar_items_are_the_nearest_by_cosine(recommender):
         cosines = units @ units[row]
         cosines[row] = -2
         assert out[b].items.tolist() == [IDS[best] for best in np.argsort(-cosines)[:3]]
-    assert recommender.similar_items("i4", 3)[0].items.tolist() == out[0].items.tolist()
+        np.testing.assert_allclose(out[b].scores, np.sort(cosines)[::-1][:3], rtol=1e-6, atol=1e-7)
+    for items in ("i4", ["i4"], ("i4",), np.array(["i4"])):
+        assert recommender.similar_items(items, 3)[0].items.tolist() == out[0].items.tolist()
+    everything = recommender.similar_items("i4", NUM_ITEMS + 5)
+    assert everything.counts.tolist() == [NUM_ITEMS - 1]
+    assert sorted(everything[0].items) == sorted(set(IDS) - {"i4"})
+    assert not everything.fallback.any()
+    assert recommender.similar_items([], 3).items.shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +343,25 @@ def test_similar_items_are_the_nearest_by_cosine(recommender):
         (lambda r: r.recommend(["i1"], k=-1), errors.ArgumentError, "k: expected an integer .*, got -1"),
         (lambda r: r.recommend(["i1"], k=1.5), errors.ArgumentTypeError, "k: expected an integer, got float"),
         (lambda r: r.recommend(["i1"], k=True), errors.ArgumentTypeError, "k: expected an integer, got bool"),
+        (lambda r: r.recommend(["i1"], k="3"), errors.ArgumentTypeError, "k: expected an integer, got str"),
+        (lambda r: r.recommend(["i1"], k=2**31), errors.ArgumentError, "k: expected an integer .*, got 2147483648"),
+        (lambda r: r.similar_items("i1", k=0), errors.ArgumentError, "k: expected an integer .*, got 0"),
+        (lambda r: r.similar_items("i1", k=None), errors.ArgumentTypeError, "k: expected an integer, got NoneType"),
+        (lambda r: r.similar_items(4), errors.ArgumentTypeError, "items: expected strings"),
+        (lambda r: r.similar_items(None), errors.ArgumentTypeError, "items: expected a sequence"),
+        (lambda r: r.score(["i1"], [1]), errors.ArgumentTypeError, "candidates: expected strings"),
+        (lambda r: r.score(["i1"], "i1"), errors.ArgumentTypeError, "candidates: expected .* got str"),
+        (lambda r: r.recommend(None), errors.ArgumentTypeError, "history: expected .* got NoneType"),
+        (lambda r: r.recommend([["i1"], None]), errors.ArgumentTypeError, r"history\[1\]: expected .* got NoneType"),
+        (lambda r: r.recommend(["i1"], exclude="i1"), errors.ArgumentTypeError, "exclude: expected .* got str"),
+        (lambda r: r.recommend(["i1"], exclude={"i1"}), errors.ArgumentTypeError, "exclude: expected .* got set"),
+        (
+            lambda r: r.encode_rows([1], None, None, np.array([0, 1])),
+            errors.ArgumentTypeError,
+            "items: expected a cont",
+        ),
+        (lambda r: Recommender("model"), errors.ArgumentTypeError, "artifact: expected an Artifact, got str"),
+        (lambda r: Recommender(r.artifact, threads=1.0), errors.ArgumentTypeError, "threads: expected an integer"),
         (lambda r: r.recommend([1, 2]), errors.ArgumentTypeError, "history: expected strings"),
         (lambda r: r.recommend("i1"), errors.ArgumentTypeError, "history: expected .* got str"),
         (lambda r: r.recommend({"i1": 1}), errors.ArgumentTypeError, "history: expected .* got dict"),
@@ -202,14 +397,20 @@ def test_actions_are_used_and_checked():
 def test_saved_and_loaded_it_answers_the_same(recommender, tmp_path):
     recommender.save(tmp_path / "model")
     loaded = Recommender.load(tmp_path / "model", threads=1)
-    a, b = (one.recommend(HISTORIES, k=7) for one in (recommender, loaded))
-    assert a.items.tolist() == b.items.tolist()
-    assert a.scores.tolist() == b.scores.tolist()
+    assert same(loaded.recommend(HISTORIES, k=7), recommender.recommend(HISTORIES, k=7))
+    assert same(loaded.similar_items(IDS, k=7), recommender.similar_items(IDS, k=7))
+    assert loaded.score(HISTORIES, IDS).tolist() == recommender.score(HISTORIES, IDS).tolist()
+    assert loaded.config == recommender.config
+    with pytest.raises(errors.ArtifactError, match="exists"):
+        loaded.save(tmp_path / "model")
+    loaded.save(tmp_path / "model", overwrite=True)
+    again = Recommender.load(tmp_path / "model")
+    assert same(again.recommend(HISTORIES, k=7), recommender.recommend(HISTORIES, k=7))
 
 
 def test_what_is_trained_beats_popularity():
-    recommender = train(
-        simulated_shop(400, 150), {"dim": 32}, TrainConfig(epochs=8, batch_size=8, learning_rate=0.003), progress=False
-    )
+    model = {"dim": 24, "num_layers": 1, "window": 20}
+    training = TrainConfig(epochs=4, batch_size=8, learning_rate=0.006, dropout=0.1)
+    recommender = train(simulated_shop(300, 150), model, training, progress=False)
     ndcg = {name: report["metrics"]["ndcg@10"] for name, report in recommender.artifact.metrics["test"].items()}
-    assert ndcg["lsif"] > 1.3 * ndcg["popularity"]
+    assert ndcg["lsif"] > 2 * ndcg["popularity"]

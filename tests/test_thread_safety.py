@@ -1,107 +1,249 @@
-"""One recommender and one catalogue, many threads and processes: always the single-threaded results."""
+"""One recommender for many threads and processes: same bits, no GIL held, usable after fork and spawn."""
 
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from lsif_sdk import Artifact, Catalog, ItemTable, ModelConfig, Recommender
-from lsif_sdk.model import InterestFusionModel
+import native
+from lsif_sdk.artifact import Artifact
+from lsif_sdk.events import Events
+from lsif_sdk.ops import ops
+from lsif_sdk.recommender import Recommender
 
-NUM_ITEMS = 2000
+TIMEOUT = 120
+"""Seconds after which a thread or process counts as hung."""
+
+NUM_ITEMS = 30_000  # enough for top-K to use several threads
+THREADS = (1, 2, 3, None)
+
+
+def make_artifact() -> Artifact:
+    config = native.make_config(num_items=NUM_ITEMS, dim=32, num_heads=2, request_time=True, scoring="multi_interest")
+    return native.make_artifact(config)
 
 
 @pytest.fixture(scope="module")
-def recommender() -> Recommender:
-    torch.manual_seed(0)
-    model = InterestFusionModel(ModelConfig(num_items=NUM_ITEMS, dim=16, ffn_dim=32, scoring="multi_interest"))
-    return Recommender(Artifact(model.config, model.export_weights(), ItemTable(np.arange(NUM_ITEMS))), threads=2)
+def artifact() -> Artifact:
+    return make_artifact()
 
 
-def histories(seed: int) -> list[list[int]]:
+@pytest.fixture(scope="module")
+def recommender(artifact) -> Recommender:
+    return Recommender(artifact, threads=3)
+
+
+def histories(seed: int) -> list[Events]:
     rng = np.random.default_rng(seed)
-    return [rng.integers(NUM_ITEMS, size=size).tolist() for size in rng.integers(0, 120, size=1 + seed % 5)]
+    return [
+        Events(rng.integers(NUM_ITEMS, size=n), native.NOW - rng.integers(0, 10**6, n)) for n in rng.integers(0, 120, 6)
+    ]
 
 
-def answers(recommender: Recommender, seed: int) -> list[np.ndarray]:
-    users = histories(seed)
-    out = recommender.recommend(users, k=7)
-    return [out.items, out.scores, out.counts, out.long_share, *recommender.encode(users)]
+def arrays_of(result: Any) -> list[np.ndarray]:
+    """Encoded and TopK are tuples of arrays, Recommendations a dataclass."""
+    parts = result if isinstance(result, tuple) else vars(result).values()
+    return [np.array(part) for part in parts]
 
 
-def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return len(a) == len(b) > 0 and all(map(np.array_equal, a, b))
 
 
-def test_threads_get_what_one_thread_gets(recommender):
-    expected = [answers(recommender, seed) for seed in range(24)]
-    vectors = np.random.default_rng(0).standard_normal((40_000, 24), dtype=np.float32)
-    catalog = Catalog.from_vectors(vectors)
-    best = catalog.top_k(vectors[:8], 5, threads=1)
+def make_jobs(recommender: Recommender, path: Any) -> list[Callable[[int | None], Any]]:
+    """Calls that take the number of threads, where the method has it as an argument."""
+    jobs: list[Callable[[int | None], Any]] = []
+    for seed in range(4):
+        users = histories(seed)
+        batch = native.random_batch(recommender.config, [5, 0, 90, 33], seed, "mixed", "mixed")
+        queries = np.random.default_rng(seed).standard_normal((3 + seed, 32))
+        jobs += [
+            lambda _, users=users, k=3 + seed: recommender.recommend(users, k, now=native.NOW),
+            lambda _, users=users: recommender.encode(users, now=native.NOW),
+            lambda threads, batch=batch: batch.encode(path, threads or 0),
+            lambda threads, queries=queries: recommender.catalog.top_k(queries, 11, threads=threads),
+        ]
+    return jobs
 
-    def work(seed: int) -> bool:
-        fine = same(answers(recommender, seed % 24), expected[seed % 24])
-        return fine and same(list(catalog.top_k(vectors[:8], 5, threads=1 + seed % 3)), list(best))
 
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(work, range(96)))
+# ---- Threads
 
 
-def test_native_calls_release_the_gil():
-    vectors = np.random.default_rng(0).standard_normal((200_000, 32), dtype=np.float32)
-    catalog = Catalog.from_vectors(vectors)
-    counts = [0]
+def test_eight_threads_at_once_get_exactly_what_one_gets(artifact, recommender):
+    path = native.request_path(artifact)
+    alone = [arrays_of(job(1)) for job in make_jobs(Recommender(artifact, threads=1), path)]
+    jobs = make_jobs(recommender, path)
+    start = threading.Barrier(8)
+    wrong: list[Any] = []
+    finished: list[int] = []
+
+    def work(number: int) -> None:
+        order = np.random.default_rng(number).permutation(np.repeat(np.arange(len(jobs)), 3))
+        start.wait(TIMEOUT)
+        try:
+            for step, job in enumerate(order):
+                threads = THREADS[(step + number) % len(THREADS)]
+                if not equal(arrays_of(jobs[job](threads)), alone[job]):
+                    wrong.append((number, int(job), threads))
+        except Exception as error:
+            wrong.append((number, repr(error)))
+        finished.append(number)
+
+    workers = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(TIMEOUT)
+    assert sorted(finished) == list(range(8))
+    assert wrong == []
+
+
+@contextmanager
+def only_voluntary_switches() -> Iterator[None]:
+    """Python never takes the GIL from a running thread: another one runs only where the first lets go of it."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def progress_during(call: Callable[[], Any], num_calls: int) -> int:
+    """Steps another Python thread makes while `call` runs, up to `num_calls` times: it may not be scheduled at once."""
+    steps = 0
     stop = threading.Event()
 
     def count() -> None:
+        nonlocal steps
         while not stop.is_set():
-            counts[0] += 1
+            steps += 1
+            time.sleep(0)  # gives the GIL back, which the other thread would otherwise never get
 
-    counter = threading.Thread(target=count)
-    counter.start()
+    counter = threading.Thread(target=count, daemon=True)
+    made = 0
+    with only_voluntary_switches():
+        counter.start()
+        for _ in range(num_calls):
+            before = steps
+            call()
+            made += steps - before
+            if made > 0:
+                break
+        stop.set()
+        counter.join(TIMEOUT)
+    return made
+
+
+def test_a_call_that_holds_the_gil_lets_no_other_thread_run():
+    assert progress_during(lambda: sum(range(10**5)), 50) == 0
+
+
+@pytest.mark.parametrize("method", ["encode", "recommend", "RequestPath", "score_topk", "quantize_rows"])
+def test_native_calls_let_other_python_threads_run(artifact, recommender, method):
+    # Arguments as native code takes them: no other call may let go of the GIL.
+    batch = native.random_batch(artifact.config, [300] * 60)
+    events = (batch.items, batch.times, batch.actions, batch.offsets, batch.now)
+    path = native.request_path(artifact)
+    weights = [weight.numpy() for weight in artifact.encoder_weights]
+    c = recommender.catalog
+    codes = (c.codes, c.scales, c.errors, c.norms)
+    arrays = [tensor.numpy() for tensor in (c.vectors, c.bias, *codes)]
+    queries = c.vectors[:64, None].contiguous()
+    config = artifact.config.to_dict()
+    calls: dict[str, Callable[[], Any]] = {
+        "encode": lambda: path.encode(*events, 1),
+        "recommend": lambda: path.recommend(*events, 10, True, None, None, 1),
+        "RequestPath": lambda: native._core.RequestPath(config, weights, *arrays, True, 1.0),
+        "score_topk": lambda: ops.score_topk(queries, None, 1.0, c.vectors, c.bias, *codes, 50, None, None, 1),
+        "quantize_rows": lambda: ops.quantize_rows(c.vectors, 1),
+    }
+    assert progress_during(calls[method], 500) > 0
+
+
+# ---- Processes
+
+
+def answer(recommender: Recommender) -> list[np.ndarray]:
+    encoded = recommender.encode(histories(7), now=native.NOW)
+    top = recommender.catalog.top_k(encoded.fused, 9, threads=2)
+    return arrays_of(recommender.recommend(histories(7), 5, now=native.NOW)) + arrays_of(encoded) + arrays_of(top)
+
+
+def answer_in_child(recommender: Recommender, connection: Any) -> None:
+    connection.send(answer(recommender))
+
+
+def load_in_child(path: str, connection: Any) -> None:
+    answer_in_child(Recommender.load(path, threads=2), connection)
+
+
+def ask_child(method: str, target: Callable[..., None], *args: Any) -> list[np.ndarray]:
+    context = multiprocessing.get_context(method)
+    ours, theirs = context.Pipe()
+    child = context.Process(target=target, args=(*args, theirs), daemon=True)
+    child.start()
+    theirs.close()
     try:
-        before = counts[0]
-        catalog.search(torch.from_numpy(vectors[:512, None].copy()), None, 1.0, 10, None, 1)
-        during = counts[0] - before
+        assert ours.poll(TIMEOUT), f"the {method}ed child has hung"
+        arrays: list[np.ndarray] = ours.recv()
+        child.join(TIMEOUT)
+        assert child.exitcode == 0
+        return arrays
+    finally:
+        child.kill()
+
+
+# Python warns that forking with threads is risky: that it works is what is tested.
+forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+needs_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+
+
+@needs_fork
+@forks
+def test_a_forked_child_answers_although_its_parent_had_worker_threads(recommender):
+    expected = answer(recommender)  # starts the workers, which the child will not have
+    for _ in range(3):
+        assert equal(ask_child("fork", answer_in_child, recommender), expected)
+    assert equal(answer(recommender), expected)
+
+
+@needs_fork
+@forks
+def test_a_child_forked_while_other_threads_are_at_work_answers(artifact, recommender):
+    expected = answer(recommender)
+    path = native.request_path(artifact)
+    batch = native.random_batch(artifact.config, [300] * 8)
+    stop, running = threading.Event(), threading.Barrier(3)
+
+    def keep_busy() -> None:
+        batch.encode(path, 3)
+        running.wait(TIMEOUT)
+        while not stop.is_set():
+            batch.encode(path, 3)
+
+    workers = [threading.Thread(target=keep_busy, daemon=True) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    running.wait(TIMEOUT)
+    try:
+        for _ in range(5):
+            assert equal(ask_child("fork", answer_in_child, recommender), expected)
     finally:
         stop.set()
-        counter.join()
-    # Under the GIL the counter could take a handful of turns at the call's edges; a free one takes very many.
-    assert during > 1000
+        for worker in workers:
+            worker.join(TIMEOUT)
+    assert equal(answer(recommender), expected)
 
 
-def child(recommender: Recommender | None, seed: int, results: Any) -> None:
-    if recommender is None:
-        vectors = np.random.default_rng(seed).standard_normal((20_000, 8), dtype=np.float32)
-        results.put([np.asarray(part) for part in Catalog.from_vectors(vectors).top_k(vectors[:4], 3)])
-    else:
-        results.put(answers(recommender, seed))
-
-
-def in_child(method: str, recommender: Recommender | None, seed: int) -> list[np.ndarray]:
-    context: Any = multiprocessing.get_context(method)
-    results = context.Queue()
-    process = context.Process(target=child, args=(recommender, seed, results))
-    process.start()
-    try:
-        return results.get(timeout=120)
-    finally:
-        process.join(10)
-        process.kill()
-
-
-def test_a_forked_child_goes_on_working(recommender):
-    expected = answers(recommender, 3)  # the parent's pool of threads is running now
-    assert same(in_child("fork", recommender, 3), expected)
-
-
-def test_a_spawned_child_works():
-    vectors = np.random.default_rng(5).standard_normal((20_000, 8), dtype=np.float32)
-    expected = list(Catalog.from_vectors(vectors).top_k(vectors[:4], 3))
-    assert same(in_child("spawn", None, 5), expected)
+def test_a_spawned_child_answers_from_the_artifact(recommender, tmp_path):
+    recommender.save(tmp_path / "model")
+    assert equal(ask_child("spawn", load_in_child, str(tmp_path / "model")), answer(recommender))

@@ -130,10 +130,10 @@ class Artifact:
             "files": {name: _describe_file(directory / name) for name in (WEIGHTS_FILE, ITEMS_FILE)},
         }
         try:
-            text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+            text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"training, metrics: expected plain JSON values: {error}") from error
-        (directory / CONFIG_FILE).write_text(text + "\n", "utf-8")
+        (directory / CONFIG_FILE).write_bytes(text + b"\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Artifact:
@@ -153,7 +153,7 @@ class Artifact:
             _check_file(directory / name, values["files"].get(name), verify)
         try:
             config = ModelConfig.from_dict(values["model"])
-        except (ArgumentError, ArgumentTypeError) as error:
+        except (ArgumentError, ArgumentTypeError, OverflowError) as error:  # overflow: an integer past any float
             raise ArtifactError(f"{directory / CONFIG_FILE}: model: {error}") from error
         weights = _read_tensors(directory / WEIGHTS_FILE)
         items = ItemTable.from_tensors(

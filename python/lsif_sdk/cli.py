@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lsif_sdk.errors import ArgumentError, LsifError
+from lsif_sdk.errors import ArgumentError, DataError, LsifError
 
 __all__ = ["main"]
 
@@ -18,10 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, or 2 with a one-line message on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
-        # The reader (head, say) has gone; there is nobody left to tell.
-        sys.stderr.close()
+        # The reader (head, say) has gone: what is left goes nowhere, or Python would complain when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (LsifError, OSError) as error:
         print(f"lsif {options.command}: {error}", file=sys.stderr)
@@ -106,6 +109,9 @@ def _train(options: argparse.Namespace) -> int:
     from lsif_sdk.training import load_recipe, train
     from lsif_sdk.training.data import read_titles
 
+    if pathlib.Path(options.out).exists() and not options.overwrite:
+        # `save` says so too, but only when hours of training are over.
+        raise ArgumentError("--out", "a path that is free, or --overwrite", options.out)
     log = _read_log(options)
     if options.titles:
         log = log.with_titles(read_titles(options.titles, item=options.title_item, title=options.title_column))
@@ -129,7 +135,7 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not equals:
+        if not (name and equals):
             raise ArgumentError("--set", "NAME=VALUE", repr(setting))
         try:
             values[name] = json.loads(text.lower() if text in ("True", "False") else text)
@@ -145,7 +151,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     recommender = Recommender.load(options.model)
     if recommender.artifact.training.get("holdout") != "test":
         print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
-    reports = compare({"lsif": recommender}, _read_log(options), options.k, exclude_seen=not options.include_seen)
+    log = _read_log(options)
+    if not recommender.items.known(log.item_ids).any():
+        raise DataError(
+            f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
+            f"{recommender.items.id_kind}"
+        )
+    reports = compare({"lsif": recommender}, log, options.k, exclude_seen=not options.include_seen)
     if options.json:
         print(json.dumps([report.to_dict() for report in reports], indent=2))
     else:

@@ -124,7 +124,10 @@ def as_users(histories: History | Sequence[History], argument: str = "history") 
 
 def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
     """Whole numbers, or datetime64 as Unix seconds, as a new int64 array with one dimension."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ArgumentError(argument, "one dimension", "rows of different lengths") from None
     if array.ndim != 1:
         raise ArgumentError(argument, "one dimension", f"shape {list(array.shape)}")
     if array.dtype.kind == "M":
@@ -142,7 +145,8 @@ def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
         if bool(bad.any()):
             raise ArgumentError(argument, "whole numbers", f"{floats[bad][0]} at position {int(np.argmax(bad))}")
         return floats.astype(np.int64)
-    odd = next(value for value in array.tolist() if type(value) is not int)
+    # Durations in nanoseconds become int in a list, so that there may be no odd value to show.
+    odd = next((value for value in array.tolist() if type(value) is not int), array[0])
     raise ArgumentTypeError(argument, "whole numbers or datetime64", odd)
 
 
@@ -179,7 +183,7 @@ def _sorted_by_time(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
     if times is None or times.size < 2:
         return items, times, actions
-    falls = np.diff(times) < 0
+    falls = times[1:] < times[:-1]  # a difference to UNKNOWN_TIME would not fit int64
     inner = offsets[1:-1]
     falls[inner[(inner > 0) & (inner < times.size)] - 1] = False
     if not falls.any():

@@ -162,7 +162,7 @@ class ItemTable:
 
 def _as_list(argument: str, values: Any) -> list[Any]:
     """Values in an order the caller meant: no sets, no generators, not the letters of one text."""
-    if hasattr(values, "__array__"):
+    if hasattr(values, "__array__") and np.ndim(values):
         return np.asarray(values).tolist()  # type: ignore[no-any-return]
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ArgumentTypeError(argument, "a sequence, one value an item", values)

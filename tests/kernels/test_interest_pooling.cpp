@@ -34,11 +34,11 @@ struct Problem {
         times(s.seq_len) {
     x.fill([&] { return random.normal(s.scale); });
     for (Matrix* matrix : {&hidden, &bias, &logits}) matrix->fill([&] { return random.normal(0.5); });
-    decay.fill([&] { return static_cast<float>(random.uniform()); });
+    decay.fill([&] { return static_cast<float>(0.1 * random.uniform()); });
     lsif::pack_linear(hidden.data(), s.dim, s.pooling_dim, packed_hidden.data());
     lsif::pack_linear(logits.data(), s.pooling_dim, s.num_interests, packed_logits.data());
     for (int64_t j = 0; j < s.seq_len; ++j) {
-      times[j] = random.integer(0, 4) == 0 ? kUnknownTime : newest - random.integer(-1000, 100) * 8640;
+      times[j] = random.integer(0, 4) == 0 ? kUnknownTime : newest - random.integer(-100, 1000) * 8640;
     }
     params = {{packed_hidden.data(), bias.data(), s.dim, s.pooling_dim, Activation::kSilu},
               {packed_logits.data(), nullptr, s.pooling_dim, s.num_interests, Activation::kIdentity},
@@ -116,6 +116,21 @@ TEST(interest_pooling_ages_events_only_where_both_times_are_known) {
     for (int64_t newest : ends) check_problem(*table, problem, problem.times.data(), newest);
     for (int64_t j = 0; j < 100; ++j) problem.times[j] = INT64_MIN + 1;  // the elapsed time saturates
     check_problem(*table, problem, problem.times.data(), INT64_MAX);
+  }
+}
+
+// With weights of 0 a logit is exactly -decay * age, so that the unit of age shows in the first digits of a small error
+// bound.
+TEST(interest_pooling_counts_age_in_days) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    oracle::Random random(14);
+    Problem problem({2, 3, 4, 2}, random);
+    problem.logits.fill([] { return 0.0f; });
+    lsif::pack_linear(problem.logits.data(), 4, 2, problem.packed_logits.data());
+    problem.decay.fill([] { return 1.0f; });
+    problem.times[0] = problem.newest - 86400;
+    problem.times[1] = problem.newest;
+    check_problem(*table, problem, problem.times.data(), problem.newest);
   }
 }
 

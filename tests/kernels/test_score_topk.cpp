@@ -116,6 +116,16 @@ std::vector<float> make_mixed(Random& random, int64_t num_rows, int64_t dim) {
   return x;
 }
 
+// Rows that are their own codes: no quantisation error, so that the bounds have nothing but their slack.
+std::vector<float> make_integers(Random& random, int64_t num_rows, int64_t dim) {
+  std::vector<float> x;
+  for (int64_t row = 0; row < num_rows; ++row) {
+    x.push_back(random() % 2 == 0 ? 127.0f : -127.0f);
+    for (int64_t i = 1; i < dim; ++i) x.push_back(static_cast<float>(static_cast<int64_t>(random() % 255) - 127));
+  }
+  return x;
+}
+
 struct Kind {
   const char* name;
   Maker items;
@@ -131,6 +141,7 @@ std::vector<Kind> kinds() {
       {"duplicates", make_duplicates, scaled(1), 0.0f},
       {"constant", constant(0.7f), scaled(1), 0.0f},
       {"constant and bias", constant(0.7f), scaled(1), 1e-3f},
+      {"integers", make_integers, make_integers, 1e4f},
       {"zero", constant(0.0f), scaled(1), 1.0f},
       {"zero queries", scaled(1), constant(0.0f), 1.0f},
       {"huge items", scaled(1e20f), scaled(1), 1e20f},
@@ -417,6 +428,18 @@ TEST(batch_and_threads_do_not_matter) {
   }
 }
 
+TEST(many_dimensions) {
+  Random random(12);
+  for (const int64_t dim : {1500, 65536}) {
+    const int64_t num_items = dim > 10000 ? 40 : 300;
+    for (const Maker& make : {Maker(make_integers), scaled(1), constant(-127.0f)}) {
+      const Catalog catalog(make(random, num_items, dim), dim, make_bias(random, num_items, 1.0f));
+      Question question(make(random, 5, dim), dim, 1, 7);
+      check_against_brute_force(catalog, question, "many dimensions");
+    }
+  }
+}
+
 TEST(two_hundred_thousand_rows) {
   Random random(6);
   constexpr int64_t kItems = 200000;
@@ -490,6 +513,10 @@ TEST(rows_whose_norm_is_beyond_float32) {
   for (float& x : small) x *= 1e-3f;
   Question huge(std::vector<float>(40, 3e38f), 40, 1, 10);
   check_against_brute_force(Catalog(small, 40), huge, "huge query");
+  Question several(normals(random, 2 * 3 * 40), 40, 3, 10);
+  for (float& q : several.queries) q *= 1e-3f;
+  several.weigh(random);
+  check_against_brute_force(catalog, several, "huge row, several interests");
 }
 
 TEST(check_finite_finds_the_first_bad_row) {
@@ -522,6 +549,7 @@ TEST(bad_arguments_are_refused) {
   CHECK_THROWS(with([](Question& q) { q.weights[3] = std::nanf(""); }), "user 1, interest 1");
   CHECK_THROWS(with([](Question& q) { q.weights[2] = q.weights[3] = 0; }), "none in user 1");
   CHECK_THROWS(with([](Question& q) { q.weights.clear(); }), "weights: expected one per interest");
+  CHECK_THROWS(Catalog(std::vector<float>(lsif::kMaxScoreDim + 1), lsif::kMaxScoreDim + 1), "dimensions, got 65537");
   CHECK_THROWS(with([](Question& q) { q.request.temperature = 0; }), "temperature: expected");
   CHECK_THROWS(with([](Question& q) { q.request.temperature = std::nan(""); }), "temperature: expected");
   CHECK_THROWS(with([](Question& q) {

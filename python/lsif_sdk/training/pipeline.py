@@ -60,11 +60,14 @@ def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[s
     values: dict[str, dict[str, Any]] = {"model": {}, "training": {}}
     if path is not None:
         try:
-            values |= json.loads(pathlib.Path(path).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, ValueError) as error:
+            recipe = json.loads(pathlib.Path(path).read_text("utf-8"))
+        except (OSError, ValueError) as error:
             raise DataError(f"{path}: not a readable recipe: {error}") from error
-        if not all(isinstance(values[part], dict) for part in ("model", "training")):
+        if not isinstance(recipe, dict) or not all(isinstance(part, dict) for part in recipe.values()):
             raise DataError(f"{path}: expected objects 'model' and 'training'")
+        if unknown := sorted(set(recipe) - set(values)):
+            raise DataError(f"{path}: expected only 'model' and 'training', got {unknown}")
+        values |= recipe
     for name, value in (overrides or {}).items():
         if name not in _MODEL_FIELDS | _TRAIN_FIELDS:
             raise ArgumentError(name, "a field of ModelConfig (but num_items) or TrainConfig", repr(value))
