@@ -36,7 +36,9 @@ def make_config(**changes: Any) -> ModelConfig:
 def random_weights(config: ModelConfig, seed: int = 0, spread: float = 0.5) -> Weights:
     """The artifact's tensors with every parameter moved away from its initial value, so that every term counts."""
     generator = torch.Generator().manual_seed(seed)
-    model = InterestFusionModel(config).to(torch.float64)
+    with torch.random.fork_rng(devices=[]):  # what the module starts from is drawn from torch's global generator
+        torch.manual_seed(seed)
+        model = InterestFusionModel(config).to(torch.float64)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)

@@ -109,7 +109,8 @@ def test_evaluate_prints_a_table_or_json(model, events, capsys):
     assert "popularity" in out
     assert "NDCG@10" in out
     assert "warning" not in err
-    code, out, _ = run(capsys, "evaluate", model, events, "--json", "--k", 5)
+    code, out, err = run(capsys, "evaluate", model, events, "--json", "--quiet", "--k", 5)
+    assert err == ""
     reports = {report["name"]: report for report in json.loads(out)}
     saved = Recommender.load(model).artifact.metrics["test"]
     assert reports["lsif"]["targets_hash"] == saved["lsif"]["targets_hash"]
@@ -178,16 +179,22 @@ def test_training_resumes_and_holds_out_what_it_is_told(events, tmp_path, capsys
         (["train", "EVENTS", "--out", "x", "--set", "dim"], "NAME=VALUE"),
         (["train", "EVENTS", "--out", "x", "--set", "=8"], "--set: expected NAME=VALUE"),
         (["train", "EVENTS", "--out", "x", "--set", "dim=-1"], "dim: expected"),
-        (["train", "EVENTS", "--out", "x", "--set", "dim=wide"], "dim: expected an integer >= 1, got 'wide'"),
+        (["train", "EVENTS", "--out", "x", "--set", "dim=wide"], "dim: expected an integer in [1, 65536], got 'wide'"),
         (["train", "EVENTS", "--out", "x", "--set", "num_items=3"], "num_items: expected"),
         (["train", "EVENTS", "--out", "x", "--item", "sku"], "no column 'sku'; it has ['user', 'item', 'timestamp']"),
         (["train", "EVENTS", "--out", "x", "--timestamp", "user"], "column 'user', row 1: expected Unix seconds"),
         (["train", "EVENTS", "--out", "x", "--titles", "EVENTS"], "no column 'title'"),
-        (["train", "EVENTS", "--out", "x", "--resume"], "checkpoint_dir: expected a directory"),
+        (["train", "EVENTS", "--out", "x", "--set", "dim=65538"], "dim: expected an integer in [1, 65536], got 65538"),
+        (["train", "EVENTS", "--out", "x", "--set", "max_seconds=abc"], "max_seconds: expected a number"),
+        (["train", "EVENTS", "--out", "x", "--set", "epochs=abc"], "epochs: expected an integer"),
+        (["train", "EVENTS", "--out", "x", "--set", "dropout=[1]"], "dropout: expected a number in [0, 1), got [1]"),
+        (["train", "EVENTS", "--out", "x", "--resume"], "--resume: expected --checkpoints DIRECTORY beside it"),
         (["train", "EVENTS", "--out", "MODEL"], "--out: expected a path that is free, or --overwrite"),
         (["train", "EVENTS", "--out", "x", "--recipe", "EVENTS"], "not a readable recipe"),
         (["train", "EVENTS", "--out", "x", "--recipe", "nowhere.json"], "nowhere.json"),
         (["evaluate", "nowhere", "EVENTS"], "nowhere: no such directory"),
+        (["evaluate", "MODEL", "EVENTS", "--k", "0"], "k: expected an integer in [1, 1048576], got 0"),
+        (["evaluate", "MODEL", "EVENTS", "--k", "2000000"], "k: expected an integer in [1, 1048576], got 2000000"),
         (["recommend", "nowhere", "a"], "nowhere: no such directory"),
         (["recommend", "MODEL", "sku-1", "--k", "0"], "k: expected"),
         (["recommend", "MODEL", "sku-1", "--now", str(2**63)], "now: expected numbers that fit int64"),

@@ -1,9 +1,8 @@
-"""Splits, metrics and evaluation against slow float64 oracles that share no code with them."""
+"""Evaluation of scorers and recommenders against slow float64 oracles that share no code with it."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import math
@@ -11,46 +10,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from evaluation_cases import make_log, random_log, slow_rank
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import (
     Popularity,
     RecommenderScorer,
     compare,
-    coverage,
     evaluate,
     format_table,
     leave_one_out,
-    novelty,
-    pessimistic_ranks,
-    ranks_to_metrics,
-    targets_hash,
 )
-from lsif_sdk.evaluation.metrics import top_k_rows
-from lsif_sdk.training.data import EventLog
-
-
-def make_log(histories, num_items, **columns):
-    """Events with times 100, 101, ... over all users, and action types 1, 2, 1, 2, ..."""
-    lengths = [len(history) for history in histories]
-    total = sum(lengths)
-    columns = {"times": 100 + np.arange(total), "actions": 1 + np.arange(total) % 2} | columns
-    return EventLog(
-        user_ids=[f"u{u}" for u in range(len(histories))],
-        item_ids=columns.pop("item_ids", [f"i{i}" for i in range(num_items)]),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        items=np.array([item for history in histories for item in history], dtype=np.int64),
-        **columns,
-    )
-
-
-def random_log(seed, num_users=40, num_items=25, max_length=12):
-    rng = np.random.default_rng(seed)
-    histories = [rng.integers(num_items, size=rng.integers(1, max_length + 1)) for _ in range(num_users)]
-    return make_log(histories, num_items)
 
 
 class FixedScorer:
@@ -59,186 +30,6 @@ class FixedScorer:
 
     def scores(self, user_rows):
         return self.table[user_rows]
-
-
-# Splits
-
-
-def test_leave_one_out_holds_out_the_two_newest_events():
-    log = make_log([[3, 1, 4, 1], [], [5], [2, 0], [5, 2, 3]], 6, titles=list("abcdef"))
-    split = leave_one_out(log)
-    assert split.test_items.tolist() == [1, -1, -1, -1, 3]
-    assert split.valid_items.tolist() == [4, -1, -1, -1, 2]
-    assert split.test_times.tolist() == [103, 0, 0, 0, 109]
-    assert split.valid_times.tolist() == [102, 0, 0, 0, 108]
-    users = range(log.num_users)
-    assert [split.train.user(u).items.tolist() for u in users] == [[3, 1], [], [5], [2, 0], [5]]
-    assert [split.test_history.user(u).items.tolist() for u in users] == [[3, 1, 4], [], [5], [2, 0], [5, 2]]
-    assert split.test_history.user(4).times.tolist() == [107, 108]
-    assert split.test_history.user(4).actions.tolist() == log.user(4).actions[:2].tolist()
-    assert split.history("valid") is split.train and split.train.titles == log.titles
-
-
-def test_leave_one_out_without_times_and_without_targets():
-    split = leave_one_out(make_log([[0, 1], []], 2, times=None, actions=None))
-    assert split.test_times is None and split.valid_times is None
-    assert split.train.items.tolist() == [0, 1]
-    with pytest.raises(DataError, match="no user has a test target"):
-        evaluate(Popularity(np.ones(2, np.int64)), split, progress=False)
-
-
-def test_unknown_target_name_is_refused():
-    split = leave_one_out(random_log(0))
-    with pytest.raises(ArgumentError, match=r"target: expected 'valid' or 'test', got 'train'"):
-        split.history("train")
-
-
-def test_targets_hash_is_the_documented_format_and_ignores_order():
-    expected = hashlib.sha256(b"2:u04:item2:u21:x").hexdigest()
-    assert targets_hash(["u0", "u1", "u2"], ["item", "x"], np.array([0, -1, 1])) == expected
-    assert targets_hash(["u2", "u0", "u1"], ["x", "item"], np.array([0, 1, -1])) == expected
-    assert targets_hash(["u0", "u2"], ["item", "x"], np.array([0, 0])) != expected
-    assert targets_hash(np.array([7]), np.array([40, 5]), np.array([1])) == targets_hash(["7"], ["5"], np.array([0]))
-    with pytest.raises(ArgumentError, match="targets"):
-        targets_hash(["u0"], ["x"], np.array([0, 0]))
-
-
-def test_targets_hash_does_not_confuse_ids_that_join_alike():
-    assert targets_hash(["ab"], ["c"], np.array([0])) != targets_hash(["a"], ["bc"], np.array([0]))
-
-
-# Metrics
-
-
-def slow_rank(scores, target, seen):
-    better = [item for item in range(len(scores)) if item != target and item not in seen]
-    return 1 + sum(float(scores[item]) >= float(scores[target]) for item in better)
-
-
-@st.composite
-def ranking_problems(draw):
-    batch, num_items = draw(st.integers(1, 4)), draw(st.integers(1, 12))
-    # Few distinct values make ties common; the infinities are legal scores.
-    value = st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 0.25000003, 3.0, np.inf])
-    scores = draw(st.lists(st.lists(value, min_size=num_items, max_size=num_items), min_size=batch, max_size=batch))
-    rows = st.integers(0, num_items - 1)
-    targets = draw(st.lists(rows, min_size=batch, max_size=batch))
-    seen = draw(st.lists(st.lists(rows, max_size=8), min_size=batch, max_size=batch))
-    return np.array(scores, dtype=np.float32), np.array(targets, dtype=np.int64), seen
-
-
-def ragged(seen):
-    offsets = np.concatenate([[0], np.cumsum([len(items) for items in seen])]).astype(np.int64)
-    return np.array([item for items in seen for item in items], dtype=np.int64), offsets
-
-
-def mask(seen, num_items):
-    result = np.zeros((len(seen), num_items), dtype=bool)
-    for user, items in enumerate(seen):
-        result[user, items] = True
-    return result
-
-
-@settings(deadline=None)
-@given(ranking_problems())
-def test_ranks_and_lists_equal_the_slow_oracle(problem):
-    scores, targets, seen = problem
-    batch, num_items = scores.shape
-    before = scores.copy()
-    expected = [slow_rank(scores[u], targets[u], set(seen[u])) for u in range(batch)]
-    assert pessimistic_ranks(scores, targets, ragged(seen)).tolist() == expected
-    assert pessimistic_ranks(scores, targets, mask(seen, num_items)).tolist() == expected
-    unmasked = [slow_rank(scores[u], targets[u], set()) for u in range(batch)]
-    assert pessimistic_ranks(scores, targets).tolist() == unmasked
-    for k in (1, 3, 20):
-        lists = top_k_rows(scores, k, ragged(seen))
-        for user in range(batch):
-            left = [i for i in range(num_items) if i not in seen[user] and scores[user, i] > -np.inf]
-            best = sorted(left, key=lambda item: (-float(scores[user, item]), item))[:k]
-            assert lists[user].tolist() == best + [-1] * (k - len(best))
-    assert np.array_equal(scores, before)
-
-
-@settings(deadline=None)
-@given(ranking_problems(), st.randoms(use_true_random=False))
-def test_ranks_do_not_depend_on_the_order_of_items_and_only_fall_when_the_target_gains(problem, random):
-    scores, targets, seen = problem
-    batch, num_items = scores.shape
-    ranks = pessimistic_ranks(scores, targets, mask(seen, num_items))
-    order = np.array(random.sample(range(num_items), num_items))
-    place = np.argsort(order)
-    assert np.array_equal(ranks, pessimistic_ranks(scores[:, order], place[targets], mask(seen, num_items)[:, order]))
-    raised = scores.copy()
-    raised[np.arange(batch), targets] += 1.0
-    assert (pessimistic_ranks(raised, targets, ragged(seen)) <= ranks).all()
-    assert (pessimistic_ranks(scores, targets) >= ranks).all()
-
-
-def test_a_constant_model_ranks_last_and_a_seen_target_is_ranked():
-    scores = np.zeros((1, 5), dtype=np.float32)
-    assert pessimistic_ranks(scores, np.array([2])).tolist() == [5]
-    assert pessimistic_ranks(scores, np.array([2]), (np.array([2, 3, 3]), np.array([0, 3]))).tolist() == [4]
-
-
-@pytest.mark.parametrize(
-    ("scores", "targets", "seen", "message"),
-    [
-        ([[0.0, np.nan]], [0], None, "scores: expected no NaN, got NaN for user 0, item 1"),
-        ([[0.0, 1.0]], [2], None, "targets"),
-        ([[0.0, 1.0]], [-1], None, "targets"),
-        ([[0.0, 1.0]], [0, 1], None, "targets"),
-        ([0.0, 1.0], [0], None, "scores: expected shape"),
-        ([[0.0, 1.0]], [0], ([2], [0, 1]), "seen"),
-        ([[0.0, 1.0]], [0], ([-1], [0, 1]), "seen"),
-        ([[0.0, 1.0]], [0], ([1], [0, 1, 1]), "seen"),
-        ([[0.0, 1.0]], [0], ([1], [1, 1]), "seen"),
-    ],
-)
-def test_bad_ranking_arguments_are_refused_by_name(scores, targets, seen, message):
-    seen = None if seen is None else tuple(np.array(part, dtype=np.int64) for part in seen)
-    with pytest.raises(ArgumentError, match=message):
-        pessimistic_ranks(np.array(scores, dtype=np.float32), np.array(targets, dtype=np.int64), seen)
-
-
-def test_a_mask_of_wrong_type_is_refused():
-    with pytest.raises(ArgumentError, match="seen: expected a bool mask"):
-        pessimistic_ranks(np.zeros((1, 2), np.float32), np.array([0]), np.zeros((1, 2), np.int64))
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 12))
-def test_metrics_equal_their_definitions(ranks, k):
-    got = ranks_to_metrics(np.array(ranks), k)
-    hits = [rank for rank in ranks if rank <= k]
-    assert got == pytest.approx(
-        {
-            f"ndcg@{k}": math.fsum(math.log(2) / math.log(1 + rank) for rank in hits) / len(ranks),
-            f"hr@{k}": len(hits) / len(ranks),
-            f"mrr@{k}": math.fsum(1 / rank for rank in hits) / len(ranks),
-        },
-        abs=1e-12,
-    )
-    # Swapping any rank for a better one can only help.
-    assert all(ranks_to_metrics(np.maximum(np.array(ranks) - 1, 1), k)[name] >= got[name] for name in got)
-    assert ranks_to_metrics(np.array(ranks[::-1]), k) == pytest.approx(got)
-
-
-def test_metrics_refuse_bad_arguments():
-    for ranks, k in (([], 10), ([0], 10), ([1], 0), ([[1]], 10)):
-        with pytest.raises(ArgumentError):
-            ranks_to_metrics(np.array(ranks, dtype=np.int64), k)
-
-
-def test_coverage_and_novelty_by_hand():
-    top = np.array([[0, 1], [1, -1], [3, 1]])
-    assert coverage(top, 6) == 3 / 6
-    counts = np.array([8, 2, 1, 0, 0, 0])
-    bits = [-math.log2(count / 8) for count in (8, 2, 2, 1, 2)]  # item 3 was met by nobody: counted as one user
-    assert novelty(top, counts, 8) == pytest.approx(sum(bits) / 5)
-    assert math.isnan(novelty(np.full((2, 2), -1), counts, 8))
-    for wrong in (lambda: coverage(top, 3), lambda: novelty(top, counts, 7), lambda: novelty(top, counts[:2], 8)):
-        with pytest.raises(ArgumentError):
-            wrong()
 
 
 # Evaluation

@@ -337,6 +337,23 @@ def test_from_weights_refuses_what_does_not_fit() -> None:
         InterestFusionModel.from_weights(make_config(window=5), InterestFusionModel(config).export_weights())
 
 
+def test_catalogue_vectors_that_are_not_those_of_the_embedding_are_refused() -> None:
+    config = make_config(normalize_items=True, item_scale=3.0)
+    weights = InterestFusionModel(config).export_weights()
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        InterestFusionModel.from_weights(config, weights, dtype=dtype)
+    other = weights["catalog.vectors"].clone()
+    other[2] *= 1.1
+    for vectors in (other, weights["catalog.vectors"][:-1], weights["catalog.vectors"] * torch.nan):
+        with pytest.raises(ArtifactError, match=r"catalog\.vectors: expected the rows of item_embedding at length 3"):
+            InterestFusionModel.from_weights(config, {**weights, "catalog.vectors": vectors})
+    plain = make_config()
+    with pytest.raises(ArtifactError, match=r"catalog\.vectors: expected none"):
+        InterestFusionModel.from_weights(plain, weights)
+    with pytest.raises(ArtifactError, match=r"catalog\.vectors: expected a tensor"):
+        InterestFusionModel.from_weights(config, InterestFusionModel(plain).export_weights())
+
+
 @pytest.mark.parametrize("offsets", [[0, 3], [1, 4], [0, 5, 4], []])
 def test_encode_refuses_bad_offsets(offsets: list[int]) -> None:
     model = InterestFusionModel(make_config())

@@ -18,7 +18,8 @@ from lsif_sdk.catalog import Catalog, TopK
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.events import Events
 from lsif_sdk.items import Id, ItemTable
-from lsif_sdk.recommender import Recommendations, Recommender, UserRecommendations
+from lsif_sdk.recommendations import Recommendations, UserRecommendations
+from lsif_sdk.recommender import Recommender
 
 if TYPE_CHECKING:
     from lsif_sdk.evaluation import evaluate

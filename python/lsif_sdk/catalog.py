@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lsif_sdk.arguments import as_k, as_threads
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
 
-__all__ = ["MAX_K", "MAX_THREADS", "Catalog", "Exclude", "TopK", "as_k", "as_threads", "ragged_rows"]
-
-MAX_K = 2**31 - 1
-MAX_THREADS = 4096
+__all__ = ["Catalog", "Exclude", "TopK", "as_floats", "native_errors", "ragged_rows"]
 
 Exclude = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
 """Rows to leave out: one list for all queries, or one list a query."""
@@ -119,7 +117,8 @@ class Catalog:
 
         Args:
             queries: [batch, dim], or [dim] for a batch of one; real and finite.
-            k: how many, at least 1; more than there are rows is allowed.
+            k: how many, at least 1 and at most 2**20 or, if that is more, `num_items`. More than there are rows is
+                allowed.
             exclude: row numbers to leave out: one list for all queries, or one (or an array row) a query; -1 is ignored
             threads: None: as many as this process may use.
 
@@ -165,7 +164,7 @@ class Catalog:
                 self.scales,
                 self.errors,
                 self.norms,
-                as_k(k),
+                as_k(k, len(self)),
                 rows,
                 offsets,
                 as_threads(threads),
@@ -228,26 +227,6 @@ class _Unlocked:
     def __init__(self, array: npt.NDArray[np.float32]) -> None:
         self._array = array  # keeps the memory alive
         self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
-
-
-def as_k(k: int) -> int:
-    """A checked number of results."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise ArgumentTypeError("k", "an integer", k)
-    if not 1 <= k <= MAX_K:
-        raise ArgumentError("k", f"an integer in [1, {MAX_K}]", k)
-    return int(k)
-
-
-def as_threads(threads: int | None) -> int:
-    """A checked number of threads; 0 stands for the default."""
-    if threads is None:
-        return 0
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
-        raise ArgumentTypeError("threads", "an integer or None", threads)
-    if not 1 <= threads <= MAX_THREADS:
-        raise ArgumentError("threads", f"an integer in [1, {MAX_THREADS}]", threads)
-    return int(threads)
 
 
 def ragged_rows(exclude: Exclude | None, batch: int, num_items: int) -> tuple[torch.Tensor, torch.Tensor] | None:

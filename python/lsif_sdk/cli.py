@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--checkpoints", help="directory for checkpoints")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.add_argument("--quiet", action="store_true", help="no progress")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="leave-one-out quality of an artifact beside popularity")
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--k", type=int, default=10)
     evaluate.add_argument("--include-seen", action="store_true", help="keep items of the history in the ranking")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.add_argument("--quiet", action="store_true", help="no progress")
     evaluate.set_defaults(run=_evaluate)
 
     recommend = commands.add_parser("recommend", help="top items for one history")
@@ -112,6 +113,8 @@ def _train(options: argparse.Namespace) -> int:
     if pathlib.Path(options.out).exists() and not options.overwrite:
         # `save` says so too, but only when hours of training are over.
         raise ArgumentError("--out", "a path that is free, or --overwrite", options.out)
+    if options.resume and not options.checkpoints:
+        raise ArgumentError("--resume", "--checkpoints DIRECTORY beside it", "none")
     log = _read_log(options)
     if options.titles:
         log = log.with_titles(read_titles(options.titles, item=options.title_item, title=options.title_column))
@@ -157,7 +160,13 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
             f"{recommender.items.id_kind}"
         )
-    reports = compare({"lsif": recommender}, log, options.k, exclude_seen=not options.include_seen)
+    reports = compare(
+        {"lsif": recommender},
+        log,
+        options.k,
+        exclude_seen=not options.include_seen,
+        progress=not options.quiet,
+    )
     if options.json:
         print(json.dumps([report.to_dict() for report in reports], indent=2))
     else:

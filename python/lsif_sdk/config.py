@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, check_integer, check_number
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["ModelConfig"]
@@ -16,20 +16,23 @@ _CHOICES = {
     "activation": ("relu", "gelu", "silu"),
     "scoring": ("fused", "multi_interest"),
 }
-_AT_LEAST = {
-    "num_items": 1,
-    "dim": 1,
-    "num_layers": 1,
-    "num_heads": 1,
-    "ffn_dim": 1,
-    "window": 1,
-    "num_long": 0,
-    "num_short": 0,
-    "short_window": 1,
-    "pooling_dim": 1,
-    "fusion_dim": 1,
-    "num_time_boundaries": 1,
-    "num_actions": 0,
+_MAX_DIM = 65536  # of the engine's integer codes
+_MAX_INTERESTS = 256  # the engine scores an item with at once
+# field: (lowest, highest); beyond the engine's own bounds, what no machine trains or no history has.
+_SIZES = {
+    "num_items": (1, 2**31 - 1),
+    "dim": (1, _MAX_DIM),
+    "num_layers": (1, 1024),
+    "num_heads": (1, _MAX_DIM),
+    "ffn_dim": (1, 2**20),
+    "window": (1, 2**20),
+    "num_long": (0, _MAX_INTERESTS - 1),
+    "num_short": (0, _MAX_INTERESTS - 1),
+    "short_window": (1, 2**20),
+    "pooling_dim": (1, _MAX_DIM),
+    "fusion_dim": (1, _MAX_DIM),
+    "num_time_boundaries": (1, _MAX_DIM),
+    "num_actions": (0, 2**20),
 }
 
 
@@ -90,21 +93,19 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
                 raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", repr(getattr(self, name)))
-        for name, least in _AT_LEAST.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ArgumentError(name, f"an integer >= {least}", repr(value))
+        for name, (low, high) in _SIZES.items():
+            check_integer(name, getattr(self, name), low, high)
         for name in ("temperature", "item_scale", "norm_eps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise ArgumentError(name, "a finite number > 0", repr(value))
+            check_number(name, getattr(self, name), FLOAT32_TINY, FLOAT32_MAX)
         for name in ("use_times", "request_time", "normalize_items"):
             if not isinstance(getattr(self, name), bool):
                 raise ArgumentError(name, "True or False", repr(getattr(self, name)))
         if self.dim % self.num_heads:
             raise ArgumentError("num_heads", f"a divisor of dim = {self.dim}", self.num_heads)
+        if self.num_interests > _MAX_INTERESTS:
+            raise ArgumentError("num_long + num_short", f"at most {_MAX_INTERESTS - 1}", self.num_interests - 1)
         if self.request_time and not self.use_times:
             raise ArgumentError("request_time", "False when use_times is False", True)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lsif_sdk.arguments import as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.items import Id, ItemTable, id_list
 
-__all__ = ["UNKNOWN_TIME", "EventBatch", "Events", "History"]
+__all__ = ["UNKNOWN_TIME", "EventBatch", "Events", "History", "Now"]
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
@@ -55,6 +58,9 @@ class Events:
 History = Events | Sequence[Id] | npt.NDArray[Any]
 """One user's history: `Events`, or item ids alone, oldest first."""
 
+Now = int | float | datetime.datetime | np.datetime64 | Sequence[int] | npt.NDArray[Any]
+"""Request time: Unix seconds or a date with time zone, one for all users or one a user."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EventBatch:
@@ -82,24 +88,31 @@ class EventBatch:
             ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
         """
         users = as_users(histories)
-        rows, unknown = [], np.zeros(len(users), np.int64)
-        for b, user in enumerate(users):
-            known, unknown[b] = table.rows(user.items, "history")
-            rows.append(known)
-        offsets = np.zeros(len(users) + 1, np.int64)
-        np.cumsum([len(known) for known in rows], out=offsets[1:])
-        items = np.array([row for known in rows for row in known], np.int64)
+        items, offsets = ragged_rows_of(users, table, "history")
         has_times = any(user.times is not None for user in users)
         has_actions = num_actions > 0 and any(user.actions is not None for user in users)
-        if not (has_times or has_actions):
-            return cls(items, None, None, offsets, unknown)
-        kept = [_known_mask(user, table, int(count)) for user, count in zip(users, unknown, strict=True)]
-        times = _gather(users, kept, "times", UNKNOWN_TIME) if has_times else None
-        actions = _gather(users, kept, "actions", 0) if has_actions else None
+        times = _gather(users, "times", UNKNOWN_TIME) if has_times else None
+        actions = _gather(users, "actions", 0) if has_actions else None
+        known = items >= 0
+        unknown = np.zeros(len(users), np.int64)
+        if not known.all():
+            items = items[known]
+            times = None if times is None else times[known]
+            actions = None if actions is None else actions[known]
+            left = known_offsets(known, offsets)
+            dropped, offsets = offsets - left, left
+            unknown = dropped[1:] - dropped[:-1]
         if actions is not None and actions.size and not (actions.min() >= 0 and actions.max() <= num_actions):
             odd = actions[(actions < 0) | (actions > num_actions)][0]
             raise ArgumentError("actions", f"values in [0, {num_actions}]", odd)
         return cls(*_sorted_by_time(items, times, actions, offsets), offsets, unknown)
+
+
+def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Offsets of what is left of a ragged array where `known` is True."""
+    num_known = np.zeros(len(known) + 1, np.int64)
+    np.cumsum(known, out=num_known[1:])
+    return num_known[offsets]
 
 
 def as_users(histories: History | Sequence[History], argument: str = "history") -> list[Events]:
@@ -114,40 +127,45 @@ def as_users(histories: History | Sequence[History], argument: str = "history") 
         raise ArgumentTypeError(argument, "Events, a sequence of item ids, or a sequence of those", histories)
     users = []
     for position, history in enumerate(histories):
-        if not isinstance(history, Events):
-            if not _is_flat(history):
-                raise ArgumentTypeError(f"{argument}[{position}]", "Events or a sequence of item ids", history)
-            history = Events(history)
-        users.append(history)
+        try:
+            users.append(history if isinstance(history, Events) else Events(history))
+        except ArgumentTypeError:
+            raise ArgumentTypeError(f"{argument}[{position}]", "Events or a sequence of item ids", history) from None
     return users
 
 
-def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
-    """Whole numbers, or datetime64 as Unix seconds, as a new int64 array with one dimension."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ArgumentError(argument, "one dimension", "rows of different lengths") from None
-    if array.ndim != 1:
-        raise ArgumentError(argument, "one dimension", f"shape {list(array.shape)}")
-    if array.dtype.kind == "M":
-        if bool(np.isnat(array).any()):
-            raise ArgumentError(argument, "known times", "NaT")
-        return array.astype("datetime64[s]").astype(np.int64)
-    if array.dtype.kind in "iuO" and all(type(value) is int for value in array.tolist()):
-        try:
-            return np.array(array.tolist(), np.int64)
-        except OverflowError:
-            raise ArgumentError(argument, "numbers that fit int64", max(array.tolist(), key=abs)) from None
-    if array.dtype.kind == "f" or array.size == 0:
-        floats = array.astype(np.float64)
-        bad = ~(np.isfinite(floats) & (np.floor(floats) == floats) & (np.abs(floats) < 2.0**63))
-        if bool(bad.any()):
-            raise ArgumentError(argument, "whole numbers", f"{floats[bad][0]} at position {int(np.argmax(bad))}")
-        return floats.astype(np.int64)
-    # Durations in nanoseconds become int in a list, so that there may be no odd value to show.
-    odd = next((value for value in array.tolist() if type(value) is not int), array[0])
-    raise ArgumentTypeError(argument, "whole numbers or datetime64", odd)
+def ragged_rows_of(
+    users: Sequence[Events], table: ItemTable, argument: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Catalogue rows int64 [total] of all users' items, -1 where unknown, and offsets int64 [batch + 1].
+
+    Raises:
+        ArgumentTypeError: an id is not of the catalogue's kind.
+    """
+    ids = [id_list(user.items, argument) for user in users]
+    offsets = np.array([0, *itertools.accumulate(map(len, ids))], np.int64)
+    return table.rows(ids[0] if len(ids) == 1 else list(itertools.chain.from_iterable(ids)), argument), offsets
+
+
+def request_times(now: Now, batch: int) -> npt.NDArray[np.int64]:
+    """Unix seconds int64 [batch], one a user; a fraction of a single time is rounded down.
+
+    Raises:
+        ArgumentError: not whole numbers, a date without time zone, or another number of times.
+        ArgumentTypeError: not times.
+    """
+    if isinstance(now, datetime.datetime):
+        if now.tzinfo is None:
+            raise ArgumentError("now", "a date with a time zone", repr(now))
+        now = now.timestamp()
+    if isinstance(now, (float, np.floating)):
+        now = np.floor(now)
+    if hasattr(now, "__array__"):
+        now = np.atleast_1d(np.asarray(now))
+    values = as_int64("now", now if isinstance(now, (np.ndarray, list, tuple)) else [now])
+    if len(values) not in (1, batch):
+        raise ArgumentError("now", f"one time, or one a user ({batch})", f"{len(values)} times")
+    return np.ascontiguousarray(np.broadcast_to(values, batch))
 
 
 def _is_flat(values: object) -> bool:
@@ -155,23 +173,16 @@ def _is_flat(values: object) -> bool:
     if isinstance(values, np.ndarray):
         return values.ndim == 1 and (values.dtype != object or all(isinstance(v, (int, str)) for v in values))
     if isinstance(values, (list, tuple)):
-        return not any(isinstance(v, (list, tuple, np.ndarray, Events)) for v in values)
+        return not any(issubclass(kind, (list, tuple, np.ndarray, Events)) for kind in set(map(type, values)))
     return False
 
 
-def _known_mask(user: Events, table: ItemTable, unknown: int) -> npt.NDArray[np.bool_] | None:
-    return None if unknown == 0 else table.known(user.items)
-
-
-def _gather(
-    users: list[Events], kept: list[npt.NDArray[np.bool_] | None], name: str, missing: int
-) -> npt.NDArray[np.int64]:
+def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64]:
+    """Times or actions of all events, int64 [total]."""
     parts = [np.zeros(0, np.int64)]
-    for user, mask in zip(users, kept, strict=True):
+    for user in users:
         values = getattr(user, name)
-        if values is None:
-            values = np.full(len(user), missing, np.int64)
-        parts.append(values if mask is None else values[mask])
+        parts.append(np.full(len(user), missing, np.int64) if values is None else values)
     return np.concatenate(parts)
 
 

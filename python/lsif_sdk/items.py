@@ -13,7 +13,7 @@ import torch
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 
-__all__ = ["Id", "ItemTable"]
+__all__ = ["Id", "ItemTable", "id_list"]
 
 Id = int | str
 
@@ -28,10 +28,10 @@ class ItemTable:
     Args:
         ids: one id an item, all integers or all strings, no two equal.
         titles: one text an item, or None.
-        counts: int64 [num_items], occurrences in training (for the popularity fallback), or None: all 0.
+        counts: integers >= 0, [num_items], occurrences in training (for the popularity fallback), or None: all 0.
 
     Raises:
-        ArgumentError: ids are not unique, or lengths differ.
+        ArgumentError: ids are not unique, lengths differ, or a count is none.
         ArgumentTypeError: ids are neither all integers nor all strings.
     """
 
@@ -39,7 +39,7 @@ class ItemTable:
         self,
         ids: Sequence[Id] | npt.NDArray[Any],
         titles: Sequence[str] | None = None,
-        counts: npt.NDArray[np.int64] | None = None,
+        counts: Sequence[int] | npt.NDArray[Any] | None = None,
     ) -> None:
         values: list[Id] = _as_list("ids", ids)
         kinds = set(map(type, values))
@@ -55,14 +55,10 @@ class ItemTable:
         self.ids.flags.writeable = False
         if titles is not None and len(titles) != len(values):
             raise ArgumentError("titles", f"{len(values)} texts, one an item", len(titles))
-        if counts is not None and (counts.shape != (len(values),) or counts.dtype.kind not in "iu"):
-            raise ArgumentError("counts", f"integers of shape [{len(values)}]", f"{counts.dtype} {list(counts.shape)}")
-        if counts is not None and bool((counts < 0).any()):
-            raise ArgumentError("counts", "values >= 0", counts.min())
         self.titles = None if titles is None else _as_list("titles", titles)
         if self.titles is not None:
             _check_texts("titles", self.titles)
-        self.counts = np.zeros(len(values), np.int64) if counts is None else counts.astype(np.int64)
+        self.counts = np.zeros(len(values), np.int64) if counts is None else _as_counts(counts, len(values))
         self.counts.flags.writeable = False
         self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
         if len(self._rows) != len(values):
@@ -76,17 +72,31 @@ class ItemTable:
         """What ids are made of, in words."""
         return "strings" if self.has_string_ids else "integers"
 
-    def rows(self, ids: Iterable[Id] | npt.NDArray[Any], argument: str = "ids") -> tuple[list[int], int]:
-        """Catalogue rows of the known ids, in order, and how many ids were unknown.
+    def rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "ids") -> npt.NDArray[np.int64]:
+        """Catalogue rows of ids, int64 [num_ids]; -1 where the catalogue does not know an id.
 
         Raises:
             ArgumentTypeError: an id is not of the catalogue's kind (integers or strings).
         """
-        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-        self._check_kind(values, argument)
-        lookup = self._rows
-        rows = [lookup[value] for value in values if value in lookup]
-        return rows, len(values) - len(rows)
+        # On the way of every request: no work an id but one lookup.
+        values = id_list(ids, argument)
+        allowed = _STR_TYPES if self.has_string_ids else _INT_TYPES
+        if not set(map(type, values)) <= allowed:
+            odd = next(value for value in values if type(value) not in allowed)
+            raise ArgumentTypeError(argument, f"{self.id_kind}, as the catalogue's ids", odd)
+        return np.fromiter(map(self._rows.get, values, itertools.repeat(-1)), np.int64, len(values))
+
+    def known_rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "items") -> npt.NDArray[np.int64]:
+        """`rows` of ids that the catalogue has to know.
+
+        Raises:
+            ArgumentError: an id is not in the catalogue.
+            ArgumentTypeError: an id is not of the catalogue's kind.
+        """
+        rows = self.rows(ids, argument)
+        if bool((rows < 0).any()):
+            raise ArgumentError(argument, "an item of the catalogue", repr(ids[int(np.argmax(rows < 0))]))
+        return rows
 
     def known(self, ids: Iterable[Id] | npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which of the ids the catalogue has: bool [num_ids]."""
@@ -94,16 +104,8 @@ class ItemTable:
         return np.array([value in self._rows for value in values], np.bool_)
 
     def row(self, item: Id, argument: str = "item") -> int:
-        """Catalogue row of one id.
-
-        Raises:
-            ArgumentError: the id is not in the catalogue.
-            ArgumentTypeError: it is not of the catalogue's kind.
-        """
-        self._check_kind([item], argument)
-        if item not in self._rows:
-            raise ArgumentError(argument, "an item of the catalogue", repr(item))
-        return self._rows[item]
+        """`known_rows` of one id."""
+        return int(self.known_rows([item], argument)[0])
 
     def title(self, row: int) -> str:
         """Title of a row, or its id where there are no titles."""
@@ -143,6 +145,8 @@ class ItemTable:
         try:
             if unknown := sorted(set(tensors) - _TENSORS):
                 raise ArgumentError("tensors", f"only {', '.join(sorted(_TENSORS))}", f"unknown {', '.join(unknown)}")
+            if "ids" in tensors and ("ids.bytes" in tensors or "ids.offsets" in tensors):
+                raise ArgumentError("tensors", "either ids or ids.bytes and ids.offsets", "both")
             if "ids" in tensors:
                 ids: Any = _int64(tensors, "ids", num_items).numpy()
             else:
@@ -153,20 +157,32 @@ class ItemTable:
         except ArgumentError as error:
             raise ArtifactError(f"{source}: {error}") from error
 
-    def _check_kind(self, values: list[Any], argument: str) -> None:
-        allowed = _STR_TYPES if self.has_string_ids else _INT_TYPES
-        if not set(map(type, values)) <= allowed:
-            odd = next(value for value in values if type(value) not in allowed)
-            raise ArgumentTypeError(argument, f"{self.id_kind}, as the catalogue's ids", odd)
+
+def id_list(ids: Sequence[Any] | npt.NDArray[Any], argument: str = "ids") -> Sequence[Any]:
+    """The ids as a list or tuple of Python values."""
+    if not isinstance(ids, np.ndarray):
+        return ids
+    if ids.dtype.kind in "mM":  # nanoseconds would become integers
+        raise ArgumentTypeError(argument, "integers or strings", ids[0] if ids.size else ids)
+    return ids.tolist()  # type: ignore[no-any-return]
 
 
 def _as_list(argument: str, values: Any) -> list[Any]:
     """Values in an order the caller meant: no sets, no generators, not the letters of one text."""
     if hasattr(values, "__array__") and np.ndim(values):
-        return np.asarray(values).tolist()  # type: ignore[no-any-return]
+        return list(id_list(np.asarray(values), argument))
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ArgumentTypeError(argument, "a sequence, one value an item", values)
     return list(values)
+
+
+def _as_counts(counts: Sequence[int] | npt.NDArray[Any], num_items: int) -> npt.NDArray[np.int64]:
+    array = np.asarray(_as_list("counts", counts) if not hasattr(counts, "__array__") else counts)
+    if array.shape != (num_items,) or (array.dtype.kind not in "iu" and array.size):
+        raise ArgumentError("counts", f"integers of shape [{num_items}]", f"{array.dtype} {list(array.shape)}")
+    if array.size and not (array.min() >= 0 and array.max() < 2**63):
+        raise ArgumentError("counts", "values >= 0 that fit int64", f"{array.min()} to {array.max()}")
+    return array.astype(np.int64)
 
 
 def _check_texts(argument: str, texts: Sequence[Any]) -> None:

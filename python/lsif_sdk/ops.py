@@ -1,5 +1,7 @@
 """Loads the torch ops `torch.ops.lsif.*` and gives each a fake kernel, so that torch.compile and export can trace them.
 
+The ops have no gradients: `backward` through one raises NotImplementedError (train with lsif_sdk.model).
+
 csrc/ops has the schemas; every op is a pure function of tensors. docs/model.md and docs/score_topk.md have
 the formulas.
 """
@@ -7,6 +9,7 @@ the formulas.
 from __future__ import annotations
 
 import pathlib
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -145,3 +148,20 @@ def _score_items(
     queries: Tensor, weights: Tensor | None, temperature: float, vectors: Tensor, bias: Tensor | None, items: Tensor
 ) -> Tensor:
     return queries.new_empty(items.shape)
+
+
+def _refuse_gradients(op: str) -> None:
+    def backward(ctx: object, *gradients: Tensor | None) -> NoReturn:
+        raise NotImplementedError(
+            f"torch.ops.lsif.{op}: expected inputs whose gradients are not wanted, got some that require grad; "
+            "the ops are for inference, lsif_sdk.model has differentiable layers"
+        )
+
+    torch.library.register_autograd(f"lsif::{op}", backward)
+
+
+for _op in (
+    "embedding", "layer_norm", "linear", "attention", "interest_pooling", "interest_fusion", "encode",
+    "quantize_rows", "score_topk", "score_items",
+):  # fmt: skip
+    _refuse_gradients(_op)

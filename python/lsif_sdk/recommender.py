@@ -2,96 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from lsif_sdk import _core
+from lsif_sdk.arguments import as_k, as_threads
 from lsif_sdk.artifact import Artifact
-from lsif_sdk.catalog import Catalog, as_k, as_threads, native_errors
+from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.events import EventBatch, Events, History, as_int64, as_users
+from lsif_sdk.events import EventBatch, Events, History, Now, as_users, known_offsets, ragged_rows_of, request_times
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
+from lsif_sdk.recommendations import Encoded, Recommendations
 
-__all__ = ["Encoded", "Now", "Recommendations", "Recommender", "UserRecommendations"]
-
-Now = int | float | datetime.datetime | np.datetime64 | Sequence[int] | npt.NDArray[Any]
-"""Request time: Unix seconds or a date with time zone, one for all users or one a user."""
-
-
-class Encoded(NamedTuple):
-    """What the encoder makes of each history (docs/model.md, 3 and 4). All float32.
-
-    fused: [batch, dim]. interests: [batch, num_interests, dim], the long-term ones first, the newest state last.
-    weights: [batch, num_interests], summing to 1 (0 for an empty history).
-    """
-
-    fused: npt.NDArray[np.float32]
-    interests: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32]
-
-
-@dataclasses.dataclass(frozen=True)
-class UserRecommendations:
-    """One user's recommendations, best first. Iterates over (item, score).
-
-    items: external ids. scores: float32, one an item. long_share: how much of the fused interest is long-term, 0 to 1.
-    unknown: events left out because the catalogue does not know their item.
-    fallback: "" or why these are not personal: "popularity" (no known event; scores are training counts).
-    """
-
-    items: npt.NDArray[Any]
-    scores: npt.NDArray[np.float32]
-    long_share: float
-    unknown: int
-    fallback: str
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[tuple[Id, float]]:
-        return iter(zip(self.items.tolist(), self.scores.tolist(), strict=True))
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommendations:
-    """Recommendations of a batch of users, arrays batch first. Iterates over users.
-
-    items: ids [batch, k] (None or -1 past counts). scores: float32 [batch, k] (0 past counts). counts: int64 [batch].
-    long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True where popularity answered.
-    """
-
-    items: npt.NDArray[Any]
-    scores: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int64]
-    long_share: npt.NDArray[np.float32]
-    unknown: npt.NDArray[np.int64]
-    fallback: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def __getitem__(self, user: int) -> UserRecommendations:
-        count = self.counts[user]
-        return UserRecommendations(
-            self.items[user, :count],
-            self.scores[user, :count],
-            float(self.long_share[user]),
-            int(self.unknown[user]),
-            "popularity" if self.fallback[user] else "",
-        )
-
-    def __iter__(self) -> Iterator[UserRecommendations]:
-        return (self[user] for user in range(len(self)))
+__all__ = ["Recommender"]
 
 
 class Recommender:
@@ -177,7 +107,8 @@ class Recommender:
 
         Args:
             history: one user (`Events`, or item ids oldest first) or a sequence of those.
-            k: how many items, at least 1; users for whom fewer are left get fewer (`counts`).
+            k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items; users for whom
+                fewer are left get fewer (`counts`).
             now: request time, Unix seconds; used by models with `request_time`; None: the time of the newest event.
             exclude_seen: leave out the items of the user's own history.
             exclude: further item ids to leave out, one list for all users or one a user; unknown ids are ignored.
@@ -188,7 +119,7 @@ class Recommender:
         """
         events = self._events(history)
         ragged = self._excluded_rows(exclude, len(events))
-        k = as_k(k)
+        k = as_k(k, len(self.items))
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
         with native_errors():
@@ -270,12 +201,12 @@ class Recommender:
         encoded = self.encode(history, now=now)
         batch = len(encoded.fused)
         lists = as_users(candidates, "candidates")  # the same shapes as histories: one list or one a user
-        rows = [[self.items.row(item, "candidates") for item in entry.items] for entry in lists]
+        rows = [self.items.known_rows(entry.items, "candidates") for entry in lists]
         if len(rows) == 1:
             rows = rows * batch
         if len(rows) != batch or len({len(row) for row in rows}) > 1:
             raise ArgumentError("candidates", f"one list, or {batch} of the same length", f"{[len(r) for r in rows]}")
-        items = torch.tensor(rows, dtype=torch.int64).reshape(batch, len(rows[0]) if rows else 0)
+        items = torch.from_numpy(np.stack(rows) if rows else np.zeros((0, 0), np.int64))
         queries, weights = self._queries(encoded)
         with torch.inference_mode(), native_errors():
             scores: torch.Tensor = ops.score_items(
@@ -295,7 +226,7 @@ class Recommender:
             ArgumentTypeError: ids are not of the catalogue's kind.
         """
         wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
-        rows = np.array([self.items.row(item, "items") for item in wanted], np.int64)
+        rows = self.items.known_rows(wanted, "items")
         result = self._directions.top_k(
             self._directions.vectors[rows], k, exclude=rows[:, None], threads=self._threads or None
         )
@@ -326,35 +257,24 @@ class Recommender:
         weights[~weights.any(axis=1), -1] = 1.0
         return torch.from_numpy(encoded.interests), torch.from_numpy(weights)
 
+    def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
+        times = None if now is None else request_times(now, batch)  # checked even where the model does not read it
+        return times if self.config.request_time else None
+
     def _excluded_rows(
         self, exclude: Sequence[Id] | Sequence[Sequence[Id]] | None, batch: int
     ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
         if exclude is None:
             return None, None
-        lists = [self.items.rows(entry.items, "exclude")[0] for entry in as_users(exclude, "exclude")]
-        if len(lists) == 1:
-            lists = lists * batch
-        if len(lists) != batch:
+        lists = as_users(exclude, "exclude")
+        if len(lists) not in (1, batch):
             raise ArgumentError("exclude", f"one list, or one a user ({batch})", f"{len(lists)} lists")
-        offsets = np.zeros(batch + 1, np.int64)
-        np.cumsum([len(rows) for rows in lists], out=offsets[1:])
-        return np.array([row for rows in lists for row in rows], np.int64), offsets
-
-    def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
-        if now is None:
-            return None
-        if isinstance(now, datetime.datetime):
-            if now.tzinfo is None:
-                raise ArgumentError("now", "a date with a time zone", repr(now))
-            now = int(now.timestamp())
-        if isinstance(now, (float, np.floating)):
-            now = np.floor(now)
-        values = as_int64("now", np.atleast_1d(np.asarray(now)))
-        if len(values) not in (1, batch):
-            raise ArgumentError("now", f"one time, or one a user ({batch})", f"{len(values)} times")
-        if not self.config.request_time:
-            return None
-        return np.ascontiguousarray(np.broadcast_to(values, batch))
+        rows, offsets = ragged_rows_of(lists, self.items, "exclude")
+        known = rows >= 0
+        rows, offsets = rows[known], known_offsets(known, offsets)
+        if len(lists) == 1:
+            rows, offsets = np.tile(rows, batch), len(rows) * np.arange(batch + 1)
+        return rows, offsets
 
     def _most_popular(
         self,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lsif_sdk.arguments import as_k
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.baselines import Popularity, Scorer
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
 from lsif_sdk.evaluation.report import BASELINE, Report
 from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, gather_events
 from lsif_sdk.evaluation.splits import LeaveOneOut, leave_one_out
+from lsif_sdk.progress import Progress, track
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,12 +54,13 @@ def evaluate(
         exclude_seen: leave items of the history out of ranks and lists; a repeated target is ranked all the same.
         min_history: leave out users with fewer events before the target ("warm users" only, if large).
         name: of the model in the report; None = its class name in lower case.
-        progress: show a progress bar where tqdm is installed.
+        progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
     Raises:
         ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
         DataError: no user has enough events, or no item is in the recommender's catalogue.
     """
+    k = as_k(k)
     if min_history < 1:
         raise ArgumentError("min_history", "an integer >= 1", min_history)
     split = log_or_split if isinstance(log_or_split, LeaveOneOut) else leave_one_out(log_or_split)
@@ -78,7 +81,9 @@ def evaluate(
     users = np.flatnonzero((items >= 0) & (history.lengths >= min_history))
     if users.size == 0:
         raise DataError(f"no user has a {target} target and at least {min_history} events before it")
-    ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], k, exclude_seen, progress and label)
+    step = max(1, min(USERS_PER_CHUNK, SCORES_PER_CHUNK // history.num_items))
+    with track(f"evaluate {label}", -(-users.size // step), "chunks of users", show=progress) as bar:
+        ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], k, exclude_seen, step, bar)
     gains = rank_gains(ranks, k)
     return Report(
         name=label,
@@ -157,13 +162,13 @@ def _rank_all(
     targets: NDArray[np.int64],
     k: int,
     exclude_seen: bool,
-    progress: str | bool,
+    step: int,
+    bar: Progress,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Ranks int64 [num_users], lists int64 [num_users, k], and how many targets were in the history already."""
     num_items = history.num_items
-    step = max(1, min(USERS_PER_CHUNK, SCORES_PER_CHUNK // num_items))
     ranks, top, num_repeated = [], [], 0
-    for start in _bar(range(0, users.size, step), progress):
+    for start in range(0, users.size, step):
         chunk, chunk_targets = users[start : start + step], targets[start : start + step]
         index, offsets = gather_events(history, chunk)
         seen = history.items[index], offsets
@@ -174,6 +179,7 @@ def _rank_all(
             raise ArgumentError("recommender", f"scores of shape {(chunk.size, num_items)}", scores.shape)
         ranks.append(pessimistic_ranks(scores, chunk_targets, seen if exclude_seen else None))
         top.append(top_k_rows(scores, k, seen if exclude_seen else None))
+        bar.update()
     return np.concatenate(ranks), np.concatenate(top), num_repeated
 
 
@@ -186,13 +192,3 @@ def _user_counts(history: EventLog) -> NDArray[np.int64]:
 
 def _standard_error(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
-
-
-def _bar(chunks: Iterable[int], label: str | bool) -> Iterator[int]:
-    if label is not False:
-        try:
-            from tqdm import tqdm
-        except ImportError:  # evaluation also works where only inference is installed
-            return iter(chunks)
-        return iter(tqdm(chunks, desc=f"evaluate {label}", unit="chunk", leave=False))
-    return iter(chunks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lsif_sdk.arguments import as_k
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["coverage", "novelty", "pessimistic_ranks", "rank_gains", "ranks_to_metrics", "top_k_rows"]
@@ -23,8 +24,7 @@ def rank_gains(ranks: NDArray[np.int64], k: int = 10) -> dict[str, NDArray[np.fl
         k: length of the recommended list, >= 1.
     """
     ranks = np.asarray(ranks)
-    if k < 1:
-        raise ArgumentError("k", "an integer >= 1", k)
+    k = as_k(k)
     if ranks.ndim != 1 or (ranks.size and ranks.min() < 1):
         raise ArgumentError("ranks", "one rank >= 1 per user", f"shape {ranks.shape}, values {ranks.ravel()[:5]}")
     hit = ranks <= k
@@ -88,8 +88,7 @@ def top_k_rows(
     Seen items (see `pessimistic_ranks`) and items with a score of -infinity are left out; -1 fills up a short list.
     """
     batch, num_items = _score_shape(scores)
-    if k < 1:
-        raise ArgumentError("k", "an integer >= 1", k)
+    k = as_k(k)
     open_scores = scores.copy()
     _clear_seen(open_scores, seen, -np.inf)
     top = np.full((batch, k), -1, dtype=np.int64)

@@ -18,6 +18,7 @@ from lsif_sdk.model.times import UNKNOWN_TIME
 __all__ = ["Encoded", "InterestFusionModel"]
 
 _NORM_EPS = 1e-12
+_VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision, far below what other items have
 _ENCODER = "encoder."
 _RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
 _VECTORS = "catalog.vectors"
@@ -211,7 +212,10 @@ class InterestFusionModel(nn.Module):
     def from_weights(
         cls, config: ModelConfig, weights: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32
     ) -> InterestFusionModel:
-        """Rebuilds a model from `export_weights`; `catalog.vectors` is recomputed from `item_embedding`.
+        """Rebuilds a model from `export_weights`.
+
+        The model holds `item_embedding` alone and makes the vectors of `catalog.vectors` from it when it scores, in its
+        own float type; others than those are refused, for the model would not score what the artifact does.
 
         Args:
             config: the config the weights belong to.
@@ -219,8 +223,11 @@ class InterestFusionModel(nn.Module):
             dtype: float type of the module.
 
         Raises:
-            ArtifactError: a tensor is missing, unknown or has another shape; the message names them.
+            ArtifactError: a tensor is missing, unknown or has another shape, or `catalog.vectors` does not belong to
+                `item_embedding`; the message names it.
         """
+        if config.normalize_items != (_VECTORS in weights):
+            raise ArtifactError(f"{_VECTORS}: expected {'a tensor' if config.normalize_items else 'none'}")
         model = cls(config)
         state = {name: value for name, value in weights.items() if name not in (_VECTORS, _DECAY)}
         if _DECAY in weights:
@@ -231,6 +238,8 @@ class InterestFusionModel(nn.Module):
             model.load_state_dict({names.get(name, name): value for name, value in state.items()})
         except RuntimeError as error:
             raise ArtifactError(f"weights do not fit the config: {error}") from error
+        if config.normalize_items:
+            _check_vectors(model, weights[_VECTORS])
         return model
 
     def _embed(self, items: Tensor, actions: Tensor | None) -> Tensor:
@@ -265,6 +274,16 @@ class InterestFusionModel(nn.Module):
         if self.config.num_long > 0:
             parts.insert(0, self.long_pooling(x, times, visible, newest))
         return torch.cat(parts, dim=2)
+
+
+@torch.no_grad()
+def _check_vectors(model: InterestFusionModel, vectors: Tensor) -> None:
+    expected = model.catalog_vectors()
+    fits = vectors.shape == expected.shape
+    if not fits or not torch.allclose(
+        vectors.to(expected), expected, rtol=0, atol=_VECTORS_TOLERANCE * model.config.item_scale
+    ):
+        raise ArtifactError(f"{_VECTORS}: expected the rows of item_embedding at length {model.config.item_scale}")
 
 
 def _lengths(offsets: Tensor, total: int) -> Tensor:

@@ -7,29 +7,30 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from lsif_sdk.arguments import FLOAT32_MAX, check_integer, check_number
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["Precision", "TrainConfig"]
 
-_AT_LEAST = {
-    "epochs": 1,
-    "batch_size": 1,
-    "warmup_steps": 0,
-    "max_len": 1,
-    "patience": 1,
-    "seed": 0,
-    "num_negatives": 1,
+# field: (lowest, highest)
+_INTEGERS = {
+    "epochs": (1, 2**31 - 1),
+    "batch_size": (1, 2**31 - 1),
+    "warmup_steps": (0, 2**31 - 1),
+    "max_len": (1, 2**31 - 1),
+    "patience": (1, 2**31 - 1),
+    "seed": (0, 2**63 - 1),
+    "num_negatives": (1, 2**31 - 1),
 }
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 _PRECISIONS = get_args(Precision)
-# field: (lowest, highest, whether the highest is allowed)
-_RANGES = {
-    "learning_rate": (0.0, math.inf, False),
-    "weight_decay": (0.0, math.inf, False),
-    "clip_norm": (0.0, math.inf, True),
-    "dropout": (0.0, 1.0, False),
-    "time_dropout": (0.0, 1.0, True),
-    "label_smoothing": (0.0, 1.0, False),
+# field: (lowest, highest, whether they belong to the interval)
+_NUMBERS = {
+    "learning_rate": (0.0, FLOAT32_MAX, "(]"),
+    "weight_decay": (0.0, FLOAT32_MAX, "[]"),
+    "dropout": (0.0, 1.0, "[)"),
+    "time_dropout": (0.0, 1.0, "[]"),
+    "label_smoothing": (0.0, 1.0, "[)"),
 }
 
 
@@ -76,20 +77,15 @@ class TrainConfig:
     precision: Precision = "32-true"
 
     def __post_init__(self) -> None:
-        for name, least in _AT_LEAST.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ArgumentError(name, f"an integer >= {least}", repr(value))
-        for name, (low, high, closed) in _RANGES.items():
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not (low <= value < high or (closed and value == high)):
-                raise ArgumentError(name, f"a number in [{low}, {high}{']' if closed else ')'}", repr(value))
-        if self.learning_rate == 0 or self.clip_norm == 0:
-            raise ArgumentError("learning_rate, clip_norm", "numbers > 0", (self.learning_rate, self.clip_norm))
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ArgumentError("max_seconds", "a number > 0 or None", repr(self.max_seconds))
-        if self.precision not in _PRECISIONS:
+        for name, (least, most) in _INTEGERS.items():
+            check_integer(name, getattr(self, name), least, most)
+        for name, (low, high, brackets) in _NUMBERS.items():
+            check_number(name, getattr(self, name), low, high, brackets)
+        if self.clip_norm != math.inf:
+            check_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]")
+        if self.max_seconds is not None:
+            check_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]")
+        if not isinstance(self.precision, str) or self.precision not in _PRECISIONS:
             raise ArgumentError("precision", f"one of {', '.join(map(repr, _PRECISIONS))}", repr(self.precision))
 
     def to_dict(self) -> dict[str, Any]:

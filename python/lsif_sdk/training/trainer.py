@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
 from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.progress import Progress, track
 from lsif_sdk.training.batches import Sequences
 from lsif_sdk.training.config import Precision, TrainConfig
 from lsif_sdk.training.data import EventLog
@@ -92,12 +93,12 @@ def fit(
             `Targets`); None trains for `epochs` without early stopping.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
-        progress: show a progress bar.
+        progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
     Raises:
         ArgumentError: the log, the configs and `validation` do not fit together, or the loss is not finite.
         ArtifactError: the checkpoint cannot be read or belongs to another run.
-        MissingExtraError: Lightning Fabric (or tqdm, with `progress`) is not installed.
+        MissingExtraError: Lightning Fabric is not installed.
     """
     config = train_config or TrainConfig()
     _check(log, model_config, validation, resume, checkpoint_dir)
@@ -133,8 +134,9 @@ class _Run:
     def train(self, resume: bool, show: bool) -> FitResult:
         if resume and self.path is not None and self.path.exists():
             self._load(self.path)
-        bar = _bar(show, self.config.epochs * len(self.sequences), len(self.progress.history) * len(self.sequences))
-        with bar:
+        steps = len(self.sequences)
+        done, total = len(self.progress.history) * steps, self.config.epochs * steps
+        with track("train", total, "steps", initial=done, show=show) as bar:
             while not self.progress.finished(self.config):
                 self._epoch(bar)
                 if self.path is not None:
@@ -143,7 +145,7 @@ class _Run:
         best = self.progress.history[self.progress.best_epoch - 1]
         return FitResult(self.model.to("cpu").eval(), self.progress.history, best)
 
-    def _epoch(self, bar: Any) -> None:
+    def _epoch(self, bar: Progress) -> None:
         began, epoch = time.monotonic(), len(self.progress.history)
         # Every epoch has its own random state, so a resumed run needs none from before.
         rng = np.random.default_rng([self.config.seed, epoch])
@@ -162,7 +164,8 @@ class _Run:
         entry["seconds"] = time.monotonic() - began
         self.progress.seconds += entry["seconds"]
         self.progress.record(entry, self.model)
-        bar.set_postfix({name: f"{entry[name]:.4f}" for name in ("loss", STOP_METRIC) if name in entry})
+        shown = [f"{name} {entry[name]:.4f}" for name in ("loss", STOP_METRIC) if name in entry]
+        bar.note(", ".join([f"epoch {len(self.progress.history)}", *shown]))
 
     def _step(self, batch: Any, step: int) -> Tensor:
         warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))
@@ -251,26 +254,3 @@ def _fabric(precision: Precision) -> Fabric:
     except ImportError as error:
         raise MissingExtraError("training", "lightning-fabric", "train") from error
     return Fabric(accelerator="auto", devices=1, precision=precision)
-
-
-def _bar(show: bool, total: int, initial: int) -> Any:
-    if not show:
-        return _Silent()
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise MissingExtraError("a progress bar", "tqdm", "train") from error
-    return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True)
-
-
-class _Silent:
-    """Takes the place of a progress bar."""
-
-    def __enter__(self) -> _Silent:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def update(self) -> None: ...
-
-    def set_postfix(self, _: dict[str, str]) -> None: ...

@@ -1,0 +1,106 @@
+"""Checks of arguments that several modules share; every refusal names the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+
+__all__ = [
+    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_int64", "as_k", "as_threads", "check_integer",
+    "check_number",
+]  # fmt: skip
+
+MAX_K = 2**20
+"""Results a query may ask for; of a larger catalogue, as many as it has items."""
+MAX_THREADS = 4096
+FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
+
+
+def as_k(k: int, num_items: int = 0) -> int:
+    """A checked number of results: memory is taken for all k of them, whether the catalogue has so many or not."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise ArgumentTypeError("k", "an integer", k)
+    limit = max(MAX_K, num_items)
+    if not 1 <= k <= limit:
+        raise ArgumentError("k", f"an integer in [1, {limit}]", _shown(int(k)))
+    return int(k)
+
+
+def as_threads(threads: int | None) -> int:
+    """A checked number of threads; 0 stands for the default."""
+    if threads is None:
+        return 0
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise ArgumentTypeError("threads", "an integer or None", threads)
+    if not 1 <= threads <= MAX_THREADS:
+        raise ArgumentError("threads", f"an integer in [1, {MAX_THREADS}]", _shown(int(threads)))
+    return int(threads)
+
+
+def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
+    """Whole numbers, or datetime64 as Unix seconds, as a new int64 array with one dimension."""
+    if not hasattr(values, "__array__"):
+        if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+            raise ArgumentTypeError(argument, "a sequence of whole numbers or datetime64", values)
+        if not {bool, np.bool_}.isdisjoint(map(type, values)):  # beside numbers they would become numbers
+            raise ArgumentTypeError(argument, "whole numbers or datetime64", True)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ArgumentError(argument, "one dimension", "rows of different lengths") from None
+    if array.ndim != 1:
+        raise ArgumentError(argument, "one dimension", f"shape {list(array.shape)}")
+    if array.dtype.kind == "M":
+        if bool(np.isnat(array).any()):
+            raise ArgumentError(argument, "known times", "NaT")
+        return array.astype("datetime64[s]").astype(np.int64)
+    if array.dtype.kind == "i":
+        return array.astype(np.int64)
+    if array.dtype.kind in "uO" and all(type(value) is int for value in array.tolist()):
+        try:
+            return np.array(array.tolist(), np.int64)
+        except OverflowError:
+            raise ArgumentError(argument, "numbers that fit int64", max(array.tolist(), key=abs)) from None
+    if array.dtype.kind == "f" or array.size == 0:
+        floats = array.astype(np.float64)
+        bad = ~(np.isfinite(floats) & (np.floor(floats) == floats) & (np.abs(floats) < 2.0**63))
+        if bool(bad.any()):
+            raise ArgumentError(argument, "whole numbers", f"{floats[bad][0]} at position {int(np.argmax(bad))}")
+        return floats.astype(np.int64)
+    # Durations in nanoseconds become int in a list, so that there may be no odd value to show.
+    odd = next((value for value in array.tolist() if type(value) is not int), array[0])
+    raise ArgumentTypeError(argument, "whole numbers or datetime64", odd)
+
+
+def check_integer(name: str, value: object, low: int, high: int) -> None:
+    """Refuses what is not an integer in [low, high].
+
+    Raises:
+        ArgumentError: naming the field, the range and the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ArgumentError(name, f"an integer in [{low}, {high}]", _shown(value))
+
+
+def check_number(name: str, value: object, low: float, high: float, brackets: str = "[]") -> None:
+    """Refuses what is not a number in the interval, whose ends belong to it where the bracket is square.
+
+    Raises:
+        ArgumentError: naming the field, the interval and the value.
+    """
+    ends = [end for end, bracket in ((low, brackets[0]), (high, brackets[1])) if bracket in "[]"]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # An integer is compared exactly, however large it is.
+    if not number or not (low < value < high or value in ends):  # type: ignore[operator]
+        raise ArgumentError(name, f"a number in {brackets[0]}{low:.8g}, {high:.8g}{brackets[1]}", _shown(value))
+
+
+def _shown(value: object) -> str:
+    """The value as text; Python refuses to print integers of thousands of digits."""
+    huge = isinstance(value, int) and value.bit_length() > 128
+    return f"an integer of {value.bit_length()} bits" if huge else repr(value)  # type: ignore[attr-defined]

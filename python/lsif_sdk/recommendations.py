@@ -1,0 +1,80 @@
+"""What a `Recommender` answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.items import Id
+
+__all__ = ["Encoded", "Recommendations", "UserRecommendations"]
+
+
+class Encoded(NamedTuple):
+    """What the encoder makes of each history (docs/model.md, 3 and 4). All float32.
+
+    fused: [batch, dim]. interests: [batch, num_interests, dim], the long-term ones first, the newest state last.
+    weights: [batch, num_interests], summing to 1 (0 for an empty history).
+    """
+
+    fused: npt.NDArray[np.float32]
+    interests: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class UserRecommendations:
+    """One user's recommendations, best first. Iterates over (item, score).
+
+    items: external ids. scores: float32, one an item. long_share: how much of the fused interest is long-term, 0 to 1.
+    unknown: events left out because the catalogue does not know their item.
+    fallback: "" or why these are not personal: "popularity" (no known event; scores are training counts).
+    """
+
+    items: npt.NDArray[Any]
+    scores: npt.NDArray[np.float32]
+    long_share: float
+    unknown: int
+    fallback: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[tuple[Id, float]]:
+        return iter(zip(self.items.tolist(), self.scores.tolist(), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendations:
+    """Recommendations of a batch of users, arrays batch first. Iterates over users.
+
+    items: ids [batch, k] (None or -1 past counts). scores: float32 [batch, k] (0 past counts). counts: int64 [batch].
+    long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True where popularity answered.
+    """
+
+    items: npt.NDArray[Any]
+    scores: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.int64]
+    long_share: npt.NDArray[np.float32]
+    unknown: npt.NDArray[np.int64]
+    fallback: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, user: int) -> UserRecommendations:
+        count = self.counts[user]
+        return UserRecommendations(
+            self.items[user, :count],
+            self.scores[user, :count],
+            float(self.long_share[user]),
+            int(self.unknown[user]),
+            "popularity" if self.fallback[user] else "",
+        )
+
+    def __iter__(self) -> Iterator[UserRecommendations]:
+        return (self[user] for user in range(len(self)))
