@@ -1,25 +1,31 @@
-"""Offline evaluation: leave-one-out splits, full-catalogue ranking, metrics, and popularity to compare with."""
+"""Offline evaluation: splits, full-catalogue ranking, metrics, intervals, and the first baselines."""
 
-from lsif_sdk.evaluation.baselines import Popularity, Scorer
+from lsif_sdk.evaluation.baselines import OwnItems, Popularity, RecentPopularity, Scorer
+from lsif_sdk.evaluation.bootstrap import Interval, paired_bootstrap
 from lsif_sdk.evaluation.evaluate import compare, evaluate
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, ranks_to_metrics
 from lsif_sdk.evaluation.report import Report, format_table
 from lsif_sdk.evaluation.scorer import RecommenderScorer
-from lsif_sdk.evaluation.splits import LeaveOneOut, leave_one_out, targets_hash
+from lsif_sdk.evaluation.splits import Split, leave_one_out, targets_hash, time_split
 
 __all__ = [
-    "LeaveOneOut",
+    "Interval",
+    "OwnItems",
     "Popularity",
+    "RecentPopularity",
     "RecommenderScorer",
     "Report",
     "Scorer",
+    "Split",
     "compare",
     "coverage",
     "evaluate",
     "format_table",
     "leave_one_out",
     "novelty",
+    "paired_bootstrap",
     "pessimistic_ranks",
     "ranks_to_metrics",
     "targets_hash",
+    "time_split",
 ]

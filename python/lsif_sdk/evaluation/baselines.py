@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from lsif_sdk.training.data import EventLog
 
-__all__ = ["Popularity", "Scorer"]
+__all__ = ["OwnItems", "Popularity", "RecentPopularity", "Scorer"]
+
+SECONDS_PER_DAY = 86400
 
 
 @runtime_checkable
@@ -41,9 +43,57 @@ class Popularity:
 
     @classmethod
     def from_log(cls, history: EventLog) -> Popularity:
-        """Counts the events of a history log, such as `LeaveOneOut.test_history`."""
+        """Counts the events of a history log, such as `Split.test_history`."""
         return cls(np.bincount(history.items, minlength=history.num_items))
 
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """One score an item, repeated for every user: float32 [batch, num_items]."""
         return np.broadcast_to(self._scores, (len(user_rows), self._scores.size))
+
+
+class RecentPopularity(Popularity):
+    """Popularity counted over the newest days of a log only: what is in fashion."""
+
+    @classmethod
+    def from_log(cls, history: EventLog, days: float = 7) -> RecentPopularity:
+        """Counts the events of the last `days` before the newest event of `history`.
+
+        Raises:
+            ArgumentError: the events have no times, or `days` is not above 0.
+        """
+        if history.times is None:
+            raise ArgumentError("history", "events with times", "none")
+        if not days > 0:
+            raise ArgumentError("days", "a number > 0", days)
+        recent = history.times > history.times.max(initial=0) - days * SECONDS_PER_DAY
+        return cls(np.bincount(history.items[recent], minlength=history.num_items))
+
+
+class OwnItems:
+    """Scores the items a user has met before, the most frequent or the newest first; all others by popularity.
+
+    The baseline to beat where people consume again. With seen items left out it is popularity.
+
+    Args:
+        history: the histories, oldest event first.
+        by: "frequency" (ties: the newer item first) or "recency".
+    """
+
+    def __init__(self, history: EventLog, by: Literal["frequency", "recency"]) -> None:
+        if by not in ("frequency", "recency"):
+            raise ArgumentError("by", "'frequency' or 'recency'", repr(by))
+        self._history, self._by = history, by
+        popular = np.unique(np.bincount(history.items, minlength=history.num_items), return_inverse=True)[1]
+        self._popular = (popular / (popular.max(initial=0) + 1)).astype(np.float32)
+
+    def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Popularity in [0, 1) plus the place of an own item, counted from the last: float32 [batch, num_items]."""
+        result = np.tile(self._popular, (len(user_rows), 1))
+        for row, user in enumerate(user_rows):
+            items = self._history.user(int(user)).items
+            if items.size == 0:
+                continue
+            own, newest, counts = np.unique(items[::-1], return_index=True, return_counts=True)
+            order = np.lexsort((-newest, counts)) if self._by == "frequency" else np.argsort(-newest)
+            result[row, own[order]] += np.arange(1, own.size + 1, dtype=np.float32)
+        return result

@@ -14,7 +14,7 @@ from lsif_sdk.evaluation.baselines import Popularity, Scorer
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
 from lsif_sdk.evaluation.report import BASELINE, Report
 from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, gather_events
-from lsif_sdk.evaluation.splits import LeaveOneOut, leave_one_out
+from lsif_sdk.evaluation.splits import Split, leave_one_out
 from lsif_sdk.progress import Progress, track
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Model = Scorer | HistoryEncoder
 
 def evaluate(
     recommender: Model,
-    log_or_split: EventLog | LeaveOneOut,
+    log_or_split: EventLog | Split,
     k: int = 10,
     *,
     with_request_time: bool | None = None,
@@ -63,7 +63,7 @@ def evaluate(
     k = as_k(k)
     if min_history < 1:
         raise ArgumentError("min_history", "an integer >= 1", min_history)
-    split = log_or_split if isinstance(log_or_split, LeaveOneOut) else leave_one_out(log_or_split)
+    split = log_or_split if isinstance(log_or_split, Split) else leave_one_out(log_or_split)
     label = type(recommender).__name__.lower() if name is None else name
     request_time = False
     if isinstance(recommender, HistoryEncoder):
@@ -106,9 +106,7 @@ def evaluate(
     )
 
 
-def compare(
-    models: Mapping[str, Model], log_or_split: EventLog | LeaveOneOut, k: int = 10, **options: Any
-) -> list[Report]:
+def compare(models: Mapping[str, Model], log_or_split: EventLog | Split, k: int = 10, **options: Any) -> list[Report]:
     """Evaluates several models on one split, popularity first; `print(format_table(compare(...)))` shows them.
 
     Args:
@@ -121,7 +119,7 @@ def compare(
     Returns:
         A report named "popularity", counted on the histories the targets are predicted from, then one for each model.
     """
-    split = log_or_split if isinstance(log_or_split, LeaveOneOut) else leave_one_out(log_or_split)
+    split = log_or_split if isinstance(log_or_split, Split) else leave_one_out(log_or_split)
     for model in models.values():
         if isinstance(model, HistoryEncoder):
             split = with_catalog_items(split, model)
@@ -134,7 +132,7 @@ def compare(
     return reports
 
 
-def with_catalog_items(split: LeaveOneOut, recommender: HistoryEncoder) -> LeaveOneOut:
+def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
     """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too."""
     known = {str(item) for item in split.log.item_ids}
     extra = [str(item) for item in recommender.items.ids if str(item) not in known]
@@ -145,10 +143,15 @@ def with_catalog_items(split: LeaveOneOut, recommender: HistoryEncoder) -> Leave
         titles = None if log.titles is None else [*log.titles, *extra]
         return dataclasses.replace(log, item_ids=[*map(str, log.item_ids), *extra], titles=titles)
 
-    return dataclasses.replace(split, log=extended(split.log), train=extended(split.train))
+    return dataclasses.replace(
+        split,
+        log=extended(split.log),
+        train=extended(split.train),
+        test_history=extended(split.test_history),
+    )
 
 
-def _request_time(recommender: HistoryEncoder, split: LeaveOneOut, wanted: bool | None) -> bool:
+def _request_time(recommender: HistoryEncoder, split: Split, wanted: bool | None) -> bool:
     possible = recommender.config.request_time and split.log.times is not None
     if wanted and not possible:
         raise ArgumentError("with_request_time", "None or False: the model or the events lack request times", True)

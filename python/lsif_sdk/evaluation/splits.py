@@ -1,15 +1,14 @@
-"""Leave-one-out: the newest event of a user is the test target, the one before it the validation target."""
+"""Splits of events into what a model may know and what it has to predict: leave-one-out, and a global time split."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,37 +16,36 @@ if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
     from lsif_sdk.training.tables import Ids
 
-__all__ = ["LeaveOneOut", "leave_one_out", "targets_hash"]
+__all__ = ["Split", "leave_one_out", "targets_hash", "time_split"]
 
 MIN_EVENTS = 3  # one event to learn from, one validation target, one test target
 NO_TARGET = -1
 
 
 @dataclasses.dataclass(frozen=True)
-class LeaveOneOut:
-    """A leave-one-out split. Users with fewer than three events have no targets; all their events are in `train`.
+class Split:
+    """For each user one target to decide when to stop training (valid) and one to measure with (test).
 
     Args:
         log: all events.
-        train: the events before both targets; also the history a validation target is predicted from.
-        valid_items: item rows int64 [num_users], the last event but one; -1 where the user has no targets.
-        test_items: item rows int64 [num_users], the last event; -1 where the user has no targets.
+        train: what a model is trained on; also the history a validation target is predicted from.
+        test_history: what a test target is predicted from.
+        valid_items: item rows int64 [num_users]; -1 for a user without a validation target.
+        test_items: item rows int64 [num_users]; -1 for a user without a test target.
         valid_times: Unix seconds int64 [num_users] of the validation targets, 0 where there is none; None if the log
             has no times.
         test_times: the same for the test targets.
+        protocol: how the split was made, in words.
     """
 
     log: EventLog
     train: EventLog
+    test_history: EventLog
     valid_items: NDArray[np.int64]
     test_items: NDArray[np.int64]
     valid_times: NDArray[np.int64] | None
     test_times: NDArray[np.int64] | None
-
-    @cached_property
-    def test_history(self) -> EventLog:
-        """What a test target is predicted from: every event but the test target, per user."""
-        return drop_newest(self.log, (self.test_items != NO_TARGET).astype(np.int64))
+    protocol: str
 
     def history(self, target: Literal["valid", "test"]) -> EventLog:
         """The events known when `target` is predicted."""
@@ -64,33 +62,86 @@ class LeaveOneOut:
         return targets_hash(self.log.user_ids, self.log.item_ids, self.targets(target)[0])
 
 
-def leave_one_out(log: EventLog) -> LeaveOneOut:
-    """Splits off the two newest events of every user with at least three; the order of `log` decides what is newest."""
-    eligible = log.lengths >= MIN_EVENTS
+def leave_one_out(log: EventLog) -> Split:
+    """The newest event of a user is the test target, the one before it the validation target.
 
-    def newest(values: NDArray[np.int64] | None, steps_back: int, missing: int) -> NDArray[np.int64] | None:
-        if values is None:
-            return None
-        picked = np.full(log.num_users, missing, dtype=np.int64)
-        picked[eligible] = values[log.offsets[1:][eligible] - steps_back]
-        return picked
+    The order of `log` decides what is newest. Users with fewer than three events have no targets and all their events
+    are in `train`. What other users do after a target's time is known to the model: the protocol of nearly all
+    published figures, and kinder than reality (see `time_split`).
+    """
+    eligible = (log.lengths >= MIN_EVENTS).astype(np.int64)
+    valid = np.where(eligible, log.offsets[1:] - 2, NO_TARGET)
+    test = np.where(eligible, log.offsets[1:] - 1, NO_TARGET)
+    train, test_history = _keep_oldest(log, log.lengths - 2 * eligible), _keep_oldest(log, log.lengths - eligible)
+    return _split(log, train, test_history, valid, test, "leave-one-out")
 
-    valid_items, test_items = newest(log.items, 2, NO_TARGET), newest(log.items, 1, NO_TARGET)
-    assert valid_items is not None and test_items is not None
-    return LeaveOneOut(
+
+def time_split(log: EventLog, valid_from: int | None = None, test_from: int | None = None) -> Split:
+    """Everything before one moment is known, for all users; the first event of each user after it is the target.
+
+    A model is trained on the events before `valid_from` and stopped by each user's first event in
+    [valid_from, test_from). It is tested on each user's first event from `test_from` on, knowing as history, but not
+    from training, what happened before. No event is used before its time. A user without an event before has no
+    target. An item that first appears after `valid_from` is cold: it stays a target and is nearly always missed.
+
+    Args:
+        log: events with times.
+        valid_from: Unix seconds; None = the time by which 80 % of the events have happened.
+        test_from: Unix seconds, later than `valid_from`; None = the time by which 90 % have happened.
+
+    Raises:
+        ArgumentError: `test_from` is not after `valid_from`.
+        DataError: the log has no times or no events.
+    """
+    if log.times is None or log.times.size == 0:
+        raise DataError("events: a time split needs events with times, got none")
+    valid_from = int(np.quantile(log.times, 0.8, method="higher")) if valid_from is None else valid_from
+    test_from = int(np.quantile(log.times, 0.9, method="higher")) if test_from is None else test_from
+    if test_from <= valid_from:
+        raise ArgumentError("test_from", f"a time after valid_from = {valid_from}", test_from)
+    user = np.repeat(np.arange(log.num_users), log.lengths)
+
+    def before(moment: int) -> NDArray[np.int64]:
+        return np.bincount(user[log.times < moment], minlength=log.num_users).astype(np.int64)
+
+    known, known_at_test = before(valid_from), before(test_from)
+    valid = np.where((known > 0) & (known_at_test > known), log.offsets[:-1] + known, NO_TARGET)
+    test = np.where((known_at_test > 0) & (log.lengths > known_at_test), log.offsets[:-1] + known_at_test, NO_TARGET)
+    protocol = f"time split: trained before {valid_from}, tested on each user's first event from {test_from} on"
+    return _split(log, _keep_oldest(log, known), _keep_oldest(log, known_at_test), valid, test, protocol)
+
+
+def _split(
+    log: EventLog,
+    train: EventLog,
+    test_history: EventLog,
+    valid: NDArray[np.int64],
+    test: NDArray[np.int64],
+    protocol: str,
+) -> Split:
+    """`valid` and `test` are positions in `log` int64 [num_users], -1 for none."""
+
+    def picked(values: NDArray[np.int64], position: NDArray[np.int64], missing: int) -> NDArray[np.int64]:
+        if values.size == 0:
+            return np.full(len(position), missing, dtype=np.int64)
+        return np.where(position == NO_TARGET, missing, values[position])
+
+    return Split(
         log=log,
-        train=drop_newest(log, 2 * eligible.astype(np.int64)),
-        valid_items=valid_items,
-        test_items=test_items,
-        valid_times=newest(log.times, 2, 0),
-        test_times=newest(log.times, 1, 0),
+        train=train,
+        test_history=test_history,
+        valid_items=picked(log.items, valid, NO_TARGET),
+        test_items=picked(log.items, test, NO_TARGET),
+        valid_times=None if log.times is None else picked(log.times, valid, 0),
+        test_times=None if log.times is None else picked(log.times, test, 0),
+        protocol=protocol,
     )
 
 
-def drop_newest(log: EventLog, num_dropped: NDArray[np.int64]) -> EventLog:
-    """`log` without the newest `num_dropped[u]` events of each user u; users, items and titles stay."""
-    kept_ends = np.repeat(log.offsets[1:] - num_dropped, log.lengths)
-    return log.select(np.arange(log.items.size) < kept_ends)
+def _keep_oldest(log: EventLog, num_kept: NDArray[np.int64]) -> EventLog:
+    """`log` with only the oldest `num_kept[u]` events of each user u; users, items and titles stay."""
+    ends = np.repeat(log.offsets[:-1] + num_kept, log.lengths)
+    return log.select(np.arange(log.items.size) < ends)
 
 
 def targets_hash(user_ids: Ids, item_ids: Ids, targets: NDArray[np.int64]) -> str:

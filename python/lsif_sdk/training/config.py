@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from lsif_sdk.arguments import FLOAT32_MAX, check_integer, check_number
 from lsif_sdk.errors import ArgumentError
 
-__all__ = ["Precision", "TrainConfig"]
+__all__ = ["LossName", "Precision", "Schedule", "TrainConfig"]
 
 # field: (lowest, highest)
 _INTEGERS = {
@@ -23,7 +23,9 @@ _INTEGERS = {
     "num_negatives": (1, 2**31 - 1),
 }
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
-_PRECISIONS = get_args(Precision)
+Schedule = Literal["constant", "cosine"]
+LossName = Literal["softmax", "binary"]
+_CHOICES = {"precision": get_args(Precision), "schedule": get_args(Schedule), "loss": get_args(LossName)}
 # field: (lowest, highest, whether they belong to the interval)
 _NUMBERS = {
     "learning_rate": (0.0, FLOAT32_MAX, "(]"),
@@ -55,6 +57,8 @@ class TrainConfig:
         max_seconds: stop after the first epoch that ends later than this; None = no limit.
         seed: of everything random.
         precision: Lightning Fabric's name of the number format: "32-true", "bf16-mixed", "16-mixed" or "64-true".
+        schedule: of the learning rate after the warm-up: "constant", or "cosine", which falls to 0 over `epochs`.
+        loss: "softmax" or "binary"; see `lsif_sdk.training.losses.NextEventLoss`.
 
     Raises:
         ArgumentError: a value is out of range; the message names the field.
@@ -75,6 +79,8 @@ class TrainConfig:
     max_seconds: float | None = None
     seed: int = 0
     precision: Precision = "32-true"
+    schedule: Schedule = "constant"
+    loss: LossName = "softmax"
 
     def __post_init__(self) -> None:
         for name, (least, most) in _INTEGERS.items():
@@ -85,8 +91,10 @@ class TrainConfig:
             check_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]")
         if self.max_seconds is not None:
             check_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]")
-        if not isinstance(self.precision, str) or self.precision not in _PRECISIONS:
-            raise ArgumentError("precision", f"one of {', '.join(map(repr, _PRECISIONS))}", repr(self.precision))
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in choices:
+                raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", repr(value))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values (an infinite `clip_norm` as None)."""

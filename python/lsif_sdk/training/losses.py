@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lsif_sdk.model import Encoded, InterestFusionModel
 from lsif_sdk.training.batches import Batch
+from lsif_sdk.training.config import LossName
 
 __all__ = ["FULL_SOFTMAX_ITEMS", "NextEventLoss"]
 
@@ -25,30 +26,42 @@ _SAMPLING_POWER = 0.75
 
 
 class NextEventLoss(nn.Module):
-    """Mean cross-entropy over all positions of a batch.
+    """Mean loss over all positions of a batch.
 
-    Up to `FULL_SOFTMAX_ITEMS` items: softmax over the whole catalogue. Above: the softmax's denominator is estimated
-    from `num_negatives` items drawn with probability Q(i) ~ (count(i) + 1)^0.75, each standing for
-    1 / (num_negatives Q(i)) items: its score is lowered by log(num_negatives Q(i)) (log-Q correction; Bengio and
+    "softmax" is cross-entropy. Up to `FULL_SOFTMAX_ITEMS` items: over the whole catalogue. Above: the softmax's
+    denominator is estimated from `num_negatives` items drawn with probability Q(i) ~ (count(i) + 1)^0.75, each standing
+    for 1 / (num_negatives Q(i)) items: its score is lowered by log(num_negatives Q(i)) (log-Q correction; Bengio and
     Senecal 2003), which makes the estimate of the denominator unbiased. Draws that hit a position's target are left
     out there.
+
+    "binary" is the cross-entropy of sigmoid(score) with one item of the catalogue drawn uniformly as the negative; to
+    spread less, the mean over `num_negatives` draws stands for the one:
+
+        softplus(-score(target)) + mean_j softplus(score(negative_j))
 
     Args:
         model: the model to train.
         counts: events of each item, int64 [num_items].
         num_negatives: draws a batch.
         label_smoothing: see `TrainConfig`.
+        loss: see `TrainConfig`.
     """
 
     def __init__(
-        self, model: InterestFusionModel, counts: NDArray[np.int64], num_negatives: int, label_smoothing: float
+        self,
+        model: InterestFusionModel,
+        counts: NDArray[np.int64],
+        num_negatives: int,
+        label_smoothing: float,
+        loss: LossName = "softmax",
     ) -> None:
         super().__init__()
         self.model = model
         self.num_negatives = num_negatives
         self.label_smoothing = label_smoothing
-        self.sampled = model.config.num_items > FULL_SOFTMAX_ITEMS
-        weights = (counts + 1.0) ** _SAMPLING_POWER
+        self.binary = loss == "binary"
+        self.sampled = self.binary or model.config.num_items > FULL_SOFTMAX_ITEMS
+        weights = np.ones(len(counts)) if self.binary else (counts + 1.0) ** _SAMPLING_POWER
         cumulative = torch.from_numpy(np.cumsum(weights / weights.sum()))
         self.register_buffer("cumulative", cumulative, persistent=False)
         self.cumulative: Tensor
@@ -79,11 +92,13 @@ class NextEventLoss(nn.Module):
         if negatives is None:
             scores = self.model.scores(encoded)
             return functional.cross_entropy(scores, targets, reduction="sum", label_smoothing=self.label_smoothing)
+        positive = self.model.target_scores(encoded, targets)
+        scores = self.model.scores(encoded, negatives)
+        if self.binary:
+            return (functional.softplus(-positive) + functional.softplus(scores).mean(dim=-1)).sum()
         probability = self.cumulative.diff(prepend=self.cumulative.new_zeros(1))[negatives]
         correction = torch.log(self.num_negatives * probability).to(encoded.fused.dtype)
-        scores = self.model.scores(encoded, negatives) - correction
-        scores = scores.masked_fill(negatives == targets[:, None], -torch.inf)
-        positive = self.model.target_scores(encoded, targets)
+        scores = (scores - correction).masked_fill(negatives == targets[:, None], -torch.inf)
         logits = torch.cat([positive[:, None], scores], dim=1)
         return functional.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")
 

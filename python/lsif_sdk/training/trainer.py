@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,8 @@ def fit(
     train_config: TrainConfig | None = None,
     *,
     validation: Targets | tuple[Any, Any] | None = None,
+    exclude_seen: bool = True,
+    build: Callable[[ModelConfig, float], InterestFusionModel] = InterestFusionModel,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -91,6 +95,9 @@ def fit(
         train_config: how to train; None for the defaults.
         validation: one held-out event a user, which follows the user's events in `log`, as (items, times) (see
             `Targets`); None trains for `epochs` without early stopping.
+        exclude_seen: validation leaves the items of a history out; False where people consume again.
+        build: makes the untrained model from a config and a dropout probability: for research, a module with another
+            encoder or fusion.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
@@ -106,7 +113,9 @@ def fit(
     path = None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT_NAME
     targets = None if validation is None else Targets(*validation)
     with torch.random.fork_rng():
-        return _Run(fabric, log, model_config, config, targets, path).train(resume, progress)
+        torch.manual_seed(config.seed)
+        run = _Run(fabric, log, build(model_config, config.dropout), config, targets, exclude_seen, path)
+        return run.train(resume, progress)
 
 
 class _Run:
@@ -116,17 +125,17 @@ class _Run:
         self,
         fabric: Fabric,
         log: EventLog,
-        model_config: ModelConfig,
+        model: InterestFusionModel,
         config: TrainConfig,
         validation: Targets | None,
+        exclude_seen: bool,
         path: Path | None,
     ) -> None:
         self.fabric, self.log, self.config, self.validation, self.path = fabric, log, config, validation, path
-        torch.manual_seed(config.seed)
-        self.model = InterestFusionModel(model_config, config.dropout)
+        self.model, self.exclude_seen = model, exclude_seen
         self.sequences = Sequences(log, config.max_len, config.batch_size, config.time_dropout)
-        counts = np.bincount(log.items, minlength=model_config.num_items)
-        loss = NextEventLoss(self.model, counts, config.num_negatives, config.label_smoothing)
+        counts = np.bincount(log.items, minlength=model.config.num_items)
+        loss = NextEventLoss(self.model, counts, config.num_negatives, config.label_smoothing, config.loss)
         optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
         self.loss, self.optimizer = fabric.setup(loss, optimizer)
         self.progress = _Progress()
@@ -160,7 +169,7 @@ class _Run:
             raise ArgumentError("learning_rate", "a value with which the loss stays finite", self.config.learning_rate)
         if self.validation is not None:
             self.model.eval()
-            entry |= validate(self.model, self.log, self.validation)
+            entry |= validate(self.model, self.log, self.validation, exclude_seen=self.exclude_seen)
         entry["seconds"] = time.monotonic() - began
         self.progress.seconds += entry["seconds"]
         self.progress.record(entry, self.model)
@@ -168,9 +177,9 @@ class _Run:
         bar.note(", ".join([f"epoch {len(self.progress.history)}", *shown]))
 
     def _step(self, batch: Any, step: int) -> Tensor:
-        warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))
+        rate = _learning_rate(self.config, step, self.config.epochs * len(self.sequences))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * warmup
+            group["lr"] = rate
         self.optimizer.zero_grad()
         loss = self.loss(batch)
         self.fabric.backward(loss)
@@ -215,10 +224,15 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         """What has to be the same for a resumed run to continue the old one; when to stop may change."""
-        free = ("epochs", "patience", "max_seconds")
+        free = {"patience", "max_seconds"} | ({"epochs"} if self.config.schedule == "constant" else set())
         config = {name: value for name, value in self.config.to_dict().items() if name not in free}
         data = {"num_events": len(self.log.items), "num_users": self.log.num_users}
         return {**self.model.config.to_dict(), **config, **data}
+
+
+def _learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
+    rate = config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
+    return rate if config.schedule == "constant" else rate * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

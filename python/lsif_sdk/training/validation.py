@@ -23,7 +23,7 @@ _SCORES_PER_BATCH = 1 << 24
 
 
 class Targets(NamedTuple):
-    """One held-out event a user; `LeaveOneOut.targets` gives the same pair.
+    """One held-out event a user; `Split.targets` gives the same pair.
 
     Attributes:
         items: item rows int64 [num_users]; -1 for a user without one.
@@ -36,17 +36,23 @@ class Targets(NamedTuple):
 
 @torch.inference_mode()
 def validate(
-    model: InterestFusionModel, log: EventLog, targets: Targets | tuple[Any, Any], k: int = 10
+    model: InterestFusionModel,
+    log: EventLog,
+    targets: Targets | tuple[Any, Any],
+    k: int = 10,
+    *,
+    exclude_seen: bool = True,
 ) -> dict[str, float]:
     """NDCG@k, HR@k and MRR@k of the held-out events, given all events of `log` (and their times, with `request_time`).
 
-    The full catalogue is ranked without the items of the history; ties count against the target.
+    The full catalogue is ranked; ties count against the target.
 
     Args:
         model: put into eval mode by the caller.
         log: the histories.
         targets: what follows them.
         k: length of the list.
+        exclude_seen: rank without the items of the history.
 
     Raises:
         ArgumentError: no user has a target.
@@ -69,7 +75,7 @@ def validate(
             now=_tensor(targets.times, rows, device),
         )
         scores = model.scores(encoded).float().cpu().numpy()
-        ranks.append(pessimistic_ranks(scores, targets.items[rows], (items, offsets)))
+        ranks.append(pessimistic_ranks(scores, targets.items[rows], (items, offsets) if exclude_seen else None))
     return ranks_to_metrics(np.concatenate(ranks), k)
 
 

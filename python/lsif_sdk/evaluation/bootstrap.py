@@ -1,0 +1,69 @@
+"""How sure a difference between two models is: the paired bootstrap over users."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsif_sdk.errors import ArgumentError
+
+__all__ = ["Interval", "paired_bootstrap"]
+
+_VALUES_PER_CHUNK = 1 << 22
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(
+    gains: NDArray[np.float64],
+    baseline: NDArray[np.float64] | None = None,
+    *,
+    confidence: float = 0.95,
+    num_samples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `gains` - `baseline` over users, with its percentile bootstrap interval (Efron 1979).
+
+    Each resample draws users with replacement and takes both models' gains of the drawn users, so what makes a user
+    easy or hard for both models cancels out. An interval without 0 means that the difference is more than chance of
+    which users were measured; it says nothing of the chance in training, which takes several seeds: average a model's
+    gains over its seeds first.
+
+    Args:
+        gains: what each user contributes to a metric, float64 [num_users]; see `rank_gains`.
+        baseline: the same of another model for the same users; None = 0, for the interval of one model.
+        confidence: probability the interval covers, in (0, 1).
+        num_samples: resamples, >= 1.
+        seed: of the draws.
+
+    Raises:
+        ArgumentError: shapes do not fit, there are no users, a value is not finite or an option is out of range.
+    """
+    difference = np.asarray(gains, dtype=np.float64)
+    if baseline is not None:
+        if np.shape(baseline) != difference.shape:
+            raise ArgumentError("baseline", f"the users of gains, {difference.shape}", np.shape(baseline))
+        difference = difference - np.asarray(baseline, dtype=np.float64)
+    if difference.ndim != 1 or difference.size == 0 or not np.isfinite(difference).all():
+        raise ArgumentError("gains", "one finite number for each of at least one user", f"shape {difference.shape}")
+    if not 0 < confidence < 1:
+        raise ArgumentError("confidence", "a number in (0, 1)", confidence)
+    if num_samples < 1:
+        raise ArgumentError("num_samples", "an integer >= 1", num_samples)
+    rng, num_users = np.random.default_rng(seed), difference.size
+    rows = max(1, _VALUES_PER_CHUNK // num_users)
+    means = [
+        difference[rng.integers(num_users, size=(min(rows, num_samples - begin), num_users))].mean(axis=1)
+        for begin in range(0, num_samples, rows)
+    ]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return Interval(float(difference.mean()), float(low), float(high))
