@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lsif_sdk.ops import ops
+from op_cases import first_args
+from test_ops_refusals import NAMES, REFUSED
 
 UNKNOWN_TIME = -(2**63)
 
@@ -171,18 +173,15 @@ def test_scores_of_several_interests() -> None:
     assert torch.equal(again.cpu(), scores), "the rows are not those of the scores"
 
 
-def test_bad_arguments_are_refused() -> None:
-    items, item = normal(20, 8).cuda(), torch.tensor([0, 20])
-    with pytest.raises(ValueError, match=r"item: expected values in \[0, 19\], got 20 at position 1"):
-        ops.embedding(items, None, item.cuda(), None)
-    with pytest.raises(ValueError, match="bias: expected shape"):
-        ops.linear(items, normal(4, 8).cuda(), normal(5).cuda(), None, "identity")
-    catalog = [to_cuda(tensor) for tensor in make_catalog("normal", 20, 8)]
-    queries = normal(1, 1, 8).cuda()
-    queries[0, 0, 3] = torch.nan
-    with pytest.raises(ValueError, match="queries: expected finite numbers"):
-        ops.score_topk(queries, None, 1.0, *catalog, 3, None, None, 1)
-    with pytest.raises(ValueError, match="offsets: expected a last value of 20, got 19"):
-        ops.interest_pooling(
-            items, torch.tensor([0, 19]).cuda(), None, normal(4, 8).cuda(), normal(4).cuda(), normal(2, 4).cuda(), None
-        )
+@pytest.mark.parametrize(
+    ("op", "changes", "message"), [case for case in REFUSED if case[0] not in ("encode", "quantize_rows")]
+)
+def test_what_the_cpu_refuses_is_refused_in_the_same_words(op: str, changes: dict[str, object], message: str) -> None:
+    args = {**dict(zip(NAMES[op], first_args(op), strict=True)), **changes}
+    with pytest.raises(ValueError, match="^" + message + "$"):
+        getattr(ops, op)(**{name: to_cuda(value) for name, value in args.items()})
+
+
+def test_tensors_on_another_device_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^weight: expected a tensor on cuda:0, got one on the CPU$"):
+        ops.linear(normal(20, 8).cuda(), normal(4, 8), None, None, "identity")

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/offsets.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
@@ -159,16 +160,7 @@ void check_index(const char* argument, int64_t value, int64_t begin, int64_t end
 }  // namespace
 
 void check_events(const ModelConfig& config, const EventBatch& events) {
-  const auto fail = [](const std::string& message) { throw std::invalid_argument("offsets: expected " + message); };
-  if (events.offsets[0] != 0) fail("a first value of 0, got " + std::to_string(events.offsets[0]));
-  for (int64_t b = 0; b < events.batch; ++b) {
-    if (events.offsets[b + 1] < events.offsets[b])
-      fail("non-decreasing values, got a decrease at position " + std::to_string(b + 1));
-  }
-  if (events.offsets[events.batch] != events.total) {
-    fail("a last value of " + std::to_string(events.total) + " (the number of items), got " +
-         std::to_string(events.offsets[events.batch]));
-  }
+  check_offsets("offsets", events.offsets, events.batch, events.total);
   for (int64_t i = 0; i < events.total; ++i) check_index("items", events.items[i], 0, config.num_items, i);
   if (events.actions != nullptr && config.num_actions > 0) {
     for (int64_t i = 0; i < events.total; ++i) check_index("actions", events.actions[i], 0, config.num_actions + 1, i);

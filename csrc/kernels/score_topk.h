@@ -15,7 +15,7 @@
 // An integer pass computes p.c for all rows; rows whose upper bound stays below the running K-th best exact score are
 // dropped, the few others are scored exactly on the spot. For several interests the score is bounded by
 // min(max_j u_j + tau log sum_j w_j, max_j (u_j + tau log w_j) + tau log M) with u_j the bound of q_j . x.
-// All bounds are rounded outwards; equal scores are never dropped by a bound.
+// All bounds are rounded outwards; a row that is above the running K-th best is never dropped by its bound.
 #pragma once
 
 #include "kernels/types.h"
@@ -63,7 +63,8 @@ struct TopkQuery {
   double temperature;         // > 0
   const int64_t* exclude;     // [num_exclude] rows never returned, strictly increasing
   int64_t num_exclude;
-  // The best rows found so far and how many; the kernel goes on from them. best[0] is the worst one kept (a heap).
+  // The best of the rows before first_item and how many; the kernel goes on from them. best[0] is the worst one kept (a
+  // heap).
   ScoredItem* best;  // [k]
   int64_t num_best;
   int64_t k;  // >= 1

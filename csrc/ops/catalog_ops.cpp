@@ -1,6 +1,6 @@
 // The catalogue's ops: integer codes of rows, exact top-K, exact scores of given rows        (docs/score_topk.md)
 #include "engine/catalog.h"
-#include "engine/score_topk.h"
+#include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 #include "ops/checks.h"
 
@@ -11,6 +11,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> quantize_rows(Tensor vectors, int64_t
   const int64_t num_items = size_of("vectors", vectors, 2, 0);
   const int64_t dim = size_of("vectors", vectors, 2, 1);
   const float* data = floats("vectors", vectors, {num_items, dim});
+  const int num_threads = engine::check_threads(threads);
+  const int64_t bad = engine::check_finite(data, num_items, dim, num_threads);
+  if (bad >= 0) {
+    throw std::invalid_argument("vectors: expected finite numbers, got NaN or infinity in row " + std::to_string(bad));
+  }
   const std::vector<int64_t> code_shape = {num_items, code_stride(dim)};
   Tensor codes = torch::stable::new_empty(vectors, {code_shape.data(), code_shape.size()}, ScalarType::Char);
   Tensor scales = new_floats(vectors, {num_items});
@@ -18,7 +23,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> quantize_rows(Tensor vectors, int64_t
   Tensor norms = new_floats(vectors, {num_items});
   engine::quantize_rows(data, num_items, dim, static_cast<int8_t*>(codes.mutable_data_ptr()),
                         static_cast<float*>(scales.mutable_data_ptr()), static_cast<float*>(errors.mutable_data_ptr()),
-                        static_cast<float*>(norms.mutable_data_ptr()), engine::check_threads(threads));
+                        static_cast<float*>(norms.mutable_data_ptr()), num_threads);
   return {codes, scales, errors, norms};
 }
 
@@ -45,10 +50,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
   request.weights = floats("weights", weights, {request.batch, request.num_interests});
   request.temperature = temperature;
   request.k = k;
-  if (exclude_items.has_value() != exclude_offsets.has_value()) {
-    throw std::invalid_argument(
-        "exclude_offsets: expected with exclude_items and only then, got one without the other");
-  }
+  check_both_or_none("exclude_offsets", exclude_offsets, "exclude_items", exclude_items);
   if (exclude_items) {
     const int64_t total = size_of("exclude_items", *exclude_items, 1, 0);
     request.exclude_items = ints("exclude_items", *exclude_items, {total});
@@ -56,7 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
     check_offsets("exclude_offsets", *exclude_offsets, total);
   }
   request.threads = engine::check_threads(threads);
-  if (k < 1) throw std::invalid_argument("k: expected an integer >= 1, got " + std::to_string(k));
+  engine::check_k(k);
   Tensor scores = new_floats(vectors, {request.batch, k});
   Tensor indices = new_ints(vectors, {request.batch, k});
   Tensor counts = new_ints(vectors, {request.batch});
@@ -83,8 +85,7 @@ Tensor score_items(Tensor queries, std::optional<Tensor> weights, double tempera
   users.temperature = temperature;
   const int64_t num_candidates = size_of("items", items, 2, 1);
   const int64_t* rows = ints("items", items, {users.batch, num_candidates});
-  std::vector<int64_t> offsets;
-  for (int64_t b = 0; b <= users.batch; ++b) offsets.push_back(b * num_candidates);
+  const std::vector<int64_t> offsets = equal_offsets(users.batch, num_candidates);
   Tensor scores = new_floats(vectors, {users.batch, num_candidates});
   engine::score_items(catalog, users, rows, offsets.data(), static_cast<float*>(scores.mutable_data_ptr()), 1);
   return scores;

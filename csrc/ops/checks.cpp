@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include "engine/offsets.h"
+
 namespace lsif::ops {
 namespace {
 
@@ -40,10 +42,22 @@ std::string shape_text(const int64_t* sizes, int64_t num_dims) {
 
 std::string shape_text(const Tensor& t) { return shape_text(t.sizes().data(), t.dim()); }
 
+std::string name_of(Place place) { return place.is_cuda ? "cuda:" + std::to_string(place.index) : "the CPU"; }
+
+std::string place_of(const Tensor& t) {
+  if (t.is_cpu()) return name_of({});
+  return t.is_cuda() ? name_of({true, t.get_device_index()}) : "another kind of device";
+}
+
+bool is_in(const Tensor& t, Place place) {
+  return place.is_cuda ? t.is_cuda() && t.get_device_index() == place.index : t.is_cpu();
+}
+
 }  // namespace
 
-void check_tensor(const char* argument, const Tensor& t, ScalarType dtype, const std::vector<int64_t>& shape) {
-  if (!t.is_cpu()) fail(argument, "a CPU tensor", "a tensor on another device");
+void check_tensor(const char* argument, const Tensor& t, ScalarType dtype, const std::vector<int64_t>& shape,
+                  Place place) {
+  if (!is_in(t, place)) fail(argument, "a tensor on " + name_of(place), "one on " + place_of(t));
   if (t.scalar_type() != dtype) fail(argument, "dtype " + dtype_name(dtype), dtype_name(t.scalar_type()));
   bool same = t.dim() == static_cast<int64_t>(shape.size());
   for (size_t i = 0; same && i < shape.size(); ++i)
@@ -52,28 +66,30 @@ void check_tensor(const char* argument, const Tensor& t, ScalarType dtype, const
   if (!t.is_contiguous()) fail(argument, "a contiguous tensor", "one with other strides");
 }
 
-const float* floats(const char* argument, const Tensor& t, const std::vector<int64_t>& shape) {
-  check_tensor(argument, t, ScalarType::Float, shape);
+const float* floats(const char* argument, const Tensor& t, const std::vector<int64_t>& shape, Place place) {
+  check_tensor(argument, t, ScalarType::Float, shape, place);
   return static_cast<const float*>(t.const_data_ptr());
 }
 
-const int64_t* ints(const char* argument, const Tensor& t, const std::vector<int64_t>& shape) {
-  check_tensor(argument, t, ScalarType::Long, shape);
+const int64_t* ints(const char* argument, const Tensor& t, const std::vector<int64_t>& shape, Place place) {
+  check_tensor(argument, t, ScalarType::Long, shape, place);
   return static_cast<const int64_t*>(t.const_data_ptr());
 }
 
-// An empty tensor may have no memory, but it is not None.
-const float* floats(const char* argument, const std::optional<Tensor>& t, const std::vector<int64_t>& shape) {
+// An empty tensor may have no memory, but it is not None. Nothing is read from it.
+const float* floats(const char* argument, const std::optional<Tensor>& t, const std::vector<int64_t>& shape,
+                    Place place) {
   static constexpr float kEmpty = 0;
   if (!t.has_value()) return nullptr;
-  const float* values = floats(argument, *t, shape);
+  const float* values = floats(argument, *t, shape, place);
   return values != nullptr ? values : &kEmpty;
 }
 
-const int64_t* ints(const char* argument, const std::optional<Tensor>& t, const std::vector<int64_t>& shape) {
+const int64_t* ints(const char* argument, const std::optional<Tensor>& t, const std::vector<int64_t>& shape,
+                    Place place) {
   static constexpr int64_t kEmpty = 0;
   if (!t.has_value()) return nullptr;
-  const int64_t* values = ints(argument, *t, shape);
+  const int64_t* values = ints(argument, *t, shape, place);
   return values != nullptr ? values : &kEmpty;
 }
 
@@ -82,26 +98,68 @@ int64_t size_of(const char* argument, const Tensor& t, int64_t num_dims, int64_t
   return t.size(dim);
 }
 
+Tensor on_host(const Tensor& t) {
+  return t.is_cpu() ? t : torch::stable::to(t, torch::stable::Device(torch::headeronly::DeviceType::CPU));
+}
+
 int64_t check_offsets(const char* argument, const Tensor& offsets, int64_t total) {
   const int64_t batch = size_of(argument, offsets, 1, 0) - 1;
   if (batch < 0) fail(argument, "at least one value", "none");
-  const int64_t* values = ints(argument, offsets, {kAny});
-  if (values[0] != 0) fail(argument, "a first value of 0", std::to_string(values[0]));
-  for (int64_t b = 0; b < batch; ++b) {
-    if (values[b + 1] < values[b])
-      fail(argument, "non-decreasing values", "a decrease at position " + std::to_string(b + 1));
-  }
-  if (values[batch] != total) fail(argument, "a last value of " + std::to_string(total), std::to_string(values[batch]));
+  const Tensor host = on_host(offsets);
+  engine::check_offsets(argument, ints(argument, host, {batch + 1}), batch, total);
   return batch;
 }
 
-void check_range(const char* argument, const int64_t* values, int64_t count, int64_t begin, int64_t end) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (values[i] < begin || values[i] >= end) {
-      fail(argument, "values in [" + std::to_string(begin) + ", " + std::to_string(end - 1) + "]",
+std::vector<int64_t> equal_offsets(int64_t batch, int64_t count) {
+  std::vector<int64_t> offsets;
+  for (int64_t b = 0; b <= batch; ++b) offsets.push_back(b * count);
+  return offsets;
+}
+
+void check_rows(const char* argument, const Tensor& t, int64_t end) {
+  const Tensor host = on_host(t);
+  const auto* values = static_cast<const int64_t*>(host.const_data_ptr());
+  for (int64_t i = 0; i < host.numel(); ++i) {
+    if (values[i] < 0 || values[i] >= end) {
+      fail(argument, "values in [0, " + std::to_string(end - 1) + "]",
            std::to_string(values[i]) + " at position " + std::to_string(i));
     }
   }
+}
+
+void check_embedding_rows(const Tensor& items, const std::optional<Tensor>& actions, const Tensor& item,
+                          const std::optional<Tensor>& action) {
+  check_rows("item", item, items.size(0));
+  if (!actions) return;
+  if (actions->size(0) == 0) fail("actions", "at least one row (of unknown actions)", "none");
+  if (action) check_rows("action", *action, actions->size(0));
+}
+
+void check_both_or_none(const char* argument, const std::optional<Tensor>& t, const char* other_argument,
+                        const std::optional<Tensor>& other) {
+  if (t.has_value() == other.has_value()) return;
+  fail(argument, std::string("with ") + other_argument + " and only then", "one without the other");
+}
+
+void check_position_bias(const Tensor& position_bias, int64_t dim) {
+  const int64_t num_heads = size_of("position_bias", position_bias, 2, 0);
+  if (num_heads >= 1 && position_bias.size(1) >= 1 && dim % num_heads == 0) return;
+  fail("position_bias", "shape [num_heads >= 1 dividing " + std::to_string(dim) + ", window >= 1]",
+       shape_text(position_bias));
+}
+
+Activation activation_from(const std::string& name) {
+  if (name == "identity") return Activation::kIdentity;
+  if (name == "relu") return Activation::kRelu;
+  if (name == "gelu") return Activation::kGelu;
+  if (name == "silu") return Activation::kSilu;
+  fail("activation", "'identity', 'relu', 'gelu' or 'silu'", "'" + name + "'");
+}
+
+AttentionKind attention_kind_from(const std::string& name) {
+  if (name == "softmax") return AttentionKind::kSoftmax;
+  if (name == "silu") return AttentionKind::kSilu;
+  fail("kind", "'softmax' or 'silu'", "'" + name + "'");
 }
 
 Tensor new_floats(const Tensor& like, const std::vector<int64_t>& shape) {

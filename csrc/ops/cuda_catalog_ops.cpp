@@ -1,8 +1,7 @@
 // The catalogue's ops on CUDA (docs/cuda.md); as in cuda_ops.cpp, what is checked is copied to the host first.
 #include <algorithm>
-#include <cmath>
 
-#include "engine/score_topk.h"
+#include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 #include "kernels/cuda/launch.h"
 #include "ops/cuda_arguments.h"
@@ -22,23 +21,18 @@ CatalogView catalog_on(const DeviceArguments& on, const Tensor& vectors, const s
   return catalog;
 }
 
-// Lets the engine check the values, on host copies: it does so even where there is nothing to score.
+// The engine's checks, on host copies.
 void check_values(const CatalogView& catalog, const cuda::ScoreQueries& queries, const Tensor& vectors,
                   const std::optional<Tensor>& weights) {
   const Tensor host_vectors = on_host(vectors);
-  std::optional<Tensor> host_weights;
-  if (weights) host_weights = on_host(*weights);
+  const std::optional<Tensor> host_weights = weights ? std::optional(on_host(*weights)) : std::nullopt;
   engine::ScoreQueries host;
   host.queries = static_cast<const float*>(host_vectors.const_data_ptr());
-  host.weights = host_weights ? static_cast<const float*>(host_weights->const_data_ptr()) : nullptr;
+  host.weights = floats("weights", host_weights, {queries.batch, queries.num_interests});
   host.temperature = queries.temperature;
   host.batch = queries.batch;
   host.num_interests = queries.num_interests;
-  CatalogView shape{};
-  shape.num_items = catalog.num_items;
-  shape.dim = catalog.dim;
-  const std::vector<int64_t> no_items(static_cast<size_t>(queries.batch) + 1);
-  engine::score_items(shape, host, nullptr, no_items.data(), nullptr, 1);
+  engine::check_queries(catalog, host);
 }
 
 cuda::ScoreQueries queries_on(const DeviceArguments& on, const CatalogView& catalog, const Tensor& vectors,
@@ -54,23 +48,27 @@ cuda::ScoreQueries queries_on(const DeviceArguments& on, const CatalogView& cata
 
 cuda::Exclusions exclusions_on(const DeviceArguments& on, const std::optional<Tensor>& items,
                                const std::optional<Tensor>& offsets, int64_t batch, int64_t num_items) {
-  if (items.has_value() != offsets.has_value()) {
-    throw std::invalid_argument("exclude_offsets: expected with exclude_items and only then");
-  }
+  check_both_or_none("exclude_offsets", offsets, "exclude_items", items);
   if (!items) return {nullptr, nullptr};
   const int64_t total = size_of("exclude_items", *items, 1, 0);
   const cuda::Exclusions exclude = {on.ints("exclude_items", *items, {total}),
                                     on.ints("exclude_offsets", *offsets, {batch + 1})};
-  check_offsets("exclude_offsets", on_host(*offsets), total);
-  check_rows("exclude_items", *items, num_items);
+  check_offsets("exclude_offsets", *offsets, total);
+  const Tensor host_items = on_host(*items);
+  const Tensor host_offsets = on_host(*offsets);
+  engine::check_score_rows("exclude_items", static_cast<const int64_t*>(host_items.const_data_ptr()),
+                           static_cast<const int64_t*>(host_offsets.const_data_ptr()), batch, num_items);
   return exclude;
 }
 
-void check_scores(const Tensor& scores) {
-  const Tensor host = on_host(scores);
-  const auto* values = static_cast<const float*>(host.const_data_ptr());
-  if (!std::all_of(values, values + host.numel(), [](float score) { return std::isfinite(score); })) {
-    throw std::invalid_argument("queries: expected scores within float32, got one beyond it");
+// scores and the rows they are of: [batch, count]; places that hold no row have the score 0.
+void check_scores(const Tensor& scores, const Tensor& rows) {
+  const Tensor host_scores = on_host(scores);
+  const Tensor host_rows = on_host(rows);
+  const int64_t count = scores.size(1);
+  for (int64_t i = 0; i < scores.numel(); ++i) {
+    engine::check_score(static_cast<const float*>(host_scores.const_data_ptr())[i], i / count,
+                        static_cast<const int64_t*>(host_rows.const_data_ptr())[i]);
   }
 }
 
@@ -84,7 +82,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional
   const cuda::ScoreQueries all = queries_on(on, catalog, queries, weights, temperature);
   const cuda::Exclusions exclude = exclusions_on(on, exclude_items, exclude_offsets, all.batch, catalog.num_items);
   engine::check_threads(threads);
-  if (k < 1) throw std::invalid_argument("k: expected an integer >= 1, got " + std::to_string(k));
+  engine::check_k(k);
   Tensor scores = new_floats(vectors, {all.batch, k});
   Tensor indices = new_ints(vectors, {all.batch, k});
   Tensor counts = new_ints(vectors, {all.batch});
@@ -104,8 +102,15 @@ std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional
                                   static_cast<int64_t*>(indices.mutable_data_ptr()) + first * k,
                                   static_cast<int64_t*>(counts.mutable_data_ptr()) + first, device.stream));
   }
-  check_scores(scores);
+  check_scores(scores, indices);
   return {scores, indices, counts};
+}
+
+void check_item_rows(const Tensor& items, int64_t num_items) {
+  const Tensor host = on_host(items);
+  const std::vector<int64_t> offsets = equal_offsets(items.size(0), items.size(1));
+  engine::check_score_rows("items", static_cast<const int64_t*>(host.const_data_ptr()), offsets.data(), items.size(0),
+                           num_items);
 }
 
 Tensor score_items_cuda(Tensor queries, std::optional<Tensor> weights, double temperature, Tensor vectors,
@@ -115,11 +120,11 @@ Tensor score_items_cuda(Tensor queries, std::optional<Tensor> weights, double te
   const cuda::ScoreQueries users = queries_on(on, catalog, queries, weights, temperature);
   const int64_t num_candidates = size_of("items", items, 2, 1);
   const int64_t* rows = on.ints("items", items, {users.batch, num_candidates});
-  check_rows("items", items, catalog.num_items);
+  check_item_rows(items, catalog.num_items);
   Tensor scores = new_floats(vectors, {users.batch, num_candidates});
   const OnDevice device(vectors);
   check_launch(cuda::score_items(catalog, users, rows, num_candidates, output(scores), device.stream));
-  check_scores(scores);
+  check_scores(scores, items);
   return scores;
 }
 

@@ -9,20 +9,6 @@
 namespace lsif::ops {
 namespace {
 
-Activation cuda_activation_from(const std::string& name) {
-  if (name == "identity") return Activation::kIdentity;
-  if (name == "relu") return Activation::kRelu;
-  if (name == "gelu") return Activation::kGelu;
-  if (name == "silu") return Activation::kSilu;
-  throw std::invalid_argument("activation: expected 'identity', 'relu', 'gelu' or 'silu', got '" + name + "'");
-}
-
-AttentionKind cuda_attention_kind_from(const std::string& name) {
-  if (name == "softmax") return AttentionKind::kSoftmax;
-  if (name == "silu") return AttentionKind::kSilu;
-  throw std::invalid_argument("kind: expected 'softmax' or 'silu', got '" + name + "'");
-}
-
 // A linear layer and the memory of its packed weights.
 struct PackedLinear {
   LinearParams params;
@@ -39,22 +25,15 @@ PackedLinear pack(const Tensor& weight, const float* bias, Activation activation
   return {{output(packed), bias, in_dim, out_dim, activation}, packed};
 }
 
-int64_t check_batch(const char* argument, const Tensor& offsets, int64_t total) {
-  return check_offsets(argument, on_host(offsets), total);
-}
-
 Tensor embedding_cuda(Tensor items, std::optional<Tensor> actions, Tensor item, std::optional<Tensor> action) {
   const DeviceArguments on(items);
-  const int64_t num_items = size_of("items", items, 2, 0);
   const int64_t dim = size_of("items", items, 2, 1);
   const int64_t num_rows = size_of("item", item, 1, 0);
-  const int64_t num_actions = actions ? size_of("actions", *actions, 2, 0) : 0;
-  const EmbeddingParams params = {on.floats("items", items, {num_items, dim}),
-                                  on.floats("actions", actions, {num_actions, dim}), dim};
+  const EmbeddingParams params = {on.floats("items", items, {kAny, dim}), on.floats("actions", actions, {kAny, dim}),
+                                  dim};
   const int64_t* item_rows = on.ints("item", item, {num_rows});
   const int64_t* action_rows = on.ints("action", action, {num_rows});
-  check_rows("item", item, num_items);
-  if (actions && action) check_rows("action", *action, num_actions);
+  check_embedding_rows(items, actions, item, action);
   Tensor y = new_floats(items, {num_rows, dim});
   const OnDevice device(items);
   check_launch(cuda::embedding(params, item_rows, action_rows, num_rows, output(y), dim, device.stream));
@@ -85,7 +64,7 @@ Tensor linear_cuda(Tensor x, Tensor weight, std::optional<Tensor> bias, std::opt
   const float* bias_data = on.floats("bias", bias, {out_dim});
   const float* x_data = on.floats("x", x, {num_rows, in_dim});
   const float* residual_data = on.floats("residual", residual, {num_rows, out_dim});
-  const Activation kind = cuda_activation_from(activation);
+  const Activation kind = activation_from(activation);
   Tensor y = new_floats(x, {num_rows, out_dim});
   const OnDevice device(x);
   const PackedLinear layer = pack(weight, bias_data, kind, device.stream);
@@ -100,18 +79,12 @@ Tensor attention_cuda(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optiona
   const DeviceArguments on(q);
   const int64_t total = size_of("q", q, 2, 0);
   const int64_t dim = size_of("q", q, 2, 1);
-  const int64_t num_heads = size_of("position_bias", position_bias, 2, 0);
-  const int64_t window = size_of("position_bias", position_bias, 2, 1);
-  if (num_heads < 1 || window < 1 || dim % num_heads != 0) {
-    throw std::invalid_argument("position_bias: expected shape [num_heads >= 1 dividing " + std::to_string(dim) +
-                                ", window >= 1], got [" + std::to_string(num_heads) + ", " + std::to_string(window) +
-                                "]");
-  }
-  if (time_bias.has_value() != time_boundaries.has_value()) {
-    throw std::invalid_argument("time_boundaries: expected with time_bias and only then");
-  }
+  check_position_bias(position_bias, dim);
+  check_both_or_none("time_boundaries", time_boundaries, "time_bias", time_bias);
+  const int64_t num_heads = position_bias.size(0);
+  const int64_t window = position_bias.size(1);
   const int64_t num_boundaries = time_boundaries ? size_of("time_boundaries", *time_boundaries, 1, 0) : 0;
-  const AttentionParams params = {cuda_attention_kind_from(kind),
+  const AttentionParams params = {attention_kind_from(kind),
                                   num_heads,
                                   dim / num_heads,
                                   window,
@@ -126,7 +99,7 @@ Tensor attention_cuda(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optiona
                                 on.ints("times", times, {total}),
                                 on.ints("query_times", query_times, {total}),
                                 total};
-  const int64_t batch = check_batch("offsets", offsets, total);
+  const int64_t batch = check_offsets("offsets", offsets, total);
   const int64_t* begin = on.ints("offsets", offsets, {batch + 1});
   Tensor y = new_floats(q, {total, dim});
   const OnDevice device(q);
@@ -147,7 +120,7 @@ Tensor interest_pooling_cuda(Tensor x, Tensor offsets, std::optional<Tensor> tim
   const float* decay_data = on.floats("decay", decay, {num_interests});
   const float* x_data = on.floats("x", x, {total, dim});
   const int64_t* time_data = on.ints("times", times, {total});
-  const int64_t batch = check_batch("offsets", offsets, total);
+  const int64_t batch = check_offsets("offsets", offsets, total);
   const int64_t* begin = on.ints("offsets", offsets, {batch + 1});
   Tensor y = new_floats(x, {batch, num_interests, dim});
   const OnDevice device(x);

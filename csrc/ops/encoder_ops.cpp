@@ -1,27 +1,11 @@
 // One op per encoder kernel. They are the building blocks for tests, experiments and other engines; the request path
 // calls the engine directly.
-#include <stdexcept>
-
 #include "engine/scratch.h"
 #include "kernels/cpu/dispatch.h"
 #include "ops/checks.h"
 
 namespace lsif::ops {
 namespace {
-
-Activation activation_from(const std::string& name) {
-  if (name == "identity") return Activation::kIdentity;
-  if (name == "relu") return Activation::kRelu;
-  if (name == "gelu") return Activation::kGelu;
-  if (name == "silu") return Activation::kSilu;
-  throw std::invalid_argument("activation: expected 'identity', 'relu', 'gelu' or 'silu', got '" + name + "'");
-}
-
-AttentionKind attention_kind_from(const std::string& name) {
-  if (name == "softmax") return AttentionKind::kSoftmax;
-  if (name == "silu") return AttentionKind::kSilu;
-  throw std::invalid_argument("kind: expected 'softmax' or 'silu', got '" + name + "'");
-}
 
 // The weight [out_dim, in_dim] repacked in memory of the scratch.
 LinearParams pack(engine::Scratch& scratch, const char* argument, const Tensor& weight, const float* bias,
@@ -35,18 +19,12 @@ LinearParams pack(engine::Scratch& scratch, const char* argument, const Tensor& 
 }
 
 Tensor embedding(Tensor items, std::optional<Tensor> actions, Tensor item, std::optional<Tensor> action) {
-  const int64_t num_items = size_of("items", items, 2, 0);
   const int64_t dim = size_of("items", items, 2, 1);
   const int64_t num_rows = size_of("item", item, 1, 0);
-  const int64_t num_actions = actions ? size_of("actions", *actions, 2, 0) : 0;
   const EmbeddingParams params = {floats("items", items, {kAny, dim}), floats("actions", actions, {kAny, dim}), dim};
   const int64_t* item_rows = ints("item", item, {num_rows});
   const int64_t* action_rows = ints("action", action, {num_rows});
-  check_range("item", item_rows, num_rows, 0, num_items);
-  if (actions && num_actions == 0) {
-    throw std::invalid_argument("actions: expected at least one row (of unknown actions), got none");
-  }
-  if (actions && action) check_range("action", action_rows, num_rows, 0, num_actions);
+  check_embedding_rows(items, actions, item, action);
   Tensor y = new_floats(items, {num_rows, dim});
   cpu::kernels().embedding(params, item_rows, action_rows, num_rows, static_cast<float*>(y.mutable_data_ptr()), dim);
   return y;
@@ -87,16 +65,10 @@ Tensor attention(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optional<Ten
                  std::optional<Tensor> time_boundaries, std::string kind) {
   const int64_t total = size_of("q", q, 2, 0);
   const int64_t dim = size_of("q", q, 2, 1);
-  const int64_t num_heads = size_of("position_bias", position_bias, 2, 0);
-  const int64_t window = size_of("position_bias", position_bias, 2, 1);
-  if (num_heads < 1 || window < 1 || dim % num_heads != 0) {
-    throw std::invalid_argument("position_bias: expected shape [num_heads >= 1 dividing " + std::to_string(dim) +
-                                ", window >= 1], got [" + std::to_string(num_heads) + ", " + std::to_string(window) +
-                                "]");
-  }
-  if (time_bias.has_value() != time_boundaries.has_value()) {
-    throw std::invalid_argument("time_boundaries: expected with time_bias and only then, got one without the other");
-  }
+  check_position_bias(position_bias, dim);
+  check_both_or_none("time_boundaries", time_boundaries, "time_bias", time_bias);
+  const int64_t num_heads = position_bias.size(0);
+  const int64_t window = position_bias.size(1);
   const int64_t num_boundaries = time_boundaries ? size_of("time_boundaries", *time_boundaries, 1, 0) : 0;
   const AttentionParams params = {attention_kind_from(kind),
                                   num_heads,

@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "kernels/cpu/simd_int8.h"
+#include "kernels/cpu/topk_heap.inl.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::cpu::LSIF_ISA {
@@ -14,8 +15,6 @@ namespace {
 
 constexpr int64_t kFilterGroup = 32;  // rows tested at once; survivors are handled out of line
 constexpr float kNormSlack = 0x1p-18f;
-constexpr float kBiasSlack = 0x1p-20f;
-constexpr double kThresholdSlack = 0x1p-22;
 constexpr double kUnderflowSlack = 0x1p-80;
 constexpr double kLogSlack = 0x1p-20;
 constexpr int32_t kInfinityBits = 0x7f800000;
@@ -25,7 +24,7 @@ struct ScanScratch {
   alignas(64) float scales[kScanBlock];
   alignas(64) float errors[kScanBlock];
   alignas(64) float norms[kScanBlock];
-  alignas(64) float bias[kScanBlock];   // rounded up
+  alignas(64) float bias[kScanBlock];
   alignas(64) float upper[kScanBlock];  // several interests: max_j u_j, and max_j (u_j + tau log w_j)
   alignas(64) float weighted_upper[kScanBlock];
   alignas(64) int32_t dots[kVectorTile][kScanBlock];
@@ -88,10 +87,7 @@ inline void load_block(const CatalogView& catalog, int64_t first_item, int64_t n
     block.errors[i] = errors[i] * row_unit;
     block.norms[i] = norms[i] * row_unit;
   }
-  for (int64_t i = 0; i < num_rows; ++i) {
-    const float b = bias == nullptr ? 0.0f : bias[i] * bias_unit;
-    block.bias[i] = b + (b < 0 ? -b : b) * kBiasSlack;
-  }
+  for (int64_t i = 0; i < num_rows; ++i) block.bias[i] = bias == nullptr ? 0.0f : bias[i] * bias_unit;
   for (int64_t i = num_rows; i < block.num_padded; ++i) {
     block.scales[i] = block.errors[i] = block.norms[i] = block.bias[i] = 0;
     for (auto& dots : block.dots) dots[i] = 0;
@@ -117,10 +113,9 @@ inline void update_threshold(QueryScan& scan) {
     scan.threshold = -HUGE_VALF;
     return;
   }
-  // An exact score not above the float below the K-th best cannot round up to the K-th best.
-  const double below = static_cast<double>(::nextafterf(query.best[0].score, -HUGE_VALF));
-  const double scaled = below * power_of_2_double(-scan.exponent);
-  scan.threshold = static_cast<float>(scaled - (magnitude(scaled) * kThresholdSlack + kUnderflowSlack));
+  // Rows come in ascending order, so a row that rounds to the K-th best score loses the tie: it must be above it.
+  const double scaled = static_cast<double>(query.best[0].score) * power_of_2_double(-scan.exponent);
+  scan.threshold = static_cast<float>(scaled - kUnderflowSlack);
 }
 
 inline void start_logs(QueryScan& scan) {
@@ -170,44 +165,6 @@ inline VectorBound vector_bound(const QueryScan& scan, int64_t j) {
   const float error = query.errors[j] * scan.vector_unit;
   return {query.scales[j] * scan.vector_unit * scan.unit_factor, (error + norm * kNormSlack) * scan.unit_factor,
           (norm + norm * kNormSlack) * scan.unit_factor};
-}
-
-inline bool is_worse(const ScoredItem& a, const ScoredItem& b) {
-  return a.score < b.score || (a.score == b.score && a.item > b.item);
-}
-
-// Puts item into the heap at `hole`, whose children are `worse` than their children, letting worse ones rise.
-inline void sift_down(ScoredItem* best, int64_t size, int64_t hole, ScoredItem item) {
-  for (;;) {
-    int64_t child = 2 * hole + 1;
-    if (child >= size) break;
-    if (child + 1 < size && is_worse(best[child + 1], best[child])) ++child;
-    if (!is_worse(best[child], item)) break;
-    best[hole] = best[child];
-    hole = child;
-  }
-  best[hole] = item;
-}
-
-inline void sift_up(ScoredItem* best, int64_t hole, ScoredItem item) {
-  while (hole > 0) {
-    const int64_t parent = (hole - 1) / 2;
-    if (!is_worse(item, best[parent])) break;
-    best[hole] = best[parent];
-    hole = parent;
-  }
-  best[hole] = item;
-}
-
-// Keeps item if it is among the k best so far; true if it is.
-inline bool offer(TopkQuery& query, ScoredItem item) {
-  if (query.num_best < query.k) {
-    sift_up(query.best, query.num_best++, item);
-    return true;
-  }
-  if (!is_worse(query.best[0], item)) return false;
-  sift_down(query.best, query.k, 0, item);
-  return true;
 }
 
 inline bool is_excluded(const TopkQuery& query, int64_t item) {

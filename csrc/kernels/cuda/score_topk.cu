@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/exact_dot.h"
 
 namespace lsif::cuda {
 namespace {
@@ -14,22 +15,6 @@ constexpr int kTileThreads = 256;
 constexpr int kRowsPerThread = 8;
 constexpr int64_t kTile = kTileThreads * kRowsPerThread;
 constexpr uint64_t kNoRow = UINT64_MAX;  // sorts last
-
-// As in kernels/score_topk.cpp: eight partial sums, added up in this order.
-__device__ double exact_dot(const float* q, const float* x, int64_t dim) {
-  constexpr int kSums = 8;
-  double sum[kSums] = {};
-  int64_t i = 0;
-  for (; i + kSums <= dim; i += kSums) {
-#pragma unroll
-    for (int j = 0; j < kSums; ++j) sum[j] += static_cast<double>(q[i + j]) * static_cast<double>(x[i + j]);
-  }
-#pragma unroll
-  for (int j = 0; j < kSums; ++j) {
-    if (i + j < dim) sum[j] += static_cast<double>(q[i + j]) * static_cast<double>(x[i + j]);
-  }
-  return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
-}
 
 __device__ float exact_score(const CatalogView& catalog, const ScoreQueries& queries, int64_t query, int64_t item) {
   const int64_t dim = catalog.dim;

@@ -1,0 +1,23 @@
+// What score_topk and score_items ask of their arguments, on every device. Errors are std::invalid_argument, "argument:
+// expected ..., got ...".
+#pragma once
+
+#include <cstdint>
+
+#include "engine/score_topk.h"
+
+namespace lsif::engine {
+
+// Shapes, queries, weights and temperature. Of the catalogue only num_items and dim are read.
+void check_queries(const CatalogView& catalog, const ScoreQueries& request);
+
+void check_k(int64_t k);
+
+// items [offsets[batch]], rows of a catalogue of num_items; those of user b are offsets[b] .. offsets[b + 1] - 1.
+void check_score_rows(const char* argument, const int64_t* items, const int64_t* offsets, int64_t batch,
+                      int64_t num_items);
+
+// The score of a row that is to be returned fits float32.
+void check_score(float score, int64_t user, int64_t item);
+
+}  // namespace lsif::engine

@@ -1,0 +1,48 @@
+// The k best rows of a query so far, kept as a heap whose root is the worst of them.
+#pragma once
+
+#include "kernels/score_topk.h"
+
+namespace lsif::cpu::LSIF_ISA {
+namespace {
+
+inline bool is_worse(const ScoredItem& a, const ScoredItem& b) {
+  return a.score < b.score || (a.score == b.score && a.item > b.item);
+}
+
+// Puts item into the heap at `hole`, whose children are `worse` than their children, letting worse ones rise.
+inline void sift_down(ScoredItem* best, int64_t size, int64_t hole, ScoredItem item) {
+  for (;;) {
+    int64_t child = 2 * hole + 1;
+    if (child >= size) break;
+    if (child + 1 < size && is_worse(best[child + 1], best[child])) ++child;
+    if (!is_worse(best[child], item)) break;
+    best[hole] = best[child];
+    hole = child;
+  }
+  best[hole] = item;
+}
+
+inline void sift_up(ScoredItem* best, int64_t hole, ScoredItem item) {
+  while (hole > 0) {
+    const int64_t parent = (hole - 1) / 2;
+    if (!is_worse(item, best[parent])) break;
+    best[hole] = best[parent];
+    hole = parent;
+  }
+  best[hole] = item;
+}
+
+// Keeps item if it is among the k best so far; true if it is.
+inline bool offer(TopkQuery& query, ScoredItem item) {
+  if (query.num_best < query.k) {
+    sift_up(query.best, query.num_best++, item);
+    return true;
+  }
+  if (!is_worse(query.best[0], item)) return false;
+  sift_down(query.best, query.k, 0, item);
+  return true;
+}
+
+}  // namespace
+}  // namespace lsif::cpu::LSIF_ISA

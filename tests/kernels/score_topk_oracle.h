@@ -1,0 +1,178 @@
+// score_topk against two oracles: brute force over lsif::exact_score must give the same bits, and exact_score must be
+// within rounding of the formula in long double.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "engine/score_topk.h"
+#include "score_topk_data.h"
+#include "tables.h"
+
+namespace score_topk_test {
+
+using lsif::ScoredItem;
+using lsif::cpu::KernelTable;
+using lsif::engine::ScoreTopkRequest;
+
+struct Question {
+  ScoreTopkRequest request;
+  std::vector<float> queries;
+  std::vector<float> weights;
+  std::vector<int64_t> exclude_items;
+  std::vector<int64_t> exclude_offsets;
+
+  Question(std::vector<float> queries_, int64_t dim, int64_t num_interests, int64_t k) : queries(std::move(queries_)) {
+    request.num_interests = num_interests;
+    request.batch = static_cast<int64_t>(queries.size()) / (dim * num_interests);
+    request.k = k;
+    request.threads = 1;
+  }
+
+  // Pointers are taken late, so that a Question can be copied and changed.
+  const ScoreTopkRequest& get() {
+    request.queries = queries.data();
+    request.weights = weights.empty() ? nullptr : weights.data();
+    request.exclude_items = exclude_offsets.empty() ? nullptr : exclude_items.data();
+    request.exclude_offsets = exclude_offsets.empty() ? nullptr : exclude_offsets.data();
+    return request;
+  }
+
+  // User 0 excludes nothing, 1 everything, 2 some rows unsorted with repeats, and so on.
+  void exclude(Random& random, int64_t num_items) {
+    exclude_offsets = {0};
+    for (int64_t user = 0; user < request.batch; ++user) {
+      const int64_t count = user % 3 == 0 ? 0 : user % 3 == 1 ? num_items : (num_items + 1) / 2;
+      for (int64_t i = 0; i < count; ++i) {
+        exclude_items.push_back(user % 3 == 1 ? num_items - 1 - i : static_cast<int64_t>(random() % num_items));
+      }
+      exclude_offsets.push_back(static_cast<int64_t>(exclude_items.size()));
+    }
+  }
+
+  bool excludes(int64_t user, int64_t item) const {
+    if (exclude_offsets.empty()) return false;
+    return std::find(exclude_items.begin() + exclude_offsets[user], exclude_items.begin() + exclude_offsets[user + 1],
+                     item) != exclude_items.begin() + exclude_offsets[user + 1];
+  }
+
+  void weigh(Random& random) {
+    for (int64_t i = 0; i < request.batch * request.num_interests; ++i) {
+      weights.push_back(std::exp(2 * normal(random)));
+    }
+  }
+};
+
+struct Result {
+  std::vector<float> scores;
+  std::vector<int64_t> indices;
+  std::vector<int64_t> counts;
+  bool operator==(const Result&) const = default;
+};
+
+inline Result run(const Catalog& catalog, Question& question, const KernelTable& table) {
+  const ScoreTopkRequest& request = question.get();
+  Result result;
+  result.scores.assign(request.batch * request.k, -7.0f);
+  result.indices.assign(request.batch * request.k, -7);
+  result.counts.assign(request.batch, -7);
+  lsif::engine::score_topk(catalog.view(), request, result.scores.data(), result.indices.data(), result.counts.data(),
+                           table);
+  return result;
+}
+
+struct Oracle {
+  long double score;
+  long double tolerance;  // of exact_score, before its rounding to float32
+};
+
+inline Oracle formula(const Catalog& catalog, const Question& question, int64_t user, int64_t item) {
+  const ScoreTopkRequest& request = question.request;
+  const float* x = catalog.view().vectors + item * catalog.dim;
+  std::vector<long double> dots;
+  long double size = 0;
+  for (int64_t j = 0; j < request.num_interests; ++j) {
+    const float* q = question.queries.data() + (user * request.num_interests + j) * catalog.dim;
+    long double dot = 0;
+    long double of_dot = 0;
+    for (int64_t i = 0; i < catalog.dim; ++i) {
+      dot += static_cast<long double>(q[i]) * x[i];
+      of_dot += std::fabs(static_cast<long double>(q[i]) * x[i]);
+    }
+    dots.push_back(dot);
+    size = std::max(size, of_dot);
+  }
+  const long double b = catalog.bias.empty() ? 0 : catalog.bias[item];
+  long double score = dots[0];
+  if (!question.weights.empty()) {
+    const long double largest = *std::max_element(dots.begin(), dots.end());
+    long double sum = 0;
+    for (int64_t j = 0; j < request.num_interests; ++j) {
+      const long double weight = question.weights[user * request.num_interests + j];
+      sum += weight * std::exp((dots[j] - largest) / request.temperature);
+    }
+    score = largest + request.temperature * std::log(sum);
+    size += request.temperature * (std::fabs(std::log(sum)) + request.num_interests);
+  }
+  return {score + b, (size + std::fabs(b)) * static_cast<long double>(catalog.dim + 40) * 0x1p-53L};
+}
+
+inline double shared_score(const Catalog& catalog, const Question& question, int64_t user, int64_t item) {
+  const int64_t num_interests = question.request.num_interests;
+  const CatalogView view = catalog.view();
+  return lsif::exact_score(question.queries.data() + user * num_interests * catalog.dim,
+                           question.weights.empty() ? nullptr : question.weights.data() + user * num_interests,
+                           num_interests, question.request.temperature, view.vectors + item * catalog.dim,
+                           view.bias == nullptr ? 0.0f : view.bias[item], catalog.dim);
+}
+
+// Brute force; every score is held against the formula on the way.
+inline Result brute_force(const Catalog& catalog, const Question& question) {
+  const ScoreTopkRequest& request = question.request;
+  Result result;
+  result.scores.assign(request.batch * request.k, 0.0f);
+  result.indices.assign(request.batch * request.k, -1);
+  for (int64_t user = 0; user < request.batch; ++user) {
+    std::vector<bool> excluded(catalog.num_items, false);
+    if (!question.exclude_offsets.empty()) {
+      for (int64_t i = question.exclude_offsets[user]; i < question.exclude_offsets[user + 1]; ++i) {
+        excluded[question.exclude_items[i]] = true;
+      }
+    }
+    std::vector<ScoredItem> all;
+    for (int64_t item = 0; item < catalog.num_items; ++item) {
+      if (excluded[item]) continue;
+      const double score = shared_score(catalog, question, user, item);
+      all.push_back({static_cast<float>(score), item});
+      const Oracle oracle = formula(catalog, question, user, item);
+      CHECK(std::fabs(static_cast<long double>(score) - oracle.score) <= oracle.tolerance);
+    }
+    std::stable_sort(all.begin(), all.end(),
+                     [](const ScoredItem& a, const ScoredItem& b) { return a.score > b.score; });
+    const int64_t count = std::min<int64_t>(request.k, static_cast<int64_t>(all.size()));
+    result.counts.push_back(count);
+    for (int64_t i = 0; i < count; ++i) {
+      result.scores[user * request.k + i] = all[i].score;
+      result.indices[user * request.k + i] = all[i].item;
+    }
+  }
+  return result;
+}
+
+inline void check_against_brute_force(const Catalog& catalog, Question& question, const std::string& what) {
+  const Result expected = brute_force(catalog, question);
+  for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+    if (run(catalog, question, *table) == expected) {
+      CHECK(true);
+    } else {
+      check::fail(what.c_str(), 0,
+                  std::string(table->isa) + " differs from brute force: " + std::to_string(catalog.num_items) + " x " +
+                      std::to_string(catalog.dim) + ", k " + std::to_string(question.request.k));
+    }
+  }
+}
+
+}  // namespace score_topk_test

@@ -1,0 +1,117 @@
+// What a request may ask, in any batch and on any number of threads, and what is refused.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "score_topk_oracle.h"
+
+namespace {
+
+using namespace score_topk_test;  // NOLINT: what these tests are written in
+
+TEST(batch_and_threads_do_not_matter) {
+  Random random(5);
+  constexpr int64_t kDim = 24;
+  constexpr int64_t kBatch = 150;
+  const Catalog catalog(make_clustered(random, 40000, kDim), kDim, make_bias(random, 40000, 0.1f));
+  for (const int64_t num_interests : {1, 3}) {
+    Question all(make_clustered(random, kBatch * num_interests, kDim), kDim, num_interests, 20);
+    if (num_interests > 1) all.weigh(random);
+    const KernelTable& table = lsif::cpu::kernels();
+    const Result expected = run(catalog, all, table);
+    for (const int threads : {0, 2, 3, 7}) {
+      all.request.threads = threads;
+      CHECK(run(catalog, all, table) == expected);
+    }
+    for (const int64_t user : {0, 1, 77, 149}) {
+      const auto first = all.queries.begin() + user * num_interests * kDim;
+      Question one(std::vector<float>(first, first + num_interests * kDim), kDim, num_interests, 20);
+      if (num_interests > 1) {
+        const auto weight = all.weights.begin() + user * num_interests;
+        one.weights.assign(weight, weight + num_interests);
+      }
+      for (const int threads : {1, 4}) {
+        one.request.threads = threads;
+        const Result result = run(catalog, one, table);
+        CHECK(std::equal(result.indices.begin(), result.indices.end(), expected.indices.begin() + user * 20));
+        CHECK(std::equal(result.scores.begin(), result.scores.end(), expected.scores.begin() + user * 20));
+      }
+    }
+  }
+}
+
+TEST(score_items_is_score_topk_of_all_rows) {
+  Random random(7);
+  constexpr int64_t kItems = 300;
+  const Catalog catalog(normals(random, kItems * 20), 20, make_bias(random, kItems, 1.0f));
+  Question question(normals(random, 3 * 2 * 20), 20, 2, kItems);
+  question.weigh(random);
+  const Result all = run(catalog, question, lsif::cpu::kernels());
+  const std::vector<int64_t> offsets = {0, kItems, 2 * kItems, 3 * kItems};
+  for (const int threads : {1, 3}) {
+    std::vector<float> scores(3 * kItems, -7.0f);
+    lsif::engine::score_items(catalog.view(), question.get(), all.indices.data(), offsets.data(), scores.data(),
+                              threads);
+    CHECK(scores == all.scores);
+  }
+  const std::vector<int64_t> some = {4, 4, 0};
+  const std::vector<int64_t> ragged = {0, 0, 1, 3};
+  std::vector<float> scores(3);
+  lsif::engine::score_items(catalog.view(), question.get(), some.data(), ragged.data(), scores.data(), 1);
+  CHECK(scores[0] == static_cast<float>(shared_score(catalog, question, 1, 4)));
+  CHECK(scores[1] == static_cast<float>(shared_score(catalog, question, 2, 4)));
+  CHECK(scores[2] == static_cast<float>(shared_score(catalog, question, 2, 0)));
+}
+
+TEST(check_finite_finds_the_first_bad_row) {
+  std::vector<float> x(3000 * 300, 1.0f);
+  CHECK(lsif::engine::check_finite(x.data(), 3000, 300, 2) == -1);
+  x[2999 * 300 + 299] = std::nanf("");
+  CHECK(lsif::engine::check_finite(x.data(), 3000, 300, 2) == 2999);
+  x[1700 * 300] = -HUGE_VALF;
+  CHECK(lsif::engine::check_finite(x.data(), 3000, 300, 2) == 1700);
+  CHECK(lsif::engine::check_finite(x.data(), 0, 300, 2) == -1);
+}
+
+TEST(bad_arguments_are_refused) {
+  Random random(10);
+  const KernelTable& table = lsif::cpu::kernels();
+  const Catalog catalog(normals(random, 50 * 8), 8);
+  const Question good(normals(random, 2 * 2 * 8), 8, 2, 5);
+  const auto with = [&](auto change) {
+    Question question = good;
+    question.weights = {0.5f, 0.5f, 0.5f, 0.5f};
+    change(question);
+    run(catalog, question, table);
+  };
+  with([](Question&) {});
+  CHECK_THROWS(with([](Question& q) { q.request.k = 0; }), "k: expected an integer >= 1, got 0");
+  CHECK_THROWS(with([](Question& q) { q.request.threads = -1; }), "threads: expected");
+  CHECK_THROWS(with([](Question& q) { q.queries[8] = std::nanf(""); }), "user 0, interest 1");
+  CHECK_THROWS(with([](Question& q) { q.queries[31] = HUGE_VALF; }), "user 1, interest 1");
+  CHECK_THROWS(with([](Question& q) { q.weights[3] = -1; }), "weights: expected finite numbers >= 0");
+  CHECK_THROWS(with([](Question& q) { q.weights[3] = std::nanf(""); }), "user 1, interest 1");
+  CHECK_THROWS(with([](Question& q) { q.weights[2] = q.weights[3] = 0; }), "none in user 1");
+  CHECK_THROWS(with([](Question& q) { q.weights.clear(); }), "weights: expected one per interest");
+  CHECK_THROWS(Catalog(std::vector<float>(lsif::kMaxScoreDim + 1), lsif::kMaxScoreDim + 1), "dimensions, got 65537");
+  CHECK_THROWS(with([](Question& q) { q.request.temperature = 0; }), "temperature: expected");
+  CHECK_THROWS(with([](Question& q) { q.request.temperature = std::nan(""); }), "temperature: expected");
+  CHECK_THROWS(with([](Question& q) {
+                 q.exclude_items = {3, 50};
+                 q.exclude_offsets = {0, 1, 2};
+               }),
+               "exclude_items: expected rows in [0, 50), got 50 for user 1");
+  CHECK_THROWS(with([](Question& q) {
+                 q.exclude_items = {-1};
+                 q.exclude_offsets = {0, 1, 1};
+               }),
+               "got -1 for user 0");
+  CHECK_THROWS(with([](Question& q) {
+                 q.exclude_items = {1, 2};
+                 q.exclude_offsets = {0, 2, 1};
+               }),
+               "exclude_offsets: expected non-decreasing values, got a decrease at position 2");
+}
+
+}  // namespace
