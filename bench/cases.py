@@ -6,6 +6,7 @@ Every case checks that its implementations agree before anything is timed. Peers
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
 import importlib.util
 import tempfile
@@ -145,9 +146,10 @@ def recommend(options: argparse.Namespace) -> Case:
 def load(options: argparse.Namespace) -> Case:
     """An artifact from disk (in the page cache) to ready."""
     recommender = recommender_of(random_model(options, options.num_items), options.threads)
-    directory = tempfile.mkdtemp()
-    recommender.save(f"{directory}/model")
-    runs = {"lsif": lambda: lsif_sdk.Recommender.load(f"{directory}/model", threads=options.threads)}
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    recommender.save(f"{folder.name}/model")
+    runs = {"lsif": lambda: lsif_sdk.Recommender.load(f"{folder.name}/model", threads=options.threads)}
     return Case(runs, {name: getattr(options, name) for name in ("num_items", "dim")})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -99,6 +100,58 @@ def test_what_exists_is_replaced_only_if_asked_and_only_if_it_is_an_artifact(sav
     assert (other / "chapter").read_text() == "x"
 
 
+CONFIGS_OF_OTHERS = ['{"model_type": "bert"}', '{"format": "pt"}', '["lsif_sdk"]', "{", "", "[" * 100_000]
+
+
+@pytest.mark.parametrize("config", CONFIGS_OF_OTHERS, ids=range(len(CONFIGS_OF_OTHERS)))
+def test_a_folder_with_a_config_of_others_is_kept(tmp_path, config):
+    """Many programs have a config.json."""
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ArtifactError, match="not an lsif_sdk artifact"):
+        build().save(tmp_path, overwrite=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "config.json": config,
+        "thesis.tex": "years of work",
+    }
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".git"])
+def test_an_artifact_with_foreign_files_is_kept(saved, name):
+    (saved / name).mkdir()
+    with pytest.raises(ArtifactError, match=f"holds what is not of an lsif_sdk artifact: '{name}'; not overwritten"):
+        build([1, 2, 3, 4, 5, 6]).save(saved, overwrite=True)
+    assert (saved / name).is_dir()
+    (saved / name).rmdir()
+    assert Artifact.load(saved, verify=True).items.ids.tolist() == IDS
+
+
+def test_an_artifact_of_another_version_may_be_replaced(saved):
+    edit(saved, "config.json", lambda c: c.update(format_version=99))
+    (saved / "weights.safetensors").unlink()
+    build([1, 2, 3, 4, 5, 6]).save(saved, overwrite=True)
+    assert Artifact.load(saved, verify=True).items.ids.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o022, 0o002])
+def test_the_umask_says_who_may_read_a_model(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        build().save(tmp_path / "model")
+        build().save(tmp_path / "model", overwrite=True)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o777 & ~mask
+    for path in (tmp_path / "model").iterdir():
+        assert path.stat().st_mode & 0o777 & mask == 0, path
+
+
+def test_artifacts_compare_by_identity():
+    artifact = build()
+    assert artifact == artifact
+    assert artifact != build()
+
+
 def test_weights_may_share_memory(tmp_path):
     """safetensors refuses tensors of one storage."""
     artifact = build()
@@ -128,10 +181,10 @@ def fail_at(call: int, real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 STEPS = {
+    "new folder": (pathlib.Path, "mkdir", 2),
     "weights": (safetensors.torch, "save_file", 1),
     "items": (safetensors.torch, "save_file", 2),
     "config": (pathlib.Path, "write_bytes", 1),
-    "mode": (pathlib.Path, "chmod", 1),
     "old aside": (pathlib.Path, "rename", 1),
     "new in place": (pathlib.Path, "rename", 2),
 }

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
 import pathlib
 import re
 import shutil
@@ -9,9 +13,12 @@ import subprocess
 import sys
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import lsif_sdk
 from lsif_sdk import _core
+from lsif_sdk.errors import DataError
+from lsif_sdk.training import load_recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
 TORCH_INCLUDE = re.compile(r'#include *[<"](torch|ATen|c10|pybind11)')
@@ -62,6 +69,48 @@ def test_importing_the_sdk_imports_nothing_inference_does_not_need():
         f"lsif_sdk.{part}" for part in ("training", "evaluation", "model")
     }
     assert not modules & extras
+
+
+def test_the_oldest_python_that_is_promised_runs_what_is_needed():
+    text = (ROOT / "pyproject.toml").read_text()
+    oldest = re.search(r'^requires-python = ">=(.+)"$', text, re.MULTILINE)
+    assert oldest is not None
+    assert f'target-version = "py{oldest.group(1).replace(".", "")}"' in text
+    assert f"Python {oldest.group(1)} or newer" in (ROOT / "README.md").read_text()
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        name, pinned, version = line.partition("==")
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            facts = importlib.metadata.metadata(name)
+            if pinned and facts["Version"] == version and facts["Requires-Python"]:
+                assert oldest.group(1) in SpecifierSet(facts["Requires-Python"]), line
+
+
+def test_recipes_and_the_demo_train_for_at_most_about_four_minutes(monkeypatch):
+    for path in (ROOT / "recipes").iterdir():
+        limit = load_recipe(path).training.max_seconds
+        assert limit is not None, path
+        assert limit <= 240, path
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
+    assert spec is not None
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+
+    def without_network() -> None:
+        raise DataError("no network")
+
+    monkeypatch.setattr(demo, "movielens_100k", without_network)
+    log, name, recipe = demo.load_events()
+    assert (name, log.titles is not None) == ("simulated shop", True)
+    assert recipe.training.max_seconds <= 240
+
+
+def test_a_benchmark_leaves_nothing_behind(tmp_path):
+    command = [sys.executable, ROOT / "bench" / "run.py", "load", "--num-items", "100", "--seconds", "0.01"]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert "lsif" in run.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_version():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,9 +15,9 @@ from lsif_sdk import Catalog, ItemTable, TopK
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 
-def as_memmap(array: np.ndarray, folder: Path) -> np.ndarray:
+def as_memmap(array: np.ndarray, folder: Path, mode: Literal["r", "c"]) -> np.ndarray:
     np.save(folder / "vectors.npy", array)
-    return np.load(folder / "vectors.npy", mmap_mode="r")
+    return np.load(folder / "vectors.npy", mmap_mode=mode)
 
 
 def test_input_forms_give_the_same_result(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_input_forms_give_the_same_result(tmp_path: Path) -> None:
         vectors.astype(np.int8), vectors.astype(">f4"), np.asfortranarray(vectors), np.repeat(vectors, 2, 1)[:, ::2],
         vectors[::-1].copy()[::-1], torch.from_numpy(vectors), torch.from_numpy(vectors.T.copy()).T,
         torch.from_numpy(vectors).double(), torch.from_numpy(vectors).bfloat16(), torch.from_numpy(vectors).long(),
-        torch.nn.Parameter(torch.from_numpy(vectors)), as_memmap(vectors, tmp_path),
+        torch.nn.Parameter(torch.from_numpy(vectors)), as_memmap(vectors, tmp_path, "r"),
     ]  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -52,11 +52,32 @@ def test_arrays_are_used_in_place_and_never_changed(tmp_path: Path) -> None:
     for array, copy in zip((vectors, queries, bias, exclude), kept, strict=True):
         np.testing.assert_array_equal(array, copy)
     assert catalog.vectors.data_ptr() == vectors.ctypes.data
-    mapped = as_memmap(vectors, tmp_path)
+    mapped = as_memmap(vectors, tmp_path, "c")
     assert Catalog.from_vectors(mapped).vectors.data_ptr() == mapped.ctypes.data
     # The catalogue alone keeps the mapping alive.
-    catalog = Catalog.from_vectors(as_memmap(vectors, tmp_path))
+    catalog = Catalog.from_vectors(as_memmap(vectors, tmp_path, "c"))
     assert_exact(catalog.top_k(queries, 5), vectors, None, queries, 5)
+
+
+def test_memory_that_is_read_only_is_never_handed_out_as_writable(tmp_path: Path) -> None:
+    """A write to a memory map of a file opened for reading would end the process."""
+    vectors = np.random.default_rng(0).standard_normal((20, 4), dtype=np.float32)
+    frozen = vectors.copy()
+    frozen.flags.writeable = False
+    for array in (frozen, as_memmap(vectors, tmp_path, "r")):
+        catalog = Catalog.from_vectors(array, bias=array[:, 0])
+        assert not np.shares_memory(catalog.vectors.numpy(), array)
+        assert not np.shares_memory(catalog.bias.numpy(), array)
+        catalog.vectors.mul_(2)
+        catalog.bias.mul_(2)
+        np.testing.assert_array_equal(array, vectors)
+
+
+def test_catalogues_compare_by_identity() -> None:
+    catalog = Catalog.from_vectors(np.ones((3, 2)))
+    assert catalog == catalog
+    assert catalog != Catalog.from_vectors(np.ones((3, 2)))
+    assert len({catalog, catalog}) == 1
 
 
 def test_empty_catalogue_and_empty_batch() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lsif_sdk import Recommender
+from lsif_sdk import Events, Recommender
 from lsif_sdk.cli import main
 from lsif_sdk.datasets import simulated_shop
 
@@ -138,6 +138,78 @@ def test_recommend_prints_titles_or_json(model, capsys):
     assert answer["fallback"] == "popularity"
     counts = Recommender.load(model).items.counts
     assert [row["score"] for row in answer["items"]] == sorted(counts.tolist(), reverse=True)[:2]
+
+
+def test_recommend_takes_times_actions_and_items_to_leave_out(numbers, capsys):
+    recommender = Recommender.load(numbers / "model")
+    options = ["--times", "300,100", "--actions", "2,3", "--now", 400, "--exclude", 105, "--exclude", "110"]
+    out = run(capsys, "recommend", numbers / "model", "101", "104", "--k", 30, "--json", *options)[1]
+    expected = recommender.recommend(Events([101, 104], [300, 100], [2, 3]), 30, now=400, exclude=[105, 110])[0]
+    got = [(row["item"], row["score"]) for row in json.loads(out)["items"]]
+    assert got == list(expected)
+    assert not {105, 110} & {item for item, _ in got}
+    assert got != list(recommender.recommend([101, 104], 30, exclude=[105, 110])[0])
+    refusals = {
+        ("--times", "300"): "times: expected 2 values, one an item, got 1",
+        ("--times", "300,now"): "--times: expected whole numbers with commas between them, got 'now'",
+        ("--actions", "4,1"): "actions: expected values in [0, 3], got 4",
+        ("--exclude", "a105"): "--exclude: expected integers, as the catalogue's ids, got 'a105'",
+    }
+    for wrong, message in refusals.items():
+        code, out, err = run(capsys, "recommend", numbers / "model", "101", "104", *wrong)
+        assert (code, out, err) == (2, "", f"lsif recommend: {message}\n")
+
+
+@pytest.mark.parametrize(("separator", "option"), [(";", ";"), ("|", "|"), ("\t", "tab"), ("\t", "\t")])
+def test_columns_are_separated_by_what_is_told(events, model, tmp_path, capsys, separator, option):
+    (tmp_path / "log").write_text(events.read_text().replace(",", separator))
+    (tmp_path / "names").write_text(f"item{separator}title\nsku-1{separator}Thing, first\n")
+    options = ["--titles", tmp_path / "names", "--title-separator", option, "--separator", option]
+    code, _, err = run(capsys, "train", tmp_path / "log", "--out", tmp_path / "model", *options, *SMALL)
+    assert (code, err) == (0, "")
+    items = Recommender.load(tmp_path / "model").items
+    assert items.title(items.row("sku-1")) == "Thing, first"
+    same = run(capsys, "evaluate", model, tmp_path / "log", "--separator", option, "--quiet")
+    assert same == run(capsys, "evaluate", model, events, "--quiet")
+    assert same[0] == 0
+
+
+@pytest.mark.parametrize("separator", ["", ", ", "tabs"])
+def test_a_separator_is_one_character(events, capsys, separator):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(events), "--out", "x", "--separator", separator])
+    assert stopped.value.code == 2
+    assert f"argument --separator: expected one character, or 'tab', got {separator!r}" in capsys.readouterr().err
+
+
+def test_titles_of_other_items_are_noticed(events, tmp_path, capsys):
+    (tmp_path / "titles.csv").write_text("item,title\nSKU-1,Thing\n")
+    code, _, err = run(
+        capsys, "train", events, "--out", tmp_path / "model", "--titles", tmp_path / "titles.csv", *SMALL
+    )
+    assert code == 0
+    assert err == f"lsif train: warning: {tmp_path / 'titles.csv'} has a title for no item of the events\n"
+
+
+def test_where_a_model_cannot_go_is_said_before_anything_is_read(tmp_path, capsys):
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "config.json").write_text('{"format": "pt"}')
+    code, _, err = run(capsys, "train", "nowhere.csv", "--out", thesis, "--overwrite")
+    assert code == 2
+    assert err == f"lsif train: {thesis}: exists and is not an lsif_sdk artifact; not overwritten\n"
+
+
+def test_events_with_numbers_only_are_of_a_model_that_knows_them_as_texts(tmp_path, capsys):
+    rows = [f"u{user},{(7 * user + step * step) % 20 + 100},{step}" for user in range(20) for step in range(6)]
+    events = tmp_path / "events.csv"
+    events.write_text("\n".join(["user,item,timestamp", *rows, "u0,gift,9"]) + "\n")
+    assert run(capsys, "train", events, "--out", tmp_path / "model", *SMALL)[0] == 0
+    assert Recommender.load(tmp_path / "model").items.has_string_ids
+    events.write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    code, out, err = run(capsys, "evaluate", tmp_path / "model", events, "--json", "--quiet")
+    assert (code, err) == (0, "")
+    assert json.loads(out)[1]["num_users"] == 20
 
 
 def test_inspect_and_doctor_report_facts(model, capsys):

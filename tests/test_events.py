@@ -279,3 +279,10 @@ def test_whatever_comes_is_taken_or_refused_on_purpose():
                 assert re.match(r"[a-z]+(\[\d+\])?: expected ", str(error)), value
     assert num_taken > 50
     assert num_refused > 500
+
+
+def test_events_compare_by_identity():
+    events = Events(["a", "b"], [1, 2])
+    assert events == events
+    assert events != Events(["a", "b"], [1, 2])
+    assert len({events, events}) == 1

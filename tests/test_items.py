@@ -142,7 +142,6 @@ def test_unknown_ids_are_counted_or_refused():
         assert NUMBERS.rows(ids).tolist() == [2, -1, 0, 2, -1]
     assert NUMBERS.rows([]).dtype == NUMBERS.rows([10]).dtype == np.int64
     assert NUMBERS.rows([]).shape == (0,)
-    assert NUMBERS.known(np.array([30, 99])).tolist() == [True, False]
     assert TEXTS.rows(["数", "z"]).tolist() == [2, -1]
     assert TEXTS.known_rows(("数", "b")).tolist() == [2, 1]
     with pytest.raises(ArgumentError, match="items: expected an item of the catalogue, got 'z'"):

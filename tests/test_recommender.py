@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lsif_sdk import Artifact, Events, Recommender, errors, train
 from lsif_sdk.datasets import simulated_shop
@@ -228,3 +231,67 @@ def test_what_is_trained_beats_popularity():
     recommender = train(simulated_shop(300, 150), model, training, progress=False)
     ndcg = {name: report["metrics"]["ndcg@10"] for name, report in recommender.artifact.metrics["test"].items()}
     assert ndcg["lsif"] > 2 * ndcg["popularity"]
+
+
+class LargestFloat64(TorchDispatchMode):
+    """Notes how many rows the longest float64 tensor has that is made meanwhile."""
+
+    rows = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            self.rows = max(self.rows, len(result))
+        return result
+
+
+def test_similar_items_never_hold_the_catalogue_in_float64(monkeypatch):
+    whole = build().similar_items(IDS, k=NUM_ITEMS)
+    monkeypatch.setattr("lsif_sdk.recommender._ROWS_PER_BLOCK", 7)
+    recommender = build()
+    with LargestFloat64() as largest:
+        blocks = recommender.similar_items(IDS, k=NUM_ITEMS)
+    assert 0 < largest.rows <= 7
+    assert same(blocks, whole)
+
+
+def test_a_loaded_model_scores_with_the_mapped_weights(recommender, tmp_path):
+    recommender.save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model")
+    assert loaded.catalog.vectors.data_ptr() == loaded.artifact.catalog_vectors.data_ptr()
+
+
+def test_an_empty_list_is_one_user_without_events(recommender):
+    assert len(recommender.recommend([])) == len(recommender.recommend([[]])) == 1
+    assert recommender.user_vectors([]).shape == (1, recommender.config.dim)
+    assert len(recommender.encode([]).weights) == 1
+    assert recommender.score([], IDS[:3]).shape == (1, 3)
+    nobody = np.zeros((0, 0), np.int64)
+    assert len(recommender.recommend(nobody)) == 0
+    assert recommender.user_vectors(nobody).shape == (0, recommender.config.dim)
+    assert recommender.score(nobody, IDS[:3]).shape == (0, 3)
+
+
+def test_scores_of_a_user_without_events_are_the_bias_and_not_the_counts_of_the_fallback(recommender):
+    rows = [4, 0, 9]
+    bias = recommender.catalog.bias.numpy()[rows]
+    np.testing.assert_allclose(recommender.score([], [IDS[row] for row in rows])[0], bias, rtol=1e-6, atol=1e-7)
+    assert recommender.recommend([], k=1).scores[0, 0] == recommender.items.counts.max()
+
+
+def test_answers_compare_by_identity(recommender):
+    out = recommender.recommend(HISTORIES, k=3)
+    assert out == out
+    assert out != recommender.recommend(HISTORIES, k=3)
+    assert out[0] != out[1]
+
+
+def test_weights_may_still_be_parameters(recommender):
+    artifact = recommender.artifact
+    weights = {
+        name: torch.nn.Parameter(tensor.clone(), requires_grad=tensor.is_floating_point())
+        for name, tensor in artifact.weights.items()
+    }
+    parameters = Recommender(dataclasses.replace(artifact, weights=weights))
+    assert same(parameters.recommend(HISTORIES), recommender.recommend(HISTORIES))
+    assert not parameters.catalog.vectors.requires_grad

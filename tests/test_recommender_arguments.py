@@ -96,7 +96,7 @@ def test_request_time_takes_seconds_and_dates():
     history = Events(["i1", "i2"], [1_600_000_000, 1_600_086_400])
     later = 1_600_700_000
     vector = recommender.user_vectors(history, now=later)
-    date = datetime.datetime.fromtimestamp(later, datetime.timezone.utc)
+    date = datetime.datetime.fromtimestamp(later, datetime.UTC)
     elsewhere = date.astimezone(datetime.timezone(datetime.timedelta(hours=9)))
     for now in (float(later) + 0.5, np.array([later]), [later], date, elsewhere, np.datetime64(later, "s")):
         assert recommender.user_vectors(history, now=now).tolist() == vector.tolist()

@@ -1,4 +1,4 @@
-"""A model on disk: a directory of safetensors and one config.json. No pickle; weights are memory-mapped on load.
+"""A model on disk: a directory of safetensors and one config.json. No pickle; weights are memory-mapped.
 
 config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
 weights.safetensors   docs/model.md, "Tensors of an artifact"
@@ -13,8 +13,8 @@ import hashlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,7 +27,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError
 from lsif_sdk.items import ItemTable
 
-__all__ = ["FORMAT_VERSION", "Artifact", "catalog_specs"]
+__all__ = ["FORMAT_VERSION", "Artifact", "catalog_specs", "check_target"]
 
 FORMAT = "lsif_sdk"
 FORMAT_VERSION = 1
@@ -39,7 +39,7 @@ Spec = tuple[str, tuple[int, ...], str]
 """Name, shape and dtype of a tensor."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Artifact:
     """Everything a `Recommender` needs, checked.
 
@@ -81,25 +81,23 @@ class Artifact:
         return self.weights["catalog.bias"]
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes the directory, all of it or nothing.
+        """Writes the directory: the whole of it appears at `path`, or nothing.
+
+        An artifact that is replaced is moved aside first; for the moment between that and the move of the new one there
+        is nothing at `path`, and who loads just then is refused. To replace a model under readers without that moment,
+        save to a new path and switch a symbolic link.
 
         Raises:
-            ArtifactError: `path` exists and is not an artifact, or is one and `overwrite` is False; or
-                `training` or `metrics` hold something JSON cannot.
+            ArtifactError: `check_target` refuses `path`; or `training` or `metrics` hold something JSON cannot.
             OSError: the disk is full, say; nothing has changed then.
         """
-        target = pathlib.Path(path).resolve()  # a link stays, what it points to is replaced
-        if target.exists():
-            if not (target / CONFIG_FILE).is_file():
-                raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
-            if not overwrite:
-                raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
+        target = check_target(path, overwrite=overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the renames below stay within one file system.
-        staging = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        staging = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        staging.mkdir()
         try:
             self._write(staging)
-            staging.chmod(0o755)
             if target.exists():
                 retired = staging.with_name(staging.name + ".old")
                 target.rename(retired)
@@ -134,7 +132,9 @@ class Artifact:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Artifact:
-        """Reads and checks a directory; weights stay on disk, memory-mapped, until they are touched.
+        """Reads and checks a directory. Weights are memory-mapped, not copied, but the check for NaN reads them all.
+
+        Ids, titles and counts are copied into memory.
 
         Args:
             path: the directory.
@@ -160,6 +160,25 @@ class Artifact:
             return cls(config, weights, items, values["training"], values["metrics"])
         except ArtifactError as error:
             raise ArtifactError(f"{directory / WEIGHTS_FILE}: {error}") from None
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Path:
+    """Where `Artifact.save` would write: `path` without links, so that a link stays and what it points to is replaced.
+
+    Raises:
+        ArtifactError: something is there, and `overwrite` is False, or it is not an artifact (of any version) and
+            nothing else: other files would be lost.
+    """
+    target = pathlib.Path(path).resolve()
+    if not target.exists():
+        return target
+    if not _is_artifact(target):
+        raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
+    if foreign := sorted({entry.name for entry in target.iterdir()} - {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE}):
+        raise ArtifactError(f"{target}: holds what is not of an lsif_sdk artifact: {foreign[0]!r}; not overwritten")
+    if not overwrite:
+        raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
+    return target
 
 
 def encoder_specs(config: ModelConfig) -> list[Spec]:
@@ -208,6 +227,14 @@ def _unshared(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         result[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
     return result
+
+
+def _is_artifact(directory: pathlib.Path) -> bool:
+    try:
+        values = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.get("format") == FORMAT
 
 
 def _read_config(directory: pathlib.Path) -> dict[str, Any]:

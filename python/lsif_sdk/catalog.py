@@ -33,7 +33,7 @@ class TopK(NamedTuple):
     counts: npt.NDArray[np.int64]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Catalog:
     """An immutable catalogue of `num_items` rows: score = query . vector + bias. Make one with `from_vectors`.
 
@@ -59,7 +59,10 @@ class Catalog:
         *,
         threads: int | None = None,
     ) -> Catalog:
-        """Builds the integer codes of a catalogue. A float32 array is used in place, not copied: leave it unchanged.
+        """Builds the integer codes of a catalogue.
+
+        A contiguous float32 array is used in place, not copied: leave it unchanged. A read-only one is copied, since
+        torch would let callers write to it; `numpy.load(file, mmap_mode="c")` gives a memory map used in place.
 
         Args:
             vectors: [num_items, dim], real and finite; num_items may be 0, dim is at least 1.
@@ -81,9 +84,17 @@ class Catalog:
         table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
         if len(table) != num_items:
             raise ArgumentError("ids", f"{num_items} ids, one a row", len(table))
+        return cls.from_checked(matrix, offsets, table, threads)
+
+    @classmethod
+    def from_checked(
+        cls, vectors: torch.Tensor, bias: torch.Tensor, items: ItemTable, threads: int | None = None
+    ) -> Catalog:
+        """`from_vectors` for contiguous float32 CPU tensors known to be finite and as long as `items`."""
+        vectors, bias = vectors.detach(), bias.detach()
         with torch.inference_mode(), native_errors():
-            codes = ops.quantize_rows(matrix, as_threads(threads))
-        return cls(matrix, offsets, table, *codes)
+            codes = ops.quantize_rows(vectors, as_threads(threads))
+        return cls(vectors, bias, items, *codes)
 
     def __len__(self) -> int:
         return self.vectors.shape[0]
@@ -187,7 +198,7 @@ class native_errors:  # noqa: N801 (a context manager, used like a function)
 
 
 def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
-    """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can."""
+    """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can (not read-only one)."""
     tensor = values.detach() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(argument, "real numbers", tensor.dtype)
@@ -215,18 +226,7 @@ def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
         raise ArgumentTypeError(argument, "an array of numbers", values)
     with np.errstate(over="ignore"):  # infinity, which the caller refuses
         array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
-    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Unlocked(array)))
-
-
-class _Unlocked:
-    """The memory of a read-only array (a memory-mapped file, say) as torch wants it, which has no read-only tensors.
-
-    Nothing here writes to an input, so a copy would only cost memory.
-    """
-
-    def __init__(self, array: npt.NDArray[np.float32]) -> None:
-        self._array = array  # keeps the memory alive
-        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def ragged_rows(exclude: Exclude | None, batch: int, num_items: int) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -7,10 +7,14 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lsif_sdk.artifact import FORMAT_VERSION, Artifact, check_target
 from lsif_sdk.errors import ArgumentError, DataError, LsifError
+from lsif_sdk.events import Events
+from lsif_sdk.items import ItemTable
+from lsif_sdk.recommender import Recommender
 
 __all__ = ["main"]
 
@@ -40,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--titles", help="table of item titles (CSV, TSV or Parquet)")
     train.add_argument("--title-item", default="item", help="its item column (default: item)")
     train.add_argument("--title-column", default="title", help="its title column (default: title)")
+    train.add_argument("--title-separator", type=_separator, help=_SEPARATOR_HELP)
     train.add_argument("--out", required=True, help="artifact directory to write")
     train.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
     train.add_argument("--recipe", help='JSON file {"model": {...}, "training": {...}} to start from (see recipes/)')
@@ -70,7 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("model", help="artifact directory")
     recommend.add_argument("items", nargs="*", help="item ids of the history, oldest first")
     recommend.add_argument("--k", type=int, default=10)
-    recommend.add_argument("--now", type=int, help="request time, Unix seconds")
+    recommend.add_argument("--times", metavar="T,T,...", help="times of the events, Unix seconds, one an item")
+    recommend.add_argument("--actions", metavar="A,A,...", help="action types of the events, one an item")
+    recommend.add_argument("--now", type=int, help="request time, Unix seconds (default: the newest of --times)")
+    recommend.add_argument("--exclude", action="append", default=[], metavar="ITEM", help="leave out (may be repeated)")
     recommend.add_argument("--include-seen", action="store_true", help="keep items of the history in the ranking")
     recommend.add_argument("--json", action="store_true", help="print JSON")
     recommend.set_defaults(run=_recommend)
@@ -86,12 +94,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_SEPARATOR_HELP = "what separates its columns, or 'tab' (default: tab if the first line has one, otherwise comma)"
+
+
 def _add_event_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("events", help="CSV, TSV or Parquet file (.gz allowed) of events")
     parser.add_argument("--user", default="user", help="user column (default: user)")
     parser.add_argument("--item", default="item", help="item column (default: item)")
     parser.add_argument("--timestamp", default="timestamp", help="time column in Unix seconds; '' if there is none")
     parser.add_argument("--action", help="action type column, integers from 1")
+    parser.add_argument("--separator", type=_separator, help=_SEPARATOR_HELP)
 
 
 def _read_log(options: argparse.Namespace) -> Any:
@@ -103,21 +115,28 @@ def _read_log(options: argparse.Namespace) -> Any:
         item=options.item,
         timestamp=options.timestamp or None,
         action=options.action,
+        separator=options.separator,
     )
+
+
+def _separator(text: str) -> str:
+    if text != "tab" and len(text) != 1:
+        raise argparse.ArgumentTypeError(f"expected one character, or 'tab', got {text!r}")
+    return "\t" if text == "tab" else text
 
 
 def _train(options: argparse.Namespace) -> int:
     from lsif_sdk.training import load_recipe, train
-    from lsif_sdk.training.data import read_titles
 
+    # `save` checks this, too, but only when hours of training are over.
     if pathlib.Path(options.out).exists() and not options.overwrite:
-        # `save` says so too, but only when hours of training are over.
         raise ArgumentError("--out", "a path that is free, or --overwrite", options.out)
+    check_target(options.out, overwrite=options.overwrite)
     if options.resume and not options.checkpoints:
         raise ArgumentError("--resume", "--checkpoints DIRECTORY beside it", "none")
     log = _read_log(options)
     if options.titles:
-        log = log.with_titles(read_titles(options.titles, item=options.title_item, title=options.title_column))
+        log = log.with_titles(_read_titles(options, log.item_ids))
     recipe = load_recipe(options.recipe, _overrides(options.set))
     recommender = train(
         log,
@@ -132,6 +151,17 @@ def _train(options: argparse.Namespace) -> int:
     recommender.save(options.out, overwrite=options.overwrite)
     print(f"wrote {options.out}")
     return 0
+
+
+def _read_titles(options: argparse.Namespace, item_ids: Iterable[Any]) -> dict[str, str]:
+    from lsif_sdk.training.data import read_titles
+
+    titles = read_titles(
+        options.titles, item=options.title_item, title=options.title_column, separator=options.title_separator
+    )
+    if titles.keys().isdisjoint(map(str, item_ids)):
+        print(f"lsif train: warning: {options.titles} has a title for no item of the events", file=sys.stderr)
+    return titles
 
 
 def _overrides(settings: Sequence[str]) -> dict[str, Any]:
@@ -149,13 +179,13 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation import compare, format_table
-    from lsif_sdk.recommender import Recommender
 
     recommender = Recommender.load(options.model)
     if recommender.artifact.training.get("holdout") != "test":
         print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
     log = _read_log(options)
-    if not recommender.items.known(log.item_ids).any():
+    # As text: what the model knows as "7" among other texts is a number in a file that has only numbers.
+    if set(map(str, recommender.items.ids)).isdisjoint(map(str, log.item_ids)):
         raise DataError(
             f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
             f"{recommender.items.id_kind}"
@@ -175,15 +205,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _recommend(options: argparse.Namespace) -> int:
-    from lsif_sdk.recommender import Recommender
-
     recommender = Recommender.load(options.model)
-    history = options.items if recommender.items.has_string_ids else [_as_int(item) for item in options.items]
-    user = recommender.recommend(history, options.k, now=options.now, exclude_seen=not options.include_seen)[0]
-    rows = [
-        {"item": item, "title": recommender.items.title(recommender.items.row(item)), "score": score}
-        for item, score in user
-    ]
+    ids = recommender.items
+    history = Events(
+        _ids("items", options.items, ids), _integers("--times", options.times), _integers("--actions", options.actions)
+    )
+    user = recommender.recommend(
+        history,
+        options.k,
+        now=options.now,
+        exclude_seen=not options.include_seen,
+        exclude=_ids("--exclude", options.exclude, ids),
+    )[0]
+    rows = [{"item": item, "title": ids.title(ids.row(item)), "score": score} for item, score in user]
     if options.json:
         answer = {"items": rows, "long_share": user.long_share, "unknown": user.unknown, "fallback": user.fallback}
         print(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -201,16 +235,26 @@ def _recommend(options: argparse.Namespace) -> int:
     return 0
 
 
-def _as_int(text: str) -> int:
+def _ids(argument: str, texts: list[str], table: ItemTable) -> list[Any]:
+    if table.has_string_ids:
+        return texts
+    return [_integer(argument, "integers, as the catalogue's ids", text) for text in texts]
+
+
+def _integers(argument: str, text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    return [_integer(argument, "whole numbers with commas between them", part) for part in text.split(",")]
+
+
+def _integer(argument: str, expected: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ArgumentError("items", "integers, as the catalogue's ids", repr(text)) from None
+        raise ArgumentError(argument, expected, repr(text)) from None
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from lsif_sdk.artifact import FORMAT_VERSION, Artifact
-
     artifact = Artifact.load(options.model, verify=True)
     facts = {
         "format_version": FORMAT_VERSION,

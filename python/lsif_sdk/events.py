@@ -21,7 +21,7 @@ UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Events:
     """A user's events, oldest first. Events out of time order are sorted by time (stable), as in training.
 
@@ -62,7 +62,7 @@ Now = int | float | datetime.datetime | np.datetime64 | Sequence[int] | npt.NDAr
 """Request time: Unix seconds or a date with time zone, one for all users or one a user."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class EventBatch:
     """Histories as the native code takes them: catalogue rows, ragged (docs/model.md, Inputs).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,11 +97,6 @@ class ItemTable:
         if bool((rows < 0).any()):
             raise ArgumentError(argument, "an item of the catalogue", repr(ids[int(np.argmax(rows < 0))]))
         return rows
-
-    def known(self, ids: Iterable[Id] | npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Which of the ids the catalogue has: bool [num_ids]."""
-        values = ids.tolist() if isinstance(ids, np.ndarray) else ids
-        return np.array([value in self._rows for value in values], np.bool_)
 
     def row(self, item: Id, argument: str = "item") -> int:
         """`known_rows` of one id."""

@@ -26,7 +26,7 @@ class Encoded(NamedTuple):
     weights: npt.NDArray[np.float32]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class UserRecommendations:
     """One user's recommendations, best first. Iterates over (item, score).
 
@@ -48,7 +48,7 @@ class UserRecommendations:
         return iter(zip(self.items.tolist(), self.scores.tolist(), strict=True))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Recommendations:
     """Recommendations of a batch of users, arrays batch first. Iterates over users.
 

@@ -23,6 +23,8 @@ from lsif_sdk.recommendations import Encoded, Recommendations
 
 __all__ = ["Recommender"]
 
+_ROWS_PER_BLOCK = 1 << 14
+
 
 class Recommender:
     """A trained model with its catalogue. Immutable, safe to share between threads; native code runs without the GIL.
@@ -38,9 +40,7 @@ class Recommender:
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
         self.artifact = artifact
-        self.catalog = Catalog.from_vectors(
-            artifact.catalog_vectors, artifact.items, artifact.catalog_bias, threads=threads
-        )
+        self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
         c = self.catalog
         with native_errors():
             self._path = _core.RequestPath(
@@ -58,7 +58,10 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "cpu", *, threads: int | None = None) -> Recommender:
-        """Loads an artifact directory; weights are memory-mapped.
+        """Loads an artifact directory.
+
+        The weights are memory-mapped, so processes that load the same directory share them; each has its own ids,
+        catalogue codes and reordered copy of the layers' matrices.
 
         Args:
             path: the directory `save` or `lsif train` wrote.
@@ -74,10 +77,10 @@ class Recommender:
         return cls(Artifact.load(path), threads=threads)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes the artifact directory `load` reads, all of it or nothing.
+        """Writes the artifact directory `load` reads; see `Artifact.save`.
 
         Raises:
-            ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact).
+            ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact and nothing else).
         """
         self.artifact.save(path, overwrite=overwrite)
 
@@ -106,7 +109,8 @@ class Recommender:
         gets the most popular items of the training data, and `fallback` says so.
 
         Args:
-            history: one user (`Events`, or item ids oldest first) or a sequence of those.
+            history: one user (`Events`, or item ids oldest first) or a sequence of those. [] is one user without
+                events and answers one row; a batch of no users is an array of shape [0, 0].
             k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items; users for whom
                 fewer are left get fewer (`counts`).
             now: request time, Unix seconds; used by models with `request_time`; None: the time of the newest event.
@@ -142,6 +146,10 @@ class Recommender:
     def user_vectors(self, history: History | Sequence[History], *, now: Now | None = None) -> npt.NDArray[np.float32]:
         """The fused interest of each user, float32 [batch, dim]; zeros where no event is known.
 
+        Args:
+            history: see `recommend`; here, too, [] is one user without events: [1, dim].
+            now: see `recommend`.
+
         Raises:
             ArgumentError: a value is out of range.
             ArgumentTypeError: an argument is of the wrong type.
@@ -149,7 +157,7 @@ class Recommender:
         return self.encode(history, now=now).fused
 
     def encode(self, history: History | Sequence[History], *, now: Now | None = None) -> Encoded:
-        """Interests, weights and fused vector of each user; raises what `user_vectors` raises."""
+        """Interests, weights and fused vector of each user; takes and raises what `user_vectors` does."""
         events = self._events(history)
         return self.encode_rows(events.items, events.times, events.actions, events.offsets, self._now(now, len(events)))
 
@@ -187,10 +195,13 @@ class Recommender:
         *,
         now: Now | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Exact scores of given items: float32 [batch, num_candidates], comparable with those of `recommend`.
+        """Exact scores of given items by the model: float32 [batch, num_candidates].
+
+        For a user with known events they are the scores `recommend` gives the same items. For a user without,
+        `recommend` falls back on training counts, and these are what the model makes of no interest: the bias alone.
 
         Args:
-            history: see `recommend`.
+            history: see `recommend`; here, too, [] is one user without events.
             candidates: item ids, one list for all users or one list of the same length a user.
             now: see `recommend`.
 
@@ -202,11 +213,12 @@ class Recommender:
         batch = len(encoded.fused)
         lists = as_users(candidates, "candidates")  # the same shapes as histories: one list or one a user
         rows = [self.items.known_rows(entry.items, "candidates") for entry in lists]
+        width = len(rows[0]) if rows else 0
         if len(rows) == 1:
             rows = rows * batch
         if len(rows) != batch or len({len(row) for row in rows}) > 1:
             raise ArgumentError("candidates", f"one list, or {batch} of the same length", f"{[len(r) for r in rows]}")
-        items = torch.from_numpy(np.stack(rows) if rows else np.zeros((0, 0), np.int64))
+        items = torch.from_numpy(np.array(rows, np.int64).reshape(batch, width))
         queries, weights = self._queries(encoded)
         with torch.inference_mode(), native_errors():
             scores: torch.Tensor = ops.score_items(
@@ -216,6 +228,9 @@ class Recommender:
 
     def similar_items(self, items: Id | Sequence[Id], k: int = 10) -> Recommendations:
         """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
+
+        The first call builds a second catalogue, of the directions, and keeps it: as much memory as the item vectors
+        and their codes take, and about as long as loading takes.
 
         Args:
             items: one item id or several.
@@ -243,8 +258,12 @@ class Recommender:
     @functools.cached_property
     def _directions(self) -> Catalog:
         """The catalogue's vectors at length 1 (zero vectors stay zero), for cosine similarity."""
-        vectors = torch.nn.functional.normalize(self.catalog.vectors.double(), dim=1).float()
-        return Catalog.from_vectors(vectors, self.items, threads=self._threads or None)
+        vectors = torch.empty_like(self.catalog.vectors)
+        # In blocks, since the lengths are taken in float64: of the whole catalogue that would be twice its size.
+        for begin in range(0, len(vectors), _ROWS_PER_BLOCK):
+            block = slice(begin, begin + _ROWS_PER_BLOCK)
+            vectors[block] = torch.nn.functional.normalize(self.catalog.vectors[block].double(), dim=1)
+        return Catalog.from_checked(vectors, torch.zeros(len(vectors)), self.items, self._threads or None)
 
     def _events(self, history: History | Sequence[History]) -> EventBatch:
         return EventBatch.from_histories(history, self.items, self.config.num_actions)
