@@ -15,6 +15,9 @@ CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
+# On a busy machine OpenMP threads that spin while they wait make training 20 times slower (docs/training.md).
+demo test-python: export OMP_WAIT_POLICY ?= PASSIVE
+
 demo: dev ## Fresh machine: build, get MovieLens-100K, train, evaluate, recommend
 	$(BIN)/python examples/demo.py
 

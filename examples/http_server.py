@@ -1,17 +1,20 @@
 """Embedding the SDK in a threaded server: one Recommender, shared by all request threads. Standard library only.
 
-.venv/bin/python examples/http_server.py build/demo-model 8080
+.venv/bin/python examples/http_server.py build/demo-model --port 8080
 curl 'http://127.0.0.1:8080/recommend?items=50,181,172&k=5'
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import lsif_sdk
+
+MAX_K = 1000  # an answer is as long as k, so a public server bounds it
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,10 +30,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         query = parse_qs(url.query)
         try:
-            items = query.get("items", [""])[0].split(",") if query.get("items") else []
-            history = items if self.recommender.items.has_string_ids else [int(item) for item in items]
-            user = self.recommender.recommend(history, k=int(query.get("k", ["10"])[0]))[0]
-        except (lsif_sdk.errors.LsifError, ValueError) as error:
+            items = query["items"][0].split(",") if "items" in query else []
+            history = items if self.recommender.items.has_string_ids else [number("items", item) for item in items]
+            k = min(number("k", query.get("k", ["10"])[0]), MAX_K)
+            user = self.recommender.recommend(history, k=k)[0]
+        except lsif_sdk.errors.LsifError as error:
             self.answer(400, {"error": str(error)})
             return
         rows = [{"item": item, "title": self.title(item), "score": score} for item, score in user]
@@ -50,14 +54,31 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+def number(parameter: str, text: str) -> int:
+    """A whole number of a query string."""
+    try:
+        return int(text)
+    except ValueError:
+        raise lsif_sdk.errors.ArgumentError(parameter, "a whole number", repr(text)) from None
+
+
 def main() -> None:
     """Serves on the loopback address until interrupted."""
-    model, port = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8080
-    # One thread a request: parallelism comes from the requests.
-    Handler.recommender = lsif_sdk.Recommender.load(model, threads=1)
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="artifact directory")
+    parser.add_argument("--port", type=int, default=8080)
+    options = parser.parse_args()
+    try:
+        # One thread a request: parallelism comes from the requests.
+        Handler.recommender = lsif_sdk.Recommender.load(options.model, threads=1)
+    except lsif_sdk.errors.LsifError as error:
+        sys.exit(f"http_server: {error}")
+    with ThreadingHTTPServer(("127.0.0.1", options.port), Handler) as server:
         print(f"http://127.0.0.1:{server.server_port}/recommend?items=...", flush=True)
-        server.serve_forever()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("stopped")
 
 
 if __name__ == "__main__":

@@ -295,3 +295,25 @@ def test_weights_may_still_be_parameters(recommender):
     parameters = Recommender(dataclasses.replace(artifact, weights=weights))
     assert same(parameters.recommend(HISTORIES), recommender.recommend(HISTORIES))
     assert not parameters.catalog.vectors.requires_grad
+
+
+def test_ids_to_leave_out_may_be_a_set_or_an_array_and_are_for_all_users(recommender):
+    histories = [[str(recommender.items.ids[row])] for row in (0, 1)]
+    unwanted = recommender.recommend(histories, 2).items[0].tolist()
+    expected = recommender.recommend(histories, 5, exclude=unwanted)
+    assert not set(unwanted) & set(expected.items.ravel().tolist())
+    for exclude in (set(unwanted), frozenset(unwanted), np.array(unwanted, object), [unwanted, unwanted]):
+        found = recommender.recommend(histories, 5, exclude=exclude)
+        assert np.array_equal(found.items, expected.items) and np.array_equal(found.scores, expected.scores)
+
+
+def test_a_history_may_be_anything_that_numpy_reads_as_ids(recommender):
+    pandas = pytest.importorskip("pandas")
+    ids = [str(recommender.items.ids[row]) for row in (3, 1, 2)]
+    expected = recommender.recommend(ids, 3)
+    assert np.array_equal(recommender.recommend(pandas.Series(ids, dtype=object), 3).items, expected.items)
+
+
+def test_what_is_printed_says_what_it_is(recommender):
+    assert repr(recommender).startswith("Recommender(") and f"{len(recommender.items):,} items" in repr(recommender)
+    assert repr(recommender.catalog) == f"Catalog({len(recommender.items):,} items, dim={recommender.config.dim})"

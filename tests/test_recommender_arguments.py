@@ -147,7 +147,8 @@ def test_request_time_takes_seconds_and_dates():
         (lambda r: r.recommend(None), errors.ArgumentTypeError, "history: expected .* got NoneType"),
         (lambda r: r.recommend([["i1"], None]), errors.ArgumentTypeError, r"history\[1\]: expected .* got NoneType"),
         (lambda r: r.recommend(["i1"], exclude="i1"), errors.ArgumentTypeError, "exclude: expected .* got str"),
-        (lambda r: r.recommend(["i1"], exclude={"i1"}), errors.ArgumentTypeError, "exclude: expected .* got set"),
+        (lambda r: r.recommend([["i1"]] * 2, exclude=[["i1"]]), errors.ArgumentError, "exclude: expected one list of"),
+        (lambda r: r.recommend(["i1"], exclude={"i1": 1}), errors.ArgumentTypeError, "exclude: expected .* got dict"),
         (
             lambda r: r.encode_rows([1], None, None, np.array([0, 1])),
             errors.ArgumentTypeError,

@@ -47,6 +47,10 @@ __version__: str = _core.build_info()["version"]
 _LAZY = {"train": "lsif_sdk.training", "evaluate": "lsif_sdk.evaluation"}
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)

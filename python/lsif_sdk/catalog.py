@@ -99,6 +99,9 @@ class Catalog:
     def __len__(self) -> int:
         return self.vectors.shape[0]
 
+    def __repr__(self) -> str:
+        return f"Catalog({len(self):,} items, dim={self.dim})"
+
     @property
     def ids(self) -> npt.NDArray[Any]:
         """External ids in row order: int64, or object with strings."""

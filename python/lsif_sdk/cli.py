@@ -223,7 +223,8 @@ def _recommend(options: argparse.Namespace) -> int:
         print(json.dumps(answer, indent=2, ensure_ascii=False))
         return 0
     for row in rows:
-        print(f"{row['score']:10.4f}  {row['item']}  {row['title']}")
+        title = "" if ids.titles is None else f"  {row['title']}"
+        print(f"{row['score']:10.4f}  {row['item']}{title}")
     if user.unknown:
         print(f"{user.unknown} unknown item(s) of the history left out", file=sys.stderr)
     note = (
@@ -284,13 +285,16 @@ def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return
+    _print_nested(facts, "")
+
+
+def _print_nested(facts: dict[str, Any], indent: str) -> None:
     for name, value in facts.items():
-        if isinstance(value, dict):
-            print(f"{name}:")
-            for key, inner in value.items():
-                print(f"  {key}: {inner}")
+        if isinstance(value, dict) and value:
+            print(f"{indent}{name}:")
+            _print_nested(value, indent + "  ")
         else:
-            print(f"{name}: {value}")
+            print(f"{indent}{name}: {value}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Events:
         actions: action types from 1 to the model's `num_actions`, 0 where unknown; None: all unknown.
 
     Raises:
-        ArgumentError: lengths differ, or a time or action is not a whole number.
+        ArgumentError: lengths differ, a time or action is not a whole number, or an action is negative.
         ArgumentTypeError: an argument is not a sequence.
     """
 
@@ -40,7 +40,7 @@ class Events:
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if not _is_flat(self.items):
+        if not is_flat(self.items):
             raise ArgumentTypeError("items", "a sequence of item ids", self.items)
         for name in ("times", "actions"):
             values = getattr(self, name)
@@ -50,6 +50,8 @@ class Events:
             if len(array) != len(self.items):
                 raise ArgumentError(name, f"{len(self.items)} values, one an item", len(array))
             object.__setattr__(self, name, array)
+        if self.actions is not None and len(self.actions) and np.min(self.actions) < 0:
+            raise ArgumentError("actions", "values >= 0", int(np.min(self.actions)))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -119,9 +121,11 @@ def as_users(histories: History | Sequence[History], argument: str = "history") 
     """One history or many, as a list of `Events`. An empty sequence is one user without events."""
     if isinstance(histories, Events):
         return [histories]
+    if not isinstance(histories, (list, tuple)) and hasattr(histories, "__array__"):
+        histories = np.asarray(histories)  # a pandas Series, a tensor
     if isinstance(histories, np.ndarray) and histories.ndim == 2:
         return [Events(row) for row in histories]
-    if _is_flat(histories):
+    if is_flat(histories):
         return [Events(histories)]  # type: ignore[arg-type]
     if not isinstance(histories, (list, tuple)):
         raise ArgumentTypeError(argument, "Events, a sequence of item ids, or a sequence of those", histories)
@@ -168,7 +172,7 @@ def request_times(now: Now, batch: int) -> npt.NDArray[np.int64]:
     return np.ascontiguousarray(np.broadcast_to(values, batch))
 
 
-def _is_flat(values: object) -> bool:
+def is_flat(values: object) -> bool:
     """Whether this is one sequence of ids (as against one of histories)."""
     if isinstance(values, np.ndarray):
         return values.ndim == 1 and (values.dtype != object or all(isinstance(v, (int, str)) for v in values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,17 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.events import EventBatch, Events, History, Now, as_users, known_offsets, ragged_rows_of, request_times
+from lsif_sdk.events import (
+    EventBatch,
+    Events,
+    History,
+    Now,
+    as_users,
+    is_flat,
+    known_offsets,
+    ragged_rows_of,
+    request_times,
+)
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Encoded, Recommendations
@@ -76,6 +86,10 @@ class Recommender:
             raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
         return cls(Artifact.load(path), threads=threads)
 
+    def __repr__(self) -> str:
+        c = self.config
+        return f"Recommender({len(self.items):,} items, {c.num_layers} {c.block} layers, dim={c.dim})"
+
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes the artifact directory `load` reads; see `Artifact.save`.
 
@@ -101,7 +115,7 @@ class Recommender:
         *,
         now: Now | None = None,
         exclude_seen: bool = True,
-        exclude: Sequence[Id] | Sequence[Sequence[Id]] | None = None,
+        exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
     ) -> Recommendations:
         """The k best items for one user or many.
 
@@ -115,7 +129,12 @@ class Recommender:
                 fewer are left get fewer (`counts`).
             now: request time, Unix seconds; used by models with `request_time`; None: the time of the newest event.
             exclude_seen: leave out the items of the user's own history.
-            exclude: further item ids to leave out, one list for all users or one a user; unknown ids are ignored.
+            exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
+                ignored.
+
+        Returns:
+            Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue,
+            counts, long_share, unknown and fallback [batch]. Iterates over users, and a user over (item, score).
 
         Raises:
             ArgumentError: a value is out of range.
@@ -157,7 +176,11 @@ class Recommender:
         return self.encode(history, now=now).fused
 
     def encode(self, history: History | Sequence[History], *, now: Now | None = None) -> Encoded:
-        """Interests, weights and fused vector of each user; takes and raises what `user_vectors` does."""
+        """Interests, weights and fused vector of each user; takes and raises what `user_vectors` does.
+
+        Returns:
+            float32 arrays: fused [batch, dim], interests [batch, num_interests, dim], weights [batch, num_interests].
+        """
         events = self._events(history)
         return self.encode_rows(events.items, events.times, events.actions, events.offsets, self._now(now, len(events)))
 
@@ -236,6 +259,9 @@ class Recommender:
             items: one item id or several.
             k: how many, at least 1.
 
+        Returns:
+            One row a given item, scores the cosines; long_share, unknown and fallback have no meaning here and are 0.
+
         Raises:
             ArgumentError: an item is not in the catalogue.
             ArgumentTypeError: ids are not of the catalogue's kind.
@@ -281,17 +307,19 @@ class Recommender:
         return times if self.config.request_time else None
 
     def _excluded_rows(
-        self, exclude: Sequence[Id] | Sequence[Sequence[Id]] | None, batch: int
+        self, exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None, batch: int
     ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
         if exclude is None:
             return None, None
+        exclude = list(exclude) if isinstance(exclude, Set) else exclude
         lists = as_users(exclude, "exclude")
-        if len(lists) not in (1, batch):
-            raise ArgumentError("exclude", f"one list, or one a user ({batch})", f"{len(lists)} lists")
+        for_all = is_flat(exclude) if isinstance(exclude, (list, tuple)) else np.ndim(exclude) == 1
+        if not for_all and len(lists) != batch:
+            raise ArgumentError("exclude", f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
         rows, offsets = ragged_rows_of(lists, self.items, "exclude")
         known = rows >= 0
         rows, offsets = rows[known], known_offsets(known, offsets)
-        if len(lists) == 1:
+        if for_all:
             rows, offsets = np.tile(rows, batch), len(rows) * np.arange(batch + 1)
         return rows, offsets
 
