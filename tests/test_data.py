@@ -126,7 +126,15 @@ def test_timestamps_are_whole_unix_seconds() -> None:
         (HEADER + "1,,3,1\n", ["'item'", "row 1", "missing"]),
         (HEADER + "1,2,3,-4\n", ["'action'", "row 1", "negative", "-4"]),
         (HEADER + "1,2,3,buy\n", ["'action'", "row 1", "buy"]),
+        (HEADER + "1,2,3,1\n1,2,3,1.7\n", ["'action'", "row 2", "whole", "1.7"]),
+        (HEADER + "1,2,18446744073709551615,1\n", ["'timestamp'", "row 1", "18446744073709551615"]),
+        (HEADER + "1,2,3,1\n1,2,-9223372036854775808,1\n", ["'timestamp'", "row 2", "-9223372036854775808"]),
+        (HEADER + f"1,2,{2**62},1\n", ["'timestamp'", "row 1"]),
+        (HEADER + f"1,2,{-(2**62)},1\n", ["'timestamp'", "row 1"]),
         (HEADER + "1,2,3,1\n1,2,3,1,9,9\n", ["e.csv"]),
+        (HEADER + "1,2,3,1,9\n1,2,3,1\n1,2,3,1,8\n", ["row 1", "4 fields", "'9'", "2 such rows"]),
+        (HEADER + "1,2,3,1\n\n1,2,3,1,9\n", ["row 2", "4 fields", "'9'"]),
+        ("user:token,item:token,item:float,timestamp\n1,2,7,3\n", ["2 columns", "'item'"]),
         (HEADER + "1,2,3,1\n1,2\n", ["'timestamp'", "row 2"]),
     ],
 )
@@ -137,6 +145,23 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, text: str, words: list[st
         assert word in str(error.value)
 
 
+@pytest.mark.parametrize("seconds", [2**62 - 1, 1 - 2**62])
+def test_large_times_are_exact(tmp_path: Path, seconds: int) -> None:
+    assert read_events(write(tmp_path / "e.csv", f"user,item,timestamp\n1,2,{seconds}\n")).times.tolist() == [seconds]
+
+
+def test_a_comma_in_an_unquoted_title_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "item,title\n1,Good, the Bad\n")
+    with pytest.raises(DataError, match=r"t\.csv: row 1: expected 2 fields.* the Bad"):
+        read_titles(path)
+    assert read_titles(write(path, 'item,title\n1,"Good, the Bad"\n')) == {"1": "Good, the Bad"}
+
+
+def test_separators_at_the_ends_of_lines_and_columns_nobody_asked_for_are_no_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.csv", "\ufeffuser,item,,x:a,x:b\r\n1,2,,,4,\r\n1,3,,,4,\r\n")
+    assert as_rows(read_events(path, timestamp=None)) == [(1, 2, None, None), (1, 3, None, None)]
+
+
 def test_missing_values_in_a_frame_are_refused() -> None:
     frame = pd.DataFrame({"user": [1.0, None], "item": ["a", "b"], "timestamp": [1, 2]})
     with pytest.raises(DataError, match=r"'user', row 2"):
@@ -144,6 +169,10 @@ def test_missing_values_in_a_frame_are_refused() -> None:
     dates = pd.Series(pd.to_datetime(["2020-01-01", None]))
     with pytest.raises(DataError, match=r"'timestamp', row 2"):
         read_events(frame.assign(user=1, timestamp=dates))
+    with pytest.raises(DataError, match=r"'timestamp', row 2"):
+        read_events(frame.assign(user=1, timestamp=pd.array([1, None], dtype="Int64")))
+    with pytest.raises(DataError, match="2 columns are called 'item'"):
+        read_events(pd.DataFrame([[1, 2, 3, 4]], columns=["user", "item", "item", "timestamp"]))
     assert list(read_events(frame.assign(user=[3.0, 2.0])).user_ids) == [2, 3]
 
 
@@ -207,6 +236,15 @@ def test_event_log_refuses_what_does_not_fit() -> None:
         ({"items": np.array([0, 2])}, "items"),
         ({"times": np.array([1])}, "times"),
         ({"titles": ["a"]}, "titles"),
+        ({"items": np.array([0, 1], np.int32)}, "items: expected int64 with one dimension, got int32"),
+        ({"offsets": np.array([0, 2], np.uint64)}, "offsets: expected int64"),
+        ({"times": np.array([1.0, 2.0])}, "times: expected int64"),
+        ({"times": np.array([[1, 2]])}, "times: expected int64"),
+        ({"actions": np.array([0, -1])}, "actions: expected action types >= 0, got -1"),
     ):
         with pytest.raises(ArgumentError, match=word):
             EventLog(**{**good, **change})
+    with pytest.raises(ArgumentTypeError, match="items: expected a numpy array of int64, got list"):
+        EventLog(**{**good, "items": [0, 1]})
+    with pytest.raises(ArgumentTypeError, match="times: expected a numpy array of int64 or None, got list"):
+        EventLog(**{**good, "times": [1, 2]})

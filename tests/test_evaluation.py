@@ -21,6 +21,7 @@ from lsif_sdk.evaluation import (
     evaluate,
     format_table,
     leave_one_out,
+    time_split,
 )
 
 
@@ -60,7 +61,7 @@ def slow_evaluation(log, table, k, exclude_seen, back):
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-@pytest.mark.parametrize(("target", "back"), [("test", 1), ("valid", 2)])
+@pytest.mark.parametrize(("target", "back"), [("test", 1), ("validation", 2)])
 def test_evaluate_equals_the_slow_oracle(monkeypatch, exclude_seen, target, back):
     # Seven users a chunk: the last chunk is short.
     monkeypatch.setattr(importlib.import_module("lsif_sdk.evaluation.evaluate"), "USERS_PER_CHUNK", 7)
@@ -75,6 +76,8 @@ def test_evaluate_equals_the_slow_oracle(monkeypatch, exclude_seen, target, back
     assert report.standard_errors["ndcg@4"] == pytest.approx(gains.std(ddof=1) / math.sqrt(len(ranks)))
     repeats = [events[-back] in events[:-back] for u in report.user_rows for events in [log.user(u).items.tolist()]]
     assert report.num_repeated == sum(repeats) > 0
+    misses = report.per_user[np.array(repeats)] == log.num_items
+    assert misses.all() if exclude_seen else not misses.all()
 
 
 def test_warm_users_only():
@@ -261,9 +264,32 @@ def test_tables_of_different_tasks_are_refused():
     reports = [evaluate(zero, log, progress=False, exclude_seen=seen) for seen in (True, False)]
     with pytest.raises(ArgumentError, match="reports"):
         format_table(reports)
+    with pytest.raises(ArgumentError, match="reports: expected the same protocol"):
+        format_table([reports[0], dataclasses.replace(reports[0], protocol="another")])
     with pytest.raises(ArgumentError, match="reports"):
         format_table([])
     assert "-" in format_table(reports[:1])
+
+
+def test_the_table_says_protocol_and_repeated_targets():
+    log = make_log([[0, 1, 0], [0, 1, 2], [2, 1, 1]], 3)
+    popularity = Popularity(np.array([3, 2, 1]))
+    for exclude_seen, words in ((True, "left out (2 targets are seen items: misses)"), (False, "kept (2 targets are")):
+        note = format_table([evaluate(popularity, log, progress=False, exclude_seen=exclude_seen)]).splitlines()[-1]
+        assert note.startswith("leave-one-out, test targets ") and f"seen items {words}" in note
+    fresh = make_log([[0, 1, 2]], 3)
+    assert "targets are seen" not in format_table([evaluate(popularity, fresh, progress=False)])
+    split = time_split(log, 102, 105)
+    note = format_table([evaluate(popularity, split, target="validation", progress=False)]).splitlines()[-1]
+    assert note.startswith("time split: trained before 102, tested on each user's first event from 105 on, validation")
+
+
+def test_a_repeated_target_is_no_hit_because_recommend_never_lists_it():
+    log = make_log([[0, 1, 0]], 20)
+    knows = FixedScorer(np.arange(20)[None, ::-1])  # the target has the highest score
+    report = evaluate(knows, log, progress=False)
+    assert (report.per_user.tolist(), report.metrics["hr@10"], report.num_repeated) == ([20], 0.0, 1)
+    assert evaluate(knows, log, exclude_seen=False, progress=False).metrics["mrr@10"] == 1.0
 
 
 def test_report_is_json_even_for_one_user():

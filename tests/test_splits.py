@@ -1,4 +1,4 @@
-"""Leave-one-out splits and the hash of their targets."""
+"""Leave-one-out splits, and the hash of their targets."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def test_leave_one_out_holds_out_the_two_newest_events():
     log = make_log([[3, 1, 4, 1], [], [5], [2, 0], [5, 2, 3]], 6, titles=list("abcdef"))
     split = leave_one_out(log)
     assert split.test_items.tolist() == [1, -1, -1, -1, 3]
-    assert split.valid_items.tolist() == [4, -1, -1, -1, 2]
+    assert split.validation_items.tolist() == [4, -1, -1, -1, 2]
     assert split.test_times.tolist() == [103, 0, 0, 0, 109]
-    assert split.valid_times.tolist() == [102, 0, 0, 0, 108]
+    assert split.validation_times.tolist() == [102, 0, 0, 0, 108]
     users = range(log.num_users)
     assert [split.train.user(u).items.tolist() for u in users] == [[3, 1], [], [5], [2, 0], [5]]
     assert [split.test_history.user(u).items.tolist() for u in users] == [[3, 1, 4], [], [5], [2, 0], [5, 2]]
     assert split.test_history.user(4).times.tolist() == [107, 108]
     assert split.test_history.user(4).actions.tolist() == log.user(4).actions[:2].tolist()
-    assert split.history("valid") is split.train and split.train.titles == log.titles
+    assert split.history("validation") is split.train and split.train.titles == log.titles
 
 
 def test_leave_one_out_without_times_and_without_targets():
     split = leave_one_out(make_log([[0, 1], []], 2, times=None, actions=None))
-    assert split.test_times is None and split.valid_times is None
+    assert split.test_times is None and split.validation_times is None
     assert split.train.items.tolist() == [0, 1]
     with pytest.raises(DataError, match="no user has a test target"):
         evaluate(Popularity(np.ones(2, np.int64)), split, progress=False)
@@ -42,7 +42,7 @@ def test_leave_one_out_without_times_and_without_targets():
 
 def test_unknown_target_name_is_refused():
     split = leave_one_out(random_log(0))
-    with pytest.raises(ArgumentError, match=r"target: expected 'valid' or 'test', got 'train'"):
+    with pytest.raises(ArgumentError, match=r"target: expected 'validation' or 'test', got 'train'"):
         split.history("train")
 
 

@@ -10,48 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError
 from lsif_sdk.model import UNKNOWN_TIME, InterestFusionModel
-from lsif_sdk.training import EventLog, Targets, TrainConfig, fit, losses, trainer, validate
+from lsif_sdk.training import Targets, TrainConfig, fit, losses, trainer, validate
 from lsif_sdk.training.batches import Batch, Sequences
 from lsif_sdk.training.losses import NextEventLoss
-
-NUM_ITEMS = 12
-
-
-def cyclic_log(num_users: int = 40, seed: int = 0, max_length: int = 12, step: int = 1) -> EventLog:
-    """Users walk around the catalogue: the next item is always the last one plus `step`."""
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(1, max_length + 1, num_users)
-    lengths[:2] = (0, max_length)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-    items = (np.repeat(rng.integers(NUM_ITEMS, size=num_users), lengths) + step * position) % NUM_ITEMS
-    return EventLog(
-        user_ids=np.arange(num_users),
-        item_ids=[f"item {i}" for i in range(NUM_ITEMS)],
-        offsets=offsets,
-        items=items,
-        times=np.sort(rng.integers(1, 10**6, offsets[-1])),
-        actions=rng.integers(0, 3, offsets[-1]),
-    )
-
-
-def following(log: EventLog, step: int = 1) -> Targets:
-    last = [log.user(row).items[-1:] for row in range(log.num_users)]
-    return Targets(np.array([(items[0] + step) % NUM_ITEMS if len(items) else -1 for items in last]), None)
-
-
-def small_config(**changes: object) -> ModelConfig:
-    values: dict[str, object] = {
-        "num_items": NUM_ITEMS, "dim": 8, "num_layers": 1, "window": 5, "num_long": 2, "num_short": 1, "pooling_dim": 4,
-        "fusion_dim": 4, "ffn_dim": 8, "num_actions": 2,
-    }  # fmt: skip
-    return ModelConfig(**{**values, **changes})  # type: ignore[arg-type]
-
-
-FAST = TrainConfig(epochs=4, batch_size=8, max_len=6, dropout=0.2, learning_rate=5e-3, warmup_steps=3)
+from training_cases import FAST, NUM_ITEMS, assert_same_weights, cyclic_log, following, small_config
 
 
 def all_batches(sequences: Sequences, seed: int = 0) -> list[Batch]:
@@ -159,14 +123,15 @@ def test_target_scores_are_columns_of_scores() -> None:
             torch.testing.assert_close(loss.model.target_scores(encoded, targets), columns)
 
 
-@pytest.mark.parametrize("per_batch", [1 << 14, 9])
-def test_validate_ranks_like_a_sort(per_batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("per_batch", "exclude_seen"), [(1 << 14, True), (9, True), (1 << 14, False)])
+def test_validate_ranks_like_a_sort(per_batch: int, exclude_seen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lsif_sdk.training.validation._EVENTS_PER_BATCH", per_batch)
     torch.manual_seed(5)
     log = cyclic_log(max_length=7)
     model = InterestFusionModel(small_config(request_time=True)).eval()
     now = np.full(log.num_users, 2 * 10**6)
     targets = Targets(following(log).items, now)
+    targets.items[5:20] = log.items[log.offsets[5:20]]  # consumed again
     gains = []
     for row in np.flatnonzero(targets.items >= 0):
         items, times, actions = (torch.from_numpy(part) for part in log.user(row))
@@ -175,11 +140,13 @@ def test_validate_ranks_like_a_sort(per_batch: int, monkeypatch: pytest.MonkeyPa
                 items, times, actions, offsets=torch.tensor([0, len(items)]), now=torch.tensor([2 * 10**6])
             )
             scores = model.scores(encoded)[0].tolist()
-        unseen = [item for item in range(NUM_ITEMS) if item == targets.items[row] or item not in items.tolist()]
-        rank = 1 + sorted(unseen, key=lambda item: -scores[item]).index(targets.items[row])
+        listed = [item for item in range(NUM_ITEMS) if not exclude_seen or item not in items.tolist()]
+        best = sorted(listed, key=lambda item: -scores[item])
+        rank = 1 + best.index(targets.items[row]) if targets.items[row] in best else NUM_ITEMS
         gains.append((1 / np.log2(1 + rank), 1.0, 1 / rank) if rank <= 3 else (0.0, 0.0, 0.0))
     expected = dict(zip(("ndcg@3", "hr@3", "mrr@3"), np.mean(gains, axis=0), strict=True))
-    assert validate(model, log, targets, k=3) == pytest.approx(expected, rel=1e-9)
+    got = validate(model, log, targets, k=3, exclude_seen=exclude_seen)
+    assert got == pytest.approx(expected, rel=1e-9)
     with pytest.raises(ArgumentError, match="validation"):
         validate(model, log, Targets(np.full(log.num_users, -1), None))
 
@@ -188,7 +155,7 @@ def test_validate_ranks_like_a_sort(per_batch: int, monkeypatch: pytest.MonkeyPa
     "changes", [{}, {"block": "transformer", "scoring": "multi_interest"}, {"normalize_items": True, "item_scale": 3.0}]
 )
 def test_fit_learns_a_cycle(changes: dict[str, object]) -> None:
-    log = cyclic_log(num_users=100)
+    log = cyclic_log(num_users=100, max_length=NUM_ITEMS - 1)  # nobody comes round to an item of the history
     config = dataclasses.replace(FAST, epochs=15, learning_rate=2e-2, patience=40, dropout=0.0)
     validation = following(log)
     result = fit(log, small_config(**changes), config, validation=validation, progress=False)
@@ -203,12 +170,6 @@ def test_fit_without_validation_returns_the_last_epoch() -> None:
     assert len(result.history) == FAST.epochs
     assert result.best is result.history[-1]
     assert set(result.best) == {"epoch", "loss", "seconds"}
-
-
-def assert_same_weights(first: InterestFusionModel, second: InterestFusionModel) -> None:
-    other = second.state_dict()
-    for name, value in first.state_dict().items():
-        assert torch.equal(value, other[name]), name
 
 
 def test_seeds_make_runs_reproducible() -> None:
@@ -266,7 +227,7 @@ def test_early_stopping_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) ->
     measured = iter([0.1, 0.3, 0.2, 0.3, 0.25, 0.9])
     states = []
 
-    def fake(model: InterestFusionModel, *_: object) -> dict[str, float]:
+    def fake(model: InterestFusionModel, *_: object, **__: object) -> dict[str, float]:
         states.append(model.item_embedding.detach().clone())
         return {"ndcg@10": next(measured)}
 
@@ -305,6 +266,9 @@ def test_fit_refuses_what_does_not_fit() -> None:
             fit(*arguments, FAST, progress=False)
     with pytest.raises(ArgumentError, match="validation"):
         fit(log, small_config(), FAST, validation=(np.zeros(3, dtype=np.int64), None), progress=False)
+    nobody = Targets(np.full(log.num_users, -1), None)
+    with pytest.raises(ArgumentError, match="validation: expected at least one user"):
+        fit(log, small_config(), FAST, validation=nobody, progress=False)
     with pytest.raises(ArgumentError, match="checkpoint_dir"):
         fit(log, small_config(), FAST, resume=True, progress=False)
     with pytest.raises(ArgumentError, match="learning_rate"):

@@ -3,7 +3,7 @@
 from lsif_sdk.evaluation.baselines import OwnItems, Popularity, RecentPopularity, Scorer
 from lsif_sdk.evaluation.bootstrap import Interval, paired_bootstrap
 from lsif_sdk.evaluation.evaluate import compare, evaluate
-from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, ranks_to_metrics
+from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, ranks_to_metrics
 from lsif_sdk.evaluation.report import Report, format_table
 from lsif_sdk.evaluation.scorer import RecommenderScorer
 from lsif_sdk.evaluation.splits import Split, leave_one_out, targets_hash, time_split
@@ -25,6 +25,7 @@ __all__ = [
     "novelty",
     "paired_bootstrap",
     "pessimistic_ranks",
+    "rank_gains",
     "ranks_to_metrics",
     "targets_hash",
     "time_split",

@@ -56,7 +56,7 @@ class RecentPopularity(Popularity):
 
     @classmethod
     def from_log(cls, history: EventLog, days: float = 7) -> RecentPopularity:
-        """Counts the events of the last `days` before the newest event of `history`.
+        """Counts the events less than `days` older than the newest event of `history`.
 
         Raises:
             ArgumentError: the events have no times, or `days` is not above 0.
@@ -65,7 +65,8 @@ class RecentPopularity(Popularity):
             raise ArgumentError("history", "events with times", "none")
         if not days > 0:
             raise ArgumentError("days", "a number > 0", days)
-        recent = history.times > history.times.max(initial=0) - days * SECONDS_PER_DAY
+        age = history.times.max(initial=np.iinfo(np.int64).min) - history.times
+        recent = age < days * SECONDS_PER_DAY
         return cls(np.bincount(history.items[recent], minlength=history.num_items))
 
 
@@ -87,7 +88,11 @@ class OwnItems:
         self._popular = (popular / (popular.max(initial=0) + 1)).astype(np.float32)
 
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Popularity in [0, 1) plus the place of an own item, counted from the last: float32 [batch, num_items]."""
+        """1, 2, .. for a user's own items, the best one highest, and a popularity in [0, 1) for all others.
+
+        Returns:
+            float32 [batch, num_items].
+        """
         result = np.tile(self._popular, (len(user_rows), 1))
         for row, user in enumerate(user_rows):
             items = self._history.user(int(user)).items
@@ -95,5 +100,5 @@ class OwnItems:
                 continue
             own, newest, counts = np.unique(items[::-1], return_index=True, return_counts=True)
             order = np.lexsort((-newest, counts)) if self._by == "frequency" else np.argsort(-newest)
-            result[row, own[order]] += np.arange(1, own.size + 1, dtype=np.float32)
+            result[row, own[order]] = np.arange(1, own.size + 1)
         return result

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lsif_sdk.arguments import check_integer, check_number
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["Interval", "paired_bootstrap"]
@@ -38,8 +39,10 @@ def paired_bootstrap(
     gains over its seeds first.
 
     Args:
-        gains: what each user contributes to a metric, float64 [num_users]; see `rank_gains`.
-        baseline: the same of another model for the same users; None = 0, for the interval of one model.
+        gains: what each user contributes to a metric, float64 [num_users]: with a report of `evaluate`,
+            `rank_gains(report.per_user, report.k)["ndcg@10"]` for k = 10.
+        baseline: the same of another model for the same users in the same order; None = 0, for the interval of one
+            model.
         confidence: probability the interval covers, in (0, 1).
         num_samples: resamples, >= 1.
         seed: of the draws.
@@ -52,12 +55,13 @@ def paired_bootstrap(
         if np.shape(baseline) != difference.shape:
             raise ArgumentError("baseline", f"the users of gains, {difference.shape}", np.shape(baseline))
         difference = difference - np.asarray(baseline, dtype=np.float64)
-    if difference.ndim != 1 or difference.size == 0 or not np.isfinite(difference).all():
-        raise ArgumentError("gains", "one finite number for each of at least one user", f"shape {difference.shape}")
-    if not 0 < confidence < 1:
-        raise ArgumentError("confidence", "a number in (0, 1)", confidence)
-    if num_samples < 1:
-        raise ArgumentError("num_samples", "an integer >= 1", num_samples)
+    if difference.ndim != 1 or difference.size == 0:
+        raise ArgumentError("gains", "one number for each of at least one user", f"shape {difference.shape}")
+    if not np.isfinite(difference).all():
+        user = int(np.argmin(np.isfinite(difference)))
+        raise ArgumentError("gains", "finite numbers, in the baseline, too", f"a difference of {difference[user]}")
+    check_number("confidence", confidence, 0.0, 1.0, "()")
+    check_integer("num_samples", num_samples, 1, 2**31 - 1)
     rng, num_users = np.random.default_rng(seed), difference.size
     rows = max(1, _VALUES_PER_CHUNK // num_users)
     means = [

@@ -1,4 +1,4 @@
-"""Leave-one-out evaluation: every model ranks the whole catalogue through the same function."""
+"""Offline evaluation: every model ranks the whole catalogue through the same function."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluate(
     k: int = 10,
     *,
     with_request_time: bool | None = None,
-    target: Literal["test", "valid"] = "test",
+    target: Literal["test", "validation"] = "test",
     exclude_seen: bool = True,
     min_history: int = 1,
     name: str | None = None,
@@ -51,7 +51,8 @@ def evaluate(
         with_request_time: whether the recommender is told the time of the target event as the time of the request
             (another, easier task: say so when quoting it); None = if the model reads it and the events have times.
         target: which of the two held-out events to predict.
-        exclude_seen: leave items of the history out of ranks and lists; a repeated target is ranked all the same.
+        exclude_seen: leave items of the history out of ranks and lists; a target that is one of them is a miss (see
+            `pessimistic_ranks`). False where people consume again.
         min_history: leave out users with fewer events before the target ("warm users" only, if large).
         name: of the model in the report; None = its class name in lower case.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
@@ -89,6 +90,7 @@ def evaluate(
         name=label,
         k=k,
         target=target,
+        protocol=split.protocol,
         metrics={key: float(values.mean()) for key, values in gains.items()}
         | {
             f"coverage@{k}": coverage(top, history.num_items),

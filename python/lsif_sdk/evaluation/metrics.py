@@ -53,8 +53,8 @@ def pessimistic_ranks(
 ) -> NDArray[np.int64]:
     """Rank of each user's target: 1 + the number of OTHER items, not seen, whose score is >= the target's.
 
-    A tie counts against the target, so a model that gives every item one score ranks it last. A target that the user
-    has seen (a repeated purchase) is ranked all the same: being seen only takes away competitors.
+    A tie counts against the target, so a model that gives every item one score ranks it last. A target among the seen
+    items is a miss and has the worst rank, num_items: a list without seen items never shows it.
 
     Args:
         scores: float [batch, num_items]; infinities are ordinary values.
@@ -73,11 +73,10 @@ def pessimistic_ranks(
         expected = f"{batch} item rows in [0, {num_items})"
         raise ArgumentError("targets", expected, f"{targets[:5]} of shape {targets.shape}")
     users = np.arange(batch)
-    beats = scores >= scores[users, targets][:, None]
-    _clear_seen(beats, seen, False)
-    beats[users, targets] = False
-    ranks: NDArray[np.int64] = 1 + np.count_nonzero(beats, axis=1)
-    return ranks
+    # The target itself is among these unless it is seen, so their number is its rank.
+    not_worse = scores >= scores[users, targets][:, None]
+    _clear_seen(not_worse, seen, False)
+    return np.where(not_worse[users, targets], np.count_nonzero(not_worse, axis=1), num_items)
 
 
 def top_k_rows(

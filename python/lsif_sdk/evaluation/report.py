@@ -25,14 +25,16 @@ class Report:
     Args:
         name: of the model.
         k: length of the recommended lists.
-        target: "test" or "valid".
+        target: "test" or "validation".
+        protocol: how the events were split, in words.
         metrics: "ndcg@k", "hr@k", "mrr@k", "coverage@k", "novelty@k" (with the number for k); see
             `lsif_sdk.evaluation.metrics`.
         standard_errors: of the means over users, for the first three: sample standard deviation / sqrt(num_users); NaN
             for one user.
         num_users: users ranked.
         num_items: items each target was ranked among.
-        num_repeated: users who had the target in their history already; their target is ranked like any other.
+        num_repeated: users who had the target in their history already; with `exclude_seen` it is a miss, of rank
+            `num_items`.
         exclude_seen: whether items of the history were left out of ranking and lists.
         request_time: whether the model was told the time of the target event as the time of the request.
         targets_hash: which (user, item) pairs were predicted, for every user of the split; see
@@ -44,6 +46,7 @@ class Report:
     name: str
     k: int
     target: str
+    protocol: str
     metrics: dict[str, float]
     standard_errors: dict[str, float]
     num_users: int
@@ -73,13 +76,15 @@ def format_table(reports: Sequence[Report]) -> str:
     """A plain-text table, one line a report; if one is named "popularity", with the ratio of each NDCG to its NDCG.
 
     Raises:
-        ArgumentError: no reports, or reports on different targets, users, k or masking, whose numbers do not compare.
+        ArgumentError: no reports, or reports on different protocols, targets, users, items, k or masking, whose numbers
+            do not compare.
     """
     if not reports:
         raise ArgumentError("reports", "at least one report", "none")
-    tasks = {(r.targets_hash, r.k, r.target, r.num_users, r.num_items, r.exclude_seen) for r in reports}
+    tasks = {(r.targets_hash, r.k, r.target, r.protocol, r.num_users, r.num_items, r.exclude_seen) for r in reports}
     if len(tasks) > 1:
-        raise ArgumentError("reports", "the same targets, users, items, k and masking", f"{len(tasks)} different tasks")
+        expected = "the same protocol, targets, users, items, k and masking"
+        raise ArgumentError("reports", expected, f"{len(tasks)} different tasks")
     k = reports[0].k
     ndcg = f"ndcg@{k}"
     base = next((report.metrics[ndcg] for report in reports if report.name == BASELINE), None)
@@ -102,7 +107,9 @@ def format_table(reports: Sequence[Report]) -> str:
 
 def _footnote(report: Report) -> str:
     masking = "seen items left out" if report.exclude_seen else "seen items kept"
+    if report.num_repeated:
+        masking += f" ({report.num_repeated:,} targets are seen items{': misses' if report.exclude_seen else ''})"
     return (
-        f"{report.num_users:,} users, {report.num_items:,} items, {masking}, ties against the target, "
-        f"mean ± standard error, targets {report.targets_hash[:12]}"
+        f"{report.protocol}, {report.target} targets {report.targets_hash[:12]}; {report.num_users:,} users, "
+        f"{report.num_items:,} items, {masking}, ties against the target, mean ± standard error"
     )

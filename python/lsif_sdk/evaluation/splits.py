@@ -24,16 +24,16 @@ NO_TARGET = -1
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """For each user one target to decide when to stop training (valid) and one to measure with (test).
+    """For each user one target to decide when to stop training (validation) and one to measure with (test).
 
     Args:
         log: all events.
         train: what a model is trained on; also the history a validation target is predicted from.
         test_history: what a test target is predicted from.
-        valid_items: item rows int64 [num_users]; -1 for a user without a validation target.
+        validation_items: item rows int64 [num_users]; -1 for a user without a validation target.
         test_items: item rows int64 [num_users]; -1 for a user without a test target.
-        valid_times: Unix seconds int64 [num_users] of the validation targets, 0 where there is none; None if the log
-            has no times.
+        validation_times: Unix seconds int64 [num_users] of the validation targets, 0 where there is none; None if the
+            log has no times.
         test_times: the same for the test targets.
         protocol: how the split was made, in words.
     """
@@ -41,23 +41,23 @@ class Split:
     log: EventLog
     train: EventLog
     test_history: EventLog
-    valid_items: NDArray[np.int64]
+    validation_items: NDArray[np.int64]
     test_items: NDArray[np.int64]
-    valid_times: NDArray[np.int64] | None
+    validation_times: NDArray[np.int64] | None
     test_times: NDArray[np.int64] | None
     protocol: str
 
-    def history(self, target: Literal["valid", "test"]) -> EventLog:
+    def history(self, target: Literal["validation", "test"]) -> EventLog:
         """The events known when `target` is predicted."""
-        return self.train if _checked(target) == "valid" else self.test_history
+        return self.train if _checked(target) == "validation" else self.test_history
 
-    def targets(self, target: Literal["valid", "test"]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    def targets(self, target: Literal["validation", "test"]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Item rows and Unix seconds of the targets, each int64 [num_users]; -1 where a user has none."""
-        if _checked(target) == "valid":
-            return self.valid_items, self.valid_times
+        if _checked(target) == "validation":
+            return self.validation_items, self.validation_times
         return self.test_items, self.test_times
 
-    def hash(self, target: Literal["valid", "test"] = "test") -> str:
+    def hash(self, target: Literal["validation", "test"] = "test") -> str:
         """`targets_hash` of one side of the split."""
         return targets_hash(self.log.user_ids, self.log.item_ids, self.targets(target)[0])
 
@@ -70,56 +70,60 @@ def leave_one_out(log: EventLog) -> Split:
     published figures, and kinder than reality (see `time_split`).
     """
     eligible = (log.lengths >= MIN_EVENTS).astype(np.int64)
-    valid = np.where(eligible, log.offsets[1:] - 2, NO_TARGET)
+    validation = np.where(eligible, log.offsets[1:] - 2, NO_TARGET)
     test = np.where(eligible, log.offsets[1:] - 1, NO_TARGET)
     train, test_history = _keep_oldest(log, log.lengths - 2 * eligible), _keep_oldest(log, log.lengths - eligible)
-    return _split(log, train, test_history, valid, test, "leave-one-out")
+    return _split(log, train, test_history, validation, test, "leave-one-out")
 
 
-def time_split(log: EventLog, valid_from: int | None = None, test_from: int | None = None) -> Split:
+def time_split(log: EventLog, validation_from: int | None = None, test_from: int | None = None) -> Split:
     """Everything before one moment is known, for all users; the first event of each user after it is the target.
 
-    A model is trained on the events before `valid_from` and stopped by each user's first event in
-    [valid_from, test_from). It is tested on each user's first event from `test_from` on, knowing as history, but not
-    from training, what happened before. No event is used before its time. A user without an event before has no
-    target. An item that first appears after `valid_from` is cold: it stays a target and is nearly always missed.
+    A model is trained on the events before `validation_from` and stopped by each user's first event in
+    [validation_from, test_from). It is tested on each user's first event from `test_from` on, knowing as history, but
+    not from training, what happened before. No event is used before its time. A user without an event before has no
+    target. An item that first appears from `validation_from` on is cold: it stays a target and is nearly always missed.
 
     Args:
-        log: events with times.
-        valid_from: Unix seconds; None = the time by which 80 % of the events have happened.
-        test_from: Unix seconds, later than `valid_from`; None = the time by which 90 % have happened.
+        log: events with times, which do not fall within a user.
+        validation_from: Unix seconds; None = the 80 % quantile of the events' times.
+        test_from: Unix seconds, later than `validation_from`; None = the 90 % quantile.
 
     Raises:
-        ArgumentError: `test_from` is not after `valid_from`.
-        DataError: the log has no times or no events.
+        ArgumentError: `test_from` is not after `validation_from`.
+        DataError: the log has no events or no times, or times that fall within a user.
     """
     if log.times is None or log.times.size == 0:
         raise DataError("events: a time split needs events with times, got none")
-    valid_from = int(np.quantile(log.times, 0.8, method="higher")) if valid_from is None else valid_from
-    test_from = int(np.quantile(log.times, 0.9, method="higher")) if test_from is None else test_from
-    if test_from <= valid_from:
-        raise ArgumentError("test_from", f"a time after valid_from = {valid_from}", test_from)
-    user = np.repeat(np.arange(log.num_users), log.lengths)
+    times, user = log.times, np.repeat(np.arange(log.num_users), log.lengths)
+    falls = np.flatnonzero((times[1:] < times[:-1]) & (user[1:] == user[:-1]))
+    if falls.size:
+        name = str(log.user_ids[user[falls[0]]])
+        raise DataError(f"events: a time split needs each user's events in order of time; user {name} has others")
+    validation_from = int(np.quantile(times, 0.8, method="higher")) if validation_from is None else validation_from
+    test_from = int(np.quantile(times, 0.9, method="higher")) if test_from is None else test_from
+    if test_from <= validation_from:
+        raise ArgumentError("test_from", f"a time after validation_from = {validation_from}", test_from)
 
     def before(moment: int) -> NDArray[np.int64]:
-        return np.bincount(user[log.times < moment], minlength=log.num_users).astype(np.int64)
+        return np.bincount(user[times < moment], minlength=log.num_users).astype(np.int64)
 
-    known, known_at_test = before(valid_from), before(test_from)
-    valid = np.where((known > 0) & (known_at_test > known), log.offsets[:-1] + known, NO_TARGET)
+    known, known_at_test = before(validation_from), before(test_from)
+    validation = np.where((known > 0) & (known_at_test > known), log.offsets[:-1] + known, NO_TARGET)
     test = np.where((known_at_test > 0) & (log.lengths > known_at_test), log.offsets[:-1] + known_at_test, NO_TARGET)
-    protocol = f"time split: trained before {valid_from}, tested on each user's first event from {test_from} on"
-    return _split(log, _keep_oldest(log, known), _keep_oldest(log, known_at_test), valid, test, protocol)
+    protocol = f"time split: trained before {validation_from}, tested on each user's first event from {test_from} on"
+    return _split(log, _keep_oldest(log, known), _keep_oldest(log, known_at_test), validation, test, protocol)
 
 
 def _split(
     log: EventLog,
     train: EventLog,
     test_history: EventLog,
-    valid: NDArray[np.int64],
+    validation: NDArray[np.int64],
     test: NDArray[np.int64],
     protocol: str,
 ) -> Split:
-    """`valid` and `test` are positions in `log` int64 [num_users], -1 for none."""
+    """`validation` and `test` are positions in `log` int64 [num_users], -1 for none."""
 
     def picked(values: NDArray[np.int64], position: NDArray[np.int64], missing: int) -> NDArray[np.int64]:
         if values.size == 0:
@@ -130,9 +134,9 @@ def _split(
         log=log,
         train=train,
         test_history=test_history,
-        valid_items=picked(log.items, valid, NO_TARGET),
+        validation_items=picked(log.items, validation, NO_TARGET),
         test_items=picked(log.items, test, NO_TARGET),
-        valid_times=None if log.times is None else picked(log.times, valid, 0),
+        validation_times=None if log.times is None else picked(log.times, validation, 0),
         test_times=None if log.times is None else picked(log.times, test, 0),
         protocol=protocol,
     )
@@ -170,6 +174,6 @@ def targets_hash(user_ids: Ids, item_ids: Ids, targets: NDArray[np.int64]) -> st
 
 
 def _checked(target: str) -> str:
-    if target not in ("valid", "test"):
-        raise ArgumentError("target", "'valid' or 'test'", repr(target))
+    if target not in ("validation", "test"):
+        raise ArgumentError("target", "'validation' or 'test'", repr(target))
     return target

@@ -52,12 +52,13 @@ class TrainConfig:
             serve events without times.
         label_smoothing: share of the target's probability spread over the whole catalogue (full softmax only).
         max_len: events a training sequence has at most; a longer history becomes several sequences.
-        num_negatives: sampled items a step, for catalogues too large for the full softmax.
+        num_negatives: sampled items a step, for "binary" and for catalogues too large for the full softmax.
         patience: validations without a better NDCG@10 before training stops.
         max_seconds: stop after the first epoch that ends later than this; None = no limit.
         seed: of everything random.
         precision: Lightning Fabric's name of the number format: "32-true", "bf16-mixed", "16-mixed" or "64-true".
-        schedule: of the learning rate after the warm-up: "constant", or "cosine", which falls to 0 over `epochs`.
+        schedule: of the learning rate: "constant", or "cosine": times (1 + cos(pi s / S)) / 2 at step s = 0, 1, .. of
+            the S steps that `epochs` take, the warm-up's among them. Training that stops early stops on a high rate.
         loss: "softmax" or "binary"; see `lsif_sdk.training.losses.NextEventLoss`.
 
     Raises:

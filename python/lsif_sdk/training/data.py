@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.training.tables import Ids, Source, read_table
 
 __all__ = ["EventLog", "UserEvents", "read_events", "read_titles"]
@@ -43,7 +43,9 @@ class EventLog:
         titles: of the items, [num_items], or None.
 
     Raises:
-        ArgumentError: the shapes do not fit together or an item row is out of range.
+        ArgumentError: an array is not int64, shapes do not fit together, an item row is out of range or an action type
+            is negative.
+        ArgumentTypeError: what should be a numpy array is none.
     """
 
     user_ids: Ids
@@ -55,6 +57,8 @@ class EventLog:
     titles: list[str] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("offsets", "items", "times", "actions"):
+            self._check_array(name, optional=name in ("times", "actions"))
         total, num_items = len(self.items), len(self.item_ids)
         shape = (len(self.user_ids) + 1,)
         ends_fit = self.offsets.shape == shape and self.offsets[0] == 0 and self.offsets[-1] == total
@@ -67,6 +71,17 @@ class EventLog:
             values = getattr(self, name)
             if values is not None and len(values) != length:
                 raise ArgumentError(name, f"{length} values", len(values))
+        if self.actions is not None and self.actions.min(initial=0) < 0:
+            raise ArgumentError("actions", "action types >= 0", int(self.actions.min()))
+
+    def _check_array(self, name: str, optional: bool) -> None:
+        values = getattr(self, name)
+        if optional and values is None:
+            return
+        if not isinstance(values, np.ndarray):
+            raise ArgumentTypeError(name, "a numpy array of int64" + " or None" * optional, values)
+        if values.dtype != np.int64 or values.ndim != 1:
+            raise ArgumentError(name, "int64 with one dimension", f"{values.dtype} of shape {values.shape}")
 
     @property
     def num_users(self) -> int:

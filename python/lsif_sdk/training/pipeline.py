@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, DataError
-from lsif_sdk.evaluation import compare, leave_one_out
+from lsif_sdk.evaluation import Split, compare, leave_one_out, time_split
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "load_recipe", "train"]
 
 _MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
+_SPLITS: dict[str, Callable[[EventLog], Split]] = {"leave_one_out": leave_one_out, "time": time_split}
 _TRAIN_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
 
 
@@ -84,7 +85,9 @@ def train(
     item: str = "item",
     timestamp: str | None = "timestamp",
     action: str | None = None,
+    split: Literal["leave_one_out", "time"] = "leave_one_out",
     holdout: Literal["test", "validation"] = "test",
+    exclude_seen: bool = True,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -92,10 +95,12 @@ def train(
 ) -> Recommender:
     """Trains a model on events and returns it ready to recommend; `Recommender.save` writes it to disk.
 
-    The last events of each user are held out and never trained on: with holdout "test" the last one is the test target
-    and the one before it decides when to stop (metrics of both go into the artifact); with "validation" only the last
-    one is held out, to decide when to stop, which leaves nothing to measure honestly but more to train on:
-    for production.
+    Events are held out and never trained on. With split "leave_one_out" these are each user's last two: the one before
+    the last decides when to stop, the last one is the test target. With "time" they are the newest 20 % of all events:
+    each user's first one in the older half decides when to stop, the first one in the newer half is the test target.
+    Metrics of both go into the artifact. With holdout "validation" the test targets decide when to stop, and what is
+    older than they are is trained on: nothing is left to measure honestly, but there is more to learn from, for
+    production. See `lsif_sdk.evaluation.leave_one_out` and `time_split`.
 
     Args:
         events: an `EventLog`, or what `read_events` takes: a CSV, TSV or Parquet path or a DataFrame.
@@ -106,7 +111,10 @@ def train(
         item: see `user`.
         timestamp: see `user`; None = there are none.
         action: see `user`; None = there are none.
+        split: see above; "time" needs events with times.
         holdout: see above.
+        exclude_seen: leave items of a history out when targets are ranked; False where people consume again. It changes
+            which epoch is the best and what is measured, not what `recommend` returns.
         checkpoint_dir: where the state after every epoch is kept; None = nowhere.
         resume: go on from the checkpoint there, if there is one.
         progress: show progress bars.
@@ -114,7 +122,7 @@ def train(
 
     Raises:
         ArgumentError: a field is unknown or out of range.
-        DataError: the events cannot be read, or no user has enough of them.
+        DataError: the events cannot be read, or no user has enough of them for a target.
         MissingExtraError: a package of the extra "train" is not installed.
     """
     if isinstance(events, EventLog):
@@ -125,28 +133,35 @@ def train(
             source = pathlib.Path(events).name
     if holdout not in ("test", "validation"):
         raise ArgumentError("holdout", "'test' or 'validation'", repr(holdout))
+    if split not in _SPLITS:
+        raise ArgumentError("split", " or ".join(map(repr, _SPLITS)), repr(split))
     recipe = Recipe(model or {}, training or TrainConfig())
     config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
-    split = leave_one_out(log)
-    if not bool((split.test_items >= 0).any()):
-        raise DataError("events: expected at least one user with three events or more, got none")
-    target: Literal["valid", "test"] = "valid" if holdout == "test" else "test"
+    parts = _SPLITS[split](log)
+    target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
+    for needed in {target, "test"}:
+        if not bool((parts.targets(needed)[0] >= 0).any()):
+            raise DataError(f"events: expected a user with enough of them for a {needed} target ({parts.protocol})")
     result = fit(
-        split.history(target),
+        parts.history(target),
         config,
         recipe.training,
-        validation=split.targets(target),
+        validation=parts.targets(target),
+        exclude_seen=exclude_seen,
         checkpoint_dir=checkpoint_dir,
         resume=resume,
         progress=progress,
     )
-    counts = np.bincount(split.history(target).items, minlength=log.num_items).astype(np.int64)
+    counts = np.bincount(parts.history(target).items, minlength=log.num_items).astype(np.int64)
     provenance = {
         "source": source,
+        "split": split,
+        "protocol": parts.protocol,
         "holdout": holdout,
+        "exclude_seen": exclude_seen,
         "users": log.num_users,
         "events": len(log.items),
-        "targets_hash": split.hash("test"),
+        "targets_hash": parts.hash("test"),
         "config": recipe.training.to_dict(),
         "epochs": len(result.history),
         "best_epoch": int(result.best["epoch"]),
@@ -156,9 +171,8 @@ def train(
     recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance, metrics))
     if holdout == "validation":
         return recommender
-    metrics["test"] = {
-        report.name: report.to_dict() for report in compare({"lsif": recommender}, split, progress=progress)
-    }
+    reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)
+    metrics["test"] = {report.name: report.to_dict() for report in reports}
     return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
 
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import os
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ __all__ = ["Ids", "Source", "Table", "read_table"]
 Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame"
 Ids: TypeAlias = "NDArray[np.int64] | list[str]"
 
-_TIME_LIMIT = 2.0**62
+_TIME_LIMIT = 2**62
 
 
 class Table:
@@ -67,7 +68,7 @@ class Table:
         """Unix seconds int64 [num_rows]: numbers rounded down, or a datetime column (UTC if it has no time zone).
 
         Raises:
-            DataError: a value is missing, not a number or beyond +-2**62.
+            DataError: a value is missing, not a number or not within +-2**62.
         """
         values = self._frame[column]
         if values.dtype.kind == "M" or hasattr(values.dtype, "tz"):
@@ -80,21 +81,24 @@ class Table:
         """Action types int64 [num_rows], >= 0; 0 = unknown.
 
         Raises:
-            DataError: a value is missing, not a number or negative.
+            DataError: a value is missing, not a whole number or negative.
         """
-        actions = self._numbers(column, "an action type (a whole number)")
+        actions = self._numbers(column, "an action type (a whole number)", whole=True)
         self._refuse(column, actions < 0, "an action type is negative")
         return actions
 
-    def _numbers(self, column: str, expected: str) -> NDArray[np.int64]:
+    def _numbers(self, column: str, expected: str, whole: bool = False) -> NDArray[np.int64]:
+        """Numbers within +-2**62, rounded down unless only `whole` ones will do."""
         import pandas as pd
 
-        values = self._frame[column]
-        numbers = pd.to_numeric(values, errors="coerce")
+        numbers = pd.to_numeric(self._frame[column], errors="coerce")
+        fits = numbers.between(-_TIME_LIMIT, _TIME_LIMIT, inclusive="neither")
+        self._refuse(column, ~fits.to_numpy(dtype=np.bool_, na_value=False), f"expected {expected}")
         if numbers.dtype.kind in "iu":
-            return np.asarray(numbers.to_numpy(), dtype=np.int64)
-        floats = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        self._refuse(column, ~(np.abs(floats) < _TIME_LIMIT), f"expected {expected}")
+            return numbers.to_numpy(dtype=np.int64)
+        floats = numbers.to_numpy(dtype=np.float64)
+        if whole:
+            self._refuse(column, np.floor(floats) != floats, f"expected {expected}")
         return np.asarray(np.floor(floats), dtype=np.int64)
 
     def _refuse(self, column: str, bad: Sequence[bool] | NDArray[np.bool_] | pd.Series[bool], reason: str) -> None:
@@ -115,7 +119,8 @@ def read_table(source: Source, columns: Sequence[str], separator: str | None = N
         separator: of a text file; None = tab if the first line has one, otherwise comma.
 
     Raises:
-        DataError: the source cannot be read, lacks a column or has no rows.
+        DataError: the source cannot be read, lacks a column, has two of a name, or has no rows; or a row of a text
+            file has more fields than the first line names.
         ArgumentTypeError: `source` is neither a path nor a DataFrame.
         MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
     """
@@ -132,6 +137,9 @@ def read_table(source: Source, columns: Sequence[str], separator: str | None = N
         raise ArgumentTypeError("source", "a path or a pandas DataFrame", source)
     if missing := [column for column in columns if column not in frame.columns]:
         raise DataError(f"{name}: no column {missing[0]!r}; it has {[str(column) for column in frame.columns]}")
+    names = list(frame.columns)
+    if repeated := [column for column in columns if names.count(column) > 1]:
+        raise DataError(f"{name}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
     if len(frame) == 0:
         raise DataError(f"{name}: it has no rows")
     return Table(name, frame)
@@ -158,21 +166,37 @@ def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
 def _read_text(name: str, data: bytes, separator: str | None) -> pd.DataFrame:
     import pandas as pd
 
-    header = data.split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
+    header = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").readline().rstrip("\n")
     if not header:
         raise DataError(f"{name}: it is empty")
     separator = separator or ("\t" if "\t" in header else ",")
-    # Everything is read as text: no id changes its spelling, and "NA" is an id like any other.
-    frame = pd.read_csv(
-        io.BytesIO(data),
-        sep=separator,
-        dtype=str,
-        keep_default_na=False,
-        quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL,
-        index_col=False,
-        encoding="utf-8-sig",
-    )
-    return frame.rename(columns=lambda column: str(column).split(":", 1)[0])
+
+    def parsed(text: io.StringIO | io.BytesIO, skiprows: int, width: int | None) -> pd.DataFrame:
+        # Everything is read as text: no id changes its spelling, and "NA" is an id like any other.
+        return pd.read_csv(
+            text,
+            sep=separator,
+            header=None,
+            names=None if width is None else range(width),
+            skiprows=skiprows,
+            dtype=str,
+            keep_default_na=False,
+            quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL,
+            index_col=False,
+            encoding="utf-8-sig",
+        )
+
+    columns = [str(column).split(":", 1)[0] for column in parsed(io.StringIO(header), 0, None).iloc[0]]
+    with warnings.catch_warnings():
+        # Fields beyond the names are cut off with a warning; one more column than there are names makes them an error.
+        warnings.simplefilter("ignore", pd.errors.ParserWarning)
+        frame = parsed(io.BytesIO(data), 1, len(columns) + 1)
+    surplus, frame = frame.iloc[:, -1], frame.iloc[:, :-1]
+    if rows := np.flatnonzero(surplus.notna() & (surplus != "")).tolist():
+        more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
+        expected = f"row {rows[0] + 1}: expected {len(columns)} fields, as the first line has, got also"
+        raise DataError(f"{name}: {expected} {surplus.iloc[rows[0]]!r}{more}; quote text that holds the separator")
+    return frame.set_axis(columns, axis="columns")
 
 
 def _integers_or_text(values: list[object]) -> list[int] | list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import math
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lsif_sdk.config import ModelConfig
@@ -32,7 +35,7 @@ __all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
 
 CHECKPOINT_NAME = "last.pt"
 STOP_METRIC = "ndcg@10"
-_CHECKPOINT_VERSION = 1
+_CHECKPOINT_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +98,9 @@ def fit(
         train_config: how to train; None for the defaults.
         validation: one held-out event a user, which follows the user's events in `log`, as (items, times) (see
             `Targets`); None trains for `epochs` without early stopping.
-        exclude_seen: validation leaves the items of a history out; False where people consume again.
-        build: makes the untrained model from a config and a dropout probability: for research, a module with another
-            encoder or fusion.
+        exclude_seen: validation leaves the items of a history out (see `validate`); False where people consume again.
+        build: makes the untrained model from `model_config` and the dropout probability; for research, a subclass with
+            another encoder or fusion. It draws its weights from torch's global generator, seeded beforehand.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
@@ -196,7 +199,7 @@ class _Run:
         temporary = path.with_suffix(".tmp")
         state = {
             "version": _CHECKPOINT_VERSION,
-            "run": self._identity(),
+            "run": self._identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": dataclasses.asdict(self.progress),
@@ -214,23 +217,44 @@ class _Run:
             raise ArtifactError(
                 f"{path}: expected checkpoint version {_CHECKPOINT_VERSION}, got {state.get('version')}"
             )
-        if identity != self._identity():
-            mine = self._identity()
+        mine = self._identity
+        if identity != mine:
             changed = sorted(name for name in mine | identity if mine.get(name) != identity.get(name))
             raise ArtifactError(f"{path}: the checkpoint belongs to another run; other values of {', '.join(changed)}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = _Progress(**state["progress"])
 
+    @cached_property
     def _identity(self) -> dict[str, Any]:
-        """What has to be the same for a resumed run to continue the old one; when to stop may change."""
+        """What has to be the same for a resumed run to continue the old one; when to stop may change.
+
+        A cosine schedule depends on the number of epochs, so there it has to be the same, too.
+        """
         free = {"patience", "max_seconds"} | ({"epochs"} if self.config.schedule == "constant" else set())
         config = {name: value for name, value in self.config.to_dict().items() if name not in free}
-        data = {"num_events": len(self.log.items), "num_users": self.log.num_users}
-        return {**self.model.config.to_dict(), **config, **data}
+        log, targets = self.log, self.validation or ()
+        rest = {
+            "events": _hash(log.offsets, log.items, log.times, log.actions),
+            "validation": _hash(*targets),
+            "exclude_seen": self.exclude_seen,
+            "parameters": {name: list(parameter.shape) for name, parameter in self.model.named_parameters()},
+        }
+        return {**self.model.config.to_dict(), **config, **rest}
+
+
+def _hash(*arrays: NDArray[np.int64] | None) -> str:
+    """SHA-256 of arrays one after the other, each with its shape."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(b"none" if array is None else str(array.shape).encode())
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
+    """Of one step, counted from 0, of a run that takes `num_steps` if nothing stops it."""
     rate = config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
     return rate if config.schedule == "constant" else rate * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
@@ -258,6 +282,8 @@ def _check(
         raise ArgumentError("model_config.num_actions", f"at least {log.actions.max()}", config.num_actions)
     if validation is not None and any(part is not None and len(part) != log.num_users for part in validation):
         raise ArgumentError("validation", f"arrays of {log.num_users} users", [np.shape(part) for part in validation])
+    if validation is not None and (np.asarray(validation[0]) < 0).all():
+        raise ArgumentError("validation", "at least one user with a held-out item", "none")
     if resume and checkpoint_dir is None:
         raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
 

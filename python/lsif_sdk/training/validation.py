@@ -1,4 +1,4 @@
-"""Ranks held-out events among the whole catalogue, the seen items left out, while a model is being trained."""
+"""Ranks held-out events among the whole catalogue while a model is being trained."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.evaluation.metrics import pessimistic_ranks, ranks_to_metrics
+from lsif_sdk.evaluation.scorer import gather_events
+from lsif_sdk.evaluation.splits import NO_TARGET
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.training.data import EventLog
 
-__all__ = ["NO_TARGET", "Targets", "validate"]
+__all__ = ["Targets", "validate"]
 
-NO_TARGET = -1
 _EVENTS_PER_BATCH = 1 << 14
 _SCORES_PER_BATCH = 1 << 24
 
@@ -52,7 +53,8 @@ def validate(
         log: the histories.
         targets: what follows them.
         k: length of the list.
-        exclude_seen: rank without the items of the history.
+        exclude_seen: rank without the items of the history; a target that is one of them is a miss, see
+            `lsif_sdk.evaluation.pessimistic_ranks`.
 
     Raises:
         ArgumentError: no user has a target.
@@ -63,9 +65,7 @@ def validate(
         raise ArgumentError("validation", "at least one user with a held-out item", "none")
     ranks = []
     for rows in _batches(log.lengths, users, max(1, _SCORES_PER_BATCH // model.config.num_items)):
-        lengths = log.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        index = np.repeat(log.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        index, offsets = gather_events(log, rows)
         items = log.items[index]
         encoded = model.encode(
             torch.from_numpy(items).to(device),

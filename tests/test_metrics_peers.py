@@ -1,0 +1,63 @@
+"""NDCG@k, HR@k and MRR@k against independent libraries, on random data without ties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lsif_sdk.evaluation import pessimistic_ranks, rank_gains
+
+NUM_USERS, NUM_ITEMS = 200, 60
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Scores that are all different, one target a user, and each user's list of all items, best first."""
+    rng = np.random.default_rng(0)
+    scores = rng.permutation(NUM_USERS * NUM_ITEMS).reshape(NUM_USERS, NUM_ITEMS).astype(np.float32)
+    return scores, rng.integers(NUM_ITEMS, size=NUM_USERS), np.argsort(-scores, axis=1)
+
+
+def gains_of(problem, k):
+    scores, targets, _ = problem
+    return rank_gains(pessimistic_ranks(scores, targets), k)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 60])
+def test_metrics_equal_those_of_ranx(problem, k):
+    ranx = pytest.importorskip("ranx", reason="ranx, an independent library of metrics, is not installed")
+    scores, targets, _ = problem
+    qrels = ranx.Qrels({f"u{user}": {f"i{item}": 1} for user, item in enumerate(targets)})
+    run = ranx.Run(
+        {f"u{user}": {f"i{item}": float(score) for item, score in enumerate(row)} for user, row in enumerate(scores)}
+    )
+    # Its "ndcg" has the gain itself in the numerator, "ndcg_burges" 2^gain - 1: the same for one relevant item.
+    names = {"ndcg": f"ndcg@{k}", "ndcg_burges": f"ndcg@{k}", "hit_rate": f"hr@{k}", "mrr": f"mrr@{k}"}
+    ranx.evaluate(qrels, run, [f"{name}@{k}" for name in names])
+    ours = gains_of(problem, k)
+    for name, own in names.items():
+        theirs = np.array([run.scores[f"{name}@{k}"][f"u{user}"] for user in range(NUM_USERS)])
+        np.testing.assert_allclose(theirs, ours[own], rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 60])
+def test_metrics_equal_those_of_rectools(problem, k):
+    metrics = pytest.importorskip("rectools.metrics", reason="RecTools, a library of recommenders, is not installed")
+    pandas = pytest.importorskip("pandas", reason="RecTools takes its tables")
+    _, targets, lists = problem
+    users = np.repeat(np.arange(NUM_USERS), NUM_ITEMS)
+    ranks = np.tile(np.arange(1, NUM_ITEMS + 1), NUM_USERS)
+    lists = pandas.DataFrame({"user_id": users, "item_id": lists.ravel(), "rank": ranks})
+    held_out = pandas.DataFrame({"user_id": np.arange(NUM_USERS), "item_id": targets})
+    ours = gains_of(problem, k)
+    # By default its NDCG divides by the DCG of k relevant items; with one relevant item 1 is what can be reached.
+    for metric, own in (
+        (metrics.NDCG(k=k, divide_by_achievable=True), f"ndcg@{k}"),
+        (metrics.HitRate(k=k), f"hr@{k}"),
+        (metrics.MRR(k=k), f"mrr@{k}"),
+    ):
+        theirs = metric.calc_per_user(lists, held_out).sort_index().to_numpy()
+        np.testing.assert_allclose(theirs, ours[own], rtol=1e-12, err_msg=own)
+    ideal = (1 / np.log2(1 + np.arange(1, k + 1))).sum()
+    default = metrics.NDCG(k=k).calc_per_user(lists, held_out).sort_index().to_numpy()
+    np.testing.assert_allclose(default * ideal, ours[f"ndcg@{k}"], rtol=1e-12)

@@ -1,0 +1,192 @@
+"""The options of `fit`: schedule, binary loss, another builder, validation with seen items, and what may resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArtifactError
+from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.training import EventLog, Targets, TrainConfig, fit, losses, validate
+from lsif_sdk.training.batches import Batch, Sequences
+from lsif_sdk.training.losses import NextEventLoss
+from training_cases import FAST, NUM_ITEMS, assert_same_weights, cyclic_log, following, small_config
+
+COSINE = dataclasses.replace(FAST, schedule="cosine")
+
+
+def recorded_rates(monkeypatch: pytest.MonkeyPatch, config: TrainConfig) -> list[float]:
+    """The learning rate of each step the optimizer takes."""
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def recording(self: torch.optim.AdamW, *arguments: Any, **options: Any) -> Any:
+        (rate,) = {group["lr"] for group in self.param_groups}
+        rates.append(rate)
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recording)
+    fit(cyclic_log(), small_config(), config, progress=False)
+    return rates
+
+
+def test_cosine_is_a_factor_from_one_towards_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 4 * len(Sequences(cyclic_log(), FAST.max_len, FAST.batch_size, 0.0))
+    warm_up = [min(1.0, (s + 1) / 4) * 5e-3 for s in range(steps)]
+    assert recorded_rates(monkeypatch, FAST) == pytest.approx(warm_up)
+    rates = recorded_rates(monkeypatch, COSINE)
+    assert rates == pytest.approx([w * (1 + math.cos(math.pi * s / steps)) / 2 for s, w in enumerate(warm_up)])
+    assert 0 < rates[-1] < 0.02 * 5e-3
+
+
+def binary_loss(scoring: str, num_negatives: int) -> tuple[NextEventLoss, Batch]:
+    torch.manual_seed(3)
+    log = cyclic_log()
+    model = InterestFusionModel(small_config(scoring=scoring)).to(torch.float64).eval()
+    batch = next(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0).batches(np.random.default_rng(0)))
+    skewed = 1000 * np.arange(NUM_ITEMS)  # must not matter: negatives are drawn uniformly
+    return NextEventLoss(model, skewed, num_negatives, 0.3, "binary"), batch
+
+
+@pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
+def test_binary_loss_is_its_formula(scoring: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, batch = binary_loss(scoring, num_negatives=7)
+    torch.manual_seed(8)
+    negatives = [int(draw * NUM_ITEMS) for draw in torch.rand(7, dtype=torch.float64).tolist()]
+    terms = []
+    with torch.no_grad():
+        encoded = loss.model(
+            batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
+        )
+        for row, position in (batch.targets >= 0).nonzero().tolist():
+            scores = loss.model.scores(encoded.select((row, position))).tolist()
+            probability = [1 / (1 + math.exp(-score)) for score in scores]
+            right = -math.log(probability[int(batch.targets[row, position])])
+            terms.append(right - sum(math.log(1 - probability[item]) for item in negatives) / 7)
+    torch.manual_seed(8)
+    assert loss(batch).item() == pytest.approx(sum(terms) / len(terms), rel=1e-10)
+    monkeypatch.setattr(losses, "_LOGITS_PER_CHUNK", 100)
+    monkeypatch.setattr(losses, "_KEPT_LOGITS", 1)
+    torch.manual_seed(8)
+    assert loss(batch).item() == pytest.approx(sum(terms) / len(terms), rel=1e-10)
+
+
+def test_many_binary_negatives_stand_for_the_mean_over_the_catalogue() -> None:
+    loss, batch = binary_loss("fused", num_negatives=200_000)
+    with torch.no_grad():
+        valid = batch.targets >= 0
+        encoded = loss.model(
+            batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
+        ).select(valid)
+        scores = loss.model.scores(encoded)
+        right = torch.nn.functional.softplus(-scores.gather(1, batch.targets[valid][:, None])).mean()
+        wrong = torch.nn.functional.softplus(scores)
+        torch.manual_seed(0)
+        # One draw deviates by at most the range of the items' mean terms; five standard errors of the mean of all.
+        tolerance = 5 * float(wrong.mean(dim=0).max() - wrong.mean(dim=0).min()) / math.sqrt(200_000)
+        assert abs(float(loss(batch) - right - wrong.mean())) < tolerance < 0.05
+
+
+def test_binary_training_learns_a_cycle() -> None:
+    log = cyclic_log(num_users=100, max_length=NUM_ITEMS - 1)
+    config = dataclasses.replace(FAST, loss="binary", epochs=6, learning_rate=2e-2, dropout=0.0)
+    result = fit(log, small_config(), config, validation=following(log), progress=False)
+    assert result.best["ndcg@10"] > 0.8  # untrained: 0.6
+
+
+class Other(InterestFusionModel):
+    """Stands for a research model: one more parameter."""
+
+    def __init__(self, config: ModelConfig, dropout: float) -> None:
+        super().__init__(config, dropout)
+        self.extra = torch.nn.Parameter(torch.zeros(3))
+
+
+def test_the_builder_makes_the_model_from_config_dropout_and_seed(tmp_path: Path) -> None:
+    log, asked = cyclic_log(), []
+
+    def build(config: ModelConfig, dropout: float) -> InterestFusionModel:
+        asked.append((config, dropout))
+        return InterestFusionModel(config, dropout)
+
+    built = fit(log, small_config(), FAST, build=build, progress=False)
+    assert asked == [(small_config(), FAST.dropout)]
+    assert_same_weights(built.model, fit(log, small_config(), FAST, progress=False).model)
+    other = fit(log, small_config(), FAST, build=Other, checkpoint_dir=tmp_path, progress=False)
+    assert isinstance(other.model, Other) and "extra" in other.model.state_dict()
+    with pytest.raises(ArtifactError, match="other values of parameters"):
+        fit(log, small_config(), FAST, checkpoint_dir=tmp_path, resume=True, progress=False)
+
+
+def test_validation_keeps_seen_items_where_people_consume_again() -> None:
+    log = cyclic_log(max_length=3)
+    again = Targets(np.array([log.user(row).items[-1] if log.lengths[row] else -1 for row in range(40)]), None)
+    kept = fit(log, small_config(), FAST, validation=again, exclude_seen=False, progress=False)
+    assert kept.best["ndcg@10"] == validate(kept.model, log, again, exclude_seen=False)["ndcg@10"] > 0
+    masked = fit(log, small_config(), FAST, validation=again, progress=False)
+    assert {entry["ndcg@10"] for entry in masked.history} == {0.0}  # every target is a seen item: all are misses
+
+
+def test_a_resumed_cosine_run_is_bit_identical(tmp_path: Path) -> None:
+    log = cyclic_log()
+    whole = fit(log, small_config(), COSINE, progress=False)
+    first = dataclasses.replace(COSINE, max_seconds=1e-9)  # ends after one epoch
+    assert len(fit(log, small_config(), first, checkpoint_dir=tmp_path, progress=False).history) == 1
+    resumed = fit(log, small_config(), COSINE, checkpoint_dir=tmp_path, resume=True, progress=False)
+    assert len(resumed.history) == COSINE.epochs
+    assert_same_weights(whole.model, resumed.model)
+
+
+def changed(values: np.ndarray, position: int) -> np.ndarray:
+    return np.where(np.arange(len(values)) == position, (values + 1) % NUM_ITEMS, values)
+
+
+def moved_offset(log: EventLog) -> EventLog:
+    """The same events, but the second user's last one belongs to the third."""
+    return dataclasses.replace(log, offsets=log.offsets - (np.arange(len(log.offsets)) == 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"log": lambda log: dataclasses.replace(log, items=changed(log.items, 7))}, "events"),
+        ({"log": lambda log: dataclasses.replace(log, times=log.times + 1)}, "events"),
+        ({"log": lambda log: dataclasses.replace(log, times=None)}, "events"),
+        ({"log": lambda log: dataclasses.replace(log, actions=log.actions // 2)}, "events"),
+        ({"log": moved_offset}, "events"),
+        ({"validation": lambda targets: Targets(changed(targets.items, 3), None)}, "validation"),
+        ({"validation": lambda targets: Targets(targets.items, np.zeros(40, np.int64))}, "validation"),
+        ({"validation": lambda targets: None}, "validation"),
+        ({"exclude_seen": lambda seen: not seen}, "exclude_seen"),
+        ({"config": lambda config: dataclasses.replace(config, epochs=5)}, "epochs"),
+        ({"config": lambda config: dataclasses.replace(config, schedule="constant")}, "schedule"),
+        ({"config": lambda config: dataclasses.replace(config, loss="binary")}, "loss"),
+    ],
+)
+def test_a_run_on_other_data_or_settings_does_not_resume(tmp_path: Path, change: Any, word: str) -> None:
+    config = dataclasses.replace(COSINE, epochs=1)
+    arguments = {"log": cyclic_log(), "config": config, "validation": following(cyclic_log()), "exclude_seen": True}
+
+    def run(log: EventLog, config: TrainConfig, **options: Any) -> None:
+        fit(log, small_config(), config, **options, checkpoint_dir=tmp_path, resume=True, progress=False)
+
+    run(**arguments)
+    run(**arguments)
+    with pytest.raises(ArtifactError, match=rf"other values of .*\b{word}\b"):
+        run(**{name: change.get(name, lambda value: value)(value) for name, value in arguments.items()})
+
+
+def test_unknown_schedules_and_losses_are_refused() -> None:
+    for change, message in (
+        ({"schedule": "linear"}, "schedule: expected one of 'constant', 'cosine', got 'linear'"),
+        ({"loss": "hinge"}, "loss: expected one of 'softmax', 'binary', got 'hinge'"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            TrainConfig(**change)
