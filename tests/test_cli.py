@@ -117,6 +117,23 @@ def test_evaluate_prints_a_table_or_json(model, events, capsys):
     assert "ndcg@5" in reports["lsif"]["metrics"]
 
 
+def test_a_model_is_evaluated_on_the_split_and_with_the_masking_it_was_trained_for(capsys, events, tmp_path):
+    out = tmp_path / "model"
+    assert run(capsys, "train", events, "--out", out, "--split", "time", "--include-seen", *SMALL)[0] == 0
+    saved = Recommender.load(out).artifact
+    assert saved.training["split"] == "time" and saved.training["exclude_seen"] is False
+    code, text, err = run(capsys, "evaluate", out, events, "--json", "--quiet")
+    assert (code, err) == (0, "")
+    for report in json.loads(text):
+        assert report["targets_hash"] == saved.metrics["test"]["lsif"]["targets_hash"]
+        assert report["exclude_seen"] is False
+    _, text, err = run(capsys, "evaluate", out, events, "--json", "--quiet", "--split", "leave_one_out")
+    assert "may have been trained on the test targets" in err
+    assert json.loads(text)[0]["targets_hash"] != saved.metrics["test"]["lsif"]["targets_hash"]
+    _, text, _ = run(capsys, "evaluate", out, events, "--json", "--quiet", "--no-include-seen")
+    assert json.loads(text)[0]["exclude_seen"] is True
+
+
 def test_recommend_prints_titles_or_json(model, capsys):
     code, out, err = run(capsys, "recommend", model, "sku-1", "sku-2", "--k", 3)
     assert code == 0

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation_cases import make_log
 from lsif_sdk.datasets import simulated_shop
-from lsif_sdk.errors import ArgumentError, DataError
-from lsif_sdk.evaluation import compare, leave_one_out, time_split
-from lsif_sdk.training import TrainConfig, pipeline, train
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.evaluation import compare, evaluate, leave_one_out, time_split
+from lsif_sdk.training import TrainConfig, pipeline, read_events, train
 
 MODEL = {"dim": 8, "num_layers": 1, "ffn_dim": 8}
 TRAINING = TrainConfig(epochs=2, batch_size=32, max_len=20)
@@ -71,3 +72,29 @@ def test_what_cannot_be_held_out_is_refused(log):
     assert (time_split(late).test_items >= 0).any()
     with pytest.raises(DataError, match=r"enough of them for a validation target \(time split"):
         train(late, MODEL, TRAINING, split="time", progress=False)
+
+
+def test_train_and_evaluate_take_tables_and_settings_as_they_come(tmp_path):
+    log = simulated_shop(30, 20)
+    users = np.repeat(np.arange(log.num_users), log.lengths)
+    rows = [f"{u},{log.item_ids[i]},{t}" for u, i, t in zip(users, log.items, log.times, strict=True)]
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    settings = {"epochs": 1, "seed": 3}
+    model = {"dim": 8, "num_layers": 1}
+    recommender = train(path, model, settings, progress=False)
+    same = train(path, model, TrainConfig.from_dict(settings), progress=False)
+    assert torch.equal(recommender.artifact.weights["item_embedding"], same.artifact.weights["item_embedding"])
+    measured = evaluate(recommender, path, progress=False)
+    assert measured.to_dict() == evaluate(recommender, read_events(path), progress=False).to_dict()
+    with pytest.raises(ArgumentTypeError, match="training: expected a TrainConfig or a mapping"):
+        train(path, model, 3, progress=False)
+    with pytest.raises(ArgumentError, match="unknown"):
+        train(path, model, {"epoch": 1}, progress=False)
+
+
+def test_users_with_nothing_beside_what_is_held_out_are_not_enough(tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_text("user,item,timestamp\n" + "".join(f"{u},i{t},{t}\n" for u in range(5) for t in range(3)))
+    with pytest.raises(DataError, match="two or more beside those held out"):
+        train(path, {"dim": 8}, {"epochs": 1}, progress=False)

@@ -57,16 +57,23 @@ def _parser() -> argparse.ArgumentParser:
         default="test",
         help="never trained on: each user's last two events (test; default) or the last (validation; for production)",
     )
+    train.add_argument("--split", choices=_SPLITS, default=_SPLITS[0], help=_SPLIT_HELP + f" (default: {_SPLITS[0]})")
+    train.add_argument("--include-seen", action="store_true", help="people consume again: validate with seen items")
     train.add_argument("--checkpoints", help="directory for checkpoints")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     train.add_argument("--quiet", action="store_true", help="no progress")
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("evaluate", help="leave-one-out quality of an artifact beside popularity")
+    evaluate = commands.add_parser("evaluate", help="quality of an artifact beside popularity")
     evaluate.add_argument("model", help="artifact directory")
     _add_event_options(evaluate)
     evaluate.add_argument("--k", type=int, default=10)
-    evaluate.add_argument("--include-seen", action="store_true", help="keep items of the history in the ranking")
+    evaluate.add_argument("--split", choices=_SPLITS, help=_SPLIT_HELP + " (default: as in training)")
+    evaluate.add_argument(
+        "--include-seen",
+        action=argparse.BooleanOptionalAction,
+        help="keep items of the history in the ranking (default: as in training)",
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.add_argument("--quiet", action="store_true", help="no progress")
     evaluate.set_defaults(run=_evaluate)
@@ -94,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_SPLITS = ("leave_one_out", "time")
+_SPLIT_HELP = "what is held out: each user's newest events, or everything after one moment"
 _SEPARATOR_HELP = "what separates its columns, or 'tab' (default: tab if the first line has one, otherwise comma)"
 
 
@@ -144,7 +153,9 @@ def _train(options: argparse.Namespace) -> int:
         recipe.training,
         checkpoint_dir=options.checkpoints,
         resume=options.resume,
+        split=options.split,
         holdout=options.holdout,
+        exclude_seen=not options.include_seen,
         progress=not options.quiet,
         source=pathlib.Path(options.events).name,
     )
@@ -179,10 +190,14 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation import compare, format_table
+    from lsif_sdk.evaluation.splits import SPLITS
 
     recommender = Recommender.load(options.model)
-    if recommender.artifact.training.get("holdout") != "test":
+    trained = recommender.artifact.training
+    split = options.split or trained.get("split", _SPLITS[0])
+    if trained.get("holdout") != "test" or trained.get("split", _SPLITS[0]) != split:
         print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
+    exclude_seen = trained.get("exclude_seen", True) if options.include_seen is None else not options.include_seen
     log = _read_log(options)
     # As text: what the model knows as "7" among other texts is a number in a file that has only numbers.
     if set(map(str, recommender.items.ids)).isdisjoint(map(str, log.item_ids)):
@@ -192,9 +207,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     reports = compare(
         {"lsif": recommender},
-        log,
+        SPLITS[split](log),
         options.k,
-        exclude_seen=not options.include_seen,
+        exclude_seen=exclude_seen,
         progress=not options.quiet,
     )
     if options.json:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lsif_sdk.training.data import EventLog
+    from lsif_sdk.training.tables import Source
 
 __all__ = ["compare", "evaluate", "with_catalog_items"]
 
@@ -31,7 +32,7 @@ Model = Scorer | HistoryEncoder
 
 def evaluate(
     recommender: Model,
-    log_or_split: EventLog | Split,
+    events: EventLog | Split | Source,
     k: int = 10,
     *,
     with_request_time: bool | None = None,
@@ -46,7 +47,8 @@ def evaluate(
     Args:
         recommender: a `lsif_sdk.Recommender` (encodes with its native path), or a `Scorer` that has read
             `split.history(target)`.
-        log_or_split: the events, split here by `leave_one_out`, or a split made before.
+        events: a split; or the events, split here by `leave_one_out`: an `EventLog`, or a path or DataFrame with the
+            columns user, item and timestamp (`lsif_sdk.training.read_events` reads other names).
         k: length of the recommended lists.
         with_request_time: whether the recommender is told the time of the target event as the time of the request
             (another, easier task: say so when quoting it); None = if the model reads it and the events have times.
@@ -64,7 +66,7 @@ def evaluate(
     k = as_k(k)
     if min_history < 1:
         raise ArgumentError("min_history", "an integer >= 1", min_history)
-    split = log_or_split if isinstance(log_or_split, Split) else leave_one_out(log_or_split)
+    split = _split_of(events)
     label = type(recommender).__name__.lower() if name is None else name
     request_time = False
     if isinstance(recommender, HistoryEncoder):
@@ -108,20 +110,22 @@ def evaluate(
     )
 
 
-def compare(models: Mapping[str, Model], log_or_split: EventLog | Split, k: int = 10, **options: Any) -> list[Report]:
+def compare(
+    models: Mapping[str, Model], events: EventLog | Split | Source, k: int = 10, **options: Any
+) -> list[Report]:
     """Evaluates several models on one split, popularity first; `print(format_table(compare(...)))` shows them.
 
     Args:
         models: recommenders and scorers by name. A scorer must score the items of the split AND those that only the
             catalogues know, in the order of `with_catalog_items`.
-        log_or_split: as in `evaluate`.
+        events: as in `evaluate`.
         k: length of the recommended lists.
         options: keyword arguments of `evaluate`; `with_request_time` applies to the recommenders.
 
     Returns:
         A report named "popularity", counted on the histories the targets are predicted from, then one for each model.
     """
-    split = log_or_split if isinstance(log_or_split, Split) else leave_one_out(log_or_split)
+    split = _split_of(events)
     for model in models.values():
         if isinstance(model, HistoryEncoder):
             split = with_catalog_items(split, model)
@@ -132,6 +136,14 @@ def compare(models: Mapping[str, Model], log_or_split: EventLog | Split, k: int 
         chosen = options if isinstance(model, HistoryEncoder) else for_scorers
         reports.append(evaluate(model, split, k, name=name, **chosen))
     return reports
+
+
+def _split_of(events: EventLog | Split | Source) -> Split:
+    from lsif_sdk.training.data import EventLog, read_events  # the package training builds on this one
+
+    if isinstance(events, Split):
+        return events
+    return leave_one_out(events if isinstance(events, EventLog) else read_events(events))
 
 
 def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:

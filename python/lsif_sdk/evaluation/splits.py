@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
     from lsif_sdk.training.tables import Ids
 
-__all__ = ["Split", "leave_one_out", "targets_hash", "time_split"]
+__all__ = ["SPLITS", "Split", "leave_one_out", "targets_hash", "time_split"]
 
 MIN_EVENTS = 3  # one event to learn from, one validation target, one test target
 NO_TARGET = -1
@@ -177,3 +178,7 @@ def _checked(target: str) -> str:
     if target not in ("validation", "test"):
         raise ArgumentError("target", "'validation' or 'test'", repr(target))
     return target
+
+
+SPLITS: dict[str, Callable[[EventLog], Split]] = {"leave_one_out": leave_one_out, "time": time_split}
+"""Ways to split, by the name that `lsif_sdk.train` and the command line know them by."""

@@ -6,15 +6,16 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError, DataError
-from lsif_sdk.evaluation import Split, compare, leave_one_out, time_split
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.evaluation import compare
+from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "load_recipe", "train"]
 
 _MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
-_SPLITS: dict[str, Callable[[EventLog], Split]] = {"leave_one_out": leave_one_out, "time": time_split}
 _TRAIN_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
 
 
@@ -79,7 +79,7 @@ def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[s
 def train(
     events: EventLog | Source,
     model: Mapping[str, Any] | None = None,
-    training: TrainConfig | None = None,
+    training: TrainConfig | Mapping[str, Any] | None = None,
     *,
     user: str = "user",
     item: str = "item",
@@ -106,7 +106,7 @@ def train(
         events: an `EventLog`, or what `read_events` takes: a CSV, TSV or Parquet path or a DataFrame.
         model: fields of `ModelConfig` but `num_items`; None: the defaults. `use_times` and `num_actions` follow the
             events unless they are given.
-        training: see `TrainConfig`; None: the defaults.
+        training: a `TrainConfig`, or fields of it; None: the defaults.
         user: column of user ids, if `events` is a table; likewise `item`, `timestamp` and `action` (see `read_events`).
         item: see `user`.
         timestamp: see `user`; None = there are none.
@@ -133,15 +133,20 @@ def train(
             source = pathlib.Path(events).name
     if holdout not in ("test", "validation"):
         raise ArgumentError("holdout", "'test' or 'validation'", repr(holdout))
-    if split not in _SPLITS:
-        raise ArgumentError("split", " or ".join(map(repr, _SPLITS)), repr(split))
-    recipe = Recipe(model or {}, training or TrainConfig())
+    if split not in SPLITS:
+        raise ArgumentError("split", " or ".join(map(repr, SPLITS)), repr(split))
+    if training is not None and not isinstance(training, (TrainConfig, Mapping)):
+        raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
+    settings = training if isinstance(training, TrainConfig) else TrainConfig.from_dict(training or {})
+    recipe = Recipe(model or {}, settings)
     config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
-    parts = _SPLITS[split](log)
+    parts = SPLITS[split](log)
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
     for needed in {target, "test"}:
         if not bool((parts.targets(needed)[0] >= 0).any()):
             raise DataError(f"events: expected a user with enough of them for a {needed} target ({parts.protocol})")
+    if parts.history(target).lengths.max(initial=0) < 2:
+        raise DataError(f"events: expected a user with two or more beside those held out ({parts.protocol}), got none")
     result = fit(
         parts.history(target),
         config,
