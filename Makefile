@@ -10,7 +10,7 @@ CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
 CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-python dev lint format sanitize bench cuda-compile clean
+.PHONY: help demo test test-cpp test-emulated test-neon test-python dev lint format sanitize bench cuda-compile clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,24 @@ test-cpp: dev ## C++ tests, on every instruction set this machine can run
 	$(CMAKE) --build build/tests
 	$(CTEST) --test-dir build/tests --output-on-failure
 
+test-emulated: dev ## C++ tests of the AVX-512 kernels too, emulated on AVX2 (needs SIMDe)
+	@if echo '#include <simde/x86/avx512.h>' | $(CXX) -E -x c++ - > /dev/null 2>&1; then \
+	  $(CMAKE) -S . -B build/emulated -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_EMULATE_AVX512=ON && \
+	  $(CMAKE) --build build/emulated && \
+	  $(CTEST) --test-dir build/emulated --output-on-failure; \
+	else echo "Skipped: $(CXX) finds no simde/x86/avx512.h (Debian: libsimde-dev)"; fi
+
+# Without test_thread_pool: QEMU itself gives up in a forked child that starts threads.
+NEON_CXX ?= aarch64-linux-gnu-g++
+test-neon: dev ## C++ tests of the NEON kernels, cross-compiled and run by QEMU (minutes)
+	@if $(NEON_CXX) --version > /dev/null 2>&1 && qemu-aarch64 --version > /dev/null 2>&1; then \
+	  $(CMAKE) -S . -B build/neon -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DCMAKE_CXX_COMPILER=$(NEON_CXX) \
+	    -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	    -DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu" && \
+	  $(CMAKE) --build build/neon && \
+	  $(CTEST) --test-dir build/neon --output-on-failure --exclude-regex test_thread_pool; \
+	else echo "Skipped: needs $(NEON_CXX) and qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user)"; fi
+
 test-python: dev ## pytest
 	$(BIN)/python -m pytest
 
@@ -57,9 +75,9 @@ format: dev ## Rewrite sources the way `make lint` wants them
 
 sanitize: dev ## C++ tests under ASan+UBSan and under TSan
 	for s in address,undefined thread; do \
-	  $(CMAKE) -S . -B build/sanitize-$$s -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_SANITIZE=$$s && \
-	  $(CMAKE) --build build/sanitize-$$s && \
-	  $(CTEST) --test-dir build/sanitize-$$s --output-on-failure || exit 1; \
+	  $(CMAKE) -S . -B build/sanitize-$${s%%,*} -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_SANITIZE=$$s && \
+	  $(CMAKE) --build build/sanitize-$${s%%,*} && \
+	  $(CTEST) --test-dir build/sanitize-$${s%%,*} --output-on-failure || exit 1; \
 	done
 
 bench: dev ## Time the kernels and the request path

@@ -1,6 +1,7 @@
-# The engine: composition of kernels, threads and scratch memory; no torch, no Python.
+# liblsif.so: the engine (composition of kernels, threads and scratch memory; no torch, no Python) with the CPU kernels
+# inside. Shared, so that the torch ops and the Python module of a process have one pool of threads between them.
 find_package(Threads REQUIRED)
-add_library(lsif_engine STATIC
+add_library(lsif_engine SHARED
   csrc/engine/catalog.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
@@ -10,6 +11,13 @@ add_library(lsif_engine STATIC
   csrc/engine/recommend.cpp
   csrc/engine/score_checks.cpp
   csrc/engine/score_topk.cpp
+  csrc/engine/scratch.cpp
   csrc/engine/thread_pool.cpp
 )
-target_link_libraries(lsif_engine PUBLIC lsif_kernels Threads::Threads)
+# What the headers declare can be called from outside; the kernels of one instruction set cannot.
+set_target_properties(lsif_engine lsif_kernels PROPERTIES CXX_VISIBILITY_PRESET default)
+set_target_properties(lsif_engine PROPERTIES OUTPUT_NAME lsif)
+target_compile_options(lsif_engine PRIVATE -fno-semantic-interposition)
+target_include_directories(lsif_engine PUBLIC csrc)
+target_compile_definitions(lsif_engine INTERFACE $<TARGET_PROPERTY:lsif_kernels,INTERFACE_COMPILE_DEFINITIONS>)
+target_link_libraries(lsif_engine PRIVATE lsif_kernels PUBLIC Threads::Threads)

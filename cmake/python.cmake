@@ -26,4 +26,5 @@ target_link_libraries(_core PRIVATE lsif_engine)
 target_compile_definitions(_core PRIVATE LSIF_VERSION="${SKBUILD_PROJECT_VERSION}" LSIF_COMPILER="${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}"
   LSIF_BUILD_TYPE="${CMAKE_BUILD_TYPE}" LSIF_TORCH_VERSION="${torch_version}")
 
-install(TARGETS lsif_ops _core LIBRARY DESTINATION lsif_sdk)
+set_target_properties(lsif_ops _core PROPERTIES INSTALL_RPATH "$ORIGIN")  # where liblsif.so is
+install(TARGETS lsif_engine lsif_ops _core LIBRARY DESTINATION lsif_sdk)

@@ -47,6 +47,34 @@ def test_variants_share_no_function_the_linker_could_merge():
         assert re.fullmatch(r"lsif::cpu::\w+_kernels\(\)", defined[0])
 
 
+def test_a_process_has_one_pool_of_threads():
+    """The torch ops and the Python module each ask for three threads: the second finds those of the first."""
+    code = """if True:
+        import os, pathlib, native, torch
+        from lsif_sdk.ops import ops
+
+        def num_threads():
+            return len(os.listdir("/proc/self/task"))
+
+        config = native.make_config()
+        path = native.request_path(native.make_artifact(config))
+        batch = native.random_batch(config, [20] * 50)
+        vectors = torch.ones(2**18, 4)
+        counts = [num_threads()]
+        ops.quantize_rows(vectors, 3)
+        counts.append(num_threads())
+        path.encode(batch.items, batch.times, batch.actions, batch.offsets, batch.now, 3)
+        counts.append(num_threads())
+        lines = pathlib.Path("/proc/self/maps").read_text().splitlines()
+        libraries = {line.split()[-1] for line in lines if line.endswith("/liblsif.so")}
+        print(*counts, len(libraries))
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path])}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    before, after_ops, after_module, num_libraries = map(int, run.stdout.split())
+    assert (after_ops, after_module, num_libraries) == (before + 2, before + 2, 1)
+
+
 @pytest.mark.parametrize("layer", ["kernels", "engine"])
 def test_kernels_and_engine_know_neither_torch_nor_python(layer):
     sources = [path for path in (ROOT / "csrc" / layer).rglob("*") if path.is_file()]

@@ -53,6 +53,20 @@ const int64_t* view_or_null(const char* argument, const py::object& array, const
   return array.is_none() ? nullptr : view<int64_t>(argument, array_from(argument, array), shape);
 }
 
+// A copy, for values that serve as indices: once they are checked, other threads must not be able to write to them.
+std::vector<int64_t> copy_or_empty(const char* argument, const py::object& array, const std::vector<int64_t>& shape) {
+  const int64_t* values = view_or_null(argument, array, shape);
+  return values == nullptr ? std::vector<int64_t>() : std::vector<int64_t>(values, values + shape[0]);
+}
+
+// A batch of histories, in part of its own memory.
+struct Histories {
+  std::vector<int64_t> items;
+  std::vector<int64_t> actions;
+  std::vector<int64_t> offsets;
+  engine::EventBatch events;
+};
+
 // The codes of a catalogue as NumPy views, in the order torch.ops.lsif.quantize_rows returns them.
 struct CatalogArrays {
   py::array vectors;
@@ -67,7 +81,7 @@ struct CatalogArrays {
 class RequestPath {
  public:
   RequestPath(const engine::ModelConfig& config, std::vector<py::array> weights, CatalogArrays catalog,
-              bool multi_interest, double temperature)
+              bool multi_interest, double temperature, int64_t threads)
       : weights_(std::move(weights)), catalog_(std::move(catalog)), scoring_{multi_interest, temperature} {
     const std::vector<engine::WeightSpec> specs = engine::weight_specs(config);
     if (weights_.size() != specs.size()) {
@@ -89,13 +103,15 @@ class RequestPath {
              view<float>("norms", catalog_.norms, {n}),
              n,
              config.dim};
+    const int num_threads = engine::check_threads(threads);
     const py::gil_scoped_release unlocked;
-    model_ = std::make_unique<engine::Model>(config, data);
+    model_ = std::make_unique<engine::Model>(config, data, num_threads);
   }
 
   py::tuple encode(const py::object& items, const py::object& times, const py::object& actions,
                    const py::object& offsets, const py::object& now, int64_t threads) const {
-    const engine::EventBatch events = event_batch(items, times, actions, offsets, now);
+    const Histories histories = histories_from(items, times, actions, offsets, now);
+    const engine::EventBatch& events = histories.events;
     const int num_threads = engine::check_threads(threads);
     const engine::ModelConfig& c = model_->config();
     Array<float> fused({events.batch, c.dim});
@@ -113,8 +129,9 @@ class RequestPath {
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
                       const py::object& offsets, const py::object& now, int64_t k, bool exclude_seen,
                       const py::object& exclude_items, const py::object& exclude_offsets, int64_t threads) const {
+    const Histories histories = histories_from(items, times, actions, offsets, now);
     engine::RecommendRequest request{};
-    request.events = event_batch(items, times, actions, offsets, now);
+    request.events = histories.events;
     request.k = k;
     request.exclude_seen = exclude_seen;
     request.threads = engine::check_threads(threads);
@@ -122,10 +139,14 @@ class RequestPath {
     if (exclude_items.is_none() != exclude_offsets.is_none()) {
       refuse("exclude_offsets", "with exclude_items and only then", "one without the other");
     }
+    std::vector<int64_t> excluded;
+    std::vector<int64_t> excluded_offsets;
     if (!exclude_items.is_none()) {
       const int64_t total = array_from("exclude_items", exclude_items).size();
-      request.exclude_items = view_or_null("exclude_items", exclude_items, {total});
-      request.exclude_offsets = view_or_null("exclude_offsets", exclude_offsets, {batch + 1});
+      excluded = copy_or_empty("exclude_items", exclude_items, {total});
+      excluded_offsets = copy_or_empty("exclude_offsets", exclude_offsets, {batch + 1});
+      request.exclude_items = excluded.data();
+      request.exclude_offsets = excluded_offsets.data();
       engine::check_offsets("exclude_offsets", request.exclude_offsets, batch, total);
     }
     engine::check_k(k);
@@ -144,18 +165,24 @@ class RequestPath {
   }
 
  private:
-  engine::EventBatch event_batch(const py::object& items, const py::object& times, const py::object& actions,
-                                 const py::object& offsets, const py::object& now) const {
+  static Histories histories_from(const py::object& items, const py::object& times, const py::object& actions,
+                                  const py::object& offsets, const py::object& now) {
     const int64_t total = array_from("items", items).size();
     const int64_t batch = array_from("offsets", offsets).size() - 1;
     if (batch < 0) refuse("offsets", "at least one value", "none");
-    return {view_or_null("items", items, {total}),
-            view_or_null("times", times, {total}),
-            view_or_null("actions", actions, {total}),
-            view_or_null("offsets", offsets, {batch + 1}),
-            view_or_null("now", now, {batch}),
-            total,
-            batch};
+    Histories histories{};
+    histories.items = copy_or_empty("items", items, {total});
+    const int64_t* event_times = view_or_null("times", times, {total});
+    histories.actions = copy_or_empty("actions", actions, {total});
+    histories.offsets = copy_or_empty("offsets", offsets, {batch + 1});
+    histories.events = {histories.items.data(),
+                        event_times,
+                        actions.is_none() ? nullptr : histories.actions.data(),
+                        histories.offsets.data(),
+                        view_or_null("now", now, {batch}),
+                        total,
+                        batch};
+    return histories;
   }
 
   // Python's arrays, held so that the borrowed memory lives as long as this object.
@@ -173,14 +200,15 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
   py::class_<RequestPath>(m, "RequestPath", "A model and a catalogue, immutable, for any number of threads.")
       .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
                                   py::array bias, py::array codes, py::array scales, py::array errors, py::array norms,
-                                  bool multi_interest, double temperature) {
+                                  bool multi_interest, double temperature, int64_t threads) {
              CatalogArrays catalog = {std::move(vectors), std::move(bias),   std::move(codes),
                                       std::move(scales),  std::move(errors), std::move(norms)};
              return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
-                                                  multi_interest, temperature);
+                                                  multi_interest, temperature, threads);
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
-           py::arg("scales"), py::arg("errors"), py::arg("norms"), py::arg("multi_interest"), py::arg("temperature"))
+           py::arg("scales"), py::arg("errors"), py::arg("norms"), py::arg("multi_interest"), py::arg("temperature"),
+           py::arg("threads") = 0)
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,
            py::arg("offsets"), py::arg("now") = none, py::arg("threads") = 0,
            "(fused, interests, weights) of each user.")

@@ -14,7 +14,7 @@ Interests::Interests(const ScoreQueries& request, int64_t dim)
         if (request.weights[j] == 0) continue;
         weights_.push_back(request.weights[j]);
       }
-      vectors_.insert(vectors_.end(), request.queries + j * dim, request.queries + (j + 1) * dim);
+      vectors_.insert(vectors_.end(), request.vectors + j * dim, request.vectors + (j + 1) * dim);
     }
     first_.push_back(static_cast<int64_t>(vectors_.size()) / dim);
   }

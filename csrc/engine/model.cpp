@@ -7,7 +7,6 @@
 #include <unordered_map>
 
 #include "engine/catalog.h"
-#include "engine/thread_pool.h"
 
 namespace lsif::engine {
 namespace {
@@ -47,7 +46,7 @@ int64_t num_values(const WeightSpec& spec) {
   return n;
 }
 
-void check_weight(const WeightSpec& spec, const void* data) {
+void check_weight(const WeightSpec& spec, const void* data, int threads) {
   require(data != nullptr, spec.name + ": expected a tensor, got none");
   const int64_t n = num_values(spec);
   if (spec.is_int64) {
@@ -59,7 +58,7 @@ void check_weight(const WeightSpec& spec, const void* data) {
     }
     return;
   }
-  const int64_t bad = check_finite(static_cast<const float*>(data), n, 1, default_threads());
+  const int64_t bad = check_finite(static_cast<const float*>(data), n, 1, threads);
   require(bad < 0, spec.name + ": expected finite values, got NaN or infinity at position " + std::to_string(bad));
 }
 
@@ -179,14 +178,14 @@ const float* Model::pack(const float* weight, int64_t in_dim, int64_t out_dim) {
   return packed_.back().get();
 }
 
-Model::Model(const ModelConfig& config, const std::vector<const void*>& data) : config_(config) {
+Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads) : config_(config) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   require(data.size() == specs.size(),
           "weights: expected " + std::to_string(specs.size()) + " tensors, got " + std::to_string(data.size()));
   std::unordered_map<std::string, const float*> floats;
   const int64_t* boundaries = nullptr;
   for (size_t i = 0; i < specs.size(); ++i) {
-    check_weight(specs[i], data[i]);
+    check_weight(specs[i], data[i], threads);
     if (specs[i].is_int64) boundaries = static_cast<const int64_t*>(data[i]);
     floats[specs[i].name] = static_cast<const float*>(data[i]);
   }

@@ -69,9 +69,10 @@ struct Layer {
 // Borrows every weight but the linear layers', which it repacks; the caller keeps the memory alive and unchanged.
 class Model {
  public:
-  // data[i] points to the contiguous values of weight_specs(config)[i]. Throws std::invalid_argument on a config that
-  // cannot be run and on weights that are not finite or not in range; the message names the field or tensor.
-  Model(const ModelConfig& config, const std::vector<const void*>& data);
+  // data[i] points to the contiguous values of weight_specs(config)[i], which at most `threads` threads check. Throws
+  // std::invalid_argument on a config that cannot be run and on weights that are not finite or not in range; the
+  // message names the field or tensor.
+  Model(const ModelConfig& config, const std::vector<const void*>& data, int threads);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 

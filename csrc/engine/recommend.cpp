@@ -51,7 +51,7 @@ void recommend(const Model& model, const CatalogView& catalog, const Scoring& sc
   }
   const Ragged exclude = exclusions(request, scratch);
   ScoreTopkRequest topk{};
-  topk.queries = scoring.multi_interest ? interests : fused;
+  topk.vectors = scoring.multi_interest ? interests : fused;
   topk.weights = scoring.multi_interest ? weights : nullptr;
   topk.temperature = scoring.temperature;
   topk.batch = events.batch;

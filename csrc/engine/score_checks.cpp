@@ -10,7 +10,7 @@
 namespace lsif::engine {
 namespace {
 
-constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 [[noreturn]] void refuse(const std::string& argument, const std::string& expected, const std::string& got) {
   throw std::invalid_argument(argument + ": expected " + expected + ", got " + got);
@@ -18,7 +18,7 @@ constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 
 void check_between(const char* argument, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return;
-  const std::string end = high == kAny ? "" : " and at most " + std::to_string(high);
+  const std::string end = high == kNoLimit ? "" : " and at most " + std::to_string(high);
   refuse(argument, "at least " + std::to_string(low) + end, std::to_string(value));
 }
 
@@ -41,10 +41,10 @@ void check_weights(const float* weights, int64_t batch, int64_t num_interests) {
 
 void check_queries(const CatalogView& catalog, const ScoreQueries& request) {
   check_between("catalog.dim", catalog.dim, 1, kMaxScoreDim);
-  check_between("catalog.num_items", catalog.num_items, 0, kAny);
-  check_between("batch", request.batch, 0, kAny);
+  check_between("catalog.num_items", catalog.num_items, 0, kNoLimit);
+  check_between("batch", request.batch, 0, kNoLimit);
   check_between("num_interests", request.num_interests, 1, kMaxScoreInterests);
-  const int64_t bad = check_finite(request.queries, request.batch * request.num_interests, catalog.dim, 1);
+  const int64_t bad = check_finite(request.vectors, request.batch * request.num_interests, catalog.dim, 1);
   if (bad >= 0) {
     refuse("queries", "finite numbers",
            "NaN or infinity in user " + std::to_string(bad / request.num_interests) + ", interest " +

@@ -12,21 +12,9 @@
 
 namespace lsif::engine {
 
-// The users' side of a score. Without weights num_interests must be 1 and score = q . x + b; with weights it is
-// temperature * log sum_j weights[j] exp(q_j . x / temperature) + b, also for one interest.
-struct ScoreQueries {
-  const float* queries = nullptr;  // [batch, num_interests, dim], finite
-  const float* weights =
-      nullptr;               // [batch, num_interests], finite, >= 0, some > 0; 0: that interest takes no part. Or null
-  double temperature = 1.0;  // a positive, normal float32 number; unused without weights
-  int64_t batch = 0;
-  int64_t num_interests = 1;  // 1 .. kMaxScoreInterests
-};
-
 struct ScoreTopkRequest : ScoreQueries {
-  int64_t k = 0;  // >= 1; may exceed the catalogue
-  const int64_t* exclude_items =
-      nullptr;  // rows never returned, of all users; any order, repeats allowed; or null: none
+  int64_t k = 0;                             // >= 1; may exceed the catalogue
+  const int64_t* exclude_items = nullptr;    // rows never returned, of all users: any order, repeats allowed; or null
   const int64_t* exclude_offsets = nullptr;  // [batch + 1]: user b excludes items offsets[b] .. offsets[b + 1] - 1
   int threads = 0;                           // 0: default_threads()
 };

@@ -1,4 +1,5 @@
-// Memory a thread reuses from call to call, handed out like a stack. In the steady state nothing is allocated.
+// Memory a thread reuses from call to call, handed out like a stack. In the steady state nothing is allocated, unless a
+// call needs more than a thread may keep.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +14,9 @@ namespace lsif::engine {
 // order.
 class Scratch {
  public:
+  // The most bytes a thread keeps when it has no Scratch: one very long history must not cost memory for ever.
+  static constexpr size_t kMostKept = size_t{1} << 24;
+
   Scratch() : arena_(thread_arena()), mark_(arena_) {}
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -21,6 +25,9 @@ class Scratch {
   float* floats(int64_t n) { return static_cast<float*>(bytes(n * static_cast<int64_t>(sizeof(float)))); }
   int64_t* ints(int64_t n) { return static_cast<int64_t*>(bytes(n * static_cast<int64_t>(sizeof(int64_t)))); }
   void* bytes(int64_t n) { return arena_.take(static_cast<size_t>(n)); }
+
+  // The bytes this thread has allocated, in use or kept.
+  static size_t size_of_thread() { return thread_arena().size; }
 
  private:
   struct Block {
@@ -43,22 +50,32 @@ class Scratch {
       if (current == blocks.size()) {
         const size_t last = blocks.empty() ? kFirstBlock / 2 : blocks.back().size;
         blocks.emplace_back(bytes > 2 * last ? bytes : 2 * last);
+        size += blocks.back().size;
         used = 0;
       }
       void* p = blocks[current].data.get() + used;
       used += bytes;
       return p;
     }
+
+    void give_back_to(size_t earlier_current, size_t earlier_used) {
+      current = earlier_current;
+      used = earlier_used;
+      const bool is_all_back = current == 0 && used == 0;
+      while (is_all_back && size > kMostKept) {
+        size -= blocks.back().size;
+        blocks.pop_back();
+      }
+    }
+
     static constexpr size_t kFirstBlock = size_t{1} << 18;
     std::vector<Block> blocks;
+    size_t size = 0;  // of all blocks
     size_t current = 0;
-    size_t used = 0;
+    size_t used = 0;  // of the current block
   };
 
-  static Arena& thread_arena() {
-    thread_local Arena arena;
-    return arena;
-  }
+  static Arena& thread_arena();
 
  public:
   // Gives back what was handed out during its life.
@@ -68,10 +85,7 @@ class Scratch {
     explicit Mark(Arena& arena) : arena_(arena), current_(arena.current), used_(arena.used) {}
     Mark(const Mark&) = delete;
     Mark& operator=(const Mark&) = delete;
-    ~Mark() {
-      arena_.current = current_;
-      arena_.used = used_;
-    }
+    ~Mark() { arena_.give_back_to(current_, used_); }
 
    private:
     Arena& arena_;

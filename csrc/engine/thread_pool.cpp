@@ -10,6 +10,7 @@
 #include <exception>
 #include <fstream>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <sstream>
 #include <stdexcept>
@@ -23,6 +24,9 @@ namespace {
 
 constexpr int kMaxWorkers = 512;
 
+// Whether this thread is inside a task of a pool: then it must not ask for the pool again.
+thread_local bool is_in_task = false;
+
 void run_in_order(int64_t num_tasks, TaskRef fn) {
   for (int64_t task = 0; task < num_tasks; ++task) fn(task);
 }
@@ -33,10 +37,11 @@ class Job {
   Job(int64_t num_tasks, TaskRef fn) : fn_(fn), num_tasks_(num_tasks) {}
 
   void take_tasks() {
+    is_in_task = true;
     try {
       for (;;) {
         const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
-        if (task >= num_tasks_) return;
+        if (task >= num_tasks_) break;
         fn_(task);
       }
     } catch (...) {
@@ -44,6 +49,7 @@ class Job {
       const std::lock_guard lock(mutex_);
       if (!error_) error_ = std::current_exception();
     }
+    is_in_task = false;
   }
 
   // After all threads have left.
@@ -227,7 +233,7 @@ double cgroup_quota() {
 }  // namespace
 
 void parallel_for(int64_t num_tasks, int threads, TaskRef fn) {
-  if (threads > 1 && num_tasks > 1 && pool_of_this_process().run(num_tasks, threads, fn)) return;
+  if (threads > 1 && num_tasks > 1 && !is_in_task && pool_of_this_process().run(num_tasks, threads, fn)) return;
   run_in_order(num_tasks, fn);
 }
 

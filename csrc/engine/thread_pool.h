@@ -1,4 +1,4 @@
-// One pool of threads for the whole process.
+// One pool of threads for the whole process: liblsif.so has it, for the torch ops and the Python module alike.
 #pragma once
 
 #include <cstdint>

@@ -5,7 +5,8 @@
 //
 // age_j is 0 where either time is kUnknownTime; differences saturate at INT64_MAX. Events are read in chunks of
 // kPoolingChunk from the first on, with a running (maximum, denominator, numerator) per interest, so any history length
-// needs the same scratch and the result depends on the sequence alone. seq_len = 0 gives zeros.
+// needs the same scratch and the result depends on the sequence alone. An event whose decay * age is beyond float32
+// weighs nothing. seq_len = 0 gives zeros, as do events that all weigh nothing.
 //
 // Float32 throughout. With u = 2^-24, e_j the error of a logit (of its two linear layers, and 3 u decay age_j + u
 // |logit_j|) and d_j = e_j + u |logit_j - max logit| + 5 u chunks, the error is at most sum_j p_j |x_j| (d_j + sum_k

@@ -43,6 +43,16 @@ struct CatalogView {
   int64_t dim;
 };
 
+// The users' side of a score. Without weights num_interests must be 1 and score = q . x + b; with weights it is
+// temperature * log sum_j weights[j] exp(q_j . x / temperature) + b, also for one interest.
+struct ScoreQueries {
+  const float* vectors = nullptr;  // [batch, num_interests, dim], finite
+  const float* weights = nullptr;  // [batch, num_interests], finite, >= 0, some > 0; 0: takes no part. Or null
+  double temperature = 1.0;        // a positive, normal float32 number; unused without weights
+  int64_t batch = 0;
+  int64_t num_interests = 1;  // 1 .. kMaxScoreInterests
+};
+
 struct ScoredItem {
   float score;
   int64_t item;

@@ -46,7 +46,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
   engine::ScoreTopkRequest request;
   request.batch = size_of("queries", queries, 3, 0);
   request.num_interests = size_of("queries", queries, 3, 1);
-  request.queries = floats("queries", queries, {request.batch, request.num_interests, dim});
+  request.vectors = floats("queries", queries, {request.batch, request.num_interests, dim});
   request.weights = floats("weights", weights, {request.batch, request.num_interests});
   request.temperature = temperature;
   request.k = k;
@@ -77,10 +77,10 @@ Tensor score_items(Tensor queries, std::optional<Tensor> weights, double tempera
   catalog.bias = floats("bias", bias, {num_items});
   catalog.num_items = num_items;
   catalog.dim = dim;
-  engine::ScoreQueries users;
+  ScoreQueries users;
   users.batch = size_of("queries", queries, 3, 0);
   users.num_interests = size_of("queries", queries, 3, 1);
-  users.queries = floats("queries", queries, {users.batch, users.num_interests, dim});
+  users.vectors = floats("queries", queries, {users.batch, users.num_interests, dim});
   users.weights = floats("weights", weights, {users.batch, users.num_interests});
   users.temperature = temperature;
   const int64_t num_candidates = size_of("items", items, 2, 1);

@@ -1,4 +1,4 @@
-// What the ops know about tensors: every argument is checked once, here, with a message that says which one, what was
+// What the ops know about tensors: every argument is checked here, with a message that says which one, what was
 // expected and what came; then only pointers and sizes go on. The same for every device: the values of a tensor on a
 // GPU are checked on a copy in host memory, which waits for the GPU.
 #pragma once

@@ -22,26 +22,23 @@ CatalogView catalog_on(const DeviceArguments& on, const Tensor& vectors, const s
 }
 
 // The engine's checks, on host copies.
-void check_values(const CatalogView& catalog, const cuda::ScoreQueries& queries, const Tensor& vectors,
+void check_values(const CatalogView& catalog, const ScoreQueries& queries, const Tensor& vectors,
                   const std::optional<Tensor>& weights) {
   const Tensor host_vectors = on_host(vectors);
   const std::optional<Tensor> host_weights = weights ? std::optional(on_host(*weights)) : std::nullopt;
-  engine::ScoreQueries host;
-  host.queries = static_cast<const float*>(host_vectors.const_data_ptr());
+  ScoreQueries host = queries;
+  host.vectors = static_cast<const float*>(host_vectors.const_data_ptr());
   host.weights = floats("weights", host_weights, {queries.batch, queries.num_interests});
-  host.temperature = queries.temperature;
-  host.batch = queries.batch;
-  host.num_interests = queries.num_interests;
   engine::check_queries(catalog, host);
 }
 
-cuda::ScoreQueries queries_on(const DeviceArguments& on, const CatalogView& catalog, const Tensor& vectors,
-                              const std::optional<Tensor>& weights, double temperature) {
+ScoreQueries queries_on(const DeviceArguments& on, const CatalogView& catalog, const Tensor& vectors,
+                        const std::optional<Tensor>& weights, double temperature) {
   const int64_t batch = size_of("queries", vectors, 3, 0);
   const int64_t num_interests = size_of("queries", vectors, 3, 1);
-  const cuda::ScoreQueries queries = {on.floats("queries", vectors, {batch, num_interests, catalog.dim}),
-                                      on.floats("weights", weights, {batch, num_interests}), temperature, batch,
-                                      num_interests};
+  const ScoreQueries queries = {on.floats("queries", vectors, {batch, num_interests, catalog.dim}),
+                                on.floats("weights", weights, {batch, num_interests}), temperature, batch,
+                                num_interests};
   check_values(catalog, queries, vectors, weights);
   return queries;
 }
@@ -79,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional
                                                    std::optional<Tensor> exclude_offsets, int64_t threads) {
   const DeviceArguments on(vectors);
   const CatalogView catalog = catalog_on(on, vectors, bias);
-  const cuda::ScoreQueries all = queries_on(on, catalog, queries, weights, temperature);
+  const ScoreQueries all = queries_on(on, catalog, queries, weights, temperature);
   const cuda::Exclusions exclude = exclusions_on(on, exclude_items, exclude_offsets, all.batch, catalog.num_items);
   engine::check_threads(threads);
   engine::check_k(k);
@@ -91,7 +88,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional
   Tensor workspace = new_ints(vectors, {group * bytes_per_query / static_cast<int64_t>(sizeof(int64_t))});
   const OnDevice device(vectors);
   for (int64_t first = 0; first < all.batch; first += group) {
-    cuda::ScoreQueries some = all;
+    ScoreQueries some = all;
     some.batch = std::min(group, all.batch - first);
     some.vectors += first * all.num_interests * catalog.dim;
     if (some.weights != nullptr) some.weights += first * all.num_interests;
@@ -117,7 +114,7 @@ Tensor score_items_cuda(Tensor queries, std::optional<Tensor> weights, double te
                         std::optional<Tensor> bias, Tensor items) {
   const DeviceArguments on(vectors);
   const CatalogView catalog = catalog_on(on, vectors, bias);
-  const cuda::ScoreQueries users = queries_on(on, catalog, queries, weights, temperature);
+  const ScoreQueries users = queries_on(on, catalog, queries, weights, temperature);
   const int64_t num_candidates = size_of("items", items, 2, 1);
   const int64_t* rows = on.ints("items", items, {users.batch, num_candidates});
   check_item_rows(items, catalog.num_items);

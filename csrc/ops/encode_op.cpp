@@ -22,7 +22,8 @@ std::tuple<Tensor, Tensor, Tensor> encode(std::vector<Tensor> weights, std::vect
     check_tensor(specs[i].name.c_str(), weights[i], dtype, specs[i].shape);
     data.push_back(weights[i].const_data_ptr());
   }
-  const engine::Model model(c, data);
+  const int num_threads = engine::check_threads(threads);
+  const engine::Model model(c, data, num_threads);
 
   const int64_t total = size_of("items", items, 1, 0);
   const int64_t batch = check_offsets("offsets", offsets, total);
@@ -38,7 +39,7 @@ std::tuple<Tensor, Tensor, Tensor> encode(std::vector<Tensor> weights, std::vect
   Tensor fused = new_floats(like, {batch, c.dim});
   Tensor interests = new_floats(like, {batch, c.num_interests(), c.dim});
   Tensor interest_weights = new_floats(like, {batch, c.num_interests()});
-  engine::encode(model, events, engine::check_threads(threads),
+  engine::encode(model, events, num_threads,
                  {static_cast<float*>(fused.mutable_data_ptr()), static_cast<float*>(interests.mutable_data_ptr()),
                   static_cast<float*>(interest_weights.mutable_data_ptr())});
   return {fused, interests, interest_weights};

@@ -22,6 +22,7 @@ class RequestPath:
         norms: npt.NDArray[np.float32],
         multi_interest: bool,
         temperature: float,
+        threads: int = 0,
     ) -> None: ...
     def encode(
         self,

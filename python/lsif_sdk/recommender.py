@@ -64,6 +64,7 @@ class Recommender:
                 c.norms.numpy(),
                 multi_interest=self.config.scoring == "multi_interest",
                 temperature=self.config.temperature,
+                threads=self._threads,
             )
 
     @classmethod

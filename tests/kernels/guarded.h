@@ -10,12 +10,13 @@
 #include <cstring>
 #include <functional>
 #include <new>
+#include <utility>
 
 namespace guarded {
 
 inline constexpr unsigned char kCanary = 0xFF;  // four of them are a NaN
 
-// n values of T; never moved, so the pointer stays valid. All bytes start as canaries.
+// n values of T whose memory never moves, so pointers stay valid. All bytes start as canaries.
 template <typename T>
 class Array {
  public:
@@ -32,7 +33,15 @@ class Array {
     data_ = reinterpret_cast<T*>(base_ + mapped_ - bytes);
     release_ = mapped_ + page;
   }
-  ~Array() { munmap(base_, static_cast<size_t>(release_)); }
+  Array(Array&& other) noexcept
+      : size_(other.size_),
+        mapped_(other.mapped_),
+        release_(other.release_),
+        base_(std::exchange(other.base_, nullptr)),
+        data_(other.data_) {}
+  ~Array() {
+    if (base_ != nullptr) munmap(base_, static_cast<size_t>(release_));
+  }
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 

@@ -34,7 +34,7 @@ struct Question {
 
   // Pointers are taken late, so that a Question can be copied and changed.
   const ScoreTopkRequest& get() {
-    request.queries = queries.data();
+    request.vectors = queries.data();
     request.weights = weights.empty() ? nullptr : weights.data();
     request.exclude_items = exclude_offsets.empty() ? nullptr : exclude_items.data();
     request.exclude_offsets = exclude_offsets.empty() ? nullptr : exclude_offsets.data();

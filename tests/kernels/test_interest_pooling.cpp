@@ -134,6 +134,33 @@ TEST(interest_pooling_counts_age_in_days) {
   }
 }
 
+// Whole chunks of events weigh nothing, the first, the last but one or all of them.
+TEST(interest_pooling_survives_decay_beyond_float32) {
+  constexpr int64_t kDay = 86400;
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    oracle::Random random(15);
+    Problem problem({200, 5, 4, 3}, random);
+    problem.decay.fill([] { return 1e38f; });
+    for (int64_t j = 0; j < 200; ++j) problem.times[j] = problem.newest - (203 - j) * kDay;
+    const auto pool = [&](int64_t expected) {
+      Matrix y(3, 5);
+      Array<float> scratch(lsif::interest_pooling_scratch_size(problem.params));
+      table->interest_pooling(problem.params, problem.x.data(), problem.x.stride(), problem.times.data(),
+                              problem.newest, 200, y.data(), scratch.data());
+      for (int64_t a = 0; a < 3; ++a) {
+        for (int64_t c = 0; c < 5; ++c) CHECK_NEAR(y.at(a, c), expected < 0 ? 0 : problem.x.at(expected, c), 0);
+      }
+    };
+    pool(-1);
+    for (const int64_t recent : {199, 70, 0}) {
+      const int64_t old = problem.times[recent];
+      problem.times[recent] = problem.newest;
+      pool(recent);
+      problem.times[recent] = old;
+    }
+  }
+}
+
 TEST(interest_pooling_survives_extreme_logits) {
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
     oracle::Random random(11);

@@ -40,14 +40,31 @@ TEST(one_thread_runs_inline_in_order) {
   CHECK((order == std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
 }
 
-TEST(several_threads_work_at_the_same_time) {
-  // Each task waits for the other, so this ends only if both run at once.
+// Each task waits for the other, so this ends only if both run at once.
+void run_two_at_the_same_time() {
   std::atomic<int> arrived{0};
   parallel_for(2, 2, [&](int64_t) {
     ++arrived;
     while (arrived < 2) std::this_thread::yield();
   });
   CHECK(arrived == 2);
+}
+
+TEST(several_threads_work_at_the_same_time) {
+  run_two_at_the_same_time();
+  // Also after a task that called again, and after one that failed.
+  std::atomic<int> num_elsewhere{0};
+  parallel_for(20, 2, [&](int64_t) {
+    const std::thread::id outer = std::this_thread::get_id();
+    parallel_for(5, 2, [&](int64_t) { num_elsewhere += std::this_thread::get_id() != outer; });
+  });
+  CHECK(num_elsewhere == 0);
+  run_two_at_the_same_time();
+  try {
+    parallel_for(20, 2, [](int64_t) { throw std::runtime_error("no"); });
+  } catch (const std::runtime_error&) {
+  }
+  run_two_at_the_same_time();
 }
 
 TEST(exceptions_reach_the_caller) {

@@ -38,10 +38,12 @@ inline float fold_chunk(float* weights, float* maximum, float* denominator) {
   for (int64_t j = kLanes; j < kPoolingChunk; j += kLanes) highest = max(highest, load(weights + j));
   const float top = max_lanes(highest);
   const float new_maximum = top > *maximum ? top : *maximum;
-  const float shrink = first_lane(exp(broadcast(*maximum - new_maximum)));
+  // Nothing but -inf so far: any finite number in place of the maximum makes all weights 0, -inf itself makes NaNs.
+  const float reference = new_maximum == -__builtin_inff() ? 0.0f : new_maximum;
+  const float shrink = first_lane(exp(broadcast(*maximum - reference)));
   Vec total = broadcast(0.0f);
   for (int64_t j = 0; j < kPoolingChunk; j += kLanes) {
-    const Vec e = exp(load(weights + j) - broadcast(new_maximum));
+    const Vec e = exp(load(weights + j) - broadcast(reference));
     store(weights + j, e);
     total = total + e;
   }
@@ -81,8 +83,8 @@ void interest_pooling(const InterestPoolingParams& params, const float* x, int64
                              dim);
     });
   }
-  if (seq_len == 0) return;
   for (int64_t a = 0; a < num_interests; ++a) {
+    if (denominator[a] == 0.0f) continue;
     for (int64_t c = 0; c < dim; ++c) y[a * dim + c] /= denominator[a];
   }
 }

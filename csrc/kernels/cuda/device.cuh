@@ -85,9 +85,9 @@ __device__ float block_reduce(float x, Op op) {
 }
 
 // y[c] = sum_j weight_j values[j * stride + c] for the `dim` columns, by the kThreads threads of a block, all of which
-// must call. weight_j is softmax_j(score(j)) or, without kSoftmax, score(j) itself; n = 0 gives zeros. Scores are taken
-// kThreads at a time, with a running maximum and denominator, so n is unlimited. A column belongs to one thread, which
-// keeps its sum in y.
+// must call. weight_j is softmax_j(score(j)) or, without kSoftmax, score(j) itself; n = 0 and scores that are all -inf
+// give zeros. Scores are taken kThreads at a time, with a running maximum and denominator, so n is unlimited. A column
+// belongs to one thread, which keeps its sum in y.
 template <bool kSoftmax, typename Score>
 __device__ void weighted_sum(int64_t n, Score score, const float* values, int64_t stride, int64_t dim, float* y) {
   __shared__ float weights[kThreads];
@@ -102,8 +102,10 @@ __device__ void weighted_sum(int64_t n, Score score, const float* values, int64_
     float shrink = 1.0f;
     if constexpr (kSoftmax) {
       const float top = fmaxf(maximum, block_reduce(is_used ? weight : kLowest, Max()));
-      shrink = expf(maximum - top);
-      weight = is_used ? expf(weight - top) : 0.0f;
+      // Nothing but -inf so far: any finite number in place of the maximum makes all weights 0, -inf itself NaNs.
+      const float reference = top == kLowest ? 0.0f : top;
+      shrink = expf(maximum - reference);
+      weight = is_used ? expf(weight - reference) : 0.0f;
       denominator = denominator * shrink + block_reduce(weight, Sum());
       maximum = top;
     }
@@ -117,7 +119,7 @@ __device__ void weighted_sum(int64_t n, Score score, const float* values, int64_
     __syncthreads();  // the next chunk writes to `weights`
   }
   if constexpr (kSoftmax) {
-    if (n == 0) return;
+    if (denominator == 0.0f) return;
     for (int64_t c = threadIdx.x; c < dim; c += kThreads) y[c] /= denominator;
   }
 }

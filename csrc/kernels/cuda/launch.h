@@ -61,16 +61,6 @@ cudaError_t interest_fusion(const InterestFusionParams& params, const float* int
                             const float* length, int64_t batch, float* weights, float* fused, float* scratch,
                             cudaStream_t stream);
 
-// The users' side of a score: without weights num_interests is 1 and score = q . x + b, with weights it is the sum over
-// interests.
-struct ScoreQueries {
-  const float* vectors;  // [batch, num_interests, dim]
-  const float* weights;  // [batch, num_interests], >= 0, some > 0; 0: that interest takes no part. Or null
-  double temperature;
-  int64_t batch;
-  int64_t num_interests;
-};
-
 // Rows never returned: those of query b are items[offsets[b]] .. items[offsets[b + 1] - 1], in any order, repeats
 // allowed.
 struct Exclusions {
