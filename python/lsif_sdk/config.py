@@ -62,6 +62,7 @@ class ModelConfig:
         temperature: tau of "multi_interest".
         normalize_items: catalogue vectors are the item embeddings scaled to length `item_scale`.
         item_scale: see `normalize_items`.
+        repeats: items of the history get a learned bonus, for catalogues that people consume again.
         norm_eps: epsilon of every LayerNorm.
 
     Raises:
@@ -89,6 +90,7 @@ class ModelConfig:
     temperature: float = 1.0
     normalize_items: bool = False
     item_scale: float = 1.0
+    repeats: bool = False
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -99,7 +101,7 @@ class ModelConfig:
             check_integer(name, getattr(self, name), low, high)
         for name in ("temperature", "item_scale", "norm_eps"):
             check_number(name, getattr(self, name), FLOAT32_TINY, FLOAT32_MAX)
-        for name in ("use_times", "request_time", "normalize_items"):
+        for name in ("use_times", "request_time", "normalize_items", "repeats"):
             if not isinstance(getattr(self, name), bool):
                 raise ArgumentError(name, "True or False", repr(getattr(self, name)))
         if self.dim % self.num_heads:

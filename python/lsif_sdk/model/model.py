@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from lsif_sdk.errors import ArgumentError, ArtifactError
 from lsif_sdk.model.encoder import SequenceEncoder
 from lsif_sdk.model.interest_fusion import InterestFusion
 from lsif_sdk.model.interest_pooling import EMBEDDING_STD, LongTermPooling, ShortTermPooling
+from lsif_sdk.model.item_content import ItemContent
+from lsif_sdk.model.repeats import RepeatBonus, Repeats
 from lsif_sdk.model.times import UNKNOWN_TIME
 
 __all__ = ["Encoded", "InterestFusionModel"]
@@ -22,6 +24,7 @@ _VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision
 _ENCODER = "encoder."
 _RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
 _VECTORS = "catalog.vectors"
+_CONTENT = "content."
 
 
 class Encoded(NamedTuple):
@@ -31,15 +34,18 @@ class Encoded(NamedTuple):
         fused: the user vector I, [..., dim].
         interests: long-term, pooled short-term, newest state, [..., M, dim].
         weights: of the interests, [..., M]; they sum to 1.
+        bonus: of the items of the history; None without `repeats`.
     """
 
     fused: Tensor
     interests: Tensor
     weights: Tensor
+    bonus: RepeatBonus | None = None
 
     def select(self, index: Any) -> Encoded:
         """Indexes the leading dimensions, for example with a bool mask of positions."""
-        return Encoded(*(part[index] for part in self))
+        bonus = None if self.bonus is None else RepeatBonus(*(part[index] for part in self.bonus))
+        return Encoded(self.fused[index], self.interests[index], self.weights[index], bonus)
 
 
 class _ItemCatalog(nn.Module):
@@ -56,11 +62,13 @@ class InterestFusionModel(nn.Module):
     Args:
         config: the model's shape.
         dropout: probability used while training, on embedded events and residual branches.
+        content: adds descriptions to the item vectors; None: an item is what its events say. Only the sum is exported.
     """
 
-    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
+    def __init__(self, config: ModelConfig, dropout: float = 0.0, content: ItemContent | None = None) -> None:
         super().__init__()
         self.config = config
+        self.content = content
         # Small, so that training starts near equal scores for all items.
         self.item_embedding = nn.Parameter(torch.randn(config.num_items, config.dim) * EMBEDDING_STD)
         if config.num_actions > 0:
@@ -71,6 +79,8 @@ class InterestFusionModel(nn.Module):
         if config.num_short > 0:
             self.short_pooling = ShortTermPooling(config)
         self.fusion = InterestFusion(config)
+        if config.repeats:
+            self.repeats = Repeats(config)
         self.catalog = _ItemCatalog(config.num_items)
 
     def forward(
@@ -110,7 +120,11 @@ class InterestFusionModel(nn.Module):
         interests = self._interests(x, states, times, visible, times)
         fused, weights = self.fusion(interests, times, asked, counts)
         valid = positions < lengths[:, None]
-        return _where(valid, Encoded(fused, interests, weights))
+        bonus = None
+        if self.config.repeats:
+            distance = (positions[:, None] - positions)[None]
+            bonus = self._repeat_bonus(states, items, times, asked, distance)
+        return _where(valid, Encoded(fused, interests, weights, bonus))
 
     def encode(
         self,
@@ -157,38 +171,61 @@ class InterestFusionModel(nn.Module):
         visible = (positions <= last)[:, None, :]
         interests = self._interests(x, states, times_padded, visible, newest, last)
         fused, weights = self.fusion(interests, newest, asked_last, lengths[:, None])
-        encoded = _where(lengths[:, None] > 0, Encoded(fused, interests, weights))
+        bonus = None
+        if self.config.repeats:
+            distance = torch.where(valid, last - positions, -1)[:, None, :]
+            newest_state = states.take_along_dim(last[..., None], dim=1)
+            bonus = self._repeat_bonus(newest_state, padded(items, 0), times_padded, asked_last, distance)
+        encoded = _where(lengths[:, None] > 0, Encoded(fused, interests, weights, bonus))
         return encoded.select((slice(None), 0))
 
-    def scores(self, encoded: Encoded, candidates: Tensor | None = None) -> Tensor:
+    def item_vectors(self) -> Tensor:
+        """Vectors of the items as events, [num_items, dim]."""
+        return self.item_embedding if self.content is None else cast(Tensor, self.content(self.item_embedding))
+
+    def scores(self, encoded: Encoded, candidates: Tensor | None = None, vectors: Tensor | None = None) -> Tensor:
         """Scores of items (docs/model.md section 5).
 
         Args:
             encoded: leading dimensions [...].
             candidates: int64 rows [num_candidates]; None for the whole catalogue.
+            vectors: `catalog_vectors()`, for a caller who scores in several parts; None: they are computed.
 
         Returns:
             [..., num_candidates or num_items].
         """
-        vectors = self.catalog_vectors(candidates)
+        vectors = self.catalog_vectors() if vectors is None else vectors
+        vectors = vectors if candidates is None else vectors[candidates]
         bias = self.catalog.bias if candidates is None else self.catalog.bias[candidates]
         if self.config.scoring == "fused":
-            return encoded.fused @ vectors.t() + bias
-        temperature = self.config.temperature
-        logits = encoded.interests @ vectors.t() / temperature + _log(encoded.weights)[..., None]
-        return temperature * logits.logsumexp(dim=-2) + bias
+            scores = encoded.fused @ vectors.t() + bias
+        else:
+            temperature = self.config.temperature
+            logits = encoded.interests @ vectors.t() / temperature + _log(encoded.weights)[..., None]
+            scores = temperature * logits.logsumexp(dim=-2) + bias
+        if encoded.bonus is None:
+            return scores
+        items, values = encoded.bonus
+        if candidates is not None:
+            column = torch.full((self.config.num_items,), -1, device=items.device)
+            column[candidates] = torch.arange(len(candidates), device=items.device)
+            items, values = column[items].clamp_min(0), torch.where(column[items] >= 0, values, 0)
+        return scores.scatter_add(-1, items, values)
 
-    def target_scores(self, encoded: Encoded, targets: Tensor) -> Tensor:
-        """The score of ONE item for each encoded history: targets int64 [batch] -> [batch]."""
-        vectors, bias = self.catalog_vectors(targets), self.catalog.bias[targets]
+    def target_scores(self, encoded: Encoded, targets: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """The score of ONE item for each encoded history: targets int64 [batch] -> [batch]; see `scores`."""
+        vectors = self.catalog_vectors() if vectors is None else vectors
+        vectors, bias = vectors[targets], self.catalog.bias[targets]
+        if encoded.bonus is not None:
+            bias = bias + torch.where(encoded.bonus.items == targets[..., None], encoded.bonus.values, 0).sum(dim=-1)
         if self.config.scoring == "fused":
             return (encoded.fused * vectors).sum(dim=-1) + bias
         logits = (encoded.interests @ vectors[..., None]).squeeze(-1) / self.config.temperature
         return self.config.temperature * (logits + _log(encoded.weights)).logsumexp(dim=-1) + bias
 
-    def catalog_vectors(self, candidates: Tensor | None = None) -> Tensor:
-        """Item vectors of the catalogue, [num_items or num_candidates, dim]."""
-        vectors = self.item_embedding if candidates is None else self.item_embedding[candidates]
+    def catalog_vectors(self) -> Tensor:
+        """Item vectors of the catalogue, [num_items, dim]."""
+        vectors = self.item_vectors()
         if not self.config.normalize_items:
             return vectors
         length = (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt()
@@ -197,7 +234,12 @@ class InterestFusionModel(nn.Module):
     @torch.no_grad()
     def export_weights(self) -> dict[str, Tensor]:
         """The artifact's tensors, named and shaped as in docs/model.md: float32 on the CPU, time_boundaries int64."""
-        weights = {name.removeprefix(_ENCODER): value for name, value in self.state_dict().items()}
+        weights = {
+            name.removeprefix(_ENCODER): value
+            for name, value in self.state_dict().items()
+            if not name.startswith(_CONTENT)
+        }
+        weights["item_embedding"] = self.item_vectors()
         if self.config.num_long > 0:
             del weights[_RATE]
             weights[_DECAY] = self.long_pooling.decay()
@@ -243,7 +285,7 @@ class InterestFusionModel(nn.Module):
         return model
 
     def _embed(self, items: Tensor, actions: Tensor | None) -> Tensor:
-        x = nn.functional.embedding(items, self.item_embedding)
+        x = nn.functional.embedding(items, self.item_vectors())
         if self.config.num_actions > 0:
             actions = torch.zeros_like(items) if actions is None else actions
             x = x + nn.functional.embedding(actions, self.action_embedding)
@@ -259,6 +301,13 @@ class InterestFusionModel(nn.Module):
             newest = torch.where(now[:, None] == UNKNOWN_TIME, newest, now[:, None])
         following = torch.cat([times[:, 1:], times[:, -1:]], dim=1)
         return following.scatter(1, last, newest)
+
+    def _repeat_bonus(
+        self, newest: Tensor, items: Tensor, times: Tensor, asked: Tensor, distance: Tensor
+    ) -> RepeatBonus:
+        boundaries = self.encoder.time_boundaries if self.config.use_times else None
+        bonus: RepeatBonus = self.repeats(newest, items, times, asked, distance, boundaries)
+        return bonus
 
     def _interests(
         self, x: Tensor, states: Tensor, times: Tensor, visible: Tensor, newest: Tensor, last: Tensor | None = None
@@ -302,9 +351,12 @@ def _log(weights: Tensor) -> Tensor:
 
 def _where(valid: Tensor, encoded: Encoded) -> Encoded:
     """Zeros where not valid (bool over the leading dimensions)."""
-    fused, interests, weights = encoded
+    fused, interests, weights, bonus = encoded
+    if bonus is not None:
+        bonus = bonus._replace(values=torch.where(valid[..., None], bonus.values, 0))
     return Encoded(
         torch.where(valid[..., None], fused, 0),
         torch.where(valid[..., None, None], interests, 0),
         torch.where(valid[..., None], weights, 0),
+        bonus,
     )

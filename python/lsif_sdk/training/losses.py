@@ -77,23 +77,27 @@ class NextEventLoss(nn.Module):
         width = self.model.config.num_items if negatives is None else len(negatives) + 1
         if self.model.config.scoring == "multi_interest":
             width *= self.model.config.num_interests
+        vectors = self.model.catalog_vectors()
         rows = max(1, _LOGITS_PER_CHUNK // width)
         sums = []
         for begin in range(0, len(targets), rows):
             chunk = slice(begin, begin + rows)
-            arguments = encoded.select(chunk), targets[chunk], negatives
+            arguments = encoded.select(chunk), targets[chunk], negatives, vectors
             if len(targets) * width <= _KEPT_LOGITS:
                 sums.append(self._sum(*arguments))
             else:
                 sums.append(checkpoint(self._sum, *arguments, use_reentrant=False, preserve_rng_state=False))
         return torch.stack(sums).sum() / len(targets)
 
-    def _sum(self, encoded: Encoded, targets: Tensor, negatives: Tensor | None) -> Tensor:
+    def _sum(self, encoded: Encoded, targets: Tensor, negatives: Tensor | None, vectors: Tensor) -> Tensor:
         if negatives is None:
-            scores = self.model.scores(encoded)
+            scores = self.model.scores(encoded, vectors=vectors)
+            if self.model.content is not None:
+                # An item without events is no negative: nothing is known against it.
+                scores = scores.masked_fill(~self.model.content.trained, -torch.inf)
             return functional.cross_entropy(scores, targets, reduction="sum", label_smoothing=self.label_smoothing)
-        positive = self.model.target_scores(encoded, targets)
-        scores = self.model.scores(encoded, negatives)
+        positive = self.model.target_scores(encoded, targets, vectors)
+        scores = self.model.scores(encoded, negatives, vectors)
         if self.binary:
             return (functional.softplus(-positive) + functional.softplus(scores).mean(dim=-1)).sum()
         probability = self.cumulative.diff(prepend=self.cumulative.new_zeros(1))[negatives]

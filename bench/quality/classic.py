@@ -1,0 +1,74 @@
+"""Traditional baselines, by the library `implicit` (the extra "bench")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from lsif_sdk.training import EventLog
+
+
+def interactions(history: EventLog) -> sparse.csr_matrix:
+    """Events of each user with each item, float32 [num_users, num_items]."""
+    users = np.repeat(np.arange(history.num_users), history.lengths)
+    ones = np.ones(len(users), dtype=np.float32)
+    return sparse.csr_matrix((ones, (users, history.items)), shape=(history.num_users, history.num_items))
+
+
+class ItemKNN:
+    """Sum of an item's similarities to the items a user has met."""
+
+    def __init__(self, history: EventLog, similarity: str, neighbours: int) -> None:
+        from implicit import nearest_neighbours as knn
+
+        kinds = {"cosine": knn.CosineRecommender, "tfidf": knn.TFIDFRecommender, "bm25": knn.BM25Recommender}
+        self._matrix = interactions(history)
+        model = kinds[similarity](K=neighbours)
+        model.fit(self._matrix, show_progress=False)
+        self._similarity = model.similarity.tocsr()
+
+    def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores float32 [batch, num_items]."""
+        return np.asarray((self._matrix[user_rows] @ self._similarity).todense(), dtype=np.float32)
+
+
+class Factors:
+    """A factorisation: user_factors [num_users, dim] times item_factors [num_items, dim]."""
+
+    def __init__(self, model: Any) -> None:
+        self._users, self._items = np.asarray(model.user_factors), np.asarray(model.item_factors)
+
+    def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores float32 [batch, num_items]."""
+        return (self._users[user_rows] @ self._items.T).astype(np.float32)
+
+
+def als(history: EventLog, factors: int, regularization: float, alpha: float, iterations: int, seed: int) -> Factors:
+    """Weighted alternating least squares (Hu et al. 2008)."""
+    from implicit.als import AlternatingLeastSquares
+
+    model = AlternatingLeastSquares(
+        factors=factors, regularization=regularization, alpha=alpha, iterations=iterations, random_state=seed
+    )
+    model.fit(interactions(history), show_progress=False)
+    return Factors(model)
+
+
+def bpr(
+    history: EventLog, factors: int, learning_rate: float, regularization: float, epochs: int, seed: int
+) -> Factors:
+    """Bayesian personalised ranking (Rendle et al. 2009)."""
+    from implicit.bpr import BayesianPersonalizedRanking
+
+    model = BayesianPersonalizedRanking(
+        factors=factors,
+        learning_rate=learning_rate,
+        regularization=regularization,
+        iterations=epochs,
+        random_state=seed,
+    )
+    model.fit(interactions(history), show_progress=False)
+    return Factors(model)

@@ -1,0 +1,74 @@
+"""The data sets of the quality tables: where they lie, how they are split, whether people consume again."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import os
+import pathlib
+
+import pandas as pd
+
+from lsif_sdk.evaluation import Split, leave_one_out, time_split
+from lsif_sdk.training import EventLog, read_events, read_titles
+
+ROOT = pathlib.Path(os.environ.get("LSIF_DATA_DIR") or pathlib.Path(__file__).parents[2] / ".." / "shared" / "data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One data set.
+
+    Args:
+        events: file under the data folder: a table of events, or "sequences" (one user a line: id, items in order).
+        protocol: "leave_one_out" or "time".
+        exclude_seen: False where people consume again.
+        titles: table of item titles, or None.
+        columns: user, item, timestamp.
+    """
+
+    events: str
+    protocol: str = "leave_one_out"
+    exclude_seen: bool = True
+    titles: str | None = None
+    columns: tuple[str, str, str | None] = ("user", "item", "timestamp")
+
+
+DATASETS = {
+    "ml-100k": Dataset("ml-100k/ml-100k.inter.gz", columns=("user_id", "item_id", "timestamp")),
+    "ml-1m": Dataset("ml-1m/interactions.tsv.gz", titles="ml-1m/items.tsv.gz"),
+    "ml-1m-time": Dataset("ml-1m/interactions.tsv.gz", protocol="time", titles="ml-1m/items.tsv.gz"),
+    "beauty": Dataset("amazon-beauty/Beauty.txt.gz", titles="amazon-beauty/items.tsv.gz"),
+    "beauty-timed": Dataset("amazon-beauty/interactions_timestamped.tsv.gz", titles="amazon-beauty/items.tsv.gz"),
+    "sports": Dataset("amazon-sports/Sports_and_Outdoors.txt.gz"),
+    "food-com": Dataset("food-com/interactions.tsv.gz", titles="food-com/items.tsv.gz"),
+    "online-retail": Dataset(
+        "online-retail/interactions.tsv.gz", protocol="time", exclude_seen=False, titles="online-retail/items.tsv.gz"
+    ),
+    "foursquare-nyc": Dataset("foursquare-nyc/interactions.tsv.gz", protocol="time", exclude_seen=False),
+    "mooccubex": Dataset("mooccubex-courses/sequences.txt.gz"),
+}
+
+
+def load(name: str) -> tuple[Dataset, Split]:
+    """The data set of this name and its split."""
+    dataset = DATASETS[name]
+    path = ROOT / dataset.events
+    if not path.exists():
+        raise SystemExit(f"{path} not found; set LSIF_DATA_DIR to the folder with the data sets")
+    log = _read_sequences(path) if path.name.endswith(".txt.gz") else _read_table(path, dataset)
+    if dataset.titles is not None:
+        log = log.with_titles(read_titles(ROOT / dataset.titles))
+    return dataset, leave_one_out(log) if dataset.protocol == "leave_one_out" else time_split(log)
+
+
+def _read_table(path: pathlib.Path, dataset: Dataset) -> EventLog:
+    user, item, timestamp = dataset.columns
+    return read_events(path, user=user, item=item, timestamp=timestamp, separator="\t")
+
+
+def _read_sequences(path: pathlib.Path) -> EventLog:
+    with gzip.open(path, "rt") as lines:
+        users = [line.split() for line in lines]
+    events = [(int(user), int(item)) for user, *items in users for item in items]
+    return read_events(pd.DataFrame(events, columns=["user", "item"]), timestamp=None)

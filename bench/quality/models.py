@@ -1,0 +1,211 @@
+"""Every model of the quality tables: how it is fitted, and the settings among which validation chooses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from classic import ItemKNN, als, bpr
+from data import Dataset
+from neural import GateFusion, MaskedFusion, MeanFusion, TorchScorer, fit_neumf, gru4rec, lstm, with_fusion
+
+from lsif_sdk import ItemTable, Recommender
+from lsif_sdk.artifact import Artifact
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.evaluation import OwnItems, Popularity, RecentPopularity, Split
+from lsif_sdk.model import InterestFusion
+from lsif_sdk.training import TrainConfig, fit
+
+RECIPES = pathlib.Path(__file__).parents[2] / "recipes"
+_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What to fit and on what.
+
+    Args:
+        dataset: the data set.
+        name: of the data set.
+        split: of its events.
+        target: "validation" while choosing settings, then "test".
+        seed: of everything random.
+        checkpoint_dir: where a training can go on from, or None.
+    """
+
+    dataset: Dataset
+    name: str
+    split: Split
+    target: str
+    seed: int
+    checkpoint_dir: pathlib.Path | None = None
+
+
+Fit = Callable[[Job, Mapping[str, Any]], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A row of the tables.
+
+    Args:
+        fit: from a job and settings to something `evaluate` can rank.
+        grid: settings validation chooses among; all models but those without settings have six.
+        seeds: whether chance plays a part.
+    """
+
+    fit: Fit
+    grid: tuple[Mapping[str, Any], ...] = ({},)
+    seeds: bool = False
+
+
+def _history_model(make: Callable[..., Any]) -> Fit:
+    """A model without a notion of time: fitted on all that is known when the target is predicted."""
+
+    def fit_history(job: Job, settings: Mapping[str, Any]) -> Any:
+        return make(job.split.history(job.target), **settings)  # type: ignore[arg-type]
+
+    return fit_history
+
+
+def _seeded(make: Callable[..., Any]) -> Fit:
+    def fit_seeded(job: Job, settings: Mapping[str, Any]) -> Any:
+        return make(job.split.history(job.target), seed=job.seed, **settings)  # type: ignore[arg-type]
+
+    return fit_seeded
+
+
+def neural(build: Any = None, request_time: bool = False, **fixed: Any) -> Fit:
+    """A model trained by `lsif_sdk.training.fit` from the data set's recipe, with some fields fixed.
+
+    Args:
+        build: see `fit`; None: our model, which is then measured through the native engine.
+        request_time: whether it knows when the target happens.
+        fixed: fields of the recipe that make the model what it is.
+    """
+
+    def fit_neural(job: Job, settings: Mapping[str, Any]) -> Any:
+        config, training = recipe(job, {**fixed, "request_time": request_time, **settings})
+        options: dict[str, Any] = {} if build is None else {"build": build}
+        result = fit(
+            job.split.train,
+            config,
+            training,
+            validation=job.split.targets("validation"),
+            exclude_seen=job.dataset.exclude_seen,
+            checkpoint_dir=job.checkpoint_dir,
+            resume=job.checkpoint_dir is not None,
+            **options,
+        )
+        history = job.split.history(job.target)  # type: ignore[arg-type]
+        if build is not None:
+            now = job.split.targets(job.target)[1] if request_time else None  # type: ignore[arg-type]
+            return TorchScorer(result.model, history, now)
+        counts = np.bincount(job.split.train.items, minlength=history.num_items)
+        items = ItemTable(history.item_ids, history.titles, counts)
+        return Recommender(Artifact(config, result.model.export_weights(), items, {}, {}))
+
+    return fit_neural
+
+
+def recipe(job: Job, overrides: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
+    """The data set's recipe with some fields replaced."""
+    values = json.loads((RECIPES / f"{job.name}.json").read_text())
+    model, training = dict(values["model"]), dict(values["training"], seed=job.seed)
+    for field, value in overrides.items():
+        (model if field in _MODEL_FIELDS else training)[field] = value
+    timed = job.split.log.times is not None
+    model["use_times"] = timed and model.get("use_times", True)
+    model["request_time"] = model["use_times"] and model["request_time"]
+    return ModelConfig(num_items=job.split.log.num_items, **model), TrainConfig.from_dict(training)
+
+
+def _grid(**choices: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
+    """Settings taken in step: the i-th has the i-th value of every field."""
+    return tuple(dict(zip(choices, values, strict=True)) for values in zip(*choices.values(), strict=True))
+
+
+_ENCODER_ONLY: dict[str, Any] = {"num_long": 0, "num_short": 0}
+# Learning rate and dropout matter most everywhere; a neural model is given these six.
+TRAINING_GRID = _grid(
+    learning_rate=(1e-3, 1e-3, 1e-3, 2e-3, 2e-3, 2e-3),
+    dropout=(0.1, 0.3, 0.5, 0.1, 0.3, 0.5),
+)
+
+MODELS: dict[str, Model] = {
+    "popularity": Model(_history_model(Popularity.from_log)),
+    "recent-popularity": Model(_history_model(RecentPopularity.from_log), _grid(days=(1, 3, 7, 14, 30, 90))),
+    "own-frequency": Model(_history_model(lambda history: OwnItems(history, "frequency"))),
+    "own-recency": Model(_history_model(lambda history: OwnItems(history, "recency"))),
+    "itemknn": Model(
+        _history_model(ItemKNN),
+        _grid(
+            similarity=("cosine", "cosine", "tfidf", "tfidf", "bm25", "bm25"), neighbours=(50, 300, 50, 300, 50, 300)
+        ),
+    ),
+    "als": Model(
+        _seeded(als),
+        _grid(
+            factors=(64, 64, 64, 128, 128, 128),
+            regularization=(0.1, 1.0, 10.0, 0.1, 1.0, 10.0),
+            alpha=(1.0, 10.0, 10.0, 1.0, 10.0, 10.0),
+            iterations=(20,) * 6,
+        ),
+        seeds=True,
+    ),
+    "bpr": Model(
+        _seeded(bpr),
+        _grid(
+            factors=(64, 64, 64, 128, 128, 128),
+            learning_rate=(0.02, 0.05, 0.05, 0.02, 0.05, 0.05),
+            regularization=(0.01, 0.01, 0.001, 0.01, 0.01, 0.001),
+            epochs=(100, 100, 100, 200, 200, 200),
+        ),
+        seeds=True,
+    ),
+    "ncf": Model(
+        _seeded(fit_neumf),
+        _grid(
+            dim=(32,) * 6,
+            epochs=(5, 10, 20, 5, 10, 20),
+            learning_rate=(1e-3,) * 3 + (3e-3,) * 3,
+            decay=(1e-6, 1e-6, 1e-5, 1e-6, 1e-6, 1e-5),
+        ),
+        seeds=True,
+    ),
+    "lstm": Model(
+        neural(lstm, **_ENCODER_ONLY, use_times=False, num_layers=1, loss="binary"), TRAINING_GRID, seeds=True
+    ),
+    "gru4rec": Model(neural(gru4rec, **_ENCODER_ONLY, use_times=False, num_layers=1), TRAINING_GRID, seeds=True),
+    "sasrec": Model(
+        neural(**_ENCODER_ONLY, block="transformer", use_times=False, window=200), TRAINING_GRID, seeds=True
+    ),
+    "hstu": Model(neural(**_ENCODER_ONLY, block="hstu"), TRAINING_GRID, seeds=True),
+    "gate": Model(neural(with_fusion(GateFusion)), seeds=True),
+    "lsif": Model(neural(), TRAINING_GRID, seeds=True),
+    "lsif-now": Model(neural(request_time=True), TRAINING_GRID, seeds=True),
+    "hstu-now": Model(neural(request_time=True, **_ENCODER_ONLY), TRAINING_GRID, seeds=True),
+    "lsif-repeats": Model(neural(with_fusion(InterestFusion), repeats=True), TRAINING_GRID, seeds=True),
+    "lsif-repeats-now": Model(
+        neural(with_fusion(InterestFusion), repeats=True, request_time=True), TRAINING_GRID, seeds=True
+    ),
+    "long-only": Model(neural(with_fusion(MaskedFusion)), seeds=True),
+    "short-only": Model(neural(num_long=0), seeds=True),
+    "mean": Model(neural(with_fusion(MeanFusion)), seeds=True),
+    "multi-interest": Model(neural(scoring="multi_interest"), seeds=True),
+    "no-time": Model(neural(use_times=False), seeds=True),
+    "window-20": Model(neural(window=20), seeds=True),
+    "window-200": Model(neural(window=200), seeds=True),
+    "interests-1-1": Model(neural(num_long=1, num_short=1), seeds=True),
+    "interests-8-4": Model(neural(num_long=8, num_short=4), seeds=True),
+}
+
+
+def parameters(model: Any) -> int:
+    """Trained numbers of a torch model, 0 for others."""
+    return sum(p.numel() for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0

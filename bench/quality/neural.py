@@ -1,0 +1,181 @@
+"""Neural models to compare with: our encoder without fusion, other fusions, and recurrent and factorisation models.
+
+Each reads and is trained on exactly what `lsif_sdk` is; only the named part differs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.evaluation.scorer import gather_events
+from lsif_sdk.model import InterestFusion, InterestFusionModel
+from lsif_sdk.training import EventLog
+
+
+class RecurrentEncoder(nn.Module):
+    """Embedded events to states by one recurrent layer and a dense one."""
+
+    def __init__(self, config: ModelConfig, dropout: float, cell: type[nn.GRU] | type[nn.LSTM]) -> None:
+        super().__init__()
+        self.recurrent = cell(config.dim, config.dim, num_layers=config.num_layers, batch_first=True)
+        self.dense = nn.Linear(config.dim, config.dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, times: Tensor, asked: Tensor) -> Tensor:
+        """[batch, seq_len, dim] -> [batch, seq_len, dim]."""
+        states, _ = self.recurrent(self.dropout(x))
+        return self.dense(self.dropout(states))
+
+
+def gru4rec(config: ModelConfig, dropout: float) -> InterestFusionModel:
+    """GRU4Rec (Hidasi et al. 2016) with the loss of the config's training."""
+    return _with_encoder(config, dropout, nn.GRU)
+
+
+def lstm(config: ModelConfig, dropout: float) -> InterestFusionModel:
+    """The source document's model, 5.2: Embedding -> LSTM -> Dense -> sigmoid (with the loss "binary")."""
+    return _with_encoder(config, dropout, nn.LSTM)
+
+
+def _with_encoder(config: ModelConfig, dropout: float, cell: Any) -> InterestFusionModel:
+    model = InterestFusionModel(config, dropout)
+    model.encoder = RecurrentEncoder(config, dropout, cell)
+    return model
+
+
+class MaskedFusion(InterestFusion):
+    """Learned weights over the long-term interests alone."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.num_long = config.num_long
+
+    def forward(self, interests: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        """As `InterestFusion`, with no weight on what is short-term."""
+        _, weights = super().forward(interests, *context)
+        weights = weights[..., : self.num_long]
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        weights = functional.pad(weights, (0, interests.shape[-2] - self.num_long))
+        return (weights[..., None, :] @ interests).squeeze(-2), weights
+
+
+class MeanFusion(InterestFusion):
+    """Equal weights."""
+
+    def forward(self, interests: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        """As `InterestFusion`."""
+        return interests.mean(dim=-2), torch.full_like(interests[..., 0], 1 / interests.shape[-2])
+
+
+class GateFusion(InterestFusion):
+    """One scalar gate between the mean long-term interest and the newest state (after SLi-Rec, Yu et al. 2019)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.num_long = config.num_long
+        self.logits = nn.Linear(config.fusion_dim, 1)
+
+    def forward(self, interests: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        """As `InterestFusion`."""
+        inputs = torch.cat([interests.flatten(2), self._context(interests, *context)], dim=-1)
+        gate = self.logits(functional.silu(self.hidden(inputs))).sigmoid()
+        between = interests.shape[-2] - self.num_long - 1
+        long = (gate / self.num_long).expand(*gate.shape[:-1], self.num_long)
+        weights = torch.cat([long, gate.new_zeros(*gate.shape[:-1], between), 1 - gate], dim=-1)
+        return (weights[..., None, :] @ interests).squeeze(-2), weights
+
+
+def with_fusion(fusion: type[InterestFusion]) -> Any:
+    """A builder of our model with another fusion."""
+
+    def build(config: ModelConfig, dropout: float) -> InterestFusionModel:
+        model = InterestFusionModel(config, dropout)
+        model.fusion = fusion(config)
+        return model
+
+    return build
+
+
+class TorchScorer:
+    """Scores with the torch module, for models the native engine does not know.
+
+    Args:
+        model: in eval mode.
+        history: the histories.
+        now: request time per user int64 [num_users], or None.
+    """
+
+    def __init__(self, model: InterestFusionModel, history: EventLog, now: NDArray[np.int64] | None) -> None:
+        self._model, self._history, self._now = model, history, now
+
+    @torch.inference_mode()
+    def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores float32 [batch, num_items]."""
+        log = self._history
+        index, offsets = gather_events(log, user_rows)
+
+        def tensor(values: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> Tensor | None:
+            return None if values is None else torch.from_numpy(values[rows])
+
+        encoded = self._model.encode(
+            torch.from_numpy(log.items[index]),
+            tensor(log.times, index),
+            tensor(log.actions, index),
+            offsets=torch.from_numpy(offsets),
+            now=tensor(self._now, user_rows),
+        )
+        return self._model.scores(encoded).numpy()
+
+
+class NeuMF(nn.Module):
+    """Neural collaborative filtering (He et al. 2017): a generalised matrix factorisation beside a perceptron."""
+
+    def __init__(self, num_users: int, num_items: int, dim: int) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(num_users, 2 * dim), nn.Embedding(num_items, 2 * dim)
+        nn.init.normal_(self.users.weight, std=0.05)
+        nn.init.normal_(self.items.weight, std=0.05)
+        self.mlp = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim // 2), nn.ReLU())
+        self.out = nn.Linear(dim + dim // 2, 1)
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Logits of (user, item) pairs; users and items broadcast."""
+        user_factor, user_mlp = self.users(users).chunk(2, dim=-1)
+        item_factor, item_mlp = self.items(items).chunk(2, dim=-1)
+        product = user_factor * item_factor
+        user_mlp, item_mlp = user_mlp.expand_as(product), item_mlp.expand_as(product)
+        hidden = self.mlp(torch.cat([user_mlp, item_mlp], dim=-1))
+        return self.out(torch.cat([product, hidden], dim=-1)).squeeze(-1)
+
+    @torch.inference_mode()
+    def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores float32 [batch, num_items]."""
+        items = torch.arange(self.items.num_embeddings)
+        rows = [self(torch.tensor([[user]]), items[None]) for user in user_rows.tolist()]
+        return torch.cat(rows).numpy()
+
+
+def fit_neumf(history: EventLog, dim: int, epochs: int, learning_rate: float, seed: int, decay: float = 1e-6) -> NeuMF:
+    """Binary cross-entropy with four uniform negatives an event, as published."""
+    torch.manual_seed(seed)
+    model = NeuMF(history.num_users, history.num_items, dim)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=decay)
+    users = torch.from_numpy(np.repeat(np.arange(history.num_users), history.lengths))
+    items = torch.from_numpy(history.items)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(items)).split(2048):
+            negatives = torch.randint(history.num_items, (len(rows), 4))
+            logits = model(users[rows, None], torch.cat([items[rows, None], negatives], dim=1))
+            labels = torch.zeros_like(logits)
+            labels[:, 0] = 1
+            optimizer.zero_grad()
+            functional.binary_cross_entropy_with_logits(logits, labels).backward()
+            optimizer.step()
+    return model.eval()

@@ -1,0 +1,106 @@
+"""Fits models on a data set and appends one JSON line a run: `python bench/quality/run.py --data beauty --model lsif`.
+
+Settings are chosen by validation NDCG@10 with seed 0 (--tune) and kept in <out>/settings.json; the test targets are
+ranked once for each seed after that. Ranks of single users go to <out>/ranks, for confidence intervals (table.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from data import DATASETS, load
+from models import MODELS, Job, Model
+
+from lsif_sdk.evaluation import evaluate
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, choices=DATASETS)
+    parser.add_argument("--model", required=True, nargs="+", choices=MODELS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tune", action="store_true", help="choose the settings first")
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    dataset, split = load(options.data)
+    print(f"{options.data}: {split.protocol}, targets {split.hash('test')[:12]}", file=sys.stderr)
+    for name in options.model:
+        model = MODELS[name]
+        settings = _settings(options.out, options.data, name)
+        if options.tune and len(model.grid) > 1:
+            job = Job(dataset, options.data, split, "validation", 0)
+            settings = _tune(model, job, options.out, name)
+        for seed in options.seeds if model.seeds else [0]:
+            folder = options.out / "checkpoints" / f"{options.data}-{name}-{seed}"
+            _measure(model, Job(dataset, options.data, split, "test", seed, folder), settings, options.out, name)
+
+
+def _tune(model: Model, job: Job, out: pathlib.Path, name: str) -> dict[str, Any]:
+    """The settings with the best validation NDCG@10."""
+    trials = []
+    for settings in model.grid:
+        began = time.monotonic()
+        report = evaluate(
+            model.fit(job, settings), job.split, target="validation", exclude_seen=job.dataset.exclude_seen, progress=False
+        )
+        trials.append({"settings": settings, "ndcg@10": report.metrics["ndcg@10"]})
+        _append(out / "trials.jsonl", {"data": job.name, "model": name, **trials[-1], "s": time.monotonic() - began})
+    best: dict[str, Any] = dict(max(trials, key=lambda trial: trial["ndcg@10"])["settings"])
+    path = out / "settings.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept.setdefault(job.name, {})[name] = best
+    path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    return best
+
+
+def _settings(out: pathlib.Path, data: str, name: str) -> dict[str, Any]:
+    path = out / "settings.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    settings: dict[str, Any] = kept.get(data, {}).get(name, {})
+    return settings or dict(MODELS[name].grid[0])
+
+
+def _measure(model: Model, job: Job, settings: dict[str, Any], out: pathlib.Path, name: str) -> None:
+    began = time.monotonic()
+    fitted = model.fit(job, settings)
+    seconds = time.monotonic() - began
+    report = evaluate(fitted, job.split, exclude_seen=job.dataset.exclude_seen, name=name, progress=False)
+    row = {
+        "data": job.name,
+        "model": name,
+        "seed": job.seed,
+        **{key: round(value, 5) for key, value in report.metrics.items()},
+        "request_time": report.request_time or name.endswith("-now"),
+        "settings": settings,
+        "users": report.num_users,
+        "items": report.num_items,
+        "protocol": job.split.protocol,
+        "targets": report.targets_hash,
+        "fit_s": round(seconds, 1),
+    }
+    ranks = out / "ranks" / f"{job.name}-{name}-{job.seed}.npz"
+    ranks.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(ranks, user_rows=report.user_rows, ranks=report.per_user)
+    _append(out / "results.jsonl", row)
+    print(json.dumps(row), flush=True)
+
+
+def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

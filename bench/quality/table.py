@@ -1,0 +1,79 @@
+"""Tables of what run.py measured, as Markdown: `python bench/quality/table.py --data beauty --reference lsif`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from lsif_sdk.evaluation import paired_bootstrap
+from lsif_sdk.evaluation.metrics import rank_gains
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def main() -> None:
+    """Prints the table of one data set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--reference", default="lsif", help="the model the others are compared with")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
+    options = parser.parse_args()
+    rows = _rows(options.out / "results.jsonl", options.data)
+    reference = _gains(options.out, options.data, rows[options.reference]) if options.reference in rows else None
+    first = next(iter(rows.values()))[0]
+    print(f"{options.data}: {first['protocol']}; {first['users']:,} users, {first['items']:,} items,", end=" ")
+    print(f"targets `{first['targets'][:12]}`\n")
+    print(
+        f"| model | seeds | NDCG@10 (95 % interval over users) | {options.reference} minus it | HR@10 | MRR@10 |",
+        end="",
+    )
+    print(" coverage@10 | novelty@10, bits | fit, s |\n" + "| --- " * 9 + "|")
+    for name, runs in sorted(rows.items(), key=lambda row: _mean(row[1], "ndcg@10")):
+        gains = _gains(options.out, options.data, runs)
+        own = paired_bootstrap(gains)
+        cells = [name, str(len(runs)), f"{own.mean:.4f} ({own.low:.4f} to {own.high:.4f}){_spread(runs)}"]
+        if reference is None or name == options.reference:
+            cells.append("")
+        else:
+            difference = paired_bootstrap(reference, gains)
+            cells.append(f"{difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})")
+        cells += [f"{_mean(runs, key):.4f}" for key in ("hr@10", "mrr@10", "coverage@10")]
+        cells += [f"{_mean(runs, 'novelty@10'):.2f}", f"{_mean(runs, 'fit_s'):.0f}"]
+        print("| " + " | ".join(cells) + " |")
+
+
+def _rows(path: pathlib.Path, data: str) -> Rows:
+    """Runs of each model, the newest of each seed."""
+    newest: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        if row["data"] == data:
+            newest[row["model"]][row["seed"]] = row
+    if not newest:
+        raise SystemExit(f"{path} has no runs on {data}")
+    return {name: list(runs.values()) for name, runs in newest.items()}
+
+
+def _gains(out: pathlib.Path, data: str, runs: list[dict[str, Any]]) -> Any:
+    """NDCG@10 of each user, averaged over seeds, float64 [num_users]."""
+    ranks = [np.load(out / "ranks" / f"{data}-{run['model']}-{run['seed']}.npz")["ranks"] for run in runs]
+    return np.mean([rank_gains(of_seed)["ndcg@10"] for of_seed in ranks], axis=0)
+
+
+def _mean(runs: list[dict[str, Any]], key: str) -> float:
+    return float(np.mean([run[key] for run in runs]))
+
+
+def _spread(runs: list[dict[str, Any]]) -> str:
+    if len(runs) < 2:
+        return ""
+    return f", sd over seeds {np.std([run['ndcg@10'] for run in runs], ddof=1):.4f}"
+
+
+if __name__ == "__main__":
+    main()

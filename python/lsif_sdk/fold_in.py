@@ -1,0 +1,68 @@
+"""Folding a new item into a trained catalogue in closed form, from the users who met it (source 4.2, least squares)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsif_sdk.errors import ArgumentError
+
+__all__ = ["FoldedItem", "fold_in"]
+
+
+class FoldedItem(NamedTuple):
+    """An item's row of the catalogue.
+
+    Attributes:
+        vector: float32 [dim].
+        bias: float.
+    """
+
+    vector: NDArray[np.float32]
+    bias: float
+
+
+def fold_in(
+    met: NDArray[np.float32],
+    met_scores: NDArray[np.float32],
+    others: NDArray[np.float32],
+    other_scores: NDArray[np.float32],
+    *,
+    ridge: float = 1.0,
+    others_weight: float = 1.0,
+) -> FoldedItem:
+    """The vector x and bias b whose scores fit best, in the sense of weighted least squares.
+
+        minimise  sum_met (I.x + b - s)^2 + others_weight mean_others (I.x + b - s)^2 + ridge |x|^2
+
+    The normal equations are solved in float64; a common ridge keeps them regular with few users.
+
+    Args:
+        met: fused vectors of users just before they met the item, float32 [num_met, dim].
+        met_scores: the score the item should get from them, [num_met].
+        others: fused vectors of users as they come, float32 [num_others, dim].
+        other_scores: the score it should get from them, [num_others].
+        ridge: weight of |x|^2, > 0.
+        others_weight: weight of all `others` together, > 0.
+
+    Raises:
+        ArgumentError: shapes do not fit, a number is not finite, or a weight is not above 0.
+    """
+    for name, vectors, scores in (("met", met, met_scores), ("others", others, other_scores)):
+        if vectors.ndim != 2 or vectors.shape[1] != met.shape[1] or scores.shape != vectors.shape[:1]:
+            raise ArgumentError(name, "vectors [n, dim] and n scores", f"{vectors.shape} and {scores.shape}")
+        if len(vectors) == 0 or not (np.isfinite(vectors).all() and np.isfinite(scores).all()):
+            raise ArgumentError(name, "finite numbers of at least one user", f"{len(vectors)} users")
+    if not (ridge > 0 and others_weight > 0):
+        raise ArgumentError("ridge, others_weight", "numbers > 0", (ridge, others_weight))
+    dim = met.shape[1]
+    gram, right = np.zeros((dim + 1, dim + 1)), np.zeros(dim + 1)
+    for vectors, scores, weight in ((met, met_scores, 1.0), (others, other_scores, others_weight / len(others))):
+        design = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1, dtype=np.float64)
+        gram += weight * design.T @ design
+        right += weight * design.T @ scores
+    gram[np.arange(dim), np.arange(dim)] += ridge
+    solution = np.linalg.solve(gram, right)
+    return FoldedItem(solution[:dim].astype(np.float32), float(solution[dim]))

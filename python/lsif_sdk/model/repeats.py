@@ -1,0 +1,80 @@
+"""Repeats: how much likelier an item of the own history is than its score says (docs/model.md section 5)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.model.times import elapsed
+
+__all__ = ["NUM_DISTANCES", "NUM_PHASES", "RepeatBonus", "Repeats"]
+
+NUM_DISTANCES = 16
+"""Buckets of how many events ago: 1, 2, 3-4, 5-8, ..."""
+NUM_PHASES = 24 * 7
+"""Hours of a week: buckets of the time since an event, modulo one week."""
+SECONDS_PER_HOUR = 3600
+_MAX_LOGIT = 30.0
+
+
+class RepeatBonus(NamedTuple):
+    """What is added to the scores of the items of a history; the leading dimensions are those of `Encoded`.
+
+    Attributes:
+        items: catalogue rows of the events, int64 [..., seq_len].
+        values: float [..., seq_len]; an item's bonus is the sum over its events, 0 for events not yet seen.
+    """
+
+    items: Tensor
+    values: Tensor
+
+
+class Repeats(nn.Module):
+    """log(1 + exp(gate) sum_j exp(a_j)) over the events j of an item, a_j learned for how long ago and at what hour."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.use_times = config.use_times
+        self.gate = nn.Linear(config.dim, 1)
+        nn.init.zeros_(self.gate.weight)
+        self.distance = nn.Parameter(torch.zeros(NUM_DISTANCES))
+        if config.use_times:
+            self.age = nn.Parameter(torch.zeros(config.num_time_boundaries + 2))
+            self.phase = nn.Parameter(torch.zeros(NUM_PHASES + 1))
+
+    def forward(
+        self, newest: Tensor, items: Tensor, times: Tensor, asked: Tensor, distance: Tensor, boundaries: Tensor | None
+    ) -> RepeatBonus:
+        """The bonus of every query.
+
+        Args:
+            newest: newest state of each query [batch, num_queries, dim].
+            items: int64 [batch, seq_len].
+            times: int64 Unix seconds [batch, seq_len].
+            asked: int64 Unix seconds each query is asked about [batch, num_queries].
+            distance: events from each event to the query's newest one, int64 [batch or 1, num_queries, seq_len];
+                negative for events the query does not see.
+            boundaries: of the time buckets, int64; None without times.
+        """
+        visible = (distance >= 0).to(newest.dtype)
+        logits = self.distance[_distance_bucket(distance)]
+        if self.use_times and boundaries is not None:
+            seconds, known = elapsed(asked[:, :, None], times[:, None, :])
+            bucket = torch.where(known, 1 + torch.bucketize(seconds, boundaries, right=True), 0)
+            phase = torch.where(known, 1 + seconds // SECONDS_PER_HOUR % NUM_PHASES, 0)
+            logits = logits + self.age[bucket] + self.phase[phase]
+        gate = self.gate(newest)
+        weights = torch.exp((logits + gate).clamp_max(_MAX_LOGIT)) * visible
+        same = (items[:, :, None] == items[:, None, :]).to(newest.dtype)
+        total, count = weights @ same, visible @ same
+        values = torch.log1p(total) / count.clamp_min(1) * visible
+        return RepeatBonus(items[:, None, :].expand(values.shape), values)
+
+
+def _distance_bucket(distance: Tensor) -> Tensor:
+    """0 for the newest event, 1 for the one before, then one bucket for each doubling."""
+    events = distance.clamp_min(0).to(torch.float32)
+    return torch.ceil(torch.log2(events + 1)).clamp_max(NUM_DISTANCES - 1).to(torch.int64)
