@@ -203,21 +203,14 @@ class InterestFusionModel(nn.Module):
             temperature = self.config.temperature
             logits = encoded.interests @ vectors.t() / temperature + _log(encoded.weights)[..., None]
             scores = temperature * logits.logsumexp(dim=-2) + bias
-        if encoded.bonus is None:
-            return scores
-        items, values = encoded.bonus
-        if candidates is not None:
-            column = torch.full((self.config.num_items,), -1, device=items.device)
-            column[candidates] = torch.arange(len(candidates), device=items.device)
-            items, values = column[items].clamp_min(0), torch.where(column[items] >= 0, values, 0)
-        return scores.scatter_add(-1, items, values)
+        return scores if encoded.bonus is None else encoded.bonus.added_to(scores, candidates)
 
     def target_scores(self, encoded: Encoded, targets: Tensor, vectors: Tensor | None = None) -> Tensor:
         """The score of ONE item for each encoded history: targets int64 [batch] -> [batch]; see `scores`."""
         vectors = self.catalog_vectors() if vectors is None else vectors
         vectors, bias = vectors[targets], self.catalog.bias[targets]
         if encoded.bonus is not None:
-            bias = bias + torch.where(encoded.bonus.items == targets[..., None], encoded.bonus.values, 0).sum(dim=-1)
+            bias = bias + encoded.bonus.of(targets)
         if self.config.scoring == "fused":
             return (encoded.fused * vectors).sum(dim=-1) + bias
         logits = (encoded.interests @ vectors[..., None]).squeeze(-1) / self.config.temperature

@@ -31,6 +31,22 @@ class RepeatBonus(NamedTuple):
     items: Tensor
     values: Tensor
 
+    def of(self, targets: Tensor) -> Tensor:
+        """The bonus of ONE item for each query: int64 [...] -> [...]."""
+        return torch.where(self.items == targets[..., None], self.values, 0).sum(dim=-1)
+
+    def added_to(self, scores: Tensor, candidates: Tensor | None) -> Tensor:
+        """Scores [..., n] of the candidates int64 [n], or of the whole catalogue, with the bonus on top."""
+        values = self.values.to(scores.dtype)
+        if candidates is None:
+            return scores.scatter_add(-1, self.items, values)
+        # A candidate may occur more than once, as drawn negatives do.
+        rows, place = candidates.unique(return_inverse=True)
+        column = torch.searchsorted(rows, self.items.contiguous()).clamp_max(len(rows) - 1)
+        values = torch.where(rows[column] == self.items, values, 0)
+        bonus = scores.new_zeros(*scores.shape[:-1], len(rows)).scatter_add(-1, column, values)
+        return scores + bonus[..., place]
+
 
 class Repeats(nn.Module):
     """log(1 + exp(gate) sum_j exp(a_j)) over the events j of an item, a_j learned for how long ago and at what hour."""
@@ -59,7 +75,7 @@ class Repeats(nn.Module):
                 negative for events the query does not see.
             boundaries: of the time buckets, int64; None without times.
         """
-        visible = (distance >= 0).to(newest.dtype)
+        visible = (distance >= 0).to(self.distance.dtype)
         logits = self.distance[_distance_bucket(distance)]
         if self.use_times and boundaries is not None:
             seconds, known = elapsed(asked[:, :, None], times[:, None, :])
@@ -68,8 +84,9 @@ class Repeats(nn.Module):
             logits = logits + self.age[bucket] + self.phase[phase]
         gate = self.gate(newest)
         weights = torch.exp((logits + gate).clamp_max(_MAX_LOGIT)) * visible
-        same = (items[:, :, None] == items[:, None, :]).to(newest.dtype)
-        total, count = weights @ same, visible @ same
+        same = (items[:, :, None] == items[:, None, :]).to(self.distance.dtype)
+        with torch.autocast(newest.device.type, enabled=False):  # half precision holds neither exp(30) nor a count
+            total, count = weights @ same, visible @ same
         values = torch.log1p(total) / count.clamp_min(1) * visible
         return RepeatBonus(items[:, None, :].expand(values.shape), values)
 
