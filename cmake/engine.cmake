@@ -9,6 +9,7 @@ add_library(lsif_engine SHARED
   csrc/engine/model.cpp
   csrc/engine/offsets.cpp
   csrc/engine/recommend.cpp
+  csrc/engine/repeats.cpp
   csrc/engine/score_checks.cpp
   csrc/engine/score_topk.cpp
   csrc/engine/scratch.cpp

@@ -14,7 +14,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.items import ItemTable
-from lsif_sdk.model import UNKNOWN_TIME, InterestFusionModel
+from lsif_sdk.model import UNKNOWN_TIME, Encoded, InterestFusionModel
 from lsif_sdk.ops import ops
 
 NOW = 1_700_000_000
@@ -176,9 +176,23 @@ def encode_op_args(artifact: Artifact, batch: Batch, threads: int = 1) -> tuple[
 @torch.inference_mode()
 def reference(artifact: Artifact, batch: Batch) -> Arrays:
     """(fused, interests, weights) of the torch module in float64, from the same float32 weights."""
+    fused, interests, weights, _ = _module_encodes(artifact, batch)[1]
+    return fused.numpy(), interests.numpy(), weights.numpy()
+
+
+@torch.inference_mode()
+def reference_scores(artifact: Artifact, batch: Batch) -> np.ndarray:
+    """Scores of all items of the torch module in float64 [batch, num_items]; without events, the biases."""
+    model, encoded = _module_encodes(artifact, batch)
+    scores: np.ndarray = model.scores(encoded).numpy()
+    scores[np.diff(batch.offsets) == 0] = artifact.catalog_bias.numpy()
+    return scores
+
+
+def _module_encodes(artifact: Artifact, batch: Batch) -> tuple[InterestFusionModel, Encoded]:
     model = InterestFusionModel.from_weights(artifact.config, artifact.weights, dtype=torch.float64).eval()
     _, _, _, items, times, actions, offsets, now, _ = encode_op_args(artifact, batch)
-    return tuple(part.numpy() for part in model.encode(items, times, actions, offsets=offsets, now=now))
+    return model, model.encode(items, times, actions, offsets=offsets, now=now)
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:

@@ -48,6 +48,7 @@ engine::ModelConfig config_from(const py::dict& fields) {
   c.request_time = fields["request_time"].cast<bool>();
   c.num_time_boundaries = integer("num_time_boundaries");
   c.num_actions = integer("num_actions");
+  c.repeats = fields["repeats"].cast<bool>();
   c.norm_eps = fields["norm_eps"].cast<float>();
   return c;
 }

@@ -10,6 +10,7 @@
 
 #include "engine/offsets.h"
 #include "engine/recommend.h"
+#include "engine/repeats.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 
@@ -66,6 +67,11 @@ struct Histories {
   std::vector<int64_t> offsets;
   engine::EventBatch events;
 };
+
+template <typename T>
+Array<T> array_of(const std::vector<T>& values) {
+  return Array<T>(static_cast<py::ssize_t>(values.size()), values.data());
+}
 
 // The codes of a catalogue as NumPy views, in the order torch.ops.lsif.quantize_rows returns them.
 struct CatalogArrays {
@@ -124,6 +130,23 @@ class RequestPath {
       engine::encode(*model_, events, num_threads, out);
     }
     return py::make_tuple(fused, interests, weights);
+  }
+
+  py::tuple repeat_bonus(const py::object& items, const py::object& times, const py::object& offsets,
+                         const py::object& now, const py::object& newest, int64_t threads) const {
+    const Histories histories = histories_from(items, times, py::none(), offsets, now);
+    const engine::EventBatch& events = histories.events;
+    const int num_threads = engine::check_threads(threads);
+    const engine::ModelConfig& c = model_->config();
+    if (!c.repeats) refuse("repeats", "a model with this option", "one without");
+    const auto* states = view<float>("newest", array_from("newest", newest), {events.batch, c.dim});
+    engine::RepeatBonuses found;
+    {
+      const py::gil_scoped_release unlocked;
+      engine::check_events(c, events);
+      found = engine::repeat_bonuses(*model_, events, states, c.dim, num_threads);
+    }
+    return py::make_tuple(array_of(found.rows), array_of(found.values), array_of(found.offsets));
   }
 
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
@@ -212,6 +235,9 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,
            py::arg("offsets"), py::arg("now") = none, py::arg("threads") = 0,
            "(fused, interests, weights) of each user.")
+      .def("repeat_bonus", &RequestPath::repeat_bonus, py::arg("items"), py::arg("times"), py::arg("offsets"),
+           py::arg("now"), py::arg("newest"), py::arg("threads") = 0,
+           "(rows, values, offsets): the distinct items of each history, ascending, and what their scores gain.")
       .def("recommend", &RequestPath::recommend, py::arg("items"), py::arg("times"), py::arg("actions"),
            py::arg("offsets"), py::arg("now"), py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"),
            py::arg("exclude_offsets"), py::arg("threads") = 0, "(scores, indices, counts, long_share) of each user.");

@@ -113,7 +113,8 @@ std::vector<int64_t> ModelConfig::to_ints() const {
           use_times,
           request_time,
           num_time_boundaries,
-          num_actions};
+          num_actions,
+          repeats};
 }
 
 ModelConfig ModelConfig::from_ints(const std::vector<int64_t>& values, float norm_eps) {
@@ -141,6 +142,7 @@ ModelConfig ModelConfig::from_ints(const std::vector<int64_t>& values, float nor
   c.request_time = *v++ != 0;
   c.num_time_boundaries = *v++;
   c.num_actions = *v++;
+  c.repeats = *v++ != 0;
   c.norm_eps = norm_eps;
   check_config(c);
   return c;
@@ -163,6 +165,14 @@ std::vector<WeightSpec> weight_specs(const ModelConfig& config) {
   if (config.num_short > 0) {
     list.linear("short_pooling.hidden", config.dim, config.pooling_dim);
     list.tensor("short_pooling.logits.weight", {config.num_short, config.pooling_dim});
+  }
+  if (config.repeats) {
+    list.linear("repeats.gate", config.dim, 1);
+    list.tensor("repeats.distance", {kNumDistances});
+    if (config.use_times) {
+      list.tensor("repeats.age", {config.num_time_boundaries + 2});
+      list.tensor("repeats.phase", {kHoursPerWeek + 1});
+    }
   }
   list.linear("fusion.hidden", config.num_interests() * config.dim + kFusionContext, config.fusion_dim);
   list.linear("fusion.logits", config.fusion_dim, config.num_interests());
@@ -244,6 +254,9 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
                     Activation::kSilu),
              linear("fusion.logits", config.fusion_dim, config.num_interests(), Activation::kIdentity),
              config.num_interests(), config.dim};
+  repeats_ = {optional("repeats.gate.weight"), optional("repeats.gate.bias"), optional("repeats.distance"),
+              optional("repeats.age"),         optional("repeats.phase"),     boundaries,
+              config.num_time_boundaries};
 }
 
 }  // namespace lsif::engine

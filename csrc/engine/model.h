@@ -36,6 +36,7 @@ struct ModelConfig {
   bool request_time = false;
   int64_t num_time_boundaries = 0;
   int64_t num_actions = 0;
+  bool repeats = false;
   float norm_eps = 0;
 
   int64_t num_interests() const { return num_long + num_short + 1; }
@@ -54,6 +55,20 @@ struct WeightSpec {
 };
 
 std::vector<WeightSpec> weight_specs(const ModelConfig& config);
+
+inline constexpr int64_t kNumDistances = 16;  // buckets of how many events ago an event was
+inline constexpr int64_t kHoursPerWeek = 24 * 7;
+
+// The bonus of the items of a history (docs/model.md, 5). Null: age and phase without use_times, all without repeats.
+struct RepeatParams {
+  const float* gate;       // [dim]
+  const float* gate_bias;  // [1]
+  const float* distance;   // [kNumDistances]
+  const float* age;        // [num_boundaries + 2]
+  const float* phase;      // [kHoursPerWeek + 1]
+  const int64_t* boundaries;
+  int64_t num_boundaries;
+};
 
 struct Layer {
   LayerNormParams norm;
@@ -84,6 +99,7 @@ class Model {
   const LinearParams& long_value() const { return long_value_; }
   const InterestPoolingParams& short_pooling() const { return short_pooling_; }
   const InterestFusionParams& fusion() const { return fusion_; }
+  const RepeatParams& repeats() const { return repeats_; }
 
  private:
   struct AlignedDeleter {
@@ -99,6 +115,7 @@ class Model {
   LinearParams long_value_{};
   InterestPoolingParams short_pooling_{};
   InterestFusionParams fusion_{};
+  RepeatParams repeats_{};
   std::vector<std::unique_ptr<float, AlignedDeleter>> packed_;
 };
 

@@ -1,8 +1,12 @@
 #include "engine/recommend.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
+#include <vector>
 
+#include "engine/excluded.h"
+#include "engine/repeats.h"
 #include "engine/score_topk.h"
 #include "engine/scratch.h"
 
@@ -14,9 +18,9 @@ struct Ragged {
   const int64_t* offsets;
 };
 
-// The rows each user must not get: the request's own and, if asked for, the user's history.
-Ragged exclusions(const RecommendRequest& request, Scratch& scratch) {
-  if (!request.exclude_seen) return {request.exclude_items, request.exclude_offsets};
+// The rows the scan leaves out: the request's own and, if asked for, the user's history.
+Ragged exclusions(const RecommendRequest& request, bool with_history, Scratch& scratch) {
+  if (!with_history) return {request.exclude_items, request.exclude_offsets};
   const EventBatch& events = request.events;
   if (request.exclude_items == nullptr) return {events.items, events.offsets};
   int64_t* offsets = scratch.ints(events.batch + 1);
@@ -30,6 +34,60 @@ Ragged exclusions(const RecommendRequest& request, Scratch& scratch) {
     offsets[b + 1] = end - items;
   }
   return {items, offsets};
+}
+
+// Drops the rows that the request excludes.
+void remove_excluded(const Excluded& excluded, RepeatBonuses& own) {
+  int64_t end = 0;
+  int64_t begin = 0;
+  for (size_t user = 0; user + 1 < own.offsets.size(); ++user) {
+    const int64_t* unwanted = excluded.items(static_cast<int64_t>(user));
+    const int64_t num_unwanted = excluded.size_of(static_cast<int64_t>(user));
+    for (int64_t i = begin; i < own.offsets[user + 1]; ++i) {
+      if (std::binary_search(unwanted, unwanted + num_unwanted, own.rows[i])) continue;
+      own.rows[end] = own.rows[i];
+      own.values[end++] = own.values[i];
+    }
+    begin = own.offsets[user + 1];
+    own.offsets[user + 1] = end;
+  }
+  own.rows.resize(end);
+  own.values.resize(end);
+}
+
+// Puts own[0 .. num_own - 1] in order among the user's results, of which the best k stay.
+void merge_own(int64_t user, int64_t k, ScoredItem* own, int64_t num_own, const Recommendations& out) {
+  if (num_own == 0) return;
+  float* scores = out.scores + user * k;
+  int64_t* indices = out.indices + user * k;
+  std::vector<ScoredItem> found;
+  for (int64_t i = 0; i < out.counts[user]; ++i) found.push_back({scores[i], indices[i]});
+  std::sort(own, own + num_own, is_better);
+  std::vector<ScoredItem> all;
+  std::merge(found.begin(), found.end(), own, own + num_own, std::back_inserter(all), is_better);
+  out.counts[user] = std::min<int64_t>(k, static_cast<int64_t>(all.size()));
+  for (int64_t i = 0; i < out.counts[user]; ++i) {
+    scores[i] = all[i].score;
+    indices[i] = all[i].item;
+  }
+}
+
+// Scores the items of the histories, which the scan has left out, and puts them among its results.
+void add_own_items(const CatalogView& catalog, const RecommendRequest& request, const ScoreQueries& queries,
+                   RepeatBonuses own, const Recommendations& out) {
+  ScoreTopkRequest asked{};
+  asked.batch = queries.batch;
+  asked.exclude_items = request.exclude_items;
+  asked.exclude_offsets = request.exclude_offsets;
+  remove_excluded(Excluded(asked, catalog.num_items), own);
+  std::vector<float> scores(own.rows.size());
+  score_items(catalog, queries, own.rows.data(), own.offsets.data(), scores.data(), request.threads);
+  std::vector<ScoredItem> items;
+  for (size_t i = 0; i < scores.size(); ++i) items.push_back({scores[i] + own.values[i], own.rows[i]});
+  for (int64_t user = 0; user < queries.batch; ++user) {
+    const int64_t begin = own.offsets[user];
+    merge_own(user, request.k, items.data() + begin, own.offsets[user + 1] - begin, out);
+  }
 }
 
 }  // namespace
@@ -49,7 +107,7 @@ void recommend(const Model& model, const CatalogView& catalog, const Scoring& sc
     // Without events all interests are zero; any weight that sums to one gives the bias alone.
     if (events.offsets[b] == events.offsets[b + 1]) user_weights[c.num_interests() - 1] = 1.0f;
   }
-  const Ragged exclude = exclusions(request, scratch);
+  const Ragged exclude = exclusions(request, request.exclude_seen || c.repeats, scratch);
   ScoreTopkRequest topk{};
   topk.vectors = scoring.multi_interest ? interests : fused;
   topk.weights = scoring.multi_interest ? weights : nullptr;
@@ -61,6 +119,10 @@ void recommend(const Model& model, const CatalogView& catalog, const Scoring& sc
   topk.exclude_offsets = exclude.offsets;
   topk.threads = request.threads;
   score_topk(catalog, topk, out.scores, out.indices, out.counts);
+  if (!c.repeats || request.exclude_seen) return;
+  const int64_t stride = c.num_interests() * c.dim;
+  const float* newest = interests + stride - c.dim;
+  add_own_items(catalog, request, topk, repeat_bonuses(model, events, newest, stride, request.threads), out);
 }
 
 }  // namespace lsif::engine

@@ -31,7 +31,8 @@ struct Recommendations {
   float* long_share;  // [batch], weight of the long-term interests; 0 for an empty history
 };
 
-// Users without events get the items with the largest bias. Throws what score_topk throws.
+// With `repeats` and without exclude_seen, items of the history get their bonus; the result is as exact as
+// score_topk's. Users without events get the items with the largest bias. Throws what score_topk throws.
 void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
                const Recommendations& out);
 

@@ -49,10 +49,6 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
   return split;
 }
 
-bool is_better(const ScoredItem& a, const ScoredItem& b) {
-  return a.score > b.score || (a.score == b.score && a.item < b.item);
-}
-
 // The best rows of each user in each range, then of each user.
 class Search {
  public:

@@ -19,6 +19,11 @@ struct ScoreTopkRequest : ScoreQueries {
   int threads = 0;                           // 0: default_threads()
 };
 
+// The order of results: total, since no row occurs twice.
+inline bool is_better(const ScoredItem& a, const ScoredItem& b) {
+  return a.score > b.score || (a.score == b.score && a.item < b.item);
+}
+
 // Writes, for each user, the counts[b] = min(k, rows not excluded) best rows, higher score first, then lower row.
 // Memory beyond the results is for min(k, num_items) rows.
 //   scores [batch, k], 0 past counts; indices [batch, k], -1 past counts; counts [batch]

@@ -33,6 +33,15 @@ class RequestPath:
         now: npt.NDArray[np.int64] | None = None,
         threads: int = 0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]: ...
+    def repeat_bonus(
+        self,
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        now: npt.NDArray[np.int64] | None,
+        newest: npt.NDArray[np.float32],
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]: ...
     def recommend(
         self,
         items: npt.NDArray[np.int64],

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lsif_sdk.items import Id
 
-__all__ = ["Encoded", "Recommendations", "UserRecommendations"]
+__all__ = ["Encoded", "Recommendations", "RepeatBonus", "UserRecommendations"]
 
 
 class Encoded(NamedTuple):
@@ -19,11 +19,39 @@ class Encoded(NamedTuple):
 
     fused: [batch, dim]. interests: [batch, num_interests, dim], the long-term ones first, the newest state last.
     weights: [batch, num_interests], summing to 1 (0 for an empty history).
+
+    With `repeats`, scores are not of these alone: `Recommender.repeat_bonus_rows` has the rest.
     """
 
     fused: npt.NDArray[np.float32]
     interests: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
+
+
+class RepeatBonus(NamedTuple):
+    """What scores of items of the own history gain with `repeats` (docs/model.md, 5). Ragged.
+
+    rows: catalogue rows, int64 [total], for each user the distinct items of the history, ascending.
+    values: float32 [total]. offsets: int64 [batch + 1]; user b owns entries offsets[b] .. offsets[b + 1] - 1.
+    """
+
+    rows: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.int64]
+
+    @property
+    def users(self) -> npt.NDArray[np.int64]:
+        """The user, 0 .. batch - 1, of each entry: int64 [total]."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The bonus of given rows of each user, 0 for items not in the history: [batch, n] -> float32 [batch, n]."""
+        result = np.zeros(rows.shape, np.float32)
+        for user, wanted in enumerate(rows):
+            own = slice(self.offsets[user], self.offsets[user + 1])
+            known = np.isin(wanted, self.rows[own])
+            result[user, known] = self.values[own][np.searchsorted(self.rows[own], wanted[known])]
+        return result
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from lsif_sdk.events import (
 )
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
-from lsif_sdk.recommendations import Encoded, Recommendations
+from lsif_sdk.recommendations import Encoded, Recommendations, RepeatBonus
 
 __all__ = ["Recommender"]
 
@@ -129,7 +129,7 @@ class Recommender:
             k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items; users for whom
                 fewer are left get fewer (`counts`).
             now: request time, Unix seconds; used by models with `request_time`; None: the time of the newest event.
-            exclude_seen: leave out the items of the user's own history.
+            exclude_seen: leave out the items of the user's own history. False where people consume again.
             exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
                 ignored.
 
@@ -199,18 +199,35 @@ class Recommender:
             ArgumentError: a shape, row, action or offset is wrong.
             ArgumentTypeError: not contiguous int64 arrays.
         """
-        for name, values in (
-            ("items", items),
-            ("times", times),
-            ("actions", actions),
-            ("offsets", offsets),
-            ("now", now),
-        ):
-            plain = isinstance(values, np.ndarray) and values.dtype == np.int64 and values.flags.c_contiguous
-            if not plain and (values is not None or name in ("items", "offsets")):
-                raise ArgumentTypeError(name, "a contiguous int64 array", values)
+        _check_rows(items=items, times=times, actions=actions, offsets=offsets, now=now)
         with native_errors():
             return Encoded(*self._path.encode(items, times, actions, offsets, now, self._threads))
+
+    def repeat_bonus_rows(
+        self,
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        now: npt.NDArray[np.int64] | None,
+        newest: npt.NDArray[np.float32],
+    ) -> RepeatBonus:
+        """What a model with `repeats` adds to the scores of each history's own items (docs/model.md, 5).
+
+        Args:
+            items: as in `encode_rows`, like `times`, `offsets` and `now`.
+            times: see there.
+            offsets: see there.
+            now: see there.
+            newest: the newest state of each user, float32 [batch, dim]: `encode_rows(...).interests[:, -1]`.
+
+        Raises:
+            ArgumentError: the model has no `repeats`; or a shape, row or offset is wrong.
+            ArgumentTypeError: not contiguous int64 arrays.
+        """
+        _check_rows(items=items, times=times, offsets=offsets, now=now)
+        newest = np.ascontiguousarray(newest)
+        with native_errors():
+            return RepeatBonus(*self._path.repeat_bonus(items, times, offsets, now, newest, self._threads))
 
     def score(
         self,
@@ -233,8 +250,10 @@ class Recommender:
             ArgumentError: a candidate is not in the catalogue, or lists differ in length.
             ArgumentTypeError: ids are not of the catalogue's kind.
         """
-        encoded = self.encode(history, now=now)
-        batch = len(encoded.fused)
+        events = self._events(history)
+        times = self._now(now, len(events))
+        encoded = self.encode_rows(events.items, events.times, events.actions, events.offsets, times)
+        batch = len(events)
         lists = as_users(candidates, "candidates")  # the same shapes as histories: one list or one a user
         rows = [self.items.known_rows(entry.items, "candidates") for entry in lists]
         width = len(rows[0]) if rows else 0
@@ -248,7 +267,12 @@ class Recommender:
             scores: torch.Tensor = ops.score_items(
                 queries, weights, self.config.temperature, self.catalog.vectors, self.catalog.bias, items
             )
-        return scores.numpy()
+        result: npt.NDArray[np.float32] = scores.numpy()
+        if self.config.repeats:
+            newest = encoded.interests[:, -1]
+            bonus = self.repeat_bonus_rows(events.items, events.times, events.offsets, times, newest)
+            result += bonus.of(items.numpy())
+        return result
 
     def similar_items(self, items: Id | Sequence[Id], k: int = 10) -> Recommendations:
         """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
@@ -344,3 +368,10 @@ class Recommender:
         scores[: len(order)] = self.items.counts[order]
         indices[: len(order)] = order
         return len(order)
+
+
+def _check_rows(**arrays: npt.NDArray[np.int64] | None) -> None:
+    for name, values in arrays.items():
+        plain = isinstance(values, np.ndarray) and values.dtype == np.int64 and values.flags.c_contiguous
+        if not plain and (values is not None or name in ("items", "offsets")):
+            raise ArgumentTypeError(name, "a contiguous int64 array", values)

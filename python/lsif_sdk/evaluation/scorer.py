@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,17 @@ class _Encoded(Protocol):
     def interests(self) -> NDArray[np.float32]: ...
     @property
     def weights(self) -> NDArray[np.float32]: ...
+
+
+class _Bonus(Protocol):
+    """Ragged: rows int64 and values float32 [total], and the user of each, int64 [total]."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]: ...
+    @property
+    def values(self) -> NDArray[np.float32]: ...
+    @property
+    def users(self) -> NDArray[np.int64]: ...
 
 
 class _Catalog(Protocol):
@@ -79,6 +90,19 @@ class HistoryEncoder(Protocol):
         ...
 
 
+class _RepeatEncoder(HistoryEncoder, Protocol):
+    """What evaluation needs beyond that if `config.repeats`."""
+
+    def repeat_bonus_rows(
+        self,
+        items: NDArray[np.int64],
+        times: NDArray[np.int64] | None,
+        offsets: NDArray[np.int64],
+        now: NDArray[np.int64] | None,
+        newest: NDArray[np.float32],
+    ) -> _Bonus: ...
+
+
 class RecommenderScorer:
     """Scores every item of `history` for its users with a recommender.
 
@@ -106,7 +130,7 @@ class RecommenderScorer:
 
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scores float32 [batch, num_items] for the users int64 [batch]."""
-        encoded, known = self._encode(user_rows)
+        encoded, bonus, known = self._encode(user_rows)
         vectors, bias = self._recommender.catalog.vectors, self._recommender.catalog.bias
         config = self._recommender.config
         with torch.inference_mode():
@@ -115,28 +139,32 @@ class RecommenderScorer:
             else:
                 user_scores = _multi_interest(encoded, vectors, config.temperature)
             catalog_scores: NDArray[np.float32] = (user_scores + bias).cpu().numpy()
+        if bonus is not None:
+            catalog_scores[bonus.users, bonus.rows] += bonus.values
         catalog_scores[~known] = self._recommender.items.counts
         found = self._rows >= 0
         result = np.full((len(user_rows), self._rows.size), -np.inf, dtype=np.float32)
         result[:, found] = catalog_scores[:, self._rows[found]]
         return result
 
-    def _encode(self, user_rows: NDArray[np.int64]) -> tuple[_Encoded, NDArray[np.bool_]]:
-        """The user vectors, and whether each user has any known event, bool [batch]."""
+    def _encode(self, user_rows: NDArray[np.int64]) -> tuple[_Encoded, _Bonus | None, NDArray[np.bool_]]:
+        """The user vectors, the bonus of own items, and whether each user has any known event, bool [batch]."""
         history, config = self._history, self._recommender.config
         index, offsets = gather_events(history, user_rows)
         items = self._rows[history.items[index]]
         kept = items >= 0
         offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
         index = index[kept]
-        encoded = self._recommender.encode_rows(
-            items[kept],
-            history.times[index] if config.use_times and history.times is not None else None,
-            history.actions[index] if config.num_actions and history.actions is not None else None,
-            offsets,
-            None if self._now is None else self._now[user_rows],
-        )
-        return encoded, np.diff(offsets) > 0
+        items = items[kept]
+        times = history.times[index] if config.use_times and history.times is not None else None
+        actions = history.actions[index] if config.num_actions and history.actions is not None else None
+        now = None if self._now is None else self._now[user_rows]
+        encoded = self._recommender.encode_rows(items, times, actions, offsets, now)
+        bonus = None
+        if config.repeats:
+            encoder = cast(_RepeatEncoder, self._recommender)
+            bonus = encoder.repeat_bonus_rows(items, times, offsets, now, encoded.interests[:, -1])
+        return encoded, bonus, np.diff(offsets) > 0
 
 
 def _multi_interest(encoded: _Encoded, vectors: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -41,11 +41,11 @@ class RepeatBonus(NamedTuple):
         if candidates is None:
             return scores.scatter_add(-1, self.items, values)
         # A candidate may occur more than once, as drawn negatives do.
-        rows, place = candidates.unique(return_inverse=True)
+        rows = candidates.sort().values
         column = torch.searchsorted(rows, self.items.contiguous()).clamp_max(len(rows) - 1)
         values = torch.where(rows[column] == self.items, values, 0)
         bonus = scores.new_zeros(*scores.shape[:-1], len(rows)).scatter_add(-1, column, values)
-        return scores + bonus[..., place]
+        return scores + bonus[..., torch.searchsorted(rows, candidates)]
 
 
 class Repeats(nn.Module):
