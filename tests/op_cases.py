@@ -192,6 +192,7 @@ CASES: dict[str, dict[str, Callable[[], Args]]] = {
         "hstu": lambda: encode_args(request_time=True),
         "transformer": lambda: encode_args(block="transformer"),
         "no times, no actions": lambda: encode_args((5, 0), "none", "none", use_times=False, num_actions=0),
+        "repeats": lambda: encode_args(repeats=True),
         "no users": lambda: encode_args((), request_time=True),
         "only empty histories": lambda: encode_args((0, 0)),
     },

@@ -145,7 +145,7 @@ REFUSED = [
     ("score_items", {"items": torch.full((4, 1), 50)}, r"items: expected rows in \[0, 50\), got 50 for user 0"),
     ("score_items", {"items": torch.full((4, 1), -1)}, r"items: expected rows in \[0, 50\), got -1 for user 0"),
     ("encode", {"weights": []}, "weights: expected 37 tensors, got 0"),
-    ("encode", {"config": [1, 2]}, "config: expected 17 integers, got 2"),
+    ("encode", {"config": [1, 2]}, "config: expected 18 integers, got 2"),
     ("encode", {"norm_eps": 0.0}, "norm_eps: expected a finite number > 0, got 0.0+"),
     ("encode", {"items": torch.full((13,), 53)}, r"items: expected values in \[0, 52\], got 53 at position 0"),
     ("encode", {"actions": torch.full((13,), -1)}, r"actions: expected values in \[0, 4\], got -1 at position 0"),

@@ -43,6 +43,7 @@ def encode_oracle(weights, config_ints, norm_eps, items, times, actions, offsets
         "request_time",
         "num_time_boundaries",
         "num_actions",
+        "repeats",
     ]
     c = dict(zip(fields, config_ints, strict=True))
     remaining = iter([f64(weight) if weight.dtype == torch.float32 else weight.numpy() for weight in weights])
@@ -103,6 +104,8 @@ def encode_oracle(weights, config_ints, norm_eps, items, times, actions, offsets
         for b, (begin, end) in enumerate(users):
             if begin < end and UNKNOWN not in (asked[end - 1], seconds[end - 1]):
                 gap[b] = math.log1p(max(asked[end - 1] - seconds[end - 1], 0)) / math.log1p(31536000)
+    if c["repeats"]:
+        take(5 if c["use_times"] else 3)  # of scores, which are not this op's
     lengths = np.diff(bounds)
     length = np.log1p(lengths) / math.log1p(1000)
     (share, _), (fused, _) = oracles.interest_fusion(interests, gap, length, *take(4))

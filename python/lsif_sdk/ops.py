@@ -103,7 +103,7 @@ def _encode(
     now: Tensor | None,
     threads: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    item_embedding, logits_bias = weights[0], weights[-1]
+    item_embedding, logits_bias = weights[0], weights[-1]  # first and last of the engine's weight_specs
     batch, dim, num_interests = offsets.shape[0] - 1, item_embedding.shape[1], logits_bias.shape[0]
     return (
         item_embedding.new_empty(batch, dim),
