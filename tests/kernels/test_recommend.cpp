@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "engine/recommend.h"
+#include "engine/repeats.h"
 #include "random_model.h"
 
 namespace {
@@ -26,6 +27,12 @@ using request_test::transformer_config;
 using score_topk_test::Catalog;
 
 constexpr int64_t kNumItems = 300;
+
+ModelConfig repeats_config() {
+  ModelConfig c = hstu_config();
+  c.repeats = true;
+  return c;
+}
 
 struct Answer {
   std::vector<float> scores;
@@ -81,7 +88,8 @@ std::vector<Wish> wishes() {
   return {{{false, 1.0}, 10, true, false},
           {{true, 0.5}, 10, false, true},
           {{false, 1.0}, 400, true, true},
-          {{true, 2.0}, 1, false, false}};
+          {{true, 2.0}, 1, false, false},
+          {{false, 1.0}, 400, false, true}};
 }
 
 // For the users [begin, end) of the shop.
@@ -131,6 +139,12 @@ std::vector<lsif::ScoredItem> brute_force(const Shop& shop, const Wish& wish, in
   }
   const bool is_empty = shop.histories[user].items.empty();
   const lsif::CatalogView view = shop.catalog.view();
+  std::vector<float> bonus(kNumItems);
+  if (c.repeats) {
+    const float* newest = interests.data() + (c.num_interests() - 1) * c.dim;
+    const auto own = lsif::engine::repeat_bonuses(*shop.model.model, batch.events(), newest, c.dim, 1);
+    for (size_t i = 0; i < own.rows.size(); ++i) bonus[own.rows[i]] = own.values[i];
+  }
   std::vector<lsif::ScoredItem> rows;
   for (int64_t item = 0; item < kNumItems; ++item) {
     if (excluded[item]) continue;
@@ -142,7 +156,7 @@ std::vector<lsif::ScoredItem> brute_force(const Shop& shop, const Wish& wish, in
     } else if (!is_empty) {
       score = lsif::exact_score(fused.data(), nullptr, 1, 1.0, x, view.bias[item], c.dim);
     }
-    rows.push_back({static_cast<float>(score), item});
+    rows.push_back({static_cast<float>(score) + bonus[item], item});
   }
   const auto is_better = [](const auto& a, const auto& b) { return a.score > b.score; };
   std::stable_sort(rows.begin(), rows.end(), is_better);
@@ -150,7 +164,7 @@ std::vector<lsif::ScoredItem> brute_force(const Shop& shop, const Wish& wish, in
 }
 
 TEST(the_best_rows_of_what_encode_gives) {
-  for (const ModelConfig& config : {hstu_config(), transformer_config()}) {
+  for (const ModelConfig& config : {hstu_config(), transformer_config(), repeats_config()}) {
     const Shop shop(config);
     for (const Wish& wish : wishes()) {
       const Answer answer = answered(shop, wish, 2);
@@ -170,8 +184,23 @@ TEST(the_best_rows_of_what_encode_gives) {
   }
 }
 
+TEST(the_bonus_is_of_distinct_items_and_grows_with_their_events) {
+  const RandomModel model(repeats_config());
+  const std::vector<float> newest(2 * model.config.dim);
+  const History often = {{7, 4, 7, 7}, {lsif::kUnknownTime, 0, 0, 0}, {0, 0, 0, 0}, lsif::kUnknownTime};
+  const History once = {{4, 7}, {0, 0}, {0, 0}, lsif::kUnknownTime};
+  for (const int threads : {1, 2}) {
+    const Batch batch({often, once});
+    const auto own =
+        lsif::engine::repeat_bonuses(*model.model, batch.events(), newest.data(), model.config.dim, threads);
+    CHECK((own.rows == std::vector<int64_t>{4, 7, 4, 7}));
+    CHECK((own.offsets == std::vector<int64_t>{0, 2, 4}));
+    CHECK(own.values[1] > own.values[3] && own.values[3] > 0);
+  }
+}
+
 TEST(users_depend_neither_on_the_batch_nor_on_threads) {
-  const Shop shop(hstu_config());
+  const Shop shop(repeats_config());
   const auto size = static_cast<int64_t>(shop.histories.size());
   for (const Wish& wish : wishes()) {
     const Answer all = answered(shop, wish, 1);
@@ -188,7 +217,7 @@ TEST(users_depend_neither_on_the_batch_nor_on_threads) {
 }
 
 TEST(several_threads_may_recommend_at_once) {
-  const Shop shop(hstu_config());
+  const Shop shop(repeats_config());
   std::vector<Answer> expected;
   for (const Wish& wish : wishes()) expected.push_back(answered(shop, wish, 1));
   std::atomic<int> num_different{0};
