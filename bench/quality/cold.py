@@ -60,7 +60,13 @@ def main() -> None:
     def trained(name: str, on: Split, build: Any = InterestFusionModel) -> InterestFusionModel:
         folder = options.out / "checkpoints" / f"{options.data}-cold-{name}-{options.seed}"
         return fit(
-            on.train, config, training, validation=on.targets("validation"), build=build, checkpoint_dir=folder, resume=True
+            on.train,
+            config,
+            training,
+            validation=on.targets("validation"),
+            build=build,
+            checkpoint_dir=folder,
+            resume=True,
         ).model
 
     known = np.bincount(warm.train.items, minlength=len(cold)) > 0

@@ -52,7 +52,11 @@ def _tune(model: Model, job: Job, out: pathlib.Path, name: str) -> dict[str, Any
     for settings in model.grid:
         began = time.monotonic()
         report = evaluate(
-            model.fit(job, settings), job.split, target="validation", exclude_seen=job.dataset.exclude_seen, progress=False
+            model.fit(job, settings),
+            job.split,
+            target="validation",
+            exclude_seen=job.dataset.exclude_seen,
+            progress=False,
         )
         trials.append({"settings": settings, "ndcg@10": report.metrics["ndcg@10"]})
         _append(out / "trials.jsonl", {"data": job.name, "model": name, **trials[-1], "s": time.monotonic() - began})

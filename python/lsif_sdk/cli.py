@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="keep items of the history in the ranking (default: as in training)",
     )
+    evaluate.add_argument("--report", metavar="DIRECTORY", help="write index.html, with plots, and report.json there")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.add_argument("--quiet", action="store_true", help="no progress")
     evaluate.set_defaults(run=_evaluate)
@@ -190,6 +191,7 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation import compare, format_table
+    from lsif_sdk.evaluation.html_report import behaviour, write_report
     from lsif_sdk.evaluation.splits import SPLITS
 
     recommender = Recommender.load(options.model)
@@ -205,13 +207,17 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
             f"{recommender.items.id_kind}"
         )
+    parts = SPLITS[split](log)
     reports = compare(
         {"lsif": recommender},
-        SPLITS[split](log),
+        parts,
         options.k,
         exclude_seen=exclude_seen,
         progress=not options.quiet,
     )
+    if options.report:
+        page = write_report(options.report, reports, behaviour(recommender, parts, reports[-1]), f"{options.events}")
+        print(f"wrote {page}", file=sys.stderr)
     if options.json:
         print(json.dumps([report.to_dict() for report in reports], indent=2))
     else:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import io
+import itertools
 import json
 import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -17,12 +19,18 @@ from lsif_sdk.errors import ArgumentError, MissingExtraError
 from lsif_sdk.evaluation.bootstrap import paired_bootstrap
 from lsif_sdk.evaluation.metrics import rank_gains
 from lsif_sdk.evaluation.report import Report
+from lsif_sdk.evaluation.scorer import RecommenderScorer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-__all__ = ["Behaviour", "write_report"]
+    from lsif_sdk.evaluation.splits import Split
+    from lsif_sdk.recommender import Recommender
+
+__all__ = ["Behaviour", "behaviour", "write_report"]
+
+_USERS_PER_CHUNK = 1024
 
 _LENGTH_EDGES = (1, 6, 11, 21, 51, 101, 201, 10**9)
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -31,6 +39,7 @@ td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}fig
 figcaption{color:#555}"""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Behaviour:
     """What is known of the users of a report, and how a model treats them, for the plots by group.
 
@@ -41,24 +50,33 @@ class Behaviour:
         decays: decay of each long-term interest per day, float [num_long]; None: no such interests.
     """
 
-    def __init__(
-        self,
-        lengths: NDArray[np.int64],
-        long_share: NDArray[np.float32] | None = None,
-        decays: NDArray[np.float32] | None = None,
-    ) -> None:
-        self.lengths, self.long_share, self.decays = lengths, long_share, decays
+    lengths: NDArray[np.int64]
+    long_share: NDArray[np.float32] | None = None
+    decays: NDArray[np.float32] | None = None
+
+
+def behaviour(recommender: Recommender, split: Split, report: Report) -> Behaviour:
+    """How `recommender` treats the users of a report made on `split`."""
+    target = cast(Literal["validation", "test"], report.target)
+    history = split.history(target)
+    lengths = history.lengths[report.user_rows]
+    if recommender.config.num_long == 0:
+        return Behaviour(lengths)
+    scorer = RecommenderScorer(recommender, history, split.targets(target)[1] if report.request_time else None)
+    chunks = np.array_split(report.user_rows, max(1, len(report.user_rows) // _USERS_PER_CHUNK))
+    share = np.concatenate([scorer.long_share(users) for users in chunks])
+    return Behaviour(lengths, share, recommender.artifact.weights["long_pooling.decay"].numpy())
 
 
 def write_report(
-    folder: str | os.PathLike[str], reports: Sequence[Report], behaviour: Behaviour, title: str = "Evaluation"
+    folder: str | os.PathLike[str], reports: Sequence[Report], users: Behaviour, title: str = "Evaluation"
 ) -> pathlib.Path:
     """Writes index.html (nothing else is needed to read it) and report.json into a folder, which may exist.
 
     Args:
         folder: where to.
         reports: of models measured on the same users; the last is the one the others are compared with.
-        behaviour: of the same users.
+        users: the same users.
         title: heading of the page.
 
     Returns:
@@ -73,12 +91,12 @@ def write_report(
     first = reports[0]
     if any(not np.array_equal(report.user_rows, first.user_rows) for report in reports):
         raise ArgumentError("reports", "reports on the same users", "different users")
-    if len(behaviour.lengths) != first.num_users:
-        raise ArgumentError("behaviour", f"{first.num_users} users", len(behaviour.lengths))
+    if len(users.lengths) != first.num_users:
+        raise ArgumentError("users", f"{first.num_users} users", len(users.lengths))
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     rows = [_intervals(report, reports[-1]) for report in reports]
-    figures = [_figure(caption, draw) for caption, draw in _plots(reports, rows, behaviour)]
+    figures = [_figure(caption, draw) for caption, draw in _plots(reports, rows, users)]
     values = {"title": title, "models": [report.to_dict() | row for report, row in zip(reports, rows, strict=True)]}
     (path / "report.json").write_text(json.dumps(values, indent=1) + "\n", "utf-8")
     page = path / "index.html"
@@ -95,18 +113,18 @@ def _intervals(report: Report, reference: Report) -> dict[str, Any]:
 
 
 def _plots(
-    reports: Sequence[Report], rows: Sequence[dict[str, Any]], behaviour: Behaviour
+    reports: Sequence[Report], rows: Sequence[dict[str, Any]], users: Behaviour
 ) -> list[tuple[str, Callable[[Axes], None]]]:
     k = reports[0].k
     plots: list[tuple[str, Callable[[Axes], None]]] = [
         (f"NDCG@{k} by model, with 95 % intervals over users", lambda axes: _by_model(axes, reports, rows)),
         (f"Accuracy (NDCG@{k}) against catalogue coverage@{k}", lambda axes: _accuracy_coverage(axes, reports)),
-        (f"NDCG@{k} by length of the history", lambda axes: _by_length(axes, reports, behaviour.lengths)),
+        (f"NDCG@{k} by length of the history", lambda axes: _by_length(axes, reports, users.lengths)),
     ]
-    share, decays = behaviour.long_share, behaviour.decays
+    share, decays = users.long_share, users.decays
     if share is not None:
         caption = "Weight of the long-term interests in the fused vector, by length of the history (quartiles)"
-        plots.append((caption, lambda axes: _share_by_length(axes, share, behaviour.lengths)))
+        plots.append((caption, lambda axes: _share_by_length(axes, share, users.lengths)))
     if decays is not None and len(decays):
         caption = "What an event still counts for in each long-term interest, by its age"
         plots.append((caption, lambda axes: _time_scales(axes, decays)))
@@ -164,7 +182,7 @@ def _time_scales(axes: Axes, decays: NDArray[np.float32]) -> None:
 
 def _length_groups(lengths: NDArray[np.int64]) -> list[tuple[str, NDArray[np.bool_]]]:
     groups = []
-    for low, high in zip(_LENGTH_EDGES, _LENGTH_EDGES[1:], strict=False):
+    for low, high in itertools.pairwise(_LENGTH_EDGES):
         members = (lengths >= low) & (lengths < high)
         if members.any():
             name = f"{low}+" if high == _LENGTH_EDGES[-1] else f"{low} to {high - 1}"

@@ -166,6 +166,12 @@ class RecommenderScorer:
             bonus = encoder.repeat_bonus_rows(items, times, offsets, now, encoded.interests[:, -1])
         return encoded, bonus, np.diff(offsets) > 0
 
+    def long_share(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Weight of the long-term interests of the users int64 [batch]: float32 [batch]."""
+        encoded, _ = self._encode(user_rows)
+        share: NDArray[np.float32] = encoded.weights[:, : self._recommender.config.num_long].sum(axis=1)
+        return share
+
 
 def _multi_interest(encoded: _Encoded, vectors: torch.Tensor, temperature: float) -> torch.Tensor:
     """tau log sum_j W_j exp(v_j . x / tau), one interest at a time to hold two score matrices instead of M."""

@@ -1,0 +1,67 @@
+"""The HTML page of an evaluation: complete, self-contained, and true to the reports."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from lsif_sdk.datasets import simulated_shop
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.evaluation import compare, leave_one_out
+from lsif_sdk.evaluation.html_report import Behaviour, behaviour, write_report
+from lsif_sdk.training import train
+
+pytest.importorskip("matplotlib", reason="matplotlib (the extra 'report') is not installed")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    log = simulated_shop(60, 30)
+    recommender = train(log, {"dim": 8, "num_layers": 1}, {"epochs": 1}, progress=False)
+    split = leave_one_out(log)
+    reports = compare({"<lsif> & co": recommender}, split, progress=False)
+    return recommender, split, reports
+
+
+def test_the_page_needs_nothing_else_and_says_what_the_reports_say(measured, tmp_path):
+    recommender, split, reports = measured
+    users = behaviour(recommender, split, reports[-1])
+    page = write_report(tmp_path / "out", reports, users, "A <b>title</b>").read_text("utf-8")
+    assert not re.search(r'(src|href)="(?!#)', page), "a page of its own refers to nothing outside"
+    assert page.count("<figure>") == 5
+    assert "A &lt;b&gt;title&lt;/b&gt;" in page and "&lt;lsif&gt; &amp; co" in page and "<lsif>" not in page
+    for report in reports:
+        assert f"{report.metrics['hr@10']:.4f}" in page
+    values = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    for row, report in zip(values["models"], reports, strict=True):
+        assert row["metrics"]["ndcg@10"] == report.metrics["ndcg@10"]
+        interval = row["ndcg_interval"]
+        assert interval["low"] <= report.metrics["ndcg@10"] <= interval["high"]
+    assert values["models"][-1]["reference_minus_this"] is None
+    difference = values["models"][0]["reference_minus_this"]["mean"]
+    assert difference == pytest.approx(reports[1].metrics["ndcg@10"] - reports[0].metrics["ndcg@10"])
+
+
+def test_behaviour_is_that_of_the_users_measured(measured):
+    recommender, split, reports = measured
+    users = behaviour(recommender, split, reports[-1])
+    history = split.history("test")
+    for position, row in enumerate(reports[-1].user_rows[:5]):
+        events = history.user(int(row))
+        assert users.lengths[position] == len(events.items)
+        ids = [history.item_ids[item] for item in events.items]
+        share = recommender.encode(ids).weights[0, : recommender.config.num_long].sum()
+        timed = recommender.encode_rows(events.items, events.times, None, np.array([0, len(ids)])).weights
+        assert users.long_share[position] == pytest.approx(timed[0, : recommender.config.num_long].sum(), abs=1e-6)
+        assert 0 <= share <= 1
+
+
+def test_reports_that_do_not_compare_are_refused(measured, tmp_path):
+    _, _, reports = measured
+    with pytest.raises(ArgumentError, match="reports: expected at least one"):
+        write_report(tmp_path, [], Behaviour(np.zeros(0, np.int64)))
+    with pytest.raises(ArgumentError, match="users: expected"):
+        write_report(tmp_path, reports, Behaviour(np.ones(3, np.int64)))
