@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from data import DATASETS, load
-from models import MODELS, Job, Model
+from models import MODELS, TRAINING_GRID, Job, Model
 
 from lsif_sdk.evaluation import evaluate
 
@@ -72,7 +72,8 @@ def _settings(out: pathlib.Path, data: str, name: str) -> dict[str, Any]:
     path = out / "settings.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     settings: dict[str, Any] = kept.get(data, {}).get(name, {})
-    return settings or dict(MODELS[name].grid[0])
+    # A model trained from the recipe needs no settings of its own.
+    return settings or ({} if MODELS[name].grid is TRAINING_GRID else dict(MODELS[name].grid[0]))
 
 
 def _measure(model: Model, job: Job, settings: dict[str, Any], out: pathlib.Path, name: str) -> None:
