@@ -20,13 +20,15 @@ from models import Job, recipe
 from neural import TorchScorer
 from numpy.typing import NDArray
 
+from lsif_sdk import Catalog
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.evaluation import Split, evaluate
-from lsif_sdk.fold_in import fold_in
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.model.item_content import ItemContent
 from lsif_sdk.training import EventLog, fit
 from lsif_sdk.training.batches import Sequences
+
+FOLD: dict[str, Any] = {"place": 10, "ridge": 1.0, "others_weight": 10.0}
 
 
 class TextSimilarity:
@@ -124,20 +126,14 @@ def folded(model: InterestFusionModel, split: Split, warm: Split, cold: NDArray[
     others = users[np.random.default_rng(0).permutation(len(users))[:4096]]
     with torch.inference_mode():
         vectors, bias = model.catalog_vectors().numpy().copy(), model.catalog.bias.numpy().copy()
-        live = vectors[~cold], bias[~cold]
-        other_scores = (others @ live[0].T + live[1]).mean(axis=1)
+        catalog = Catalog.from_vectors(vectors[~cold], bias=bias[~cold])
         for item in np.flatnonzero(cold):
             met = users[items == item][:2000]
-            if len(met) == 0:
-                continue
-            tenth = np.partition(met @ live[0].T + live[1], -10, axis=1)[:, -10]
-            vectors[item], bias[item] = fold_in(met, tenth, others, other_scores, ridge=RIDGE, others_weight=OTHERS)
+            if len(met):
+                vectors[item], bias[item] = catalog.fit_item(met, others, **FOLD)
         model.item_embedding.data.copy_(torch.from_numpy(vectors))
         model.catalog.bias.data.copy_(torch.from_numpy(bias))
     return model
-
-
-RIDGE, OTHERS = 1.0, 10.0
 
 
 def _cold_last(log: EventLog, cold: NDArray[np.bool_]) -> EventLog:

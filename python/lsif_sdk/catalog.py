@@ -12,6 +12,7 @@ import torch
 
 from lsif_sdk.arguments import as_k, as_threads
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
 
@@ -184,6 +185,51 @@ class Catalog:
                 as_threads(threads),
             )
         return TopK(scores.numpy(), indices.numpy(), counts.numpy())
+
+    def fit_item(
+        self,
+        met: torch.Tensor | npt.ArrayLike,
+        others: torch.Tensor | npt.ArrayLike,
+        *,
+        place: int = 10,
+        ridge: float = 1.0,
+        others_weight: float = 10.0,
+        threads: int | None = None,
+    ) -> FoldedItem:
+        """A row for a new item, in closed form and without training: see `lsif_sdk.fold_in.fold_in`.
+
+        From a user who met it the item is to score as this catalogue's item in `place` of that user's list; from others
+        as this catalogue's items do on average.
+
+        Args:
+            met: fused vectors of users just before they met the item (`Recommender.user_vectors`), [num_met, dim].
+            others: fused vectors of users as they come, [num_others, dim]; some thousands are enough.
+            place: which place, counted from 1; at most the number of items.
+            ridge: see `fold_in`.
+            others_weight: see `fold_in`.
+            threads: None: as many as this process may use.
+
+        Raises:
+            ArgumentError: a shape is wrong, a value is not finite or out of range, or there are no users.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        users = {"met": as_floats("met", met, 2), "others": as_floats("others", others, 2)}
+        for name, vectors in users.items():
+            if vectors.shape[1] != self.dim or len(vectors) == 0:
+                raise ArgumentError(name, f"shape [at least 1, {self.dim}]", list(vectors.shape))
+        if as_k(place, len(self)) > len(self):
+            raise ArgumentError("place", f"at most the number of items, {len(self)}", place)
+        met_scores = self.top_k(users["met"], place, threads=threads).scores[:, -1]
+        center = self.vectors.double().mean(dim=0)
+        other_scores = (users["others"].double() @ center + self.bias.double().mean()).numpy()
+        return fold_in(
+            users["met"].numpy(),
+            met_scores,
+            users["others"].numpy(),
+            other_scores,
+            ridge=ridge,
+            others_weight=others_weight,
+        )
 
 
 class native_errors:  # noqa: N801 (a context manager, used like a function)

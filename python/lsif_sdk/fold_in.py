@@ -25,10 +25,10 @@ class FoldedItem(NamedTuple):
 
 
 def fold_in(
-    met: NDArray[np.float32],
-    met_scores: NDArray[np.float32],
-    others: NDArray[np.float32],
-    other_scores: NDArray[np.float32],
+    met: NDArray[np.floating],
+    met_scores: NDArray[np.floating],
+    others: NDArray[np.floating],
+    other_scores: NDArray[np.floating],
     *,
     ridge: float = 1.0,
     others_weight: float = 1.0,
