@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--title-item", default="item", help="its item column (default: item)")
     train.add_argument("--title-column", default="title", help="its title column (default: title)")
     train.add_argument("--title-separator", type=_separator, help=_SEPARATOR_HELP)
+    train.add_argument("--text", metavar="MODEL", help="sentence-transformers folder or name: learn from titles, too")
     train.add_argument("--out", required=True, help="artifact directory to write")
     train.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
     train.add_argument("--recipe", help='JSON file {"model": {...}, "training": {...}} to start from (see recipes/)')
@@ -145,6 +146,8 @@ def _train(options: argparse.Namespace) -> int:
     if options.resume and not options.checkpoints:
         raise ArgumentError("--resume", "--checkpoints DIRECTORY beside it", "none")
     log = _read_log(options)
+    if options.text and not options.titles:
+        raise ArgumentError("--text", "--titles FILE beside it", "none")
     if options.titles:
         log = log.with_titles(_read_titles(options, log.item_ids))
     recipe = load_recipe(options.recipe, _overrides(options.set))
@@ -157,12 +160,21 @@ def _train(options: argparse.Namespace) -> int:
         split=options.split,
         holdout=options.holdout,
         exclude_seen=not options.include_seen,
+        features=_title_features(options, log.titles),
         progress=not options.quiet,
         source=pathlib.Path(options.events).name,
     )
     recommender.save(options.out, overwrite=options.overwrite)
     print(f"wrote {options.out}")
     return 0
+
+
+def _title_features(options: argparse.Namespace, titles: list[str] | None) -> Any:
+    if not options.text or titles is None:
+        return None
+    from lsif_sdk.text import embed_titles
+
+    return embed_titles(titles, options.text, progress=not options.quiet)
 
 
 def _read_titles(options: argparse.Namespace, item_ids: Iterable[Any]) -> dict[str, str]:

@@ -6,10 +6,11 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
@@ -17,12 +18,16 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import compare
 from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.items import ItemTable
+from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.model.item_content import ItemContent
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.data import EventLog, read_events
 from lsif_sdk.training.trainer import fit
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from lsif_sdk.training.tables import Source
 
 __all__ = ["Recipe", "load_recipe", "train"]
@@ -88,6 +93,7 @@ def train(
     split: Literal["leave_one_out", "time"] = "leave_one_out",
     holdout: Literal["test", "validation"] = "test",
     exclude_seen: bool = True,
+    features: NDArray[np.float32] | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -115,6 +121,9 @@ def train(
         holdout: see above.
         exclude_seen: leave items of a history out when targets are ranked; False where people consume again. It changes
             which epoch is the best and what is measured, not what `recommend` returns.
+        features: a description of each item, float32 [num_items, feature_dim] in the order of `EventLog.item_ids`, such
+            as `lsif_sdk.text.embed_titles` of its title. Item vectors are then learned from it, too, so that items
+            without events can be recommended; the result serves as any other. None: there are none.
         checkpoint_dir: where the state after every epoch is kept; None = nowhere.
         resume: go on from the checkpoint there, if there is one.
         progress: show progress bars.
@@ -147,6 +156,7 @@ def train(
             raise DataError(f"events: expected a user with enough of them for a {needed} target ({parts.protocol})")
     if parts.history(target).lengths.max(initial=0) < 2:
         raise DataError(f"events: expected a user with two or more beside those held out ({parts.protocol}), got none")
+    counts = np.bincount(parts.history(target).items, minlength=log.num_items).astype(np.int64)
     result = fit(
         parts.history(target),
         config,
@@ -154,10 +164,10 @@ def train(
         validation=parts.targets(target),
         exclude_seen=exclude_seen,
         checkpoint_dir=checkpoint_dir,
+        build=_builder(features, counts),
         resume=resume,
         progress=progress,
     )
-    counts = np.bincount(parts.history(target).items, minlength=log.num_items).astype(np.int64)
     provenance = {
         "source": source,
         "split": split,
@@ -179,6 +189,24 @@ def train(
     reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)
     metrics["test"] = {report.name: report.to_dict() for report in reports}
     return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
+
+
+def _builder(
+    features: NDArray[np.float32] | None, counts: NDArray[np.int64]
+) -> Callable[[ModelConfig, float], InterestFusionModel]:
+    if features is None:
+        return InterestFusionModel
+    array = np.asarray(features)
+    if array.ndim != 2 or len(array) != len(counts) or array.dtype.kind != "f":
+        got = f"{array.dtype} {array.shape}"
+        raise ArgumentError("features", f"floats of shape [{len(counts)}, feature_dim], one row an item", got)
+    described = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+    def build(config: ModelConfig, dropout: float) -> InterestFusionModel:
+        content = ItemContent(described, torch.from_numpy(counts > 0), config.dim)
+        return InterestFusionModel(config, dropout, content)
+
+    return build
 
 
 def _fields_from(log: EventLog) -> dict[str, Any]:
