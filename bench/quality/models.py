@@ -18,7 +18,6 @@ from lsif_sdk import ItemTable, Recommender
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.evaluation import OwnItems, Popularity, RecentPopularity, Split
-from lsif_sdk.model import InterestFusion
 from lsif_sdk.training import TrainConfig, fit
 
 RECIPES = pathlib.Path(__file__).parents[2] / "recipes"
@@ -190,10 +189,8 @@ MODELS: dict[str, Model] = {
     "lsif": Model(neural(), TRAINING_GRID, seeds=True),
     "lsif-now": Model(neural(request_time=True), TRAINING_GRID, seeds=True),
     "hstu-now": Model(neural(request_time=True, **_ENCODER_ONLY), TRAINING_GRID, seeds=True),
-    "lsif-repeats": Model(neural(with_fusion(InterestFusion), repeats=True), TRAINING_GRID, seeds=True),
-    "lsif-repeats-now": Model(
-        neural(with_fusion(InterestFusion), repeats=True, request_time=True), TRAINING_GRID, seeds=True
-    ),
+    "lsif-repeats": Model(neural(repeats=True), TRAINING_GRID, seeds=True),
+    "lsif-repeats-now": Model(neural(repeats=True, request_time=True), TRAINING_GRID, seeds=True),
     "long-only": Model(neural(with_fusion(MaskedFusion)), seeds=True),
     "short-only": Model(neural(num_long=0), seeds=True),
     "mean": Model(neural(with_fusion(MeanFusion)), seeds=True),
