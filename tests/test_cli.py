@@ -356,3 +356,17 @@ def test_a_reader_that_goes_away_is_no_error(monkeypatch, capsys):
         monkeypatch.setattr(sys, "stdout", pipe)
         assert main(["doctor"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_evaluate_writes_a_report_on_request(capsys, model, events, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib (the extra 'report') is not installed")
+    code, out, err = run(capsys, "evaluate", model, events, "--quiet", "--report", tmp_path / "report")
+    assert code == 0 and "NDCG@10" in out and "index.html" in err
+    page = (tmp_path / "report" / "index.html").read_text("utf-8")
+    assert page.startswith("<!doctype html>") and "popularity" in page
+    assert json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))["models"][0]["name"] == "popularity"
+
+
+def test_text_needs_titles(capsys, events, tmp_path):
+    code, _, err = run(capsys, "train", events, "--out", tmp_path / "out", "--text", "some-folder", *SMALL)
+    assert code == 2 and "--text: expected --titles FILE" in err
