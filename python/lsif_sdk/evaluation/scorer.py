@@ -168,7 +168,7 @@ class RecommenderScorer:
 
     def long_share(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Weight of the long-term interests of the users int64 [batch]: float32 [batch]."""
-        encoded, _ = self._encode(user_rows)
+        encoded, _, _ = self._encode(user_rows)
         share: NDArray[np.float32] = encoded.weights[:, : self._recommender.config.num_long].sum(axis=1)
         return share
 
