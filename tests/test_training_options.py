@@ -190,3 +190,44 @@ def test_unknown_schedules_and_losses_are_refused() -> None:
     ):
         with pytest.raises(ArgumentError, match=message):
             TrainConfig(**change)
+
+
+AVERAGED = dataclasses.replace(FAST, averaging=0.75)
+
+
+def test_averaging_returns_the_moving_average_of_the_weights_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average starts from the weights after the first step: w <- 0.75 w + 0.25 (weights)."""
+    averages: dict[int, torch.Tensor] = {}
+    step = torch.optim.AdamW.step
+
+    def recording(self: torch.optim.AdamW, *arguments: Any, **options: Any) -> Any:
+        result = step(self, *arguments, **options)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                old = averages.get(id(parameter))
+                new = parameter.detach().double()
+                averages[id(parameter)] = new if old is None else 0.75 * old + 0.25 * new
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recording)
+    trained = fit(cyclic_log(), small_config(), AVERAGED, progress=False).model
+    expected = {tuple(average.shape): [] for average in averages.values()}
+    for average in averages.values():
+        expected[tuple(average.shape)].append(average)
+    for value in trained.parameters():
+        # A step rounds by half an ulp of the largest weight, and the next ones contract that by 0.75: 1 / (1 - 0.75).
+        close = [
+            torch.allclose(value.double(), other, rtol=0, atol=4 * 2**-23 * float(other.abs().max()))
+            for other in expected[value.shape]
+        ]
+        assert any(close)
+    plain = fit(cyclic_log(), small_config(), FAST, progress=False).model
+    assert not torch.equal(plain.item_embedding, trained.item_embedding)
+
+
+def test_an_averaged_run_resumes_bit_by_bit(tmp_path: Path) -> None:
+    log, config = cyclic_log(), small_config()
+    whole = fit(log, config, AVERAGED, validation=following(log), progress=False)
+    fit(log, config, dataclasses.replace(AVERAGED, epochs=2), validation=following(log), checkpoint_dir=tmp_path)
+    resumed = fit(log, config, AVERAGED, validation=following(log), checkpoint_dir=tmp_path, resume=True)
+    assert_same_weights(whole.model, resumed.model)

@@ -33,6 +33,7 @@ _NUMBERS = {
     "dropout": (0.0, 1.0, "[)"),
     "time_dropout": (0.0, 1.0, "[]"),
     "label_smoothing": (0.0, 1.0, "[)"),
+    "averaging": (0.0, 1.0, "[)"),
 }
 
 
@@ -60,6 +61,8 @@ class TrainConfig:
         schedule: of the learning rate: "constant", or "cosine": times (1 + cos(pi s / S)) / 2 at step s = 0, 1, .. of
             the S steps that `epochs` take, the warm-up's among them. Training that stops early stops on a high rate.
         loss: "softmax" or "binary"; see `lsif_sdk.training.losses.NextEventLoss`.
+        averaging: decay a step of the moving average of the weights that is validated and returned in their place
+            (Polyak and Juditsky 1992); about 1 / (1 - averaging) steps count. 0 = the weights themselves.
 
     Raises:
         ArgumentError: a value is out of range; the message names the field.
@@ -82,6 +85,7 @@ class TrainConfig:
     precision: Precision = "32-true"
     schedule: Schedule = "constant"
     loss: LossName = "softmax"
+    averaging: float = 0.0
 
     def __post_init__(self) -> None:
         for name, (least, most) in _INTEGERS.items():

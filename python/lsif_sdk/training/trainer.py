@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
@@ -35,7 +36,7 @@ __all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
 
 CHECKPOINT_NAME = "last.pt"
 STOP_METRIC = "ndcg@10"
-_CHECKPOINT_VERSION = 2
+_CHECKPOINT_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +142,10 @@ class _Run:
         loss = NextEventLoss(self.model, counts, config.num_negatives, config.label_smoothing, config.loss)
         optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
         self.loss, self.optimizer = fabric.setup(loss, optimizer)
+        self.average: AveragedModel | None = None
+        if config.averaging > 0:
+            average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.model, multi_avg_fn=average)
         self.progress = _Progress()
 
     def train(self, resume: bool, show: bool) -> FitResult:
@@ -170,12 +175,13 @@ class _Run:
         entry = {"epoch": epoch + 1.0, "loss": float(total) / len(self.sequences)}
         if not np.isfinite(entry["loss"]):
             raise ArgumentError("learning_rate", "a value with which the loss stays finite", self.config.learning_rate)
+        measured = self.model if self.average is None else cast(InterestFusionModel, self.average.module)
         if self.validation is not None:
-            self.model.eval()
-            entry |= validate(self.model, self.log, self.validation, exclude_seen=self.exclude_seen)
+            measured.eval()
+            entry |= validate(measured, self.log, self.validation, exclude_seen=self.exclude_seen)
         entry["seconds"] = time.monotonic() - began
         self.progress.seconds += entry["seconds"]
-        self.progress.record(entry, self.model)
+        self.progress.record(entry, measured)
         shown = [f"{name} {entry[name]:.4f}" for name in ("loss", STOP_METRIC) if name in entry]
         bar.note(", ".join([f"epoch {len(self.progress.history)}", *shown]))
 
@@ -191,6 +197,8 @@ class _Run:
                 self.loss, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
             )
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         detached: Tensor = loss.detach()
         return detached
 
@@ -202,6 +210,7 @@ class _Run:
             "run": self._identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "progress": dataclasses.asdict(self.progress),
         }
         torch.save(state, temporary)
@@ -223,6 +232,8 @@ class _Run:
             raise ArtifactError(f"{path}: the checkpoint belongs to another run; other values of {', '.join(changed)}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.progress = _Progress(**state["progress"])
 
     @cached_property
