@@ -129,7 +129,7 @@ def _grid(**choices: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
     return tuple(dict(zip(choices, values, strict=True)) for values in zip(*choices.values(), strict=True))
 
 
-_ENCODER_ONLY: dict[str, Any] = {"num_long": 0, "num_short": 0}
+_ENCODER_ONLY: dict[str, Any] = {"num_long": 0, "num_short": 0, "repeats": False}
 # Learning rate and dropout matter most everywhere; a neural model is given these six.
 TRAINING_GRID = _grid(
     learning_rate=(1e-3, 1e-3, 1e-3, 2e-3, 2e-3, 2e-3),
@@ -189,8 +189,9 @@ MODELS: dict[str, Model] = {
     "lsif": Model(neural(), TRAINING_GRID, seeds=True),
     "lsif-now": Model(neural(request_time=True), TRAINING_GRID, seeds=True),
     "hstu-now": Model(neural(request_time=True, **_ENCODER_ONLY), TRAINING_GRID, seeds=True),
-    "lsif-repeats": Model(neural(repeats=True), TRAINING_GRID, seeds=True),
-    "lsif-repeats-now": Model(neural(repeats=True, request_time=True), TRAINING_GRID, seeds=True),
+    "no-repeats": Model(neural(repeats=False), seeds=True),
+    "no-repeats-now": Model(neural(repeats=False, request_time=True), seeds=True),
+    "hstu-repeats-now": Model(neural(request_time=True, **_ENCODER_ONLY | {"repeats": True}), seeds=True),
     "long-only": Model(neural(with_fusion(MaskedFusion)), seeds=True),
     "short-only": Model(neural(num_long=0), seeds=True),
     "mean": Model(neural(with_fusion(MeanFusion)), seeds=True),
