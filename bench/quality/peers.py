@@ -1,0 +1,120 @@
+"""RecTools' own SASRec and HSTU on our splits: `python bench/quality/peers.py --data beauty --model rectools-sasrec`.
+
+RecTools needs older packages than our tools, so it has a virtual environment of its own (docs/quality.md). A peer is
+fitted on every event before the test target, validation targets included: one event a user more than our models see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from data import DATASETS, load
+from numpy.typing import NDArray
+from rectools.dataset import Dataset
+from rectools.models import HSTUModel, SASRecModel
+
+from lsif_sdk.evaluation.metrics import coverage, novelty, rank_gains
+from lsif_sdk.training import EventLog
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "rectools-sasrec": {"n_blocks": 2, "n_heads": 1, "n_factors": 64, "loss": "softmax"},
+    "rectools-hstu": {"n_blocks": 2, "n_heads": 2, "n_factors": 64, "loss": "softmax", "relative_time_attention": True},
+}
+
+
+def main() -> None:
+    """Fits a peer, asks it for its top 10 and appends a row like run.py's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, choices=DATASETS)
+    parser.add_argument("--model", required=True, choices=SHAPES)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--max-len", type=int, default=200)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    dataset, split = load(options.data)
+    history = split.test_history
+    users = np.flatnonzero((split.test_items >= 0) & (history.lengths > 0))
+    settings = {"epochs": options.epochs, "dropout_rate": options.dropout, "session_max_len": options.max_len}
+    kind = HSTUModel if options.model == "rectools-hstu" else SASRecModel
+    model = kind(**SHAPES[options.model], **settings, deterministic=True)
+    events = Dataset.construct(interactions(history))
+    began = time.monotonic()
+    model.fit(events)
+    seconds = time.monotonic() - began
+    lists = top_ten(model, events, users, dataset.exclude_seen, request_times(split.test_times, users, options.model))
+    found = lists == split.test_items[users][:, None]
+    ranks = np.where(found.any(axis=1), found.argmax(axis=1) + 1, history.num_items)
+    met = pd.DataFrame({"user": np.repeat(np.arange(history.num_users), history.lengths), "item": history.items})
+    counts = np.bincount(met.drop_duplicates()["item"], minlength=history.num_items)
+    row = {
+        "data": options.data,
+        "model": options.model,
+        "seed": options.seed,
+        **{name: round(float(gains.mean()), 5) for name, gains in rank_gains(ranks).items()},
+        "coverage@10": round(coverage(lists, history.num_items), 5),
+        "novelty@10": round(novelty(lists, counts, history.num_users), 5),
+        "request_time": options.model == "rectools-hstu",
+        "settings": {**SHAPES[options.model], **settings},
+        "users": len(users),
+        "items": history.num_items,
+        "protocol": split.protocol,
+        "targets": split.hash("test"),
+        "fit_s": round(seconds, 1),
+    }
+    path = options.out / "ranks" / f"{options.data}-{options.model}-{options.seed}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, user_rows=users, ranks=ranks)
+    with (options.out / "results.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row))
+
+
+def interactions(history: EventLog) -> pd.DataFrame:
+    """Rows as ids; where there are no times, the order of events is told as seconds."""
+    position = np.arange(len(history.items))
+    return pd.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(history.num_users), history.lengths),
+            "item_id": history.items,
+            "weight": 1.0,
+            "datetime": pd.to_datetime(position if history.times is None else history.times, unit="s"),
+        }
+    )
+
+
+def request_times(times: NDArray[np.int64] | None, users: NDArray[np.int64], model: str) -> pd.DataFrame | None:
+    """What HSTU has to be told: when each user asks."""
+    if model != "rectools-hstu":
+        return None
+    if times is None:
+        raise SystemExit("rectools-hstu needs events with times")
+    return pd.DataFrame({"user_id": users, "datetime": pd.to_datetime(times[users], unit="s")})
+
+
+def top_ten(
+    model: Any, events: Dataset, users: NDArray[np.int64], exclude_seen: bool, context: pd.DataFrame | None
+) -> NDArray[np.int64]:
+    """Item rows int64 [num_users, 10], best first; -1 where there are fewer."""
+    options = {} if context is None else {"context": context}
+    answer = model.recommend(users=users, dataset=events, k=10, filter_viewed=exclude_seen, **options)
+    lists = np.full((len(users), 10), -1, dtype=np.int64)
+    row = {user: position for position, user in enumerate(users.tolist())}
+    lists[answer["user_id"].map(row).to_numpy(), answer["rank"].to_numpy() - 1] = answer["item_id"].to_numpy()
+    return lists
+
+
+if __name__ == "__main__":
+    main()
