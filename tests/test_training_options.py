@@ -231,3 +231,41 @@ def test_an_averaged_run_resumes_bit_by_bit(tmp_path: Path) -> None:
     fit(log, config, dataclasses.replace(AVERAGED, epochs=2), validation=following(log), checkpoint_dir=tmp_path)
     resumed = fit(log, config, AVERAGED, validation=following(log), checkpoint_dir=tmp_path, resume=True)
     assert_same_weights(whole.model, resumed.model)
+
+
+def targets_of(log: EventLog, max_len: int = 4) -> list[tuple[int, int]]:
+    """(item before, target) of every position that is trained on, over one epoch."""
+    pairs = []
+    for batch in Sequences(log, max_len, 3, 0.0, skip_ties=True).batches(np.random.default_rng(0)):
+        assert (batch.targets >= 0).any()
+        for row, position in (batch.targets >= 0).nonzero().tolist():
+            pairs.append((int(batch.items[row, position]), int(batch.targets[row, position])))
+    return sorted(pairs)
+
+
+def test_targets_at_the_time_of_the_event_before_are_skipped_and_no_others() -> None:
+    histories = [[0, 1, 2, 3, 4, 5, 6], [7, 8], [9], [10, 11]]
+    times = [[1, 1, 2, 2, 2, 3, 3], [3, 4], [4], [5, 5]]
+    log = EventLog(
+        user_ids=np.arange(4),
+        item_ids=np.arange(12),
+        offsets=np.cumsum([0, 7, 2, 1, 2]),
+        items=np.concatenate(histories),
+        times=np.concatenate(times),
+    )
+    for max_len in (1, 2, 4, 9):
+        assert targets_of(log, max_len) == [(1, 2), (4, 5), (7, 8)]
+
+
+def test_ties_need_times_and_something_left() -> None:
+    log = cyclic_log()
+    with pytest.raises(ArgumentError, match="skip_ties: expected False for events without times"):
+        fit(dataclasses.replace(log, times=None), small_config(use_times=False), ties(), progress=False)
+    with pytest.raises(ArgumentError, match="skip_ties: expected False where no event"):
+        fit(dataclasses.replace(log, times=np.zeros_like(log.times)), small_config(), ties(), progress=False)
+    with pytest.raises(ArgumentError, match="skip_ties: expected True or False, got 1"):
+        dataclasses.replace(FAST, skip_ties=1)
+
+
+def ties() -> TrainConfig:
+    return dataclasses.replace(FAST, skip_ties=True)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lsif_sdk.errors import ArgumentError
 from lsif_sdk.model.times import UNKNOWN_TIME
 from lsif_sdk.training.data import EventLog
 
@@ -55,9 +56,15 @@ class Sequences:
         max_len: events a sequence has at most (its last target not counted).
         batch_size: sequences a batch.
         time_dropout: probability that all times of a sequence are hidden.
+        skip_ties: an event at the same time as the one before is no target.
+
+    Raises:
+        ArgumentError: `skip_ties` without times, or nothing is left to train on.
     """
 
-    def __init__(self, log: EventLog, max_len: int, batch_size: int, time_dropout: float) -> None:
+    def __init__(
+        self, log: EventLog, max_len: int, batch_size: int, time_dropout: float, skip_ties: bool = False
+    ) -> None:
         self._log = log
         self._batch_size = batch_size
         self._time_dropout = time_dropout
@@ -69,6 +76,14 @@ class Sequences:
         self._start = np.maximum(end - max_len, 0)
         self._length = end - self._start
         self._first = log.offsets[user] + self._start
+        self._tied = _ties(log) if skip_ties else None
+        if self._tied is not None:
+            # Sequences without a target teach nothing.
+            targets = np.concatenate([[0], np.cumsum(~self._tied)])
+            kept = targets[self._first + self._length + 1] > targets[self._first + 1]
+            if not kept.any():
+                raise ArgumentError("skip_ties", "False where no event is later than the one before it", True)
+            self._start, self._length, self._first = self._start[kept], self._length[kept], self._first[kept]
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -92,6 +107,8 @@ class Sequences:
         valid = positions < lengths[:, None]
         # Padding repeats the newest event: any valid row would do.
         index = first[:, None] + np.minimum(positions, lengths[:, None] - 1)
+        if self._tied is not None:
+            valid &= ~self._tied[index + 1]
         times, now = self._times(index, first + lengths, rng)
         return Batch(
             items=torch.from_numpy(self._log.items[index]),
@@ -111,3 +128,13 @@ class Sequences:
         hidden = rng.random(len(index)) < self._time_dropout
         times = np.where(hidden[:, None], UNKNOWN_TIME, self._log.times[index])
         return torch.from_numpy(times), torch.from_numpy(np.where(hidden, UNKNOWN_TIME, self._log.times[following]))
+
+
+def _ties(log: EventLog) -> NDArray[np.bool_]:
+    """Which events have the time of the one before, bool [total]; a user's first event has none before."""
+    if log.times is None:
+        raise ArgumentError("skip_ties", "False for events without times", True)
+    tied = np.zeros(len(log.items), dtype=np.bool_)
+    tied[1:] = log.times[1:] == log.times[:-1]
+    tied[log.offsets[:-1][log.lengths > 0]] = False
+    return tied

@@ -63,6 +63,8 @@ class TrainConfig:
         loss: "softmax" or "binary"; see `lsif_sdk.training.losses.NextEventLoss`.
         averaging: decay a step of the moving average of the weights that is validated and returned in their place
             (Polyak and Juditsky 1992); about 1 / (1 - averaging) steps count. 0 = the weights themselves.
+        skip_ties: do not train on targets that share their time with the event before: the order within a basket says
+            nothing of what comes next. They stay part of the history. Needs events with times.
 
     Raises:
         ArgumentError: a value is out of range; the message names the field.
@@ -86,6 +88,7 @@ class TrainConfig:
     schedule: Schedule = "constant"
     loss: LossName = "softmax"
     averaging: float = 0.0
+    skip_ties: bool = False
 
     def __post_init__(self) -> None:
         for name, (least, most) in _INTEGERS.items():
@@ -96,6 +99,8 @@ class TrainConfig:
             check_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]")
         if self.max_seconds is not None:
             check_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]")
+        if not isinstance(self.skip_ties, bool):
+            raise ArgumentError("skip_ties", "True or False", repr(self.skip_ties))
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if not isinstance(value, str) or value not in choices:

@@ -137,7 +137,7 @@ class _Run:
     ) -> None:
         self.fabric, self.log, self.config, self.validation, self.path = fabric, log, config, validation, path
         self.model, self.exclude_seen = model, exclude_seen
-        self.sequences = Sequences(log, config.max_len, config.batch_size, config.time_dropout)
+        self.sequences = Sequences(log, config.max_len, config.batch_size, config.time_dropout, config.skip_ties)
         counts = np.bincount(log.items, minlength=model.config.num_items)
         loss = NextEventLoss(self.model, counts, config.num_negatives, config.label_smoothing, config.loss)
         optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
