@@ -103,6 +103,9 @@ def with_fusion(fusion: type[InterestFusion]) -> Any:
     return build
 
 
+EVENTS_PER_BATCH = 1 << 15
+
+
 class TorchScorer:
     """Scores with the torch module, for models the native engine does not know.
 
@@ -115,9 +118,21 @@ class TorchScorer:
     def __init__(self, model: InterestFusionModel, history: EventLog, now: NDArray[np.int64] | None) -> None:
         self._model, self._history, self._now = model, history, now
 
-    @torch.inference_mode()
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scores float32 [batch, num_items]."""
+        lengths = self._history.lengths[user_rows]
+        result = np.empty((len(user_rows), self._history.num_items), dtype=np.float32)
+        order = np.argsort(lengths, kind="stable")
+        begin = 0
+        while begin < len(order):  # as many users of similar length as padding to the longest of them allows
+            fits = lengths[order[begin:]] * np.arange(1, len(order) - begin + 1) <= EVENTS_PER_BATCH
+            end = begin + max(1, int(fits.sum()))
+            result[order[begin:end]] = self._scores(user_rows[order[begin:end]])
+            begin = end
+        return result
+
+    @torch.inference_mode()
+    def _scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
         log = self._history
         index, offsets = gather_events(log, user_rows)
 

@@ -84,11 +84,22 @@ class Repeats(nn.Module):
             logits = logits + self.age[bucket] + self.phase[phase]
         gate = self.gate(newest)
         weights = torch.exp((logits + gate).clamp_max(_MAX_LOGIT)) * visible
-        same = (items[:, :, None] == items[:, None, :]).to(self.distance.dtype)
         with torch.autocast(newest.device.type, enabled=False):  # half precision holds neither exp(30) nor a count
-            total, count = weights @ same, visible @ same
+            total, count = _sums_by_item(items, weights, visible.expand_as(weights))
         values = torch.log1p(total) / count.clamp_min(1) * visible
         return RepeatBonus(items[:, None, :].expand(values.shape), values)
+
+
+def _sums_by_item(items: Tensor, *values: Tensor) -> list[Tensor]:
+    """For every event the sum over the events of its item: values [batch, num_queries, seq_len] -> the same shape."""
+    if values[0].shape[1] > 1:
+        same = (items[:, :, None] == items[:, None, :]).to(values[0].dtype)
+        return [part @ same for part in values]
+    # One query a user is a whole history, which may be too long for seq_len squared.
+    distinct, ranks = torch.unique(items, return_inverse=True)
+    sums = values[0].new_zeros(len(items), 1, len(distinct))
+    ranks = ranks[:, None, :]
+    return [sums.scatter_add(-1, ranks, part).gather(-1, ranks) for part in values]
 
 
 def _distance_bucket(distance: Tensor) -> Tensor:
