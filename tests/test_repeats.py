@@ -12,9 +12,10 @@ import torch
 
 import native
 from lsif_sdk.config import ModelConfig
+from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.model import UNKNOWN_TIME, Encoded, InterestFusionModel
-from lsif_sdk.model.repeats import RepeatBonus, _distance_bucket
-from lsif_sdk.training import Targets, fit
+from lsif_sdk.model.repeats import RepeatBonus, _distance_bucket, _sums_by_item
+from lsif_sdk.training import Targets, TrainConfig, fit
 from training_cases import FAST, NUM_ITEMS, small_config
 from training_cases import cyclic_log as log_of_pairs
 
@@ -146,7 +147,9 @@ def test_half_precision_neither_overflows_nor_loses_count() -> None:
     items = torch.full((1, 1001), 2)
     with torch.autocast("cpu", torch.float16), torch.no_grad():
         bonus = model.encode(items[0], offsets=torch.tensor([0, 1001])).bonus
-    assert isinstance(bonus, RepeatBonus)
+        everywhere = model(items, lengths=torch.tensor([1001])).bonus  # as in training
+    assert isinstance(bonus, RepeatBonus) and isinstance(everywhere, RepeatBonus)
+    torch.testing.assert_close(everywhere.values[0, -1].sum(), torch.tensor(30 + math.log(1001)), rtol=1e-5, atol=0)
     torch.testing.assert_close(bonus.of(torch.tensor([2])), torch.tensor([30 + math.log(1001)]), rtol=1e-5, atol=0)
 
 
@@ -158,6 +161,34 @@ def repeating_log():
     position = np.arange(len(log.items)) - log.offsets[user]
     targets = np.where(log.lengths > 1, pairs[np.arange(60), log.lengths % 2], -1)
     return dataclasses.replace(log, items=pairs[user, position % 2]), Targets(targets, None)
+
+
+def test_events_older_than_a_training_sequence_count_like_the_oldest_in_one() -> None:
+    """Training meets distances below max_len only; serving reads whole histories."""
+    log = simulated_shop(40, 15)
+    config = ModelConfig(num_items=15, dim=8, num_layers=1, num_heads=2, repeats=True)
+    settings = TrainConfig(epochs=1, max_len=8, learning_rate=0.01, time_dropout=0.0)
+    weights = fit(log, config, settings, progress=False).model.export_weights()
+    table = weights["repeats.distance"]
+    last = math.ceil(math.log2(settings.max_len))  # of distance max_len - 1
+    assert table[: last + 1].unique().numel() == last + 1
+    assert torch.equal(table[last:], table[last].expand(len(table) - last))
+    longest = int(log.times.max() - log.times.min())
+    unmet = int((weights["time_boundaries"] > longest).nonzero()[0]) + 1
+    assert torch.equal(weights["repeats.age"][unmet:], weights["repeats.age"][unmet].expand(66 - unmet))
+    assert weights["repeats.age"][unmet] != 0
+
+
+def test_sums_by_item_are_the_same_for_one_query_and_for_many() -> None:
+    torch.manual_seed(1)
+    items, values = torch.randint(4, (3, 9)), torch.randn(3, 1, 9, dtype=torch.float64)
+    (one,), (many,) = _sums_by_item(items, values), _sums_by_item(items, values.expand(3, 2, 9))
+    expected = [[sum(v for i, v in zip(row, part, strict=True) if i == item) for item in row] for row, part in
+                zip(items.tolist(), values[:, 0].tolist(), strict=True)]  # fmt: skip
+    torch.testing.assert_close(one[:, 0], torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(many[:, 1], one[:, 0])
+    (none,) = _sums_by_item(items[:0], values[:0])
+    assert none.shape == (0, 1, 9)
 
 
 def test_training_learns_that_people_come_back() -> None:

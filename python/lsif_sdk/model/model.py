@@ -24,6 +24,7 @@ _VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision
 _ENCODER = "encoder."
 _RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
 _VECTORS = "catalog.vectors"
+_STEPS, _TABLES = "_steps", ("repeats.distance", "repeats.age")
 _CONTENT = "content."
 
 
@@ -230,8 +231,10 @@ class InterestFusionModel(nn.Module):
         weights = {
             name.removeprefix(_ENCODER): value
             for name, value in self.state_dict().items()
-            if not name.startswith(_CONTENT)
+            if not name.startswith(_CONTENT) and not name.endswith(_STEPS)
         }
+        if self.config.repeats:
+            weights |= self.repeats.tables()
         weights["item_embedding"] = self.item_vectors()
         if self.config.num_long > 0:
             del weights[_RATE]
@@ -264,7 +267,8 @@ class InterestFusionModel(nn.Module):
         if config.normalize_items != (_VECTORS in weights):
             raise ArtifactError(f"{_VECTORS}: expected {'a tensor' if config.normalize_items else 'none'}")
         model = cls(config)
-        state = {name: value for name, value in weights.items() if name not in (_VECTORS, _DECAY)}
+        derived = (_VECTORS, _DECAY, *_TABLES)
+        state = {name: value for name, value in weights.items() if name not in derived} | Repeats.steps(weights)
         if _DECAY in weights:
             state[_RATE] = weights[_DECAY].to(torch.float64).sqrt()
         names = {name.removeprefix(_ENCODER): name for name in model.state_dict()}

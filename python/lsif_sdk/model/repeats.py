@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -49,17 +50,42 @@ class RepeatBonus(NamedTuple):
 
 
 class Repeats(nn.Module):
-    """log(1 + exp(gate) sum_j exp(a_j)) over the events j of an item, a_j learned for how long ago and at what hour."""
+    """log(1 + exp(gate) sum_j exp(a_j)) over the events j of an item, a_j learned for how long ago and at what hour.
+
+    The values of distances and ages are learned as steps from one bucket to the next: a bucket that training never met,
+    such as that of events older than a training sequence is long, takes the value of the last one it did.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.use_times = config.use_times
         self.gate = nn.Linear(config.dim, 1)
         nn.init.zeros_(self.gate.weight)
-        self.distance = nn.Parameter(torch.zeros(NUM_DISTANCES))
+        self.distance_steps = nn.Parameter(torch.zeros(NUM_DISTANCES))
         if config.use_times:
-            self.age = nn.Parameter(torch.zeros(config.num_time_boundaries + 2))
+            self.age_steps = nn.Parameter(torch.zeros(config.num_time_boundaries + 2))
             self.phase = nn.Parameter(torch.zeros(NUM_PHASES + 1))
+
+    def tables(self) -> dict[str, Tensor]:
+        """The learned tables by their name in an artifact: "repeats.distance" and, with times, "repeats.age"."""
+        tables = {"repeats.distance": self.distance_steps.cumsum(0)}
+        if self.use_times:
+            # The first value stands for an unknown time and is no neighbour of the others.
+            tables["repeats.age"] = torch.cat([self.age_steps[:1], self.age_steps[1:].cumsum(0)])
+        return tables
+
+    @staticmethod
+    def steps(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `tables`, of an artifact's weights: parameters by their name in a model."""
+        parameters = {}
+        if "repeats.distance" in weights:
+            table = weights["repeats.distance"].double()
+            parameters["repeats.distance_steps"] = table.diff(prepend=table.new_zeros(1))
+        if "repeats.age" in weights:
+            table = weights["repeats.age"].double()
+            known = table[1:].diff(prepend=table.new_zeros(1))
+            parameters["repeats.age_steps"] = torch.cat([table[:1], known])
+        return parameters
 
     def forward(
         self, newest: Tensor, items: Tensor, times: Tensor, asked: Tensor, distance: Tensor, boundaries: Tensor | None
@@ -75,13 +101,14 @@ class Repeats(nn.Module):
                 negative for events the query does not see.
             boundaries: of the time buckets, int64; None without times.
         """
-        visible = (distance >= 0).to(self.distance.dtype)
-        logits = self.distance[_distance_bucket(distance)]
+        tables = self.tables()
+        visible = (distance >= 0).to(self.distance_steps.dtype)
+        logits = tables["repeats.distance"][_distance_bucket(distance)]
         if self.use_times and boundaries is not None:
             seconds, known = elapsed(asked[:, :, None], times[:, None, :])
             bucket = torch.where(known, 1 + torch.bucketize(seconds, boundaries, right=True), 0)
             phase = torch.where(known, 1 + seconds // SECONDS_PER_HOUR % NUM_PHASES, 0)
-            logits = logits + self.age[bucket] + self.phase[phase]
+            logits = logits + tables["repeats.age"][bucket] + self.phase[phase]
         gate = self.gate(newest)
         weights = torch.exp((logits + gate).clamp_max(_MAX_LOGIT)) * visible
         with torch.autocast(newest.device.type, enabled=False):  # half precision holds neither exp(30) nor a count
