@@ -52,11 +52,8 @@ def test_behaviour_is_that_of_the_users_measured(measured):
     for position, row in enumerate(reports[-1].user_rows[:5]):
         events = history.user(int(row))
         assert users.lengths[position] == len(events.items)
-        ids = [history.item_ids[item] for item in events.items]
-        share = recommender.encode(ids).weights[0, : recommender.config.num_long].sum()
-        timed = recommender.encode_rows(events.items, events.times, None, np.array([0, len(ids)])).weights
+        timed = recommender.encode_rows(events.items, events.times, None, np.array([0, len(events.items)])).weights
         assert users.long_share[position] == pytest.approx(timed[0, : recommender.config.num_long].sum(), abs=1e-6)
-        assert 0 <= share <= 1
 
 
 def test_reports_that_do_not_compare_are_refused(measured, tmp_path):
@@ -65,3 +62,12 @@ def test_reports_that_do_not_compare_are_refused(measured, tmp_path):
         write_report(tmp_path, [], Behaviour(np.zeros(0, np.int64)))
     with pytest.raises(ArgumentError, match="users: expected"):
         write_report(tmp_path, reports, Behaviour(np.ones(3, np.int64)))
+
+
+def test_time_scales_are_shown_only_of_models_that_use_times():
+    log = simulated_shop(30, 10)
+    settings = {"dim": 8, "num_layers": 1, "use_times": False}
+    recommender = train(log, settings, {"epochs": 1}, progress=False)
+    split = leave_one_out(log)
+    users = behaviour(recommender, split, compare({"lsif": recommender}, split, progress=False)[-1])
+    assert users.decays is None and users.long_share is not None

@@ -11,11 +11,11 @@ import torch
 from lsif_sdk import Events, Recommender
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.datasets import simulated_shop
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArtifactError
 from lsif_sdk.evaluation import evaluate, leave_one_out
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.model.item_content import ItemContent
-from lsif_sdk.training import train
+from lsif_sdk.training import losses, train
 
 CONFIG = ModelConfig(num_items=5, dim=4, num_layers=1, num_heads=2, num_time_boundaries=8)
 
@@ -95,3 +95,38 @@ def test_a_model_with_descriptions_is_served_like_any_other(tmp_path):
     history = Events([log.item_ids[0], log.item_ids[3]])
     loaded = Recommender.load(tmp_path / "model")
     assert np.array_equal(loaded.recommend(history).items, recommender.recommend(history).items)
+
+
+def test_weights_are_exported_whole_in_the_middle_of_training(model):
+    expected = model.eval().export_weights()
+    model.train()
+    found = model.export_weights()
+    assert model.training and model.content.training
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("loss", ["softmax", "binary"])
+def test_items_without_events_are_no_negatives(model, loss, monkeypatch):
+    monkeypatch.setattr(losses, "FULL_SOFTMAX_ITEMS", 0)  # draws negatives for both
+    drawn = losses.NextEventLoss(model, np.array([4, 3, 0, 2, 1]), 4000, 0.0, loss)._draw()
+    assert sorted(drawn.unique().tolist()) == [0, 1, 3, 4]
+
+
+def test_label_smoothing_is_refused_beside_items_left_out():
+    log = simulated_shop(40, 12)
+    features = np.ones((12, 2), np.float32)
+    with pytest.raises(ArgumentError, match="label_smoothing: expected 0 with features"):
+        train(log, {"dim": 8}, {"epochs": 1, "label_smoothing": 0.1}, features=features, progress=False)
+
+
+def test_training_does_not_go_on_with_other_descriptions_or_another_fusion(tmp_path):
+    log = simulated_shop(40, 12)
+    features = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    settings = {"epochs": 1, "averaging": 0.5}
+    options = {"checkpoint_dir": tmp_path, "resume": True, "progress": False}
+    train(log, {"dim": 8}, settings, features=features, **options)
+    train(log, {"dim": 8}, settings | {"epochs": 2}, features=features, **options)
+    with pytest.raises(ArtifactError, match=r"belongs to another run; other values of .*\bbuffers\b"):
+        train(log, {"dim": 8}, settings | {"epochs": 3}, features=features + 1, **options)
+    with pytest.raises(ArtifactError, match=r"belongs to another run; other values of .*\bmodules\b"):
+        train(log, {"dim": 8}, settings | {"epochs": 3}, **options)

@@ -121,7 +121,7 @@ def test_the_builder_makes_the_model_from_config_dropout_and_seed(tmp_path: Path
     assert_same_weights(built.model, fit(log, small_config(), FAST, progress=False).model)
     other = fit(log, small_config(), FAST, build=Other, checkpoint_dir=tmp_path, progress=False)
     assert isinstance(other.model, Other) and "extra" in other.model.state_dict()
-    with pytest.raises(ArtifactError, match="other values of parameters"):
+    with pytest.raises(ArtifactError, match="other values of modules, parameters"):
         fit(log, small_config(), FAST, checkpoint_dir=tmp_path, resume=True, progress=False)
 
 

@@ -203,9 +203,11 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation import compare, format_table
-    from lsif_sdk.evaluation.html_report import behaviour, write_report
+    from lsif_sdk.evaluation.html_report import behaviour, check_plots, write_report
     from lsif_sdk.evaluation.splits import SPLITS
 
+    if options.report:
+        check_plots()
     recommender = Recommender.load(options.model)
     trained = recommender.artifact.training
     split = options.split or trained.get("split", _SPLITS[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import importlib.util
 import io
 import itertools
 import json
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from lsif_sdk.evaluation.splits import Split
     from lsif_sdk.recommender import Recommender
 
-__all__ = ["Behaviour", "behaviour", "write_report"]
+__all__ = ["Behaviour", "behaviour", "check_plots", "write_report"]
 
 _USERS_PER_CHUNK = 1024
 
@@ -65,7 +66,8 @@ def behaviour(recommender: Recommender, split: Split, report: Report) -> Behavio
     scorer = RecommenderScorer(recommender, history, split.targets(target)[1] if report.request_time else None)
     chunks = np.array_split(report.user_rows, max(1, len(report.user_rows) // _USERS_PER_CHUNK))
     share = np.concatenate([scorer.long_share(users) for users in chunks])
-    return Behaviour(lengths, share, recommender.artifact.weights["long_pooling.decay"].numpy())
+    decays = recommender.artifact.weights["long_pooling.decay"].numpy() if recommender.config.use_times else None
+    return Behaviour(lengths, share, decays)
 
 
 def write_report(
@@ -190,11 +192,20 @@ def _length_groups(lengths: NDArray[np.int64]) -> list[tuple[str, NDArray[np.boo
     return groups
 
 
+def check_plots() -> None:
+    """Refuses, before anything is measured, what `write_report` would refuse after it.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("the plots of a report", "matplotlib", "report")
+
+
 def _figure(caption: str, draw: Callable[[Axes], None]) -> str:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("the plots of a report", "matplotlib", "report") from error
+    check_plots()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7.5, 3.8), layout="constrained")
     draw(figure.add_subplot())
     text = io.StringIO()

@@ -227,7 +227,16 @@ class InterestFusionModel(nn.Module):
 
     @torch.no_grad()
     def export_weights(self) -> dict[str, Tensor]:
-        """The artifact's tensors, named and shaped as in docs/model.md: float32 on the CPU, time_boundaries int64."""
+        """The artifact's tensors, named and shaped as in docs/model.md: float32 on the CPU, time_boundaries int64.
+
+        Whatever the mode, nothing is dropped from them.
+        """
+        if self.training:
+            self.eval()
+            try:
+                return self.export_weights()
+            finally:
+                self.train()
         weights = {
             name.removeprefix(_ENCODER): value
             for name, value in self.state_dict().items()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from lsif_sdk.errors import ArgumentError
 from lsif_sdk.model import Encoded, InterestFusionModel
 from lsif_sdk.training.batches import Batch
 from lsif_sdk.training.config import LossName
@@ -62,6 +63,13 @@ class NextEventLoss(nn.Module):
         self.binary = loss == "binary"
         self.sampled = self.binary or model.config.num_items > FULL_SOFTMAX_ITEMS
         weights = np.ones(len(counts)) if self.binary else (counts + 1.0) ** _SAMPLING_POWER
+        if model.content is not None:
+            # An item without events is no negative: nothing is known against it.
+            weights = np.where(model.content.trained.numpy(), weights, 0.0)
+            if label_smoothing > 0:
+                raise ArgumentError(
+                    "label_smoothing", "0 with features, which leave items out of the softmax", label_smoothing
+                )
         cumulative = torch.from_numpy(np.cumsum(weights / weights.sum()))
         self.register_buffer("cumulative", cumulative, persistent=False)
         self.cumulative: Tensor
@@ -93,7 +101,6 @@ class NextEventLoss(nn.Module):
         if negatives is None:
             scores = self.model.scores(encoded, vectors=vectors)
             if self.model.content is not None:
-                # An item without events is no negative: nothing is known against it.
                 scores = scores.masked_fill(~self.model.content.trained, -torch.inf)
             return functional.cross_entropy(scores, targets, reduction="sum", label_smoothing=self.label_smoothing)
         positive = self.model.target_scores(encoded, targets, vectors)

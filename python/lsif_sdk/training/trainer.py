@@ -250,11 +250,13 @@ class _Run:
             "validation": _hash(*targets),
             "exclude_seen": self.exclude_seen,
             "parameters": {name: list(parameter.shape) for name, parameter in self.model.named_parameters()},
+            "modules": [type(module).__qualname__ for module in self.model.modules()],
+            "buffers": _hash(*(buffer.cpu().numpy() for _, buffer in sorted(self.model.named_buffers()))),
         }
         return {**self.model.config.to_dict(), **config, **rest}
 
 
-def _hash(*arrays: NDArray[np.int64] | None) -> str:
+def _hash(*arrays: NDArray[np.generic] | None) -> str:
     """SHA-256 of arrays one after the other, each with its shape."""
     digest = hashlib.sha256()
     for array in arrays:
