@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from classic import ItemKNN, als, bpr
 from data import Dataset
 from neural import GateFusion, MaskedFusion, MeanFusion, TorchScorer, fit_neumf, gru4rec, lstm, with_fusion
@@ -114,7 +113,10 @@ def neural(build: Any = None, request_time: bool = False, **fixed: Any) -> Fit:
 
 def recipe(job: Job, overrides: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
     """The data set's recipe with some fields replaced."""
-    values = json.loads((RECIPES / f"{job.name}.json").read_text())
+    path = RECIPES / f"{job.name}.json"
+    if not path.exists():
+        raise SystemExit(f"no recipe for {job.name} yet: write {path}")
+    values = json.loads(path.read_text())
     model, training = dict(values["model"]), dict(values["training"], seed=job.seed)
     for field, value in overrides.items():
         (model if field in _MODEL_FIELDS else training)[field] = value
@@ -144,7 +146,7 @@ MODELS: dict[str, Model] = {
     "itemknn": Model(
         _history_model(ItemKNN),
         _grid(
-            similarity=("cosine", "cosine", "tfidf", "tfidf", "bm25", "bm25"), neighbours=(50, 300, 50, 300, 50, 300)
+            similarity=("cosine", "cosine", "tfidf", "tfidf", "bm25", "bm25"), neighbours=(20, 100, 20, 100, 20, 100)
         ),
     ),
     "als": Model(
@@ -202,8 +204,3 @@ MODELS: dict[str, Model] = {
     "interests-1-1": Model(neural(num_long=1, num_short=1), seeds=True),
     "interests-8-4": Model(neural(num_long=8, num_short=4), seeds=True),
 }
-
-
-def parameters(model: Any) -> int:
-    """Trained numbers of a torch model, 0 for others."""
-    return sum(p.numel() for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from data import DATASETS, load
-from models import MODELS, TRAINING_GRID, Job, Model
+from models import MODELS, RECIPES, TRAINING_GRID, Job, Model
 
 from lsif_sdk.evaluation import evaluate
 
@@ -79,15 +79,16 @@ def _settings(out: pathlib.Path, data: str, name: str) -> dict[str, Any]:
 def _measure(model: Model, job: Job, settings: dict[str, Any], out: pathlib.Path, name: str) -> None:
     began = time.monotonic()
     fitted = model.fit(job, settings)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - began  # of what a checkpoint left to do
     report = evaluate(fitted, job.split, exclude_seen=job.dataset.exclude_seen, name=name, progress=False)
     row = {
         "data": job.name,
         "model": name,
         "seed": job.seed,
         **{key: round(value, 5) for key, value in report.metrics.items()},
-        "request_time": report.request_time or name.endswith("-now"),
+        "request_time": name.endswith("-now") and job.split.log.times is not None,
         "settings": settings,
+        "recipe": json.loads(path.read_text()) if (path := RECIPES / f"{job.name}.json").exists() else None,
         "users": report.num_users,
         "items": report.num_items,
         "protocol": job.split.protocol,

@@ -22,8 +22,9 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--reference", default="lsif", help="the model the others are compared with")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
+    parser.add_argument("--request-time", action="store_true", help="the track that knows when the target happens")
     options = parser.parse_args()
-    rows = _rows(options.out / "results.jsonl", options.data)
+    rows = _rows(options.out / "results.jsonl", options.data, options.request_time)
     reference = _gains(options.out, options.data, rows[options.reference]) if options.reference in rows else None
     first = next(iter(rows.values()))[0]
     print(f"{options.data}: {first['protocol']}; {first['users']:,} users, {first['items']:,} items,", end=" ")
@@ -47,16 +48,24 @@ def main() -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-def _rows(path: pathlib.Path, data: str) -> Rows:
-    """Runs of each model, the newest of each seed."""
+def _rows(path: pathlib.Path, data: str, request_time: bool) -> Rows:
+    """Runs of each model of one track, the newest of each seed; models that know nothing of time are in both."""
     newest: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for line in path.read_text().splitlines():
         row = json.loads(line)
-        if row["data"] == data:
+        if row["data"] == data and (request_time or not row["request_time"]):
             newest[row["model"]][row["seed"]] = row
     if not newest:
         raise SystemExit(f"{path} has no runs on {data}")
-    return {name: list(runs.values()) for name, runs in newest.items()}
+    rows = {name: list(runs.values()) for name, runs in newest.items()}
+    for name, runs in rows.items():
+        for fact in ("settings", "recipe", "protocol", "targets", "users", "items"):
+            if len({json.dumps(run.get(fact), sort_keys=True) for run in runs}) > 1:
+                raise SystemExit(f"{name}: its seeds differ in {fact}: run them again, with one recipe")
+    tasks = {(run["protocol"], run["targets"], run["users"], run["items"]) for runs in rows.values() for run in runs}
+    if len(tasks) > 1:
+        raise SystemExit(f"{data}: {len(tasks)} different tasks in {path}")
+    return rows
 
 
 def _gains(out: pathlib.Path, data: str, runs: list[dict[str, Any]]) -> Any:
