@@ -198,7 +198,7 @@ class Catalog:
     ) -> FoldedItem:
         """A row for a new item, in closed form and without training: see `lsif_sdk.fold_in.fold_in`.
 
-        From a user who met it the item is to score as this catalogue's item in `place` of that user's list; from others
+        For models with `fused` scoring, whose scores this catalogue gives. From a user who met it the item is to score as this catalogue's item in `place` of that user's list; from others
         as this catalogue's items do on average.
 
         Args:
