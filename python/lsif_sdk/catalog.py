@@ -198,8 +198,8 @@ class Catalog:
     ) -> FoldedItem:
         """A row for a new item, in closed form and without training: see `lsif_sdk.fold_in.fold_in`.
 
-        For models with `fused` scoring, whose scores this catalogue gives. From a user who met it the item is to score as this catalogue's item in `place` of that user's list; from others
-        as this catalogue's items do on average.
+        From a user who met it the item is to score as this catalogue's item in `place` of that user's list; from others
+        as this catalogue's items do on average. For models with `fused` scoring, whose scores a catalogue gives.
 
         Args:
             met: fused vectors of users just before they met the item (`Recommender.user_vectors`), [num_met, dim].
