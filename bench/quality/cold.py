@@ -1,13 +1,15 @@
 """Cold items: recall@10 of items that training never saw, by title, by fold-in and by a full retrain.
 
-`python bench/quality/cold.py --data beauty --features titles.npy`. A tenth of the items is taken out of training and
-histories; the users whose test target is one of them are ranked among all items, the seen ones left out.
+`python bench/quality/cold.py --data beauty --encoder FOLDER`, where FOLDER holds a sentence-transformers model. A tenth of
+the items is taken out of training and histories; the users whose test target is one of them are ranked among all items,
+the items left in their history left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import html
 import json
 import pathlib
 import sys
@@ -25,6 +27,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.evaluation import Split, evaluate
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.model.item_content import ItemContent
+from lsif_sdk.text import embed_titles
 from lsif_sdk.training import EventLog, fit
 from lsif_sdk.training.batches import Sequences
 
@@ -48,12 +51,13 @@ def main() -> None:
     """Trains the id-only model, the model with titles and the full retrain, and prints one JSON line a way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--features", type=pathlib.Path, required=True, help="float32 [num_items, feature_dim], .npy")
+    parser.add_argument("--encoder", required=True, help="folder of a sentence-transformers model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
     options = parser.parse_args()
     dataset, split = load(options.data)
-    features = np.load(options.features, allow_pickle=False)
+    assert split.log.titles is not None, "needs titles"
+    features = embed_titles([html.unescape(title) for title in split.log.titles], options.encoder)
     cold = np.random.default_rng(options.seed).random(split.log.num_items) < 0.1
     warm = without(split, cold)
     job = Job(dataset, options.data, warm, "test", options.seed)
@@ -81,7 +85,7 @@ def main() -> None:
     report("text similarity, 10", TextSimilarity(warm.test_history, features, 10), warm, cold, options)
     ids = trained("ids", warm)
     report("ids", TorchScorer(ids, warm.test_history, None), warm, cold, options)
-    report("ids, folded in", TorchScorer(folded(ids, split, warm, cold), warm.test_history, None), warm, cold, options)
+    report("ids, folded in", TorchScorer(folded(ids, split, cold), warm.test_history, None), warm, cold, options)
     titles = trained("titles", warm, with_titles)
     report("ids and titles", TorchScorer(titles, warm.test_history, None), warm, cold, options)
     retrained = trained("retrained", split)
@@ -120,7 +124,7 @@ def contexts(model: InterestFusionModel, log: EventLog) -> tuple[NDArray[np.floa
     return np.concatenate(vectors), np.concatenate(targets)
 
 
-def folded(model: InterestFusionModel, split: Split, warm: Split, cold: NDArray[np.bool_]) -> InterestFusionModel:
+def folded(model: InterestFusionModel, split: Split, cold: NDArray[np.bool_]) -> InterestFusionModel:
     """The model with its cold items folded in from the users of the full log who met them."""
     users, items = contexts(model, _cold_last(split.train, cold))
     others = users[np.random.default_rng(0).permutation(len(users))[:4096]]

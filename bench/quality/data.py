@@ -9,6 +9,7 @@ import pathlib
 
 import pandas as pd
 
+from lsif_sdk.datasets import movielens_100k
 from lsif_sdk.evaluation import Split, leave_one_out, time_split
 from lsif_sdk.training import EventLog, read_events, read_titles
 
@@ -24,18 +25,16 @@ class Dataset:
         protocol: "leave_one_out" or "time".
         exclude_seen: False where people consume again.
         titles: table of item titles, or None.
-        columns: user, item, timestamp.
     """
 
     events: str
     protocol: str = "leave_one_out"
     exclude_seen: bool = True
     titles: str | None = None
-    columns: tuple[str, str, str | None] = ("user", "item", "timestamp")
 
 
 DATASETS = {
-    "ml-100k": Dataset("ml-100k/ml-100k.inter.gz", columns=("user_id", "item_id", "timestamp")),
+    "ml-100k": Dataset("ml-100k/ml-100k.inter.gz"),
     "ml-1m": Dataset("ml-1m/interactions.tsv.gz", titles="ml-1m/items.tsv.gz"),
     "ml-1m-time": Dataset("ml-1m/interactions.tsv.gz", protocol="time", titles="ml-1m/items.tsv.gz"),
     "beauty": Dataset("amazon-beauty/Beauty.txt.gz", titles="amazon-beauty/items.tsv.gz"),
@@ -56,15 +55,12 @@ def load(name: str) -> tuple[Dataset, Split]:
     path = ROOT / dataset.events
     if not path.exists():
         raise SystemExit(f"{path} not found; set LSIF_DATA_DIR to the folder with the data sets")
-    log = _read_sequences(path) if path.name.endswith(".txt.gz") else _read_table(path, dataset)
+    if name == "ml-100k":
+        return dataset, leave_one_out(movielens_100k(ROOT))
+    log = _read_sequences(path) if path.name.endswith(".txt.gz") else read_events(path, separator="\t")
     if dataset.titles is not None:
         log = log.with_titles(read_titles(ROOT / dataset.titles))
     return dataset, leave_one_out(log) if dataset.protocol == "leave_one_out" else time_split(log)
-
-
-def _read_table(path: pathlib.Path, dataset: Dataset) -> EventLog:
-    user, item, timestamp = dataset.columns
-    return read_events(path, user=user, item=item, timestamp=timestamp, separator="\t")
 
 
 def _read_sequences(path: pathlib.Path) -> EventLog:
