@@ -1,8 +1,8 @@
 """Cold items: recall@10 of items that training never saw, by title, by fold-in and by a full retrain.
 
-`python bench/quality/cold.py --data beauty --encoder FOLDER`, where FOLDER holds a sentence-transformers model. A tenth of
-the items is taken out of training and histories; the users whose test target is one of them are ranked among all items,
-the items left in their history left out.
+`python bench/quality/cold.py --data beauty --encoder FOLDER`, where FOLDER holds a sentence-transformers model. A tenth
+of the items is taken out of training and histories; the users whose test target is one of them are ranked among all
+items, those left in their history left out.
 """
 
 from __future__ import annotations
