@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lsif_sdk.items import Id
 
-__all__ = ["Encoded", "Recommendations", "RepeatBonus", "UserRecommendations"]
+__all__ = ["Encoded", "Recommendations", "RepeatBonuses", "UserRecommendations"]
 
 
 class Encoded(NamedTuple):
@@ -28,7 +28,7 @@ class Encoded(NamedTuple):
     weights: npt.NDArray[np.float32]
 
 
-class RepeatBonus(NamedTuple):
+class RepeatBonuses(NamedTuple):
     """What scores of items of the own history gain with `repeats` (docs/model.md, 5). Ragged.
 
     rows: catalogue rows, int64 [total], for each user the distinct items of the history, ascending.

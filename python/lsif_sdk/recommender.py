@@ -29,7 +29,7 @@ from lsif_sdk.events import (
 )
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
-from lsif_sdk.recommendations import Encoded, Recommendations, RepeatBonus
+from lsif_sdk.recommendations import Encoded, Recommendations, RepeatBonuses
 
 __all__ = ["Recommender"]
 
@@ -210,7 +210,7 @@ class Recommender:
         offsets: npt.NDArray[np.int64],
         now: npt.NDArray[np.int64] | None,
         newest: npt.NDArray[np.float32],
-    ) -> RepeatBonus:
+    ) -> RepeatBonuses:
         """What a model with `repeats` adds to the scores of each history's own items (docs/model.md, 5).
 
         Args:
@@ -227,7 +227,7 @@ class Recommender:
         _check_rows(items=items, times=times, offsets=offsets, now=now)
         newest = np.ascontiguousarray(newest)
         with native_errors():
-            return RepeatBonus(*self._path.repeat_bonus(items, times, offsets, now, newest, self._threads))
+            return RepeatBonuses(*self._path.repeat_bonus(items, times, offsets, now, newest, self._threads))
 
     def score(
         self,
