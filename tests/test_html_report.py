@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -11,8 +12,9 @@ import pytest
 from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.evaluation import compare, leave_one_out
-from lsif_sdk.evaluation.html_report import Behaviour, behaviour, write_report
-from lsif_sdk.training import train
+from lsif_sdk.evaluation.behaviour import Behaviour, behaviour, drift_groups, length_groups, taste_drift
+from lsif_sdk.evaluation.html_report import write_report
+from lsif_sdk.training import EventLog, train
 
 pytest.importorskip("matplotlib", reason="matplotlib (the extra 'report') is not installed")
 
@@ -29,9 +31,11 @@ def measured():
 def test_the_page_needs_nothing_else_and_says_what_the_reports_say(measured, tmp_path):
     recommender, split, reports = measured
     users = behaviour(recommender, split, reports[-1])
+    assert np.isnan(users.drift).all(), "these histories are too short to tell"
+    users = dataclasses.replace(users, drift=np.linspace(0, 1, len(users.lengths)))
     page = write_report(tmp_path / "out", reports, users, "A <b>title</b>").read_text("utf-8")
     assert not re.search(r'(src|href)="(?!#)', page), "a page of its own refers to nothing outside"
-    assert page.count("<figure>") == 5
+    assert page.count("<figure>") == 7
     assert "A &lt;b&gt;title&lt;/b&gt;" in page and "&lt;lsif&gt; &amp; co" in page and "<lsif>" not in page
     for report in reports:
         assert f"{report.metrics['hr@10']:.4f}" in page
@@ -71,3 +75,39 @@ def test_time_scales_are_shown_only_of_models_that_use_times():
     split = leave_one_out(log)
     users = behaviour(recommender, split, compare({"lsif": recommender}, split, progress=False)[-1])
     assert users.decays is None and users.long_share is not None
+
+
+def _log(*histories):
+    lengths = [len(items) for items in histories]
+    return EventLog(
+        user_ids=np.arange(len(histories)),
+        item_ids=np.arange(4),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        items=np.concatenate([np.asarray(items, dtype=np.int64) for items in histories]),
+    )
+
+
+def test_taste_drift_is_what_its_formula_says():
+    # Two opposite tastes, each with two items; centring changes nothing, for the mean vector is 0.
+    vectors = np.array([[1, 0], [1, 0], [-1, 0], [-1, 0]], np.float32)
+    log = _log([0, 1, 1, 0], [0, 1, 2, 3], [0, 2, 0, 1], [0, 1, 2], [])
+    drift = taste_drift(log, vectors, np.arange(5), newest=2)
+    assert drift[0] == pytest.approx(0) and drift[1] == pytest.approx(2)
+    assert drift[2] == pytest.approx(1), "old events that cancel each other have no direction"
+    assert np.isnan(drift[3:]).all()
+    shifted = taste_drift(log, vectors + np.float32(5), np.array([1, 0]), newest=2)
+    np.testing.assert_allclose(shifted, drift[[1, 0]], atol=1e-6)
+    with pytest.raises(ArgumentError, match="newest"):
+        taste_drift(log, vectors, np.arange(5), newest=0)
+
+
+def test_groups_are_disjoint_and_leave_nobody_out_but_those_of_unknown_drift():
+    lengths = np.array([1, 5, 6, 250, 300])
+    groups = length_groups(lengths)
+    assert list(groups) == ["1 to 5", "6 to 10", "201+"]
+    np.testing.assert_array_equal(sum(members.astype(int) for members in groups.values()), 1)
+    drift = np.array([np.nan, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    quarters = drift_groups(drift)
+    assert [int(members.sum()) for members in quarters.values()] == [2, 2, 2, 2]
+    np.testing.assert_array_equal(sum(members.astype(int) for members in quarters.values()), [0, *[1] * 8])
+    assert drift_groups(drift[:4]) == {}

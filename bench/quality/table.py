@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
     parser.add_argument("--request-time", action="store_true", help="the track that knows when the target happens")
     options = parser.parse_args()
-    rows = _rows(options.out / "results.jsonl", options.data, options.request_time)
-    reference = _gains(options.out, options.data, rows[options.reference]) if options.reference in rows else None
+    rows = runs_of(options.out / "results.jsonl", options.data, options.request_time)
+    reference = gains(options.out, options.data, rows[options.reference]) if options.reference in rows else None
     first = next(iter(rows.values()))[0]
     print(f"{options.data}: {first['protocol']}; {first['users']:,} users, {first['items']:,} items,", end=" ")
     print(f"targets `{first['targets'][:12]}`\n")
@@ -35,20 +35,20 @@ def main() -> None:
     )
     print(" coverage@10 | novelty@10, bits | fit, s |\n" + "| --- " * 9 + "|")
     for name, runs in sorted(rows.items(), key=lambda row: _mean(row[1], "ndcg@10")):
-        gains = _gains(options.out, options.data, runs)
-        own = paired_bootstrap(gains)
+        of_model = gains(options.out, options.data, runs)
+        own = paired_bootstrap(of_model)
         cells = [name, str(len(runs)), f"{own.mean:.4f} ({own.low:.4f} to {own.high:.4f}){_spread(runs)}"]
         if reference is None or name == options.reference:
             cells.append("")
         else:
-            difference = paired_bootstrap(reference, gains)
+            difference = paired_bootstrap(reference, of_model)
             cells.append(f"{difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})")
         cells += [f"{_mean(runs, key):.4f}" for key in ("hr@10", "mrr@10", "coverage@10")]
         cells += [f"{_mean(runs, 'novelty@10'):.2f}", f"{_mean(runs, 'fit_s'):.0f}"]
         print("| " + " | ".join(cells) + " |")
 
 
-def _rows(path: pathlib.Path, data: str, request_time: bool) -> Rows:
+def runs_of(path: pathlib.Path, data: str, request_time: bool) -> Rows:
     """Runs of each model of one track, the newest of each seed; models that know nothing of time are in both."""
     newest: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for line in path.read_text().splitlines():
@@ -68,7 +68,7 @@ def _rows(path: pathlib.Path, data: str, request_time: bool) -> Rows:
     return rows
 
 
-def _gains(out: pathlib.Path, data: str, runs: list[dict[str, Any]]) -> Any:
+def gains(out: pathlib.Path, data: str, runs: list[dict[str, Any]]) -> Any:
     """NDCG@10 of each user, averaged over seeds, float64 [num_users]."""
     ranks = [np.load(out / "ranks" / f"{data}-{run['model']}-{run['seed']}.npz")["ranks"] for run in runs]
     return np.mean([rank_gains(of_seed)["ndcg@10"] for of_seed in ranks], axis=0)

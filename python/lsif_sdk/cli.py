@@ -203,7 +203,8 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation import compare, format_table
-    from lsif_sdk.evaluation.html_report import behaviour, check_plots, write_report
+    from lsif_sdk.evaluation.behaviour import behaviour
+    from lsif_sdk.evaluation.html_report import check_plots, write_report
     from lsif_sdk.evaluation.splits import SPLITS
 
     if options.report:

@@ -2,72 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import importlib.util
 import io
-import itertools
 import json
-import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lsif_sdk.errors import ArgumentError, MissingExtraError
+from lsif_sdk.evaluation.behaviour import Behaviour
 from lsif_sdk.evaluation.bootstrap import paired_bootstrap
 from lsif_sdk.evaluation.metrics import rank_gains
 from lsif_sdk.evaluation.report import Report
-from lsif_sdk.evaluation.scorer import RecommenderScorer
+from lsif_sdk.evaluation.report_plots import report_plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
-    from lsif_sdk.evaluation.splits import Split
-    from lsif_sdk.recommender import Recommender
+__all__ = ["check_plots", "write_report"]
 
-__all__ = ["Behaviour", "behaviour", "check_plots", "write_report"]
-
-_USERS_PER_CHUNK = 1024
-
-_LENGTH_EDGES = (1, 6, 11, 21, 51, 101, 201, 10**9)
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}figure{margin:1.5rem 0}
 figcaption{color:#555}"""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Behaviour:
-    """What is known of the users of a report, and how a model treats them, for the plots by group.
-
-    Args:
-        lengths: events of each user's history, int64 [num_users], in the order of `Report.user_rows`.
-        long_share: weight of the long-term interests in each user's fused vector, float [num_users]; None: no model
-            with interests.
-        decays: decay of each long-term interest per day, float [num_long]; None: no such interests.
-    """
-
-    lengths: NDArray[np.int64]
-    long_share: NDArray[np.float32] | None = None
-    decays: NDArray[np.float32] | None = None
-
-
-def behaviour(recommender: Recommender, split: Split, report: Report) -> Behaviour:
-    """How `recommender` treats the users of a report made on `split`."""
-    target = cast(Literal["validation", "test"], report.target)
-    history = split.history(target)
-    lengths = history.lengths[report.user_rows]
-    if recommender.config.num_long == 0:
-        return Behaviour(lengths)
-    scorer = RecommenderScorer(recommender, history, split.targets(target)[1] if report.request_time else None)
-    chunks = np.array_split(report.user_rows, max(1, len(report.user_rows) // _USERS_PER_CHUNK))
-    share = np.concatenate([scorer.long_share(users) for users in chunks])
-    decays = recommender.artifact.weights["long_pooling.decay"].numpy() if recommender.config.use_times else None
-    return Behaviour(lengths, share, decays)
 
 
 def write_report(
@@ -98,7 +59,7 @@ def write_report(
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     rows = [_intervals(report, reports[-1]) for report in reports]
-    figures = [_figure(caption, draw) for caption, draw in _plots(reports, rows, users)]
+    figures = [_figure(caption, draw) for caption, draw in report_plots(reports, rows, users)]
     values = {"title": title, "models": [report.to_dict() | row for report, row in zip(reports, rows, strict=True)]}
     (path / "report.json").write_text(json.dumps(values, indent=1) + "\n", "utf-8")
     page = path / "index.html"
@@ -112,84 +73,6 @@ def _intervals(report: Report, reference: Report) -> dict[str, Any]:
     gains, of_reference = (rank_gains(r.per_user, r.k)[name] for r in (report, reference))
     difference = None if report is reference else paired_bootstrap(of_reference, gains)._asdict()
     return {"ndcg_interval": paired_bootstrap(gains)._asdict(), "reference_minus_this": difference}
-
-
-def _plots(
-    reports: Sequence[Report], rows: Sequence[dict[str, Any]], users: Behaviour
-) -> list[tuple[str, Callable[[Axes], None]]]:
-    k = reports[0].k
-    plots: list[tuple[str, Callable[[Axes], None]]] = [
-        (f"NDCG@{k} by model, with 95 % intervals over users", lambda axes: _by_model(axes, reports, rows)),
-        (f"Accuracy (NDCG@{k}) against catalogue coverage@{k}", lambda axes: _accuracy_coverage(axes, reports)),
-        (f"NDCG@{k} by length of the history", lambda axes: _by_length(axes, reports, users.lengths)),
-    ]
-    share, decays = users.long_share, users.decays
-    if share is not None:
-        caption = "Weight of the long-term interests in the fused vector, by length of the history (quartiles)"
-        plots.append((caption, lambda axes: _share_by_length(axes, share, users.lengths)))
-    if decays is not None and len(decays):
-        caption = "What an event still counts for in each long-term interest, by its age"
-        plots.append((caption, lambda axes: _time_scales(axes, decays)))
-    return plots
-
-
-def _by_model(axes: Axes, reports: Sequence[Report], rows: Sequence[dict[str, Any]]) -> None:
-    intervals = [row["ndcg_interval"] for row in rows]
-    means = np.array([interval["mean"] for interval in intervals])
-    errors = np.array([[i["mean"] - i["low"], i["high"] - i["mean"]] for i in intervals]).T
-    axes.barh([report.name for report in reports], means, xerr=errors, color="#4477aa", capsize=3)
-    axes.set_xlabel(f"NDCG@{reports[0].k}")
-
-
-def _accuracy_coverage(axes: Axes, reports: Sequence[Report]) -> None:
-    k = reports[0].k
-    for report in reports:
-        x, y = report.metrics[f"coverage@{k}"], report.metrics[f"ndcg@{k}"]
-        axes.plot(x, y, "o", color="#4477aa")
-        axes.annotate(report.name, (x, y), textcoords="offset points", xytext=(5, 5))
-    axes.set_xlabel("share of the catalogue in at least one list")
-    axes.set_ylabel(f"NDCG@{k}")
-
-
-def _by_length(axes: Axes, reports: Sequence[Report], lengths: NDArray[np.int64]) -> None:
-    groups = _length_groups(lengths)
-    for report in reports:
-        gains = rank_gains(report.per_user, report.k)[f"ndcg@{report.k}"]
-        axes.plot(
-            [name for name, _ in groups], [gains[members].mean() for _, members in groups], "o-", label=report.name
-        )
-    axes.set_xlabel("events in the history (users)")
-    axes.set_ylabel(f"NDCG@{reports[0].k}")
-    axes.legend()
-
-
-def _share_by_length(axes: Axes, share: NDArray[np.float32], lengths: NDArray[np.int64]) -> None:
-    groups = _length_groups(lengths)
-    axes.boxplot([share[members] for _, members in groups], showfliers=False)
-    axes.set_xticks(range(1, len(groups) + 1), [name for name, _ in groups])
-    axes.set_xlabel("events in the history (users)")
-    axes.set_ylabel("long share")
-    axes.set_ylim(0, 1)
-
-
-def _time_scales(axes: Axes, decays: NDArray[np.float32]) -> None:
-    days = np.logspace(-2, 3.5, 200)
-    for index, decay in enumerate(decays.tolist()):
-        half = "never forgets" if decay < 1e-6 else f"half after {math.log(2) / decay:.3g} days"
-        axes.semilogx(days, np.exp(-decay * days), label=f"interest {index}: {half}")
-    axes.set_xlabel("age, days")
-    axes.set_ylabel("factor")
-    axes.legend()
-
-
-def _length_groups(lengths: NDArray[np.int64]) -> list[tuple[str, NDArray[np.bool_]]]:
-    groups = []
-    for low, high in itertools.pairwise(_LENGTH_EDGES):
-        members = (lengths >= low) & (lengths < high)
-        if members.any():
-            name = f"{low}+" if high == _LENGTH_EDGES[-1] else f"{low} to {high - 1}"
-            groups.append((f"{name}\n({int(members.sum())})", members))
-    return groups
 
 
 def check_plots() -> None:

@@ -166,6 +166,11 @@ class RecommenderScorer:
             bonus = encoder.repeat_bonus_rows(items, times, offsets, now, encoded.interests[:, -1])
         return encoded, bonus, np.diff(offsets) > 0
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Vectors in the order of the history's `item_ids`, float32 [num_items, dim]; zeros for unknown items."""
+        vectors: NDArray[np.float32] = self._recommender.catalog.vectors.cpu().numpy()
+        return np.where(self._rows[:, None] >= 0, vectors[self._rows], 0)
+
     def long_share(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Weight of the long-term interests of the users int64 [batch]: float32 [batch]."""
         encoded, _, _ = self._encode(user_rows)
