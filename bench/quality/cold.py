@@ -1,4 +1,5 @@
-"""Cold items: recall@10 of items that training never saw, by title, by fold-in and by a full retrain.
+"""Cold items: recall@10 of items that training never saw, by title similarity, by description, by fold-in and by a full
+retrain.
 
 `python bench/quality/cold.py --data beauty --encoder FOLDER`, where FOLDER holds a sentence-transformers model. A tenth
 of the items is taken out of training and histories; the users whose test target is one of them are ranked among all
@@ -8,6 +9,7 @@ items, those left in their history left out.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import html
 import json
@@ -22,7 +24,7 @@ from models import Job, recipe
 from neural import TorchScorer
 from numpy.typing import NDArray
 
-from lsif_sdk import Catalog
+from lsif_sdk import Catalog, ContentAdapter
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.evaluation import Split, evaluate
 from lsif_sdk.model import InterestFusionModel
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--encoder", required=True, help="folder of a sentence-transformers model")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train", nargs="*", default=["titles", "retrained"], help="what is trained beside the ids")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
     options = parser.parse_args()
     dataset, split = load(options.data)
@@ -85,11 +88,22 @@ def main() -> None:
     report("text similarity, 10", TextSimilarity(warm.test_history, features, 10), warm, cold, options)
     ids = trained("ids", warm)
     report("ids", TorchScorer(ids, warm.test_history, None), warm, cold, options)
+    for exploration in (0.5, 1.0, 1.5):
+        described = described_items(ids, warm, features, cold, exploration)
+        report(
+            f"ids, described, exploration {exploration}",
+            TorchScorer(described, warm.test_history, None),
+            warm,
+            cold,
+            options,
+        )
     report("ids, folded in", TorchScorer(folded(ids, split, cold), warm.test_history, None), warm, cold, options)
-    titles = trained("titles", warm, with_titles)
-    report("ids and titles", TorchScorer(titles, warm.test_history, None), warm, cold, options)
-    retrained = trained("retrained", split)
-    report("full retrain", TorchScorer(retrained, split.test_history, None), split, cold, options)
+    if "titles" in options.train:
+        titles = trained("titles", warm, with_titles)
+        report("ids and titles", TorchScorer(titles, warm.test_history, None), warm, cold, options)
+    if "retrained" in options.train:
+        retrained = trained("retrained", split)
+        report("full retrain", TorchScorer(retrained, split.test_history, None), split, cold, options)
 
 
 def without(split: Split, cold: NDArray[np.bool_]) -> Split:
@@ -124,8 +138,26 @@ def contexts(model: InterestFusionModel, log: EventLog) -> tuple[NDArray[np.floa
     return np.concatenate(vectors), np.concatenate(targets)
 
 
+def described_items(
+    model: InterestFusionModel, warm: Split, features: NDArray[np.float32], cold: NDArray[np.bool_], exploration: float
+) -> InterestFusionModel:
+    """A copy of the model whose cold items have the vectors and biases their titles tell."""
+    model = copy.deepcopy(model)
+    users, _ = contexts(model, warm.train)
+    users = users[np.random.default_rng(0).permutation(len(users))[:5000]]
+    vectors, bias = (part.detach().numpy() for part in (model.catalog_vectors(), model.catalog.bias))
+    counts = np.bincount(warm.train.items, minlength=len(cold))
+    adapter = ContentAdapter.fit(features, vectors, bias, counts, users)
+    print(f"titles: ridge {adapter.ridge}, {adapter.explained:.1%} of the variance explained", file=sys.stderr)
+    described = adapter.items(features[cold], exploration)
+    model.item_embedding.data[torch.from_numpy(cold)] = torch.from_numpy(described.vectors)
+    model.catalog.bias.data[torch.from_numpy(cold)] = torch.from_numpy(described.bias)
+    return model
+
+
 def folded(model: InterestFusionModel, split: Split, cold: NDArray[np.bool_]) -> InterestFusionModel:
-    """The model with its cold items folded in from the users of the full log who met them."""
+    """A copy of the model with its cold items folded in from the users of the full log who met them."""
+    model = copy.deepcopy(model)
     users, items = contexts(model, _cold_last(split.train, cold))
     others = users[np.random.default_rng(0).permutation(len(users))[:4096]]
     with torch.inference_mode():

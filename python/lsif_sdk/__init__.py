@@ -16,6 +16,7 @@ from lsif_sdk import _core, errors
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog, TopK
 from lsif_sdk.config import ModelConfig
+from lsif_sdk.content import ContentAdapter
 from lsif_sdk.events import Events
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Artifact",
     "Catalog",
+    "ContentAdapter",
     "Events",
     "Id",
     "ItemTable",
