@@ -26,6 +26,14 @@ def test_titles_become_unit_vectors_in_their_order():
     np.testing.assert_allclose(vectors, [[0.5**0.5, 0.5**0.5], [0.1**0.5, 0.9**0.5]], rtol=2**-22)
 
 
+def test_an_empty_title_says_nothing():
+    vectors = embed_titles(["a", " ", "bbb", ""], LengthModel())
+    for row in (1, 3):
+        np.testing.assert_allclose(vectors[row], vectors[[0, 2]].mean(axis=0), rtol=2**-22)
+    with pytest.raises(ArgumentError, match="titles: expected at least one that is not empty"):
+        embed_titles(["", "  "], LengthModel())
+
+
 @pytest.mark.parametrize("titles", [[], ["a", None], [1]])
 def test_what_is_no_title_is_refused(titles):
     with pytest.raises(ArgumentError, match="titles: expected at least one text"):

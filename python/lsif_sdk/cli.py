@@ -8,13 +8,16 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.artifact import FORMAT_VERSION, Artifact, check_target
 from lsif_sdk.errors import ArgumentError, DataError, LsifError
 from lsif_sdk.events import Events
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
+
+if TYPE_CHECKING:
+    from lsif_sdk.training.data import EventLog
 
 __all__ = ["main"]
 
@@ -160,7 +163,7 @@ def _train(options: argparse.Namespace) -> int:
         split=options.split,
         holdout=options.holdout,
         exclude_seen=not options.include_seen,
-        features=_title_features(options, log.titles),
+        features=_title_features(options, log),
         progress=not options.quiet,
         source=pathlib.Path(options.events).name,
     )
@@ -169,11 +172,13 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _title_features(options: argparse.Namespace, titles: list[str] | None) -> Any:
-    if not options.text or titles is None:
+def _title_features(options: argparse.Namespace, log: EventLog) -> Any:
+    if not options.text or log.titles is None:
         return None
     from lsif_sdk.text import embed_titles
 
+    # Items without a title are called by their id, which describes nothing.
+    titles = ["" if title == str(item) else title for item, title in zip(log.item_ids, log.titles, strict=True)]
     return embed_titles(titles, options.text, progress=not options.quiet)
 
 

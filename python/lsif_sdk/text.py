@@ -22,16 +22,17 @@ def embed_titles(
     Nothing is downloaded unless `model` is a name that the library `sentence-transformers` has to look up.
 
     Args:
-        titles: one text an item, in row order (`EventLog.titles`).
+        titles: one text an item, in row order (`EventLog.titles`); an empty one says nothing and gets the mean vector
+            of the others.
         model: a folder with a sentence-transformers model, or a loaded `SentenceTransformer`.
         batch_size: titles encoded at once.
         progress: show a progress bar.
 
     Returns:
-        Unit vectors float32 [num_items, feature_dim].
+        Unit vectors float32 [num_items, feature_dim]; the mean of some is shorter.
 
     Raises:
-        ArgumentError: there are no titles, or one is not text.
+        ArgumentError: there are no titles, all are empty, or one is not text.
         MissingExtraError: sentence-transformers is not installed.
     """
     if len(titles) == 0 or not all(isinstance(title, str) for title in titles):
@@ -42,5 +43,9 @@ def embed_titles(
         except ImportError as error:
             raise MissingExtraError("text features", "sentence-transformers", "text") from error
         model = SentenceTransformer(os.fspath(model), device="cpu")
+    told = np.array([bool(title.strip()) for title in titles])
+    if not told.any():
+        raise ArgumentError("titles", "at least one that is not empty", "only empty ones")
     vectors = model.encode(list(titles), batch_size=batch_size, show_progress_bar=progress, normalize_embeddings=True)
-    return np.asarray(vectors, dtype=np.float32)
+    vectors = np.asarray(vectors, dtype=np.float32)
+    return np.where(told[:, None], vectors, vectors[told].mean(axis=0))
