@@ -44,6 +44,21 @@ def test_own_items_come_first_and_the_rest_by_popularity(histories, by):
         assert groups == slow_order(histories, user, by, 6)
 
 
+def test_old_events_count_less_with_a_half_life():
+    # Item 0 three times long ago, item 1 once, item 2 twice: newest first 1, 2, 2, 3, 0, 0, 0.
+    log = make_log([[0, 0, 0, 3, 2, 2, 1]], 5)
+
+    def best(half_life):
+        return OwnItems(log, "frequency", half_life).scores(np.array([0]))[0].argsort()[::-1][:4].tolist()
+
+    assert best(None) == best(1e9) == [0, 2, 1, 3]
+    # Half-life 2: item 2 counts 2^-.5 + 2^-1 = 1.21, item 1 counts 1, item 0 2^-2 + 2^-2.5 + 2^-3 = .55, item 3 .35.
+    assert best(2) == [2, 1, 0, 3]
+    assert best(1e-3) == [1, 2, 3, 0]
+    with pytest.raises(ArgumentError, match="half_life: expected a number > 0"):
+        OwnItems(log, "frequency", 0)
+
+
 def test_own_items_keep_their_order_where_float32_is_coarse():
     # Of 600 levels of popularity the highest is nearer to 1 than half of float32's spacing at 70,000.
     num_items = 70_001

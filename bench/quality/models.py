@@ -142,6 +142,10 @@ MODELS: dict[str, Model] = {
     "popularity": Model(_history_model(Popularity.from_log)),
     "recent-popularity": Model(_history_model(RecentPopularity.from_log), _grid(days=(1, 3, 7, 14, 30, 90))),
     "own-frequency": Model(_history_model(lambda history: OwnItems(history, "frequency"))),
+    "own-frequency-fading": Model(
+        _history_model(lambda history, half_life: OwnItems(history, "frequency", half_life)),
+        _grid(half_life=(5.0, 10.0, 20.0, 50.0, 100.0, 200.0)),
+    ),
     "own-recency": Model(_history_model(lambda history: OwnItems(history, "recency"))),
     "itemknn": Model(
         _history_model(ItemKNN),

@@ -78,12 +78,18 @@ class OwnItems:
     Args:
         history: the histories, oldest event first.
         by: "frequency" (ties: the newer item first) or "recency".
+        half_life: an event counts 2 ** -(later events of the user / half_life) towards the frequency; None: 1.
+
+    Raises:
+        ArgumentError: `by` is neither, or `half_life` is not above 0.
     """
 
-    def __init__(self, history: EventLog, by: Literal["frequency", "recency"]) -> None:
+    def __init__(self, history: EventLog, by: Literal["frequency", "recency"], half_life: float | None = None) -> None:
         if by not in ("frequency", "recency"):
             raise ArgumentError("by", "'frequency' or 'recency'", repr(by))
-        self._history, self._by = history, by
+        if half_life is not None and not half_life > 0:
+            raise ArgumentError("half_life", "a number > 0 or None", half_life)
+        self._history, self._by, self._half_life = history, by, half_life
         popular = np.unique(np.bincount(history.items, minlength=history.num_items), return_inverse=True)[1]
         self._popular = (popular / (popular.max(initial=0) + 1)).astype(np.float32)
 
@@ -98,7 +104,9 @@ class OwnItems:
             items = self._history.user(int(user)).items
             if items.size == 0:
                 continue
-            own, newest, counts = np.unique(items[::-1], return_index=True, return_counts=True)
+            own, newest, place = np.unique(items[::-1], return_index=True, return_inverse=True)
+            age = np.arange(items.size) / (np.inf if self._half_life is None else self._half_life)
+            counts = np.bincount(place, weights=np.exp2(-age))
             order = np.lexsort((-newest, counts)) if self._by == "frequency" else np.argsort(-newest)
             result[row, own[order]] = np.arange(1, own.size + 1)
         return result
