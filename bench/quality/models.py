@@ -101,14 +101,30 @@ def neural(build: Any = None, request_time: bool = False, **fixed: Any) -> Fit:
             **options,
         )
         history = job.split.history(job.target)  # type: ignore[arg-type]
+        trained_on, model = job.split.train, result.model
+        if job.target == "test" and job.dataset.protocol == "time":
+            trained_on, model = history, _again(job, config, training, int(result.best["epoch"]), options)
         if build is not None:
             now = job.split.targets(job.target)[1] if request_time else None  # type: ignore[arg-type]
-            return TorchScorer(result.model, history, now)
-        counts = np.bincount(job.split.train.items, minlength=history.num_items)
+            return TorchScorer(model, history, now)
+        counts = np.bincount(trained_on.items, minlength=history.num_items)
         items = ItemTable(history.item_ids, history.titles, counts)
-        return Recommender(Artifact(config, result.model.export_weights(), items, {}, {}))
+        return Recommender(Artifact(config, model.export_weights(), items, {}, {}))
 
     return fit_neural
+
+
+def _again(job: Job, config: ModelConfig, training: TrainConfig, epochs: int, options: Mapping[str, Any]) -> Any:
+    """The model trained on all that is known at the test time, as the other baselines are.
+
+    For as many epochs as validation found best; a cosine schedule has to end where it was meant to.
+    """
+    if training.schedule == "constant":
+        training = dataclasses.replace(training, epochs=epochs)
+    folder = None if job.checkpoint_dir is None else job.checkpoint_dir.with_name(job.checkpoint_dir.name + "-again")
+    return fit(
+        job.split.test_history, config, training, checkpoint_dir=folder, resume=folder is not None, **options
+    ).model
 
 
 def recipe(job: Job, overrides: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
