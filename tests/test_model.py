@@ -12,6 +12,7 @@ from torch.nn import functional
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError
 from lsif_sdk.model import UNKNOWN_TIME, Encoded, InterestFusionModel, time_boundaries
+from lsif_sdk.model.interest_pooling import LongTermPooling
 
 NUM_ITEMS = 37
 CONFIGS = {
@@ -385,3 +386,36 @@ def test_float32_and_empty_batches(name: str) -> None:
     assert both.fused.dtype == torch.float32
     assert both.interests.shape == (2, 6, 8)
     assert not both.interests.any()
+
+
+def _times_of(kind: str, batch: int, seq_len: int) -> Tensor:
+    times = torch.randint(0, 40 * 86400, (batch, seq_len)).sort(dim=1).values + 10**9
+    if kind == "unknown":
+        times[0] = UNKNOWN_TIME
+    if kind == "mixed" and seq_len > 1:
+        times[0, ::2] = UNKNOWN_TIME
+    if kind == "falling" and seq_len > 1:
+        times[-1] = times[-1].flip(0)
+    return times
+
+
+@pytest.mark.parametrize("kind", ["rising", "unknown", "mixed", "falling"])
+@pytest.mark.parametrize("seq_len", [1, 2, 31, 32, 33, 64, 100])
+@pytest.mark.parametrize("use_times", [True, False])
+def test_long_term_interests_of_every_position_are_those_of_its_history(
+    kind: str, seq_len: int, use_times: bool
+) -> None:
+    torch.manual_seed(seq_len)
+    pooling = LongTermPooling(ModelConfig(num_items=5, dim=6, num_long=4, use_times=use_times)).double()
+    torch.nn.init.normal_(pooling.logits.weight)
+    x = torch.randn(3, seq_len, 6, dtype=torch.float64, requires_grad=True)
+    times = _times_of(kind, 3, seq_len)
+    at = torch.arange(seq_len)
+    one_by_one = [pooling(x, times, (at <= end).expand(3, -1), times[:, end, None]) for end in range(seq_len)]
+    expected, got = torch.cat(one_by_one, dim=1), pooling.every_position(x, times)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+    # The same function has the same gradients, of inputs and of every parameter.
+    weights = torch.randn_like(expected)
+    wanted = [part for part in (x, *pooling.parameters()) if use_times or part is not pooling.rate]
+    gradients = [torch.autograd.grad((out * weights).sum(), wanted) for out in (expected, got)]
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-8, atol=1e-8)

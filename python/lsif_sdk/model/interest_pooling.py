@@ -9,13 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.model.times import elapsed
+from lsif_sdk.model.times import UNKNOWN_TIME, elapsed
 
 __all__ = ["LongTermPooling", "ShortTermPooling"]
 
 SECONDS_PER_DAY = 86400
 # Days after which an event counts for a factor e less, one interest after another; infinity never forgets.
 _TIME_SCALES = (float("inf"), 365.0, 30.0, 1.0)
+
+# Positions pooled at once: short enough that little is computed twice, long enough that few steps follow each other.
+_BLOCK = 32
 
 EMBEDDING_STD = 0.02
 """Of the item embeddings when training starts."""
@@ -45,24 +48,77 @@ class LongTermPooling(nn.Module):
         return self.rate.square()
 
     def forward(self, x: Tensor, times: Tensor, visible: Tensor, newest: Tensor) -> Tensor:
-        """Long-term interests seen from each query.
+        """Long-term interests of one query a user.
 
         Args:
             x: embedded events [batch, seq_len, dim].
             times: int64 Unix seconds [batch, seq_len].
-            visible: bool [batch or 1, num_queries, seq_len], which events each query's history has.
-            newest: int64 [batch, num_queries], the time of the newest event of each query's history.
+            visible: bool [batch, seq_len], which events the query's history has.
+            newest: int64 [batch, 1], the time of the newest event of the query's history.
 
         Returns:
-            [batch, num_queries, num_long, dim].
+            [batch, 1, num_long, dim].
         """
-        logits = self.logits(functional.silu(self.hidden(x))).transpose(1, 2)[:, :, None, :]
-        if self.use_times:
-            seconds, _ = elapsed(newest[:, :, None], times[:, None, :])
-            days = seconds.to(x.dtype) / SECONDS_PER_DAY
-            logits = logits - self.decay()[:, None, None] * days[:, None]
+        logits = self._logits(x) - self._forgotten(newest, times)
         weights = logits.masked_fill(~visible[:, None], -torch.inf).softmax(dim=-1)
-        return cast(Tensor, (weights @ self.value(x)[:, None]).transpose(1, 2))
+        return cast(Tensor, (weights @ self.value(x))[:, None])
+
+    def every_position(self, x: Tensor, times: Tensor) -> Tensor:
+        """Long-term interests seen from every position, whose history is the events up to it: what training needs.
+
+        Where time only goes on, an interest's history up to a block of positions acts as one event: its value is the
+        interest at the block's start and its logit the log-sum-exp of the logits, which all fall alike from there on.
+        The work is then seq_len * block instead of seq_len ** 2; otherwise the whole sequence is one block.
+
+        Args:
+            x: embedded events [batch, seq_len, dim].
+            times: int64 Unix seconds [batch, seq_len].
+
+        Returns:
+            [batch, seq_len, num_long, dim].
+        """
+        seq_len = x.shape[1]
+        logits, values = self._logits(x), self.value(x)
+        block = min(seq_len, _BLOCK) if not self.use_times or _goes_on(times) else seq_len
+        later = torch.ones(block, block, dtype=torch.bool, device=x.device).triu(1)
+        # Before the first block there is nothing: a logit that takes no part.
+        before, total, since = (
+            torch.zeros_like(values[:, None, :1]),
+            torch.full_like(logits[..., 0], -torch.inf),
+            times[:, :1],
+        )
+        parts: list[Tensor] = []
+        for begin in range(0, seq_len, block):
+            part = slice(begin, begin + block)
+            at = times[:, part]
+            length = at.shape[1]
+            pairs = logits[:, :, None, part] - self._forgotten(at[:, :, None], at[:, None, :])
+            pairs = pairs.masked_fill(later[:length, :length], -torch.inf)
+            carried = total[:, :, None] - self._forgotten(at, since)
+            pairs = torch.cat([pairs, carried[..., None]], dim=-1)
+            weights = pairs.softmax(dim=-1)
+            inside = torch.unflatten(weights[..., :length].flatten(1, 2) @ values[:, part], 1, (-1, length))
+            parts.append(inside + weights[..., length:] * before)
+            before, total, since = parts[-1][:, :, -1:], pairs[:, :, -1].logsumexp(dim=-1), at[:, -1:]
+        return torch.cat(parts, dim=2).transpose(1, 2)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """Of the events before any is forgotten, [batch, num_long, seq_len]."""
+        return cast(Tensor, self.logits(functional.silu(self.hidden(x))).transpose(1, 2))
+
+    def _forgotten(self, later: Tensor, earlier: Tensor) -> Tensor:
+        """What each interest takes off a logit for the time between, [batch, num_long, *]; 0 without times."""
+        seconds, _ = elapsed(later, earlier)
+        days = seconds.to(self.rate.dtype)[:, None] / SECONDS_PER_DAY
+        decay = self.decay() if self.use_times else torch.zeros_like(self.rate)
+        return decay.view(-1, *[1] * (days.dim() - 2)) * days
+
+
+def _goes_on(times: Tensor) -> bool:
+    """Whether no sequence's time falls, and none knows only some of its times."""
+    unknown = times == UNKNOWN_TIME
+    mixed = unknown.any(dim=1) != unknown.all(dim=1)
+    return not bool(mixed.any() | (times.diff(dim=1) < 0).any())
 
 
 class ShortTermPooling(nn.Module):

@@ -114,11 +114,10 @@ class InterestFusionModel(nn.Module):
         times = torch.full_like(items, UNKNOWN_TIME) if times is None else times
         asked = self._asked_times(times, lengths, now)
         positions = torch.arange(items.shape[1], device=items.device)
-        visible = (positions <= positions[:, None])[None]
         counts = (positions + 1).expand_as(items) + (0 if start is None else start[:, None])
         x = self._embed(items, actions)
         states = self.encoder(x, times, asked)
-        interests = self._interests(x, states, times, visible, times)
+        interests = self._interests(x, states, times)
         fused, weights = self.fusion(interests, times, asked, counts)
         valid = positions < lengths[:, None]
         bonus = None
@@ -169,8 +168,7 @@ class InterestFusionModel(nn.Module):
         newest, asked_last = times_padded.gather(1, last), asked.gather(1, last)
         x = self._embed(padded(items, 0), None if actions is None else padded(actions, 0))
         states = self.encoder(x, times_padded, asked)
-        visible = (positions <= last)[:, None, :]
-        interests = self._interests(x, states, times_padded, visible, newest, last)
+        interests = self._interests(x, states, times_padded, last)
         fused, weights = self.fusion(interests, newest, asked_last, lengths[:, None])
         bonus = None
         if self.config.repeats:
@@ -315,9 +313,7 @@ class InterestFusionModel(nn.Module):
         bonus: RepeatBonus = self.repeats(newest, items, times, asked, distance, boundaries)
         return bonus
 
-    def _interests(
-        self, x: Tensor, states: Tensor, times: Tensor, visible: Tensor, newest: Tensor, last: Tensor | None = None
-    ) -> Tensor:
+    def _interests(self, x: Tensor, states: Tensor, times: Tensor, last: Tensor | None = None) -> Tensor:
         """All interests, [batch, num_queries, M, dim]; `last` picks one position a user, None takes all."""
 
         def pick(values: Tensor) -> Tensor:
@@ -327,7 +323,11 @@ class InterestFusionModel(nn.Module):
         if self.config.num_short > 0:
             parts.insert(0, pick(self.short_pooling(states)))
         if self.config.num_long > 0:
-            parts.insert(0, self.long_pooling(x, times, visible, newest))
+            if last is None:
+                parts.insert(0, self.long_pooling.every_position(x, times))
+            else:
+                visible = torch.arange(x.shape[1], device=x.device) <= last
+                parts.insert(0, self.long_pooling(x, times, visible, times.gather(1, last)))
         return torch.cat(parts, dim=2)
 
 
