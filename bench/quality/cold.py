@@ -33,8 +33,6 @@ from lsif_sdk.text import embed_titles
 from lsif_sdk.training import EventLog, fit
 from lsif_sdk.training.batches import Sequences
 
-FOLD: dict[str, Any] = {"place": 10, "ridge": 1.0, "others_weight": 10.0}
-
 
 class TextSimilarity:
     """Cosine of an item's title with the mean of the newest titles of a history."""
@@ -166,7 +164,7 @@ def folded(model: InterestFusionModel, split: Split, cold: NDArray[np.bool_]) ->
         for item in np.flatnonzero(cold):
             met = users[items == item][:2000]
             if len(met):
-                vectors[item], bias[item] = catalog.fit_item(met, others, **FOLD)
+                vectors[item], bias[item] = catalog.fit_item(met, others)
         model.item_embedding.data.copy_(torch.from_numpy(vectors))
         model.catalog.bias.data.copy_(torch.from_numpy(bias))
     return model

@@ -191,9 +191,9 @@ class Catalog:
         met: torch.Tensor | npt.ArrayLike,
         others: torch.Tensor | npt.ArrayLike,
         *,
-        place: int = 10,
-        ridge: float = 1.0,
-        others_weight: float = 10.0,
+        place: int = 1,
+        ridge: float = 100.0,
+        others_weight: float = 100.0,
         threads: int | None = None,
     ) -> FoldedItem:
         """A row for a new item, in closed form and without training: see `lsif_sdk.fold_in.fold_in`.
@@ -206,7 +206,7 @@ class Catalog:
             others: fused vectors of users as they come, [num_others, dim]; some thousands are enough.
             place: which place, counted from 1; at most the number of items.
             ridge: see `fold_in`.
-            others_weight: see `fold_in`.
+            others_weight: see `fold_in`; the larger, the less the new item takes from the others' places.
             threads: None: as many as this process may use.
 
         Raises:
