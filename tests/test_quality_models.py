@@ -101,3 +101,9 @@ def test_item_knn_is_the_sum_of_cosines_over_the_history():
     units = matrix / np.maximum(np.linalg.norm(matrix, axis=0), 1e-30)
     scores = classic.ItemKNN(log, "cosine", 12).scores(np.arange(40))
     np.testing.assert_allclose(scores, matrix @ (units.T @ units), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_user_has_met_is_found_among_negatives():
+    met = torch.tensor([3, 7, 20])
+    found = neural._is_in(torch.tensor([[3, 4], [20, 21], [0, 7]]), met)
+    assert found.tolist() == [[True, False], [True, False], [False, True]]
