@@ -46,10 +46,11 @@ class Factors:
         return (self._users[user_rows] @ self._items.T).astype(np.float32)
 
 
-def als(history: EventLog, factors: int, regularization: float, alpha: float, iterations: int, seed: int) -> Factors:
-    """Weighted alternating least squares (Hu et al. 2008)."""
+def als(history: EventLog, factors: int, weighting: tuple[float, float], iterations: int, seed: int) -> Factors:
+    """Weighted alternating least squares (Hu et al. 2008); weighting: alpha and the regularisation that goes with it."""
     from implicit.als import AlternatingLeastSquares
 
+    alpha, regularization = weighting
     model = AlternatingLeastSquares(
         factors=factors, regularization=regularization, alpha=alpha, iterations=iterations, random_state=seed
     )

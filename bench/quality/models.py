@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -53,7 +54,7 @@ class Model:
 
     Args:
         fit: from a job and settings to something `evaluate` can rank.
-        grid: settings validation chooses among; all models but those without settings have six.
+        grid: settings validation chooses among: at least six, more where a fit takes seconds.
         seeds: whether chance plays a part.
     """
 
@@ -147,6 +148,11 @@ def _grid(**choices: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
     return tuple(dict(zip(choices, values, strict=True)) for values in zip(*choices.values(), strict=True))
 
 
+def _product(**choices: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
+    """All combinations of the values of every field."""
+    return tuple(dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values()))
+
+
 _ENCODER_ONLY: dict[str, Any] = {"num_long": 0, "num_short": 0, "repeats": False}
 # Learning rate and dropout matter most everywhere; a neural model is given these six.
 TRAINING_GRID = _grid(
@@ -165,18 +171,11 @@ MODELS: dict[str, Model] = {
     "own-recency": Model(_history_model(lambda history: OwnItems(history, "recency"))),
     "itemknn": Model(
         _history_model(ItemKNN),
-        _grid(
-            similarity=("cosine", "cosine", "tfidf", "tfidf", "bm25", "bm25"), neighbours=(20, 100, 20, 100, 20, 100)
-        ),
+        _product(similarity=("cosine", "tfidf", "bm25"), neighbours=(10, 20, 50, 100, 300)),
     ),
     "als": Model(
         _seeded(als),
-        _grid(
-            factors=(64, 64, 64, 128, 128, 128),
-            regularization=(0.1, 1.0, 10.0, 0.1, 1.0, 10.0),
-            alpha=(1.0, 10.0, 10.0, 1.0, 10.0, 10.0),
-            iterations=(20,) * 6,
-        ),
+        _product(factors=(64, 128, 256, 512), weighting=((0.3, 0.1), (1.0, 0.1), (10.0, 1.0)), iterations=(20,)),
         seeds=True,
     ),
     "bpr": Model(
