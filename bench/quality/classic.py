@@ -47,7 +47,7 @@ class Factors:
 
 
 def als(history: EventLog, factors: int, weighting: tuple[float, float], iterations: int, seed: int) -> Factors:
-    """Weighted alternating least squares (Hu et al. 2008); weighting: alpha and the regularisation that goes with it."""
+    """Weighted alternating least squares (Hu et al. 2008); weighting: alpha and the regularisation beside it."""
     from implicit.als import AlternatingLeastSquares
 
     alpha, regularization = weighting
