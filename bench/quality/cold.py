@@ -86,8 +86,9 @@ def main() -> None:
     report("text similarity, 10", TextSimilarity(warm.test_history, features, 10), warm, cold, options)
     ids = trained("ids", warm)
     report("ids", TorchScorer(ids, warm.test_history, None), warm, cold, options)
+    adapter = content_adapter(ids, warm, features)
     for exploration in (0.5, 1.0, 1.5):
-        described = described_items(ids, warm, features, cold, exploration)
+        described = described_items(ids, adapter, features, cold, exploration)
         report(
             f"ids, described, exploration {exploration}",
             TorchScorer(described, warm.test_history, None),
@@ -136,17 +137,26 @@ def contexts(model: InterestFusionModel, log: EventLog) -> tuple[NDArray[np.floa
     return np.concatenate(vectors), np.concatenate(targets)
 
 
-def described_items(
-    model: InterestFusionModel, warm: Split, features: NDArray[np.float32], cold: NDArray[np.bool_], exploration: float
-) -> InterestFusionModel:
-    """A copy of the model whose cold items have the vectors and biases their titles tell."""
-    model = copy.deepcopy(model)
+def content_adapter(model: InterestFusionModel, warm: Split, features: NDArray[np.float32]) -> ContentAdapter:
+    """What titles tell of the model's warm items."""
     users, _ = contexts(model, warm.train)
     users = users[np.random.default_rng(0).permutation(len(users))[:5000]]
     vectors, bias = (part.detach().numpy() for part in (model.catalog_vectors(), model.catalog.bias))
-    counts = np.bincount(warm.train.items, minlength=len(cold))
+    counts = np.bincount(warm.train.items, minlength=len(features))
     adapter = ContentAdapter.fit(features, vectors, bias, counts, users)
     print(f"titles: ridge {adapter.ridge}, {adapter.explained:.1%} of the variance explained", file=sys.stderr)
+    return adapter
+
+
+def described_items(
+    model: InterestFusionModel,
+    adapter: ContentAdapter,
+    features: NDArray[np.float32],
+    cold: NDArray[np.bool_],
+    exploration: float,
+) -> InterestFusionModel:
+    """A copy of the model whose cold items have the vectors and biases their titles tell."""
+    model = copy.deepcopy(model)
     described = adapter.items(features[cold], exploration)
     model.item_embedding.data[torch.from_numpy(cold)] = torch.from_numpy(described.vectors)
     model.catalog.bias.data[torch.from_numpy(cold)] = torch.from_numpy(described.bias)

@@ -1,4 +1,4 @@
-"""Item vectors from descriptions, in closed form: what an item nobody has met yet should score (docs/model.md 1)."""
+"""Item vectors from descriptions, in closed form: what an item nobody has met yet should score."""
 
 from __future__ import annotations
 
