@@ -128,8 +128,7 @@ def recommend(options: argparse.Namespace) -> Case:
     torch.set_num_threads(options.threads)
     tensors = {name: torch.from_numpy(values) for name, values in events.items()}
     users = torch.arange(options.batch).repeat_interleave(options.seq_len)
-    vectors = model.catalog_vectors().detach()
-    bias = model.catalog.bias.detach()
+    vectors, bias = (part.detach() for part in model.catalog_rows())
 
     def eager() -> Any:
         with torch.inference_mode():

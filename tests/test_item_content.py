@@ -24,24 +24,32 @@ CONFIG = ModelConfig(num_items=5, dim=4, num_layers=1, num_heads=2, num_time_bou
 def model():
     torch.manual_seed(0)
     content = ItemContent(torch.randn(5, 3), torch.tensor([True, True, False, True, True]), CONFIG.dim, 0.5)
-    return InterestFusionModel(CONFIG, 0.0, content)
+    model = InterestFusionModel(CONFIG, 0.0, content)
+    torch.nn.init.normal_(model.catalog.bias)
+    return model
 
 
-def test_vectors_are_the_own_embedding_of_trained_items_plus_the_adapted_description(model):
+def test_rows_are_the_own_ones_of_trained_items_plus_the_adapted_description(model):
     adapter = model.content.adapter
     expected = model.content.features.double() @ adapter.weight.double().t() + adapter.bias.double()
-    expected[model.content.trained] += model.item_embedding.double()[model.content.trained]
+    own = torch.cat([model.item_embedding, model.catalog.bias[:, None]], dim=1).double()
+    expected[model.content.trained] += own[model.content.trained]
+    vectors, bias = model.eval().catalog_rows()
+    rows = torch.cat([vectors, bias[:, None]], dim=1).double()
     # Three products and two sums in float32, each of numbers below 4.
-    torch.testing.assert_close(model.eval().item_vectors().double(), expected, rtol=0, atol=4 * 6 * 2**-24)
+    torch.testing.assert_close(rows, expected, rtol=0, atol=4 * 6 * 2**-24)
+    assert torch.equal(model.item_vectors(), vectors)
 
 
-def test_own_embeddings_are_dropped_in_training_only(model):
+def test_own_vector_and_bias_are_dropped_together_and_in_training_only(model):
     alone = model.content.adapter(model.content.features)
     model.train()
-    dropped = [(model.item_vectors() == alone).all(dim=1) for _ in range(400)]
-    share = torch.stack(dropped)[:, model.content.trained].float().mean().item()
+    drawn = [model.catalog_rows() for _ in range(400)]
+    dropped = torch.stack([(vectors == alone[:, :-1]).all(dim=1) for vectors, _ in drawn])
+    assert torch.equal(dropped, torch.stack([bias == alone[:, -1] for _, bias in drawn]))
+    share = dropped[:, model.content.trained].float().mean().item()
     assert abs(share - 0.5) < 5 * 0.5 / (1600**0.5)
-    assert not bool((model.eval().item_vectors() == alone).all(dim=1)[model.content.trained].any())
+    assert not bool((model.eval().item_vectors() == alone[:, :-1]).all(dim=1)[model.content.trained].any())
 
 
 def test_only_the_sum_is_exported_and_it_scores_the_same(model):
@@ -49,6 +57,7 @@ def test_only_the_sum_is_exported_and_it_scores_the_same(model):
     weights = model.export_weights()
     assert not any(name.startswith("content") for name in weights)
     assert torch.equal(weights["item_embedding"], model.item_vectors())
+    assert torch.equal(weights["catalog.bias"], model.catalog_rows().bias)
     served = InterestFusionModel.from_weights(CONFIG, weights).eval()
     events = {"items": torch.tensor([0, 2, 4]), "offsets": torch.tensor([0, 3])}
     torch.testing.assert_close(served.scores(served.encode(**events)), model.scores(model.encode(**events)))

@@ -141,7 +141,7 @@ def content_adapter(model: InterestFusionModel, warm: Split, features: NDArray[n
     """What titles tell of the model's warm items."""
     users, _ = contexts(model, warm.train)
     users = users[np.random.default_rng(0).permutation(len(users))[:5000]]
-    vectors, bias = (part.detach().numpy() for part in (model.catalog_vectors(), model.catalog.bias))
+    vectors, bias = (part.detach().numpy() for part in model.catalog_rows())
     counts = np.bincount(warm.train.items, minlength=len(features))
     adapter = ContentAdapter.fit(features, vectors, bias, counts, users)
     print(f"titles: ridge {adapter.ridge}, {adapter.explained:.1%} of the variance explained", file=sys.stderr)
@@ -169,7 +169,7 @@ def folded(model: InterestFusionModel, split: Split, cold: NDArray[np.bool_]) ->
     users, items = contexts(model, _cold_last(split.train, cold))
     others = users[np.random.default_rng(0).permutation(len(users))[:4096]]
     with torch.inference_mode():
-        vectors, bias = model.catalog_vectors().numpy().copy(), model.catalog.bias.numpy().copy()
+        vectors, bias = (part.numpy().copy() for part in model.catalog_rows())
         catalog = Catalog.from_vectors(vectors[~cold], bias=bias[~cold])
         for item in np.flatnonzero(cold):
             met = users[items == item][:2000]

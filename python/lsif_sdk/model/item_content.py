@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -13,18 +11,20 @@ __all__ = ["ItemContent"]
 
 
 class ItemContent(nn.Module):
-    """Item vectors as the sum of an embedding of its own, if the item has events, and an adapted description.
+    """Catalogue rows as the sum of an item's own, if it has events, and of what its description adds.
 
-        vector_i = (item_embedding_i if trained_i) + adapter(features_i)
+        (vector_i, bias_i) = ((item_embedding_i, catalog.bias_i) if trained_i) + adapter(features_i)
 
-    While training, an item's own embedding is dropped at random, so that the adapted description learns to stand alone,
-    as it has to for items without events. The sum is made once, at export: serving knows nothing of it.
+    While training, an item's own part is dropped at random (Volkovs et al. 2017, DropoutNet), so that the adapted
+    description learns to stand alone, as it has to for items without events. The bias is dropped with the vector, so
+    the adapter learns how often an item is met that is known by its description only: what the softmax needs to rank it
+    fairly among items it knows well. The sum is made once, at export: serving knows nothing of it.
 
     Args:
         features: frozen descriptions, such as sentence embeddings of titles, float32 [num_items, feature_dim].
         trained: which items have events to learn from, bool [num_items].
         dim: width of the item vectors.
-        own_dropout: probability that an item's own embedding is left out in a training step.
+        own_dropout: probability that an item's own part is left out in a training step.
 
     Raises:
         ArgumentError: shapes do not fit or a feature is not finite.
@@ -41,14 +41,16 @@ class ItemContent(nn.Module):
         if not bool(features.isfinite().all()):
             raise ArgumentError("features", "finite numbers", "NaN or infinity")
         self.own_dropout = own_dropout
-        self.adapter = nn.Linear(features.shape[1], dim)
+        self.adapter = nn.Linear(features.shape[1], dim + 1)
         nn.init.zeros_(self.adapter.bias)
         self.register_buffer("features", features.to(torch.float32), persistent=False)
         self.register_buffer("trained", trained, persistent=False)
 
-    def forward(self, item_embedding: Tensor) -> Tensor:
-        """Item vectors [num_items, dim]."""
+    def forward(self, item_embedding: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors [num_items, dim] and biases [num_items], from the items' own."""
         kept = self.trained
         if self.training and self.own_dropout > 0:
             kept = kept & (torch.rand(len(kept), device=kept.device) >= self.own_dropout)
-        return cast(Tensor, torch.where(kept[:, None], item_embedding, 0) + self.adapter(self.features))
+        described = self.adapter(self.features)
+        vectors = torch.where(kept[:, None], item_embedding, 0) + described[:, :-1]
+        return vectors, torch.where(kept, bias, 0) + described[:, -1]

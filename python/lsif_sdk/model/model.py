@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from lsif_sdk.model.item_content import ItemContent
 from lsif_sdk.model.repeats import RepeatBonus, Repeats
 from lsif_sdk.model.times import UNKNOWN_TIME
 
-__all__ = ["Encoded", "InterestFusionModel"]
+__all__ = ["CatalogRows", "Encoded", "InterestFusionModel"]
 
 _NORM_EPS = 1e-12
 _VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision, far below what other items have
@@ -47,6 +47,18 @@ class Encoded(NamedTuple):
         """Indexes the leading dimensions, for example with a bool mask of positions."""
         bonus = None if self.bonus is None else RepeatBonus(*(part[index] for part in self.bonus))
         return Encoded(self.fused[index], self.interests[index], self.weights[index], bonus)
+
+
+class CatalogRows(NamedTuple):
+    """What items are scored by.
+
+    Attributes:
+        vectors: [num_items, dim].
+        bias: [num_items].
+    """
+
+    vectors: Tensor
+    bias: Tensor
 
 
 class _ItemCatalog(nn.Module):
@@ -180,22 +192,22 @@ class InterestFusionModel(nn.Module):
 
     def item_vectors(self) -> Tensor:
         """Vectors of the items as events, [num_items, dim]."""
-        return self.item_embedding if self.content is None else cast(Tensor, self.content(self.item_embedding))
+        return self._items().vectors
 
-    def scores(self, encoded: Encoded, candidates: Tensor | None = None, vectors: Tensor | None = None) -> Tensor:
+    def scores(self, encoded: Encoded, candidates: Tensor | None = None, rows: CatalogRows | None = None) -> Tensor:
         """Scores of items (docs/model.md section 5).
 
         Args:
             encoded: leading dimensions [...].
             candidates: int64 rows [num_candidates]; None for the whole catalogue.
-            vectors: `catalog_vectors()`, for a caller who scores in several parts; None: they are computed.
+            rows: `catalog_rows()`, for a caller who scores in several parts; None: they are computed.
 
         Returns:
             [..., num_candidates or num_items].
         """
-        vectors = self.catalog_vectors() if vectors is None else vectors
-        vectors = vectors if candidates is None else vectors[candidates]
-        bias = self.catalog.bias if candidates is None else self.catalog.bias[candidates]
+        vectors, bias = self.catalog_rows() if rows is None else rows
+        if candidates is not None:
+            vectors, bias = vectors[candidates], bias[candidates]
         if self.config.scoring == "fused":
             scores = encoded.fused @ vectors.t() + bias
         else:
@@ -204,10 +216,9 @@ class InterestFusionModel(nn.Module):
             scores = temperature * logits.logsumexp(dim=-2) + bias
         return scores if encoded.bonus is None else encoded.bonus.added_to(scores, candidates)
 
-    def target_scores(self, encoded: Encoded, targets: Tensor, vectors: Tensor | None = None) -> Tensor:
+    def target_scores(self, encoded: Encoded, targets: Tensor, rows: CatalogRows | None = None) -> Tensor:
         """The score of ONE item for each encoded history: targets int64 [batch] -> [batch]; see `scores`."""
-        vectors = self.catalog_vectors() if vectors is None else vectors
-        vectors, bias = vectors[targets], self.catalog.bias[targets]
+        vectors, bias = (part[targets] for part in (self.catalog_rows() if rows is None else rows))
         if encoded.bonus is not None:
             bias = bias + encoded.bonus.of(targets)
         if self.config.scoring == "fused":
@@ -215,13 +226,18 @@ class InterestFusionModel(nn.Module):
         logits = (encoded.interests @ vectors[..., None]).squeeze(-1) / self.config.temperature
         return self.config.temperature * (logits + _log(encoded.weights)).logsumexp(dim=-1) + bias
 
-    def catalog_vectors(self) -> Tensor:
-        """Item vectors of the catalogue, [num_items, dim]."""
-        vectors = self.item_vectors()
-        if not self.config.normalize_items:
-            return vectors
-        length = (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt()
-        return vectors * (self.config.item_scale / length)
+    def catalog_rows(self) -> CatalogRows:
+        """What items are scored by; while training with descriptions, every call drops other items' own parts."""
+        vectors, bias = self._items()
+        if self.config.normalize_items:
+            length = (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt()
+            vectors = vectors * (self.config.item_scale / length)
+        return CatalogRows(vectors, bias)
+
+    def _items(self) -> CatalogRows:
+        if self.content is None:
+            return CatalogRows(self.item_embedding, self.catalog.bias)
+        return CatalogRows(*self.content(self.item_embedding, self.catalog.bias))
 
     @torch.no_grad()
     def export_weights(self) -> dict[str, Tensor]:
@@ -242,12 +258,12 @@ class InterestFusionModel(nn.Module):
         }
         if self.config.repeats:
             weights |= self.repeats.tables()
-        weights["item_embedding"] = self.item_vectors()
+        weights["item_embedding"], weights["catalog.bias"] = self._items()
         if self.config.num_long > 0:
             del weights[_RATE]
             weights[_DECAY] = self.long_pooling.decay()
         if self.config.normalize_items:
-            weights[_VECTORS] = self.catalog_vectors()
+            weights[_VECTORS] = self.catalog_rows().vectors
         return {
             name: value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous().clone()
             for name, value in weights.items()
@@ -333,7 +349,7 @@ class InterestFusionModel(nn.Module):
 
 @torch.no_grad()
 def _check_vectors(model: InterestFusionModel, vectors: Tensor) -> None:
-    expected = model.catalog_vectors()
+    expected = model.catalog_rows().vectors
     fits = vectors.shape == expected.shape
     if not fits or not torch.allclose(
         vectors.to(expected), expected, rtol=0, atol=_VECTORS_TOLERANCE * model.config.item_scale

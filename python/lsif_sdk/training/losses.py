@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.model import Encoded, InterestFusionModel
+from lsif_sdk.model import CatalogRows, Encoded, InterestFusionModel
 from lsif_sdk.training.batches import Batch
 from lsif_sdk.training.config import LossName
 
@@ -85,26 +85,26 @@ class NextEventLoss(nn.Module):
         width = self.model.config.num_items if negatives is None else len(negatives) + 1
         if self.model.config.scoring == "multi_interest":
             width *= self.model.config.num_interests
-        vectors = self.model.catalog_vectors()
+        catalog = self.model.catalog_rows()
         rows = max(1, _LOGITS_PER_CHUNK // width)
         sums = []
         for begin in range(0, len(targets), rows):
             chunk = slice(begin, begin + rows)
-            arguments = encoded.select(chunk), targets[chunk], negatives, vectors
+            arguments = encoded.select(chunk), targets[chunk], negatives, catalog
             if len(targets) * width <= _KEPT_LOGITS:
                 sums.append(self._sum(*arguments))
             else:
                 sums.append(checkpoint(self._sum, *arguments, use_reentrant=False, preserve_rng_state=False))
         return torch.stack(sums).sum() / len(targets)
 
-    def _sum(self, encoded: Encoded, targets: Tensor, negatives: Tensor | None, vectors: Tensor) -> Tensor:
+    def _sum(self, encoded: Encoded, targets: Tensor, negatives: Tensor | None, catalog: CatalogRows) -> Tensor:
         if negatives is None:
-            scores = self.model.scores(encoded, vectors=vectors)
+            scores = self.model.scores(encoded, rows=catalog)
             if self.model.content is not None:
                 scores = scores.masked_fill(~self.model.content.trained, -torch.inf)
             return functional.cross_entropy(scores, targets, reduction="sum", label_smoothing=self.label_smoothing)
-        positive = self.model.target_scores(encoded, targets, vectors)
-        scores = self.model.scores(encoded, negatives, vectors)
+        positive = self.model.target_scores(encoded, targets, catalog)
+        scores = self.model.scores(encoded, negatives, catalog)
         if self.binary:
             return (functional.softplus(-positive) + functional.softplus(scores).mean(dim=-1)).sum()
         probability = self.cumulative.diff(prepend=self.cumulative.new_zeros(1))[negatives]
