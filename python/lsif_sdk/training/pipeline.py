@@ -122,8 +122,8 @@ def train(
         exclude_seen: leave items of a history out when targets are ranked; False where people consume again. It changes
             which epoch is the best and what is measured, not what `recommend` returns.
         features: a description of each item, float32 [num_items, feature_dim] in the order of `EventLog.item_ids`, such
-            as `lsif_sdk.text.embed_titles` of its title. Item vectors are then learned from it, too, so that items
-            without events can be recommended; the result serves as any other. None: there are none.
+            as `lsif_sdk.text.embed_titles` of its title. Vectors and biases are then learned from it, too: items
+            without events have a row as well; the result serves as any other. None: there are none.
         checkpoint_dir: where the state after every epoch is kept; None = nowhere.
         resume: go on from the checkpoint there, if there is one.
         progress: show progress bars.
