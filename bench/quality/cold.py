@@ -24,14 +24,15 @@ from models import Job, recipe
 from neural import TorchScorer
 from numpy.typing import NDArray
 
-from lsif_sdk import Catalog, ContentAdapter
-from lsif_sdk.config import ModelConfig
+from lsif_sdk import Catalog
 from lsif_sdk.evaluation import Split, evaluate
 from lsif_sdk.model import InterestFusionModel
-from lsif_sdk.model.item_content import ItemContent
 from lsif_sdk.text import embed_titles
 from lsif_sdk.training import EventLog, fit
 from lsif_sdk.training.batches import Sequences
+from lsif_sdk.training.pipeline import describe_items
+
+_NEVER_SHOWN = -20.0  # an exploration that leaves the cold items out of every list
 
 
 class TextSimilarity:
@@ -48,12 +49,12 @@ class TextSimilarity:
 
 
 def main() -> None:
-    """Trains the id-only model, the model with titles and the full retrain, and prints one JSON line a way."""
+    """Trains the id-only model and prints one JSON line a way to cold items."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--encoder", required=True, help="folder of a sentence-transformers model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", nargs="*", default=["titles", "retrained"], help="what is trained beside the ids")
+    parser.add_argument("--retrain", action="store_true", help="train the model on the cold items' events, too")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
     options = parser.parse_args()
     dataset, split = load(options.data)
@@ -64,43 +65,28 @@ def main() -> None:
     job = Job(dataset, options.data, warm, "test", options.seed)
     config, training = recipe(job, {"request_time": False})
 
-    def trained(name: str, on: Split, build: Any = InterestFusionModel) -> InterestFusionModel:
+    def trained(name: str, on: Split) -> InterestFusionModel:
         folder = options.out / "checkpoints" / f"{options.data}-cold-{name}-{options.seed}"
         return fit(
             on.train,
             config,
             training,
             validation=on.targets("validation"),
-            build=build,
             checkpoint_dir=folder,
             resume=True,
         ).model
-
-    known = np.bincount(warm.train.items, minlength=len(cold)) > 0
-
-    def with_titles(config: ModelConfig, dropout: float) -> InterestFusionModel:
-        content = ItemContent(torch.from_numpy(features), torch.from_numpy(known), config.dim)
-        return InterestFusionModel(config, dropout, content)
 
     report("text similarity, 1", TextSimilarity(warm.test_history, features, 1), warm, cold, options)
     report("text similarity, 10", TextSimilarity(warm.test_history, features, 10), warm, cold, options)
     ids = trained("ids", warm)
     report("ids", TorchScorer(ids, warm.test_history, None), warm, cold, options)
-    adapter = content_adapter(ids, warm, features)
-    for exploration in (0.5, 1.0, 1.5):
-        described = described_items(ids, adapter, features, cold, exploration)
-        report(
-            f"ids, described, exploration {exploration}",
-            TorchScorer(described, warm.test_history, None),
-            warm,
-            cold,
-            options,
-        )
+    for exploration in (_NEVER_SHOWN, 0.0, 0.5, 1.0, 1.5):
+        described = copy.deepcopy(ids)
+        describe_items(described, warm.train, features, exploration)
+        name = "known items described" if exploration == _NEVER_SHOWN else f"described, exploration {exploration}"
+        report(f"ids, {name}", TorchScorer(described, warm.test_history, None), warm, cold, options)
     report("ids, folded in", TorchScorer(folded(ids, split, cold), warm.test_history, None), warm, cold, options)
-    if "titles" in options.train:
-        titles = trained("titles", warm, with_titles)
-        report("ids and titles", TorchScorer(titles, warm.test_history, None), warm, cold, options)
-    if "retrained" in options.train:
+    if options.retrain:
         retrained = trained("retrained", split)
         report("full retrain", TorchScorer(retrained, split.test_history, None), split, cold, options)
 
@@ -135,32 +121,6 @@ def contexts(model: InterestFusionModel, log: EventLog) -> tuple[NDArray[np.floa
         vectors.append(encoded.fused[known].numpy())
         targets.append(batch.targets[known].numpy())
     return np.concatenate(vectors), np.concatenate(targets)
-
-
-def content_adapter(model: InterestFusionModel, warm: Split, features: NDArray[np.float32]) -> ContentAdapter:
-    """What titles tell of the model's warm items."""
-    users, _ = contexts(model, warm.train)
-    users = users[np.random.default_rng(0).permutation(len(users))[:5000]]
-    vectors, bias = (part.detach().numpy() for part in model.catalog_rows())
-    counts = np.bincount(warm.train.items, minlength=len(features))
-    adapter = ContentAdapter.fit(features, vectors, bias, counts, users)
-    print(f"titles: ridge {adapter.ridge}, {adapter.explained:.1%} of the variance explained", file=sys.stderr)
-    return adapter
-
-
-def described_items(
-    model: InterestFusionModel,
-    adapter: ContentAdapter,
-    features: NDArray[np.float32],
-    cold: NDArray[np.bool_],
-    exploration: float,
-) -> InterestFusionModel:
-    """A copy of the model whose cold items have the vectors and biases their titles tell."""
-    model = copy.deepcopy(model)
-    described = adapter.items(features[cold], exploration)
-    model.item_embedding.data[torch.from_numpy(cold)] = torch.from_numpy(described.vectors)
-    model.catalog.bias.data[torch.from_numpy(cold)] = torch.from_numpy(described.bias)
-    return model
 
 
 def folded(model: InterestFusionModel, split: Split, cold: NDArray[np.bool_]) -> InterestFusionModel:

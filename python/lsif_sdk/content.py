@@ -1,26 +1,26 @@
-"""Item vectors from descriptions, in closed form: what an item nobody has met yet should score."""
+"""Item vectors from descriptions: of items nobody has met yet, and better ones of those few have met."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lsif_sdk.arguments import check_number
+from lsif_sdk.arguments import check_integer, check_number
+from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["ContentAdapter", "DescribedItems"]
 
-RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-"""Among which cross-validation chooses, unless it is told."""
-
 _FOLDS = 5
+_LARGEST_CALIBRATION = 20.0
+_USERS_PER_CHUNK = 256
 
 
 class DescribedItems(NamedTuple):
-    """Rows of a catalogue, made from descriptions.
+    """Rows of a catalogue, made with the help of descriptions.
 
     Attributes:
         vectors: float32 [num_items, dim].
@@ -33,24 +33,37 @@ class DescribedItems(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContentAdapter:
-    """The ridge regression of item vectors and biases on descriptions. Make one with `fit`.
+    """What the nearest descriptions among a trained catalogue say about an item. Make one with `fit`.
+
+    An item described by f gets the weighted mean of the rows y_i = (vector_i, bias_i) of the `neighbours` items whose
+    descriptions f_i are nearest by cosine:
+
+        y(f) = sum_i w_i y_i / sum_i w_i,    w_i = exp(cos(f, f_i) / temperature)
+
+    Few neighbours and a low temperature, because the mean of many vectors points nowhere in particular (docs/quality.md
+    compares it with other numbers and with a linear map).
 
     Attributes:
-        feature_mean: float64 [num_features].
-        target_mean: float64 [dim + 1], of vectors and, last, biases.
-        weights: float64 [num_features, dim + 1].
-        uncertainty: what descriptions leave open adds to a score on average (see `fit`), >= 0.
-        ridge: the chosen one.
-        explained: share of the weighted variance explained in cross-validation; at most 1, below 0 for a description
-            worse than none.
+        described: the catalogue of unit descriptions of the items with events, [num_met, num_features].
+        met: their rows in the fitted catalogue, int64 [num_met].
+        features: float32 [num_items, num_features], of all items.
+        vectors: float32 [num_items, dim], as fitted.
+        bias: float32 [num_items], as fitted.
+        counts: float64 [num_items].
+        calibration: what is added to the bias of an item known by its description alone, see `fit`.
+        neighbours: how many.
+        temperature: of the cosines.
     """
 
-    feature_mean: NDArray[np.float64]
-    target_mean: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    uncertainty: float
-    ridge: float
-    explained: float
+    described: Catalog
+    met: NDArray[np.int64]
+    features: NDArray[np.float32]
+    vectors: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    counts: NDArray[np.float64]
+    calibration: float
+    neighbours: int
+    temperature: float
 
     @classmethod
     def fit(
@@ -60,111 +73,159 @@ class ContentAdapter:
         bias: ArrayLike,
         counts: ArrayLike,
         users: ArrayLike,
+        targets: ArrayLike,
         *,
-        ridge: float | None = None,
+        neighbours: int = 3,
+        temperature: float = 0.05,
         seed: int = 0,
     ) -> ContentAdapter:
-        """Fits y_i = (vector_i, bias_i) to features f_i of the items with events, an item counting sqrt(counts_i).
+        """Learns from a trained catalogue, and calibrates how often items known by descriptions alone are shown.
 
-            minimise  sum_i sqrt(c_i) |y_i - mean(y) - W (f_i - mean(f))|^2 + ridge |W|^2
+        A mean of vectors is shorter than they are, so its scores are too low. In five folds a fifth of the items is
+        treated as if it had no events; `calibration` is the number b that, added to their biases, gives them together
+        the probability that users did meet one of them (the maximum of the likelihood in b):
 
-        The ridge is the one of `RIDGES` that explains most in five-fold cross-validation. The residuals left out there
-        have a covariance S: what a description does not tell. A softmax weighs items by exp(score), and for a residual
-        that is normal the expectation of exp(score) is exp(score + u' S u / 2), u = (I, 1) for the user vector I. The
-        mean of u' S u / 2 over users is `uncertainty`: without it, items from descriptions alone, whose vectors are
-        shorter than learned ones, would hardly ever be recommended.
+            sum_{folds, users} P(target in fold | user; b) = number of targets,    P by the softmax of all scores
 
         Args:
-            features: descriptions such as `embed_titles` makes, [num_items, num_features].
+            features: descriptions such as `embed_titles` makes, [num_items, num_features]; zeros where there is none.
             vectors: of the trained catalogue, [num_items, dim].
             bias: of the trained catalogue, [num_items].
-            counts: events of each item, [num_items]; items without are left out.
-            users: user vectors as they come (`Recommender.user_vectors`), [num_users, dim]; some thousands are enough.
-            ridge: > 0, or None to choose by cross-validation.
+            counts: events of each item, [num_items].
+            users: user vectors just before an event (`Recommender.user_vectors`), [num_users, dim]; some thousands are
+                enough. With `multi_interest` scoring the calibration is an approximation by the fused vector.
+            targets: the item row met in this event, int [num_users].
+            neighbours: >= 1.
+            temperature: > 0.
             seed: of the folds.
 
         Raises:
-            ArgumentError: shapes do not fit, a number is not finite, fewer than ten items have events, or `ridge` is
-                not above 0.
+            ArgumentError: shapes do not fit, a number is not finite or out of range, fewer than ten items have events
+                and a description, or no target is one of those.
         """
         x, y = _matrix("features", features), _matrix("vectors", vectors)
         b, c = (np.asarray(part, dtype=np.float64) for part in (bias, counts))
         for name, part in (("vectors", y), ("bias", b), ("counts", c)):
             if part.shape[:1] != x.shape[:1] or (part.ndim != 1 and part is not y):
                 raise ArgumentError(name, f"one row for each of the {len(x)} items", part.shape)
-        u = _matrix("users", users)
-        if u.shape[1] != y.shape[1] or len(u) == 0:
-            raise ArgumentError("users", f"shape [at least 1, {y.shape[1]}]", u.shape)
         if not (np.isfinite(b).all() and np.isfinite(c).all() and (c >= 0).all()):
             raise ArgumentError("bias, counts", "finite numbers, counts >= 0", "others")
-        if ridge is not None:
-            check_number("ridge", ridge, 0.0, float(np.finfo(np.float64).max), "(]")
-        met = c > 0
-        if met.sum() < 2 * _FOLDS:
-            raise ArgumentError("counts", f"at least {2 * _FOLDS} items with events", int(met.sum()))
-        x, y, weight = x[met], np.concatenate([y, b[:, None]], axis=1)[met], np.sqrt(c[met])
-        ridges = RIDGES if ridge is None else (ridge,)
-        residuals = _left_out_residuals(x, y, weight, ridges, seed)
-        chosen = int(np.argmin([(weight[:, None] * part**2).sum() for part in residuals]))
-        left = residuals[chosen]
-        covariance = (weight[:, None] * left).T @ left / weight.sum()
-        u = np.concatenate([u, np.ones((len(u), 1))], axis=1)
-        uncertainty = 0.5 * float(np.einsum("ui,ij,uj->", u, covariance, u) / len(u))
-        x_mean, y_mean, solve = _ridge_regression(x, y, weight)
-        spread = (weight[:, None] * (y - y_mean) ** 2).sum()
-        explained = 1 - float((weight[:, None] * left**2).sum() / spread) if spread > 0 else 0.0
-        return cls(x_mean, y_mean, solve(ridges[chosen]), uncertainty, float(ridges[chosen]), explained)
+        u, t = _matrix("users", users), np.asarray(targets)
+        if u.shape[1] != y.shape[1] or t.shape != u.shape[:1] or t.dtype.kind not in "iu":
+            got = f"{u.shape} and {t.dtype} {t.shape}"
+            raise ArgumentError("users, targets", f"shapes [num_users, {y.shape[1]}] and int [num_users]", got)
+        if len(t) and not (t.min() >= 0 and t.max() < len(x)):
+            raise ArgumentError("targets", f"rows in [0, {len(x) - 1}]", f"{t.min()} to {t.max()}")
+        check_integer("neighbours", neighbours, 1, 2**20)
+        check_number("temperature", temperature, 0.0, float(np.finfo(np.float32).max), "(]")
+        x = _unit(x)
+        met = np.flatnonzero((c > 0) & x.any(axis=1))
+        if len(met) < 2 * _FOLDS:
+            raise ArgumentError(
+                "counts, features", f"at least {2 * _FOLDS} items with events and a description", len(met)
+            )
+        adapter = cls(Catalog.from_vectors(x[met]), met, x, y, b.astype(np.float32), c, 0.0, neighbours, temperature)
+        known = np.isin(t, met)
+        if not known.any():
+            raise ArgumentError("targets", "an item with events and a description", "none")
+        return dataclasses.replace(adapter, calibration=adapter._calibrate(u[known], t[known], seed))
 
-    def items(self, features: ArrayLike, exploration: float = 1.0) -> DescribedItems:
+    def items(self, features: ArrayLike, exploration: float = 0.5) -> DescribedItems:
         """Rows for items that are known by their descriptions alone.
 
         Args:
-            features: [num_items, num_features].
-            exploration: how much of `uncertainty` their biases get: 1 as much as the model's own probabilities imply;
-                0 gives the likeliest score and rarely shows new items; more than 1 shows them more than that.
+            features: [num_items, num_features], none of them all zeros.
+            exploration: added to their calibrated biases, in units of the score: 0 gives such items together the
+                probability that users meet one of them, 1 about e times that.
 
         Raises:
-            ArgumentError: the shape is wrong, or a number is not finite or below 0.
+            ArgumentError: the shape is wrong, a description is all zeros, or a number is not finite.
         """
         x = _matrix("features", features)
-        if x.shape[1] != len(self.feature_mean):
-            raise ArgumentError("features", f"shape [num_items, {len(self.feature_mean)}]", x.shape)
-        check_number("exploration", exploration, 0.0, float(np.finfo(np.float32).max))
-        y = (x - self.feature_mean) @ self.weights + self.target_mean
-        bias = y[:, -1] + exploration * self.uncertainty
-        return DescribedItems(y[:, :-1].astype(np.float32), bias.astype(np.float32))
+        if x.shape[1] != self.features.shape[1]:
+            raise ArgumentError("features", f"shape [num_items, {self.features.shape[1]}]", x.shape)
+        if not x.any(axis=1).all():
+            raise ArgumentError(
+                "features", "descriptions that are not all zeros", f"zeros in row {np.flatnonzero(~x.any(axis=1))[0]}"
+            )
+        check_number("exploration", exploration, -_LARGEST_CALIBRATION, _LARGEST_CALIBRATION)
+        vectors, bias = self._mean_of_nearest(self.described, self.met, _unit(x))
+        return DescribedItems(vectors, bias + np.float32(self.calibration + exploration))
+
+    def catalog(self, exploration: float = 0.5, prior_events: float = 3.0) -> DescribedItems:
+        """Rows for all items of the fitted catalogue, in its order.
+
+        An item without events gets what `items` gives; one with counts c keeps its bias and gets a vector between its
+        own and the one of its description, as if that had been seen in `prior_events` events:
+
+            vector = (c vector + prior_events described) / (c + prior_events)
+
+        Items without a description keep the rows they have.
+
+        Args:
+            exploration: see `items`.
+            prior_events: >= 0; 0 leaves items with events as they are.
+
+        Raises:
+            ArgumentError: a number is not finite or out of range.
+        """
+        check_number("prior_events", prior_events, 0.0, float(np.finfo(np.float32).max))
+        vectors, bias = self.vectors.copy(), self.bias.copy()
+        unmet = np.flatnonzero((self.counts == 0) & self.features.any(axis=1))
+        vectors[unmet], bias[unmet] = self.items(self.features[unmet], exploration)
+        described, _ = self._mean_of_nearest(self.described, self.met, self.features[self.met], leave_out_self=True)
+        own = (self.counts[self.met] / (self.counts[self.met] + prior_events))[:, None]
+        vectors[self.met] = own * vectors[self.met] + (1 - own) * described
+        return DescribedItems(vectors, bias)
+
+    def _mean_of_nearest(
+        self, described: Catalog, rows: NDArray[np.int64], features: NDArray[np.float32], leave_out_self: bool = False
+    ) -> DescribedItems:
+        """Weighted means of vectors and biases; `rows` are those of `described` in the fitted catalogue."""
+        exclude = np.arange(len(features))[:, None] if leave_out_self else None
+        nearest = described.top_k(features, min(self.neighbours, len(rows) - int(leave_out_self)), exclude)
+        weights = nearest.scores.astype(np.float64) / self.temperature
+        weights = np.exp(weights - weights.max(axis=1, keepdims=True, initial=-np.inf))
+        weights /= weights.sum(axis=1, keepdims=True)
+        of_fitted = rows[nearest.indices]
+        vectors = (weights[..., None] * self.vectors[of_fitted]).sum(axis=1)
+        bias = (weights * self.bias[of_fitted]).sum(axis=1)
+        return DescribedItems(vectors.astype(np.float32), bias.astype(np.float32))
+
+    def _calibrate(self, users: NDArray[np.float32], targets: NDArray[np.int64], seed: int) -> float:
+        """See `fit`; by bisection, as the sum of probabilities rises with b."""
+        fold = np.random.default_rng(seed).permutation(len(self.met)) % _FOLDS
+        log_odds = []
+        for part in range(_FOLDS):
+            kept, left = self.met[fold != part], self.met[fold == part]
+            rows = self._mean_of_nearest(Catalog.from_vectors(self.features[kept]), kept, self.features[left])
+            for begin in range(0, len(users), _USERS_PER_CHUNK):
+                chunk = users[begin : begin + _USERS_PER_CHUNK]
+                others = _log_sum_exp(chunk @ self.vectors[kept].T + self.bias[kept])
+                log_odds.append(_log_sum_exp(chunk @ rows.vectors.T + rows.bias) - others)
+        odds = np.concatenate(log_odds).astype(np.float64)
+        low, high = -_LARGEST_CALIBRATION, _LARGEST_CALIBRATION
+        while high - low > 1e-6:
+            middle = (low + high) / 2
+            shown = (1 / (1 + np.exp(-(odds + middle).clip(-700, 700)))).sum()
+            low, high = (middle, high) if shown < len(targets) else (low, middle)
+        return (low + high) / 2
 
 
-def _matrix(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    matrix = np.asarray(values, dtype=np.float64)
+def _matrix(name: str, values: ArrayLike) -> NDArray[np.float32]:
+    matrix = np.asarray(values, dtype=np.float32)
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ArgumentError(name, "a matrix of finite numbers", f"shape {matrix.shape}" if matrix.ndim != 2 else "NaN")
     return matrix
 
 
-def _left_out_residuals(
-    x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64], ridges: tuple[float, ...], seed: int
-) -> list[NDArray[np.float64]]:
-    """For each ridge the residuals of every item, [num_items, dim + 1], from a fit without the item's fold."""
-    fold = np.random.default_rng(seed).permutation(len(x)) % _FOLDS
-    residuals = [np.empty_like(y) for _ in ridges]
-    for part in range(_FOLDS):
-        kept, left = fold != part, fold == part
-        x_mean, y_mean, solve = _ridge_regression(x[kept], y[kept], weight[kept])
-        for ridge, residual in zip(ridges, residuals, strict=True):
-            residual[left] = y[left] - y_mean - (x[left] - x_mean) @ solve(ridge)
-    return residuals
+def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows at length 1; zeros stay."""
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def _ridge_regression(x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64]) -> Any:
-    """Weighted means of x and y, and a function from the ridge to W; one eigendecomposition serves all ridges."""
-    x_mean, y_mean = (np.average(part, axis=0, weights=weight) for part in (x, y))
-    centred = x - x_mean
-    values, basis = np.linalg.eigh((centred * weight[:, None]).T @ centred)
-    right = basis.T @ ((centred * weight[:, None]).T @ (y - y_mean))
-
-    def solve(ridge: float) -> NDArray[np.float64]:
-        solution: NDArray[np.float64] = basis @ (right / (values.clip(min=0) + ridge)[:, None])
-        return solution
-
-    return x_mean, y_mean, solve
+def _log_sum_exp(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    largest = scores.max(axis=1, keepdims=True)
+    total: NDArray[np.float32] = (largest + np.log(np.exp(scores - largest).sum(axis=1, keepdims=True)))[:, 0]
+    return total

@@ -13,7 +13,6 @@ from lsif_sdk.errors import ArgumentError, ArtifactError
 from lsif_sdk.model.encoder import SequenceEncoder
 from lsif_sdk.model.interest_fusion import InterestFusion
 from lsif_sdk.model.interest_pooling import EMBEDDING_STD, LongTermPooling, ShortTermPooling
-from lsif_sdk.model.item_content import ItemContent
 from lsif_sdk.model.repeats import RepeatBonus, Repeats
 from lsif_sdk.model.times import UNKNOWN_TIME
 
@@ -25,7 +24,6 @@ _ENCODER = "encoder."
 _RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
 _VECTORS = "catalog.vectors"
 _STEPS, _TABLES = "_steps", ("repeats.distance", "repeats.age")
-_CONTENT = "content."
 
 
 class Encoded(NamedTuple):
@@ -75,13 +73,11 @@ class InterestFusionModel(nn.Module):
     Args:
         config: the model's shape.
         dropout: probability used while training, on embedded events and residual branches.
-        content: adds descriptions to the item vectors; None: an item is what its events say. Only the sum is exported.
     """
 
-    def __init__(self, config: ModelConfig, dropout: float = 0.0, content: ItemContent | None = None) -> None:
+    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
-        self.content = content
         # Small, so that training starts near equal scores for all items.
         self.item_embedding = nn.Parameter(torch.randn(config.num_items, config.dim) * EMBEDDING_STD)
         if config.num_actions > 0:
@@ -190,10 +186,6 @@ class InterestFusionModel(nn.Module):
         encoded = _where(lengths[:, None] > 0, Encoded(fused, interests, weights, bonus))
         return encoded.select((slice(None), 0))
 
-    def item_vectors(self) -> Tensor:
-        """Vectors of the items as events, [num_items, dim]."""
-        return self._items().vectors
-
     def scores(self, encoded: Encoded, candidates: Tensor | None = None, rows: CatalogRows | None = None) -> Tensor:
         """Scores of items (docs/model.md section 5).
 
@@ -227,38 +219,21 @@ class InterestFusionModel(nn.Module):
         return self.config.temperature * (logits + _log(encoded.weights)).logsumexp(dim=-1) + bias
 
     def catalog_rows(self) -> CatalogRows:
-        """What items are scored by; while training with descriptions, every call drops other items' own parts."""
-        vectors, bias = self._items()
+        """What items are scored by."""
+        vectors: Tensor = self.item_embedding
         if self.config.normalize_items:
             length = (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt()
             vectors = vectors * (self.config.item_scale / length)
-        return CatalogRows(vectors, bias)
-
-    def _items(self) -> CatalogRows:
-        if self.content is None:
-            return CatalogRows(self.item_embedding, self.catalog.bias)
-        return CatalogRows(*self.content(self.item_embedding, self.catalog.bias))
+        return CatalogRows(vectors, self.catalog.bias)
 
     @torch.no_grad()
     def export_weights(self) -> dict[str, Tensor]:
-        """The artifact's tensors, named and shaped as in docs/model.md: float32 on the CPU, time_boundaries int64.
-
-        Whatever the mode, nothing is dropped from them.
-        """
-        if self.training:
-            self.eval()
-            try:
-                return self.export_weights()
-            finally:
-                self.train()
+        """The artifact's tensors, named and shaped as in docs/model.md: float32 on the CPU, time_boundaries int64."""
         weights = {
-            name.removeprefix(_ENCODER): value
-            for name, value in self.state_dict().items()
-            if not name.startswith(_CONTENT) and not name.endswith(_STEPS)
+            name.removeprefix(_ENCODER): value for name, value in self.state_dict().items() if not name.endswith(_STEPS)
         }
         if self.config.repeats:
             weights |= self.repeats.tables()
-        weights["item_embedding"], weights["catalog.bias"] = self._items()
         if self.config.num_long > 0:
             del weights[_RATE]
             weights[_DECAY] = self.long_pooling.decay()
@@ -305,7 +280,7 @@ class InterestFusionModel(nn.Module):
         return model
 
     def _embed(self, items: Tensor, actions: Tensor | None) -> Tensor:
-        x = nn.functional.embedding(items, self.item_vectors())
+        x = nn.functional.embedding(items, self.item_embedding)
         if self.config.num_actions > 0:
             actions = torch.zeros_like(items) if actions is None else actions
             x = x + nn.functional.embedding(actions, self.action_embedding)

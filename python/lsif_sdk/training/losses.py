@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lsif_sdk.errors import ArgumentError
 from lsif_sdk.model import CatalogRows, Encoded, InterestFusionModel
 from lsif_sdk.training.batches import Batch
 from lsif_sdk.training.config import LossName
@@ -63,13 +62,6 @@ class NextEventLoss(nn.Module):
         self.binary = loss == "binary"
         self.sampled = self.binary or model.config.num_items > FULL_SOFTMAX_ITEMS
         weights = np.ones(len(counts)) if self.binary else (counts + 1.0) ** _SAMPLING_POWER
-        if model.content is not None:
-            # An item without events is no negative: nothing is known against it.
-            weights = np.where(model.content.trained.numpy(), weights, 0.0)
-            if label_smoothing > 0:
-                raise ArgumentError(
-                    "label_smoothing", "0 with features, which leave items out of the softmax", label_smoothing
-                )
         cumulative = torch.from_numpy(np.cumsum(weights / weights.sum()))
         self.register_buffer("cumulative", cumulative, persistent=False)
         self.cumulative: Tensor
@@ -100,8 +92,6 @@ class NextEventLoss(nn.Module):
     def _sum(self, encoded: Encoded, targets: Tensor, negatives: Tensor | None, catalog: CatalogRows) -> Tensor:
         if negatives is None:
             scores = self.model.scores(encoded, rows=catalog)
-            if self.model.content is not None:
-                scores = scores.masked_fill(~self.model.content.trained, -torch.inf)
             return functional.cross_entropy(scores, targets, reduction="sum", label_smoothing=self.label_smoothing)
         positive = self.model.target_scores(encoded, targets, catalog)
         scores = self.model.scores(encoded, negatives, catalog)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,12 +14,12 @@ import torch
 
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
+from lsif_sdk.content import ContentAdapter
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import compare
 from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
-from lsif_sdk.model.item_content import ItemContent
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.data import EventLog, read_events
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from lsif_sdk.training.tables import Source
 
-__all__ = ["Recipe", "load_recipe", "train"]
+__all__ = ["Recipe", "describe_items", "load_recipe", "train"]
+
+_CALIBRATION_USERS = 4096
+_USERS_PER_BATCH = 256
 
 _MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
 _TRAIN_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
@@ -122,8 +125,9 @@ def train(
         exclude_seen: leave items of a history out when targets are ranked; False where people consume again. It changes
             which epoch is the best and what is measured, not what `recommend` returns.
         features: a description of each item, float32 [num_items, feature_dim] in the order of `EventLog.item_ids`, such
-            as `lsif_sdk.text.embed_titles` of its title. Vectors and biases are then learned from it, too: items
-            without events have a row as well; the result serves as any other. None: there are none.
+            as `lsif_sdk.text.embed_titles` of its title; zeros where there is none. When training is over, items
+            without events get rows from the items of nearest descriptions, and those with few events better ones
+            (`ContentAdapter.catalog`); the result serves as any other. None: there are none.
         checkpoint_dir: where the state after every epoch is kept; None = nowhere.
         resume: go on from the checkpoint there, if there is one.
         progress: show progress bars.
@@ -157,6 +161,8 @@ def train(
     if parts.history(target).lengths.max(initial=0) < 2:
         raise DataError(f"events: expected a user with two or more beside those held out ({parts.protocol}), got none")
     counts = np.bincount(parts.history(target).items, minlength=log.num_items).astype(np.int64)
+    if features is not None:
+        _check_features(features, config)
     result = fit(
         parts.history(target),
         config,
@@ -164,10 +170,11 @@ def train(
         validation=parts.targets(target),
         exclude_seen=exclude_seen,
         checkpoint_dir=checkpoint_dir,
-        build=_builder(features, counts),
         resume=resume,
         progress=progress,
     )
+    if features is not None:
+        describe_items(result.model, parts.history(target), features)
     provenance = {
         "source": source,
         "split": split,
@@ -191,22 +198,54 @@ def train(
     return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
 
 
-def _builder(
-    features: NDArray[np.float32] | None, counts: NDArray[np.int64]
-) -> Callable[[ModelConfig, float], InterestFusionModel]:
-    if features is None:
-        return InterestFusionModel
+def _check_features(features: NDArray[np.float32], config: ModelConfig) -> None:
     array = np.asarray(features)
-    if array.ndim != 2 or len(array) != len(counts) or array.dtype.kind != "f":
+    if array.ndim != 2 or len(array) != config.num_items or array.dtype.kind != "f":
         got = f"{array.dtype} {array.shape}"
-        raise ArgumentError("features", f"floats of shape [{len(counts)}, feature_dim], one row an item", got)
-    described = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        raise ArgumentError("features", f"floats of shape [{config.num_items}, feature_dim], one row an item", got)
+    if not np.isfinite(array).all():
+        raise ArgumentError("features", "finite numbers", "NaN or infinity")
+    if config.normalize_items:
+        raise ArgumentError("normalize_items", "False beside features, which give vectors lengths of their own", True)
 
-    def build(config: ModelConfig, dropout: float) -> InterestFusionModel:
-        content = ItemContent(described, torch.from_numpy(counts > 0), config.dim)
-        return InterestFusionModel(config, dropout, content)
 
-    return build
+@torch.no_grad()
+def describe_items(
+    model: InterestFusionModel, log: EventLog, features: NDArray[np.float32], exploration: float = 0.5
+) -> ContentAdapter:
+    """Replaces a trained model's item vectors by those of `ContentAdapter.catalog`, and returns the adapter.
+
+    Args:
+        model: in eval mode, without `normalize_items`.
+        log: what it was trained on.
+        features: a description of each item, [num_items, feature_dim]; zeros where there is none.
+        exploration: see `ContentAdapter.items`.
+
+    Raises:
+        ArgumentError: see `ContentAdapter.fit`.
+    """
+    chosen = np.random.default_rng(0).permutation(np.flatnonzero(log.lengths > 1))[:_CALIBRATION_USERS]
+    newest = log.offsets[chosen + 1] - 1
+    users = []
+    for begin in range(0, len(chosen), _USERS_PER_BATCH):
+        part = slice(begin, begin + _USERS_PER_BATCH)
+        lengths = log.lengths[chosen[part]] - 1
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        index = np.arange(offsets[-1]) + np.repeat(log.offsets[chosen[part]] - offsets[:-1], lengths)
+        items, times, actions = (
+            None if values is None else torch.from_numpy(values[index])
+            for values in (log.items, log.times, log.actions)
+        )
+        now = None if log.times is None else torch.from_numpy(log.times[newest[part]])
+        assert items is not None
+        users.append(model.encode(items, times, actions, offsets=torch.from_numpy(offsets), now=now).fused.numpy())
+    vectors, bias = (part.numpy() for part in model.catalog_rows())
+    counts = np.bincount(log.items, minlength=model.config.num_items)
+    adapter = ContentAdapter.fit(features, vectors, bias, counts, np.concatenate(users), log.items[newest])
+    rows = adapter.catalog(exploration)
+    model.item_embedding.copy_(torch.from_numpy(rows.vectors))
+    model.catalog.bias.copy_(torch.from_numpy(rows.bias))
+    return adapter
 
 
 def _fields_from(log: EventLog) -> dict[str, Any]:
