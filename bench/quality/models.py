@@ -103,7 +103,7 @@ def neural(build: Any = None, request_time: bool = False, **fixed: Any) -> Fit:
         )
         history = job.split.history(job.target)  # type: ignore[arg-type]
         trained_on, model = job.split.train, result.model
-        if job.target == "test" and job.dataset.protocol == "time":
+        if job.target == "test":
             trained_on, model = history, _again(job, config, training, int(result.best["epoch"]), options)
         if build is not None:
             now = job.split.targets(job.target)[1] if request_time else None  # type: ignore[arg-type]
