@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -214,6 +215,8 @@ def test_titles(tmp_path: Path) -> None:
     assert titles == {"10": 'Ten "X', "20": "", "99": "Other"}
     log = read_events(write(tmp_path / "e.csv", HEADER + ROWS)).with_titles(titles)
     assert log.titles == ['Ten "X', "20", "30"]
+    assert log.given_titles() == ['Ten "X', "", ""]
+    assert dataclasses.replace(log, titles=None).given_titles() == ["", "", ""]
 
 
 def test_select_keeps_users_items_and_order(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import html
 import json
 import pathlib
 import sys
@@ -59,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     dataset, split = load(options.data)
     assert split.log.titles is not None, "needs titles"
-    features = embed_titles([html.unescape(title) for title in split.log.titles], options.encoder)
+    features = embed_titles(split.log.given_titles(), options.encoder)
     cold = np.random.default_rng(options.seed).random(split.log.num_items) < 0.1
     warm = without(split, cold)
     job = Job(dataset, options.data, warm, "test", options.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import html
 import os
 import pathlib
 
@@ -59,7 +60,8 @@ def load(name: str) -> tuple[Dataset, Split]:
         return dataset, leave_one_out(movielens_100k(ROOT))
     log = _read_sequences(path) if path.name.endswith(".txt.gz") else read_events(path, separator="\t")
     if dataset.titles is not None:
-        log = log.with_titles(read_titles(ROOT / dataset.titles))
+        titles = read_titles(ROOT / dataset.titles)
+        log = log.with_titles({item: html.unescape(title) for item, title in titles.items()})
     return dataset, leave_one_out(log) if dataset.protocol == "leave_one_out" else time_split(log)
 
 

@@ -13,12 +13,15 @@ import numpy as np
 from classic import ItemKNN, als, bpr
 from data import Dataset
 from neural import GateFusion, MaskedFusion, MeanFusion, TorchScorer, fit_neumf, gru4rec, lstm, with_fusion
+from numpy.typing import NDArray
 
 from lsif_sdk import ItemTable, Recommender
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.evaluation import OwnItems, Popularity, RecentPopularity, Split
+from lsif_sdk.text import embed_titles
 from lsif_sdk.training import TrainConfig, fit
+from lsif_sdk.training.pipeline import describe_items
 
 RECIPES = pathlib.Path(__file__).parents[2] / "recipes"
 _MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)}
@@ -35,6 +38,7 @@ class Job:
         target: "validation" while choosing settings, then "test".
         seed: of everything random.
         checkpoint_dir: where a training can go on from, or None.
+        encoder: folder of a sentence-transformers model, for models that read titles.
     """
 
     dataset: Dataset
@@ -43,6 +47,7 @@ class Job:
     target: str
     seed: int
     checkpoint_dir: pathlib.Path | None = None
+    encoder: str | None = None
 
 
 Fit = Callable[[Job, Mapping[str, Any]], Any]
@@ -56,11 +61,13 @@ class Model:
         fit: from a job and settings to something `evaluate` can rank.
         grid: settings validation chooses among: at least six, more where a fit takes seconds.
         seeds: whether chance plays a part.
+        trained_as: the model whose checkpoints it takes, where the training is the same; None: its own.
     """
 
     fit: Fit
     grid: tuple[Mapping[str, Any], ...] = ({},)
     seeds: bool = False
+    trained_as: str | None = None
 
 
 def _history_model(make: Callable[..., Any]) -> Fit:
@@ -79,12 +86,13 @@ def _seeded(make: Callable[..., Any]) -> Fit:
     return fit_seeded
 
 
-def neural(build: Any = None, request_time: bool = False, **fixed: Any) -> Fit:
+def neural(build: Any = None, request_time: bool = False, titles: bool = False, **fixed: Any) -> Fit:
     """A model trained by `lsif_sdk.training.fit` from the data set's recipe, with some fields fixed.
 
     Args:
         build: see `fit`; None: our model, which is then measured through the native engine.
         request_time: whether it knows when the target happens.
+        titles: whether item vectors are drawn towards those of similar titles when training is over.
         fixed: fields of the recipe that make the model what it is.
     """
 
@@ -104,7 +112,12 @@ def neural(build: Any = None, request_time: bool = False, **fixed: Any) -> Fit:
         history = job.split.history(job.target)  # type: ignore[arg-type]
         trained_on, model = job.split.train, result.model
         if job.target == "test":
-            trained_on, model = history, _again(job, config, training, int(result.best["epoch"]), options)
+            trained_on, model = (
+                job.split.test_history,
+                _again(job, config, training, int(result.best["epoch"]), options),
+            )
+        if titles:
+            describe_items(model, trained_on, title_features(job))
         if build is not None:
             now = job.split.targets(job.target)[1] if request_time else None  # type: ignore[arg-type]
             return TorchScorer(model, history, now)
@@ -126,6 +139,14 @@ def _again(job: Job, config: ModelConfig, training: TrainConfig, epochs: int, op
     return fit(
         job.split.test_history, config, training, checkpoint_dir=folder, resume=folder is not None, **options
     ).model
+
+
+def title_features(job: Job) -> NDArray[np.float32]:
+    """Embedded titles, zeros for items without one."""
+    log = job.split.log
+    if log.titles is None or job.encoder is None:
+        raise SystemExit(f"{job.name}: needs a data set with titles and --encoder FOLDER")
+    return embed_titles(log.given_titles(), job.encoder)
 
 
 def recipe(job: Job, overrides: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
@@ -208,6 +229,7 @@ MODELS: dict[str, Model] = {
     "hstu": Model(neural(**_ENCODER_ONLY, block="hstu"), TRAINING_GRID, seeds=True),
     "gate": Model(neural(with_fusion(GateFusion)), seeds=True),
     "lsif": Model(neural(), TRAINING_GRID, seeds=True),
+    "lsif-titles": Model(neural(titles=True), seeds=True, trained_as="lsif"),
     "lsif-now": Model(neural(request_time=True), TRAINING_GRID, seeds=True),
     "hstu-now": Model(neural(request_time=True, **_ENCODER_ONLY), TRAINING_GRID, seeds=True),
     "no-repeats": Model(neural(repeats=False), seeds=True),

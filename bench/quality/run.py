@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, nargs="+", choices=MODELS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tune", action="store_true", help="choose the settings first")
+    parser.add_argument("--encoder", help="folder of a sentence-transformers model, for models that read titles")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
     options = parser.parse_args()
@@ -42,8 +43,9 @@ def main() -> None:
             job = Job(dataset, options.data, split, "validation", 0)
             settings = _tune(model, job, options.out, name)
         for seed in options.seeds if model.seeds else [0]:
-            folder = options.out / "checkpoints" / f"{options.data}-{name}-{seed}"
-            _measure(model, Job(dataset, options.data, split, "test", seed, folder), settings, options.out, name)
+            folder = options.out / "checkpoints" / f"{options.data}-{model.trained_as or name}-{seed}"
+            job = Job(dataset, options.data, split, "test", seed, folder, options.encoder)
+            _measure(model, job, settings, options.out, name)
 
 
 def _tune(model: Model, job: Job, out: pathlib.Path, name: str) -> dict[str, Any]:

@@ -177,9 +177,7 @@ def _title_features(options: argparse.Namespace, log: EventLog) -> Any:
         return None
     from lsif_sdk.text import embed_titles
 
-    # Items without a title are called by their id, which describes nothing.
-    titles = ["" if title == str(item) else title for item, title in zip(log.item_ids, log.titles, strict=True)]
-    return embed_titles(titles, options.text, progress=not options.quiet)
+    return embed_titles(log.given_titles(), options.text, progress=not options.quiet)
 
 
 def _read_titles(options: argparse.Namespace, item_ids: Iterable[Any]) -> dict[str, str]:

@@ -22,14 +22,13 @@ def embed_titles(
     Nothing is downloaded unless `model` is a name that the library `sentence-transformers` has to look up.
 
     Args:
-        titles: one text an item, in row order (`EventLog.titles`); an empty one says nothing and gets the mean vector
-            of the others.
+        titles: one text an item, in row order (`EventLog.titles`); an empty one says nothing.
         model: a folder with a sentence-transformers model, or a loaded `SentenceTransformer`.
         batch_size: titles encoded at once.
         progress: show a progress bar.
 
     Returns:
-        Unit vectors float32 [num_items, feature_dim]; the mean of some is shorter.
+        Unit vectors float32 [num_items, feature_dim]; zeros for empty titles.
 
     Raises:
         ArgumentError: there are no titles, all are empty, or one is not text.
@@ -48,4 +47,4 @@ def embed_titles(
         raise ArgumentError("titles", "at least one that is not empty", "only empty ones")
     vectors = model.encode(list(titles), batch_size=batch_size, show_progress_bar=progress, normalize_embeddings=True)
     vectors = np.asarray(vectors, dtype=np.float32)
-    return np.where(told[:, None], vectors, vectors[told].mean(axis=0))
+    return np.where(told[:, None], vectors, np.float32(0))

@@ -119,6 +119,11 @@ class EventLog:
         """The log with titles by `str(item id)`; an item that has none is called by its id."""
         return dataclasses.replace(self, titles=[titles.get(str(item), "") or str(item) for item in self.item_ids])
 
+    def given_titles(self) -> list[str]:
+        """The titles, "" for an item called by its id, which describes nothing."""
+        titles = self.titles or [""] * self.num_items
+        return ["" if title == str(item) else title for item, title in zip(self.item_ids, titles, strict=True)]
+
 
 def read_events(
     source: Source,
