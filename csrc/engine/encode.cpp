@@ -94,6 +94,19 @@ class UserEncoder {
     return query;
   }
 
+  // Keys and values of the rows from in_first on; queries, and gates if the block has them, from out_first on.
+  void project(const LinearParams& input, const float* normed, float* qkv, int64_t in_first, int64_t out_first) {
+    const int64_t d = c_.dim;
+    const auto columns = [&](int64_t first, int64_t count, int64_t row) {
+      kernels_.linear(linear_slice(input, first, count), normed + row * d, d, nullptr, 0,
+                      qkv + row * input.out_dim + first, input.out_dim, num_rows_ - row);
+    };
+    if (in_first == out_first || d % kLinearPanel != 0) return columns(0, input.out_dim, in_first);
+    columns(0, d, out_first);
+    columns(d, 2 * d, in_first);
+    if (input.out_dim > 3 * d) columns(3 * d, input.out_dim - 3 * d, out_first);
+  }
+
   void run_blocks(float* x) {
     const Scratch::Mark mark(scratch_);
     const int64_t d = c_.dim;
@@ -111,7 +124,7 @@ class UserEncoder {
       const int64_t in_rows = num_rows_ - in_first;
       const int64_t out_rows = num_rows_ - out_first;
       kernels_.layer_norm(layer.norm, x + in_first * d, d, nullptr, 0, normed + in_first * d, d, in_rows);
-      kernels_.linear(layer.input, normed + in_first * d, d, nullptr, 0, qkv + in_first * in_width, in_width, in_rows);
+      project(layer.input, normed, qkv, in_first, out_first);
 
       const float* base = qkv + in_first * in_width;
       const AttentionInput input = {base,

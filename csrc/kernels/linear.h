@@ -29,6 +29,12 @@ constexpr int64_t packed_linear_size(int64_t in_dim, int64_t out_dim) {
 // weight: [out_dim, in_dim], contiguous. The layout is the same for every ISA.
 void pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed);
 
+// The layer's outputs first .. first + count - 1 as a layer of their own. first: a multiple of kLinearPanel.
+inline LinearParams linear_slice(const LinearParams& params, int64_t first, int64_t count) {
+  return {params.packed + first * params.in_dim, params.bias == nullptr ? nullptr : params.bias + first, params.in_dim,
+          count, params.activation};
+}
+
 // residual: [num_rows, out_dim], or null: zero; y may be residual (same pointer and stride), y must not overlap x.
 // num_rows may be 0.
 using LinearFn = void(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
