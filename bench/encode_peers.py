@@ -95,7 +95,7 @@ def _torch(problem: EncodeProblem) -> Implementation:
 def _torch_compile(problem: EncodeProblem) -> Implementation:
     """Weights as constants of the graph, and a wrapper in C++: faster than any of its other settings here."""
     started = time.perf_counter()
-    settings = {"freezing": True, "cpp_wrapper": True}
+    settings: dict[str, Any] = {"freezing": True, "cpp_wrapper": True}
     compiled = torch.compile(copy.deepcopy(problem.module), fullgraph=True, dynamic=False, options=settings)
     inputs = [torch.from_numpy(items) for items in problem.histories]
     call = torch.no_grad()(compiled)

@@ -5,7 +5,7 @@ What it computes is docs/model.md, 1 and 2, for the newest position alone: the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,11 @@ import lsif_sdk
 
 __all__ = ["NewestState", "newest_state_flops", "plain_config"]
 
-_ACTIVATIONS = {"relu": functional.relu, "gelu": functional.gelu, "silu": functional.silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+}
 
 
 def plain_config(num_items: int, dim: int, seq_len: int) -> lsif_sdk.ModelConfig:
@@ -36,6 +40,8 @@ class _Layer(nn.Module):
     """One block; for the newest position only, if told so: its keys and values come from all positions all the same."""
 
     bias: Tensor
+    input_weight: Tensor
+    input_bias: Tensor
 
     def __init__(self, config: lsif_sdk.ModelConfig, weights: Mapping[str, Tensor], seq_len: int, newest: bool) -> None:
         super().__init__()
@@ -58,13 +64,14 @@ class _Layer(nn.Module):
             k, v = functional.linear(normed, self.input_weight[dim:], self.input_bias[dim:]).chunk(2, dim=-1)
         else:
             q, k, v = functional.linear(normed, self.input_weight, self.input_bias).chunk(3, dim=-1)
-        mixed = functional.scaled_dot_product_attention(*map(self._heads, (q, k, v)), attn_mask=self.bias)
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.bias)
         x = x + self._linear(mixed.transpose(1, 2).flatten(2), "output")
         hidden = self._linear(self._norm(x, "ffn_norm"), "ffn_up")
         return x + self._linear(_ACTIVATIONS[self.config.activation](hidden), "ffn_down")
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.config.num_heads, self.config.head_dim)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.config.num_heads, self.config.head_dim).transpose(1, 2)
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return functional.linear(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"))
@@ -84,6 +91,10 @@ class NewestState(nn.Module):
     Raises:
         ValueError: the model has parts that this one has not.
     """
+
+    item_embedding: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
 
     def __init__(self, artifact: lsif_sdk.Artifact, seq_len: int) -> None:
         super().__init__()

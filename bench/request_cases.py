@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def encode(options: argparse.Namespace) -> Case:
 
 def _eager(
     artifact: lsif_sdk.Artifact, times: Histories, offsets: Histories, dtype: torch.dtype = torch.float32
-) -> Any:
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Our own torch module: what a model written by hand costs."""
     model = InterestFusionModel.from_weights(artifact.config, artifact.weights, dtype=dtype).eval()
     event_times, parts = torch.from_numpy(times.reshape(-1)), torch.from_numpy(offsets)
@@ -136,11 +137,9 @@ def _eager_request(artifact: lsif_sdk.Artifact, times: Histories, k: int, dtype:
     batch, seq_len = times.shape
     users = torch.arange(batch)[:, None]
     vectors, bias = artifact.catalog_vectors.to(dtype).T, artifact.catalog_bias.to(dtype)
+    fused: Callable[[torch.Tensor], torch.Tensor]
     if artifact.config.num_interests == 1:
-        plain = NewestState(artifact, seq_len).eval().to(dtype)
-
-        def fused(items: torch.Tensor) -> torch.Tensor:
-            return plain(items)
+        fused = NewestState(artifact, seq_len).eval().to(dtype)
     else:
         full = _eager(artifact, times, np.arange(batch + 1) * seq_len, dtype)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,18 +79,14 @@ def _lsif(problem: Problem) -> Implementation:
     catalog, seconds = problem.index("lsif", build)
     num_items, dim = problem.vectors.shape
     num_interests = problem.interests.shape[1]
-    if problem.weights is None:
-        inputs = problem.batches()
-
-        def call(queries: np.ndarray) -> lsif_sdk.TopK:
-            return catalog.top_k(queries, problem.k, threads=problem.threads)
-    else:
+    inputs: list[Any] = list(problem.batches())
+    call: Callable[[Any], Any] = functools.partial(catalog.top_k, k=problem.k, threads=problem.threads)
+    if problem.weights is not None:
         parts = len(problem.interests) // problem.batch
         interests = torch.from_numpy(problem.interests).chunk(parts)
         inputs = list(zip(interests, torch.from_numpy(problem.weights).chunk(parts), strict=True))
 
-        def call(queries: tuple[torch.Tensor, torch.Tensor]) -> lsif_sdk.TopK:
-            return catalog.search(*queries, 1.0, problem.k, None, problem.threads)
+        call = functools.partial(_search, catalog, problem)
 
     return Implementation(
         call=call,
@@ -99,6 +98,10 @@ def _lsif(problem: Problem) -> Implementation:
         build_s=seconds,
         index_bytes=catalog.code_bytes + (4 * dim + _BIAS_BYTES) * num_items,
     )
+
+
+def _search(catalog: lsif_sdk.Catalog, problem: Problem, queries: tuple[torch.Tensor, torch.Tensor]) -> lsif_sdk.TopK:
+    return catalog.search(*queries, 1.0, problem.k, None, problem.threads)
 
 
 def _lsif_one(problem: Problem) -> Implementation:
