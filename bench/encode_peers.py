@@ -7,7 +7,9 @@ import copy
 import functools
 import io
 import logging
+import os
 import pathlib
+import shutil
 import tempfile
 import time
 from typing import Any
@@ -94,6 +96,8 @@ def _torch(problem: EncodeProblem) -> Implementation:
 
 def _torch_compile(problem: EncodeProblem) -> Implementation:
     """Weights as constants of the graph, and a wrapper in C++: faster than any of its other settings here."""
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise ImportError("torch.compile needs a C++ compiler")
     started = time.perf_counter()
     settings: dict[str, Any] = {"freezing": True, "cpp_wrapper": True}
     compiled = torch.compile(copy.deepcopy(problem.module), fullgraph=True, dynamic=False, options=settings)
