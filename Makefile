@@ -80,7 +80,7 @@ sanitize: dev ## C++ tests under ASan+UBSan and under TSan
 	  $(CTEST) --test-dir build/sanitize-$${s%%,*} --output-on-failure || exit 1; \
 	done
 
-bench: dev ## Time the kernels and the request path
+bench: dev ## Time the kernels and the request path, and the peers that are installed
 	$(BIN)/python bench/run.py
 
 cuda-compile: dev ## Compile the CUDA kernels with nvcc, without a CUDA build of torch or a GPU

@@ -3,57 +3,93 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 import pathlib
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lsif_sdk import _core
 
+__all__ = ["Run", "Timing", "burst", "calls_per_turn", "interleave", "limit_threads", "machine"]
+
 Run = Callable[[], Any]
+"""One call of what is timed."""
+
+_TURN_SECONDS = 2e-3
+_MAX_CALLS = 500
+_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Microseconds of one implementation: all samples, in the order they were taken."""
+    """What the calls of one implementation took, in microseconds, in the order they were made."""
 
-    samples: np.ndarray
+    samples: npt.NDArray[np.float64]
 
     def percentile(self, q: float) -> float:
         """The q-th percentile in microseconds."""
         return float(np.percentile(self.samples, q))
 
 
-def interleave(runs: dict[str, Run], seconds: float, min_samples: int = 7) -> dict[str, Timing]:
+def calls_per_turn(run: Run) -> int:
+    """How many calls of `run` fill a turn."""
+    run()
+    started = time.perf_counter()
+    run()
+    return min(_MAX_CALLS, max(1, int(_TURN_SECONDS / max(time.perf_counter() - started, 1e-7))))
+
+
+def burst(run: Run, calls: int) -> list[float]:
+    """Microseconds of each of `calls` calls, after one that is not counted: the caches are full of what ran before."""
+    run()
+    samples = []
+    for _ in range(calls):
+        started = time.perf_counter_ns()
+        run()
+        samples.append((time.perf_counter_ns() - started) / 1e3)
+    return samples
+
+
+def interleave(runs: Mapping[str, Run], seconds: float, min_turns: int = 7, pause: float = 0.0) -> dict[str, Timing]:
     """Times all implementations in turns, so that a noisy moment hits each of them alike.
 
-    Each turn gives every implementation one sample (the mean over as many calls as fill about 2 ms). Turns go on for
-    `seconds`, but there are at least `min_samples`.
+    Args:
+        runs: what to call, by name.
+        seconds: turns go on for so long.
+        min_turns: but there are at least so many.
+        pause: seconds before each turn, for pools of threads that spin for a while when their work is done.
     """
-    calls = {}
-    for name, run in runs.items():
-        run()
-        started = time.perf_counter()
-        run()
-        calls[name] = max(1, int(2e-3 / max(time.perf_counter() - started, 1e-7)))
+    calls = {name: calls_per_turn(run) for name, run in runs.items()}
     samples: dict[str, list[float]] = {name: [] for name in runs}
     deadline = time.perf_counter() + seconds
-    while len(samples[next(iter(runs))]) < min_samples or time.perf_counter() < deadline:
+    turns = 0
+    while turns < min_turns or time.perf_counter() < deadline:
         for name, run in runs.items():
-            started = time.perf_counter()
-            for _ in range(calls[name]):
-                run()
-            samples[name].append((time.perf_counter() - started) / calls[name] * 1e6)
+            time.sleep(pause)
+            samples[name] += burst(run, calls[name])
+        turns += 1
     return {name: Timing(np.array(values)) for name, values in samples.items()}
 
 
+def limit_threads(threads: int) -> None:
+    """Starts this process anew with pools of `threads` threads: OpenBLAS and OpenMP read their size when loaded."""
+    wanted = dict.fromkeys(_POOLS, str(threads))
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
+
+
+@functools.cache
 def machine() -> dict[str, Any]:
     """CPU, instruction set and commit, the same for every row of a run."""
-    return {"cpu": _cpu_name(), "isa": _core.build_info()["isa"], "commit": _commit()}
+    return {"isa": _core.build_info()["isa"], "commit": _commit(), "cpu": _cpu_name()}
 
 
 def _cpu_name() -> str:

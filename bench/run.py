@@ -8,81 +8,87 @@ import pathlib
 from typing import Any
 
 from cases import CASES
-from measure import interleave, machine
+from ceilings import Ceilings, measure_ceilings
+from measure import interleave, limit_threads, machine
+from rows import HEADER, line_of, row_of
+
+__all__ = ["add_sizes", "options_of", "rows_of"]
+
+_PAUSE = 5e-3  # seconds, for other pools of threads to stop spinning
 
 # What runs when no case is named.
-DEFAULTS = [
+DEFAULTS: list[tuple[str, dict[str, Any]]] = [
     ("score_topk", {"num_items": 10_000}),
     ("score_topk", {"num_items": 100_000}),
     ("score_topk", {"num_items": 1_000_000}),
     ("score_topk", {"num_items": 1_000_000, "batch": 16}),
+    ("score_topk", {"num_items": 100_000, "interests": 8}),
     ("encode", {"seq_len": 50}),
-    ("encode", {"seq_len": 50, "block": "transformer"}),
     ("encode", {"seq_len": 200}),
     ("encode", {"seq_len": 50, "batch": 128}),
+    ("encode", {"seq_len": 50, "model": "hstu"}),
     ("recommend", {"num_items": 10_000}),
     ("recommend", {"num_items": 100_000}),
     ("load", {"num_items": 100_000}),
 ]
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Options that say what is computed."""
+    parser.add_argument("--num-items", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--data", choices=("clustered", "isotropic"), default="clustered", help="directions of vectors")
+    parser.add_argument("--interests", type=int, default=1, help="score_topk: vectors a user")
+    parser.add_argument("--seq-len", type=int, default=50, help="encode, recommend: events a user")
+    parser.add_argument("--model", choices=("sasrec", "transformer", "hstu"), default="sasrec", help="what encodes")
+    parser.add_argument("--impl", help="comma-separated names; default: all that are exact and installed")
+    parser.add_argument("--approximate", action="store_true", help="score_topk: trees and graphs, too")
+    parser.add_argument("--target-recall", type=float, default=0.99, help="that trees and graphs are set for")
+    parser.add_argument("--hnsw-m", type=int, default=16, help="links of a graph's node")
+    parser.add_argument("--hnsw-ef-construction", type=int, default=200, help="candidates while a graph is built")
+
+
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", nargs="?", choices=sorted(CASES), help="default: a round of all cases")
-    parser.add_argument("--num-items", type=int, default=100_000)
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--seq-len", type=int, default=50)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--block", choices=("hstu", "transformer"), default="hstu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--impl", help="comma-separated names; default: all that are installed")
+    add_sizes(parser)
     parser.add_argument("--seconds", type=float, default=3.0, help="time to spend on a case")
     parser.add_argument("--json", type=pathlib.Path, help="append one JSON line a row to this file")
+    parser.add_argument("--no-ceilings", action="store_true", help="leave pct_ceiling out; saves some seconds")
+    parser.add_argument("--ceilings", type=pathlib.Path, help="file of ceilings measured before; written if missing")
     return parser.parse_args(arguments)
 
 
-def rows_of(case_name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Runs one case and returns a row per implementation."""
+def rows_of(case_name: str, options: argparse.Namespace, ceilings: Ceilings | None) -> list[dict[str, Any]]:
+    """Checks and times one case and returns a row per implementation."""
     case = CASES[case_name](options)
-    wanted = options.impl.split(",") if options.impl else list(case.runs)
-    if missing := [name for name in wanted if name not in case.runs]:
-        raise SystemExit(
-            f"{case_name}: not installed or unknown: {', '.join(missing)}; there are {', '.join(case.runs)}"
-        )
-    timings = interleave({name: case.runs[name] for name in wanted}, options.seconds)
-    base = timings[wanted[0]].percentile(50)
+    qualities = {name: case.check(name, one) for name, one in case.implementations.items()}
+    pause = _PAUSE if options.threads > 1 else 0.0
+    runs = {name: one.run() for name, one in case.implementations.items()}
+    timings = interleave(runs, options.seconds, pause=pause)
+    base = next(iter(timings.values())).percentile(50)
     return [
-        {
-            "case": case_name,
-            "impl": name,
-            "params": case.params,
-            "threads": options.threads,
-            "median_us": timing.percentile(50),
-            "p10_us": timing.percentile(10),
-            "p90_us": timing.percentile(90),
-            "ratio": timing.percentile(50) / base,
-            "bytes": case.bytes if name == "lsif" else None,
-            "flops": case.flops or None,
-            **machine(),
-        }
+        row_of(case_name, case, name, timing, qualities[name], threads=options.threads, base_us=base, ceilings=ceilings)
         for name, timing in timings.items()
     ]
 
 
 def main() -> None:
     """Runs what the command line asks for and prints a table."""
-    options = parse()
+    options = options_of()
+    limit_threads(options.threads)
     plan = [(options.case, {})] if options.case else DEFAULTS
     facts = machine()
     print(f"{facts['cpu']}, {facts['isa']}, {options.threads} thread(s), commit {facts['commit']}")
-    print(f"{'case':11} {'parameters':58} {'impl':10} {'median us':>11} {'p10':>11} {'p90':>11} {'x':>7}")
+    ceilings = None if options.no_ceilings else measure_ceilings(options.threads, options.ceilings)
+    print(HEADER)
     for case_name, changes in plan:
-        for row in rows_of(case_name, argparse.Namespace(**{**vars(options), **changes})):
-            params = " ".join(f"{key}={value}" for key, value in row["params"].items())
-            times = f"{row['median_us']:11.1f} {row['p10_us']:11.1f} {row['p90_us']:11.1f} {row['ratio']:7.2f}"
-            print(f"{case_name:11} {params:58} {row['impl']:10} {times}", flush=True)
+        for row in rows_of(case_name, argparse.Namespace(**{**vars(options), **changes}), ceilings):
+            print(line_of(row), flush=True)
             if options.json:
                 with options.json.open("a") as file:
                     file.write(json.dumps(row) + "\n")

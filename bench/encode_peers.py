@@ -1,0 +1,146 @@
+"""Peers of encode: the same weights, as one module without padding, in engines at their best setting."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import io
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import lsif_sdk
+from implementations import Builder, Implementation
+from newest_state import NewestState, newest_state_flops
+
+__all__ = ["EncodeProblem", "encoder_peers"]
+
+Histories = npt.NDArray[np.int64]
+
+_BF16_TOLERANCE = 2e-2
+
+
+class EncodeProblem:
+    """A model, histories int64 [batch, seq_len] that calls take by turns, and the exact newest states.
+
+    Args:
+        artifact: of a model that `NewestState` knows.
+        histories: all of the same shape.
+        threads: of every implementation.
+    """
+
+    def __init__(self, artifact: lsif_sdk.Artifact, histories: list[Histories], threads: int) -> None:
+        self.artifact = artifact
+        self.histories = histories
+        self.threads = threads
+        self.batch, self.seq_len = histories[0].shape
+        self.module = NewestState(artifact, self.seq_len).eval()
+        torch.set_num_threads(threads)
+
+    @functools.cached_property
+    def exact(self) -> npt.NDArray[np.float64]:
+        """The newest states of all histories in float64, [len(histories) * batch, dim]."""
+        exact = copy.deepcopy(self.module).double()
+        with torch.inference_mode():
+            return np.concatenate([exact(torch.from_numpy(items)).numpy() for items in self.histories])
+
+    @functools.cached_property
+    def onnx(self) -> bytes:
+        """The module as an ONNX file of fixed shape."""
+        import onnx  # noqa: F401 (what the exporter needs: told as a missing peer)
+        import onnxscript  # noqa: F401
+
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            path = pathlib.Path(folder) / "newest.onnx"
+            example = (torch.from_numpy(self.histories[0]),)
+            torch.onnx.export(
+                self.module, example, path, input_names=["items"], output_names=["newest"], external_data=False
+            )
+            return path.read_bytes()
+
+    def implementation(self, **others: Any) -> Implementation:
+        """With what every engine has in common: the bytes of the weights and the least arithmetic."""
+        weights = self.artifact.weights
+        layers = sum(4 * value.numel() for name, value in weights.items() if name.startswith("layers."))
+        rows = 4 * self.artifact.config.dim * self.batch * self.seq_len
+        flops = self.batch * newest_state_flops(self.artifact.config, self.seq_len)
+        return Implementation(**{"bytes": layers + rows, "flops": flops, **others})
+
+
+def encoder_peers(problem: EncodeProblem) -> dict[str, Builder]:
+    """Builders by name."""
+    return {
+        "torch": lambda _: _torch(problem),
+        "torch_compile": lambda _: _torch_compile(problem),
+        "onnxruntime": lambda _: _onnxruntime(problem),
+        "openvino_f32": lambda _: _openvino(problem, {"INFERENCE_PRECISION_HINT": "f32"}),
+        "openvino": lambda _: _openvino(problem, {}),
+    }
+
+
+def _torch(problem: EncodeProblem) -> Implementation:
+    return problem.implementation(
+        call=torch.inference_mode()(problem.module), inputs=[torch.from_numpy(items) for items in problem.histories]
+    )
+
+
+def _torch_compile(problem: EncodeProblem) -> Implementation:
+    """Weights as constants of the graph, and a wrapper in C++: faster than any of its other settings here."""
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise ImportError("torch.compile needs a C++ compiler")
+    started = time.perf_counter()
+    settings: dict[str, Any] = {"freezing": True, "cpp_wrapper": True}
+    compiled = torch.compile(copy.deepcopy(problem.module), fullgraph=True, dynamic=False, options=settings)
+    inputs = [torch.from_numpy(items) for items in problem.histories]
+    call = torch.no_grad()(compiled)
+    call(inputs[0])
+    return problem.implementation(call=call, inputs=inputs, build_s=time.perf_counter() - started, settings=settings)
+
+
+def _onnxruntime(problem: EncodeProblem) -> Implementation:
+    import onnxruntime
+
+    started = time.perf_counter()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = problem.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(problem.onnx, options, providers=["CPUExecutionProvider"])
+    return problem.implementation(
+        call=lambda items: session.run(None, {"items": items}),
+        inputs=problem.histories,
+        read=lambda answer: answer[0],
+        build_s=time.perf_counter() - started,
+    )
+
+
+def _openvino(problem: EncodeProblem, hints: dict[str, Any]) -> Implementation:
+    """One stream for the lowest latency; inputs and outputs are not copied."""
+    import openvino
+
+    started = time.perf_counter()
+    core = openvino.Core()
+    threads = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": problem.threads}
+    compiled = core.compile_model(core.read_model(problem.onnx), "CPU", {**threads, **hints})
+    request = compiled.create_infer_request()
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    half = precision != "f32"
+    return problem.implementation(
+        call=lambda items: request.infer([items], share_inputs=True, share_outputs=True),
+        inputs=problem.histories,
+        read=lambda answer: answer[0],
+        build_s=time.perf_counter() - started,
+        unit="bf16" if half else "fma_f32",
+        tolerance=_BF16_TOLERANCE if half else 1e-4,
+        settings={"precision": precision},
+    )

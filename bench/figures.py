@@ -1,0 +1,121 @@
+"""Figures of the report: latency against catalogue size, roofline, latency against recall."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ceilings import Ceilings
+from report_text import Row, title_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["figures", "recall_points", "roofline_points", "size_series"]
+
+_MARKERS = "os^Dv<>P*X"
+
+
+def size_series(rows: Sequence[Row]) -> dict[str, list[tuple[int, float]]]:
+    """(items, median us) of each implementation, where one measurement was made at several sizes: the widest such."""
+    families: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if row["case"] == "score_topk" and "@" not in row["impl"]:
+            others = title_of({**row, "params": {**row["params"], "num_items": 0}})
+            families[others][row["impl"]][row["params"]["num_items"]] = row["median_us"]
+    widest = max(families.values(), key=lambda family: len(family.get("lsif", {})), default={})
+    series = {name: sorted(points.items()) for name, points in widest.items() if len(points) > 1}
+    return series if "lsif" in series else {}
+
+
+def roofline_points(rows: Sequence[Row]) -> list[tuple[str, float, float]]:
+    """(case and sizes, operations a byte, operations a second) of our own rows that count both, on one thread."""
+    return [
+        (
+            title_of(row).removesuffix(", 1 thread"),
+            row["flops"] / row["bytes"],
+            row["flops"] / row["median_us"] * 1e6,
+        )
+        for row in rows
+        if row["impl"] == "lsif" and row["threads"] == 1 and row["flops"] and row["bytes"]
+    ]
+
+
+def recall_points(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
+    """(recall, median us) of each index swept over its settings, and of the others of the same measurement."""
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for _, group in itertools.groupby(rows, key=title_of):
+        together = list(group)
+        if any("@" in row["impl"] for row in together):
+            points.clear()  # the last sweep counts
+            for row in together:
+                points[row["impl"].partition("@")[0]].append((row["recall"], row["median_us"]))
+    return {name: sorted(values) for name, values in points.items()}
+
+
+def figures(rows: Sequence[Row], ceilings: Sequence[Ceilings], page: pathlib.Path) -> list[pathlib.Path]:
+    """Writes the figures that there is data for beside `page`, named after it; returns their paths."""
+    from matplotlib.figure import Figure
+
+    written = []
+    series, points, by_recall = size_series(rows), roofline_points(rows), recall_points(rows)
+    one_thread = [one for one in ceilings if one.threads == 1]
+
+    def save(name: str, figure: Figure) -> None:
+        path = page.with_name(f"{page.stem}-{name}.png")
+        figure.savefig(path, dpi=120)
+        written.append(path)
+
+    def axes_of(figure: Figure, title: str, x: str, y: str) -> Axes:
+        axes = figure.subplots()
+        axes.set(title=title, xlabel=x, ylabel=y, yscale="log")
+        axes.grid(alpha=0.3, which="both")
+        return axes
+
+    if series:
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = axes_of(figure, "Top-K: latency against catalogue size", "items", "median, us")
+        _lines(axes, series)
+        axes.set_xscale("log")
+        save("size", figure)
+    if points and one_thread:
+        figure = Figure(figsize=(9, 6), layout="constrained")
+        axes = axes_of(figure, "Roofline, one thread", "operations a byte", "operations a second")
+        _roofline(axes, points, one_thread[0])
+        save("roofline", figure)
+    if by_recall:
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = axes_of(figure, "Top-K: latency against recall", "recall", "median, us")
+        _lines(axes, by_recall)
+        save("recall", figure)
+    return written
+
+
+def _lines(axes: Axes, series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    for index, (name, points) in enumerate(series.items()):
+        width = 2.5 if name == "lsif" else 1.2
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, marker=_MARKERS[index % len(_MARKERS)], linewidth=width, label=name)
+    axes.legend(fontsize=8)
+
+
+def _roofline(axes: Axes, points: Sequence[tuple[str, float, float]], ceilings: Ceilings) -> None:
+    intensities = [intensity for _, intensity, _ in points]
+    x = np.geomspace(min(intensities) / 4, max(intensities) * 4, 100)
+    for size, rate in (ceilings.bandwidth[-1], ceilings.bandwidth[len(ceilings.bandwidth) // 2]):
+        top = max(peak for peak in ceilings.peaks.values() if peak)
+        axes.plot(x, np.minimum(x * rate, top), color="grey", linewidth=1)
+        axes.text(x[0], x[0] * rate, f"{rate / 1e9:.0f} GB/s at {size >> 10:,} KiB", fontsize=7, va="bottom")
+    for name, peak in ceilings.peaks.items():
+        if peak:
+            axes.axhline(peak, color="grey", linestyle="--", linewidth=1)
+            axes.text(x[-1], peak, f"{name}, {ceilings.instructions[name]}", fontsize=7, ha="right", va="bottom")
+    for index, (name, intensity, rate) in enumerate(points):
+        axes.plot(intensity, rate, _MARKERS[index % len(_MARKERS)], label=name)
+    axes.set_xscale("log")
+    axes.legend(fontsize=6, loc="lower right")

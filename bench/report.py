@@ -1,0 +1,124 @@
+"""The whole performance report in one command: `python bench/report.py` (or `--quick`), docs/performance.md and PNGs.
+
+Each line of the plan is one run of bench/run.py in a process of its own, so that a peer that dies takes only its line
+with it, and thread pools of one line do not slow down the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+
+from ceilings import Ceilings, measure_ceilings
+from figures import figures
+from report_text import Row, markdown
+
+__all__ = ["FULL", "QUICK", "write"]
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_EFFORTS = (8, 16, 32, 64, 128, 256)
+_SWEEP = ",".join(["lsif", *(f"{index}@{e}" for index in ("scann_tree", "hnswlib", "usearch") for e in _EFFORTS)])
+
+_SIZES = [10_000, 30_000, 100_000, 300_000, 1_000_000]
+_ENCODERS = [(dim, seq_len, 1) for dim in (64, 128) for seq_len in (50, 200)] + [(64, 50, 128)]
+_PACKAGES = ["torch", "numpy", "faiss-cpu", "scann", "implicit", "hnswlib", "usearch", "onnxruntime", "openvino"]
+
+FULL = [
+    *(f"score_topk --num-items {n} --data clustered" for n in _SIZES),
+    *(f"score_topk --num-items {n} --data isotropic" for n in (100_000, 1_000_000)),
+    *(f"score_topk --num-items 1000000 --batch {batch}" for batch in (16, 256)),
+    "score_topk --num-items 1000000 --batch 256 --threads 2",
+    *(f"score_topk --num-items 1000000 --dim 128 --batch {batch}" for batch in (1, 256)),
+    "score_topk --num-items 1000000 --k 100",
+    "score_topk --num-items 1000000 --interests 8",
+    f"score_topk --num-items 1000000 --impl {_SWEEP}",
+    *(f"encode --dim {dim} --seq-len {seq_len} --batch {batch}" for dim, seq_len, batch in _ENCODERS),
+    "encode --model hstu",
+    *(f"recommend --num-items {n}" for n in (10_000, 100_000, 1_000_000)),
+    "load --num-items 100000",
+]
+QUICK = [
+    *(f"score_topk --num-items {n}" for n in (3_000, 10_000, 30_000)),
+    "score_topk --num-items 10000 --batch 16",
+    f"score_topk --num-items 10000 --impl {_SWEEP}",
+    "encode --impl lsif,torch,onnxruntime,openvino_f32",
+    "recommend --num-items 10000",
+    "load --num-items 10000",
+]
+
+
+def measure(plan: Iterable[str], seconds: float, folder: pathlib.Path) -> tuple[list[Row], list[Ceilings]]:
+    """Runs the plan and returns its rows and the ceilings by threads; a line that fails is named on stderr."""
+    rows_file, ceilings_file = folder / "rows.jsonl", folder / "ceilings.json"
+    common = ["--seconds", str(seconds), "--json", str(rows_file), "--ceilings", str(ceilings_file)]
+    for line in plan:
+        print(f"== {line}", flush=True)
+        command = [sys.executable, str(_ROOT / "bench" / "run.py"), *line.split(), *common]
+        done = subprocess.run(command, check=False)
+        if done.returncode:
+            print(f"{line}: ended with status {done.returncode}", file=sys.stderr)
+    rows = read_rows(rows_file)
+    threads = sorted({row["threads"] for row in rows})
+    return rows, [found for count in threads if (found := measure_ceilings(count, ceilings_file))]
+
+
+def read_rows(path: pathlib.Path) -> list[Row]:
+    """Rows that bench/run.py wrote; none if there is no such file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def write(
+    rows: Sequence[Row], ceilings: Sequence[Ceilings], versions: Sequence[str], command: str, target: pathlib.Path
+) -> list[pathlib.Path]:
+    """Writes the page and, beside it, the figures that the rows have data for; returns all files."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    images = figures(rows, ceilings, target)
+    day = datetime.date.today().isoformat()
+    target.write_text(markdown(rows, ceilings, versions, command, day, [image.name for image in images]))
+    return [target, *images]
+
+
+def installed_versions() -> list[str]:
+    """What the peers and we are, of those installed."""
+    found = [f"CPython {sys.version.split()[0]}"]
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures and writes, or writes what was measured before."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how fast it is")
+    parser.add_argument("--seconds", type=float, help="time to spend on a line of the plan; default 10, quick .5")
+    parser.add_argument("--out", type=pathlib.Path, default=_ROOT / "docs" / "performance.md")
+    parser.add_argument("--rows", type=pathlib.Path, help="folder to keep rows and ceilings in")
+    parser.add_argument("--only-write", action="store_true", help="measure nothing: use what --rows holds")
+    options = parser.parse_args(arguments)
+    if options.only_write and not options.rows:
+        parser.error("--only-write needs --rows")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder: pathlib.Path = options.rows or pathlib.Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = [] if options.only_write else QUICK if options.quick else FULL
+        seconds = options.seconds or (0.5 if options.quick else 10.0)
+        rows, ceilings = measure(plan, seconds, folder)
+    if not rows:
+        raise SystemExit("no rows: nothing written")
+    command = "python bench/report.py" + (" --quick" if options.quick else "")
+    for path in write(rows, ceilings, installed_versions(), command, options.out):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The case score_topk: the best items of a catalogue by inner product, ours and peers' on the same vectors."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import lsif_sdk
+from checks import agree, recall
+from implementations import Builder, Case, Implementation, Quality, build_all, params_of
+from topk_approximate import approximate
+from topk_peers import peers
+from topk_problem import Problem, exact_scores, exact_top_k, make_problem
+
+__all__ = ["score_topk"]
+
+_BIAS_BYTES = 4
+
+
+def score_topk(options: argparse.Namespace) -> Case:
+    """With several interests the peer is our own search with one: what multi-interest scoring costs."""
+    torch.set_num_threads(options.threads)
+    problem = make_problem(
+        num_items=options.num_items,
+        dim=options.dim,
+        data=options.data,
+        batch=options.batch,
+        num_interests=options.interests,
+        k=options.k,
+        threads=options.threads,
+    )
+    builders: dict[str, Builder] = {"lsif": lambda _: _lsif(problem)}
+    names = ["lsif"]
+    if options.interests > 1:
+        builders["lsif_one"] = lambda _: _lsif_one(problem)
+        names.append("lsif_one")
+    else:
+        exact = peers(problem)
+        indexes = approximate(problem, options.target_recall, options.hnsw_m, options.hnsw_ef_construction)
+        builders |= exact | indexes
+        names += [*exact, *(indexes if options.approximate else [])]
+    chosen = options.impl.split(",") if options.impl else names
+    params = params_of(options, "num_items", "dim", "batch", "k", "data", "interests")
+    return Case(build_all(builders, chosen), params, lambda name, impl: quality(name, impl, problem))
+
+
+def quality(name: str, implementation: Implementation, problem: Problem) -> Quality:
+    """Recall, and how far the items at a place fall short of the best possible, relative to the best score of all.
+
+    Raises:
+        SystemExit: an exact implementation is not, or another finds less than it must.
+    """
+    interests, weights, exact = problem.interests, problem.weights, problem.exact
+    if name == "lsif_one":
+        interests, weights = np.ascontiguousarray(interests[:, :1]), None
+        exact = exact_top_k(problem.vectors, interests, None, problem.k)
+    found = np.concatenate(implementation.answers())
+    if implementation.min_recall is None:
+        agree(name, found, exact.indices)
+    share = recall(found, exact.indices)
+    if share < (implementation.min_recall or 0):
+        raise SystemExit(f"{name}: recall {share:.3f}, below {implementation.min_recall}; nothing timed")
+    scores = exact_scores(problem.vectors, interests, weights, np.maximum(found, 0))
+    scores = -np.sort(-np.where(found >= 0, scores, -np.inf), axis=1)
+    both = np.isfinite(scores)
+    error = np.abs(scores[both] - exact.scores[both]).max() / np.abs(exact.scores).max()
+    return Quality(max_error=float(error), recall=share)
+
+
+def _lsif(problem: Problem) -> Implementation:
+    def build() -> lsif_sdk.Catalog:
+        return lsif_sdk.Catalog.from_vectors(problem.vectors, threads=problem.threads)
+
+    catalog, seconds = problem.index("lsif", build)
+    num_items, dim = problem.vectors.shape
+    num_interests = problem.interests.shape[1]
+    inputs: list[Any] = list(problem.batches())
+    call: Callable[[Any], Any] = functools.partial(catalog.top_k, k=problem.k, threads=problem.threads)
+    if problem.weights is not None:
+        parts = len(problem.interests) // problem.batch
+        interests = torch.from_numpy(problem.interests).chunk(parts)
+        inputs = list(zip(interests, torch.from_numpy(problem.weights).chunk(parts), strict=True))
+
+        call = functools.partial(_search, catalog, problem)
+
+    return Implementation(
+        call=call,
+        inputs=inputs,
+        read=lambda answer: answer.indices,
+        bytes=catalog.code_bytes + _BIAS_BYTES * num_items,
+        flops=2 * num_items * dim * problem.batch * num_interests,
+        unit="int8",
+        build_s=seconds,
+        index_bytes=catalog.code_bytes + (4 * dim + _BIAS_BYTES) * num_items,
+    )
+
+
+def _search(catalog: lsif_sdk.Catalog, problem: Problem, queries: tuple[torch.Tensor, torch.Tensor]) -> lsif_sdk.TopK:
+    return catalog.search(*queries, 1.0, problem.k, None, problem.threads)
+
+
+def _lsif_one(problem: Problem) -> Implementation:
+    first = np.ascontiguousarray(problem.interests[:, :1])
+    return _lsif(
+        Problem(problem.vectors, first, None, problem.batch, problem.k, problem.threads, problem.exact, problem.indexes)
+    )

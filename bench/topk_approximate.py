@@ -1,0 +1,147 @@
+"""Peers of score_topk that look at some rows only: trees and graphs, at a setting given or found by their recall.
+
+"hnswlib@64" is hnswlib with ef 64; "hnswlib" alone is the smallest setting whose recall reaches `target`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from checks import recall
+from implementations import Builder, Implementation
+from topk_problem import Problem, Vectors
+
+__all__ = ["approximate", "tuned"]
+
+_EFFORTS = [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
+_MIN_RECALL = 0.05  # below, an index is not set badly but wrong
+_DIMENSIONS_PER_CODE = 2
+_REORDERED = 10  # times k, but at least 100, are scored again in float32
+
+
+def approximate(problem: Problem, target: float, m: int, ef_construction: int) -> dict[str, Builder]:
+    """Builders by name; `m` and `ef_construction` are those of the graphs."""
+
+    def graph(make: Callable[..., Implementation]) -> Builder:
+        return lambda name: tuned(name, lambda effort: make(problem, effort, m, ef_construction), problem, target)
+
+    return {
+        "scann_tree": lambda name: tuned(name, lambda effort: _scann_tree(problem, effort), problem, target),
+        "hnswlib": graph(_hnswlib),
+        "usearch": graph(_usearch),
+    }
+
+
+def tuned(name: str, make: Callable[[int], Implementation], problem: Problem, target: float) -> Implementation:
+    """With the effort its name gives, or with the least that reaches the target (the most there is if none does)."""
+    _, _, effort = name.partition("@")
+    if effort:
+        return make(int(effort))
+    expected = problem.exact.indices
+    for value in _EFFORTS:
+        implementation = make(value)
+        if recall(np.concatenate(implementation.answers()), expected) >= target:
+            break
+    return implementation
+
+
+def _scann_tree(problem: Problem, leaves: int) -> Implementation:
+    import scann
+
+    num_items = len(problem.vectors)
+    num_leaves = max(1, round(2 * math.sqrt(num_items)))
+    reordered = max(100, _REORDERED * problem.k)
+
+    def build() -> Any:
+        builder = scann.scann_ops_pybind.builder(problem.vectors, problem.k, "dot_product")
+        builder = builder.tree(num_leaves, min(leaves, num_leaves), training_sample_size=min(num_items, 250_000))
+        builder = builder.score_ah(_DIMENSIONS_PER_CODE, anisotropic_quantization_threshold=0.2).reorder(reordered)
+        return builder.set_n_training_threads(problem.threads).build()
+
+    searcher, seconds = problem.index("scann_tree", build)
+    searcher.set_num_threads(problem.threads)
+    if problem.batch == 1:
+
+        def call(query: Vectors) -> Any:
+            return searcher.search(query, leaves_to_search=leaves)
+
+        inputs = [queries[0] for queries in problem.batches()]
+    else:
+        search = searcher.search_batched_parallel if problem.threads > 1 else searcher.search_batched
+        inputs = problem.batches()
+
+        def call(query: Vectors) -> Any:
+            return search(query, leaves_to_search=leaves)
+
+    return Implementation(
+        call=call,
+        inputs=inputs,
+        read=lambda answer: _padded(answer[0], problem.k),
+        build_s=seconds,
+        min_recall=_MIN_RECALL,
+        settings={"leaves": num_leaves, "leaves_to_search": leaves, "reordered": reordered},
+    )
+
+
+def _hnswlib(problem: Problem, ef: int, m: int, ef_construction: int) -> Implementation:
+    import hnswlib
+
+    def build() -> Any:
+        index = hnswlib.Index(space="ip", dim=problem.vectors.shape[1])
+        index.init_index(max_elements=len(problem.vectors), M=m, ef_construction=ef_construction, random_seed=0)
+        index.add_items(problem.vectors, num_threads=problem.threads)
+        return index
+
+    index, seconds = problem.index("hnswlib", build)
+
+    def call(queries: Vectors) -> Any:
+        index.set_ef(ef)  # of the index, which the settings of a run share; 0.1 us
+        return index.knn_query(queries, problem.k, num_threads=problem.threads)
+
+    ef = max(ef, problem.k)
+    return Implementation(
+        call=call,
+        inputs=problem.batches(),
+        read=lambda answer: answer[0].astype(np.int64),
+        build_s=seconds,
+        index_bytes=index.index_file_size(),
+        min_recall=_MIN_RECALL,
+        settings={"m": m, "ef_construction": ef_construction, "ef": ef},
+    )
+
+
+def _usearch(problem: Problem, ef: int, m: int, ef_construction: int) -> Implementation:
+    from usearch.index import Index
+
+    def build() -> Any:
+        dim = problem.vectors.shape[1]
+        index = Index(ndim=dim, metric="ip", dtype="bf16", connectivity=m, expansion_add=ef_construction)
+        index.add(np.arange(len(problem.vectors)), problem.vectors, threads=problem.threads)
+        return index
+
+    index, seconds = problem.index("usearch", build)
+
+    def call(queries: Vectors) -> Any:
+        index.expansion_search = ef  # of the index, which the settings of a run share
+        return index.search(queries, problem.k, threads=problem.threads)
+
+    ef = max(ef, problem.k)
+    return Implementation(
+        call=call,
+        inputs=problem.batches(),
+        read=lambda answer: answer.keys.reshape(problem.batch, -1).astype(np.int64),
+        build_s=seconds,
+        index_bytes=index.memory_usage,
+        min_recall=_MIN_RECALL,
+        settings={"m": m, "ef_construction": ef_construction, "ef": ef, "dtype": "bf16"},
+    )
+
+
+def _padded(rows: Any, k: int) -> Any:
+    """Rows of results [batch, k] from one or several, with -1 where fewer were found."""
+    found = np.atleast_2d(np.asarray(rows).astype(np.int64))
+    return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)

@@ -1,0 +1,125 @@
+"""A top-K problem: catalogue, queries and the exact answer, found in a way that no implementation under test uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["Exact", "Problem", "Vectors", "exact_scores", "exact_top_k", "make_problem", "sample"]
+
+Vectors = npt.NDArray[np.float32]
+Data = Literal["clustered", "isotropic"]
+
+_CLUSTERS = 256
+_NUM_QUERIES = 256  # that a batch of 1 goes through by turns, so that no query's way stays in the caches
+_BLOCK = 1 << 14
+_SPARE = 16  # candidates beyond k that float32 may have put in the wrong order
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """The k best rows of each query by (score descending, row ascending): float64 and int64 [num_queries, k]."""
+
+    scores: npt.NDArray[np.float64]
+    indices: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What implementations are made from.
+
+    vectors: float32 [num_items, dim]. interests: float32 [num_queries, num_interests, dim]. weights: float32
+    [num_queries, num_interests], None for one interest. indexes: built ones, by name, which settings share.
+    """
+
+    vectors: Vectors
+    interests: Vectors
+    weights: Vectors | None
+    batch: int
+    k: int
+    threads: int
+    exact: Exact
+    indexes: dict[str, tuple[Any, float]] = dataclasses.field(default_factory=dict)
+
+    def batches(self) -> list[Vectors]:
+        """The first interest of the queries, [batch, dim] each: all there is for most implementations."""
+        return [
+            np.ascontiguousarray(part[:, 0]) for part in np.split(self.interests, len(self.interests) // self.batch)
+        ]
+
+    def index(self, name: str, build: Callable[[], Any]) -> tuple[Any, float]:
+        """The index of that name and the seconds it took to build, once."""
+        if name not in self.indexes:
+            started = time.perf_counter()
+            built = build()
+            self.indexes[name] = built, time.perf_counter() - started
+        return self.indexes[name]
+
+
+def sample(count: int, dim: int, data: Data, seed: int) -> Vectors:
+    """Vectors as in recommendation, float32 [count, dim]: norms log-normal, directions in 256 clusters or anywhere.
+
+    The clusters are the same for every seed: users' vectors lie where the items are.
+    """
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((count, dim), dtype=np.float32)
+    if data == "clustered":
+        centres = np.random.default_rng(_CLUSTERS).standard_normal((_CLUSTERS, dim), dtype=np.float32)
+        vectors *= 0.5
+        vectors += centres[rng.integers(_CLUSTERS, size=count)]
+    norms = np.exp(0.3 * rng.standard_normal((count, 1), dtype=np.float32))
+    vectors *= norms / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def make_problem(
+    *, num_items: int, dim: int, data: Data, batch: int, num_interests: int, k: int, threads: int
+) -> Problem:
+    """The problem of the command line's size."""
+    vectors = sample(num_items, dim, data, seed=0)
+    num_queries = batch * max(1, _NUM_QUERIES // batch)
+    interests = sample(num_queries * num_interests, dim, data, seed=1).reshape(num_queries, num_interests, dim)
+    weights = None
+    if num_interests > 1:
+        weights = np.random.default_rng(2).dirichlet(np.ones(num_interests), num_queries).astype(np.float32)
+    exact = exact_top_k(vectors, interests, weights, k)
+    return Problem(vectors, interests, weights, batch, k, threads, exact)
+
+
+def _combine(products: torch.Tensor, weights: Vectors | None) -> torch.Tensor:
+    """Scores [num_queries, rows] of products [num_queries, num_interests, rows]: docs/model.md, 5, at temperature 1."""
+    if weights is None:
+        return products[:, 0]
+    return torch.logsumexp(products + torch.from_numpy(weights).to(products.dtype).log()[..., None], dim=1)
+
+
+def exact_scores(
+    vectors: Vectors, interests: Vectors, weights: Vectors | None, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Float64 scores of some rows a query: int64 [num_queries, count] -> float64 of the same shape."""
+    candidates = torch.from_numpy(vectors[rows]).double()
+    products = torch.from_numpy(interests).double() @ candidates.transpose(1, 2)
+    scores: npt.NDArray[np.float64] = _combine(products, weights).numpy()
+    return scores
+
+
+def exact_top_k(vectors: Vectors, interests: Vectors, weights: Vectors | None, k: int) -> Exact:
+    """Candidates by float32 in blocks of rows, ranked by float64."""
+    users, items = torch.from_numpy(interests), torch.from_numpy(vectors)
+    scores, rows = [], []
+    for begin in range(0, len(vectors), _BLOCK):
+        block = items[begin : begin + _BLOCK]
+        best = _combine(users @ block.T, weights).topk(min(k + _SPARE, len(block)))
+        scores.append(best.values)
+        rows.append(best.indices + begin)
+    best = torch.cat(scores, dim=1).topk(min(k + _SPARE, len(vectors)))
+    indices = torch.cat(rows, dim=1).gather(1, best.indices).sort(dim=1).values.numpy()
+    exact = exact_scores(vectors, interests, weights, indices)
+    order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+    return Exact(np.take_along_axis(exact, order, axis=1), np.take_along_axis(indices, order, axis=1))

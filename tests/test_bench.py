@@ -1,0 +1,218 @@
+"""bench/: answers are checked before anything is timed, and rows say what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import lsif_sdk
+from bench_modules import bench_run
+from checks import agree, close, recall
+from implementations import Implementation, build_all
+from measure import Timing, calls_per_turn, interleave
+from topk import quality
+from topk_approximate import tuned
+from topk_problem import exact_scores, make_problem, sample
+
+FIELDS = {
+    "case", "impl", "params", "threads", "isa", "median_us", "p10_us", "p90_us", "p99_us", "samples", "ratio", "bytes",
+    "flops", "unit", "pct_ceiling", "max_error", "recall", "build_s", "index_bytes", "commit", "cpu",
+}  # fmt: skip
+run_script = bench_run()
+
+
+def options(case: str, *more: str):
+    sizes = ["--num-items", "500", "--dim", "16", "--seq-len", "6", "--seconds", "0.01", "--impl", "lsif,torch"]
+    return run_script.options_of([case, *sizes, *more])
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return make_problem(num_items=700, dim=16, data="clustered", batch=4, num_interests=1, k=5, threads=1)
+
+
+def found(problem, indices, **others):
+    """An implementation that answers every batch with the rows it is given."""
+    answers = np.split(np.asarray(indices), len(indices) // problem.batch)
+    return Implementation(call=lambda index: answers[index], inputs=range(len(answers)), **others)
+
+
+@pytest.mark.parametrize(
+    ("case", "more"),
+    [
+        ("score_topk", ()),
+        ("score_topk", ("--batch", "3", "--data", "isotropic")),
+        ("score_topk", ("--interests", "3", "--impl", "lsif,lsif_one")),
+        ("encode", ()),
+        ("encode", ("--model", "hstu", "--batch", "2")),
+        ("recommend", ("--batch", "2")),
+        ("recommend", ("--model", "transformer")),
+        ("load", ("--impl", "lsif")),
+    ],
+)
+def test_rows_of_every_case(case, more):
+    chosen = options(case, *more)
+    rows = run_script.rows_of(case, chosen, None)
+    assert [row["impl"] for row in rows] == chosen.impl.split(",")
+    for row in rows:
+        assert set(row) == FIELDS
+        assert json.loads(json.dumps(row)) == row
+        assert row["p10_us"] <= row["median_us"] <= row["p90_us"] <= row["p99_us"]
+        assert row["samples"] >= 7
+        assert row["pct_ceiling"] is None
+        if case in ("score_topk", "recommend"):
+            assert row["recall"] > 0.998
+        if case in ("score_topk", "encode"):
+            assert row["max_error"] < 1e-5
+    assert rows[0]["ratio"] == 1
+    assert len(rows) == 1 or rows[1]["ratio"] == pytest.approx(rows[1]["median_us"] / rows[0]["median_us"])
+
+
+def test_bytes_and_flops_of_a_scan():
+    ours, theirs = run_script.rows_of("score_topk", options("score_topk", "--batch", "2"), None)
+    catalog = lsif_sdk.Catalog.from_vectors(np.ones((500, 16), np.float32))
+    assert ours["bytes"] == catalog.code_bytes + 500 * 4
+    assert theirs["bytes"] == 500 * 16 * 4
+    assert ours["flops"] == theirs["flops"] == 2 * 500 * 16 * 2
+
+
+def test_a_peer_with_a_wrong_answer_is_not_timed(problem):
+    best = problem.exact.indices
+    wrong = best.copy()
+    wrong[7, 2] = (set(range(700)) - set(best[7])).pop()  # one of 1,280 results: what a tie may do
+    assert quality("peer", found(problem, wrong), problem).recall == pytest.approx(1 - 1 / 1280)
+    wrong[9, 0] = (set(range(700)) - set(best[9])).pop()
+    with pytest.raises(SystemExit, match=r"peer: 0\.2% of the results are not the exact ones"):
+        quality("peer", found(problem, wrong), problem)
+    with pytest.raises(SystemExit, match=r"expected results of shape \(256, 5\), got \(256, 4\)"):
+        quality("peer", found(problem, best[:, :4]), problem)
+
+
+def test_order_within_a_result_does_not_matter(problem):
+    result = quality("peer", found(problem, problem.exact.indices[:, ::-1]), problem)
+    assert result.recall == 1
+    assert result.max_error == 0
+
+
+def test_an_approximate_peer_gets_its_recall_and_is_refused_below_its_least(problem):
+    indices = problem.exact.indices.copy()
+    indices[:, -1] = -1  # found four of five
+    assert quality("graph", found(problem, indices, min_recall=0.5), problem).recall == pytest.approx(0.8)
+    with pytest.raises(SystemExit, match=r"graph: recall 0\.800, below 0\.9; nothing timed"):
+        quality("graph", found(problem, indices, min_recall=0.9), problem)
+
+
+def test_max_error_is_what_the_items_found_fall_short_by(problem):
+    indices = problem.exact.indices.copy()
+    worst = np.array([np.argmin(problem.vectors @ q) for q in problem.interests[:, 0]])
+    indices[:, 0] = worst
+    result = quality("rough", found(problem, indices, min_recall=0.1), problem)
+    scores = exact_scores(problem.vectors, problem.interests, None, worst[:, None])[:, 0]
+    shortest = (problem.exact.scores[:, -1] - scores).max() / np.abs(problem.exact.scores).max()
+    assert result.max_error == pytest.approx(shortest)
+
+
+@pytest.mark.parametrize("num_interests", [1, 4])
+def test_the_exact_answer_is_that_of_float64(num_interests):
+    one = make_problem(num_items=17_000, dim=8, data="isotropic", batch=3, num_interests=num_interests, k=7, threads=1)
+    products = one.interests.astype(np.float64) @ one.vectors.astype(np.float64).T
+    scores = products[:, 0] if one.weights is None else np.log((one.weights[..., None] * np.exp(products)).sum(1))
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :7]
+    np.testing.assert_array_equal(one.exact.indices, order)
+    np.testing.assert_allclose(one.exact.scores, np.take_along_axis(scores, order, 1), rtol=1e-7)
+
+
+def test_vectors_have_clusters_or_not_and_the_same_norms():
+    clustered, isotropic = (sample(4000, 32, data, seed=1) for data in ("clustered", "isotropic"))
+    for vectors in (clustered, isotropic):
+        logs = np.log(np.linalg.norm(vectors, axis=1))
+        assert abs(logs.mean()) < 0.02
+        assert logs.std() == pytest.approx(0.3, rel=0.05)
+
+    def nearest_cosines(vectors):
+        directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        queries = sample(50, 32, "clustered", seed=2)
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+        return np.sort(queries @ directions.T, axis=1)[:, -5:]
+
+    assert nearest_cosines(clustered).min() > 0.6  # users lie where the items are
+    assert nearest_cosines(isotropic).max() < 0.85
+
+
+def test_values_beyond_rounding_are_refused():
+    exact = np.array([[1.0, -4.0]])
+    assert close("peer", exact + 2e-4, exact, 1e-4) == pytest.approx(5e-5)
+    with pytest.raises(SystemExit, match=r"peer: differs by 2\.5e-04 of the largest value, above 1e-04"):
+        close("peer", exact + 1e-3, exact, 1e-4)
+    with pytest.raises(SystemExit, match="differs by nan"):
+        close("peer", exact * np.nan, exact, 1e-4)
+    with pytest.raises(SystemExit, match=r"expected values of shape \(1, 2\), got \(2, 1\)"):
+        close("peer", exact.T, exact, 1e-4)
+
+
+def test_a_wrong_encoder_is_not_timed():
+    case = run_script.CASES["encode"](options("encode"))
+    right = case.implementations["torch"]
+    wrong = dataclasses.replace(right, call=lambda items: right.call(items.flip(1)))  # newest first
+    with pytest.raises(SystemExit, match=r"reversed: differs by .* nothing timed"):
+        case.check("reversed", wrong)
+    half = dataclasses.replace(right, read=lambda answer: answer.to(torch.bfloat16).float().numpy())
+    with pytest.raises(SystemExit):
+        case.check("half", half)
+    assert 1e-4 < case.check("half", dataclasses.replace(half, tolerance=2e-2)).max_error < 1e-2
+
+
+def test_recall_counts_items_once_and_not_the_missing_ones():
+    expected = np.array([[1, 2], [3, 4]])
+    assert recall(np.array([[2, 1], [4, 3]]), expected) == 1
+    assert recall(np.array([[2, 2], [-1, 3]]), expected) == 0.5
+    agree("peer", np.array([[2, 1], [4, 3]]), expected)
+
+
+def test_an_index_is_set_to_the_least_effort_that_reaches_the_recall(problem):
+    def make(effort):
+        indices = np.where(np.arange(problem.k) < effort / 8, problem.exact.indices, -1)
+        return found(problem, indices, settings={"effort": effort})
+
+    assert tuned("index", make, problem, 0.5).settings["effort"] == 24
+    assert tuned("index", make, problem, 0.99).settings["effort"] == 48
+    assert tuned("index@8", make, problem, 0.99).settings["effort"] == 8
+
+
+def test_names_unknown_or_not_installed(capsys):
+    def absent(name):
+        raise ImportError("No module named 'absent'")
+
+    one = Implementation(call=len, inputs=["x"])
+    builders = {"here": lambda name: one, "absent": absent}
+    assert build_all(builders, ["here@3", "absent"]) == {"here@3": one}
+    assert "absent left out: No module named 'absent'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="expected some of here, absent, got nowhere"):
+        build_all(builders, ["here", "nowhere"])
+    with pytest.raises(SystemExit, match="expected an installed one, got absent"):
+        build_all(builders, ["absent"])
+
+
+def test_turns_and_percentiles():
+    called = []
+    runs = {name: (lambda name=name: called.append(name)) for name in "ab"}
+    timings = interleave(runs, seconds=0.0, min_turns=9)
+    calls = called.count("a")
+    assert timings["a"].samples.size >= 9
+    assert calls >= timings["a"].samples.size + 9  # one call of each turn is not counted
+    assert "".join(called).count("ab") >= 9  # by turns
+    timing = Timing(np.arange(101.0))
+    assert [timing.percentile(q) for q in (10, 50, 99)] == [10, 50, 99]
+    assert calls_per_turn(lambda: None) == 500
+
+
+def test_inputs_take_turns():
+    seen = []
+    run = Implementation(call=seen.append, inputs=[1, 2, 3]).run()
+    for _ in range(5):
+        run()
+    assert seen == [1, 2, 3, 1, 2]

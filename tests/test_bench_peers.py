@@ -1,0 +1,129 @@
+"""Equal terms: the same weights give the same numbers in our encoder and in the peers bench/ times it against."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import lsif_sdk
+from bench_modules import BENCH
+from encode_peers import EncodeProblem, encoder_peers
+from lsif_sdk.items import ItemTable
+from lsif_sdk.model import InterestFusionModel
+from newest_state import NewestState, newest_state_flops, plain_config
+from request_cases import random_artifact
+from topk_approximate import approximate
+from topk_peers import peers
+from topk_problem import make_problem
+
+SEQ_LEN = 20
+assert BENCH.is_dir()
+
+
+@pytest.fixture(scope="module")
+def artifact():
+    return random_artifact(argparse.Namespace(model="sasrec", dim=16, seq_len=SEQ_LEN), 300)
+
+
+@pytest.fixture(scope="module")
+def problem(artifact):
+    rng = np.random.default_rng(0)
+    return EncodeProblem(artifact, [rng.integers(300, size=(3, SEQ_LEN)) for _ in range(2)], threads=1)
+
+
+def relative_error(found, exact):
+    return np.abs(found - exact).max() / np.abs(exact).max()
+
+
+def test_our_encoder_and_the_module_of_the_peers_compute_the_same(artifact, problem):
+    """Both against the model everything else is tested with, in float64."""
+    model = InterestFusionModel.from_weights(artifact.config, artifact.weights, dtype=torch.float64).eval()
+    rows = np.concatenate(problem.histories)
+    offsets = np.arange(len(rows) + 1) * SEQ_LEN
+    with torch.inference_mode():
+        exact = model.encode(torch.from_numpy(rows.reshape(-1)), offsets=torch.from_numpy(offsets)).fused.numpy()
+    assert relative_error(problem.exact, exact) < 1e-12
+    ours = lsif_sdk.Recommender(artifact, threads=1).encode_rows(rows.reshape(-1), None, None, offsets)
+    assert relative_error(ours.fused, exact) < 1e-5
+    np.testing.assert_array_equal(ours.fused, ours.interests[:, -1])  # no fusion: the newest state
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+@pytest.mark.parametrize("window", [5, SEQ_LEN + 3])
+def test_the_module_has_the_activations_and_windows_of_the_model(activation, window):
+    config = dataclasses.replace(plain_config(50, 8, SEQ_LEN), activation=activation, window=window, num_layers=3)
+    torch.manual_seed(1)
+    model = InterestFusionModel(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    artifact = lsif_sdk.Artifact(config, model.export_weights(), ItemTable(np.arange(50)))
+    items = torch.randint(50, (2, SEQ_LEN))
+    with torch.inference_mode():
+        exact = model.double().encode(items.flatten(), offsets=torch.tensor([0, SEQ_LEN, 2 * SEQ_LEN])).fused
+        found = NewestState(artifact, SEQ_LEN).double()(items)
+    assert relative_error(found.numpy(), exact.numpy()) < 1e-12
+
+
+def test_models_with_other_parts_are_refused():
+    config = lsif_sdk.ModelConfig(num_items=5, dim=8)
+    artifact = lsif_sdk.Artifact(config, InterestFusionModel(config).export_weights(), ItemTable(np.arange(5)))
+    with pytest.raises(ValueError, match="expected transformer blocks alone"):
+        NewestState(artifact, 4)
+
+
+def test_flops_are_those_of_a_count_by_torch(problem):
+    """Torch counts attention over all pairs, future ones too, so a history of one event is compared."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = dataclasses.replace(plain_config(50, 8, 1), num_layers=2)
+    artifact = lsif_sdk.Artifact(config, InterestFusionModel(config).export_weights(), ItemTable(np.arange(50)))
+    module = NewestState(artifact, 1)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.zeros(1, 1, dtype=torch.int64))
+    attention = 4 * config.dim * config.num_layers  # which has no counted operator of its own on every version
+    counted = counter.get_total_flops()
+    assert newest_state_flops(config, 1) - counted in (0, attention)
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino_f32", "openvino"])
+def test_peers_encode_what_we_do(problem, name):
+    """torch always runs; the others where they are installed."""
+    packages = {"onnxruntime": ["onnxruntime"], "openvino_f32": ["openvino"], "openvino": ["openvino"]}
+    for package in packages.get(name, []):
+        for needed in (package, "onnx", "onnxscript"):
+            pytest.importorskip(needed, reason=f"{needed} (the extra 'bench') is not installed")
+    peer = encoder_peers(problem)[name](name)
+    found = np.concatenate(peer.answers())
+    assert relative_error(found, problem.exact) < peer.tolerance
+    assert peer.tolerance == (2e-2 if peer.settings.get("precision", "f32") == "bf16" else 1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("torch", "torch"),
+        ("numpy", "numpy"),
+        ("faiss_flat", "faiss"),
+        ("faiss_sqfp16", "faiss"),
+        ("faiss_sq8_refine", "faiss"),
+        ("scann", "scann"),
+        ("implicit", "implicit"),
+        ("scann_tree@40", "scann"),
+        ("hnswlib", "hnswlib"),
+        ("usearch", "usearch"),
+    ],
+)
+def test_peers_find_what_we_do(name, package, batch):
+    pytest.importorskip(package, reason=f"{package} (the extra 'bench') is not installed")
+    from topk import quality
+
+    found = make_problem(num_items=3000, dim=16, data="clustered", batch=batch, num_interests=1, k=5, threads=1)
+    builders = peers(found) | approximate(found, target=0.99, m=16, ef_construction=100)
+    peer = builders[name.partition("@")[0]](name)
+    assert quality(name, peer, found).recall > (0.998 if peer.min_recall is None else 0.95)
