@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--model", required=True, nargs="+", choices=MODELS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tune", action="store_true", help="choose the settings first")
+    parser.add_argument("--set", type=json.loads, default={}, help="fields in place of the recipe's, as JSON")
+    parser.add_argument("--once", action="store_true", help="no second training on the validation targets, too")
     parser.add_argument("--encoder", help="folder of a sentence-transformers model, for models that read titles")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
@@ -44,8 +46,8 @@ def main() -> None:
             settings = _tune(model, job, options.out, name)
         for seed in options.seeds if model.seeds else [0]:
             folder = options.out / "checkpoints" / f"{options.data}-{model.trained_as or name}-{seed}"
-            job = Job(dataset, options.data, split, "test", seed, folder, options.encoder)
-            _measure(model, job, settings, options.out, name)
+            job = Job(dataset, options.data, split, "test", seed, folder, options.encoder, options.once)
+            _measure(model, job, {**settings, **options.set}, options.out, name)
 
 
 def _tune(model: Model, job: Job, out: pathlib.Path, name: str) -> dict[str, Any]:
@@ -89,6 +91,7 @@ def _measure(model: Model, job: Job, settings: dict[str, Any], out: pathlib.Path
         "seed": job.seed,
         **{key: round(value, 5) for key, value in report.metrics.items()},
         "request_time": name.endswith("-now") and job.split.log.times is not None,
+        "once": job.once,
         "settings": settings,
         "recipe": json.loads(path.read_text()) if (path := RECIPES / f"{job.name}.json").exists() else None,
         "users": report.num_users,

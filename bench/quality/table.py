@@ -59,7 +59,7 @@ def runs_of(path: pathlib.Path, data: str, request_time: bool) -> Rows:
         raise SystemExit(f"{path} has no runs on {data}")
     rows = {name: list(runs.values()) for name, runs in newest.items()}
     for name, runs in rows.items():
-        for fact in ("settings", "recipe", "protocol", "targets", "users", "items"):
+        for fact in ("settings", "recipe", "once", "protocol", "targets", "users", "items"):
             if len({json.dumps(run.get(fact), sort_keys=True) for run in runs}) > 1:
                 raise SystemExit(f"{name}: its seeds differ in {fact}: run them again, with one recipe")
     tasks = {(run["protocol"], run["targets"], run["users"], run["items"]) for runs in rows.values() for run in runs}
