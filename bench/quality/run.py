@@ -13,10 +13,10 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from data import DATASETS, load
 from models import MODELS, RECIPES, TRAINING_GRID, Job, Model
+from results import append, ranks_path, record, save_ranks
 
 from lsif_sdk.evaluation import evaluate
 
@@ -63,7 +63,7 @@ def _tune(model: Model, job: Job, out: pathlib.Path, name: str) -> dict[str, Any
             progress=False,
         )
         trials.append({"settings": settings, "ndcg@10": report.metrics["ndcg@10"]})
-        _append(out / "trials.jsonl", {"data": job.name, "model": name, **trials[-1], "s": time.monotonic() - began})
+        append(out / "trials.jsonl", {"data": job.name, "model": name, **trials[-1], "s": time.monotonic() - began})
     best: dict[str, Any] = dict(max(trials, key=lambda trial: trial["ndcg@10"])["settings"])
     path = out / "settings.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -85,32 +85,21 @@ def _measure(model: Model, job: Job, settings: dict[str, Any], out: pathlib.Path
     fitted = model.fit(job, settings)
     seconds = time.monotonic() - began  # of what a checkpoint left to do
     report = evaluate(fitted, job.split, exclude_seen=job.dataset.exclude_seen, name=name, progress=False)
-    row = {
-        "data": job.name,
-        "model": name,
-        "seed": job.seed,
-        **{key: round(value, 5) for key, value in report.metrics.items()},
-        "request_time": name.endswith("-now") and job.split.log.times is not None,
-        "once": job.once,
-        "settings": settings,
-        "recipe": json.loads(path.read_text()) if (path := RECIPES / f"{job.name}.json").exists() else None,
-        "users": report.num_users,
-        "items": report.num_items,
-        "protocol": job.split.protocol,
-        "targets": report.targets_hash,
-        "fit_s": round(seconds, 1),
-    }
-    ranks = out / "ranks" / f"{job.name}-{name}-{job.seed}.npz"
-    ranks.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(ranks, user_rows=report.user_rows, ranks=report.per_user)
-    _append(out / "results.jsonl", row)
-    print(json.dumps(row), flush=True)
-
-
-def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    save_ranks(ranks_path(out, job.name, name, job.seed), report.user_rows, report.per_user)
+    record(
+        out,
+        job.name,
+        name,
+        job.seed,
+        job.split,
+        report.metrics,
+        request_time=name.endswith("-now") and job.split.log.times is not None,
+        once=job.once,
+        settings=settings,
+        recipe=json.loads(path.read_text()) if (path := RECIPES / f"{job.name}.json").exists() else None,
+        users=report.num_users,
+        fit_s=round(seconds, 1),
+    )
 
 
 if __name__ == "__main__":
