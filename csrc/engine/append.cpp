@@ -166,12 +166,6 @@ void append_one(const Model& model, const UserState& state, const Event& event) 
   ++header.num_events;
 }
 
-void check_index(const char* argument, int64_t value, int64_t begin, int64_t end) {
-  if (value >= begin && value < end) return;
-  throw std::invalid_argument(std::string(argument) + ": expected values in [" + std::to_string(begin) + ", " +
-                              std::to_string(end - 1) + "], got " + std::to_string(value));
-}
-
 void check_order(int64_t before, int64_t after) {
   if ((before == kUnknownTime) != (after == kUnknownTime)) {
     throw std::invalid_argument(
@@ -245,20 +239,24 @@ class StateEncoder {
 
 }  // namespace
 
-void append(const Model& model, const UserState& state, const std::vector<Event>& events) {
+void append(const Model& model, const std::vector<UserState>& states, const EventBatch& events, int threads) {
   const ModelConfig& c = model.config();
-  const Event* before = state.header->num_events > 0 ? &state.header->newest : nullptr;
-  for (const Event& event : events) {
-    check_index("items", event.item, 0, c.num_items);
-    if (c.num_actions > 0) check_index("actions", event.action, 0, c.num_actions + 1);
-    if (before != nullptr && c.use_times) check_order(before->time, event.time);
-    before = &event;
+  const auto event_at = [&](int64_t i) {
+    return Event{events.items[i], c.use_times && events.times != nullptr ? events.times[i] : kUnknownTime,
+                 c.num_actions > 0 && events.actions != nullptr ? events.actions[i] : 0};
+  };
+  for (int64_t b = 0; b < events.batch; ++b) {
+    const StateHeader& header = *states[b].header;
+    int64_t before = header.newest.time;
+    for (int64_t i = events.offsets[b]; i < events.offsets[b + 1]; ++i) {
+      const int64_t time = event_at(i).time;
+      if (header.num_events > 0 || i > events.offsets[b]) check_order(before, time);
+      before = time;
+    }
   }
-  for (Event event : events) {
-    if (!c.use_times) event.time = kUnknownTime;
-    if (c.num_actions == 0) event.action = 0;
-    append_one(model, state, event);
-  }
+  parallel_for(events.batch, threads, [&](int64_t b) {
+    for (int64_t i = events.offsets[b]; i < events.offsets[b + 1]; ++i) append_one(model, states[b], event_at(i));
+  });
 }
 
 void encode_states(const Model& model, const std::vector<ConstUserState>& states, const int64_t* now, int threads,
@@ -294,7 +292,7 @@ void prepend(const Model& model, const ConstUserState& older, const UserState& n
     throw std::invalid_argument("newer: expected remember as in older, " + std::to_string(older.header->remember) +
                                 ", got " + std::to_string(header.remember));
   }
-  if (c.use_times) check_order(older.header->newest.time, header.oldest_time);
+  check_order(older.header->newest.time, header.oldest_time);
   for (int64_t a = 0; a < c.num_long; ++a) {
     const double maximum = older.maximum[a] - forgotten(model, a, older.header->newest.time, header.newest.time);
     add(long_sum(newer, a, c.dim), maximum, older.denominator[a], older.numerator + a * c.dim, c.dim);

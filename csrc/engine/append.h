@@ -9,12 +9,13 @@
 
 namespace lsif::engine {
 
-// Appends events to a state in place, oldest first. Costs the same after ten events and after a million.
+// Appends each user's events to the state of the same number, in place, oldest first. An event costs the same after ten
+// and after a million. The events must have passed check_events.
 //
-// Throws std::invalid_argument, and leaves the state as it was, if an item or action does not exist, if a time is
-// before the one of the event it follows, or if some times of the history are known and others are not: such a history
-// has to be sorted and made into a new state.
-void append(const Model& model, const UserState& state, const std::vector<Event>& events);
+// Throws std::invalid_argument, and leaves the states as they were, if a time is before the one of the event it follows
+// or if some times of a history are known and others are not: such a history has to be sorted and made into a new
+// state.
+void append(const Model& model, const std::vector<UserState>& states, const EventBatch& events, int threads);
 
 // The interests, weights and fused vector of each state at request time now[b] (null: unknown): what `encode` gives for
 // the whole history. The newest state and the short-term interests are the same bit for bit; long-term interests are

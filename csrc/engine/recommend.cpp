@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "engine/append.h"
 #include "engine/excluded.h"
 #include "engine/repeats.h"
 #include "engine/score_topk.h"
@@ -90,8 +91,7 @@ void add_own_items(const CatalogView& catalog, const RecommendRequest& request, 
   }
 }
 
-}  // namespace
-
+// Scores users who are encoded; their weights are overwritten where there are no events.
 void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
           const Encoded& users, const Recommendations& out) {
   const ModelConfig& c = model.config();
@@ -121,14 +121,27 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   add_own_items(catalog, request, topk, repeat_bonuses(model, events, newest, stride, request.threads), out);
 }
 
+Encoded room_for_users(const ModelConfig& c, int64_t batch, Scratch& scratch) {
+  return {scratch.floats(batch * c.dim), scratch.floats(batch * c.num_interests() * c.dim),
+          scratch.floats(batch * c.num_interests())};
+}
+
+}  // namespace
+
 void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
                const Recommendations& out) {
-  const ModelConfig& c = model.config();
-  const int64_t batch = request.events.batch;
   Scratch scratch;
-  const Encoded users = {scratch.floats(batch * c.dim), scratch.floats(batch * c.num_interests() * c.dim),
-                         scratch.floats(batch * c.num_interests())};
+  const Encoded users = room_for_users(model.config(), request.events.batch, scratch);
   encode(model, request.events, request.threads, users);
+  rank(model, catalog, scoring, request, users, out);
+}
+
+void recommend_states(const Model& model, const CatalogView& catalog, const Scoring& scoring,
+                      const std::vector<ConstUserState>& states, const RecommendRequest& request,
+                      const Recommendations& out) {
+  Scratch scratch;
+  const Encoded users = room_for_users(model.config(), request.events.batch, scratch);
+  encode_states(model, states, request.events.now, request.threads, users);
   rank(model, catalog, scoring, request, users, out);
 }
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/encode.h"
 #include "engine/model.h"
+#include "engine/user_state.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::engine {
@@ -31,14 +33,15 @@ struct Recommendations {
   float* long_share;  // [batch], weight of the long-term interests; 0 for an empty history
 };
 
-// The second half of `recommend`, for users who are encoded already; their weights are overwritten where there are no
-// events. request.events are the histories as far as they are known: what exclude_seen and `repeats` look at.
-void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
-          const Encoded& users, const Recommendations& out);
-
 // With `repeats` and without exclude_seen, items of the history get their bonus; the result is as exact as
 // score_topk's. Users without events get the items with the largest bias. Throws what score_topk throws.
 void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
                const Recommendations& out);
+
+// `recommend` for users whose states are kept. request.events: those the states still know (SeenEvents), which is what
+// exclude_seen and `repeats` look at.
+void recommend_states(const Model& model, const CatalogView& catalog, const Scoring& scoring,
+                      const std::vector<ConstUserState>& states, const RecommendRequest& request,
+                      const Recommendations& out);
 
 }  // namespace lsif::engine

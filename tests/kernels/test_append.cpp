@@ -14,7 +14,6 @@
 namespace {
 
 using lsif::engine::ConstUserState;
-using lsif::engine::Event;
 using lsif::engine::Fingerprint;
 using lsif::engine::Model;
 using lsif::engine::UserState;
@@ -91,18 +90,16 @@ History history_of(oracle::Random& random, int64_t seq_len, bool is_timed) {
   return history;
 }
 
-std::vector<Event> events_of(const History& history, size_t begin, size_t end) {
-  std::vector<Event> events;
-  for (size_t i = begin; i < end; ++i) events.push_back({history.items[i], history.times[i], history.actions[i]});
-  return events;
+History part(const History& history, size_t begin, size_t end) {
+  const auto cut = [&](const std::vector<int64_t>& all) {
+    return std::vector<int64_t>(all.begin() + static_cast<int64_t>(begin), all.begin() + static_cast<int64_t>(end));
+  };
+  return {cut(history.items), cut(history.times), cut(history.actions), history.now};
 }
 
-History first(const History& history, size_t count) {
-  History part = history;
-  part.items.resize(count);
-  part.times.resize(count);
-  part.actions.resize(count);
-  return part;
+void append(const Model& model, const State& state, const History& history) {
+  const Batch batch({history});
+  lsif::engine::append(model, {state.view()}, batch.events(), 1);
 }
 
 // Both sum n products with weights that sum to 1, of terms whose errors are a few units of 2^-24 (interest_pooling.h);
@@ -153,12 +150,12 @@ TEST(states_give_what_whole_histories_give) {
       const History history = history_of(random, 60, is_timed);
       State state(config);
       for (size_t n = 0; n <= 60; ++n) {
-        if (n > 0) lsif::engine::append(model, state.view(), events_of(history, n - 1, n));
-        const Result expected = encode_whole(model, first(history, n));
+        if (n > 0) append(model, state, part(history, n - 1, n));
+        const Result expected = encode_whole(model, part(history, 0, n));
         check_same(config, encode_from(model, {&state}, {history.now}), expected, n);
       }
       State at_once(config);
-      lsif::engine::append(model, at_once.view(), events_of(history, 0, 60));
+      append(model, at_once, part(history, 0, 60));
       CHECK(at_once == state);
     }
   }
@@ -171,7 +168,7 @@ TEST(long_histories_stay_within_their_tolerance) {
     oracle::Random random(8);
     const History history = history_of(random, 5000, true);
     State state(config);
-    lsif::engine::append(model, state.view(), events_of(history, 0, 5000));
+    append(model, state, part(history, 0, 5000));
     check_same(config, encode_from(model, {&state}, {history.now}), encode_whole(model, history), 5000);
     CHECK(state.checked().header->num_events == 5000);
     for (int64_t i = 0; i < kRemember; ++i) CHECK(state.checked().seen_items[i] == history.items[5000 - kRemember + i]);
@@ -189,7 +186,7 @@ TEST(users_do_not_depend_on_each_other) {
   for (int64_t n : {0, 1, 5, 30}) {
     const History history = history_of(random, n, true);
     states.emplace_back(config);
-    lsif::engine::append(model, states.back().view(), events_of(history, 0, static_cast<size_t>(n)));
+    append(model, states.back(), part(history, 0, static_cast<size_t>(n)));
     now.push_back(history.now);
   }
   for (const State& state : states) pointers.push_back(&state);
@@ -211,8 +208,8 @@ TEST(parts_of_a_history_can_be_put_together) {
     const History history = history_of(random, static_cast<int64_t>(total), true);
     for (const size_t older_events : {size_t{0}, size_t{1}, size_t{50}}) {
       State older(config), newer(config);
-      lsif::engine::append(model, older.view(), events_of(history, 0, older_events));
-      lsif::engine::append(model, newer.view(), events_of(history, older_events, total));
+      append(model, older, part(history, 0, older_events));
+      append(model, newer, part(history, older_events, total));
       lsif::engine::prepend(model, older.checked(), newer.view());
       const ConstUserState put_together = newer.checked();
       CHECK(put_together.header->num_events == static_cast<int64_t>(total));
@@ -224,8 +221,8 @@ TEST(parts_of_a_history_can_be_put_together) {
     }
     if (least < 2) continue;
     State older(config), newer(config);
-    lsif::engine::append(model, older.view(), events_of(history, 0, 1));
-    lsif::engine::append(model, newer.view(), events_of(history, 1, least));
+    append(model, older, part(history, 0, 1));
+    append(model, newer, part(history, 1, least));
     CHECK_THROWS(lsif::engine::prepend(model, older.checked(), newer.view()), "newer: expected a state of at least");
   }
 }
@@ -233,16 +230,16 @@ TEST(parts_of_a_history_can_be_put_together) {
 TEST(what_cannot_follow_is_refused_and_changes_nothing) {
   const ModelConfig config = hstu_config();
   const RandomModel random_model(config);
-  const Model& model = *random_model.model;
   State state(config);
-  lsif::engine::append(model, state.view(), {{1, 1000, 1}});
+  append(*random_model.model, state, {{1}, {1000}, {1}, 0});
   const State before(state);
-  const auto append = [&](const std::vector<Event>& events) { lsif::engine::append(model, state.view(), events); };
-  CHECK_THROWS(append({{2, 1001, 1}, {3, 999, 1}}), "times: expected none before the newest event's, 1001, got 999");
-  CHECK_THROWS(append({{2, lsif::kUnknownTime, 1}}), "some of each");
-  CHECK_THROWS(append({{300, 1001, 1}}), "items: expected values in [0, 299], got 300");
-  CHECK_THROWS(append({{-1, 1001, 1}}), "items:");
-  CHECK_THROWS(append({{1, 1001, 4}}), "actions: expected values in [0, 3], got 4");
+  const auto refused = [&](const std::vector<int64_t>& times) {
+    const std::vector<int64_t> items(times.size(), 2);
+    append(*random_model.model, state, {items, times, items, 0});
+  };
+  CHECK_THROWS(refused({1001, 999}), "times: expected none before the newest event's, 1001, got 999");
+  CHECK_THROWS(refused({999}), "times: expected none before the newest event's, 1000, got 999");
+  CHECK_THROWS(refused({lsif::kUnknownTime}), "some of each");
   CHECK(state == before);
 }
 
@@ -251,7 +248,7 @@ TEST(damaged_states_are_refused) {
   const RandomModel random_model(config);
   State state(config);
   oracle::Random random(11);
-  lsif::engine::append(*random_model.model, state.view(), events_of(history_of(random, 9, true), 0, 9));
+  append(*random_model.model, state, part(history_of(random, 9, true), 0, 9));
   const auto check = [&](int64_t size, const Fingerprint& model = kModel) {
     return lsif::engine::check_state(config, model, state.bytes(), size).num_seen();
   };
