@@ -2,11 +2,13 @@
 # inside. Shared, so that the torch ops and the Python module of a process have one pool of threads between them.
 find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
+  csrc/engine/blocks.cpp
   csrc/engine/catalog.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
   csrc/engine/interests.cpp
   csrc/engine/model.cpp
+  csrc/engine/model_config.cpp
   csrc/engine/offsets.cpp
   csrc/engine/recommend.cpp
   csrc/engine/repeats.cpp

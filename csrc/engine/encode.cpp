@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/blocks.h"
 #include "engine/offsets.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
@@ -33,8 +34,7 @@ float gap_feature(const ModelConfig& config, const History& history) {
   return static_cast<float>(std::log1p(gap) / std::log1p(kSecondsPerYear));
 }
 
-// Encodes one user. Works on the rows the outputs depend on only: `first(l)` is the first row whose state after layer l
-// is needed.
+// Encodes one user.
 class UserEncoder {
  public:
   UserEncoder(const Model& model, const History& history)
@@ -46,12 +46,13 @@ class UserEncoder {
     float* x = scratch_.floats(seq_len_ * c_.dim);
     kernels_.embedding(model_.embedding(), history_.items, history_.actions, seq_len_, x, c_.dim);
     if (c_.num_long > 0) pool_long(x, interests);
-    // Rows from here on are numbered from row_begin_, the oldest one the blocks need.
-    row_begin_ = first(-1);
-    num_rows_ = seq_len_ - row_begin_;
-    float* rows = x + row_begin_ * c_.dim;
-    run_blocks(rows);
-    float* states = rows + (num_rows_ - num_states_) * c_.dim;
+    const int64_t num_rows = num_block_rows(c_, seq_len_, num_states_);
+    const int64_t first = seq_len_ - num_rows;
+    const int64_t* times = c_.use_times && history_.times ? history_.times + first : nullptr;
+    const BlockRows rows = {history_.items + first, times, times ? query_times(times, num_rows) : nullptr, num_rows,
+                            num_states_};
+    run_blocks(model_, rows, x + first * c_.dim, scratch_);
+    float* states = x + (seq_len_ - num_states_) * c_.dim;
     kernels_.layer_norm(model_.norm(), states, c_.dim, nullptr, 0, states, c_.dim, num_states_);
     pool_short(states, interests + c_.num_long * c_.dim);
     float* scratch = scratch_.floats(interest_fusion_scratch_size(model_.fusion()));
@@ -60,10 +61,6 @@ class UserEncoder {
   }
 
  private:
-  int64_t first(int64_t layer) const {
-    return std::max<int64_t>(0, seq_len_ - num_states_ - (c_.num_layers - 1 - layer) * (c_.window - 1));
-  }
-
   void pool_long(const float* x, float* long_interests) {
     const Scratch::Mark mark(scratch_);
     float* pooled = scratch_.floats(c_.num_long * c_.dim);
@@ -84,72 +81,13 @@ class UserEncoder {
     std::copy_n(states + (num_states_ - 1) * c_.dim, c_.dim, short_interests + c_.num_short * c_.dim);
   }
 
-  const int64_t* query_times() {
-    if (!c_.use_times || history_.times == nullptr) return nullptr;
-    const int64_t* times = history_.times + row_begin_;
+  // The times that the newest events are asked about.
+  const int64_t* query_times(const int64_t* times, int64_t num_rows) {
     if (!c_.request_time) return times;
-    int64_t* query = scratch_.ints(num_rows_);
-    std::copy(times + 1, times + num_rows_, query);
-    query[num_rows_ - 1] = history_.now != kUnknownTime ? history_.now : times[num_rows_ - 1];
+    int64_t* query = scratch_.ints(num_rows);
+    std::copy(times + 1, times + num_rows, query);
+    query[num_rows - 1] = history_.now != kUnknownTime ? history_.now : times[num_rows - 1];
     return query;
-  }
-
-  // Keys and values of the rows from in_first on; queries, and gates if the block has them, from out_first on.
-  void project(const LinearParams& input, const float* normed, float* qkv, int64_t in_first, int64_t out_first) {
-    const int64_t d = c_.dim;
-    const auto columns = [&](int64_t first, int64_t count, int64_t row) {
-      kernels_.linear(linear_slice(input, first, count), normed + row * d, d, nullptr, 0,
-                      qkv + row * input.out_dim + first, input.out_dim, num_rows_ - row);
-    };
-    if (in_first == out_first || d % kLinearPanel != 0) return columns(0, input.out_dim, in_first);
-    columns(0, d, out_first);
-    columns(d, 2 * d, in_first);
-    if (input.out_dim > 3 * d) columns(3 * d, input.out_dim - 3 * d, out_first);
-  }
-
-  void run_blocks(float* x) {
-    const Scratch::Mark mark(scratch_);
-    const int64_t d = c_.dim;
-    const int64_t in_width = model_.layers()[0].input.out_dim;
-    const int64_t* times = c_.use_times && history_.times ? history_.times + row_begin_ : nullptr;
-    const int64_t* queries = query_times();
-    float* normed = scratch_.floats(num_rows_ * d);
-    float* qkv = scratch_.floats(num_rows_ * in_width);
-    float* hidden = c_.block == Block::kTransformer ? scratch_.floats(num_rows_ * c_.ffn_dim) : nullptr;
-    float* attention = scratch_.floats(attention_scratch_size(model_.layers()[0].attention, num_rows_));
-    for (int64_t l = 0; l < c_.num_layers; ++l) {
-      const Layer& layer = model_.layers()[l];
-      const int64_t in_first = first(l - 1) - row_begin_;
-      const int64_t out_first = first(l) - row_begin_;
-      const int64_t in_rows = num_rows_ - in_first;
-      const int64_t out_rows = num_rows_ - out_first;
-      kernels_.layer_norm(layer.norm, x + in_first * d, d, nullptr, 0, normed + in_first * d, d, in_rows);
-      project(layer.input, normed, qkv, in_first, out_first);
-
-      const float* base = qkv + in_first * in_width;
-      const AttentionInput input = {base,
-                                    base + d,
-                                    base + 2 * d,
-                                    in_width,
-                                    times ? times + in_first : nullptr,
-                                    queries ? queries + in_first : nullptr,
-                                    in_rows};
-      // The normalised rows have been read: their memory takes the attention's result.
-      kernels_.attention(layer.attention, input, out_first - in_first, normed + in_first * d, d, attention);
-
-      float* out = normed + out_first * d;
-      float* residual = x + out_first * d;
-      if (c_.block == Block::kHstu) {
-        const float* gate = qkv + out_first * in_width + 3 * d;
-        kernels_.layer_norm(layer.output_norm, out, d, gate, in_width, out, d, out_rows);
-        kernels_.linear(layer.output, out, d, residual, d, residual, d, out_rows);
-      } else {
-        kernels_.linear(layer.output, out, d, residual, d, residual, d, out_rows);
-        kernels_.layer_norm(layer.ffn_norm, residual, d, nullptr, 0, out, d, out_rows);
-        kernels_.linear(layer.ffn_up, out, d, nullptr, 0, hidden, c_.ffn_dim, out_rows);
-        kernels_.linear(layer.ffn_down, hidden, c_.ffn_dim, residual, d, residual, d, out_rows);
-      }
-    }
   }
 
   const Model& model_;
@@ -158,8 +96,6 @@ class UserEncoder {
   const cpu::KernelTable& kernels_;
   const int64_t seq_len_;
   int64_t num_states_ = 0;
-  int64_t row_begin_ = 0;
-  int64_t num_rows_ = 0;
   Scratch scratch_;
 };
 
