@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -118,7 +119,15 @@ void check_events(const ModelConfig& config, const EventBatch& events) {
 
 void encode(const Model& model, const EventBatch& events, int threads, const Encoded& out) {
   const ModelConfig& c = model.config();
-  parallel_for(events.batch, threads, [&](int64_t b) {
+  Scratch scratch;
+  int64_t* order = scratch.ints(events.batch);
+  std::iota(order, order + events.batch, 0);
+  if (threads > 1) {  // the longest first, so that no thread is left alone with one at the end
+    const auto length = [&](int64_t b) { return events.offsets[b + 1] - events.offsets[b]; };
+    std::sort(order, order + events.batch, [&](int64_t a, int64_t b) { return length(a) > length(b); });
+  }
+  parallel_for(events.batch, threads, [&](int64_t task) {
+    const int64_t b = order[task];
     const int64_t begin = events.offsets[b];
     const int64_t seq_len = events.offsets[b + 1] - begin;
     float* fused = out.fused + b * c.dim;
