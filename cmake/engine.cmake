@@ -2,6 +2,7 @@
 # inside. Shared, so that the torch ops and the Python module of a process have one pool of threads between them.
 find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
+  csrc/engine/append.cpp
   csrc/engine/blocks.cpp
   csrc/engine/catalog.cpp
   csrc/engine/encode.cpp
@@ -16,6 +17,7 @@ add_library(lsif_engine SHARED
   csrc/engine/score_topk.cpp
   csrc/engine/scratch.cpp
   csrc/engine/thread_pool.cpp
+  csrc/engine/user_state.cpp
 )
 # What the headers declare can be called from outside; the kernels of one instruction set cannot.
 set_target_properties(lsif_engine lsif_kernels PROPERTIES CXX_VISIBILITY_PRESET default)

@@ -49,6 +49,7 @@ def found(problem, indices, **others):
         ("score_topk", ("--interests", "3", "--impl", "lsif,lsif_one")),
         ("encode", ()),
         ("encode", ("--model", "hstu", "--batch", "2")),
+        ("append", ("--model", "hstu", "--batch", "2", "--impl", "lsif,lsif_whole")),
         ("recommend", ("--batch", "2")),
         ("recommend", ("--model", "transformer")),
         ("load", ("--impl", "lsif")),
@@ -66,7 +67,7 @@ def test_rows_of_every_case(case, more):
         assert row["pct_ceiling"] is None
         if case in ("score_topk", "recommend"):
             assert row["recall"] > 0.998
-        if case in ("score_topk", "encode"):
+        if case in ("score_topk", "encode", "append"):
             assert row["max_error"] < 1e-5
     assert rows[0]["ratio"] == 1
     assert len(rows) == 1 or rows[1]["ratio"] == pytest.approx(rows[1]["median_us"] / rows[0]["median_us"])

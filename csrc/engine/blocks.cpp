@@ -88,45 +88,18 @@ class BlockRunner {
     kernels_.attention(layer.attention, input, out_first - in_first, normed_ + out_first * d, d, attention_);
   }
 
-  // The same in the order that makes no keys and values (docs/model.md, 2): every head attends to the normalised rows.
+  // The same without keys and values.
   void attend_normed(const Layer& layer, int64_t in_first, int64_t out_first) {
-    const Scratch::Mark mark(scratch_);
-    const int64_t d = c_.dim;
-    const int64_t width = c_.num_heads * d;
-    const int64_t out_rows = rows_.count - out_first;
-    const float* normed = normed_ + in_first * d;
-    float* out = normed_ + out_first * d;
-    float* q = scratch_.floats(out_rows * d);
-    float* queries = scratch_.floats(out_rows * width);
-    float* mixed = scratch_.floats(out_rows * width);
-    float* attention = scratch_.floats(attention_scratch_size(layer.absorbed_attention, rows_.count - in_first));
-    kernels_.linear(linear_slice(layer.input, 0, d), out, d, nullptr, 0, q, d, out_rows);
-    for (int64_t h = 0; h < c_.num_heads; ++h) {
-      kernels_.linear(layer.absorbed_keys[h], q + h * c_.head_dim(), d, nullptr, 0, queries + h * d, width, out_rows);
-    }
-    const AttentionInput input = attention_input(queries, width, normed, normed, d, in_first);
-    kernels_.attention(layer.absorbed_attention, input, out_first - in_first, mixed, width, attention);
-    for (int64_t h = 0; h < c_.num_heads; ++h) {
-      kernels_.linear(layer.absorbed_values[h], mixed + h * d, width, nullptr, 0, out + h * c_.head_dim(), d, out_rows);
-    }
+    const float* normed = normed_ + in_first * c_.dim;
+    float* out = normed_ + out_first * c_.dim;
+    attend_absorbed(c_, layer, out, attention_input(nullptr, 0, normed, normed, c_.dim, in_first),
+                    rows_.count - out_first, out, scratch_);
   }
 
-  // What follows the attention, whose results are in normed_.
   void finish(const Layer& layer, int64_t first_row) {
-    const int64_t d = c_.dim;
-    const int64_t num_rows = rows_.count - first_row;
-    float* mixed = normed_ + first_row * d;
-    float* residual = x_ + first_row * d;
-    if (c_.block == Block::kHstu) {
-      const float* gate = qkv_ + first_row * qkv_width_ + 3 * d;
-      kernels_.layer_norm(layer.output_norm, mixed, d, gate, qkv_width_, mixed, d, num_rows);
-      kernels_.linear(layer.output, mixed, d, residual, d, residual, d, num_rows);
-      return;
-    }
-    kernels_.linear(layer.output, mixed, d, residual, d, residual, d, num_rows);
-    kernels_.layer_norm(layer.ffn_norm, residual, d, nullptr, 0, mixed, d, num_rows);
-    kernels_.linear(layer.ffn_up, mixed, d, nullptr, 0, hidden_, c_.ffn_dim, num_rows);
-    kernels_.linear(layer.ffn_down, hidden_, c_.ffn_dim, residual, d, residual, d, num_rows);
+    const float* gate = qkv_ + first_row * qkv_width_ + 3 * c_.dim;  // hstu's
+    finish_layer(c_, layer, normed_ + first_row * c_.dim, gate, qkv_width_, hidden_, x_ + first_row * c_.dim,
+                 rows_.count - first_row);
   }
 
   const Model& model_;
@@ -146,6 +119,43 @@ class BlockRunner {
 
 int64_t num_block_rows(const ModelConfig& c, int64_t seq_len, int64_t num_states) {
   return std::min(seq_len, num_states + c.num_layers * (c.window - 1));
+}
+
+void attend_absorbed(const ModelConfig& c, const Layer& layer, const float* normed, AttentionInput keys,
+                     int64_t num_rows, float* y, Scratch& scratch) {
+  const Scratch::Mark mark(scratch);
+  const cpu::KernelTable& kernels = cpu::kernels();
+  const int64_t d = c.dim;
+  const int64_t width = c.num_heads * d;
+  float* q = scratch.floats(num_rows * d);
+  float* queries = scratch.floats(num_rows * width);
+  float* mixed = scratch.floats(num_rows * width);
+  float* attention = scratch.floats(attention_scratch_size(layer.absorbed_attention, keys.seq_len));
+  kernels.linear(linear_slice(layer.input, 0, d), normed, d, nullptr, 0, q, d, num_rows);
+  for (int64_t h = 0; h < c.num_heads; ++h) {
+    kernels.linear(layer.absorbed_keys[h], q + h * c.head_dim(), d, nullptr, 0, queries + h * d, width, num_rows);
+  }
+  keys.q = queries;
+  keys.q_stride = width;
+  kernels.attention(layer.absorbed_attention, keys, keys.seq_len - num_rows, mixed, width, attention);
+  for (int64_t h = 0; h < c.num_heads; ++h) {
+    kernels.linear(layer.absorbed_values[h], mixed + h * d, width, nullptr, 0, y + h * c.head_dim(), d, num_rows);
+  }
+}
+
+void finish_layer(const ModelConfig& c, const Layer& layer, float* mixed, const float* gate, int64_t gate_stride,
+                  float* hidden, float* x, int64_t num_rows) {
+  const cpu::KernelTable& kernels = cpu::kernels();
+  const int64_t d = c.dim;
+  if (c.block == Block::kHstu) {
+    kernels.layer_norm(layer.output_norm, mixed, d, gate, gate_stride, mixed, d, num_rows);
+    kernels.linear(layer.output, mixed, d, x, d, x, d, num_rows);
+    return;
+  }
+  kernels.linear(layer.output, mixed, d, x, d, x, d, num_rows);
+  kernels.layer_norm(layer.ffn_norm, x, d, nullptr, 0, mixed, d, num_rows);
+  kernels.linear(layer.ffn_up, mixed, d, nullptr, 0, hidden, c.ffn_dim, num_rows);
+  kernels.linear(layer.ffn_down, hidden, c.ffn_dim, x, d, x, d, num_rows);
 }
 
 void run_blocks(const Model& model, const BlockRows& rows, float* x, Scratch& scratch) {

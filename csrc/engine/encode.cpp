@@ -1,13 +1,13 @@
 #include "engine/encode.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "engine/blocks.h"
+#include "engine/fusion_context.h"
 #include "engine/offsets.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
@@ -16,8 +16,6 @@
 namespace lsif::engine {
 namespace {
 
-constexpr double kSecondsPerYear = 31536000.0;
-
 struct History {
   const int64_t* items;
   const int64_t* times;    // or null
@@ -25,15 +23,6 @@ struct History {
   int64_t seq_len;
   int64_t now;
 };
-
-float gap_feature(const ModelConfig& config, const History& history) {
-  if (!config.request_time || history.now == kUnknownTime || history.times == nullptr) return 0.0f;
-  const int64_t newest = history.times[history.seq_len - 1];
-  if (newest == kUnknownTime || history.now <= newest) return 0.0f;
-  // In double: the difference of two int64 may not fit one.
-  const double gap = static_cast<double>(history.now) - static_cast<double>(newest);
-  return static_cast<float>(std::log1p(gap) / std::log1p(kSecondsPerYear));
-}
 
 // Encodes one user.
 class UserEncoder {
@@ -57,8 +46,9 @@ class UserEncoder {
     kernels_.layer_norm(model_.norm(), states, c_.dim, nullptr, 0, states, c_.dim, num_states_);
     pool_short(states, interests + c_.num_long * c_.dim);
     float* scratch = scratch_.floats(interest_fusion_scratch_size(model_.fusion()));
-    const auto length = static_cast<float>(std::log1p(static_cast<double>(seq_len_)) / std::log1p(1000.0));
-    kernels_.interest_fusion(model_.fusion(), interests, gap_feature(c_, history_), length, weights, fused, scratch);
+    const int64_t newest = history_.times ? history_.times[seq_len_ - 1] : kUnknownTime;
+    kernels_.interest_fusion(model_.fusion(), interests, gap_feature(c_, newest, history_.now),
+                             length_feature(seq_len_), weights, fused, scratch);
   }
 
  private:

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "engine/append.h"
 #include "engine/excluded.h"
 #include "engine/repeats.h"
 #include "engine/score_topk.h"
@@ -90,27 +91,22 @@ void add_own_items(const CatalogView& catalog, const RecommendRequest& request, 
   }
 }
 
-}  // namespace
-
-void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
-               const Recommendations& out) {
+// Scores users who are encoded; their weights are overwritten where there are no events.
+void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
+          const Encoded& users, const Recommendations& out) {
   const ModelConfig& c = model.config();
   const EventBatch& events = request.events;
-  Scratch scratch;
-  float* fused = scratch.floats(events.batch * c.dim);
-  float* interests = scratch.floats(events.batch * c.num_interests() * c.dim);
-  float* weights = scratch.floats(events.batch * c.num_interests());
-  encode(model, events, request.threads, {fused, interests, weights});
   for (int64_t b = 0; b < events.batch; ++b) {
-    float* user_weights = weights + b * c.num_interests();
-    out.long_share[b] = std::accumulate(user_weights, user_weights + c.num_long, 0.0f);
+    float* weights = users.weights + b * c.num_interests();
+    out.long_share[b] = std::accumulate(weights, weights + c.num_long, 0.0f);
     // Without events all interests are zero; any weight that sums to one gives the bias alone.
-    if (events.offsets[b] == events.offsets[b + 1]) user_weights[c.num_interests() - 1] = 1.0f;
+    if (events.offsets[b] == events.offsets[b + 1]) weights[c.num_interests() - 1] = 1.0f;
   }
+  Scratch scratch;
   const Ragged exclude = exclusions(request, request.exclude_seen || c.repeats, scratch);
   ScoreTopkRequest topk{};
-  topk.vectors = scoring.multi_interest ? interests : fused;
-  topk.weights = scoring.multi_interest ? weights : nullptr;
+  topk.vectors = scoring.multi_interest ? users.interests : users.fused;
+  topk.weights = scoring.multi_interest ? users.weights : nullptr;
   topk.temperature = scoring.temperature;
   topk.batch = events.batch;
   topk.num_interests = scoring.multi_interest ? c.num_interests() : 1;
@@ -121,8 +117,32 @@ void recommend(const Model& model, const CatalogView& catalog, const Scoring& sc
   score_topk(catalog, topk, out.scores, out.indices, out.counts);
   if (!c.repeats || request.exclude_seen) return;
   const int64_t stride = c.num_interests() * c.dim;
-  const float* newest = interests + stride - c.dim;
+  const float* newest = users.interests + stride - c.dim;
   add_own_items(catalog, request, topk, repeat_bonuses(model, events, newest, stride, request.threads), out);
+}
+
+Encoded room_for_users(const ModelConfig& c, int64_t batch, Scratch& scratch) {
+  return {scratch.floats(batch * c.dim), scratch.floats(batch * c.num_interests() * c.dim),
+          scratch.floats(batch * c.num_interests())};
+}
+
+}  // namespace
+
+void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
+               const Recommendations& out) {
+  Scratch scratch;
+  const Encoded users = room_for_users(model.config(), request.events.batch, scratch);
+  encode(model, request.events, request.threads, users);
+  rank(model, catalog, scoring, request, users, out);
+}
+
+void recommend_states(const Model& model, const CatalogView& catalog, const Scoring& scoring,
+                      const std::vector<ConstUserState>& states, const RecommendRequest& request,
+                      const Recommendations& out) {
+  Scratch scratch;
+  const Encoded users = room_for_users(model.config(), request.events.batch, scratch);
+  encode_states(model, states, request.events.now, request.threads, users);
+  rank(model, catalog, scoring, request, users, out);
 }
 
 }  // namespace lsif::engine

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/encode.h"
 #include "engine/model.h"
+#include "engine/user_state.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::engine {
@@ -35,5 +37,11 @@ struct Recommendations {
 // score_topk's. Users without events get the items with the largest bias. Throws what score_topk throws.
 void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
                const Recommendations& out);
+
+// `recommend` for users whose states are kept. request.events: those the states still know (SeenEvents), which is what
+// exclude_seen and `repeats` look at.
+void recommend_states(const Model& model, const CatalogView& catalog, const Scoring& scoring,
+                      const std::vector<ConstUserState>& states, const RecommendRequest& request,
+                      const Recommendations& out);
 
 }  // namespace lsif::engine

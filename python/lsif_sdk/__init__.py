@@ -21,6 +21,7 @@ from lsif_sdk.events import Events
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
 from lsif_sdk.recommender import Recommender
+from lsif_sdk.user_state import UserState
 
 if TYPE_CHECKING:
     from lsif_sdk.evaluation import evaluate
@@ -38,6 +39,7 @@ __all__ = [
     "Recommender",
     "TopK",
     "UserRecommendations",
+    "UserState",
     "__version__",
     "errors",
     "evaluate",

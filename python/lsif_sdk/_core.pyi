@@ -55,3 +55,36 @@ class RequestPath:
         exclude_offsets: npt.NDArray[np.int64] | None,
         threads: int = 0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
+    def new_state(self, model: bytes, remember: int) -> npt.NDArray[np.uint8]: ...
+    def append(
+        self,
+        model: bytes,
+        states: Sequence[npt.NDArray[np.uint8]],
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        actions: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        unknown: npt.NDArray[np.int64],
+        threads: int = 0,
+    ) -> list[npt.NDArray[np.uint8]]: ...
+    def prepend(
+        self, model: bytes, older: npt.NDArray[np.uint8], newer: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]: ...
+    def encode_states(
+        self,
+        model: bytes,
+        states: Sequence[npt.NDArray[np.uint8]],
+        now: npt.NDArray[np.int64] | None = None,
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]: ...
+    def recommend_states(
+        self,
+        model: bytes,
+        states: Sequence[npt.NDArray[np.uint8]],
+        now: npt.NDArray[np.int64] | None,
+        k: int,
+        exclude_seen: bool,
+        exclude_items: npt.NDArray[np.int64] | None,
+        exclude_offsets: npt.NDArray[np.int64] | None,
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...

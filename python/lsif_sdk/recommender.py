@@ -10,33 +10,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk import _core
-from lsif_sdk.arguments import as_k, as_threads
+from lsif_sdk.arguments import as_k
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog, native_errors
-from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.events import (
-    EventBatch,
-    Events,
-    History,
-    Now,
-    as_users,
-    is_flat,
-    known_offsets,
-    ragged_rows_of,
-    request_times,
-)
-from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
+from lsif_sdk.items import Id
+from lsif_sdk.native_model import NativeModel
 from lsif_sdk.ops import ops
-from lsif_sdk.recommendations import Encoded, Recommendations, RepeatBonuses
+from lsif_sdk.recommendations import Encoded, Recommendations
+from lsif_sdk.user_state import UserState
 
 __all__ = ["Recommender"]
 
 _ROWS_PER_BLOCK = 1 << 14
 
 
-class Recommender:
+class Recommender(NativeModel):
     """A trained model with its catalogue. Immutable, safe to share between threads; native code runs without the GIL.
 
     Args:
@@ -44,28 +34,6 @@ class Recommender:
         threads: CPU threads a call may use; None: as many as this process may use (container limits included).
             Results do not depend on it.
     """
-
-    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
-        if not isinstance(artifact, Artifact):
-            raise ArgumentTypeError("artifact", "an Artifact", artifact)
-        self._threads = as_threads(threads)
-        self.artifact = artifact
-        self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
-        c = self.catalog
-        with native_errors():
-            self._path = _core.RequestPath(
-                self.config.to_dict(),
-                [weight.detach().numpy() for weight in artifact.encoder_weights],
-                c.vectors.numpy(),
-                c.bias.numpy(),
-                c.codes.numpy(),
-                c.scales.numpy(),
-                c.errors.numpy(),
-                c.norms.numpy(),
-                multi_interest=self.config.scoring == "multi_interest",
-                temperature=self.config.temperature,
-                threads=self._threads,
-            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "cpu", *, threads: int | None = None) -> Recommender:
@@ -100,21 +68,12 @@ class Recommender:
         """
         self.artifact.save(path, overwrite=overwrite)
 
-    @property
-    def config(self) -> ModelConfig:
-        """The model's shape."""
-        return self.artifact.config
-
-    @property
-    def items(self) -> ItemTable:
-        """Ids, titles and training counts of the catalogue."""
-        return self.catalog.items
-
     def recommend(
         self,
-        history: History | Sequence[History],
+        history: History | Sequence[History] | None = None,
         k: int = 10,
         *,
+        state: UserState | Sequence[UserState] | None = None,
         now: Now | None = None,
         exclude_seen: bool = True,
         exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
@@ -129,6 +88,8 @@ class Recommender:
                 events and answers one row; a batch of no users is an array of shape [0, 0].
             k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items; users for whom
                 fewer are left get fewer (`counts`).
+            state: in place of `history`, what is kept of the user or of each: the answer is that for the whole history
+                (docs/user_state.md), at a cost that does not depend on its length.
             now: request time, Unix seconds; used by models with `request_time`; None: the time of the newest event.
             exclude_seen: leave out the items of the user's own history. False where people consume again.
             exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
@@ -139,96 +100,28 @@ class Recommender:
             counts, long_share, unknown and fallback [batch]. Iterates over users, and a user over (item, score).
 
         Raises:
-            ArgumentError: a value is out of range.
+            ArgumentError: a value is out of range, or `state` is of another model.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
-        events = self._events(history)
-        ragged = self._excluded_rows(exclude, len(events))
+        users = self._users(history, state)
+        batch = len(users)
+        ragged = excluded_rows(exclude, self.items, batch)
         k = as_k(k, len(self.items))
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
+        asked = (self._now(now, batch), k, exclude_seen, *ragged, self._threads)
         with native_errors():
-            scores, indices, counts, long_share = self._path.recommend(
-                events.items,
-                events.times,
-                events.actions,
-                events.offsets,
-                self._now(now, len(events)),
-                k,
-                exclude_seen,
-                *ragged,
-                self._threads,
-            )
-        fallback = events.offsets[:-1] == events.offsets[1:]
+            if isinstance(users, EventBatch):
+                answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
+                unknown, fallback = users.unknown, users.offsets[:-1] == users.offsets[1:]
+            else:
+                answer = self._path.recommend_states(self.fingerprint, [user.data for user in users], *asked)
+                unknown = np.array([user.num_unknown for user in users], np.int64)
+                fallback = np.array([user.num_events == 0 for user in users], np.bool_)
+        scores, indices, counts, long_share = answer
         for user in np.flatnonzero(fallback):
             counts[user] = self._most_popular(ragged, int(user), scores[user], indices[user])
-        return Recommendations(self.items.take(indices), scores, counts, long_share, events.unknown, fallback)
-
-    def user_vectors(self, history: History | Sequence[History], *, now: Now | None = None) -> npt.NDArray[np.float32]:
-        """The fused interest of each user, float32 [batch, dim]; zeros where no event is known.
-
-        Args:
-            history: see `recommend`; here, too, [] is one user without events: [1, dim].
-            now: see `recommend`.
-
-        Raises:
-            ArgumentError: a value is out of range.
-            ArgumentTypeError: an argument is of the wrong type.
-        """
-        return self.encode(history, now=now).fused
-
-    def encode(self, history: History | Sequence[History], *, now: Now | None = None) -> Encoded:
-        """Interests, weights and fused vector of each user; takes and raises what `user_vectors` does.
-
-        Returns:
-            float32 arrays: fused [batch, dim], interests [batch, num_interests, dim], weights [batch, num_interests].
-        """
-        events = self._events(history)
-        return self.encode_rows(events.items, events.times, events.actions, events.offsets, self._now(now, len(events)))
-
-    def encode_rows(
-        self,
-        items: npt.NDArray[np.int64],
-        times: npt.NDArray[np.int64] | None,
-        actions: npt.NDArray[np.int64] | None,
-        offsets: npt.NDArray[np.int64],
-        now: npt.NDArray[np.int64] | None = None,
-    ) -> Encoded:
-        """`encode` for events that are catalogue rows already, ragged and sorted by time (docs/model.md, Inputs).
-
-        Raises:
-            ArgumentError: a shape, row, action or offset is wrong.
-            ArgumentTypeError: not contiguous int64 arrays.
-        """
-        _check_rows(items=items, times=times, actions=actions, offsets=offsets, now=now)
-        with native_errors():
-            return Encoded(*self._path.encode(items, times, actions, offsets, now, self._threads))
-
-    def repeat_bonus_rows(
-        self,
-        items: npt.NDArray[np.int64],
-        times: npt.NDArray[np.int64] | None,
-        offsets: npt.NDArray[np.int64],
-        now: npt.NDArray[np.int64] | None,
-        newest: npt.NDArray[np.float32],
-    ) -> RepeatBonuses:
-        """What a model with `repeats` adds to the scores of each history's own items (docs/model.md, 5).
-
-        Args:
-            items: as in `encode_rows`, like `times`, `offsets` and `now`.
-            times: see there.
-            offsets: see there.
-            now: see there.
-            newest: the newest state of each user, float32 [batch, dim]: `encode_rows(...).interests[:, -1]`.
-
-        Raises:
-            ArgumentError: the model has no `repeats`; or a shape, row or offset is wrong.
-            ArgumentTypeError: not contiguous int64 arrays.
-        """
-        _check_rows(items=items, times=times, offsets=offsets, now=now)
-        newest = np.ascontiguousarray(newest)
-        with native_errors():
-            return RepeatBonuses(*self._path.repeat_bonus(items, times, offsets, now, newest, self._threads))
+        return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
 
     def score(
         self,
@@ -317,9 +210,6 @@ class Recommender:
             vectors[block] = torch.nn.functional.normalize(self.catalog.vectors[block].double(), dim=1)
         return Catalog.from_checked(vectors, torch.zeros(len(vectors)), self.items, self._threads or None)
 
-    def _events(self, history: History | Sequence[History]) -> EventBatch:
-        return EventBatch.from_histories(history, self.items, self.config.num_actions)
-
     def _queries(self, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.config.scoring == "fused":
             return torch.from_numpy(encoded.fused[:, None]), None
@@ -327,27 +217,6 @@ class Recommender:
         # Without events all interests are zero; any weight that sums to one gives the bias alone.
         weights[~weights.any(axis=1), -1] = 1.0
         return torch.from_numpy(encoded.interests), torch.from_numpy(weights)
-
-    def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
-        times = None if now is None else request_times(now, batch)  # checked even where the model does not read it
-        return times if self.config.request_time else None
-
-    def _excluded_rows(
-        self, exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None, batch: int
-    ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
-        if exclude is None:
-            return None, None
-        exclude = list(exclude) if isinstance(exclude, Set) else exclude
-        lists = as_users(exclude, "exclude")
-        for_all = is_flat(exclude) if isinstance(exclude, (list, tuple)) else np.ndim(exclude) == 1
-        if not for_all and len(lists) != batch:
-            raise ArgumentError("exclude", f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
-        rows, offsets = ragged_rows_of(lists, self.items, "exclude")
-        known = rows >= 0
-        rows, offsets = rows[known], known_offsets(known, offsets)
-        if for_all:
-            rows, offsets = np.tile(rows, batch), len(rows) * np.arange(batch + 1)
-        return rows, offsets
 
     def _most_popular(
         self,
@@ -369,10 +238,3 @@ class Recommender:
         scores[: len(order)] = self.items.counts[order]
         indices[: len(order)] = order
         return len(order)
-
-
-def _check_rows(**arrays: npt.NDArray[np.int64] | None) -> None:
-    for name, values in arrays.items():
-        plain = isinstance(values, np.ndarray) and values.dtype == np.int64 and values.flags.c_contiguous
-        if not plain and (values is not None or name in ("items", "offsets")):
-            raise ArgumentTypeError(name, "a contiguous int64 array", values)
