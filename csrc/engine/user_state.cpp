@@ -10,7 +10,7 @@
 namespace lsif::engine {
 namespace {
 
-constexpr char kFormat[8] = {'l', 's', 'i', 'f', 'u', 's', 'r', '2'};
+constexpr char kFormat[8] = {'l', 's', 'i', 'f', 'u', 's', 'r', '1'};
 
 [[noreturn]] void refuse(const std::string& expected, const std::string& got) {
   throw std::invalid_argument("state: expected " + expected + ", got " + got);
