@@ -83,10 +83,11 @@ Array<T> array_of(const std::vector<T>& values) {
 class Ranking {
  public:
   Ranking(engine::RecommendRequest& request, int64_t k, bool exclude_seen, const py::object& exclude_items,
-          const py::object& exclude_offsets, int64_t threads) {
+          const py::object& exclude_offsets, double balance, int64_t threads) {
     const int64_t batch = request.events.batch;
     request.k = k;
     request.exclude_seen = exclude_seen;
+    request.balance = balance;
     request.threads = engine::check_threads(threads);
     if (exclude_items.is_none() != exclude_offsets.is_none()) {
       refuse("exclude_offsets", "with exclude_items and only then", "one without the other");
@@ -198,14 +199,16 @@ class RequestPath {
 
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
                       const py::object& offsets, const py::object& now, int64_t k, bool exclude_seen,
-                      const py::object& exclude_items, const py::object& exclude_offsets, int64_t threads) const {
+                      const py::object& exclude_items, const py::object& exclude_offsets, double balance,
+                      int64_t threads) const {
     const Histories histories = histories_from(items, times, actions, offsets, now);
     engine::RecommendRequest request{};
     request.events = histories.events;
-    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, threads);
+    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, balance, threads);
     {
       const py::gil_scoped_release unlocked;
       engine::check_events(model_->config(), request.events);
+      engine::check_balance(model_->config(), balance);
       engine::recommend(*model_, view_, scoring_, request, ranking.out);
     }
     return ranking.answer();
@@ -272,15 +275,16 @@ class RequestPath {
 
   py::tuple recommend_states(const py::bytes& model, const std::vector<py::array>& states, const py::object& now,
                              int64_t k, bool exclude_seen, const py::object& exclude_items,
-                             const py::object& exclude_offsets, int64_t threads) const {
+                             const py::object& exclude_offsets, double balance, int64_t threads) const {
     const std::vector<engine::ConstUserState> views = checked(model, states);
     const int64_t* times = view_or_null("now", now, {static_cast<int64_t>(views.size())});
     const engine::SeenEvents seen(model_->config(), views, times);
     engine::RecommendRequest request{};
     request.events = seen.batch();
-    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, threads);
+    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, balance, threads);
     {
       const py::gil_scoped_release unlocked;
+      engine::check_balance(model_->config(), balance);
       engine::recommend_states(*model_, view_, scoring_, views, request, ranking.out);
     }
     return ranking.answer();
@@ -358,7 +362,8 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            "(rows, values, offsets): the distinct items of each history, ascending, and what their scores gain.")
       .def("recommend", &RequestPath::recommend, py::arg("items"), py::arg("times"), py::arg("actions"),
            py::arg("offsets"), py::arg("now"), py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"),
-           py::arg("exclude_offsets"), py::arg("threads") = 0, "(scores, indices, counts, long_share) of each user.")
+           py::arg("exclude_offsets"), py::arg("balance") = -1.0, py::arg("threads") = 0,
+           "(scores, indices, counts, long_share) of each user.")
       .def("new_state", &RequestPath::new_state, py::arg("model"), py::arg("remember"), "A state without events.")
       .def("append", &RequestPath::append, py::arg("model"), py::arg("states"), py::arg("items"), py::arg("times"),
            py::arg("actions"), py::arg("offsets"), py::arg("unknown"), py::arg("threads") = 0,
@@ -369,7 +374,7 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            py::arg("threads") = 0, "(fused, interests, weights) of each state.")
       .def("recommend_states", &RequestPath::recommend_states, py::arg("model"), py::arg("states"), py::arg("now"),
            py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"), py::arg("exclude_offsets"),
-           py::arg("threads") = 0, "(scores, indices, counts, long_share) of each state.");
+           py::arg("balance") = -1.0, py::arg("threads") = 0, "(scores, indices, counts, long_share) of each state.");
 }
 
 }  // namespace lsif::bindings

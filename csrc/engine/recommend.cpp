@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 #include <numeric>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "engine/append.h"
@@ -91,6 +93,27 @@ void add_own_items(const CatalogView& catalog, const RecommendRequest& request, 
   }
 }
 
+// Scales weights[0 .. count - 1] to the given sum; equal ones if they are all zero.
+void scale_to(float* weights, int64_t count, double wanted) {
+  const double sum = std::accumulate(weights, weights + count, 0.0);
+  for (int64_t i = 0; i < count; ++i) {
+    weights[i] = static_cast<float>(sum > 0 ? weights[i] * (wanted / sum) : wanted / static_cast<double>(count));
+  }
+}
+
+// Gives the long-term interests together the weight asked for, and the others the rest.
+void rebalance(const ModelConfig& c, double balance, const float* interests, float* weights, float* fused) {
+  scale_to(weights, c.num_long, balance);
+  scale_to(weights + c.num_long, c.num_interests() - c.num_long, 1 - balance);
+  for (int64_t i = 0; i < c.dim; ++i) {
+    double sum = 0;
+    for (int64_t j = 0; j < c.num_interests(); ++j) {
+      sum += static_cast<double>(weights[j]) * static_cast<double>(interests[j * c.dim + i]);
+    }
+    fused[i] = static_cast<float>(sum);
+  }
+}
+
 // Scores users who are encoded; their weights are overwritten where there are no events.
 void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
           const Encoded& users, const Recommendations& out) {
@@ -98,6 +121,9 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   const EventBatch& events = request.events;
   for (int64_t b = 0; b < events.batch; ++b) {
     float* weights = users.weights + b * c.num_interests();
+    if (request.balance >= 0 && events.offsets[b] < events.offsets[b + 1]) {
+      rebalance(c, request.balance, users.interests + b * c.num_interests() * c.dim, weights, users.fused + b * c.dim);
+    }
     out.long_share[b] = std::accumulate(weights, weights + c.num_long, 0.0f);
     // Without events all interests are zero; any weight that sums to one gives the bias alone.
     if (events.offsets[b] == events.offsets[b + 1]) weights[c.num_interests() - 1] = 1.0f;
@@ -127,6 +153,15 @@ Encoded room_for_users(const ModelConfig& c, int64_t batch, Scratch& scratch) {
 }
 
 }  // namespace
+
+void check_balance(const ModelConfig& config, double balance) {
+  if (balance < 0) return;
+  if (!(balance <= 1)) throw std::invalid_argument("interest: expected 0 to 1, got " + std::to_string(balance));
+  if (balance > 0 && config.num_long == 0) {
+    throw std::invalid_argument("interest: expected 0, for this model has no long-term interests, got " +
+                                std::to_string(balance));
+  }
+}
 
 void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
                const Recommendations& out) {

@@ -23,6 +23,7 @@ struct RecommendRequest {
   bool exclude_seen;               // leave out the items of the user's own history
   const int64_t* exclude_items;    // further rows to leave out, ragged; or null
   const int64_t* exclude_offsets;  // [batch + 1]; null with exclude_items
+  double balance = -1;             // weight all long-term interests together shall have, 0 to 1; below 0: the model's
   int threads;
 };
 
@@ -32,6 +33,9 @@ struct Recommendations {
   int64_t* counts;    // [batch]
   float* long_share;  // [batch], weight of the long-term interests; 0 for an empty history
 };
+
+// Refuses a balance that is neither below 0 nor in [0, 1], and one a model without long-term interests cannot have.
+void check_balance(const ModelConfig& config, double balance);
 
 // With `repeats` and without exclude_seen, items of the history get their bonus; the result is as exact as
 // score_topk's. Users without events get the items with the largest bias. Throws what score_topk throws.

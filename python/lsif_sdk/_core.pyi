@@ -53,6 +53,7 @@ class RequestPath:
         exclude_seen: bool,
         exclude_items: npt.NDArray[np.int64] | None,
         exclude_offsets: npt.NDArray[np.int64] | None,
+        balance: float = -1.0,
         threads: int = 0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
     def new_state(self, model: bytes, remember: int) -> npt.NDArray[np.uint8]: ...
@@ -86,5 +87,6 @@ class RequestPath:
         exclude_seen: bool,
         exclude_items: npt.NDArray[np.int64] | None,
         exclude_offsets: npt.NDArray[np.int64] | None,
+        balance: float = -1.0,
         threads: int = 0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...

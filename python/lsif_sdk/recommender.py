@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence, Set
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
+from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.native_model import NativeModel
 from lsif_sdk.ops import ops
@@ -24,6 +26,7 @@ from lsif_sdk.user_state import UserState
 __all__ = ["Recommender"]
 
 _ROWS_PER_BLOCK = 1 << 14
+_SHARES = {"long": 1.0, "short": 0.0}
 
 
 class Recommender(NativeModel):
@@ -77,6 +80,7 @@ class Recommender(NativeModel):
         now: Now | None = None,
         exclude_seen: bool = True,
         exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        interest: Literal["long", "short"] | float | None = None,
     ) -> Recommendations:
         """The k best items for one user or many.
 
@@ -94,6 +98,9 @@ class Recommender(NativeModel):
             exclude_seen: leave out the items of the user's own history. False where people consume again.
             exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
                 ignored.
+            interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
+                place of what the model finds for the user; None: as the model finds. Within the long-term interests,
+                and within the others, weights keep their proportions.
 
         Returns:
             Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue,
@@ -109,7 +116,7 @@ class Recommender(NativeModel):
         k = as_k(k, len(self.items))
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
-        asked = (self._now(now, batch), k, exclude_seen, *ragged, self._threads)
+        asked = (self._now(now, batch), k, exclude_seen, *ragged, _balance(interest), self._threads)
         with native_errors():
             if isinstance(users, EventBatch):
                 answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
@@ -167,6 +174,30 @@ class Recommender(NativeModel):
             bonus = self.repeat_bonus_rows(events.items, events.times, events.offsets, times, newest)
             result += bonus.of(items.numpy())
         return result
+
+    def explain(self, history: History, item: Id, *, now: Now | None = None) -> Explanation:
+        """Why an item has its score: the share of each interest, of each past event, and of the item itself.
+
+        Made by the torch module in float64, in milliseconds: for looking at single recommendations.
+
+        Args:
+            history: one user's; see `recommend`.
+            item: an id of the catalogue.
+            now: see `recommend`.
+
+        Returns:
+            The parts, which sum to `score(history, [item])` within its rounding.
+
+        Raises:
+            ArgumentError: the item is not in the catalogue, or no event of the history is known.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        events = self._events(history)
+        if len(events) != 1 or len(events.items) == 0:
+            raise ArgumentError("history", "one user with at least one known event", f"{len(events)} users")
+        asked = self._now(now, 1)
+        row = int(self.items.known_rows([item], "item")[0])
+        return explain(self.artifact, events, row, None if asked is None else int(asked[0]))
 
     def similar_items(self, items: Id | Sequence[Id], k: int = 10) -> Recommendations:
         """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
@@ -238,3 +269,16 @@ class Recommender(NativeModel):
         scores[: len(order)] = self.items.counts[order]
         indices[: len(order)] = order
         return len(order)
+
+
+def _balance(interest: str | float | None) -> float:
+    """The long-term share asked for; -1 for the model's own."""
+    if interest is None:
+        return -1.0
+    if isinstance(interest, str) and interest in _SHARES:
+        return _SHARES[interest]
+    if isinstance(interest, (str, bool)) or not isinstance(interest, (int, float, np.number)):
+        raise ArgumentTypeError("interest", "'long', 'short', a share from 0 to 1, or None", interest)
+    if not 0 <= interest <= 1:
+        raise ArgumentError("interest", "'long', 'short' or a share from 0 to 1", interest)
+    return float(interest)
