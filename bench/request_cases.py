@@ -18,7 +18,7 @@ from encode_peers import EncodeProblem, encoder_peers
 from implementations import Builder, Case, Implementation, Quality, build_all, params_of
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
-from newest_state import NewestState, plain_config
+from newest_state import NewestState, newest_state_flops, plain_config
 
 __all__ = ["append", "encode", "load", "recommend"]
 
@@ -69,7 +69,8 @@ def encode(options: argparse.Namespace) -> Case:
         problem = EncodeProblem(artifact, histories, options.threads)
         exact = problem.exact
         builders = encoder_peers(problem)
-        builders["lsif"] = lambda _: problem.implementation(call=ours, inputs=inputs)
+        flops = options.batch * newest_state_flops(artifact.config, options.seq_len, folded=True)
+        builders["lsif"] = lambda _: problem.implementation(call=ours, inputs=inputs, flops=flops)
     else:
         torch.set_num_threads(options.threads)
         eager = _eager(artifact, times, offsets)

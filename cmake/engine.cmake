@@ -3,11 +3,13 @@
 find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
   csrc/engine/append.cpp
+  csrc/engine/blocks.cpp
   csrc/engine/catalog.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
   csrc/engine/interests.cpp
   csrc/engine/model.cpp
+  csrc/engine/model_config.cpp
   csrc/engine/offsets.cpp
   csrc/engine/recommend.cpp
   csrc/engine/repeats.cpp

@@ -159,7 +159,7 @@ class RequestPath {
              config.dim};
     const int num_threads = engine::check_threads(threads);
     const py::gil_scoped_release unlocked;
-    model_ = std::make_unique<engine::Model>(config, data, num_threads);
+    model_ = std::make_unique<engine::Model>(config, data, num_threads, engine::kMostTableBytes);
   }
 
   py::tuple encode(const py::object& items, const py::object& times, const py::object& actions,

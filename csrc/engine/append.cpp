@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "engine/blocks.h"
 #include "engine/fusion_context.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
@@ -14,7 +15,7 @@
 namespace lsif::engine {
 namespace {
 
-// Keys and values of the newest rows of every layer, with room for one more.
+// What the attention of every layer reads of the newest rows, with room for one more.
 struct CachedRows {
   float* keys_values;  // [num_layers, capacity, 2 dim]
   int64_t* times;      // [capacity]
@@ -31,11 +32,8 @@ void run_row(const Model& model, const Event& event, int64_t asked, const Cached
   const int64_t row = cache.num_rows;
   const int64_t in_width = model.layers()[0].input.out_dim;
   Scratch scratch;
-  float* normed = scratch.floats(d);
+  float* mixed = scratch.floats(d);
   float* projected = scratch.floats(in_width);
-  float* queries =
-      scratch.floats(2 * d * (row + 1));  // the kernel numbers queries as it does keys: the last row counts
-  float* attended = scratch.floats(d * (row + 1));
   int64_t* query_times = scratch.ints(row + 1);
   float* hidden = scratch.floats(c.block == Block::kTransformer ? c.ffn_dim : 0);
   float* attention = scratch.floats(attention_scratch_size(model.layers()[0].attention, row + 1));
@@ -44,29 +42,31 @@ void run_row(const Model& model, const Event& event, int64_t asked, const Cached
   query_times[row] = asked;
   for (int64_t l = 0; l < c.num_layers; ++l) {
     const Layer& layer = model.layers()[l];
-    float* keys_values = cache.keys_values + l * cache.capacity * 2 * d;
-    kernels.layer_norm(layer.norm, h, d, nullptr, 0, normed, d, 1);
-    kernels.linear(layer.input, normed, d, nullptr, 0, projected, in_width, 1);
-    std::copy_n(projected, d, queries + row * 2 * d);
-    std::copy_n(projected + d, 2 * d, keys_values + row * 2 * d);
-    const AttentionInput input = {queries,
-                                  keys_values,
-                                  keys_values + d,
-                                  2 * d,
-                                  c.use_times ? cache.times : nullptr,
-                                  c.use_times ? query_times : nullptr,
-                                  row + 1};
-    kernels.attention(layer.attention, input, row, attended, d, attention);
-    float* out = attended + row * d;
-    if (c.block == Block::kHstu) {
-      kernels.layer_norm(layer.output_norm, out, d, projected + 3 * d, in_width, out, d, 1);
-      kernels.linear(layer.output, out, d, h, d, h, d, 1);
+    float* keys = cache.keys_values + l * cache.capacity * 2 * d;
+    float* own = keys + row * 2 * d;
+    AttentionInput input = {projected,
+                            keys,
+                            keys + d,
+                            in_width,
+                            2 * d,
+                            c.use_times ? cache.times : nullptr,
+                            c.use_times ? query_times : nullptr,
+                            row + 1};
+    if (layer.is_absorbed()) {
+      kernels.layer_norm(layer.norm, h, d, nullptr, 0, own, d, 1);
+      std::copy_n(own, d, own + d);
+      attend_absorbed(c, layer, own, input, 1, mixed, scratch);
     } else {
-      kernels.linear(layer.output, out, d, h, d, h, d, 1);
-      kernels.layer_norm(layer.ffn_norm, h, d, nullptr, 0, out, d, 1);
-      kernels.linear(layer.ffn_up, out, d, nullptr, 0, hidden, c.ffn_dim, 1);
-      kernels.linear(layer.ffn_down, hidden, c.ffn_dim, h, d, h, d, 1);
+      if (l == 0 && model.has_input_table()) {
+        kernels.embedding(model.input_table(), &event.item, nullptr, 1, projected, in_width);
+      } else {
+        kernels.layer_norm(layer.norm, h, d, nullptr, 0, mixed, d, 1);
+        kernels.linear(layer.input, mixed, d, nullptr, 0, projected, in_width, 1);
+      }
+      std::copy_n(projected + d, 2 * d, own);
+      kernels.attention(layer.attention, input, row, mixed, d, attention);
     }
+    finish_layer(c, layer, mixed, projected + 3 * d, in_width, hidden, h, 1);
   }
   kernels.layer_norm(model.norm(), h, d, nullptr, 0, h, d, 1);
 }
