@@ -11,8 +11,8 @@ import numpy.typing as npt
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
-    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_balance", "as_int64", "as_k", "as_seconds", "as_threads", "check_integer",
-    "check_number",
+    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_balance", "as_int64", "as_k", "as_seconds", "as_threads",
+    "check_integer", "check_number",
 ]  # fmt: skip
 
 MAX_K = 2**20

@@ -116,8 +116,8 @@ class Recommender(NativeModel):
             interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
-            diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by maximal
-                marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
+            diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by
+                maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
             timeout: with batching, seconds the request may wait for its search to begin; None: for ever.
 
         Returns:
