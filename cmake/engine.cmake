@@ -2,9 +2,10 @@
 # inside. Shared, so that the torch ops and the Python module of a process have one pool of threads between them.
 find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
-  csrc/engine/catalog.cpp
+  csrc/engine/codes.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
+  csrc/engine/float_rows.cpp
   csrc/engine/interests.cpp
   csrc/engine/model.cpp
   csrc/engine/offsets.cpp

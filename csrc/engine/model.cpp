@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <unordered_map>
 
-#include "engine/catalog.h"
+#include "engine/float_rows.h"
 
 namespace lsif::engine {
 namespace {
