@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/append.h"
+#include "engine/codes.h"
 #include "engine/offsets.h"
 #include "engine/recommend.h"
 #include "engine/repeats.h"
@@ -124,14 +125,10 @@ class Ranking {
   Array<float> long_share_;
 };
 
-// The codes of a catalogue as NumPy views, in the order torch.ops.lsif.quantize_rows returns them.
 struct CatalogArrays {
   py::array vectors;
   py::array bias;
-  py::array codes;
-  py::array scales;
-  py::array errors;
-  py::array norms;
+  py::array codes;  // as torch.ops.lsif.code_catalog returns them
 };
 
 // A model and a catalogue, both immutable, answering requests from any number of threads without the GIL.
@@ -152,14 +149,9 @@ class RequestPath {
                                    : view<float>(spec.name, weights_[i], spec.shape));
     }
     const int64_t n = config.num_items;
-    const int64_t stride = code_stride(config.dim);
-    view_ = {view<float>("vectors", catalog_.vectors, {config.num_items, config.dim}),
-             view<float>("bias", catalog_.bias, {n}),
-             view<int8_t>("codes", catalog_.codes, {n, stride}),
-             view<float>("scales", catalog_.scales, {n}),
-             view<float>("errors", catalog_.errors, {n}),
-             view<float>("norms", catalog_.norms, {n}),
-             n,
+    const int64_t num_codes = catalog_.codes.size();
+    view_ = {view<float>("vectors", catalog_.vectors, {n, config.dim}), view<float>("bias", catalog_.bias, {n}),
+             engine::view_codes(view<uint8_t>("codes", catalog_.codes, {num_codes}), num_codes, n, config.dim), n,
              config.dim};
     const int num_threads = engine::check_threads(threads);
     if (batching.has_value()) batcher_ = std::make_unique<engine::TopkBatcher>(*batching);
@@ -388,17 +380,14 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
   py::register_exception<engine::Closed>(m, "ClosedError");
   py::class_<RequestPath>(m, "RequestPath", "A model and a catalogue, immutable, for any number of threads.")
       .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
-                                  py::array bias, py::array codes, py::array scales, py::array errors, py::array norms,
-                                  bool multi_interest, double temperature, int64_t threads,
-                                  const std::optional<std::array<int64_t, 4>>& batching) {
-             CatalogArrays catalog = {std::move(vectors), std::move(bias),   std::move(codes),
-                                      std::move(scales),  std::move(errors), std::move(norms)};
+                                  py::array bias, py::array codes, bool multi_interest, double temperature,
+                                  int64_t threads, const std::optional<std::array<int64_t, 4>>& batching) {
+             CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
              return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
                                                   multi_interest, temperature, threads, limits_from(batching));
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
-           py::arg("scales"), py::arg("errors"), py::arg("norms"), py::arg("multi_interest"), py::arg("temperature"),
-           py::arg("threads") = 0, py::arg("batching") = none)
+           py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none)
       .def("close", &RequestPath::close, py::call_guard<py::gil_scoped_release>(), "Ends batching.")
       .def("batching_stats", &RequestPath::batching_stats, "Counters of the batcher, or None without one.")
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,
