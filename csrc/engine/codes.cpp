@@ -10,6 +10,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "engine/float_rows.h"
 #include "engine/thread_pool.h"
 
@@ -214,6 +218,20 @@ class GroupCoder {
   float bias_size_ = 0;
 };
 
+// Asks for large pages, where there is room for them: a scan of many megabytes otherwise waits for addresses. Best
+// before the memory is first written to; only ever advice.
+void advise_huge_pages(uint8_t* memory, int64_t size) {
+#if defined(__linux__)
+  constexpr int64_t kHugePage = int64_t{1} << 21;
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  const auto skipped = static_cast<int64_t>((kHugePage - address % kHugePage) % kHugePage);
+  const int64_t usable = (size - skipped) / kHugePage * kHugePage;
+  if (usable > 0) (void)madvise(memory + skipped, static_cast<size_t>(usable), MADV_HUGEPAGE);
+#else
+  (void)memory, (void)size;
+#endif
+}
+
 // Raises `largest` to at least x.
 void raise(std::atomic<float>& largest, float x) {
   float known = largest.load();
@@ -238,6 +256,7 @@ int64_t codes_size(int64_t num_items, int64_t dim) {
 }
 
 void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim, uint8_t* codes, int threads) {
+  advise_huge_pages(codes, codes_size(num_items, dim));
   const int64_t step = std::max<int64_t>(1, kValuesPerTask / (kGroupRows * dim));
   uint8_t* groups = codes + sizeof(Header);
   std::atomic<float> row_size{0};
@@ -275,7 +294,8 @@ CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int6
   }
   if (!(header.row_size >= 0) || !std::isfinite(header.row_size) || !(header.bias_size >= 0) ||
       !std::isfinite(header.bias_size)) {
-    refuse("finite sizes", "row_size " + std::to_string(header.row_size) + ", bias_size " + std::to_string(header.bias_size));
+    refuse("finite sizes",
+           "row_size " + std::to_string(header.row_size) + ", bias_size " + std::to_string(header.bias_size));
   }
   return {codes + sizeof(Header), header.row_size, header.bias_size};
 }

@@ -7,8 +7,8 @@
 //   load_bytes            16 unsigned bytes as GroupFloats
 //   not_below(a, b)       bit i of the result: not a_i < b_i, also where either is NaN
 //
-// In dot_tile the codes are what is stored, c + 8; `start`, with which the sum begins, takes 8 sum(p) off. While it waits
-// for nothing it fetches the lines `ahead` bytes further on.
+// In dot_tile the codes are what is stored, c + 8; `start`, with which the sum begins, takes 8 sum(p) off. While it
+// waits for nothing it fetches the lines `ahead` bytes further on.
 #pragma once
 
 #include "kernels/cpu/simd.h"
