@@ -9,6 +9,27 @@ def weight_specs(config: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...], 
 def config_ints(config: Mapping[str, Any]) -> list[int]: ...
 def default_threads() -> int: ...
 
+class CatalogPath:
+    def __init__(
+        self,
+        vectors: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.int8],
+        scales: npt.NDArray[np.float32],
+        errors: npt.NDArray[np.float32],
+        norms: npt.NDArray[np.float32],
+    ) -> None: ...
+    def top_k(
+        self,
+        queries: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32] | None,
+        temperature: float,
+        k: int,
+        exclude_rows: npt.NDArray[np.int64] | None,
+        exclude_offsets: npt.NDArray[np.int64] | None,
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
+
 class RequestPath:
     def __init__(
         self,

@@ -126,7 +126,7 @@ class Recommender(NativeModel):
                 unknown = np.array([user.num_unknown for user in users], np.int64)
                 fallback = np.array([user.num_events == 0 for user in users], np.bool_)
         scores, indices, counts, long_share = answer
-        for user in np.flatnonzero(fallback):
+        for user in fallback.nonzero()[0]:
             counts[user] = self._most_popular(ragged, int(user), scores[user], indices[user])
         return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
 
