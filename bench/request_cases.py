@@ -20,7 +20,7 @@ from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
 from newest_state import NewestState, newest_state_flops, plain_config
 
-__all__ = ["append", "encode", "load", "recommend"]
+__all__ = ["append", "eager_request", "encode", "load", "random_artifact", "random_histories", "recommend"]
 
 _VOCABULARY = 10_000
 _NUM_HISTORIES = 32  # that calls take by turns, at least one batch
@@ -117,10 +117,10 @@ def recommend(options: argparse.Namespace) -> Case:
             inputs=requests,
             read=lambda answer: np.asarray(answer.items, np.int64),
         ),
-        "torch": lambda _: Implementation(call=_eager_request(artifact, times, options.k), inputs=lists),
+        "torch": lambda _: Implementation(call=eager_request(artifact, times, options.k), inputs=lists),
     }
     expected = np.concatenate(
-        [_eager_request(artifact, times, options.k, torch.float64)(rows).numpy() for rows in lists]
+        [eager_request(artifact, times, options.k, torch.float64)(rows).numpy() for rows in lists]
     )
 
     def check(name: str, implementation: Implementation) -> Quality:
@@ -133,7 +133,7 @@ def recommend(options: argparse.Namespace) -> Case:
     return Case(build_all(builders, chosen), params, check)
 
 
-def _eager_request(artifact: lsif_sdk.Artifact, times: Histories, k: int, dtype: torch.dtype = torch.float32) -> Any:
+def eager_request(artifact: lsif_sdk.Artifact, times: Histories, k: int, dtype: torch.dtype = torch.float32) -> Any:
     """Encoding, scores of all items, those of the history masked, and topk, in torch."""
     batch, seq_len = times.shape
     users = torch.arange(batch)[:, None]

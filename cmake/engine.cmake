@@ -17,6 +17,7 @@ add_library(lsif_engine SHARED
   csrc/engine/score_topk.cpp
   csrc/engine/scratch.cpp
   csrc/engine/thread_pool.cpp
+  csrc/engine/topk_batcher.cpp
   csrc/engine/user_state.cpp
 )
 # What the headers declare can be called from outside; the kernels of one instruction set cannot.

@@ -1,8 +1,11 @@
 #include "bindings/request_path.h"
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,7 +77,8 @@ class Ranking {
 class RequestPath {
  public:
   RequestPath(const engine::ModelConfig& config, std::vector<py::array> weights, CatalogArrays catalog,
-              bool multi_interest, double temperature, int64_t threads)
+              bool multi_interest, double temperature, int64_t threads,
+              const std::optional<engine::TopkBatcher::Limits>& batching)
       : weights_(std::move(weights)), catalog_(std::move(catalog)), scoring_{multi_interest, temperature} {
     const std::vector<engine::WeightSpec> specs = engine::weight_specs(config);
     if (weights_.size() != specs.size()) {
@@ -88,6 +92,7 @@ class RequestPath {
     }
     view_ = catalog_.checked(config.num_items, config.dim);
     const int num_threads = engine::check_threads(threads);
+    if (batching.has_value()) batcher_ = std::make_unique<engine::TopkBatcher>(*batching);
     const py::gil_scoped_release unlocked;
     model_ = std::make_unique<engine::Model>(config, data, num_threads, engine::kMostTableBytes);
   }
@@ -130,11 +135,13 @@ class RequestPath {
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
                       const py::object& offsets, const py::object& now, int64_t k, bool exclude_seen,
                       const py::object& exclude_items, const py::object& exclude_offsets, double balance,
-                      int64_t threads) const {
+                      double timeout, int64_t threads) const {
     const Histories histories = histories_from(items, times, actions, offsets, now);
     engine::RecommendRequest request{};
     request.events = histories.events;
     const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, balance, threads);
+    request.batcher = batcher_.get();
+    request.deadline = deadline_after(timeout);
     {
       const py::gil_scoped_release unlocked;
       engine::check_events(model_->config(), request.events);
@@ -142,6 +149,23 @@ class RequestPath {
       engine::recommend(*model_, view_, scoring_, request, ranking.out);
     }
     return ranking.answer();
+  }
+
+  void close() {
+    if (batcher_ != nullptr) batcher_->close();
+  }
+
+  py::object batching_stats() const {
+    if (batcher_ == nullptr) return py::none();
+    const engine::TopkBatcher::Stats stats = batcher_->stats();
+    py::dict counters;
+    counters["requests"] = stats.requests;
+    counters["batches"] = stats.batches;
+    counters["largest_batch"] = stats.largest_batch;
+    counters["overloaded"] = stats.overloaded;
+    counters["expired"] = stats.expired;
+    counters["queued"] = stats.queued;
+    return counters;
   }
 
   Bytes new_state(const py::bytes& model, int64_t remember) const {
@@ -205,13 +229,15 @@ class RequestPath {
 
   py::tuple recommend_states(const py::bytes& model, const std::vector<py::array>& states, const py::object& now,
                              int64_t k, bool exclude_seen, const py::object& exclude_items,
-                             const py::object& exclude_offsets, double balance, int64_t threads) const {
+                             const py::object& exclude_offsets, double balance, double timeout, int64_t threads) const {
     const std::vector<engine::ConstUserState> views = checked(model, states);
     const int64_t* times = view_or_null("now", now, {static_cast<int64_t>(views.size())});
     const engine::SeenEvents seen(model_->config(), views, times);
     engine::RecommendRequest request{};
     request.events = seen.batch();
     const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, balance, threads);
+    request.batcher = batcher_.get();
+    request.deadline = deadline_after(timeout);
     {
       const py::gil_scoped_release unlocked;
       engine::check_balance(model_->config(), balance);
@@ -221,6 +247,14 @@ class RequestPath {
   }
 
  private:
+  // seconds below 0: never.
+  static engine::TopkBatcher::Clock::time_point deadline_after(double seconds) {
+    using Clock = engine::TopkBatcher::Clock;
+    constexpr double kNever = 1e9;
+    if (seconds < 0 || seconds >= kNever) return Clock::time_point::max();
+    return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  }
+
   static std::byte* bytes_of(Bytes& array) { return reinterpret_cast<std::byte*>(array.mutable_data()); }
 
   static engine::Fingerprint fingerprint(const py::bytes& model) {
@@ -266,24 +300,37 @@ class RequestPath {
   engine::Scoring scoring_;
   CatalogView view_{};
   std::unique_ptr<const engine::Model> model_;
+  std::unique_ptr<engine::TopkBatcher> batcher_;
 };
+
+std::optional<engine::TopkBatcher::Limits> limits_from(const std::optional<std::array<int64_t, 4>>& batching) {
+  if (!batching.has_value()) return std::nullopt;
+  const auto [max_batch, max_queue, max_wait_us, max_searches] = *batching;
+  return engine::TopkBatcher::Limits{max_batch, max_queue, max_wait_us, static_cast<int>(max_searches)};
+}
 
 }  // namespace
 
 void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const py::dict&)) {
   const auto none = py::none();
+  py::register_exception<engine::Overloaded>(m, "OverloadedError");
+  py::register_exception<engine::DeadlineExceeded>(m, "DeadlineError");
+  py::register_exception<engine::Closed>(m, "ClosedError");
   py::class_<RequestPath>(m, "RequestPath", "A model and a catalogue, immutable, for any number of threads.")
       .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
                                   py::array bias, py::array codes, py::array scales, py::array errors, py::array norms,
-                                  bool multi_interest, double temperature, int64_t threads) {
+                                  bool multi_interest, double temperature, int64_t threads,
+                                  const std::optional<std::array<int64_t, 4>>& batching) {
              CatalogArrays catalog = {std::move(vectors), std::move(bias),   std::move(codes),
                                       std::move(scales),  std::move(errors), std::move(norms)};
              return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
-                                                  multi_interest, temperature, threads);
+                                                  multi_interest, temperature, threads, limits_from(batching));
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
            py::arg("scales"), py::arg("errors"), py::arg("norms"), py::arg("multi_interest"), py::arg("temperature"),
-           py::arg("threads") = 0)
+           py::arg("threads") = 0, py::arg("batching") = none)
+      .def("close", &RequestPath::close, py::call_guard<py::gil_scoped_release>(), "Ends batching.")
+      .def("batching_stats", &RequestPath::batching_stats, "Counters of the batcher, or None without one.")
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,
            py::arg("offsets"), py::arg("now") = none, py::arg("threads") = 0,
            "(fused, interests, weights) of each user.")
@@ -292,7 +339,7 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            "(rows, values, offsets): the distinct items of each history, ascending, and what their scores gain.")
       .def("recommend", &RequestPath::recommend, py::arg("items"), py::arg("times"), py::arg("actions"),
            py::arg("offsets"), py::arg("now"), py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"),
-           py::arg("exclude_offsets"), py::arg("balance") = -1.0, py::arg("threads") = 0,
+           py::arg("exclude_offsets"), py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
            "(scores, indices, counts, long_share) of each user.")
       .def("new_state", &RequestPath::new_state, py::arg("model"), py::arg("remember"), "A state without events.")
       .def("append", &RequestPath::append, py::arg("model"), py::arg("states"), py::arg("items"), py::arg("times"),
@@ -304,7 +351,8 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            py::arg("threads") = 0, "(fused, interests, weights) of each state.")
       .def("recommend_states", &RequestPath::recommend_states, py::arg("model"), py::arg("states"), py::arg("now"),
            py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"), py::arg("exclude_offsets"),
-           py::arg("balance") = -1.0, py::arg("threads") = 0, "(scores, indices, counts, long_share) of each state.");
+           py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
+           "(scores, indices, counts, long_share) of each state.");
 }
 
 }  // namespace lsif::bindings

@@ -140,7 +140,11 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   topk.exclude_items = exclude.items;
   topk.exclude_offsets = exclude.offsets;
   topk.threads = request.threads;
-  score_topk(catalog, topk, out.scores, out.indices, out.counts);
+  if (request.batcher == nullptr) {
+    score_topk(catalog, topk, out.scores, out.indices, out.counts);
+  } else {
+    request.batcher->score_topk(catalog, topk, request.deadline, out.scores, out.indices, out.counts);
+  }
   if (!c.repeats || request.exclude_seen) return;
   const int64_t stride = c.num_interests() * c.dim;
   const float* newest = users.interests + stride - c.dim;

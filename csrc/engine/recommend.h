@@ -6,6 +6,7 @@
 
 #include "engine/encode.h"
 #include "engine/model.h"
+#include "engine/topk_batcher.h"
 #include "engine/user_state.h"
 #include "kernels/score_topk.h"
 
@@ -25,6 +26,8 @@ struct RecommendRequest {
   const int64_t* exclude_offsets;  // [batch + 1]; null with exclude_items
   double balance = -1;             // weight all long-term interests together shall have, 0 to 1; below 0: the model's
   int threads;
+  TopkBatcher* batcher = nullptr;  // who searches, together with what other callers ask; null: this call alone
+  TopkBatcher::Clock::time_point deadline = TopkBatcher::Clock::time_point::max();  // for the batcher to begin
 };
 
 struct Recommendations {

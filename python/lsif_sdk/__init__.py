@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsif_sdk import _core, errors
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, TopK
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "Batching",
     "Catalog",
     "ContentAdapter",
     "Events",

@@ -9,6 +9,10 @@ def weight_specs(config: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...], 
 def config_ints(config: Mapping[str, Any]) -> list[int]: ...
 def default_threads() -> int: ...
 
+class OverloadedError(Exception): ...
+class DeadlineError(Exception): ...
+class ClosedError(Exception): ...
+
 class CatalogPath:
     def __init__(
         self,
@@ -44,7 +48,10 @@ class RequestPath:
         multi_interest: bool,
         temperature: float,
         threads: int = 0,
+        batching: tuple[int, int, int, int] | None = None,
     ) -> None: ...
+    def close(self) -> None: ...
+    def batching_stats(self) -> dict[str, int] | None: ...
     def encode(
         self,
         items: npt.NDArray[np.int64],
@@ -75,6 +82,7 @@ class RequestPath:
         exclude_items: npt.NDArray[np.int64] | None,
         exclude_offsets: npt.NDArray[np.int64] | None,
         balance: float = -1.0,
+        timeout: float = -1.0,
         threads: int = 0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
     def new_state(self, model: bytes, remember: int) -> npt.NDArray[np.uint8]: ...
@@ -109,5 +117,6 @@ class RequestPath:
         exclude_items: npt.NDArray[np.int64] | None,
         exclude_offsets: npt.NDArray[np.int64] | None,
         balance: float = -1.0,
+        timeout: float = -1.0,
         threads: int = 0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...

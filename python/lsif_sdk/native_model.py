@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_threads
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
@@ -34,12 +35,17 @@ class NativeModel:
         artifact: a checked model.
         threads: CPU threads a call may use; None: as many as this process may use (container limits included).
             Results do not depend on it.
+        batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
+            not.
     """
 
-    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, *, threads: int | None = None, batching: Batching | bool | None = None
+    ) -> None:
         if not isinstance(artifact, Artifact):
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
+        batching = as_batching(batching)
         self.artifact = artifact
         self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
         c = self.catalog
@@ -56,7 +62,9 @@ class NativeModel:
                 multi_interest=self.config.scoring == "multi_interest",
                 temperature=self.config.temperature,
                 threads=self._threads,
+                batching=None if batching is None else batching.limits(),
             )
+        self._most_concurrent = Batching().max_batch if batching is None else batching.max_batch
 
     @property
     def config(self) -> ModelConfig:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import functools
 import os
 from collections.abc import Sequence, Set
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ import torch
 
 from lsif_sdk.arguments import as_k
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
@@ -36,10 +39,19 @@ class Recommender(NativeModel):
         artifact: a checked model.
         threads: CPU threads a call may use; None: as many as this process may use (container limits included).
             Results do not depend on it.
+        batching: how `recommend` calls of concurrent callers share searches; True: as `Batching` has it; None or False:
+            each searches for itself. Results do not depend on it.
     """
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str = "cpu", *, threads: int | None = None) -> Recommender:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        batching: Batching | bool | None = None,
+    ) -> Recommender:
         """Loads an artifact directory.
 
         The weights are memory-mapped, so processes that load the same directory share them; each has its own ids,
@@ -50,6 +62,7 @@ class Recommender(NativeModel):
             path: the directory `save` or `lsif train` wrote.
             device: "cpu", the only one so far.
             threads: see the class.
+            batching: see the class.
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
@@ -57,7 +70,7 @@ class Recommender(NativeModel):
         """
         if device != "cpu":
             raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
-        return cls(Artifact.load(path), threads=threads)
+        return cls(Artifact.load(path), threads=threads, batching=batching)
 
     def __repr__(self) -> str:
         c = self.config
@@ -81,6 +94,7 @@ class Recommender(NativeModel):
         exclude_seen: bool = True,
         exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
         interest: Literal["long", "short"] | float | None = None,
+        timeout: float | None = None,
     ) -> Recommendations:
         """The k best items for one user or many.
 
@@ -101,6 +115,7 @@ class Recommender(NativeModel):
             interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
+            timeout: with batching, seconds the request may wait for its search to begin; None: for ever.
 
         Returns:
             Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue,
@@ -109,6 +124,9 @@ class Recommender(NativeModel):
         Raises:
             ArgumentError: a value is out of range, or `state` is of another model.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
+            OverloadedError: with batching, as many requests wait as may.
+            DeadlineError: with batching, the request's turn did not come in time.
+            ClosedError: with batching, after `close` or in a forked child.
         """
         users = self._users(history, state)
         batch = len(users)
@@ -116,7 +134,7 @@ class Recommender(NativeModel):
         k = as_k(k, len(self.items))
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
-        asked = (self._now(now, batch), k, exclude_seen, *ragged, _balance(interest), self._threads)
+        asked = (self._now(now, batch), k, exclude_seen, *ragged, _balance(interest), _seconds(timeout), self._threads)
         with native_errors():
             if isinstance(users, EventBatch):
                 answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
@@ -129,6 +147,40 @@ class Recommender(NativeModel):
         for user in fallback.nonzero()[0]:
             counts[user] = self._most_popular(ragged, int(user), scores[user], indices[user])
         return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
+
+    async def recommend_async(
+        self, history: History | Sequence[History] | None = None, k: int = 10, **options: Any
+    ) -> Recommendations:
+        """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
+
+        With batching, requests in flight share searches. A request whose task is cancelled is answered all the same, to
+        nobody.
+        """
+        call = functools.partial(self.recommend, history, k, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    @functools.cached_property
+    def _executor(self) -> concurrent.futures.ThreadPoolExecutor:
+        # As many as a batch holds: a caller blocks while others search for it.
+        return concurrent.futures.ThreadPoolExecutor(self._most_concurrent, thread_name_prefix="lsif")
+
+    def stats(self) -> dict[str, int]:
+        """Counters of batching since loading, {} without it.
+
+        requests: answered. batches: searches they took. largest_batch: in requests. overloaded and expired: refused.
+        queued: waiting now.
+        """
+        return self._path.batching_stats() or {}
+
+    def close(self) -> None:
+        """With batching: refuses what waits and what comes, and returns when no search runs. Without: nothing to do."""
+        self._path.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def score(
         self,
@@ -282,3 +334,14 @@ def _balance(interest: str | float | None) -> float:
     if not 0 <= interest <= 1:
         raise ArgumentError("interest", "'long', 'short' or a share from 0 to 1", interest)
     return float(interest)
+
+
+def _seconds(timeout: float | None) -> float:
+    """A checked number of seconds; -1 for no limit."""
+    if timeout is None:
+        return -1.0
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.number)):
+        raise ArgumentTypeError("timeout", "seconds, or None", timeout)
+    if not timeout >= 0:
+        raise ArgumentError("timeout", "seconds >= 0, or None", timeout)
+    return float(timeout)
