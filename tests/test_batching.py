@@ -14,7 +14,6 @@ from lsif_sdk import Artifact, Batching, ItemTable, ModelConfig, Recommendations
 from native import random_weights
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
-
 _MANY = 300_000
 
 
