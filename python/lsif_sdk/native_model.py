@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_threads
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
@@ -37,16 +38,23 @@ class NativeModel:
             Results do not depend on it.
         batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
             not.
+        attributes: columns of what is known of the items, by name.
     """
 
     def __init__(
-        self, artifact: Artifact, *, threads: int | None = None, batching: Batching | bool | None = None
+        self,
+        artifact: Artifact,
+        *,
+        threads: int | None = None,
+        batching: Batching | bool | None = None,
+        attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
     ) -> None:
         if not isinstance(artifact, Artifact):
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
         batching = as_batching(batching)
         self.artifact = artifact
+        self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
         self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
         c = self.catalog
         with native_errors():
