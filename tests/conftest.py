@@ -34,6 +34,5 @@ def redis_server(tmp_path_factory):
 @pytest.fixture(params=KINDS)
 def stores(request, tmp_path) -> Stores:
     """Stores of every kind, in turn."""
-    return Stores(
-        request.param, tmp_path, request.getfixturevalue("redis_server") if request.param == "redis" else None
-    )
+    server = request.getfixturevalue("redis_server") if request.param == "redis" else None
+    return Stores(tmp_path, server)
