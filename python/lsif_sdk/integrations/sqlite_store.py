@@ -191,12 +191,15 @@ class SQLiteStore:
         return connection
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
-                return
+        try:
+            connection.rollback()  # what an error left unfinished
+            with self._lock:
+                if not self._closed:
+                    self._idle.append(connection)
+                    return
+        except sqlite3.Error:
+            connection.close()
+            raise
         connection.close()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

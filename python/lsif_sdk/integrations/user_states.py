@@ -12,7 +12,7 @@ from lsif_sdk.items import Id
 
 __all__ = ["UserStates"]
 
-_OVERHEAD = 640
+_OVERHEAD = 576
 """Bytes of Python's objects an entry: id, dictionary node, wrappers of the state's memory (tests/test_users.py)."""
 
 
@@ -28,7 +28,7 @@ class UserStates(Generic[T]):
     """A least-recently-used cache from user ids to `UserState` (or anything with `nbytes`). Safe to share by threads.
 
     Args:
-        max_bytes: what states may take, with 640 bytes for each beside its own size. The state used least
+        max_bytes: what states may take, with 576 bytes for each beside its own size. The state used least
             recently goes when there is no room; one larger than all of it is not kept.
 
     Raises:

@@ -60,7 +60,7 @@ class Users:
         self._store = store
         self._save_every = save_every
         self._states: UserStates[ServedState] = UserStates(max_bytes)
-        # A user's events and states are in step while the user's lock is held. Users share locks.
+        # Of several threads that find a user's state behind, one brings it up to date. Users share locks.
         self._locks = tuple(threading.Lock() for _ in range(_NUM_LOCKS))
         self._counts: collections.Counter[str] = collections.Counter()
         self._counts_lock = threading.Lock()
@@ -82,8 +82,8 @@ class Users:
             return
         # What the model refuses would be refused at every later request, too.
         EventBatch.from_histories(history, self._recommender.items, self._recommender.config.num_actions)
+        self._store.append(user, history)  # not under the lock: who asks need not wait for the disk
         with self._lock(user):
-            self._store.append(user, history)
             try:
                 self._current(user)
             except LsifError:  # the events are recorded: whoever asks next tries again, and is told
