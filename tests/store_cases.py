@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -66,22 +65,3 @@ class Stores:
         if self.server is None:
             return SQLiteStore(self.folder / f"{name}.db", **options)
         return RedisStore(self.server.url, prefix=f"{self.folder}:{name}:", **options)
-
-
-def run_threads(count: int, work: Any) -> None:
-    """work(0) .. work(count - 1), each in a thread of its own; the first error is raised."""
-    failures: list[BaseException] = []
-
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from lsif_sdk import Events, Recommender, UserState, errors
 from lsif_sdk.events import UNKNOWN_TIME
 from lsif_sdk.integrations import HistoryStore, SQLiteStore, Users, UserStates
+from lsif_sdk.integrations.served_state import ServedState
 from recommender_cases import IDS, NUM_ITEMS, build, same
-from store_cases import run_threads
+from test_batching import run_together
 from test_user_state import check_same_answer, part, random_events
 
 NOW = 1_900_000_000
@@ -207,7 +208,7 @@ def test_threads_hammer_one_user(stores):
                     users.record(f"other {n}", ["i1"])
 
         seen: list[UserState] = []
-        run_threads(8, work)
+        run_together(8, work)
         events = store.read("u").events
         assert len(events) == 2 * 4 * 30
         for thread in range(4):
@@ -302,7 +303,7 @@ def test_a_store_that_fails(stores):
 
 def test_the_least_recently_used_state_goes():
     state = build().new_state(["i1"])
-    size = state.nbytes + 640
+    size = state.nbytes + 576
     states: UserStates[UserState] = UserStates(3 * size)
     for user in (1, "1", "b"):
         states.put(user, state)
@@ -323,21 +324,22 @@ def test_the_least_recently_used_state_goes():
 
 
 def test_the_budget_covers_what_python_takes():
-    """Small states of long ids, the worst case: all memory allocated for them is within the budget."""
+    """Small states of long ids, as `Users` keeps them: all memory allocated for them is within the budget."""
     recommender = build(num_long=0, num_short=0, window=1)
     state = recommender.new_state(["i1"], remember=1)
     recommender.append(state, ["i2"])
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        states: UserStates[UserState] = UserStates(400_000)
+        states: UserStates[ServedState] = UserStates(1_104_000)  # for 1,366 of them: the dictionary has just grown
         for number in range(2000):
-            states.put(f"{number:036}", recommender.append(state, ["i2"]))
+            grown = recommender.append(state, ["i2"])
+            states.put(f"{number:036}", ServedState(grown, 10**12 + number, 10**9 + number, 1000 + number))
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert states.stats()["evictions"] > 0
-    assert 200_000 < taken <= 400_000
+    assert states.stats()["evictions"] == 634
+    assert 0.85 * 1_104_000 < taken <= 1_104_000
 
 
 def test_threads_share_states():
@@ -350,7 +352,7 @@ def test_threads_share_states():
             states.get(n % 17)
             states.remove(n % 5)
 
-    run_threads(6, work)
+    run_together(6, work)
     stats = states.stats()
     assert stats["hits"] + stats["misses"] == 1800
-    assert stats["bytes"] == len(states) * (state.nbytes + 640) <= 20_000
+    assert stats["bytes"] == len(states) * (state.nbytes + 576) <= 20_000
