@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 import lsif_sdk
@@ -18,8 +19,6 @@ from topk_peers import peers
 from topk_problem import Problem, exact_scores, exact_top_k, make_problem
 
 __all__ = ["score_topk"]
-
-_BIAS_BYTES = 4
 
 
 def score_topk(options: argparse.Namespace) -> Case:
@@ -83,8 +82,8 @@ def _lsif(problem: Problem) -> Implementation:
     call: Callable[[Any], Any] = functools.partial(catalog.top_k, k=problem.k, threads=problem.threads)
     if problem.weights is not None:
         parts = len(problem.interests) // problem.batch
-        interests = torch.from_numpy(problem.interests).chunk(parts)
-        inputs = list(zip(interests, torch.from_numpy(problem.weights).chunk(parts), strict=True))
+        interests = np.split(np.ascontiguousarray(problem.interests), parts)
+        inputs = list(zip(interests, np.split(np.ascontiguousarray(problem.weights), parts), strict=True))
 
         call = functools.partial(_search, catalog, problem)
 
@@ -92,15 +91,17 @@ def _lsif(problem: Problem) -> Implementation:
         call=call,
         inputs=inputs,
         read=lambda answer: answer.indices,
-        bytes=catalog.code_bytes + _BIAS_BYTES * num_items,
+        bytes=catalog.code_bytes,
         flops=2 * num_items * dim * problem.batch * num_interests,
         unit="int8",
         build_s=seconds,
-        index_bytes=catalog.code_bytes + (4 * dim + _BIAS_BYTES) * num_items,
+        index_bytes=catalog.code_bytes + 4 * (dim + 1) * num_items,
     )
 
 
-def _search(catalog: lsif_sdk.Catalog, problem: Problem, queries: tuple[torch.Tensor, torch.Tensor]) -> lsif_sdk.TopK:
+def _search(
+    catalog: lsif_sdk.Catalog, problem: Problem, queries: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+) -> lsif_sdk.TopK:
     return catalog.search(*queries, 1.0, problem.k, None, problem.threads)
 
 

@@ -1,19 +1,16 @@
 #include "bindings/request_path.h"
 
-#include <pybind11/numpy.h>
-#include <pybind11/stl.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bindings/catalog_arrays.h"
 #include "engine/append.h"
 #include "engine/offsets.h"
 #include "engine/recommend.h"
@@ -21,53 +18,10 @@
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 
-namespace py = pybind11;
-
 namespace lsif::bindings {
 namespace {
 
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
 using Bytes = Array<uint8_t>;
-
-std::string text(const py::handle& object) { return py::str(object); }
-
-[[noreturn]] void refuse(const std::string& argument, const std::string& expected, const std::string& got) {
-  throw std::invalid_argument(argument + ": expected " + expected + ", got " + got);
-}
-
-// A view of the array's memory, which is read where it is: an array of another dtype or layout is a mistake, not
-// something to convert on the hot path.
-template <typename T>
-const T* view(const std::string& argument, const py::array& array, const std::vector<int64_t>& shape) {
-  if (!py::isinstance<py::array_t<T, 0>>(array)) {
-    refuse(argument, "dtype " + text(py::dtype::of<T>()), text(array.dtype()));
-  }
-  const std::vector<int64_t> got(array.shape(), array.shape() + array.ndim());
-  if (got != shape) refuse(argument, "shape " + text(py::cast(shape)), text(py::cast(got)));
-  if ((array.flags() & py::array::c_style) == 0) {
-    const std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
-    refuse(argument, "a C-contiguous array", "one with strides " + text(py::cast(strides)) + " (bytes)");
-  }
-  return static_cast<const T*>(array.data());
-}
-
-py::array array_from(const char* argument, const py::object& object) {
-  if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
-  throw py::type_error(std::string(argument) + ": expected a NumPy array, got " +
-                       text(py::type::handle_of(object).attr("__name__")));
-}
-
-const int64_t* view_or_null(const char* argument, const py::object& array, const std::vector<int64_t>& shape) {
-  return array.is_none() ? nullptr : view<int64_t>(argument, array_from(argument, array), shape);
-}
-
-// A copy, for values that serve as indices: once they are checked, other threads must not be able to write to them.
-std::vector<int64_t> copy_or_empty(const char* argument, const py::object& array, const std::vector<int64_t>& shape) {
-  const int64_t* values = view_or_null(argument, array, shape);
-  return values == nullptr ? std::vector<int64_t>() : std::vector<int64_t>(values, values + shape[0]);
-}
 
 // A batch of histories, in part of its own memory.
 struct Histories {
@@ -76,11 +30,6 @@ struct Histories {
   std::vector<int64_t> offsets;
   engine::EventBatch events;
 };
-
-template <typename T>
-Array<T> array_of(const std::vector<T>& values) {
-  return Array<T>(static_cast<py::ssize_t>(values.size()), values.data());
-}
 
 // What a request for items asks beside the users, and the arrays its answer goes to.
 class Ranking {
@@ -124,16 +73,6 @@ class Ranking {
   Array<float> long_share_;
 };
 
-// The codes of a catalogue as NumPy views, in the order torch.ops.lsif.quantize_rows returns them.
-struct CatalogArrays {
-  py::array vectors;
-  py::array bias;
-  py::array codes;
-  py::array scales;
-  py::array errors;
-  py::array norms;
-};
-
 // A model and a catalogue, both immutable, answering requests from any number of threads without the GIL.
 class RequestPath {
  public:
@@ -151,16 +90,7 @@ class RequestPath {
       data.push_back(spec.is_int64 ? static_cast<const void*>(view<int64_t>(spec.name, weights_[i], spec.shape))
                                    : view<float>(spec.name, weights_[i], spec.shape));
     }
-    const int64_t n = config.num_items;
-    const int64_t stride = code_stride(config.dim);
-    view_ = {view<float>("vectors", catalog_.vectors, {config.num_items, config.dim}),
-             view<float>("bias", catalog_.bias, {n}),
-             view<int8_t>("codes", catalog_.codes, {n, stride}),
-             view<float>("scales", catalog_.scales, {n}),
-             view<float>("errors", catalog_.errors, {n}),
-             view<float>("norms", catalog_.norms, {n}),
-             n,
-             config.dim};
+    view_ = catalog_.checked(config.num_items, config.dim);
     const int num_threads = engine::check_threads(threads);
     if (batching.has_value()) batcher_ = std::make_unique<engine::TopkBatcher>(*batching);
     const py::gil_scoped_release unlocked;
@@ -388,17 +318,14 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
   py::register_exception<engine::Closed>(m, "ClosedError");
   py::class_<RequestPath>(m, "RequestPath", "A model and a catalogue, immutable, for any number of threads.")
       .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
-                                  py::array bias, py::array codes, py::array scales, py::array errors, py::array norms,
-                                  bool multi_interest, double temperature, int64_t threads,
-                                  const std::optional<std::array<int64_t, 4>>& batching) {
-             CatalogArrays catalog = {std::move(vectors), std::move(bias),   std::move(codes),
-                                      std::move(scales),  std::move(errors), std::move(norms)};
+                                  py::array bias, py::array codes, bool multi_interest, double temperature,
+                                  int64_t threads, const std::optional<std::array<int64_t, 4>>& batching) {
+             CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
              return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
                                                   multi_interest, temperature, threads, limits_from(batching));
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
-           py::arg("scales"), py::arg("errors"), py::arg("norms"), py::arg("multi_interest"), py::arg("temperature"),
-           py::arg("threads") = 0, py::arg("batching") = none)
+           py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none)
       .def("close", &RequestPath::close, py::call_guard<py::gil_scoped_release>(), "Ends batching.")
       .def("batching_stats", &RequestPath::batching_stats, "Counters of the batcher, or None without one.")
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ class Catalog:
     """An immutable catalogue of `num_items` rows: score = query . vector + bias. Make one with `from_vectors`.
 
     vectors: float32 [num_items, dim]; bias: float32 [num_items]; items: ids and titles;
-    codes int8 [num_items, dim padded], scales, errors, norms float32 [num_items]: docs/score_topk.md.
+    codes: uint8, what the search scans, of these vectors and biases (docs/score_topk.md).
     Safe to share between threads.
     """
 
@@ -48,9 +49,6 @@ class Catalog:
     bias: torch.Tensor
     items: ItemTable
     codes: torch.Tensor
-    scales: torch.Tensor
-    errors: torch.Tensor
-    norms: torch.Tensor
 
     @classmethod
     def from_vectors(
@@ -61,7 +59,7 @@ class Catalog:
         *,
         threads: int | None = None,
     ) -> Catalog:
-        """Builds the integer codes of a catalogue.
+        """Builds the codes of a catalogue.
 
         A contiguous float32 array is used in place, not copied: leave it unchanged. A read-only one is copied, since
         torch would let callers write to it; `numpy.load(file, mmap_mode="c")` gives a memory map used in place.
@@ -95,8 +93,8 @@ class Catalog:
         """`from_vectors` for contiguous float32 CPU tensors known to be finite and as long as `items`."""
         vectors, bias = vectors.detach(), bias.detach()
         with torch.inference_mode(), native_errors():
-            codes = ops.quantize_rows(vectors, as_threads(threads))
-        return cls(vectors, bias, items, *codes)
+            codes = ops.code_catalog(vectors, bias, as_threads(threads))
+        return cls(vectors, bias, items, codes)
 
     def __len__(self) -> int:
         return self.vectors.shape[0]
@@ -116,8 +114,8 @@ class Catalog:
 
     @property
     def code_bytes(self) -> int:
-        """Memory the codes and their bounds take beside the vectors, in bytes."""
-        return sum(t.numel() * t.element_size() for t in (self.codes, self.scales, self.errors, self.norms))
+        """Memory the codes take beside the vectors, in bytes; it is all that most of a search reads."""
+        return self.codes.numel()
 
     def top_k(
         self,
@@ -142,50 +140,45 @@ class Catalog:
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
             ArgumentTypeError: an argument is of the wrong type.
         """
-        matrix = as_floats("queries", queries, None)
-        if matrix.dim() == 1:
+        if type(queries) is np.ndarray and queries.dtype == np.float32 and queries.flags.c_contiguous:
+            matrix = queries  # as it is, on the way of every request; native code checks the values
+        else:
+            matrix = _dense_floats("queries", queries, None).numpy()
+        if matrix.ndim == 1:
             matrix = matrix[None]
-        if matrix.dim() != 2 or matrix.shape[1] != self.dim:
+        if matrix.ndim != 2 or matrix.shape[1] != self.dim:
             raise ArgumentError("queries", f"shape [batch, {self.dim}]", list(matrix.shape))
-        return self.search(matrix[:, None], None, 1.0, k, ragged_rows(exclude, len(matrix), len(self)), threads)
+        return self.search(matrix, None, 1.0, k, ragged_rows(exclude, len(matrix)), threads)
 
     def search(
         self,
-        queries: torch.Tensor,
-        weights: torch.Tensor | None,
+        queries: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32] | None,
         temperature: float,
         k: int,
-        exclude: tuple[torch.Tensor, torch.Tensor] | None,
+        exclude: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None,
         threads: int | None,
     ) -> TopK:
-        """`top_k` for one or several interests a query (docs/model.md, 5), on checked tensors.
+        """`top_k` for one or several interests a query (docs/model.md, 5), on contiguous arrays.
 
         Args:
-            queries: float32 [batch, num_interests, dim].
+            queries: float32 [batch, dim] or [batch, num_interests, dim].
             weights: float32 [batch, num_interests], or None with one interest.
             temperature: tau of the log-sum-exp over interests.
             k: see `top_k`.
-            exclude: ragged (rows int64 [total], offsets int64 [batch + 1]).
+            exclude: ragged (rows int64 [total], -1 ignored; offsets int64 [batch + 1]).
             threads: see `top_k`.
         """
         rows, offsets = (None, None) if exclude is None else exclude
-        with torch.inference_mode(), native_errors():
-            scores, indices, counts = ops.score_topk(
-                queries,
-                weights,
-                temperature,
-                self.vectors,
-                self.bias,
-                self.codes,
-                self.scales,
-                self.errors,
-                self.norms,
-                as_k(k, len(self)),
-                rows,
-                offsets,
-                as_threads(threads),
+        with native_errors():
+            return TopK(
+                *self._path.top_k(queries, weights, temperature, as_k(k, len(self)), rows, offsets, as_threads(threads))
             )
-        return TopK(scores.numpy(), indices.numpy(), counts.numpy())
+
+    @functools.cached_property
+    def _path(self) -> _core.CatalogPath:
+        parts = (self.vectors, self.bias, self.codes)
+        return _core.CatalogPath(*(part.numpy() for part in parts))
 
     def fit_item(
         self,
@@ -258,6 +251,15 @@ class native_errors:  # noqa: N801 (a context manager, used like a function)
 
 def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
     """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can (not read-only one)."""
+    tensor = _dense_floats(argument, values, num_dims)
+    if not bool(torch.isfinite(tensor).all()):
+        bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
+        raise ArgumentError(argument, "finite float32 values", f"{tensor[tuple(bad)].item()} at position {bad}")
+    return tensor
+
+
+def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
+    """`as_floats`, finite or not."""
     tensor = values.detach() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(argument, "real numbers", tensor.dtype)
@@ -270,9 +272,6 @@ def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int
         raise ArgumentError(
             argument, f"{num_dims} dimension{'s' if num_dims > 1 else ''}", f"shape {list(tensor.shape)}"
         )
-    if not bool(torch.isfinite(tensor).all()):
-        bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-        raise ArgumentError(argument, "finite float32 values", f"{tensor[tuple(bad)].item()} at position {bad}")
     return tensor
 
 
@@ -288,11 +287,11 @@ def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def ragged_rows(exclude: Exclude | None, batch: int, num_items: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Rows to leave out as (rows int64 [total], offsets int64 [batch + 1]); -1 entries are dropped.
+def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """Rows to leave out as (rows int64 [total], offsets int64 [batch + 1]).
 
     Raises:
-        ArgumentError: a row is out of range, or there is not one list a query.
+        ArgumentError: there is not one list a query.
         ArgumentTypeError: not row numbers.
     """
     if exclude is None or batch == 0:
@@ -301,24 +300,27 @@ def ragged_rows(exclude: Exclude | None, batch: int, num_items: int) -> tuple[to
         exclude = np.asarray(exclude)
     elif isinstance(exclude, str) or not isinstance(exclude, Sequence):
         raise ArgumentTypeError("exclude", "row numbers, or one list of them a query", exclude)
-    nested = exclude.ndim == 2 if isinstance(exclude, np.ndarray) else any(np.ndim(part) == 1 for part in exclude)
-    parts = [_rows(part, num_items) for part in (exclude if nested else [exclude])]
+    if isinstance(exclude, np.ndarray):
+        nested = exclude.ndim == 2
+    else:
+        nested = not _INTEGERS.issuperset(map(type, exclude)) and any(np.ndim(part) == 1 for part in exclude)
+    parts = [_rows(part) for part in (exclude if nested else [exclude])]
     if nested and len(parts) != batch:
         raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
     if not nested:
         parts = parts * batch
     offsets = np.zeros(batch + 1, np.int64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return torch.from_numpy(np.concatenate(parts)), torch.from_numpy(offsets)
+    return np.concatenate(parts), offsets
 
 
-def _rows(part: Any, num_items: int) -> npt.NDArray[np.int64]:
+_INTEGERS = frozenset({int, np.int64, np.int32})
+
+
+def _rows(part: Any) -> npt.NDArray[np.int64]:
     array = np.asarray(part)
     if array.ndim != 1:
         raise ArgumentError("exclude", "row numbers, or one list of them a query", f"shape {list(array.shape)}")
     if array.size and array.dtype.kind not in "iu":
         raise ArgumentTypeError("exclude", "row numbers", part[0])
-    if array.size and (array.min() < -1 or array.max() >= num_items):
-        odd = array[(array < -1) | (array >= num_items)][0]
-        raise ArgumentError("exclude", f"rows in [0, {num_items - 1}] (or -1, ignored)", odd)
-    return array[array >= 0].astype(np.int64)
+    return array.astype(np.int64)
