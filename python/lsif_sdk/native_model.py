@@ -83,9 +83,9 @@ class NativeModel:
 
     @functools.cached_property
     def fingerprint(self) -> bytes:
-        """What tells this model's user states from another's, 32 bytes: a hash of its shape and encoder weights."""
+        """What tells this model's user states from another's, 32 bytes: a hash of its shape, item ids and encoder weights."""
         shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
-        result = hashlib.blake2b(json.dumps(shape, sort_keys=True).encode(), digest_size=32)
+        result = hashlib.blake2b(json.dumps([shape, self.items.ids.tolist()], sort_keys=True).encode(), digest_size=32)
         for weight in self.artifact.encoder_weights:
             result.update(weight.detach().numpy().data)
         return result.digest()
