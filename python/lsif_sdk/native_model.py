@@ -55,7 +55,9 @@ class NativeModel:
         batching = as_batching(batching)
         self.artifact = artifact
         self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
-        self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
+        self.catalog = Catalog.from_checked(
+            artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
+        )
         c = self.catalog
         with native_errors():
             self._path = _core.RequestPath(
@@ -83,7 +85,7 @@ class NativeModel:
 
     @functools.cached_property
     def fingerprint(self) -> bytes:
-        """What tells this model's user states from another's, 32 bytes: a hash of its shape, item ids and encoder weights."""
+        """What tells this model's user states from another's: 32 bytes, a hash of shape, item ids and encoder."""
         shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
         result = hashlib.blake2b(json.dumps([shape, self.items.ids.tolist()], sort_keys=True).encode(), digest_size=32)
         for weight in self.artifact.encoder_weights:

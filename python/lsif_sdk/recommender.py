@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence, Set
@@ -82,12 +83,12 @@ class Recommender(NativeModel):
         return f"Recommender({len(self.items):,} items, {c.num_layers} {c.block} layers, dim={c.dim})"
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes the artifact directory `load` reads; see `Artifact.save`.
+        """Writes the artifact directory `load` reads, with the catalogue's codes; see `Artifact.save`.
 
         Raises:
             ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact and nothing else).
         """
-        self.artifact.save(path, overwrite=overwrite)
+        dataclasses.replace(self.artifact, codes=self.catalog.codes).save(path, overwrite=overwrite)
 
     def recommend(
         self,
