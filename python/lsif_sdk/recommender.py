@@ -59,9 +59,9 @@ class Recommender(NativeModel):
     ) -> Recommender:
         """Loads an artifact directory.
 
-        The weights are memory-mapped, so processes that load the same directory share them; each has its own ids,
-        catalogue codes, reordered copy of the layers' matrices and, if it takes at most 64 MiB, table of what the
-        first layer makes of each item (docs/model.md, 2).
+        Weights and catalogue codes are memory-mapped, so processes that load the same directory share them; each has
+        its own ids, reordered copy of the layers' matrices and, if it takes at most 64 MiB, table of what the first
+        layer makes of each item (docs/model.md, 2).
 
         Args:
             path: the directory `save` or `lsif train` wrote.
