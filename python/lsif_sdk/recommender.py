@@ -181,10 +181,10 @@ class Recommender(NativeModel):
             raise ArgumentTypeError("exclude_seen", "True or False", options.exclude_seen)
         allowed = allowed_bitmaps(options.allow, options.where, self._attributes, self.items, batch)
         diversity = as_diversity(options.diversity)
-        asked = (
+        asked: tuple[Any, ...] = (
             self._now(options.now, batch),
             k if diversity == 0 else num_candidates(k, len(self.items)),
-            options.exclude_seen,
+            bool(options.exclude_seen),
             *ragged,
             allowed,
             as_balance(options.interest),
