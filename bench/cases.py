@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from implementations import Case
-from request_cases import encode, load, recommend
+from request_cases import append, encode, load, recommend
 from topk import score_topk
 
 __all__ = ["CASES"]
@@ -14,6 +14,7 @@ __all__ = ["CASES"]
 CASES: dict[str, Callable[[argparse.Namespace], Case]] = {
     "score_topk": score_topk,
     "encode": encode,
+    "append": append,
     "recommend": recommend,
     "load": load,
 }

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,18 +44,22 @@ class EncodeProblem:
         self.histories = histories
         self.threads = threads
         self.batch, self.seq_len = histories[0].shape
-        self.module = NewestState(artifact, self.seq_len).eval()
         torch.set_num_threads(threads)
+
+    @functools.cache  # noqa: B019 (a problem lives as long as the process)
+    def module(self, newest_only: bool = True) -> NewestState:
+        """What peers run; see `NewestState`."""
+        return NewestState(self.artifact, self.seq_len, newest_only).eval()
 
     @functools.cached_property
     def exact(self) -> npt.NDArray[np.float64]:
         """The newest states of all histories in float64, [len(histories) * batch, dim]."""
-        exact = copy.deepcopy(self.module).double()
+        exact = copy.deepcopy(self.module()).double()
         with torch.inference_mode():
             return np.concatenate([exact(torch.from_numpy(items)).numpy() for items in self.histories])
 
-    @functools.cached_property
-    def onnx(self) -> bytes:
+    @functools.cache  # noqa: B019
+    def onnx(self, newest_only: bool) -> bytes:
         """The module as an ONNX file of fixed shape."""
         import onnx  # noqa: F401 (what the exporter needs: told as a missing peer)
         import onnxscript  # noqa: F401
@@ -63,9 +68,8 @@ class EncodeProblem:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             path = pathlib.Path(folder) / "newest.onnx"
             example = (torch.from_numpy(self.histories[0]),)
-            torch.onnx.export(
-                self.module, example, path, input_names=["items"], output_names=["newest"], external_data=False
-            )
+            names: dict[str, Any] = {"input_names": ["items"], "output_names": ["newest"]}
+            torch.onnx.export(self.module(newest_only), example, path, **names, external_data=False)
             return path.read_bytes()
 
     def implementation(self, **others: Any) -> Implementation:
@@ -78,36 +82,47 @@ class EncodeProblem:
 
 
 def encoder_peers(problem: EncodeProblem) -> dict[str, Builder]:
-    """Builders by name."""
-    return {
-        "torch": lambda _: _torch(problem),
-        "torch_compile": lambda _: _torch_compile(problem),
-        "onnxruntime": lambda _: _onnxruntime(problem),
-        "openvino_f32": lambda _: _openvino(problem, {"INFERENCE_PRECISION_HINT": "f32"}),
-        "openvino": lambda _: _openvino(problem, {}),
+    """Builders by name; "torch@full" and the like compute the last layer for all positions."""
+    builders = {
+        "torch": _torch,
+        "torch_compile": _torch_compile,
+        "onnxruntime": _onnxruntime,
+        "openvino_f32": functools.partial(_openvino, hints={"INFERENCE_PRECISION_HINT": "f32"}),
+        "openvino": functools.partial(_openvino, hints={}),
     }
 
+    def builder(build: Callable[..., Implementation]) -> Builder:
+        def named(name: str) -> Implementation:
+            _, _, variant = name.partition("@")
+            if variant not in ("", "full"):
+                raise SystemExit(f"--impl: expected a peer or a peer@full, got {name}")
+            return build(problem, newest_only=variant == "")
 
-def _torch(problem: EncodeProblem) -> Implementation:
-    return problem.implementation(
-        call=torch.inference_mode()(problem.module), inputs=[torch.from_numpy(items) for items in problem.histories]
-    )
+        return named
+
+    return {name: builder(build) for name, build in builders.items()}
 
 
-def _torch_compile(problem: EncodeProblem) -> Implementation:
+def _torch(problem: EncodeProblem, newest_only: bool) -> Implementation:
+    call = torch.inference_mode()(problem.module(newest_only))
+    return problem.implementation(call=call, inputs=[torch.from_numpy(items) for items in problem.histories])
+
+
+def _torch_compile(problem: EncodeProblem, newest_only: bool) -> Implementation:
     """Weights as constants of the graph, and a wrapper in C++: faster than any of its other settings here."""
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         raise ImportError("torch.compile needs a C++ compiler")
     started = time.perf_counter()
     settings: dict[str, Any] = {"freezing": True, "cpp_wrapper": True}
-    compiled = torch.compile(copy.deepcopy(problem.module), fullgraph=True, dynamic=False, options=settings)
+    module = copy.deepcopy(problem.module(newest_only))
+    compiled = torch.compile(module, fullgraph=True, dynamic=False, options=settings)
     inputs = [torch.from_numpy(items) for items in problem.histories]
     call = torch.no_grad()(compiled)
     call(inputs[0])
     return problem.implementation(call=call, inputs=inputs, build_s=time.perf_counter() - started, settings=settings)
 
 
-def _onnxruntime(problem: EncodeProblem) -> Implementation:
+def _onnxruntime(problem: EncodeProblem, newest_only: bool) -> Implementation:
     import onnxruntime
 
     started = time.perf_counter()
@@ -115,7 +130,7 @@ def _onnxruntime(problem: EncodeProblem) -> Implementation:
     options.intra_op_num_threads = problem.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(problem.onnx, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(problem.onnx(newest_only), options, providers=["CPUExecutionProvider"])
     return problem.implementation(
         call=lambda items: session.run(None, {"items": items}),
         inputs=problem.histories,
@@ -124,14 +139,14 @@ def _onnxruntime(problem: EncodeProblem) -> Implementation:
     )
 
 
-def _openvino(problem: EncodeProblem, hints: dict[str, Any]) -> Implementation:
+def _openvino(problem: EncodeProblem, newest_only: bool, hints: dict[str, Any]) -> Implementation:
     """One stream for the lowest latency; inputs and outputs are not copied."""
     import openvino
 
     started = time.perf_counter()
     core = openvino.Core()
     threads = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": problem.threads}
-    compiled = core.compile_model(core.read_model(problem.onnx), "CPU", {**threads, **hints})
+    compiled = core.compile_model(core.read_model(problem.onnx(newest_only)), "CPU", {**threads, **hints})
     request = compiled.create_infer_request()
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     half = precision != "f32"

@@ -87,6 +87,7 @@ class NewestState(nn.Module):
     Args:
         artifact: of a model with transformer blocks and neither times, actions, nor pooled interests.
         seq_len: which every history has.
+        newest_only: the last layer is computed for the newest position; False: for all, as an ordinary SASRec does.
 
     Raises:
         ValueError: the model has parts that this one has not.
@@ -96,7 +97,7 @@ class NewestState(nn.Module):
     norm_weight: Tensor
     norm_bias: Tensor
 
-    def __init__(self, artifact: lsif_sdk.Artifact, seq_len: int) -> None:
+    def __init__(self, artifact: lsif_sdk.Artifact, seq_len: int, newest_only: bool = True) -> None:
         super().__init__()
         config = artifact.config
         if config.block != "transformer" or config.use_times or config.num_actions or config.num_interests > 1:
@@ -105,16 +106,17 @@ class NewestState(nn.Module):
         self.register_buffer("item_embedding", artifact.weights["item_embedding"])
         self.register_buffer("norm_weight", artifact.weights["norm.weight"])
         self.register_buffer("norm_bias", artifact.weights["norm.bias"])
+        last = config.num_layers - 1
         self.layers = nn.Sequential(
             *(
-                _Layer(config, _of_layer(artifact.weights, index), seq_len, index == config.num_layers - 1)
-                for index in range(config.num_layers)
+                _Layer(config, _of_layer(artifact.weights, index), seq_len, newest_only and index == last)
+                for index in range(last + 1)
             )
         )
 
     def forward(self, items: Tensor) -> Tensor:
         """Encodes a batch."""
-        newest = self.layers(functional.embedding(items, self.item_embedding))[:, 0]
+        newest = self.layers(functional.embedding(items, self.item_embedding))[:, -1]
         return functional.layer_norm(newest, (self.dim,), self.norm_weight, self.norm_bias, self.norm_eps)
 
 
@@ -123,10 +125,22 @@ def _of_layer(weights: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def newest_state_flops(config: lsif_sdk.ModelConfig, seq_len: int) -> int:
-    """Multiplications and additions that the products of matrices of one history need at least."""
+def newest_state_flops(config: lsif_sdk.ModelConfig, seq_len: int, folded: bool = False) -> int:
+    """Multiplications and additions in the products of matrices of one history.
+
+    Args:
+        config: of the model.
+        seq_len: of the history.
+        folded: as our engine does it (docs/model.md, 2): the first layer's projections come from a table, the last one
+            makes neither keys nor values.
+    """
     d, f, n = config.dim, config.ffn_dim, seq_len
     seen = sum(min(position + 1, config.window) for position in range(n))
-    full = 2 * n * (3 * d * d + d * d + 2 * d * f) + 4 * seen * d
-    last = 2 * n * 2 * d * d + 2 * (2 * d * d + 2 * d * f) + 4 * min(n, config.window) * d
-    return (config.num_layers - 1) * full + last
+    inner = 2 * n * (3 * d * d + d * d + 2 * d * f) + 4 * seen * d
+    rest = 2 * (d * d + 2 * d * f)  # of the last layer, for one position
+    if not folded:
+        last = 2 * n * 2 * d * d + 2 * d * d + 4 * min(n, config.window) * d + rest
+        return (config.num_layers - 1) * inner + last
+    last = 6 * d * d + 4 * min(n, config.window) * d * config.num_heads + rest
+    table = 2 * n * 3 * d * d if config.num_layers > 1 else 0
+    return (config.num_layers - 1) * inner + last - table

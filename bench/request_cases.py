@@ -1,4 +1,4 @@
-"""The cases encode, recommend and load: requests to a whole model with random weights."""
+"""The cases encode, append, recommend and load: requests to a whole model with random weights."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from encode_peers import EncodeProblem, encoder_peers
 from implementations import Builder, Case, Implementation, Quality, build_all, params_of
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
-from newest_state import NewestState, plain_config
+from newest_state import NewestState, newest_state_flops, plain_config
 
-__all__ = ["encode", "load", "recommend"]
+__all__ = ["append", "eager_request", "encode", "load", "random_artifact", "random_histories", "recommend"]
 
 _VOCABULARY = 10_000
 _NUM_HISTORIES = 32  # that calls take by turns, at least one batch
@@ -69,7 +69,8 @@ def encode(options: argparse.Namespace) -> Case:
         problem = EncodeProblem(artifact, histories, options.threads)
         exact = problem.exact
         builders = encoder_peers(problem)
-        builders["lsif"] = lambda _: problem.implementation(call=ours, inputs=inputs)
+        flops = options.batch * newest_state_flops(artifact.config, options.seq_len, folded=True)
+        builders["lsif"] = lambda _: problem.implementation(call=ours, inputs=inputs, flops=flops)
     else:
         torch.set_num_threads(options.threads)
         eager = _eager(artifact, times, offsets)
@@ -116,10 +117,10 @@ def recommend(options: argparse.Namespace) -> Case:
             inputs=requests,
             read=lambda answer: np.asarray(answer.items, np.int64),
         ),
-        "torch": lambda _: Implementation(call=_eager_request(artifact, times, options.k), inputs=lists),
+        "torch": lambda _: Implementation(call=eager_request(artifact, times, options.k), inputs=lists),
     }
     expected = np.concatenate(
-        [_eager_request(artifact, times, options.k, torch.float64)(rows).numpy() for rows in lists]
+        [eager_request(artifact, times, options.k, torch.float64)(rows).numpy() for rows in lists]
     )
 
     def check(name: str, implementation: Implementation) -> Quality:
@@ -132,7 +133,7 @@ def recommend(options: argparse.Namespace) -> Case:
     return Case(build_all(builders, chosen), params, check)
 
 
-def _eager_request(artifact: lsif_sdk.Artifact, times: Histories, k: int, dtype: torch.dtype = torch.float32) -> Any:
+def eager_request(artifact: lsif_sdk.Artifact, times: Histories, k: int, dtype: torch.dtype = torch.float32) -> Any:
     """Encoding, scores of all items, those of the history masked, and topk, in torch."""
     batch, seq_len = times.shape
     users = torch.arange(batch)[:, None]
@@ -154,6 +155,37 @@ def _eager_request(artifact: lsif_sdk.Artifact, times: Histories, k: int, dtype:
         return torch.topk(scores, k).indices
 
     return call
+
+
+def append(options: argparse.Namespace) -> Case:
+    """One event more for a user of seq_len events, to the vector: by the user's state, or by encoding the history."""
+    artifact = random_artifact(options, _VOCABULARY)
+    histories, times = random_histories(options, _VOCABULARY)
+    recommender = lsif_sdk.Recommender(artifact, threads=options.threads)
+    whole = [[lsif_sdk.Events(*user) for user in zip(items, times, strict=True)] for items in histories]
+    last = [[lsif_sdk.Events(user.items[-1:], user.times[-1:]) for user in users] for users in whole]
+    states = [
+        [recommender.new_state(lsif_sdk.Events(user.items[:-1], user.times[:-1])) for user in users] for users in whole
+    ]
+    vectors = recommender.user_vectors
+    builders: dict[str, Builder] = {
+        "lsif": lambda _: Implementation(
+            call=lambda users: recommender.append(*users),
+            inputs=list(zip(states, last, strict=True)),
+            read=lambda grown: vectors(state=grown),
+        ),
+        "lsif_vector": lambda _: Implementation(
+            call=lambda users: vectors(state=recommender.append(*users)), inputs=list(zip(states, last, strict=True))
+        ),
+        "lsif_whole": lambda _: Implementation(call=vectors, inputs=whole),
+    }
+    exact = np.concatenate([vectors(users) for users in whole])
+
+    def check(name: str, implementation: Implementation) -> Quality:
+        return Quality(max_error=close(name, np.concatenate(implementation.answers()), exact, implementation.tolerance))
+
+    chosen = options.impl.split(",") if options.impl else list(builders)
+    return Case(build_all(builders, chosen), params_of(options, "model", "dim", "seq_len", "batch"), check)
 
 
 def load(options: argparse.Namespace) -> Case:

@@ -2,12 +2,15 @@
 # inside. Shared, so that the torch ops and the Python module of a process have one pool of threads between them.
 find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
+  csrc/engine/append.cpp
+  csrc/engine/blocks.cpp
   csrc/engine/codes.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
   csrc/engine/float_rows.cpp
   csrc/engine/interests.cpp
   csrc/engine/model.cpp
+  csrc/engine/model_config.cpp
   csrc/engine/offsets.cpp
   csrc/engine/recommend.cpp
   csrc/engine/repeats.cpp
@@ -15,6 +18,8 @@ add_library(lsif_engine SHARED
   csrc/engine/score_topk.cpp
   csrc/engine/scratch.cpp
   csrc/engine/thread_pool.cpp
+  csrc/engine/topk_batcher.cpp
+  csrc/engine/user_state.cpp
 )
 # What the headers declare can be called from outside; the kernels of one instruction set cannot.
 set_target_properties(lsif_engine lsif_kernels PROPERTIES CXX_VISIBILITY_PRESET default)

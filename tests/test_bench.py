@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from bench_modules import bench_run
 from checks import agree, close, recall
 from implementations import Implementation, build_all
 from measure import Timing, calls_per_turn, interleave
+from serve import highest_rate, implementations, sustain
 from topk import quality
 from topk_approximate import tuned
 from topk_problem import exact_scores, make_problem, sample
@@ -49,6 +52,7 @@ def found(problem, indices, **others):
         ("score_topk", ("--interests", "3", "--impl", "lsif,lsif_one")),
         ("encode", ()),
         ("encode", ("--model", "hstu", "--batch", "2")),
+        ("append", ("--model", "hstu", "--batch", "2", "--impl", "lsif,lsif_whole")),
         ("recommend", ("--batch", "2")),
         ("recommend", ("--model", "transformer")),
         ("load", ("--impl", "lsif")),
@@ -66,7 +70,7 @@ def test_rows_of_every_case(case, more):
         assert row["pct_ceiling"] is None
         if case in ("score_topk", "recommend"):
             assert row["recall"] > 0.998
-        if case in ("score_topk", "encode"):
+        if case in ("score_topk", "encode", "append"):
             assert row["max_error"] < 1e-5
     assert rows[0]["ratio"] == 1
     assert len(rows) == 1 or rows[1]["ratio"] == pytest.approx(rows[1]["median_us"] / rows[0]["median_us"])
@@ -216,3 +220,21 @@ def test_inputs_take_turns():
     for _ in range(5):
         run()
     assert seen == [1, 2, 3, 1, 2]
+
+
+def test_latencies_count_from_the_arrival_and_rates_rise_until_the_bound(tmp_path):
+    slow = sustain(lambda number: time.sleep(0.004), rate=1000.0, seconds=0.05, callers=1)
+    assert slow.p99_ms > 50  # 50 arrivals in 50 ms take 200 ms one after another
+    chosen = argparse.Namespace(seconds=0.05, callers=2, p99_ms=20.0, json=str(tmp_path / "steps.jsonl"), num_items=1)
+    best = highest_rate(lambda number: time.sleep(0.002), chosen, "sleeper")
+    steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert steps[-1]["p99_ms"] > 20 and [step["rate"] for step in steps] == sorted(step["rate"] for step in steps)
+    assert best is None if len(steps) == 1 else best.rate == steps[-2]["rate"]
+
+
+def test_serving_implementations_answer_alike():
+    options = argparse.Namespace(
+        num_items=400, dim=8, seq_len=5, model="sasrec", k=5, batch=1, num_heads=1, callers=2, p99_ms=1.0
+    )
+    calls = implementations(options)
+    assert np.array_equal(np.asarray(calls["lsif"](3), np.int64), np.asarray(calls["torch"](3)))

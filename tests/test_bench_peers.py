@@ -90,14 +90,25 @@ def test_flops_are_those_of_a_count_by_torch(problem):
     assert newest_state_flops(config, 1) - counted in (0, attention)
 
 
+def test_folded_flops_leave_out_what_the_engine_does():
+    config = plain_config(50, 8, 5)
+    d, n = config.dim, 5
+    keys_and_values = 2 * n * 2 * d * d
+    through_heads = 2 * 2 * d * d + 4 * n * d * (config.num_heads - 1)
+    table = 2 * n * 3 * d * d
+    saved = newest_state_flops(config, n) - newest_state_flops(config, n, folded=True)
+    assert saved == keys_and_values - through_heads + table
+
+
+@pytest.mark.parametrize("variant", ["", "@full"])
 @pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino_f32", "openvino"])
-def test_peers_encode_what_we_do(problem, name):
+def test_peers_encode_what_we_do(problem, name, variant):
     """torch always runs; the others where they are installed."""
     packages = {"onnxruntime": ["onnxruntime"], "openvino_f32": ["openvino"], "openvino": ["openvino"]}
     for package in packages.get(name, []):
         for needed in (package, "onnx", "onnxscript"):
             pytest.importorskip(needed, reason=f"{needed} (the extra 'bench') is not installed")
-    peer = encoder_peers(problem)[name](name)
+    peer = encoder_peers(problem)[name](name + variant)
     found = np.concatenate(peer.answers())
     assert relative_error(found, problem.exact) < peer.tolerance
     assert peer.tolerance == (2e-2 if peer.settings.get("precision", "f32") == "bf16" else 1e-4)

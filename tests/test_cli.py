@@ -259,9 +259,30 @@ def test_training_resumes_and_holds_out_what_it_is_told(events, tmp_path, capsys
     assert "warning" in run(capsys, "evaluate", out, events)[2]
 
 
+def test_explain_prints_draws_or_dumps_the_parts(model, capsys, tmp_path):
+    why = Recommender.load(model).explain(["sku-1", "sku-2"], "sku-3")
+    code, out, _ = run(capsys, "explain", model, "sku-1", "sku-2", "--item", "sku-3")
+    assert code == 0 and f"score {why.score:.4f}" in out
+    assert out.count("Thing ") == 3  # the item and both events
+    for part in why.interests:
+        assert f"{part.share:+9.4f}" in out and f"{part.kind}, weight {part.weight:.0%}" in out
+    picture = tmp_path / "why.png"
+    code, out, err = run(capsys, "explain", model, "sku-1", "sku-2", "--item", "sku-3", "--plot", picture, "--json")
+    assert code == 0 and f"wrote {picture}" in err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    answer = json.loads(out)
+    assert answer["score"] == pytest.approx(why.score) and len(answer["events"]) == 2
+    many = [f"sku-{1 + place % 20}" for place in range(40)]
+    out = run(capsys, "explain", model, *many, "--item", "sku-3", "--times", ",".join(map(str, range(40))))[1]
+    assert "25 further events" in out and "1970-01-01" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["explain", "MODEL", "sku-1", "--item", "none"], "item: expected"),
+        (["explain", "MODEL", "--item", "sku-1"], "history: expected one user with at least one known event"),
+        (["explain", "MODEL", "sku-1", "--item", "sku-2", "--plot", "x.txt"], "--plot: expected a name that ends in"),
         (["train", "EVENTS", "--out", "x", "--user", "who"], "who"),
         (["train", "nowhere.csv", "--out", "x"], "nowhere.csv"),
         (["train", "EVENTS", "--out", "x", "--set", "depth=3"], "depth"),

@@ -92,6 +92,14 @@ def test_seeds_of_different_recipes_are_not_averaged(measured, tmp_path):
         _call(patch, table, tmp_path)
 
 
+def test_variants_can_be_trained_once_with_fields_of_their_own(measured, tmp_path):
+    *_, patch = measured
+    _call(patch, run_script, tmp_path, "--model", "lsif", "--seeds", "0", "--once", "--set", '{"epochs": 1}')
+    row = json.loads((tmp_path / "results.jsonl").read_text())
+    assert row["once"] and row["settings"] == {"epochs": 1} and row["recipe"] == RECIPE
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["mooccubex-lsif-0"]
+
+
 def test_groups_compare_on_the_same_users(measured, capsys):
     out, _, split, patch = measured
     _call(patch, groups, out, "--reference", "lsif", "--against", "popularity", "gru4rec")

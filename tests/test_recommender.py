@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lsif_sdk import Artifact, Events, Recommender, errors, train
 from lsif_sdk.datasets import simulated_shop
+from lsif_sdk.recommendations import Encoded
 from lsif_sdk.training import TrainConfig
 from recommender_cases import HISTORIES, IDS, NUM_ITEMS, build, same
 
@@ -23,7 +24,10 @@ def recommender(request) -> Recommender:
 
 def all_scores(recommender: Recommender, histories: Any) -> np.ndarray:
     """docs/model.md, 5, in float64 on the interests `encode` gives."""
-    encoded = recommender.encode(histories)
+    return all_scores_of(recommender, recommender.encode(histories))
+
+
+def all_scores_of(recommender: Recommender, encoded: Encoded) -> np.ndarray:
     vectors = recommender.catalog.vectors.double().numpy()
     bias = recommender.catalog.bias.double().numpy()
     if recommender.config.scoring == "fused":
@@ -317,3 +321,36 @@ def test_a_history_may_be_anything_that_numpy_reads_as_ids(recommender):
 def test_what_is_printed_says_what_it_is(recommender):
     assert repr(recommender).startswith("Recommender(") and f"{len(recommender.items):,} items" in repr(recommender)
     assert repr(recommender.catalog) == f"Catalog({len(recommender.items):,} items, dim={recommender.config.dim})"
+
+
+@pytest.mark.parametrize(
+    ("interest", "share"), [("long", 1.0), ("short", 0.0), (0.25, 0.25), (1, 1.0), (np.float32(0), 0.0)]
+)
+def test_the_balance_can_be_overridden(recommender, interest, share):
+    encoded = recommender.encode(HISTORIES[0])
+    weights = encoded.weights[0].astype(np.float64)
+    num_long = recommender.config.num_long
+    weights[:num_long] *= share / weights[:num_long].sum()
+    weights[num_long:] *= (1 - share) / weights[num_long:].sum()
+    fused = (weights[:, None] * encoded.interests[0]).sum(axis=0)[None]
+    expected = all_scores_of(recommender, Encoded(fused, encoded.interests, weights[None]))[0]
+    out = recommender.recommend(HISTORIES[0], k=NUM_ITEMS, exclude_seen=False, interest=interest)
+    assert out.long_share == pytest.approx(share)
+    rows = [IDS.index(item) for item in out[0].items]
+    np.testing.assert_allclose(out[0].scores, expected[rows], rtol=1e-5, atol=1e-5)
+    assert np.all(np.diff(expected[rows]) < 1e-5)
+    state = recommender.new_state(HISTORIES[0])
+    assert recommender.recommend(state=state, interest=interest).long_share == pytest.approx(share)
+
+
+def test_a_balance_that_cannot_be_is_refused(recommender):
+    for interest in (-0.1, 1.5, float("nan")):
+        with pytest.raises(errors.ArgumentError, match="interest: expected 'long', 'short' or a share from 0 to 1"):
+            recommender.recommend(["i1"], interest=interest)
+    for interest in ("both", True, [0.5]):
+        with pytest.raises(errors.ArgumentTypeError, match="interest: expected 'long', 'short'"):
+            recommender.recommend(["i1"], interest=interest)
+    short_only = build(num_long=0)
+    assert short_only.recommend(["i1"], interest="short").long_share == [0]
+    with pytest.raises(errors.ArgumentError, match="interest: expected 0, for this model has no long-term interests"):
+        short_only.recommend(["i1"], interest="long")

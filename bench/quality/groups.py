@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from data import load
 from numpy.typing import NDArray
+from results import ranks_path
 from table import gains, runs_of
 
 from lsif_sdk.evaluation import paired_bootstrap
@@ -34,7 +35,7 @@ def main() -> None:
         raise SystemExit(f"no runs of {', '.join(sorted(missing))} on {options.data}")
     measured = {name: gains(options.out, options.data, rows[name]) for name in (options.reference, *options.against)}
     run = rows[options.reference][0]
-    ranks = np.load(options.out / "ranks" / f"{options.data}-{options.reference}-{run['seed']}.npz")
+    ranks = np.load(ranks_path(options.out, options.data, options.reference, run["seed"]))
     users = ranks["user_rows"]
     folder = options.out / "checkpoints" / f"{options.data}-{options.reference}-{run['seed']}"
     drift = taste_drift(split.test_history, _item_vectors(folder), users)

@@ -39,6 +39,7 @@ class Job:
         seed: of everything random.
         checkpoint_dir: where a training can go on from, or None.
         encoder: folder of a sentence-transformers model, for models that read titles.
+        once: train for the test without the validation targets, half the time: enough to compare variants.
     """
 
     dataset: Dataset
@@ -48,6 +49,7 @@ class Job:
     seed: int
     checkpoint_dir: pathlib.Path | None = None
     encoder: str | None = None
+    once: bool = False
 
 
 Fit = Callable[[Job, Mapping[str, Any]], Any]
@@ -111,7 +113,7 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
         )
         history = job.split.history(job.target)  # type: ignore[arg-type]
         trained_on, model = job.split.train, result.model
-        if job.target == "test":
+        if job.target == "test" and not job.once:
             trained_on, model = (
                 job.split.test_history,
                 _again(job, config, training, int(result.best["epoch"]), options),

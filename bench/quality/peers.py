@@ -19,6 +19,7 @@ from data import DATASETS, load
 from numpy.typing import NDArray
 from rectools.dataset import Dataset
 from rectools.models import HSTUModel, SASRecModel
+from results import ranks_path, record, save_ranks
 
 from lsif_sdk.evaluation.metrics import coverage, novelty, rank_gains
 from lsif_sdk.training import EventLog
@@ -77,27 +78,22 @@ def main() -> None:
     ranks = np.where(found.any(axis=1), found.argmax(axis=1) + 1, history.num_items)
     met = pd.DataFrame({"user": np.repeat(np.arange(history.num_users), history.lengths), "item": history.items})
     counts = np.bincount(met.drop_duplicates()["item"], minlength=history.num_items)
-    row = {
-        "data": options.data,
-        "model": options.model,
-        "seed": options.seed,
-        **{name: round(float(gains.mean()), 5) for name, gains in rank_gains(ranks).items()},
-        "coverage@10": round(coverage(lists, history.num_items), 5),
-        "novelty@10": round(novelty(lists, counts, history.num_users), 5),
-        "request_time": options.model == "rectools-hstu",
-        "settings": settings,
-        "users": len(users),
-        "items": history.num_items,
-        "protocol": split.protocol,
-        "targets": split.hash("test"),
-        "fit_s": round(seconds, 1),
-    }
-    path = options.out / "ranks" / f"{options.data}-{options.model}-{options.seed}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, user_rows=users, ranks=ranks)
-    with (options.out / "results.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    print(json.dumps(row))
+    metrics = {name: float(gains.mean()) for name, gains in rank_gains(ranks).items()}
+    metrics["coverage@10"] = coverage(lists, history.num_items)
+    metrics["novelty@10"] = novelty(lists, counts, history.num_users)
+    save_ranks(ranks_path(options.out, options.data, options.model, options.seed), users, ranks)
+    record(
+        options.out,
+        options.data,
+        options.model,
+        options.seed,
+        split,
+        metrics,
+        request_time=options.model == "rectools-hstu",
+        settings=settings,
+        users=len(users),
+        fit_s=round(seconds, 1),
+    )
 
 
 def interactions(history: EventLog) -> pd.DataFrame:

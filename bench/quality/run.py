@@ -13,10 +13,10 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from data import DATASETS, load
 from models import MODELS, RECIPES, TRAINING_GRID, Job, Model
+from results import append, ranks_path, record, save_ranks
 
 from lsif_sdk.evaluation import evaluate
 
@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--model", required=True, nargs="+", choices=MODELS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tune", action="store_true", help="choose the settings first")
+    parser.add_argument("--set", type=json.loads, default={}, help="fields in place of the recipe's, as JSON")
+    parser.add_argument("--once", action="store_true", help="no second training on the validation targets, too")
     parser.add_argument("--encoder", help="folder of a sentence-transformers model, for models that read titles")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"))
@@ -44,8 +46,8 @@ def main() -> None:
             settings = _tune(model, job, options.out, name)
         for seed in options.seeds if model.seeds else [0]:
             folder = options.out / "checkpoints" / f"{options.data}-{model.trained_as or name}-{seed}"
-            job = Job(dataset, options.data, split, "test", seed, folder, options.encoder)
-            _measure(model, job, settings, options.out, name)
+            job = Job(dataset, options.data, split, "test", seed, folder, options.encoder, options.once)
+            _measure(model, job, {**settings, **options.set}, options.out, name)
 
 
 def _tune(model: Model, job: Job, out: pathlib.Path, name: str) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def _tune(model: Model, job: Job, out: pathlib.Path, name: str) -> dict[str, Any
             progress=False,
         )
         trials.append({"settings": settings, "ndcg@10": report.metrics["ndcg@10"]})
-        _append(out / "trials.jsonl", {"data": job.name, "model": name, **trials[-1], "s": time.monotonic() - began})
+        append(out / "trials.jsonl", {"data": job.name, "model": name, **trials[-1], "s": time.monotonic() - began})
     best: dict[str, Any] = dict(max(trials, key=lambda trial: trial["ndcg@10"])["settings"])
     path = out / "settings.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -83,31 +85,21 @@ def _measure(model: Model, job: Job, settings: dict[str, Any], out: pathlib.Path
     fitted = model.fit(job, settings)
     seconds = time.monotonic() - began  # of what a checkpoint left to do
     report = evaluate(fitted, job.split, exclude_seen=job.dataset.exclude_seen, name=name, progress=False)
-    row = {
-        "data": job.name,
-        "model": name,
-        "seed": job.seed,
-        **{key: round(value, 5) for key, value in report.metrics.items()},
-        "request_time": name.endswith("-now") and job.split.log.times is not None,
-        "settings": settings,
-        "recipe": json.loads(path.read_text()) if (path := RECIPES / f"{job.name}.json").exists() else None,
-        "users": report.num_users,
-        "items": report.num_items,
-        "protocol": job.split.protocol,
-        "targets": report.targets_hash,
-        "fit_s": round(seconds, 1),
-    }
-    ranks = out / "ranks" / f"{job.name}-{name}-{job.seed}.npz"
-    ranks.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(ranks, user_rows=report.user_rows, ranks=report.per_user)
-    _append(out / "results.jsonl", row)
-    print(json.dumps(row), flush=True)
-
-
-def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    save_ranks(ranks_path(out, job.name, name, job.seed), report.user_rows, report.per_user)
+    record(
+        out,
+        job.name,
+        name,
+        job.seed,
+        job.split,
+        report.metrics,
+        request_time=name.endswith("-now") and job.split.log.times is not None,
+        once=job.once,
+        settings=settings,
+        recipe=json.loads(path.read_text()) if (path := RECIPES / f"{job.name}.json").exists() else None,
+        users=report.num_users,
+        fit_s=round(seconds, 1),
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+from results import ranks_path
 
 from lsif_sdk.evaluation import paired_bootstrap
 from lsif_sdk.evaluation.metrics import rank_gains
@@ -59,7 +60,7 @@ def runs_of(path: pathlib.Path, data: str, request_time: bool) -> Rows:
         raise SystemExit(f"{path} has no runs on {data}")
     rows = {name: list(runs.values()) for name, runs in newest.items()}
     for name, runs in rows.items():
-        for fact in ("settings", "recipe", "protocol", "targets", "users", "items"):
+        for fact in ("settings", "recipe", "once", "protocol", "targets", "users", "items"):
             if len({json.dumps(run.get(fact), sort_keys=True) for run in runs}) > 1:
                 raise SystemExit(f"{name}: its seeds differ in {fact}: run them again, with one recipe")
     tasks = {(run["protocol"], run["targets"], run["users"], run["items"]) for runs in rows.values() for run in runs}
@@ -70,7 +71,7 @@ def runs_of(path: pathlib.Path, data: str, request_time: bool) -> Rows:
 
 def gains(out: pathlib.Path, data: str, runs: list[dict[str, Any]]) -> Any:
     """NDCG@10 of each user, averaged over seeds, float64 [num_users]."""
-    ranks = [np.load(out / "ranks" / f"{data}-{run['model']}-{run['seed']}.npz")["ranks"] for run in runs]
+    ranks = [np.load(ranks_path(out, data, run["model"], run["seed"]))["ranks"] for run in runs]
     return np.mean([rank_gains(of_seed)["ndcg@10"] for of_seed in ranks], axis=0)
 
 

@@ -3,11 +3,18 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "engine/append.h"
 #include "engine/codes.h"
 #include "engine/offsets.h"
 #include "engine/recommend.h"
@@ -22,6 +29,8 @@ namespace {
 
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
+
+using Bytes = Array<uint8_t>;
 
 std::string text(const py::handle& object) { return py::str(object); }
 
@@ -74,6 +83,48 @@ Array<T> array_of(const std::vector<T>& values) {
   return Array<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
+// What a request for items asks beside the users, and the arrays its answer goes to.
+class Ranking {
+ public:
+  Ranking(engine::RecommendRequest& request, int64_t k, bool exclude_seen, const py::object& exclude_items,
+          const py::object& exclude_offsets, double balance, int64_t threads) {
+    const int64_t batch = request.events.batch;
+    request.k = k;
+    request.exclude_seen = exclude_seen;
+    request.balance = balance;
+    request.threads = engine::check_threads(threads);
+    if (exclude_items.is_none() != exclude_offsets.is_none()) {
+      refuse("exclude_offsets", "with exclude_items and only then", "one without the other");
+    }
+    if (!exclude_items.is_none()) {
+      const int64_t total = array_from("exclude_items", exclude_items).size();
+      excluded_ = copy_or_empty("exclude_items", exclude_items, {total});
+      offsets_ = copy_or_empty("exclude_offsets", exclude_offsets, {batch + 1});
+      request.exclude_items = excluded_.data();
+      request.exclude_offsets = offsets_.data();
+      engine::check_offsets("exclude_offsets", request.exclude_offsets, batch, total);
+    }
+    engine::check_k(k);
+    scores_ = Array<float>({batch, k});
+    indices_ = Array<int64_t>({batch, k});
+    counts_ = Array<int64_t>(batch);
+    long_share_ = Array<float>(batch);
+    out = {scores_.mutable_data(), indices_.mutable_data(), counts_.mutable_data(), long_share_.mutable_data()};
+  }
+
+  py::tuple answer() const { return py::make_tuple(scores_, indices_, counts_, long_share_); }
+
+  engine::Recommendations out{};
+
+ private:
+  std::vector<int64_t> excluded_;
+  std::vector<int64_t> offsets_;
+  Array<float> scores_;
+  Array<int64_t> indices_;
+  Array<int64_t> counts_;
+  Array<float> long_share_;
+};
+
 struct CatalogArrays {
   py::array vectors;
   py::array bias;
@@ -84,7 +135,8 @@ struct CatalogArrays {
 class RequestPath {
  public:
   RequestPath(const engine::ModelConfig& config, std::vector<py::array> weights, CatalogArrays catalog,
-              bool multi_interest, double temperature, int64_t threads)
+              bool multi_interest, double temperature, int64_t threads,
+              const std::optional<engine::TopkBatcher::Limits>& batching)
       : weights_(std::move(weights)), catalog_(std::move(catalog)), scoring_{multi_interest, temperature} {
     const std::vector<engine::WeightSpec> specs = engine::weight_specs(config);
     if (weights_.size() != specs.size()) {
@@ -102,8 +154,9 @@ class RequestPath {
              engine::view_codes(view<uint8_t>("codes", catalog_.codes, {num_codes}), num_codes, n, config.dim), n,
              config.dim};
     const int num_threads = engine::check_threads(threads);
+    if (batching.has_value()) batcher_ = std::make_unique<engine::TopkBatcher>(*batching);
     const py::gil_scoped_release unlocked;
-    model_ = std::make_unique<engine::Model>(config, data, num_threads);
+    model_ = std::make_unique<engine::Model>(config, data, num_threads, engine::kMostTableBytes);
   }
 
   py::tuple encode(const py::object& items, const py::object& times, const py::object& actions,
@@ -143,43 +196,146 @@ class RequestPath {
 
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
                       const py::object& offsets, const py::object& now, int64_t k, bool exclude_seen,
-                      const py::object& exclude_items, const py::object& exclude_offsets, int64_t threads) const {
+                      const py::object& exclude_items, const py::object& exclude_offsets, double balance,
+                      double timeout, int64_t threads) const {
     const Histories histories = histories_from(items, times, actions, offsets, now);
     engine::RecommendRequest request{};
     request.events = histories.events;
-    request.k = k;
-    request.exclude_seen = exclude_seen;
-    request.threads = engine::check_threads(threads);
-    const int64_t batch = request.events.batch;
-    if (exclude_items.is_none() != exclude_offsets.is_none()) {
-      refuse("exclude_offsets", "with exclude_items and only then", "one without the other");
-    }
-    std::vector<int64_t> excluded;
-    std::vector<int64_t> excluded_offsets;
-    if (!exclude_items.is_none()) {
-      const int64_t total = array_from("exclude_items", exclude_items).size();
-      excluded = copy_or_empty("exclude_items", exclude_items, {total});
-      excluded_offsets = copy_or_empty("exclude_offsets", exclude_offsets, {batch + 1});
-      request.exclude_items = excluded.data();
-      request.exclude_offsets = excluded_offsets.data();
-      engine::check_offsets("exclude_offsets", request.exclude_offsets, batch, total);
-    }
-    engine::check_k(k);
-    Array<float> scores({batch, k});
-    Array<int64_t> indices({batch, k});
-    Array<int64_t> counts(batch);
-    Array<float> long_share(batch);
-    const engine::Recommendations out = {scores.mutable_data(), indices.mutable_data(), counts.mutable_data(),
-                                         long_share.mutable_data()};
+    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, balance, threads);
+    request.batcher = batcher_.get();
+    request.deadline = deadline_after(timeout);
     {
       const py::gil_scoped_release unlocked;
       engine::check_events(model_->config(), request.events);
-      engine::recommend(*model_, view_, scoring_, request, out);
+      engine::check_balance(model_->config(), balance);
+      engine::recommend(*model_, view_, scoring_, request, ranking.out);
     }
-    return py::make_tuple(scores, indices, counts, long_share);
+    return ranking.answer();
+  }
+
+  void close() {
+    if (batcher_ != nullptr) batcher_->close();
+  }
+
+  py::object batching_stats() const {
+    if (batcher_ == nullptr) return py::none();
+    const engine::TopkBatcher::Stats stats = batcher_->stats();
+    py::dict counters;
+    counters["requests"] = stats.requests;
+    counters["batches"] = stats.batches;
+    counters["largest_batch"] = stats.largest_batch;
+    counters["overloaded"] = stats.overloaded;
+    counters["expired"] = stats.expired;
+    counters["queued"] = stats.queued;
+    return counters;
+  }
+
+  Bytes new_state(const py::bytes& model, int64_t remember) const {
+    engine::check_remember(remember);
+    Bytes state(engine::user_state_size(model_->config(), remember));
+    engine::start_state(model_->config(), fingerprint(model), remember, bytes_of(state));
+    return state;
+  }
+
+  // New states; those handed in stay as they are.
+  std::vector<Bytes> append(const py::bytes& model, const std::vector<py::array>& states, const py::object& items,
+                            const py::object& times, const py::object& actions, const py::object& offsets,
+                            const py::object& unknown, int64_t threads) const {
+    const Histories histories = histories_from(items, times, actions, offsets, py::none());
+    const engine::EventBatch& events = histories.events;
+    const int num_threads = engine::check_threads(threads);
+    const auto batch = static_cast<int64_t>(states.size());
+    if (events.batch != batch) refuse("states", std::to_string(events.batch), std::to_string(batch));
+    const std::vector<int64_t> left_out = copy_or_empty("unknown", unknown, {batch});
+    std::vector<Bytes> grown;
+    std::vector<engine::UserState> views;
+    for (const engine::ConstUserState& state : checked(model, states)) {
+      grown.emplace_back(state.header->size);
+      std::memcpy(grown.back().mutable_data(), state.header, static_cast<size_t>(state.header->size));
+      views.emplace_back(model_->config(), state.header->remember, bytes_of(grown.back()));
+    }
+    {
+      const py::gil_scoped_release unlocked;
+      engine::check_events(model_->config(), events);
+      engine::append(*model_, views, events, num_threads);
+      for (size_t b = 0; b < left_out.size(); ++b) views[b].header->num_unknown += left_out[b];
+    }
+    return grown;
+  }
+
+  Bytes prepend(const py::bytes& model, const py::array& older, const py::array& newer) const {
+    const std::vector<engine::ConstUserState> parts = checked(model, {older, newer});
+    Bytes whole(parts[1].header->size);
+    std::memcpy(whole.mutable_data(), parts[1].header, static_cast<size_t>(parts[1].header->size));
+    engine::prepend(*model_, parts[0], {model_->config(), parts[1].header->remember, bytes_of(whole)});
+    return whole;
+  }
+
+  py::tuple encode_states(const py::bytes& model, const std::vector<py::array>& states, const py::object& now,
+                          int64_t threads) const {
+    const std::vector<engine::ConstUserState> views = checked(model, states);
+    const auto batch = static_cast<int64_t>(views.size());
+    const int64_t* times = view_or_null("now", now, {batch});
+    const int num_threads = engine::check_threads(threads);
+    const engine::ModelConfig& c = model_->config();
+    Array<float> fused({batch, c.dim});
+    Array<float> interests({batch, c.num_interests(), c.dim});
+    Array<float> weights({batch, c.num_interests()});
+    const engine::Encoded out = {fused.mutable_data(), interests.mutable_data(), weights.mutable_data()};
+    {
+      const py::gil_scoped_release unlocked;
+      engine::encode_states(*model_, views, times, num_threads, out);
+    }
+    return py::make_tuple(fused, interests, weights);
+  }
+
+  py::tuple recommend_states(const py::bytes& model, const std::vector<py::array>& states, const py::object& now,
+                             int64_t k, bool exclude_seen, const py::object& exclude_items,
+                             const py::object& exclude_offsets, double balance, double timeout, int64_t threads) const {
+    const std::vector<engine::ConstUserState> views = checked(model, states);
+    const int64_t* times = view_or_null("now", now, {static_cast<int64_t>(views.size())});
+    const engine::SeenEvents seen(model_->config(), views, times);
+    engine::RecommendRequest request{};
+    request.events = seen.batch();
+    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, balance, threads);
+    request.batcher = batcher_.get();
+    request.deadline = deadline_after(timeout);
+    {
+      const py::gil_scoped_release unlocked;
+      engine::check_balance(model_->config(), balance);
+      engine::recommend_states(*model_, view_, scoring_, views, request, ranking.out);
+    }
+    return ranking.answer();
   }
 
  private:
+  // seconds below 0: never.
+  static engine::TopkBatcher::Clock::time_point deadline_after(double seconds) {
+    using Clock = engine::TopkBatcher::Clock;
+    constexpr double kNever = 1e9;
+    if (seconds < 0 || seconds >= kNever) return Clock::time_point::max();
+    return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  }
+
+  static std::byte* bytes_of(Bytes& array) { return reinterpret_cast<std::byte*>(array.mutable_data()); }
+
+  static engine::Fingerprint fingerprint(const py::bytes& model) {
+    const std::string_view text = model;
+    engine::Fingerprint result{};
+    if (text.size() != result.size()) refuse("model", std::to_string(result.size()) + " bytes", "others");
+    std::copy(text.begin(), text.end(), result.begin());
+    return result;
+  }
+
+  std::vector<engine::ConstUserState> checked(const py::bytes& model, const std::vector<py::array>& states) const {
+    std::vector<engine::ConstUserState> views;
+    for (const py::array& state : states) {
+      const auto* data = reinterpret_cast<const std::byte*>(view<uint8_t>("state", state, {state.size()}));
+      views.push_back(engine::check_state(model_->config(), fingerprint(model), data, state.size()));
+    }
+    return views;
+  }
+
   static Histories histories_from(const py::object& items, const py::object& times, const py::object& actions,
                                   const py::object& offsets, const py::object& now) {
     const int64_t total = array_from("items", items).size();
@@ -206,22 +362,34 @@ class RequestPath {
   engine::Scoring scoring_;
   CatalogView view_{};
   std::unique_ptr<const engine::Model> model_;
+  std::unique_ptr<engine::TopkBatcher> batcher_;
 };
+
+std::optional<engine::TopkBatcher::Limits> limits_from(const std::optional<std::array<int64_t, 4>>& batching) {
+  if (!batching.has_value()) return std::nullopt;
+  const auto [max_batch, max_queue, max_wait_us, max_searches] = *batching;
+  return engine::TopkBatcher::Limits{max_batch, max_queue, max_wait_us, static_cast<int>(max_searches)};
+}
 
 }  // namespace
 
 void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const py::dict&)) {
   const auto none = py::none();
+  py::register_exception<engine::Overloaded>(m, "OverloadedError");
+  py::register_exception<engine::DeadlineExceeded>(m, "DeadlineError");
+  py::register_exception<engine::Closed>(m, "ClosedError");
   py::class_<RequestPath>(m, "RequestPath", "A model and a catalogue, immutable, for any number of threads.")
       .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
                                   py::array bias, py::array codes, bool multi_interest, double temperature,
-                                  int64_t threads) {
+                                  int64_t threads, const std::optional<std::array<int64_t, 4>>& batching) {
              CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
              return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
-                                                  multi_interest, temperature, threads);
+                                                  multi_interest, temperature, threads, limits_from(batching));
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
-           py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0)
+           py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none)
+      .def("close", &RequestPath::close, py::call_guard<py::gil_scoped_release>(), "Ends batching.")
+      .def("batching_stats", &RequestPath::batching_stats, "Counters of the batcher, or None without one.")
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,
            py::arg("offsets"), py::arg("now") = none, py::arg("threads") = 0,
            "(fused, interests, weights) of each user.")
@@ -230,7 +398,20 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            "(rows, values, offsets): the distinct items of each history, ascending, and what their scores gain.")
       .def("recommend", &RequestPath::recommend, py::arg("items"), py::arg("times"), py::arg("actions"),
            py::arg("offsets"), py::arg("now"), py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"),
-           py::arg("exclude_offsets"), py::arg("threads") = 0, "(scores, indices, counts, long_share) of each user.");
+           py::arg("exclude_offsets"), py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
+           "(scores, indices, counts, long_share) of each user.")
+      .def("new_state", &RequestPath::new_state, py::arg("model"), py::arg("remember"), "A state without events.")
+      .def("append", &RequestPath::append, py::arg("model"), py::arg("states"), py::arg("items"), py::arg("times"),
+           py::arg("actions"), py::arg("offsets"), py::arg("unknown"), py::arg("threads") = 0,
+           "A new state for each, with the user's events at its end.")
+      .def("prepend", &RequestPath::prepend, py::arg("model"), py::arg("older"), py::arg("newer"),
+           "The state of the history of the one and then the other.")
+      .def("encode_states", &RequestPath::encode_states, py::arg("model"), py::arg("states"), py::arg("now") = none,
+           py::arg("threads") = 0, "(fused, interests, weights) of each state.")
+      .def("recommend_states", &RequestPath::recommend_states, py::arg("model"), py::arg("states"), py::arg("now"),
+           py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"), py::arg("exclude_offsets"),
+           py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
+           "(scores, indices, counts, long_share) of each state.");
 }
 
 }  // namespace lsif::bindings

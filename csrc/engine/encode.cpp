@@ -1,11 +1,13 @@
 #include "engine/encode.h"
 
 #include <algorithm>
-#include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "engine/blocks.h"
+#include "engine/fusion_context.h"
 #include "engine/offsets.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
@@ -13,8 +15,6 @@
 
 namespace lsif::engine {
 namespace {
-
-constexpr double kSecondsPerYear = 31536000.0;
 
 struct History {
   const int64_t* items;
@@ -24,17 +24,7 @@ struct History {
   int64_t now;
 };
 
-float gap_feature(const ModelConfig& config, const History& history) {
-  if (!config.request_time || history.now == kUnknownTime || history.times == nullptr) return 0.0f;
-  const int64_t newest = history.times[history.seq_len - 1];
-  if (newest == kUnknownTime || history.now <= newest) return 0.0f;
-  // In double: the difference of two int64 may not fit one.
-  const double gap = static_cast<double>(history.now) - static_cast<double>(newest);
-  return static_cast<float>(std::log1p(gap) / std::log1p(kSecondsPerYear));
-}
-
-// Encodes one user. Works on the rows the outputs depend on only: `first(l)` is the first row whose state after layer l
-// is needed.
+// Encodes one user.
 class UserEncoder {
  public:
   UserEncoder(const Model& model, const History& history)
@@ -46,24 +36,22 @@ class UserEncoder {
     float* x = scratch_.floats(seq_len_ * c_.dim);
     kernels_.embedding(model_.embedding(), history_.items, history_.actions, seq_len_, x, c_.dim);
     if (c_.num_long > 0) pool_long(x, interests);
-    // Rows from here on are numbered from row_begin_, the oldest one the blocks need.
-    row_begin_ = first(-1);
-    num_rows_ = seq_len_ - row_begin_;
-    float* rows = x + row_begin_ * c_.dim;
-    run_blocks(rows);
-    float* states = rows + (num_rows_ - num_states_) * c_.dim;
+    const int64_t num_rows = num_block_rows(c_, seq_len_, num_states_);
+    const int64_t first = seq_len_ - num_rows;
+    const int64_t* times = c_.use_times && history_.times ? history_.times + first : nullptr;
+    const BlockRows rows = {history_.items + first, times, times ? query_times(times, num_rows) : nullptr, num_rows,
+                            num_states_};
+    run_blocks(model_, rows, x + first * c_.dim, scratch_);
+    float* states = x + (seq_len_ - num_states_) * c_.dim;
     kernels_.layer_norm(model_.norm(), states, c_.dim, nullptr, 0, states, c_.dim, num_states_);
     pool_short(states, interests + c_.num_long * c_.dim);
     float* scratch = scratch_.floats(interest_fusion_scratch_size(model_.fusion()));
-    const auto length = static_cast<float>(std::log1p(static_cast<double>(seq_len_)) / std::log1p(1000.0));
-    kernels_.interest_fusion(model_.fusion(), interests, gap_feature(c_, history_), length, weights, fused, scratch);
+    const int64_t newest = history_.times ? history_.times[seq_len_ - 1] : kUnknownTime;
+    kernels_.interest_fusion(model_.fusion(), interests, gap_feature(c_, newest, history_.now),
+                             length_feature(seq_len_), weights, fused, scratch);
   }
 
  private:
-  int64_t first(int64_t layer) const {
-    return std::max<int64_t>(0, seq_len_ - num_states_ - (c_.num_layers - 1 - layer) * (c_.window - 1));
-  }
-
   void pool_long(const float* x, float* long_interests) {
     const Scratch::Mark mark(scratch_);
     float* pooled = scratch_.floats(c_.num_long * c_.dim);
@@ -84,72 +72,13 @@ class UserEncoder {
     std::copy_n(states + (num_states_ - 1) * c_.dim, c_.dim, short_interests + c_.num_short * c_.dim);
   }
 
-  const int64_t* query_times() {
-    if (!c_.use_times || history_.times == nullptr) return nullptr;
-    const int64_t* times = history_.times + row_begin_;
+  // The times that the newest events are asked about.
+  const int64_t* query_times(const int64_t* times, int64_t num_rows) {
     if (!c_.request_time) return times;
-    int64_t* query = scratch_.ints(num_rows_);
-    std::copy(times + 1, times + num_rows_, query);
-    query[num_rows_ - 1] = history_.now != kUnknownTime ? history_.now : times[num_rows_ - 1];
+    int64_t* query = scratch_.ints(num_rows);
+    std::copy(times + 1, times + num_rows, query);
+    query[num_rows - 1] = history_.now != kUnknownTime ? history_.now : times[num_rows - 1];
     return query;
-  }
-
-  // Keys and values of the rows from in_first on; queries, and gates if the block has them, from out_first on.
-  void project(const LinearParams& input, const float* normed, float* qkv, int64_t in_first, int64_t out_first) {
-    const int64_t d = c_.dim;
-    const auto columns = [&](int64_t first, int64_t count, int64_t row) {
-      kernels_.linear(linear_slice(input, first, count), normed + row * d, d, nullptr, 0,
-                      qkv + row * input.out_dim + first, input.out_dim, num_rows_ - row);
-    };
-    if (in_first == out_first || d % kLinearPanel != 0) return columns(0, input.out_dim, in_first);
-    columns(0, d, out_first);
-    columns(d, 2 * d, in_first);
-    if (input.out_dim > 3 * d) columns(3 * d, input.out_dim - 3 * d, out_first);
-  }
-
-  void run_blocks(float* x) {
-    const Scratch::Mark mark(scratch_);
-    const int64_t d = c_.dim;
-    const int64_t in_width = model_.layers()[0].input.out_dim;
-    const int64_t* times = c_.use_times && history_.times ? history_.times + row_begin_ : nullptr;
-    const int64_t* queries = query_times();
-    float* normed = scratch_.floats(num_rows_ * d);
-    float* qkv = scratch_.floats(num_rows_ * in_width);
-    float* hidden = c_.block == Block::kTransformer ? scratch_.floats(num_rows_ * c_.ffn_dim) : nullptr;
-    float* attention = scratch_.floats(attention_scratch_size(model_.layers()[0].attention, num_rows_));
-    for (int64_t l = 0; l < c_.num_layers; ++l) {
-      const Layer& layer = model_.layers()[l];
-      const int64_t in_first = first(l - 1) - row_begin_;
-      const int64_t out_first = first(l) - row_begin_;
-      const int64_t in_rows = num_rows_ - in_first;
-      const int64_t out_rows = num_rows_ - out_first;
-      kernels_.layer_norm(layer.norm, x + in_first * d, d, nullptr, 0, normed + in_first * d, d, in_rows);
-      project(layer.input, normed, qkv, in_first, out_first);
-
-      const float* base = qkv + in_first * in_width;
-      const AttentionInput input = {base,
-                                    base + d,
-                                    base + 2 * d,
-                                    in_width,
-                                    times ? times + in_first : nullptr,
-                                    queries ? queries + in_first : nullptr,
-                                    in_rows};
-      // The normalised rows have been read: their memory takes the attention's result.
-      kernels_.attention(layer.attention, input, out_first - in_first, normed + in_first * d, d, attention);
-
-      float* out = normed + out_first * d;
-      float* residual = x + out_first * d;
-      if (c_.block == Block::kHstu) {
-        const float* gate = qkv + out_first * in_width + 3 * d;
-        kernels_.layer_norm(layer.output_norm, out, d, gate, in_width, out, d, out_rows);
-        kernels_.linear(layer.output, out, d, residual, d, residual, d, out_rows);
-      } else {
-        kernels_.linear(layer.output, out, d, residual, d, residual, d, out_rows);
-        kernels_.layer_norm(layer.ffn_norm, residual, d, nullptr, 0, out, d, out_rows);
-        kernels_.linear(layer.ffn_up, out, d, nullptr, 0, hidden, c_.ffn_dim, out_rows);
-        kernels_.linear(layer.ffn_down, hidden, c_.ffn_dim, residual, d, residual, d, out_rows);
-      }
-    }
   }
 
   const Model& model_;
@@ -158,8 +87,6 @@ class UserEncoder {
   const cpu::KernelTable& kernels_;
   const int64_t seq_len_;
   int64_t num_states_ = 0;
-  int64_t row_begin_ = 0;
-  int64_t num_rows_ = 0;
   Scratch scratch_;
 };
 
@@ -182,7 +109,15 @@ void check_events(const ModelConfig& config, const EventBatch& events) {
 
 void encode(const Model& model, const EventBatch& events, int threads, const Encoded& out) {
   const ModelConfig& c = model.config();
-  parallel_for(events.batch, threads, [&](int64_t b) {
+  Scratch scratch;
+  int64_t* order = scratch.ints(events.batch);
+  std::iota(order, order + events.batch, 0);
+  if (threads > 1) {  // the longest first, so that no thread is left alone with one at the end
+    const auto length = [&](int64_t b) { return events.offsets[b + 1] - events.offsets[b]; };
+    std::sort(order, order + events.batch, [&](int64_t a, int64_t b) { return length(a) > length(b); });
+  }
+  parallel_for(events.batch, threads, [&](int64_t task) {
+    const int64_t b = order[task];
     const int64_t begin = events.offsets[b];
     const int64_t seq_len = events.offsets[b + 1] - begin;
     float* fused = out.fused + b * c.dim;

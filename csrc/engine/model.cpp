@@ -1,43 +1,22 @@
 #include "engine/model.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <new>
 #include <stdexcept>
 #include <unordered_map>
+#include <utility>
 
 #include "engine/float_rows.h"
+#include "engine/scratch.h"
+#include "engine/thread_pool.h"
+#include "kernels/cpu/dispatch.h"
 
 namespace lsif::engine {
 namespace {
 
 void require(bool ok, const std::string& message) {
   if (!ok) throw std::invalid_argument(message);
-}
-
-void check_config(const ModelConfig& c) {
-  const auto at_least = [](const char* name, int64_t value, int64_t least) {
-    require(value >= least,
-            std::string(name) + ": expected an integer >= " + std::to_string(least) + ", got " + std::to_string(value));
-  };
-  at_least("num_items", c.num_items, 1);
-  at_least("dim", c.dim, 1);
-  at_least("num_layers", c.num_layers, 1);
-  at_least("num_heads", c.num_heads, 1);
-  at_least("ffn_dim", c.ffn_dim, 1);
-  at_least("window", c.window, 1);
-  at_least("num_long", c.num_long, 0);
-  at_least("num_short", c.num_short, 0);
-  at_least("short_window", c.short_window, 1);
-  at_least("pooling_dim", c.pooling_dim, 1);
-  at_least("fusion_dim", c.fusion_dim, 1);
-  at_least("num_time_boundaries", c.num_time_boundaries, c.use_times ? 1 : 0);
-  at_least("num_actions", c.num_actions, 0);
-  require(c.dim % c.num_heads == 0,
-          "num_heads: expected a divisor of dim = " + std::to_string(c.dim) + ", got " + std::to_string(c.num_heads));
-  require(c.norm_eps > 0 && std::isfinite(c.norm_eps),
-          "norm_eps: expected a finite number > 0, got " + std::to_string(c.norm_eps));
-  require(c.use_times || !c.request_time, "request_time: expected False when use_times is False, got True");
 }
 
 int64_t num_values(const WeightSpec& spec) {
@@ -62,133 +41,68 @@ void check_weight(const WeightSpec& spec, const void* data, int threads) {
   require(bad < 0, spec.name + ": expected finite values, got NaN or infinity at position " + std::to_string(bad));
 }
 
-using Shape = std::vector<int64_t>;
-
-class SpecList {
- public:
-  void tensor(const std::string& name, Shape shape, bool is_int64 = false) {
-    specs.push_back({name, std::move(shape), is_int64});
-  }
-  void linear(const std::string& name, int64_t in_dim, int64_t out_dim) {
-    tensor(name + ".weight", {out_dim, in_dim});
-    tensor(name + ".bias", {out_dim});
-  }
-  void norm(const std::string& name, int64_t dim) {
-    tensor(name + ".weight", {dim});
-    tensor(name + ".bias", {dim});
-  }
-  std::vector<WeightSpec> specs;
-};
-
-void layer_specs(const ModelConfig& c, const std::string& prefix, SpecList& list) {
-  list.norm(prefix + "norm", c.dim);
-  list.linear(prefix + "input", c.dim, (c.block == Block::kHstu ? 4 : 3) * c.dim);
-  list.tensor(prefix + "position_bias", {c.num_heads, c.window});
-  if (c.use_times) list.tensor(prefix + "time_bias", {c.num_heads, c.num_time_boundaries + 2});
-  if (c.block == Block::kHstu) list.norm(prefix + "output_norm", c.dim);
-  list.linear(prefix + "output", c.dim, c.dim);
-  if (c.block == Block::kTransformer) {
-    list.norm(prefix + "ffn_norm", c.dim);
-    list.linear(prefix + "ffn_up", c.dim, c.ffn_dim);
-    list.linear(prefix + "ffn_down", c.ffn_dim, c.dim);
-  }
-}
-
 }  // namespace
-
-std::vector<int64_t> ModelConfig::to_ints() const {
-  return {num_items,
-          dim,
-          num_layers,
-          num_heads,
-          static_cast<int64_t>(block),
-          static_cast<int64_t>(activation),
-          ffn_dim,
-          window,
-          num_long,
-          num_short,
-          short_window,
-          pooling_dim,
-          fusion_dim,
-          use_times,
-          request_time,
-          num_time_boundaries,
-          num_actions,
-          repeats};
-}
-
-ModelConfig ModelConfig::from_ints(const std::vector<int64_t>& values, float norm_eps) {
-  ModelConfig c;
-  const size_t expected = c.to_ints().size();
-  require(values.size() == expected,
-          "config: expected " + std::to_string(expected) + " integers, got " + std::to_string(values.size()));
-  const int64_t* v = values.data();
-  c.num_items = *v++;
-  c.dim = *v++;
-  c.num_layers = *v++;
-  c.num_heads = *v++;
-  require(*v == 0 || *v == 1, "block: expected 0 (hstu) or 1 (transformer), got " + std::to_string(*v));
-  c.block = static_cast<Block>(*v++);
-  require(*v >= 0 && *v <= 3, "activation: expected 0 to 3, got " + std::to_string(*v));
-  c.activation = static_cast<Activation>(*v++);
-  c.ffn_dim = *v++;
-  c.window = *v++;
-  c.num_long = *v++;
-  c.num_short = *v++;
-  c.short_window = *v++;
-  c.pooling_dim = *v++;
-  c.fusion_dim = *v++;
-  c.use_times = *v++ != 0;
-  c.request_time = *v++ != 0;
-  c.num_time_boundaries = *v++;
-  c.num_actions = *v++;
-  c.repeats = *v++ != 0;
-  c.norm_eps = norm_eps;
-  check_config(c);
-  return c;
-}
-
-std::vector<WeightSpec> weight_specs(const ModelConfig& config) {
-  check_config(config);
-  SpecList list;
-  list.tensor("item_embedding", {config.num_items, config.dim});
-  if (config.num_actions > 0) list.tensor("action_embedding", {config.num_actions + 1, config.dim});
-  if (config.use_times) list.tensor("time_boundaries", {config.num_time_boundaries}, true);
-  for (int64_t l = 0; l < config.num_layers; ++l) layer_specs(config, "layers." + std::to_string(l) + ".", list);
-  list.norm("norm", config.dim);
-  if (config.num_long > 0) {
-    list.linear("long_pooling.hidden", config.dim, config.pooling_dim);
-    list.tensor("long_pooling.logits.weight", {config.num_long, config.pooling_dim});
-    list.tensor("long_pooling.decay", {config.num_long});
-    list.tensor("long_pooling.value.weight", {config.dim, config.dim});
-  }
-  if (config.num_short > 0) {
-    list.linear("short_pooling.hidden", config.dim, config.pooling_dim);
-    list.tensor("short_pooling.logits.weight", {config.num_short, config.pooling_dim});
-  }
-  if (config.repeats) {
-    list.linear("repeats.gate", config.dim, 1);
-    list.tensor("repeats.distance", {kNumDistances});
-    if (config.use_times) {
-      list.tensor("repeats.age", {config.num_time_boundaries + 2});
-      list.tensor("repeats.phase", {kHoursPerWeek + 1});
-    }
-  }
-  list.linear("fusion.hidden", config.num_interests() * config.dim + kFusionContext, config.fusion_dim);
-  list.linear("fusion.logits", config.fusion_dim, config.num_interests());
-  return list.specs;
-}
 
 void Model::AlignedDeleter::operator()(float* p) const { ::operator delete[](p, std::align_val_t(64)); }
 
-const float* Model::pack(const float* weight, int64_t in_dim, int64_t out_dim) {
-  const size_t size = static_cast<size_t>(packed_linear_size(in_dim, out_dim));
-  packed_.emplace_back(static_cast<float*>(::operator new[](size * sizeof(float), std::align_val_t(64))));
-  pack_linear(weight, in_dim, out_dim, packed_.back().get());
-  return packed_.back().get();
+float* Model::allocate(int64_t size) {
+  const size_t bytes = static_cast<size_t>(size) * sizeof(float);
+  owned_.emplace_back(static_cast<float*>(::operator new[](bytes, std::align_val_t(64))));
+  return owned_.back().get();
 }
 
-Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads) : config_(config) {
+const float* Model::pack(const float* weight, int64_t in_dim, int64_t out_dim) {
+  float* packed = allocate(packed_linear_size(in_dim, out_dim));
+  pack_linear(weight, in_dim, out_dim, packed);
+  return packed;
+}
+
+// Keys and values of head h are K n_j + k and V n_j + v of the normalised rows n_j. A query's logit is q.(K n_j + k) =
+// (K^T q).n_j + q.k, whose last term is the same for all keys and cancels in the softmax; and the weights' sum being 1,
+// sum_j p_j (V n_j + v) = V (sum_j p_j n_j) + v.
+void Model::absorb(Layer& layer, const float* input_weight) {
+  const int64_t d = config_.dim;
+  const int64_t head_dim = config_.head_dim();
+  // The kernel divides by sqrt(d), the formula by sqrt(head_dim).
+  const double scale = std::sqrt(static_cast<double>(config_.num_heads));
+  std::vector<float> transposed(d * head_dim);
+  for (int64_t h = 0; h < config_.num_heads; ++h) {
+    const int64_t key = d + h * head_dim;
+    const int64_t value = 2 * d + h * head_dim;
+    for (int64_t i = 0; i < head_dim; ++i) {
+      for (int64_t c = 0; c < d; ++c) {
+        const auto weight = static_cast<double>(input_weight[(key + i) * d + c]);
+        transposed[c * head_dim + i] = static_cast<float>(weight * scale);
+      }
+    }
+    layer.absorbed_keys.push_back({pack(transposed.data(), head_dim, d), nullptr, head_dim, d, Activation::kIdentity});
+    layer.absorbed_values.push_back(
+        {pack(input_weight + value * d, d, head_dim), layer.input.bias + value, d, head_dim, Activation::kIdentity});
+  }
+  layer.absorbed_attention = layer.attention;
+  layer.absorbed_attention.head_dim = d;
+  layer.absorbed_attention.shared_keys = true;
+}
+
+void Model::make_input_table(int threads) {
+  constexpr int64_t kBlock = 256;
+  const Layer& layer = layers_[0];
+  const int64_t d = config_.dim;
+  const int64_t width = layer.input.out_dim;
+  float* table = allocate(config_.num_items * width);
+  parallel_for((config_.num_items + kBlock - 1) / kBlock, threads, [&](int64_t block) {
+    const int64_t begin = block * kBlock;
+    const int64_t rows = std::min(kBlock, config_.num_items - begin);
+    Scratch scratch;
+    float* normed = scratch.floats(rows * d);
+    cpu::kernels().layer_norm(layer.norm, embedding_.items + begin * d, d, nullptr, 0, normed, d, rows);
+    cpu::kernels().linear(layer.input, normed, d, nullptr, 0, table + begin * width, width, rows);
+  });
+  input_table_ = {table, nullptr, width};
+}
+
+Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, int64_t most_table_bytes)
+    : config_(config) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   require(data.size() == specs.size(),
           "weights: expected " + std::to_string(specs.size()) + " tensors, got " + std::to_string(data.size()));
@@ -234,7 +148,16 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
       layer.ffn_up = linear(prefix + "ffn_up", config.dim, config.ffn_dim, config.activation);
       layer.ffn_down = linear(prefix + "ffn_down", config.ffn_dim, config.dim, Activation::kIdentity);
     }
-    layers_.push_back(layer);
+    const int64_t num_states = config.num_short > 0 ? config.short_window : 1;
+    const bool saves_work = num_states * (config.num_heads - 1) < config.dim;
+    if (!hstu && l + 1 == config.num_layers && saves_work) {
+      absorb(layer, floats.at(prefix + "input.weight"));
+    }
+    layers_.push_back(std::move(layer));
+  }
+  const int64_t table_bytes = config.num_items * layers_[0].input.out_dim * static_cast<int64_t>(sizeof(float));
+  if (config.num_actions == 0 && !layers_[0].is_absorbed() && table_bytes <= most_table_bytes) {
+    make_input_table(threads);
   }
   norm_ = norm("norm");
   const auto pooling = [&](const std::string& name, int64_t num_interests) {

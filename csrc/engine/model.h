@@ -56,6 +56,9 @@ struct WeightSpec {
 
 std::vector<WeightSpec> weight_specs(const ModelConfig& config);
 
+// Of a model that answers many requests.
+inline constexpr int64_t kMostTableBytes = int64_t{64} << 20;
+
 inline constexpr int64_t kNumDistances = 16;  // buckets of how many events ago an event was
 inline constexpr int64_t kHoursPerWeek = 24 * 7;
 
@@ -79,6 +82,12 @@ struct Layer {
   LayerNormParams ffn_norm;  // transformer
   LinearParams ffn_up;
   LinearParams ffn_down;
+  // Only of a last transformer layer that makes neither keys nor values (docs/model.md, 2); a head each.
+  std::vector<LinearParams> absorbed_keys;    // head_dim -> dim
+  std::vector<LinearParams> absorbed_values;  // dim -> head_dim
+  AttentionParams absorbed_attention;
+
+  bool is_absorbed() const { return !absorbed_keys.empty(); }
 };
 
 // Borrows every weight but the linear layers', which it repacks; the caller keeps the memory alive and unchanged.
@@ -86,13 +95,17 @@ class Model {
  public:
   // data[i] points to the contiguous values of weight_specs(config)[i], which at most `threads` threads check. Throws
   // std::invalid_argument on a config that cannot be run and on weights that are not finite or not in range; the
-  // message names the field or tensor.
-  Model(const ModelConfig& config, const std::vector<const void*>& data, int threads);
+  // message names the field or tensor. The input table is made if it takes at most `most_table_bytes`; results are the
+  // same bits with and without.
+  Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, int64_t most_table_bytes = 0);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
   const ModelConfig& config() const { return config_; }
   const EmbeddingParams& embedding() const { return embedding_; }
+  // What the first layer's `input` makes of every item, which without actions and positions depends on the item alone.
+  bool has_input_table() const { return input_table_.items != nullptr; }
+  const EmbeddingParams& input_table() const { return input_table_; }
   const std::vector<Layer>& layers() const { return layers_; }
   const LayerNormParams& norm() const { return norm_; }
   const InterestPoolingParams& long_pooling() const { return long_pooling_; }
@@ -105,10 +118,14 @@ class Model {
   struct AlignedDeleter {
     void operator()(float* p) const;
   };
+  float* allocate(int64_t size);
   const float* pack(const float* weight, int64_t in_dim, int64_t out_dim);
+  void absorb(Layer& layer, const float* input_weight);
+  void make_input_table(int threads);
 
   ModelConfig config_;
   EmbeddingParams embedding_{};
+  EmbeddingParams input_table_{};
   std::vector<Layer> layers_;
   LayerNormParams norm_{};
   InterestPoolingParams long_pooling_{};
@@ -116,7 +133,7 @@ class Model {
   InterestPoolingParams short_pooling_{};
   InterestFusionParams fusion_{};
   RepeatParams repeats_{};
-  std::vector<std::unique_ptr<float, AlignedDeleter>> packed_;
+  std::vector<std::unique_ptr<float, AlignedDeleter>> owned_;
 };
 
 }  // namespace lsif::engine

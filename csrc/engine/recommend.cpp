@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <iterator>
 #include <numeric>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
+#include "engine/append.h"
 #include "engine/excluded.h"
 #include "engine/repeats.h"
 #include "engine/score_topk.h"
@@ -90,27 +93,46 @@ void add_own_items(const CatalogView& catalog, const RecommendRequest& request, 
   }
 }
 
-}  // namespace
+// Scales weights[0 .. count - 1] to the given sum; equal ones if they are all zero.
+void scale_to(float* weights, int64_t count, double wanted) {
+  const double sum = std::accumulate(weights, weights + count, 0.0);
+  for (int64_t i = 0; i < count; ++i) {
+    weights[i] = static_cast<float>(sum > 0 ? weights[i] * (wanted / sum) : wanted / static_cast<double>(count));
+  }
+}
 
-void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
-               const Recommendations& out) {
+// Gives the long-term interests together the weight asked for, and the others the rest.
+void rebalance(const ModelConfig& c, double balance, const float* interests, float* weights, float* fused) {
+  scale_to(weights, c.num_long, balance);
+  scale_to(weights + c.num_long, c.num_interests() - c.num_long, 1 - balance);
+  for (int64_t i = 0; i < c.dim; ++i) {
+    double sum = 0;
+    for (int64_t j = 0; j < c.num_interests(); ++j) {
+      sum += static_cast<double>(weights[j]) * static_cast<double>(interests[j * c.dim + i]);
+    }
+    fused[i] = static_cast<float>(sum);
+  }
+}
+
+// Scores users who are encoded; their weights are overwritten where there are no events.
+void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
+          const Encoded& users, const Recommendations& out) {
   const ModelConfig& c = model.config();
   const EventBatch& events = request.events;
-  Scratch scratch;
-  float* fused = scratch.floats(events.batch * c.dim);
-  float* interests = scratch.floats(events.batch * c.num_interests() * c.dim);
-  float* weights = scratch.floats(events.batch * c.num_interests());
-  encode(model, events, request.threads, {fused, interests, weights});
   for (int64_t b = 0; b < events.batch; ++b) {
-    float* user_weights = weights + b * c.num_interests();
-    out.long_share[b] = std::accumulate(user_weights, user_weights + c.num_long, 0.0f);
+    float* weights = users.weights + b * c.num_interests();
+    if (request.balance >= 0 && events.offsets[b] < events.offsets[b + 1]) {
+      rebalance(c, request.balance, users.interests + b * c.num_interests() * c.dim, weights, users.fused + b * c.dim);
+    }
+    out.long_share[b] = std::accumulate(weights, weights + c.num_long, 0.0f);
     // Without events all interests are zero; any weight that sums to one gives the bias alone.
-    if (events.offsets[b] == events.offsets[b + 1]) user_weights[c.num_interests() - 1] = 1.0f;
+    if (events.offsets[b] == events.offsets[b + 1]) weights[c.num_interests() - 1] = 1.0f;
   }
+  Scratch scratch;
   const Ragged exclude = exclusions(request, request.exclude_seen || c.repeats, scratch);
   ScoreTopkRequest topk{};
-  topk.vectors = scoring.multi_interest ? interests : fused;
-  topk.weights = scoring.multi_interest ? weights : nullptr;
+  topk.vectors = scoring.multi_interest ? users.interests : users.fused;
+  topk.weights = scoring.multi_interest ? users.weights : nullptr;
   topk.temperature = scoring.temperature;
   topk.batch = events.batch;
   topk.num_interests = scoring.multi_interest ? c.num_interests() : 1;
@@ -118,11 +140,48 @@ void recommend(const Model& model, const CatalogView& catalog, const Scoring& sc
   topk.exclude_items = exclude.items;
   topk.exclude_offsets = exclude.offsets;
   topk.threads = request.threads;
-  score_topk(catalog, topk, out.scores, out.indices, out.counts);
+  if (request.batcher == nullptr) {
+    score_topk(catalog, topk, out.scores, out.indices, out.counts);
+  } else {
+    request.batcher->score_topk(catalog, topk, request.deadline, out.scores, out.indices, out.counts);
+  }
   if (!c.repeats || request.exclude_seen) return;
   const int64_t stride = c.num_interests() * c.dim;
-  const float* newest = interests + stride - c.dim;
+  const float* newest = users.interests + stride - c.dim;
   add_own_items(catalog, request, topk, repeat_bonuses(model, events, newest, stride, request.threads), out);
+}
+
+Encoded room_for_users(const ModelConfig& c, int64_t batch, Scratch& scratch) {
+  return {scratch.floats(batch * c.dim), scratch.floats(batch * c.num_interests() * c.dim),
+          scratch.floats(batch * c.num_interests())};
+}
+
+}  // namespace
+
+void check_balance(const ModelConfig& config, double balance) {
+  if (balance < 0) return;
+  if (!(balance <= 1)) throw std::invalid_argument("interest: expected 0 to 1, got " + std::to_string(balance));
+  if (balance > 0 && config.num_long == 0) {
+    throw std::invalid_argument("interest: expected 0, for this model has no long-term interests, got " +
+                                std::to_string(balance));
+  }
+}
+
+void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
+               const Recommendations& out) {
+  Scratch scratch;
+  const Encoded users = room_for_users(model.config(), request.events.batch, scratch);
+  encode(model, request.events, request.threads, users);
+  rank(model, catalog, scoring, request, users, out);
+}
+
+void recommend_states(const Model& model, const CatalogView& catalog, const Scoring& scoring,
+                      const std::vector<ConstUserState>& states, const RecommendRequest& request,
+                      const Recommendations& out) {
+  Scratch scratch;
+  const Encoded users = room_for_users(model.config(), request.events.batch, scratch);
+  encode_states(model, states, request.events.now, request.threads, users);
+  rank(model, catalog, scoring, request, users, out);
 }
 
 }  // namespace lsif::engine

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/encode.h"
 #include "engine/model.h"
+#include "engine/topk_batcher.h"
+#include "engine/user_state.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::engine {
@@ -21,7 +24,10 @@ struct RecommendRequest {
   bool exclude_seen;               // leave out the items of the user's own history
   const int64_t* exclude_items;    // further rows to leave out, ragged; or null
   const int64_t* exclude_offsets;  // [batch + 1]; null with exclude_items
+  double balance = -1;             // weight all long-term interests together shall have, 0 to 1; below 0: the model's
   int threads;
+  TopkBatcher* batcher = nullptr;  // who searches, together with what other callers ask; null: this call alone
+  TopkBatcher::Clock::time_point deadline = TopkBatcher::Clock::time_point::max();  // for the batcher to begin
 };
 
 struct Recommendations {
@@ -31,9 +37,18 @@ struct Recommendations {
   float* long_share;  // [batch], weight of the long-term interests; 0 for an empty history
 };
 
+// Refuses a balance that is neither below 0 nor in [0, 1], and one a model without long-term interests cannot have.
+void check_balance(const ModelConfig& config, double balance);
+
 // With `repeats` and without exclude_seen, items of the history get their bonus; the result is as exact as
 // score_topk's. Users without events get the items with the largest bias. Throws what score_topk throws.
 void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
                const Recommendations& out);
+
+// `recommend` for users whose states are kept. request.events: those the states still know (SeenEvents), which is what
+// exclude_seen and `repeats` look at.
+void recommend_states(const Model& model, const CatalogView& catalog, const Scoring& scoring,
+                      const std::vector<ConstUserState>& states, const RecommendRequest& request,
+                      const Recommendations& out);
 
 }  // namespace lsif::engine

@@ -2,7 +2,8 @@
 //
 //   s[h,i,j] = q_i.k_j / sqrt(head_dim) + position_bias[h, i - j] + time_bias[h, bucket(query_times[i] - times[j])]
 //   kSoftmax: o_i = sum_j softmax_j(s[h,i,:]) v_j        kSilu: o_i = (1 / window) sum_j silu(s[h,i,j]) v_j
-//   over max(0, i - window + 1) <= j <= i.
+//   over max(0, i - window + 1) <= j <= i. With shared_keys every head has the same k_j and v_j (multi-query attention,
+//   Shazeer 2019).
 //
 // bucket(dt) = 0 if either time is kUnknownTime, else 1 + #{b : time_boundaries[b] <= max(dt, 0)}; integer arithmetic
 // that saturates instead of overflowing. Times need not be sorted.
@@ -31,13 +32,18 @@ struct AttentionParams {
   const float* time_bias;          // [num_heads, num_time_boundaries + 2], or null: no time term
   const int64_t* time_boundaries;  // [num_time_boundaries], strictly increasing; unused without time_bias
   int64_t num_time_boundaries;
+  bool shared_keys = false;
+
+  constexpr int64_t key_heads() const { return shared_keys ? 1 : num_heads; }
+  constexpr int64_t key_column(int64_t head) const { return shared_keys ? 0 : head * head_dim; }
 };
 
 struct AttentionInput {
-  const float* q;  // [seq_len, num_heads * head_dim], head h in columns h * head_dim ..; likewise k and v
-  const float* k;
+  const float* q;  // [seq_len - first_query, num_heads * head_dim], head h in columns h * head_dim ..
+  const float* k;  // [seq_len, key_heads * head_dim], head h from column key_column(h) on; likewise v
   const float* v;
-  int64_t stride;              // of q, k and v
+  int64_t q_stride;
+  int64_t stride;              // of k and v
   const int64_t* times;        // [seq_len]; null: all unknown
   const int64_t* query_times;  // [seq_len]; null: all unknown
   int64_t seq_len;             // may be 0
@@ -64,7 +70,7 @@ constexpr AttentionScratch attention_scratch(const AttentionParams& params, int6
   parts.keys_stride = keys + kAttentionSlack;
   parts.row_stride = window + kAttentionRows + kAttentionSlack;
   parts.position_bias = params.num_heads * params.window + kAttentionSlack;
-  parts.keys = params.num_heads * params.head_dim * parts.keys_stride;
+  parts.keys = params.key_heads() * params.head_dim * parts.keys_stride;
   parts.time_bias = params.time_bias == nullptr ? 0 : kAttentionRows * params.num_heads * parts.row_stride;
   parts.scores = kAttentionRows * parts.row_stride;
   return parts;
@@ -76,7 +82,7 @@ constexpr int64_t attention_scratch_size(const AttentionParams& params, int64_t 
   return parts.position_bias + parts.keys + parts.time_bias + parts.scores;
 }
 
-// Writes rows first_query .. seq_len - 1 of y ([seq_len, num_heads * head_dim], row i at y + i * y_stride), no others.
+// For queries first_query .. seq_len - 1, with which q and y ([seq_len - first_query, num_heads * head_dim]) begin.
 using AttentionFn = void(const AttentionParams& params, const AttentionInput& input, int64_t first_query, float* y,
                          int64_t y_stride, float* scratch);
 

@@ -4,8 +4,7 @@
 // W[p * kLinearPanel + c][i], zero past out_dim. Every output is one chain of fused multiply-adds (multiply, then add,
 // in the scalar variant) over i = 0 .. in_dim - 1 that starts at the bias, so a row's result does not depend on the
 // other rows: bit-equal for any batch. Error before the activation: at most (in_dim + 2) 2^-24 (|bias| + sum_i |x_i
-// W_i|); of silu(z): 2^-21 of the result; of gelu(z) = z Phi(z): (6e-7 + z^2 2^-24) |z| Phi(-|z|) + 2^-24 of the
-// result.
+// W_i|); of silu(z): 2^-21 of the result; of gelu(z) = z Phi(z): 2^-22 min(|z|, 5.25) + 2^-24 of the result.
 #pragma once
 
 #include "kernels/types.h"

@@ -96,6 +96,7 @@ Tensor attention_cuda(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optiona
                                 on.floats("k", k, {total, dim}),
                                 on.floats("v", v, {total, dim}),
                                 dim,
+                                dim,
                                 on.ints("times", times, {total}),
                                 on.ints("query_times", query_times, {total}),
                                 total};

@@ -95,6 +95,7 @@ Tensor attention(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optional<Ten
                                   k_data + row * dim,
                                   v_data + row * dim,
                                   dim,
+                                  dim,
                                   time_data ? time_data + row : nullptr,
                                   query_time_data ? query_time_data + row : nullptr,
                                   seq_len};

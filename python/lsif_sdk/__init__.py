@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsif_sdk import _core, errors
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, TopK
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
@@ -21,6 +22,7 @@ from lsif_sdk.events import Events
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
 from lsif_sdk.recommender import Recommender
+from lsif_sdk.user_state import UserState
 
 if TYPE_CHECKING:
     from lsif_sdk.evaluation import evaluate
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "Batching",
     "Catalog",
     "ContentAdapter",
     "Events",
@@ -38,6 +41,7 @@ __all__ = [
     "Recommender",
     "TopK",
     "UserRecommendations",
+    "UserState",
     "__version__",
     "errors",
     "evaluate",

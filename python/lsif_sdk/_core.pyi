@@ -9,6 +9,10 @@ def weight_specs(config: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...], 
 def config_ints(config: Mapping[str, Any]) -> list[int]: ...
 def default_threads() -> int: ...
 
+class OverloadedError(Exception): ...
+class DeadlineError(Exception): ...
+class ClosedError(Exception): ...
+
 class RequestPath:
     def __init__(
         self,
@@ -20,7 +24,10 @@ class RequestPath:
         multi_interest: bool,
         temperature: float,
         threads: int = 0,
+        batching: tuple[int, int, int, int] | None = None,
     ) -> None: ...
+    def close(self) -> None: ...
+    def batching_stats(self) -> dict[str, int] | None: ...
     def encode(
         self,
         items: npt.NDArray[np.int64],
@@ -50,5 +57,42 @@ class RequestPath:
         exclude_seen: bool,
         exclude_items: npt.NDArray[np.int64] | None,
         exclude_offsets: npt.NDArray[np.int64] | None,
+        balance: float = -1.0,
+        timeout: float = -1.0,
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
+    def new_state(self, model: bytes, remember: int) -> npt.NDArray[np.uint8]: ...
+    def append(
+        self,
+        model: bytes,
+        states: Sequence[npt.NDArray[np.uint8]],
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        actions: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        unknown: npt.NDArray[np.int64],
+        threads: int = 0,
+    ) -> list[npt.NDArray[np.uint8]]: ...
+    def prepend(
+        self, model: bytes, older: npt.NDArray[np.uint8], newer: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]: ...
+    def encode_states(
+        self,
+        model: bytes,
+        states: Sequence[npt.NDArray[np.uint8]],
+        now: npt.NDArray[np.int64] | None = None,
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]: ...
+    def recommend_states(
+        self,
+        model: bytes,
+        states: Sequence[npt.NDArray[np.uint8]],
+        now: npt.NDArray[np.int64] | None,
+        k: int,
+        exclude_seen: bool,
+        exclude_items: npt.NDArray[np.int64] | None,
+        exclude_offsets: npt.NDArray[np.int64] | None,
+        balance: float = -1.0,
+        timeout: float = -1.0,
         threads: int = 0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...

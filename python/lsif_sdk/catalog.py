@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lsif_sdk import _core
 from lsif_sdk.arguments import as_k, as_threads
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
 from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
@@ -226,13 +227,22 @@ class Catalog:
         )
 
 
+_NATIVE_ERRORS: dict[type[BaseException] | None, type[LsifError]] = {
+    _core.OverloadedError: OverloadedError,
+    _core.DeadlineError: DeadlineError,
+    _core.ClosedError: ClosedError,
+}
+
+
 class native_errors:  # noqa: N801 (a context manager, used like a function)
-    """Turns the engine's 'argument: expected ..., got ...' into an `ArgumentError` with the same text."""
+    """Turns the engine's errors into the SDK's: 'argument: expected ..., got ...' into an `ArgumentError`."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if (known := _NATIVE_ERRORS.get(kind)) is not None:
+            raise known(str(error)) from None
         if isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, ArgumentError):
             argument, _, rest = str(error).partition(": expected ")
             expected, _, got = rest.partition(", got ")

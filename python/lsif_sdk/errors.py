@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "ArgumentTypeError", "ArtifactError", "DataError", "LsifError", "MissingExtraError"]
+__all__ = [
+    "ArgumentError", "ArgumentTypeError", "ArtifactError", "ClosedError", "DataError", "DeadlineError", "LsifError",
+    "MissingExtraError", "OverloadedError",
+]  # fmt: skip
 
 
 class LsifError(Exception):
@@ -38,3 +41,15 @@ class MissingExtraError(LsifError, ImportError):
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f"{feature} needs the package {package!r}: pip install 'lsif_sdk[{extra}]'")
+
+
+class OverloadedError(LsifError, RuntimeError):
+    """As many requests wait as may (`Batching.max_queue`): try later, or on another server."""
+
+
+class DeadlineError(LsifError, TimeoutError):
+    """The request's turn did not come within its `timeout`."""
+
+
+class ClosedError(LsifError, RuntimeError):
+    """The recommender has been closed, or was made before a fork."""

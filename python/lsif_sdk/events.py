@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -149,6 +149,35 @@ def ragged_rows_of(
     ids = [id_list(user.items, argument) for user in users]
     offsets = np.array([0, *itertools.accumulate(map(len, ids))], np.int64)
     return table.rows(ids[0] if len(ids) == 1 else list(itertools.chain.from_iterable(ids)), argument), offsets
+
+
+def excluded_rows(
+    exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None, table: ItemTable, batch: int
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
+    """Catalogue rows int64 [total] that each user's answer leaves out, and offsets int64 [batch + 1]; or two None.
+
+    Args:
+        exclude: item ids for all users, or a list of them for each; unknown ids are ignored.
+        table: of the catalogue.
+        batch: users.
+
+    Raises:
+        ArgumentError: another number of lists than users.
+        ArgumentTypeError: not ids of the catalogue's kind.
+    """
+    if exclude is None:
+        return None, None
+    exclude = list(exclude) if isinstance(exclude, Set) else exclude
+    lists = as_users(exclude, "exclude")
+    for_all = is_flat(exclude) if isinstance(exclude, (list, tuple)) else np.ndim(exclude) == 1
+    if not for_all and len(lists) != batch:
+        raise ArgumentError("exclude", f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
+    rows, offsets = ragged_rows_of(lists, table, "exclude")
+    known = rows >= 0
+    rows, offsets = rows[known], known_offsets(known, offsets)
+    if for_all:
+        rows, offsets = np.tile(rows, batch), len(rows) * np.arange(batch + 1)
+    return rows, offsets
 
 
 def request_times(now: Now, batch: int) -> npt.NDArray[np.int64]:

@@ -2,79 +2,67 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import functools
 import os
 from collections.abc import Sequence, Set
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk import _core
-from lsif_sdk.arguments import as_k, as_threads
+from lsif_sdk.arguments import as_balance, as_k, as_seconds
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
-from lsif_sdk.config import ModelConfig
+from lsif_sdk.diversity import as_diversity, diversified, num_candidates
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.events import (
-    EventBatch,
-    Events,
-    History,
-    Now,
-    as_users,
-    is_flat,
-    known_offsets,
-    ragged_rows_of,
-    request_times,
-)
-from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
+from lsif_sdk.explanation import Explanation, explain
+from lsif_sdk.items import Id
+from lsif_sdk.native_model import NativeModel
 from lsif_sdk.ops import ops
-from lsif_sdk.recommendations import Encoded, Recommendations, RepeatBonuses
+from lsif_sdk.recommendations import Encoded, Recommendations
+from lsif_sdk.user_state import UserState
 
 __all__ = ["Recommender"]
 
 _ROWS_PER_BLOCK = 1 << 14
 
 
-class Recommender:
+class Recommender(NativeModel):
     """A trained model with its catalogue. Immutable, safe to share between threads; native code runs without the GIL.
 
     Args:
         artifact: a checked model.
         threads: CPU threads a call may use; None: as many as this process may use (container limits included).
             Results do not depend on it.
+        batching: how `recommend` calls of concurrent callers share searches; True: as `Batching` has it; None or False:
+            each searches for itself. Results do not depend on it.
     """
 
-    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
-        if not isinstance(artifact, Artifact):
-            raise ArgumentTypeError("artifact", "an Artifact", artifact)
-        self._threads = as_threads(threads)
-        self.artifact = artifact
-        self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
-        c = self.catalog
-        with native_errors():
-            self._path = _core.RequestPath(
-                self.config.to_dict(),
-                [weight.detach().numpy() for weight in artifact.encoder_weights],
-                c.vectors.numpy(),
-                c.bias.numpy(),
-                c.codes.numpy(),
-                multi_interest=self.config.scoring == "multi_interest",
-                temperature=self.config.temperature,
-                threads=self._threads,
-            )
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str = "cpu", *, threads: int | None = None) -> Recommender:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        batching: Batching | bool | None = None,
+    ) -> Recommender:
         """Loads an artifact directory.
 
         The weights are memory-mapped, so processes that load the same directory share them; each has its own ids,
-        catalogue codes and reordered copy of the layers' matrices.
+        catalogue codes, reordered copy of the layers' matrices and, if it takes at most 64 MiB, table of what the
+        first layer makes of each item (docs/model.md, 2).
 
         Args:
             path: the directory `save` or `lsif train` wrote.
             device: "cpu", the only one so far.
             threads: see the class.
+            batching: see the class.
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
@@ -82,7 +70,7 @@ class Recommender:
         """
         if device != "cpu":
             raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
-        return cls(Artifact.load(path), threads=threads)
+        return cls(Artifact.load(path), threads=threads, batching=batching)
 
     def __repr__(self) -> str:
         c = self.config
@@ -96,24 +84,18 @@ class Recommender:
         """
         self.artifact.save(path, overwrite=overwrite)
 
-    @property
-    def config(self) -> ModelConfig:
-        """The model's shape."""
-        return self.artifact.config
-
-    @property
-    def items(self) -> ItemTable:
-        """Ids, titles and training counts of the catalogue."""
-        return self.catalog.items
-
     def recommend(
         self,
-        history: History | Sequence[History],
+        history: History | Sequence[History] | None = None,
         k: int = 10,
         *,
+        state: UserState | Sequence[UserState] | None = None,
         now: Now | None = None,
         exclude_seen: bool = True,
         exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        interest: Literal["long", "short"] | float | None = None,
+        diversity: float = 0.0,
+        timeout: float | None = None,
     ) -> Recommendations:
         """The k best items for one user or many.
 
@@ -125,106 +107,95 @@ class Recommender:
                 events and answers one row; a batch of no users is an array of shape [0, 0].
             k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items; users for whom
                 fewer are left get fewer (`counts`).
+            state: in place of `history`, what is kept of the user or of each: the answer is that for the whole history
+                (docs/user_state.md), at a cost that does not depend on its length.
             now: request time, Unix seconds; used by models with `request_time`; None: the time of the newest event.
             exclude_seen: leave out the items of the user's own history. False where people consume again.
             exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
                 ignored.
+            interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
+                place of what the model finds for the user; None: as the model finds. Within the long-term interests,
+                and within the others, weights keep their proportions.
+            diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by
+                maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
+            timeout: with batching, seconds the request may wait for its search to begin; None: for ever.
 
         Returns:
             Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue,
             counts, long_share, unknown and fallback [batch]. Iterates over users, and a user over (item, score).
 
         Raises:
-            ArgumentError: a value is out of range.
+            ArgumentError: a value is out of range, or `state` is of another model.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
+            OverloadedError: with batching, as many requests wait as may.
+            DeadlineError: with batching, the request's turn did not come in time.
+            ClosedError: with batching, after `close` or in a forked child.
         """
-        events = self._events(history)
-        ragged = self._excluded_rows(exclude, len(events))
+        users = self._users(history, state)
+        batch = len(users)
+        ragged = excluded_rows(exclude, self.items, batch)
         k = as_k(k, len(self.items))
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
+        diversity = as_diversity(diversity)
+        wanted = k if diversity == 0 else num_candidates(k, len(self.items))
+        asked = (
+            self._now(now, batch),
+            wanted,
+            exclude_seen,
+            *ragged,
+            as_balance(interest),
+            as_seconds(timeout),
+            self._threads,
+        )
         with native_errors():
-            scores, indices, counts, long_share = self._path.recommend(
-                events.items,
-                events.times,
-                events.actions,
-                events.offsets,
-                self._now(now, len(events)),
-                k,
-                exclude_seen,
-                *ragged,
-                self._threads,
-            )
-        fallback = events.offsets[:-1] == events.offsets[1:]
+            if isinstance(users, EventBatch):
+                answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
+                unknown, fallback = users.unknown, users.offsets[:-1] == users.offsets[1:]
+            else:
+                answer = self._path.recommend_states(self.fingerprint, [user.data for user in users], *asked)
+                unknown = np.array([user.num_unknown for user in users], np.int64)
+                fallback = np.array([user.num_events == 0 for user in users], np.bool_)
+        scores, indices, counts, long_share = answer
+        if diversity > 0:
+            scores, indices, counts = diversified(self.catalog.vectors.numpy(), scores, indices, counts, k, diversity)
         for user in np.flatnonzero(fallback):
-            counts[user] = self._most_popular(ragged, int(user), scores[user], indices[user])
-        return Recommendations(self.items.take(indices), scores, counts, long_share, events.unknown, fallback)
+            counts[user] = self.items.fill_most_popular(_of_user(ragged, int(user)), scores[user], indices[user])
+        return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
 
-    def user_vectors(self, history: History | Sequence[History], *, now: Now | None = None) -> npt.NDArray[np.float32]:
-        """The fused interest of each user, float32 [batch, dim]; zeros where no event is known.
+    async def recommend_async(
+        self, history: History | Sequence[History] | None = None, k: int = 10, **options: Any
+    ) -> Recommendations:
+        """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
 
-        Args:
-            history: see `recommend`; here, too, [] is one user without events: [1, dim].
-            now: see `recommend`.
-
-        Raises:
-            ArgumentError: a value is out of range.
-            ArgumentTypeError: an argument is of the wrong type.
+        With batching, requests in flight share searches. A request whose task is cancelled is answered all the same, to
+        nobody.
         """
-        return self.encode(history, now=now).fused
+        call = functools.partial(self.recommend, history, k, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
-    def encode(self, history: History | Sequence[History], *, now: Now | None = None) -> Encoded:
-        """Interests, weights and fused vector of each user; takes and raises what `user_vectors` does.
+    @functools.cached_property
+    def _executor(self) -> concurrent.futures.ThreadPoolExecutor:
+        # As many as a batch holds: a caller blocks while others search for it.
+        return concurrent.futures.ThreadPoolExecutor(self._most_concurrent, thread_name_prefix="lsif")
 
-        Returns:
-            float32 arrays: fused [batch, dim], interests [batch, num_interests, dim], weights [batch, num_interests].
+    def stats(self) -> dict[str, int]:
+        """Counters of batching since loading, {} without it.
+
+        requests: answered. batches: searches they took. largest_batch: in requests. overloaded and expired: refused.
+        queued: waiting now.
         """
-        events = self._events(history)
-        return self.encode_rows(events.items, events.times, events.actions, events.offsets, self._now(now, len(events)))
+        return self._path.batching_stats() or {}
 
-    def encode_rows(
-        self,
-        items: npt.NDArray[np.int64],
-        times: npt.NDArray[np.int64] | None,
-        actions: npt.NDArray[np.int64] | None,
-        offsets: npt.NDArray[np.int64],
-        now: npt.NDArray[np.int64] | None = None,
-    ) -> Encoded:
-        """`encode` for events that are catalogue rows already, ragged and sorted by time (docs/model.md, Inputs).
+    def close(self) -> None:
+        """With batching: refuses what waits and what comes, and returns when no search runs. Without: nothing to do."""
+        self._path.close()
 
-        Raises:
-            ArgumentError: a shape, row, action or offset is wrong.
-            ArgumentTypeError: not contiguous int64 arrays.
-        """
-        _check_rows(items=items, times=times, actions=actions, offsets=offsets, now=now)
-        with native_errors():
-            return Encoded(*self._path.encode(items, times, actions, offsets, now, self._threads))
+    def __enter__(self) -> Self:
+        return self
 
-    def repeat_bonus_rows(
-        self,
-        items: npt.NDArray[np.int64],
-        times: npt.NDArray[np.int64] | None,
-        offsets: npt.NDArray[np.int64],
-        now: npt.NDArray[np.int64] | None,
-        newest: npt.NDArray[np.float32],
-    ) -> RepeatBonuses:
-        """What a model with `repeats` adds to the scores of each history's own items (docs/model.md, 5).
-
-        Args:
-            items: as in `encode_rows`, like `times`, `offsets` and `now`.
-            times: see there.
-            offsets: see there.
-            now: see there.
-            newest: the newest state of each user, float32 [batch, dim]: `encode_rows(...).interests[:, -1]`.
-
-        Raises:
-            ArgumentError: the model has no `repeats`; or a shape, row or offset is wrong.
-            ArgumentTypeError: not contiguous int64 arrays.
-        """
-        _check_rows(items=items, times=times, offsets=offsets, now=now)
-        newest = np.ascontiguousarray(newest)
-        with native_errors():
-            return RepeatBonuses(*self._path.repeat_bonus(items, times, offsets, now, newest, self._threads))
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def score(
         self,
@@ -271,6 +242,30 @@ class Recommender:
             result += bonus.of(items.numpy())
         return result
 
+    def explain(self, history: History, item: Id, *, now: Now | None = None) -> Explanation:
+        """Why an item has its score: the share of each interest, of each past event, and of the item itself.
+
+        Made by the torch module in float64, in milliseconds: for looking at single recommendations.
+
+        Args:
+            history: one user's; see `recommend`.
+            item: an id of the catalogue.
+            now: see `recommend`.
+
+        Returns:
+            The parts, which sum to `score(history, [item])` within its rounding.
+
+        Raises:
+            ArgumentError: the item is not in the catalogue, or no event of the history is known.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        events = self._events(history)
+        if len(events) != 1 or len(events.items) == 0:
+            raise ArgumentError("history", "one user with at least one known event", f"{len(events)} users")
+        asked = self._now(now, 1)
+        row = int(self.items.known_rows([item], "item")[0])
+        return explain(self.artifact, events, row, None if asked is None else int(asked[0]))
+
     def similar_items(self, items: Id | Sequence[Id], k: int = 10) -> Recommendations:
         """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
 
@@ -313,9 +308,6 @@ class Recommender:
             vectors[block] = torch.nn.functional.normalize(self.catalog.vectors[block].double(), dim=1)
         return Catalog.from_checked(vectors, torch.zeros(len(vectors)), self.items, self._threads or None)
 
-    def _events(self, history: History | Sequence[History]) -> EventBatch:
-        return EventBatch.from_histories(history, self.items, self.config.num_actions)
-
     def _queries(self, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.config.scoring == "fused":
             return torch.from_numpy(encoded.fused[:, None]), None
@@ -324,51 +316,9 @@ class Recommender:
         weights[~weights.any(axis=1), -1] = 1.0
         return torch.from_numpy(encoded.interests), torch.from_numpy(weights)
 
-    def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
-        times = None if now is None else request_times(now, batch)  # checked even where the model does not read it
-        return times if self.config.request_time else None
 
-    def _excluded_rows(
-        self, exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None, batch: int
-    ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
-        if exclude is None:
-            return None, None
-        exclude = list(exclude) if isinstance(exclude, Set) else exclude
-        lists = as_users(exclude, "exclude")
-        for_all = is_flat(exclude) if isinstance(exclude, (list, tuple)) else np.ndim(exclude) == 1
-        if not for_all and len(lists) != batch:
-            raise ArgumentError("exclude", f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
-        rows, offsets = ragged_rows_of(lists, self.items, "exclude")
-        known = rows >= 0
-        rows, offsets = rows[known], known_offsets(known, offsets)
-        if for_all:
-            rows, offsets = np.tile(rows, batch), len(rows) * np.arange(batch + 1)
-        return rows, offsets
-
-    def _most_popular(
-        self,
-        exclude: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None],
-        user: int,
-        scores: npt.NDArray[np.float32],
-        indices: npt.NDArray[np.int64],
-    ) -> int:
-        """Fills one user's rows with the most popular items and returns how many there are."""
-        rows, offsets = exclude
-        order = self.items.by_popularity
-        if rows is not None and offsets is not None:
-            unwanted = rows[offsets[user] : offsets[user + 1]]
-            order = order[: len(scores) + len(unwanted)]
-            order = order[~np.isin(order, unwanted)]
-        order = order[: len(scores)]
-        scores[:] = 0.0
-        indices[:] = -1
-        scores[: len(order)] = self.items.counts[order]
-        indices[: len(order)] = order
-        return len(order)
-
-
-def _check_rows(**arrays: npt.NDArray[np.int64] | None) -> None:
-    for name, values in arrays.items():
-        plain = isinstance(values, np.ndarray) and values.dtype == np.int64 and values.flags.c_contiguous
-        if not plain and (values is not None or name in ("items", "offsets")):
-            raise ArgumentTypeError(name, "a contiguous int64 array", values)
+def _of_user(
+    ragged: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None], user: int
+) -> npt.NDArray[np.int64]:
+    rows, offsets = ragged
+    return np.zeros(0, np.int64) if rows is None or offsets is None else rows[offsets[user] : offsets[user + 1]]

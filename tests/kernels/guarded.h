@@ -102,9 +102,6 @@ class Matrix {
     return true;
   }
 
-  // True if this row was never written.
-  bool row_untouched(int64_t r) const { return untouched(row(r), row(r) + columns_); }
-
  private:
   static bool untouched(const float* begin, const float* end) {
     return Array<float>::all_canary(reinterpret_cast<const unsigned char*>(begin),

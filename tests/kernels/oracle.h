@@ -43,6 +43,8 @@ class Random {
 inline double silu(double z) { return z / (1 + std::exp(-z)); }
 inline double gelu(double z) { return 0.5 * z * std::erfc(-z * M_SQRT1_2); }
 
+inline constexpr double kGeluUnits = 4;  // simd.h: its error in 2^-24 of the argument
+
 // The errors simd.h documents, on top of the argument's error times the steepest slope (gelu's is 1.13, silu's 1.10).
 inline Approx activate(lsif::Activation activation, Approx z) {
   switch (activation) {
@@ -52,9 +54,8 @@ inline Approx activate(lsif::Activation activation, Approx z) {
       return {z.value > 0 ? z.value : 0, z.error};
     case lsif::Activation::kGelu: {
       const double y = gelu(z.value);
-      const double tail = 0.5 * std::erfc(std::fabs(z.value) * M_SQRT1_2);
-      const double relative = 6e-7 + z.value * z.value * kUnit;
-      return {y, 1.13 * z.error + relative * std::fabs(z.value) * tail + kUnit * std::fabs(y) + kTiny};
+      const double own = kGeluUnits * kUnit * std::fmin(std::fabs(z.value), 5.25);
+      return {y, 1.13 * z.error + own + kUnit * std::fabs(y) + kTiny};
     }
     case lsif::Activation::kSilu: {
       const double y = silu(z.value);
@@ -173,12 +174,14 @@ inline std::vector<Approx> attention(const lsif::AttentionParams& params, const 
                                      int64_t i) {
   const int64_t head_dim = params.head_dim;
   const int64_t column = h * head_dim;
+  const int64_t key_column = params.shared_keys ? 0 : column;
   const int64_t first = i - params.window + 1 > 0 ? i - params.window + 1 : 0;
   std::vector<Approx> weights;
   for (int64_t j = first; j <= i; ++j) {
     double dot = 0, magnitude = 0;
-    for (int64_t c = column; c < column + head_dim; ++c) {
-      const double term = static_cast<double>(input.q[i * input.stride + c]) * input.k[j * input.stride + c];
+    for (int64_t c = 0; c < head_dim; ++c) {
+      const double q = input.q[i * input.q_stride + column + c];
+      const double term = q * input.k[j * input.stride + key_column + c];
       dot += term;
       magnitude += std::fabs(term);
     }
@@ -204,7 +207,7 @@ inline std::vector<Approx> attention(const lsif::AttentionParams& params, const 
       weight.error = weight.error / static_cast<double>(params.window) + 3 * kUnit * std::fabs(weight.value);
     }
   }
-  return weighted_sum(weights, input.v + first * input.stride + column, input.stride, head_dim);
+  return weighted_sum(weights, input.v + first * input.stride + key_column, input.stride, head_dim);
 }
 
 inline double age_in_days(int64_t newest_time, int64_t time) {

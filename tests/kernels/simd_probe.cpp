@@ -53,6 +53,15 @@ void arithmetic(const float* a, const float* b, const float* c, float* out) {
   store(out + 6 * kLanes, min(x, y));
 }
 
+void scaled(const float* a, const float* n, float* y) { store(y, scale_pow2(load(a), load(n))); }
+void interleaved(const float* a, const float* b, float* low_high) {
+  Vec low;
+  Vec high;
+  interleave(load(a), load(b), low, high);
+  store(low_high, low);
+  store(low_high + kLanes, high);
+}
+
 float sum_of_lanes(const float* x) { return sum_lanes(load(x)); }
 float max_of_lanes(const float* x) { return max_lanes(load(x)); }
 
@@ -61,11 +70,11 @@ float max_of_lanes(const float* x) { return max_lanes(load(x)); }
 
 const SimdProbe& LSIF_JOIN(LSIF_ISA, _simd_probe)() {
   static constexpr SimdProbe probe = {
-      LSIF_STRING(LSIF_ISA),       LSIF_ISA::kLanes,     LSIF_ISA::kFused,
-      LSIF_ISA::map_exp,           LSIF_ISA::map_silu,   LSIF_ISA::map_gelu,
-      LSIF_ISA::map_relu,          LSIF_ISA::copy_first, LSIF_ISA::all_of_load_first,
-      LSIF_ISA::all_of_keep_first, LSIF_ISA::arithmetic, LSIF_ISA::sum_of_lanes,
-      LSIF_ISA::max_of_lanes,
+      LSIF_STRING(LSIF_ISA),       LSIF_ISA::kLanes,       LSIF_ISA::kFused,
+      LSIF_ISA::map_exp,           LSIF_ISA::map_silu,     LSIF_ISA::map_gelu,
+      LSIF_ISA::map_relu,          LSIF_ISA::copy_first,   LSIF_ISA::all_of_load_first,
+      LSIF_ISA::all_of_keep_first, LSIF_ISA::arithmetic,   LSIF_ISA::scaled,
+      LSIF_ISA::interleaved,       LSIF_ISA::sum_of_lanes, LSIF_ISA::max_of_lanes,
   };
   return probe;
 }

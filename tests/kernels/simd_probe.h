@@ -17,7 +17,9 @@ struct SimdProbe {
   void (*load_first)(const float* x, int64_t n, float* lanes);  // all lanes of load_first(x, n)
   void (*keep_first)(const float* x, int64_t n, float* lanes);  // all lanes of keep_first(load(x), n, -1)
   void (*arithmetic)(const float* a, const float* b, const float* c,
-                     float* out);  // one vector each: + - * / fma max min
+                     float* out);                                       // one vector each: + - * / fma max min
+  void (*scale_pow2)(const float* a, const float* n, float* y);         // one vector
+  void (*interleave)(const float* a, const float* b, float* low_high);  // one vector each
   float (*sum_lanes)(const float* x);
   float (*max_lanes)(const float* x);
 };

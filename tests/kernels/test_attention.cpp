@@ -21,6 +21,7 @@ struct Shape {
   int64_t gap = 0;
   double scale = 1;
   int64_t num_boundaries = 12;
+  bool shared_keys = false;
 };
 
 int64_t draw_time(Times times, int64_t i, oracle::Random& random) {
@@ -44,8 +45,8 @@ struct Problem {
   Problem(AttentionKind kind, const Shape& shape, oracle::Random& random)
       : dim(shape.num_heads * shape.head_dim),
         q(shape.seq_len, dim, dim + shape.gap),
-        k(shape.seq_len, dim, dim + shape.gap),
-        v(shape.seq_len, dim, dim + shape.gap),
+        k(shape.seq_len, shape.shared_keys ? shape.head_dim : dim, dim + 2 * shape.gap),
+        v(shape.seq_len, shape.shared_keys ? shape.head_dim : dim, dim + 2 * shape.gap),
         position_bias(shape.num_heads, shape.window),
         time_bias(shape.num_heads, shape.num_boundaries + 2),
         boundaries(shape.num_boundaries),
@@ -67,12 +68,14 @@ struct Problem {
               position_bias.data(),
               timed ? time_bias.data() : nullptr,
               boundaries.data(),
-              shape.num_boundaries};
+              shape.num_boundaries,
+              shape.shared_keys};
     const bool known = shape.times != Times::kNull;
     input = {q.data(),
              k.data(),
              v.data(),
              q.stride(),
+             k.stride(),
              known ? times.data() : nullptr,
              known ? query_times.data() : nullptr,
              shape.seq_len};
@@ -129,6 +132,15 @@ TEST(attention_keeps_the_contract_for_every_head_shape) {
   });
 }
 
+TEST(attention_shares_keys_between_heads) {
+  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
+    for (int64_t head_dim : {1, 5, 16, 35}) {
+      for (int64_t num_heads : {1, 2, 4})
+        check_problem(table, kind, {37, 20, num_heads, head_dim, Times::kSorted, 3, 1, 12, true}, random);
+    }
+  });
+}
+
 TEST(attention_keeps_the_contract_for_every_window_and_length) {
   for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
     for (int64_t window : {1, 2, 3, 7, 16, 50}) {
@@ -170,10 +182,11 @@ TEST(attention_from_a_later_query_gives_the_same_rows) {
       Matrix all(170, problem.dim);
       run(table, problem.params, problem.input, 0, all);
       for (int64_t first : {1, 5, 63, 127, 128, 130, 168, 169, 170}) {
-        Matrix some(170, problem.dim, problem.dim + 1);
-        run(table, problem.params, problem.input, first, some);
-        for (int64_t i = 0; i < 170; ++i)
-          CHECK(i < first ? some.row_untouched(i) : guarded::same_bits(some, i, all, i));
+        Matrix some(170 - first, problem.dim, problem.dim + 1);
+        lsif::AttentionInput later = problem.input;
+        later.q = problem.q.row(first);
+        run(table, problem.params, later, first, some);
+        for (int64_t i = first; i < 170; ++i) CHECK(guarded::same_bits(some, i - first, all, i));
       }
     }
   });

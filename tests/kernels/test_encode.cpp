@@ -161,6 +161,45 @@ TEST(events_out_of_reach_do_not_matter) {
   CHECK(!same_bits(all.interests, 0, newest(reach - 1).interests, 0));
 }
 
+TEST(an_input_table_changes_no_bit) {
+  for (ModelConfig c : configs()) {
+    c.num_actions = 0;
+    const std::vector<History> histories = histories_for(c);
+    const RandomModel without(c);
+    const int64_t bytes = c.num_items * without.model->layers()[0].input.out_dim * static_cast<int64_t>(sizeof(float));
+    CHECK(!without.model->has_input_table());
+    CHECK(!RandomModel(c, 1, bytes - 1).model->has_input_table());
+    const RandomModel with(c, 3, bytes);
+    CHECK(with.model->has_input_table());
+    const Encoding expected = encoded(without, histories, 1);
+    const Encoding result = encoded(with, histories, 1);
+    for (int64_t b = 0; b < result.fused.rows(); ++b) CHECK(result.has_same_row(b, expected, b));
+    c.num_actions = 3;  // which the first layer's inputs then depend on
+    CHECK(!RandomModel(c, 1, bytes).model->has_input_table());
+  }
+}
+
+TEST(only_last_layers_of_transformers_make_no_keys) {
+  const auto absorbs = [](ModelConfig c) {
+    const RandomModel random(c);
+    const std::vector<lsif::engine::Layer>& layers = random.model->layers();
+    for (size_t l = 0; l + 1 < layers.size(); ++l) CHECK(!layers[l].is_absorbed());
+    return layers.back().is_absorbed();
+  };
+  CHECK(!absorbs(hstu_config()));
+  ModelConfig c = transformer_config();
+  CHECK(absorbs(c));
+  c.num_layers = 1;
+  CHECK(absorbs(c));
+  CHECK(!RandomModel(c, 1, int64_t{1} << 30).model->has_input_table());  // nothing would read it
+  // Many states and heads cost more than keys do.
+  c.num_short = 1;
+  c.short_window = c.dim / (c.num_heads - 1) - 1;
+  CHECK(absorbs(c));
+  c.short_window += 1;
+  CHECK(!absorbs(c));
+}
+
 TEST(several_threads_may_encode_at_once) {
   const RandomModel model(hstu_config());
   const Batch batch(histories_for(model.config));

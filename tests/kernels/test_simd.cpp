@@ -134,6 +134,40 @@ TEST(activations_keep_their_documented_errors) {
   }
 }
 
+TEST(gelu_uses_the_error_it_documents) {
+  for (const SimdProbe* probe : probes()) {
+    double worst = 0;
+    const std::vector<float> x = evenly(-5.25, 0, 1000003);
+    const std::vector<float> y = mapped(probe->gelu, x);
+    for (size_t i = 0; i + 1 < x.size(); ++i) {
+      worst = std::fmax(worst, std::fabs(y[i] - oracle::gelu(x[i])) / (oracle::kUnit * std::fabs(x[i])));
+    }
+    std::printf("%s: gelu is off by at most %.2f 2^-24 of its argument\n", probe->isa, worst);
+    CHECK(worst > oracle::kGeluUnits / 2);
+  }
+}
+
+TEST(vectors_are_scaled_by_powers_of_two_and_interleaved) {
+  for (const SimdProbe* probe : probes()) {
+    const int64_t lanes = probe->lanes;
+    Array<float> a(lanes), b(lanes), out(2 * lanes);
+    for (const int power : {-252, -151, -149, -127, -126, -1, 0, 1, 127, 128, 254}) {
+      for (int64_t i = 0; i < lanes; ++i) {
+        a[i] = 1.0f + static_cast<float>(i) / 64.0f;
+        b[i] = static_cast<float>(power);
+      }
+      probe->scale_pow2(a.data(), b.data(), out.data());
+      for (int64_t i = 0; i < lanes; ++i) CHECK(out[i] == std::ldexp(a[i], power));
+    }
+    for (int64_t i = 0; i < lanes; ++i) {
+      a[i] = static_cast<float>(2 * i);
+      b[i] = static_cast<float>(2 * i + 1);
+    }
+    probe->interleave(a.data(), b.data(), out.data());
+    for (int64_t i = 0; i < 2 * lanes; ++i) CHECK(out[i] == static_cast<float>(i));
+  }
+}
+
 TEST(partial_vectors_touch_only_their_lanes) {
   for (const SimdProbe* probe : probes()) {
     for (int64_t n = 0; n <= probe->lanes; ++n) {

@@ -17,13 +17,14 @@ static_assert(kMaxRows <= kAttentionRows && kLanes <= kAttentionSlack);
 struct AttentionCall {
   const AttentionParams* params;
   const AttentionInput* input;
+  int64_t first_query;
   float* y;
   int64_t y_stride;
   float scale;           // 1 / sqrt(head_dim)
   int64_t keys_stride;   // columns of `keys`
   int64_t row_stride;    // columns of `scores` and `time_bias`
   float* position_bias;  // [num_heads, window]: params->position_bias with the distance descending, as keys ascend
-  float* keys;           // [num_heads * head_dim, keys_stride]: the tile's keys, transposed
+  float* keys;           // [key_heads * head_dim, keys_stride]: the tile's keys, transposed
   float* time_bias;      // [kMaxRows, num_heads, row_stride]: of one block of queries
   float* scores;         // [kMaxRows, row_stride]: of one block and head; then the weights
 };
@@ -40,12 +41,34 @@ inline void reverse_position_bias(const AttentionCall& call) {
   }
 }
 
+// A block of kLanes x kLanes: interleaving row i with row i + kLanes / 2 log2(kLanes) times over transposes it.
+LSIF_INLINE void transpose_block(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+  Vec rows[kLanes];
+  for (int i = 0; i < kLanes; ++i) rows[i] = load(from + i * from_stride);
+  for (int done = 1; done < kLanes; done *= 2) {
+    Vec mixed[kLanes];
+    for (int i = 0; i < kLanes / 2; ++i) interleave(rows[i], rows[i + kLanes / 2], mixed[2 * i], mixed[2 * i + 1]);
+    for (int i = 0; i < kLanes; ++i) rows[i] = mixed[i];
+  }
+  for (int i = 0; i < kLanes; ++i) store(to + i * to_stride, rows[i]);
+}
+
 inline void transpose_keys(const AttentionCall& call, int64_t begin, int64_t end) {
-  const int64_t columns = call.params->num_heads * call.params->head_dim;
-  for (int64_t j = begin; j < end; ++j) {
-    const float* k = call.input->k + j * call.input->stride;
-    float* to = call.keys + j - begin;
-    for (int64_t c = 0; c < columns; ++c) to[c * call.keys_stride] = k[c];
+  const int64_t columns = call.params->key_heads() * call.params->head_dim;
+  const int64_t stride = call.input->stride;
+  const float* k = call.input->k + begin * stride;
+  int64_t j = 0;
+  for (; j + kLanes <= end - begin; j += kLanes, k += kLanes * stride) {
+    int64_t c = 0;
+    for (; c + kLanes <= columns; c += kLanes) {
+      transpose_block(k + c, stride, call.keys + c * call.keys_stride + j, call.keys_stride);
+    }
+    for (; c < columns; ++c) {
+      for (int64_t r = 0; r < kLanes; ++r) call.keys[c * call.keys_stride + j + r] = k[r * stride + c];
+    }
+  }
+  for (; j < end - begin; ++j, k += stride) {
+    for (int64_t c = 0; c < columns; ++c) call.keys[c * call.keys_stride + j] = k[c];
   }
 }
 
@@ -86,7 +109,7 @@ LSIF_INLINE void score_block(const AttentionCall& call, const float* q, const fl
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVecs; ++v) acc[r][v] = broadcast(0.0f);
   }
-  multiply_add<kRows, kVecs>(q, call.input->stride, keys, call.keys_stride, kLinearPanel, call.params->head_dim,
+  multiply_add<kRows, kVecs>(q, call.input->q_stride, keys, call.keys_stride, kLinearPanel, call.params->head_dim,
                              kVecs * kLanes, acc);
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVecs; ++v) store(scores + r * call.row_stride + v * kLanes, acc[r][v]);
@@ -138,8 +161,8 @@ template <int kRows>
 inline void weighted_values(const AttentionCall& call, int64_t row, int64_t head, const float* factor) {
   const int64_t head_dim = call.params->head_dim;
   const int64_t v_stride = call.input->stride;
-  const float* v = call.input->v + head * head_dim;
-  float* y = call.y + row * call.y_stride + head * head_dim;
+  const float* v = call.input->v + call.params->key_column(head);
+  float* y = call.y + (row - call.first_query) * call.y_stride + head * head_dim;
   const int64_t begin = first_key(call, row);
   const int64_t shared_begin = first_key(call, row + kRows - 1);
   const int64_t shared_end = larger(row + 1, shared_begin);
@@ -177,8 +200,8 @@ inline void attend(const AttentionCall& call, int64_t tile_begin, int64_t row) {
       fill_time_bias(call, row + r, call.time_bias + r * params.num_heads * call.row_stride);
   }
   for (int64_t h = 0; h < params.num_heads; ++h) {
-    const float* q = call.input->q + row * call.input->stride + h * params.head_dim;
-    const float* keys = call.keys + h * params.head_dim * call.keys_stride + begin - tile_begin;
+    const float* q = call.input->q + (row - call.first_query) * call.input->q_stride + h * params.head_dim;
+    const float* keys = call.keys + params.key_column(h) * call.keys_stride + begin - tile_begin;
     int64_t c = 0;
     for (; c + (kVecs - 1) * kLanes < columns; c += kVecs * kLanes)
       score_block<kRows, kVecs>(call, q, keys + c, call.scores + c);
@@ -204,6 +227,7 @@ void attention(const AttentionParams& params, const AttentionInput& input, int64
   AttentionCall call = {};
   call.params = &params;
   call.input = &input;
+  call.first_query = first_query;
   call.y = y;
   call.y_stride = y_stride;
   call.scale = 1.0f / __builtin_sqrtf(static_cast<float>(params.head_dim));

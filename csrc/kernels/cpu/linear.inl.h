@@ -70,6 +70,18 @@ LSIF_INLINE void linear_block(const LinearCall& call, int64_t row, int64_t panel
   }
   multiply_add<kRows, kVecs>(call.x + row * call.x_stride, call.x_stride, params.packed + panel * panel_size,
                              kLinearPanel, panel_size, params.in_dim, columns, acc);
+  if (params.activation == Activation::kIdentity && columns == kVecs * kLanes) {
+    const float* from = call.residual == nullptr ? nullptr : call.residual + row * call.residual_stride + column;
+    float* to = call.y + row * call.y_stride + column;
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVecs; ++v) {
+        const Vec z = acc[r][v];
+        store(to + r * call.y_stride + v * kLanes,
+              from == nullptr ? z : load(from + r * call.residual_stride + v * kLanes) + z);
+      }
+    }
+    return;
+  }
   // Through memory, so that the activations are compiled once and not for every block shape.
   alignas(64) float tile[kRows * kVecs * kLanes];
   for (int r = 0; r < kRows; ++r) {

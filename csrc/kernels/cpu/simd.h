@@ -2,11 +2,13 @@
 // the same few operations, chosen by LSIF_SIMD_AVX512, LSIF_SIMD_AVX2, LSIF_SIMD_NEON or LSIF_SIMD_SCALAR, which CMake
 // defines for each variant; then what is built from them for all (exp, silu, gelu).
 //
-//   load, store              kLanes floats, no alignment needed
-//   load_first, store_first  the first n (0 <= n <= kLanes) lanes only: no other memory is touched; other lanes load as
-//   0 keep_first               the first n lanes of a, `fill` in the others fma(a, b, c)             a * b + c, rounded
-//   once where the ISA has it (all but scalar) max, min                 the second argument if either is NaN on x86 and
-//   scalar, NaN on NEON shifted_pow2(t)          2^n for t = kShift + n, n an integer in [-126, 127]
+// - load, store: kLanes floats, no alignment needed
+// - load_first, store_first: the first n (0 <= n <= kLanes) lanes only, no other memory is touched; others load as 0
+// - keep_first: the first n lanes of a, `fill` in the others
+// - fma(a, b, c): a * b + c, rounded once where the ISA has it (all but scalar)
+// - max, min: the second argument if either is NaN on x86 and scalar, NaN on NEON
+// - scale_pow2(a, n): a * 2^n for an integer n in [-252, 254]
+// - interleave: low and high become a0 b0 a1 b1 ..
 #pragma once
 
 #include <cstdint>
@@ -60,9 +62,12 @@ LSIF_INLINE Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
 LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 LSIF_INLINE Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 LSIF_INLINE Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
-LSIF_INLINE Vec shifted_pow2(Vec t) {
-  const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t.v), 23);
-  return {_mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3F800000)))};
+LSIF_INLINE Vec scale_pow2(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+  const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i second = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  low = {_mm512_permutex2var_ps(a.v, first, b.v)};
+  high = {_mm512_permutex2var_ps(a.v, second, b.v)};
 }
 
 #elif defined(LSIF_SIMD_AVX2)
@@ -94,6 +99,12 @@ LSIF_INLINE Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 LSIF_INLINE Vec shifted_pow2(Vec t) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000)))};
+}
+LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+  const __m256 even = _mm256_unpacklo_ps(a.v, b.v);
+  const __m256 odd = _mm256_unpackhi_ps(a.v, b.v);
+  low = {_mm256_permute2f128_ps(even, odd, 0x20)};
+  high = {_mm256_permute2f128_ps(even, odd, 0x31)};
 }
 
 #elif defined(LSIF_SIMD_NEON)
@@ -133,6 +144,10 @@ LSIF_INLINE Vec shifted_pow2(Vec t) {
   const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(t.v), 23);
   return {vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3F800000)))};
 }
+LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+  low = {vzip1q_f32(a.v, b.v)};
+  high = {vzip2q_f32(a.v, b.v)};
+}
 
 #else  // LSIF_SIMD_SCALAR: the compiler's own vectors, which it maps to what the target's baseline has
 
@@ -171,10 +186,51 @@ LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
 LSIF_INLINE Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
 LSIF_INLINE Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
 LSIF_INLINE Vec shifted_pow2(Vec t) { return {(FloatLanes)(((BitLanes)t.v << 23) + 0x3F800000u)}; }
+LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+  low = {FloatLanes{a.v[0], b.v[0], a.v[1], b.v[1]}};
+  high = {FloatLanes{a.v[2], b.v[2], a.v[3], b.v[3]}};
+}
 
 #endif
 
+#if !defined(LSIF_SIMD_AVX512)
+// In two halves: 2^n may be out of range where the result is not.
+LSIF_INLINE Vec scale_pow2(Vec a, Vec n) {
+  const Vec half = fma(n, broadcast(0.5f), broadcast(kShift));
+  const Vec rest = (n - (half - broadcast(kShift))) + broadcast(kShift);
+  return a * shifted_pow2(half) * shifted_pow2(rest);
+}
+#endif
+
 // Sum and maximum over the lanes: halves are folded onto each other, so the order is fixed by kLanes.
+#if defined(LSIF_SIMD_AVX512) || defined(LSIF_SIMD_AVX2)
+struct Sum {
+  LSIF_INLINE __m256 operator()(__m256 a, __m256 b) const { return _mm256_add_ps(a, b); }
+  LSIF_INLINE __m128 operator()(__m128 a, __m128 b) const { return _mm_add_ps(a, b); }
+};
+struct Maximum {
+  LSIF_INLINE __m256 operator()(__m256 a, __m256 b) const { return _mm256_max_ps(a, b); }
+  LSIF_INLINE __m128 operator()(__m128 a, __m128 b) const { return _mm_max_ps(a, b); }
+};
+template <typename Operation>
+LSIF_INLINE float fold_lanes(Vec a, Operation operation) {
+#if defined(LSIF_SIMD_AVX512)
+  const __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a.v), 1));
+  const __m256 eight = operation(_mm512_castps512_ps256(a.v), upper);
+#else
+  const __m256 eight = a.v;
+#endif
+  const __m128 four = operation(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = operation(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(operation(two, _mm_shuffle_ps(two, two, 1)));
+}
+#else
+struct Sum {
+  LSIF_INLINE float operator()(float a, float b) const { return a + b; }
+};
+struct Maximum {
+  LSIF_INLINE float operator()(float a, float b) const { return a > b ? a : b; }
+};
 template <typename Operation>
 LSIF_INLINE float fold_lanes(Vec a, Operation operation) {
   float lanes[kLanes];
@@ -184,17 +240,13 @@ LSIF_INLINE float fold_lanes(Vec a, Operation operation) {
   }
   return lanes[0];
 }
-LSIF_INLINE float sum_lanes(Vec a) {
-  return fold_lanes(a, [](float x, float y) { return x + y; });
-}
-LSIF_INLINE float max_lanes(Vec a) {
-  return fold_lanes(a, [](float x, float y) { return x > y ? x : y; });
-}
+#endif
+LSIF_INLINE float sum_lanes(Vec a) { return fold_lanes(a, Sum()); }
+LSIF_INLINE float max_lanes(Vec a) { return fold_lanes(a, Maximum()); }
 
 // e^x. At most 2 ulp off wherever the result is a normal number, rounded once more where it is subnormal; +inf above
 // 88.73, 0 below -104; NaN stays NaN. x = n ln 2 + r with |r| <= 0.35, e^r = 1 + r + r^2 p(r), p a minimax fit
-// (3.3e-9). ln 2 is split so that n times its first part is exact even without fma; 2^n is applied in two halves,
-// because it may be out of range where the result is not.
+// (3.3e-9). ln 2 is split so that n times its first part is exact even without fma.
 LSIF_INLINE Vec exp(Vec x) {
   x = max(broadcast(-105.0f), min(broadcast(89.0f), x));
   const Vec n = fma(x, broadcast(1.44269504f), broadcast(kShift)) - broadcast(kShift);
@@ -205,9 +257,7 @@ LSIF_INLINE Vec exp(Vec x) {
   p = fma(p, r, broadcast(0.166665152f));
   p = fma(p, r, broadcast(0.49999994f));
   p = fma(p, r * r, r) + broadcast(1.0f);
-  const Vec half = fma(n, broadcast(0.5f), broadcast(kShift));
-  const Vec rest = (n - (half - broadcast(kShift))) + broadcast(kShift);
-  return p * shifted_pow2(half) * shifted_pow2(rest);
+  return scale_pow2(p, n);
 }
 
 LSIF_INLINE Vec relu(Vec z) { return max(broadcast(0.0f), z); }
@@ -215,22 +265,29 @@ LSIF_INLINE Vec relu(Vec z) { return max(broadcast(0.0f), z); }
 // z / (1 + e^-z), relative error at most 2^-21 (4 ulp); 0 where e^-z overflows (z < -88.72; the value is below 3e-37).
 LSIF_INLINE Vec silu(Vec z) { return z / (broadcast(1.0f) + exp(broadcast(0.0f) - z)); }
 
-// z Phi(z). With a = |z| and the upper tail Q(a) = Phi(-a): z Phi(z) = max(z, 0) - a Q(a), which keeps relative
-// accuracy for negative z. Q(a) = e^(-a^2/2) t p(t), t = 1 / (1 + 0.3 a), p a minimax fit of degree 7 (relative
-// error 1.7e-7 up to a = 14.5, where Q is 0 in float32). Error at most (6e-7 + a^2 2^-24) |z| Q(a) + 2^-24 |result|.
+// z Phi(z) = max(z, 0) - a Q(a), a = |z|, Q(a) = Phi(-a), which a polynomial of degree 15 in t = a / 2.625 - 1 gives to
+// within 5.9e-8 (minimax fit) up to a = 5.25, where a Q(a) is 4e-7. Error at most 4 * 2^-24 min(|z|, 5.25) + 2^-24
+// |result|.
 LSIF_INLINE Vec gelu(Vec z) {
-  const Vec a = min(broadcast(15.0f), max(broadcast(0.0f) - z, z));
-  const Vec t = broadcast(1.0f) / fma(a, broadcast(0.3f), broadcast(1.0f));
-  Vec p = broadcast(0.0354237927f);
-  p = fma(p, t, broadcast(-0.156158675f));
-  p = fma(p, t, broadcast(0.204557151f));
-  p = fma(p, t, broadcast(-0.0520343299f));
-  p = fma(p, t, broadcast(0.127691924f));
-  p = fma(p, t, broadcast(0.100175906f));
-  p = fma(p, t, broadcast(0.120712142f));
-  p = fma(p, t, broadcast(0.119632007f));
-  const Vec tail = exp(a * a * broadcast(-0.5f)) * (t * p);
-  return max(broadcast(0.0f), z) - a * tail;
+  const Vec a = min(broadcast(5.25f), max(broadcast(0.0f) - z, z));
+  const Vec t = fma(a, broadcast(1.0f / 2.625f), broadcast(-1.0f));
+  Vec p = broadcast(-0.003956181f);
+  p = fma(p, t, broadcast(0.00587687083f));
+  p = fma(p, t, broadcast(0.0175541993f));
+  p = fma(p, t, broadcast(-0.0377164595f));
+  p = fma(p, t, broadcast(-0.0167404544f));
+  p = fma(p, t, broadcast(0.0987305567f));
+  p = fma(p, t, broadcast(-0.0632519647f));
+  p = fma(p, t, broadcast(-0.0957532898f));
+  p = fma(p, t, broadcast(0.196736038f));
+  p = fma(p, t, broadcast(-0.0976565108f));
+  p = fma(p, t, broadcast(-0.120998129f));
+  p = fma(p, t, broadcast(0.257110655f));
+  p = fma(p, t, broadcast(-0.22594215f));
+  p = fma(p, t, broadcast(0.115075707f));
+  p = fma(p, t, broadcast(-0.0334012732f));
+  p = fma(p, t, broadcast(0.0043324572f));
+  return max(broadcast(0.0f), z) - a * p;
 }
 
 }  // namespace

@@ -31,19 +31,20 @@ __global__ void attention_kernel(AttentionParams params, AttentionInput input, S
   const int64_t row = blockIdx.x / params.num_heads;
   const int64_t head = blockIdx.x % params.num_heads;
   const int64_t column = head * params.head_dim;
+  const int64_t key_column = params.shared_keys ? 0 : column;
   const int64_t sequence =
       partition_point(sequences.batch + 1, [&](int64_t b) { return sequences.offsets[b] <= row; }) - 1;
   const int64_t begin = sequences.offsets[sequence];
   const int64_t first = row - params.window + 1 > begin ? row - params.window + 1 : begin;
-  const float* q = input.q + row * input.stride + column;
+  const float* q = input.q + row * input.q_stride + column;
   const float scale = 1.0f / sqrtf(static_cast<float>(params.head_dim));
   const auto logit = [&](int64_t j) {
-    const float* k = input.k + (first + j) * input.stride + column;
+    const float* k = input.k + (first + j) * input.stride + key_column;
     float dot = 0.0f;
     for (int64_t c = 0; c < params.head_dim; ++c) dot = fmaf(q[c], k[c], dot);
     return fmaf(dot, scale, attention_bias(params, input, head, row, first + j));
   };
-  const float* v = input.v + first * input.stride + column;
+  const float* v = input.v + first * input.stride + key_column;
   float* out = y + row * y_stride + column;
   const int64_t num_keys = row + 1 - first;
   if (params.kind == AttentionKind::kSoftmax) {

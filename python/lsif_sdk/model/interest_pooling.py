@@ -59,9 +59,12 @@ class LongTermPooling(nn.Module):
         Returns:
             [batch, 1, num_long, dim].
         """
+        return cast(Tensor, (self.weights(x, times, visible, newest) @ self.value(x))[:, None])
+
+    def weights(self, x: Tensor, times: Tensor, visible: Tensor, newest: Tensor) -> Tensor:
+        """What each event counts for in each interest, [batch, num_long, seq_len]; takes what `forward` does."""
         logits = self._logits(x) - self._forgotten(newest, times)
-        weights = logits.masked_fill(~visible[:, None], -torch.inf).softmax(dim=-1)
-        return cast(Tensor, (weights @ self.value(x))[:, None])
+        return logits.masked_fill(~visible[:, None], -torch.inf).softmax(dim=-1)
 
     def every_position(self, x: Tensor, times: Tensor) -> Tensor:
         """Long-term interests seen from every position, whose history is the events up to it: what training needs.
@@ -133,7 +136,14 @@ class ShortTermPooling(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Short-term interests of every position, [batch, seq_len, dim] -> [batch, seq_len, num_short, dim]."""
         before = min(self.short_window, states.shape[1]) - 1
-        logits = self.logits(functional.silu(self.hidden(states)))
-        logits = functional.pad(logits, (0, 0, before, 0), value=-torch.inf).unfold(1, before + 1, 1)
+        logits = functional.pad(self._logits(states), (0, 0, before, 0), value=-torch.inf).unfold(1, before + 1, 1)
         recent = functional.pad(states, (0, 0, before, 0)).unfold(1, before + 1, 1)
         return logits.softmax(dim=-1) @ recent.transpose(-1, -2)
+
+    def weights(self, states: Tensor) -> Tensor:
+        """What each state counts for at the newest position, [seq_len, dim] -> [num_short, seq_len]."""
+        recent = self._logits(states[-self.short_window :]).softmax(dim=0).t()
+        return functional.pad(recent, (len(states) - recent.shape[1], 0))
+
+    def _logits(self, states: Tensor) -> Tensor:
+        return cast(Tensor, self.logits(functional.silu(self.hidden(states))))

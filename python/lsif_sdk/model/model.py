@@ -186,6 +186,24 @@ class InterestFusionModel(nn.Module):
         encoded = _where(lengths[:, None] > 0, Encoded(fused, interests, weights, bonus))
         return encoded.select((slice(None), 0))
 
+    def embed_and_encode(
+        self, items: Tensor, times: Tensor, actions: Tensor | None = None, now: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the interests of ONE history are pooled from.
+
+        Args:
+            items: catalogue rows, int64 [seq_len], at least one.
+            times: int64 Unix seconds [seq_len].
+            actions: int64 [seq_len], or None.
+            now: int64 [1], or None.
+
+        Returns:
+            the embedded events and their states, both [seq_len, dim].
+        """
+        asked = self._asked_times(times[None], torch.tensor([len(items)], device=items.device), now)
+        x = self._embed(items[None], None if actions is None else actions[None])
+        return x[0], self.encoder(x, times[None], asked)[0]
+
     def scores(self, encoded: Encoded, candidates: Tensor | None = None, rows: CatalogRows | None = None) -> Tensor:
         """Scores of items (docs/model.md section 5).
 

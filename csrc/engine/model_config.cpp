@@ -1,0 +1,156 @@
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "engine/model.h"
+
+namespace lsif::engine {
+namespace {
+
+void require(bool ok, const std::string& message) {
+  if (!ok) throw std::invalid_argument(message);
+}
+
+void check_config(const ModelConfig& c) {
+  const auto at_least = [](const char* name, int64_t value, int64_t least) {
+    require(value >= least,
+            std::string(name) + ": expected an integer >= " + std::to_string(least) + ", got " + std::to_string(value));
+  };
+  at_least("num_items", c.num_items, 1);
+  at_least("dim", c.dim, 1);
+  at_least("num_layers", c.num_layers, 1);
+  at_least("num_heads", c.num_heads, 1);
+  at_least("ffn_dim", c.ffn_dim, 1);
+  at_least("window", c.window, 1);
+  at_least("num_long", c.num_long, 0);
+  at_least("num_short", c.num_short, 0);
+  at_least("short_window", c.short_window, 1);
+  at_least("pooling_dim", c.pooling_dim, 1);
+  at_least("fusion_dim", c.fusion_dim, 1);
+  at_least("num_time_boundaries", c.num_time_boundaries, c.use_times ? 1 : 0);
+  at_least("num_actions", c.num_actions, 0);
+  require(c.dim % c.num_heads == 0,
+          "num_heads: expected a divisor of dim = " + std::to_string(c.dim) + ", got " + std::to_string(c.num_heads));
+  require(c.norm_eps > 0 && std::isfinite(c.norm_eps),
+          "norm_eps: expected a finite number > 0, got " + std::to_string(c.norm_eps));
+  require(c.use_times || !c.request_time, "request_time: expected False when use_times is False, got True");
+}
+
+using Shape = std::vector<int64_t>;
+
+class SpecList {
+ public:
+  void tensor(const std::string& name, Shape shape, bool is_int64 = false) {
+    specs.push_back({name, std::move(shape), is_int64});
+  }
+  void linear(const std::string& name, int64_t in_dim, int64_t out_dim) {
+    tensor(name + ".weight", {out_dim, in_dim});
+    tensor(name + ".bias", {out_dim});
+  }
+  void norm(const std::string& name, int64_t dim) {
+    tensor(name + ".weight", {dim});
+    tensor(name + ".bias", {dim});
+  }
+  std::vector<WeightSpec> specs;
+};
+
+void layer_specs(const ModelConfig& c, const std::string& prefix, SpecList& list) {
+  list.norm(prefix + "norm", c.dim);
+  list.linear(prefix + "input", c.dim, (c.block == Block::kHstu ? 4 : 3) * c.dim);
+  list.tensor(prefix + "position_bias", {c.num_heads, c.window});
+  if (c.use_times) list.tensor(prefix + "time_bias", {c.num_heads, c.num_time_boundaries + 2});
+  if (c.block == Block::kHstu) list.norm(prefix + "output_norm", c.dim);
+  list.linear(prefix + "output", c.dim, c.dim);
+  if (c.block == Block::kTransformer) {
+    list.norm(prefix + "ffn_norm", c.dim);
+    list.linear(prefix + "ffn_up", c.dim, c.ffn_dim);
+    list.linear(prefix + "ffn_down", c.ffn_dim, c.dim);
+  }
+}
+
+}  // namespace
+
+std::vector<int64_t> ModelConfig::to_ints() const {
+  return {num_items,
+          dim,
+          num_layers,
+          num_heads,
+          static_cast<int64_t>(block),
+          static_cast<int64_t>(activation),
+          ffn_dim,
+          window,
+          num_long,
+          num_short,
+          short_window,
+          pooling_dim,
+          fusion_dim,
+          use_times,
+          request_time,
+          num_time_boundaries,
+          num_actions,
+          repeats};
+}
+
+ModelConfig ModelConfig::from_ints(const std::vector<int64_t>& values, float norm_eps) {
+  ModelConfig c;
+  const size_t expected = c.to_ints().size();
+  require(values.size() == expected,
+          "config: expected " + std::to_string(expected) + " integers, got " + std::to_string(values.size()));
+  const int64_t* v = values.data();
+  c.num_items = *v++;
+  c.dim = *v++;
+  c.num_layers = *v++;
+  c.num_heads = *v++;
+  require(*v == 0 || *v == 1, "block: expected 0 (hstu) or 1 (transformer), got " + std::to_string(*v));
+  c.block = static_cast<Block>(*v++);
+  require(*v >= 0 && *v <= 3, "activation: expected 0 to 3, got " + std::to_string(*v));
+  c.activation = static_cast<Activation>(*v++);
+  c.ffn_dim = *v++;
+  c.window = *v++;
+  c.num_long = *v++;
+  c.num_short = *v++;
+  c.short_window = *v++;
+  c.pooling_dim = *v++;
+  c.fusion_dim = *v++;
+  c.use_times = *v++ != 0;
+  c.request_time = *v++ != 0;
+  c.num_time_boundaries = *v++;
+  c.num_actions = *v++;
+  c.repeats = *v++ != 0;
+  c.norm_eps = norm_eps;
+  check_config(c);
+  return c;
+}
+
+std::vector<WeightSpec> weight_specs(const ModelConfig& config) {
+  check_config(config);
+  SpecList list;
+  list.tensor("item_embedding", {config.num_items, config.dim});
+  if (config.num_actions > 0) list.tensor("action_embedding", {config.num_actions + 1, config.dim});
+  if (config.use_times) list.tensor("time_boundaries", {config.num_time_boundaries}, true);
+  for (int64_t l = 0; l < config.num_layers; ++l) layer_specs(config, "layers." + std::to_string(l) + ".", list);
+  list.norm("norm", config.dim);
+  if (config.num_long > 0) {
+    list.linear("long_pooling.hidden", config.dim, config.pooling_dim);
+    list.tensor("long_pooling.logits.weight", {config.num_long, config.pooling_dim});
+    list.tensor("long_pooling.decay", {config.num_long});
+    list.tensor("long_pooling.value.weight", {config.dim, config.dim});
+  }
+  if (config.num_short > 0) {
+    list.linear("short_pooling.hidden", config.dim, config.pooling_dim);
+    list.tensor("short_pooling.logits.weight", {config.num_short, config.pooling_dim});
+  }
+  if (config.repeats) {
+    list.linear("repeats.gate", config.dim, 1);
+    list.tensor("repeats.distance", {kNumDistances});
+    if (config.use_times) {
+      list.tensor("repeats.age", {config.num_time_boundaries + 2});
+      list.tensor("repeats.phase", {kHoursPerWeek + 1});
+    }
+  }
+  list.linear("fusion.hidden", config.num_interests() * config.dim + kFusionContext, config.fusion_dim);
+  list.linear("fusion.logits", config.fusion_dim, config.num_interests());
+  return list.specs;
+}
+
+}  // namespace lsif::engine

@@ -1,0 +1,195 @@
+#include "engine/topk_batcher.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "engine/scratch.h"
+
+namespace lsif::engine {
+
+TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpid()) {
+  if (limits.max_batch < 1 || limits.max_queue < 1 || limits.max_wait_us < 0 || limits.max_searches < 1) {
+    throw std::invalid_argument("batching: expected max_batch, max_queue and max_searches >= 1 and max_wait_us >= 0");
+  }
+}
+
+void TopkBatcher::score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
+                             float* scores, int64_t* indices, int64_t* counts) {
+  // A child has the parent's lock as it was at the fork, perhaps held by a thread that the child does not have.
+  if (getpid() != process_) throw Closed("batching: this recommender was made before a fork; load it in the child");
+  Ticket mine{&catalog, &request, deadline, scores, indices, counts, State::kWaiting, nullptr, {}};
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (is_closed_) throw Closed("batching: closed");
+  if (num_searching_ < limits_.max_searches) {
+    ++num_searching_;
+    mine.state = State::kLeads;
+  } else {
+    wait_for_turn(mine, lock);
+  }
+  if (mine.state == State::kLeads) lead(mine, lock);
+  lock.unlock();
+  if (mine.error != nullptr) std::rethrow_exception(mine.error);
+}
+
+void TopkBatcher::wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock) {
+  if (static_cast<int64_t>(queue_.size()) >= limits_.max_queue) {
+    ++stats_.overloaded;
+    throw Overloaded("batching: " + std::to_string(limits_.max_queue) + " requests wait already (max_queue)");
+  }
+  queue_.push_back(&mine);
+  arrived_.notify_one();
+  while (mine.state == State::kWaiting && mine.changed.wait_until(lock, mine.deadline) != std::cv_status::timeout) {
+  }
+  if (mine.state == State::kWaiting) {
+    queue_.erase(std::find(queue_.begin(), queue_.end(), &mine));
+    ++stats_.expired;
+    throw DeadlineExceeded("timeout: the request's turn did not come in time");
+  }
+  mine.changed.wait(lock, [&] { return mine.state != State::kTaken; });
+}
+
+// Searches for the caller and for those of the queue that go along, then leaves the lead to the next in the queue.
+void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
+  const std::vector<Ticket*> batch = gather(mine, lock);
+  lock.unlock();
+  search(batch);
+  lock.lock();
+  ++stats_.batches;
+  stats_.requests += static_cast<int64_t>(batch.size());
+  stats_.largest_batch = std::max(stats_.largest_batch, static_cast<int64_t>(batch.size()));
+  for (Ticket* ticket : batch) finish(*ticket, ticket->error);
+  if (queue_.empty()) {
+    if (--num_searching_ == 0) idle_.notify_all();
+    return;
+  }
+  Ticket& next = *queue_.front();
+  queue_.pop_front();
+  next.state = State::kLeads;
+  next.changed.notify_one();
+}
+
+std::vector<TopkBatcher::Ticket*> TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mutex>& lock) {
+  std::vector<Ticket*> batch = {&mine};
+  if (mine.request->k > kMostShared) return batch;
+  if (limits_.max_wait_us > 0 && !queue_.empty()) {
+    arrived_.wait_for(lock, std::chrono::microseconds(limits_.max_wait_us),
+                      [&] { return static_cast<int64_t>(queue_.size()) + 1 >= limits_.max_batch; });
+  }
+  int64_t users = mine.request->batch;
+  const Clock::time_point now = Clock::now();
+  std::deque<Ticket*> left;
+  for (Ticket* ticket : queue_) {
+    if (ticket->deadline < now) {
+      ++stats_.expired;
+      finish(*ticket, std::make_exception_ptr(DeadlineExceeded("timeout: the request's turn did not come in time")));
+    } else if (ticket->catalog == mine.catalog && ticket->request->k <= kMostShared &&
+               users + ticket->request->batch <= limits_.max_batch) {
+      users += ticket->request->batch;
+      ticket->state = State::kTaken;
+      batch.push_back(ticket);
+    } else {
+      left.push_back(ticket);
+    }
+  }
+  queue_.swap(left);
+  return batch;
+}
+
+// With the lock held, or the ticket may be gone before its owner is told.
+void TopkBatcher::finish(Ticket& ticket, std::exception_ptr error) {
+  ticket.error = std::move(error);
+  ticket.state = State::kDone;
+  ticket.changed.notify_one();
+}
+
+void TopkBatcher::search(const std::vector<Ticket*>& batch) {
+  if (batch.size() > 1) {
+    try {
+      return search_together(batch);
+    } catch (...) {  // one of them is at fault, and has to be told alone
+    }
+  }
+  for (Ticket* ticket : batch) search_alone(*ticket);
+}
+
+void TopkBatcher::search_alone(Ticket& ticket) {
+  try {
+    engine::score_topk(*ticket.catalog, *ticket.request, ticket.scores, ticket.indices, ticket.counts);
+  } catch (...) {
+    ticket.error = std::current_exception();
+  }
+}
+
+void TopkBatcher::search_together(const std::vector<Ticket*>& batch) {
+  const CatalogView& catalog = *batch.front()->catalog;
+  ScoreTopkRequest all = *batch.front()->request;
+  all.batch = all.k = 0;
+  int64_t num_excluded = 0;
+  for (const Ticket* ticket : batch) {
+    const ScoreTopkRequest& request = *ticket->request;
+    all.batch += request.batch;
+    all.k = std::max(all.k, request.k);
+    if (request.exclude_items != nullptr) num_excluded += request.exclude_offsets[request.batch];
+  }
+  const int64_t width = all.num_interests * catalog.dim;
+  Scratch scratch;
+  float* vectors = scratch.floats(all.batch * width);
+  float* weights = scratch.floats(all.batch * all.num_interests);
+  int64_t* excluded = scratch.ints(num_excluded);
+  int64_t* offsets = scratch.ints(all.batch + 1);
+  int64_t user = 0;
+  int64_t end = offsets[0] = 0;
+  for (const Ticket* ticket : batch) {
+    const ScoreTopkRequest& request = *ticket->request;
+    std::copy_n(request.vectors, request.batch * width, vectors + user * width);
+    if (all.weights != nullptr) {
+      std::copy_n(request.weights, request.batch * all.num_interests, weights + user * all.num_interests);
+    }
+    for (int64_t b = 0; b < request.batch; ++b) {
+      if (request.exclude_items != nullptr) {
+        const int64_t begin = request.exclude_offsets[b];
+        const int64_t count = request.exclude_offsets[b + 1] - begin;
+        std::copy_n(request.exclude_items + begin, count, excluded + end);
+        end += count;
+      }
+      offsets[++user] = end;
+    }
+  }
+  all.vectors = vectors;
+  all.weights = all.weights == nullptr ? nullptr : weights;
+  all.exclude_items = excluded;
+  all.exclude_offsets = offsets;
+  float* scores = scratch.floats(all.batch * all.k);
+  int64_t* indices = scratch.ints(all.batch * all.k);
+  int64_t* counts = scratch.ints(all.batch);
+  engine::score_topk(catalog, all, scores, indices, counts);
+  user = 0;
+  for (Ticket* ticket : batch) {
+    // The best k of more than k are the best k.
+    const int64_t k = ticket->request->k;
+    for (int64_t b = 0; b < ticket->request->batch; ++b, ++user) {
+      std::copy_n(scores + user * all.k, k, ticket->scores + b * k);
+      std::copy_n(indices + user * all.k, k, ticket->indices + b * k);
+      ticket->counts[b] = std::min(counts[user], k);
+    }
+  }
+}
+
+void TopkBatcher::close() {
+  if (getpid() != process_) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  is_closed_ = true;
+  for (Ticket* ticket : queue_) finish(*ticket, std::make_exception_ptr(Closed("batching: closed")));
+  queue_.clear();
+  idle_.wait(lock, [&] { return num_searching_ == 0; });
+}
+
+TopkBatcher::Stats TopkBatcher::stats() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Stats stats = stats_;
+  stats.queued = static_cast<int64_t>(queue_.size());
+  return stats;
+}
+
+}  // namespace lsif::engine

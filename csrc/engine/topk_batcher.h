@@ -1,0 +1,109 @@
+// Searches of concurrent callers, put together into batches that read the catalogue once       (docs/serving.md)
+//
+// There is no thread of its own: a caller who finds nobody searching searches at once, alone. Who comes meanwhile
+// queues; when the search is done, the first in the queue takes the others along. So a lone caller never waits, and
+// batches grow by themselves with the load.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <stdexcept>
+#include <vector>
+
+#include "engine/score_topk.h"
+
+namespace lsif::engine {
+
+// The queue is full.
+struct Overloaded : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// The request's turn did not come in time.
+struct DeadlineExceeded : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// close() has been called.
+struct Closed : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class TopkBatcher {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  struct Limits {
+    int64_t max_batch = 64;    // users searched for at once
+    int64_t max_queue = 1024;  // requests that wait
+    int64_t max_wait_us = 0;   // that the first of a queue waits for more, while there is a queue
+    int max_searches = 1;      // at the same time
+  };
+
+  struct Stats {
+    int64_t requests = 0;  // answered
+    int64_t batches = 0;
+    int64_t largest_batch = 0;  // in requests
+    int64_t overloaded = 0;     // refused
+    int64_t expired = 0;
+    int64_t queued = 0;  // now
+  };
+
+  explicit TopkBatcher(const Limits& limits);
+  ~TopkBatcher() { close(); }
+  TopkBatcher(const TopkBatcher&) = delete;
+  TopkBatcher& operator=(const TopkBatcher&) = delete;
+
+  // What score_topk gives, for any number of callers at once. All of them have the same num_interests and temperature
+  // and all or none have weights; requests of another catalogue are searched apart, as are those for more than
+  // kMostShared results. One request's error is its own. Throws Overloaded, DeadlineExceeded (only before the search
+  // begins) and Closed beside what score_topk throws.
+  void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
+                  float* scores, int64_t* indices, int64_t* counts);
+
+  // Refuses further requests and those that wait, and returns when no search runs.
+  void close();
+
+  Stats stats() const;
+
+  static constexpr int64_t kMostShared = 1024;
+
+ private:
+  enum class State { kWaiting, kLeads, kTaken, kDone };
+
+  // A caller's request, on its stack while it waits.
+  struct Ticket {
+    const CatalogView* catalog;
+    const ScoreTopkRequest* request;
+    Clock::time_point deadline;
+    float* scores;
+    int64_t* indices;
+    int64_t* counts;
+    State state = State::kWaiting;
+    std::exception_ptr error;
+    std::condition_variable changed;
+  };
+
+  void wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock);
+  void lead(Ticket& mine, std::unique_lock<std::mutex>& lock);
+  std::vector<Ticket*> gather(Ticket& mine, std::unique_lock<std::mutex>& lock);
+  static void finish(Ticket& ticket, std::exception_ptr error);
+  static void search(const std::vector<Ticket*>& batch);
+  static void search_together(const std::vector<Ticket*>& batch);
+  static void search_alone(Ticket& ticket);
+
+  const Limits limits_;
+  const pid_t process_;
+  mutable std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::condition_variable idle_;
+  std::deque<Ticket*> queue_;
+  int num_searching_ = 0;
+  bool is_closed_ = false;
+  Stats stats_;
+};
+
+}  // namespace lsif::engine

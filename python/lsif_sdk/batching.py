@@ -1,0 +1,62 @@
+"""How requests of concurrent callers share searches (docs/serving.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from lsif_sdk.arguments import check_integer
+from lsif_sdk.errors import ArgumentTypeError
+
+__all__ = ["Batching", "as_batching"]
+
+_MOST = 1 << 20
+_MOST_WAIT_US = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batching:
+    """Requests that come while another one searches are searched for together, in one pass over the catalogue.
+
+    There is no thread of its own and no waiting for company: who finds nobody searching searches at once, so a lone
+    caller pays nothing. Batches grow by themselves with the load.
+
+    Args:
+        max_batch: users searched for at once.
+        max_queue: requests that may wait; further ones are refused with `OverloadedError`.
+        max_wait_us: microseconds that the first of several waiting requests waits for more; 0: it does not.
+        max_searches: searches at the same time. Each may use the recommender's `threads`.
+
+    Raises:
+        ArgumentError: a value is out of range.
+    """
+
+    max_batch: int = 64
+    max_queue: int = 1024
+    max_wait_us: int = 0
+    max_searches: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("max_batch", 1, _MOST), ("max_queue", 1, _MOST), ("max_wait_us", 0, _MOST_WAIT_US),
+            ("max_searches", 1, _MOST),
+        ):  # fmt: skip
+            check_integer(name, getattr(self, name), low, high)
+
+    def limits(self) -> tuple[int, int, int, int]:
+        """As native code takes them."""
+        return self.max_batch, self.max_queue, self.max_wait_us, self.max_searches
+
+
+def as_batching(batching: Batching | bool | None) -> Batching | None:
+    """True stands for the defaults, None and False for no batching.
+
+    Raises:
+        ArgumentTypeError: something else.
+    """
+    if batching is None or batching is False:
+        return None
+    if batching is True:
+        return Batching()
+    if not isinstance(batching, Batching):
+        raise ArgumentTypeError("batching", "a Batching, True, False or None", batching)
+    return batching

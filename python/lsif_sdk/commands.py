@@ -1,0 +1,259 @@
+"""What the commands of `lsif` do; `cli` has their options."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lsif_sdk.artifact import FORMAT_VERSION, Artifact, check_target
+from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.events import Events
+from lsif_sdk.items import ItemTable
+from lsif_sdk.recommender import Recommender
+
+if TYPE_CHECKING:
+    from lsif_sdk.training.data import EventLog
+
+__all__ = ["doctor", "evaluate", "explain", "inspect", "recommend", "train"]
+
+SPLITS = ("leave_one_out", "time")
+
+
+def _read_log(options: argparse.Namespace) -> Any:
+    from lsif_sdk.training.data import read_events
+
+    return read_events(
+        options.events,
+        user=options.user,
+        item=options.item,
+        timestamp=options.timestamp or None,
+        action=options.action,
+        separator=options.separator,
+    )
+
+
+def train(options: argparse.Namespace) -> int:
+    """Trains on a file of events and writes an artifact."""
+    from lsif_sdk import training
+
+    # `save` checks this, too, but only when hours of training are over.
+    if pathlib.Path(options.out).exists() and not options.overwrite:
+        raise ArgumentError("--out", "a path that is free, or --overwrite", options.out)
+    check_target(options.out, overwrite=options.overwrite)
+    if options.resume and not options.checkpoints:
+        raise ArgumentError("--resume", "--checkpoints DIRECTORY beside it", "none")
+    log = _read_log(options)
+    if options.text and not options.titles:
+        raise ArgumentError("--text", "--titles FILE beside it", "none")
+    if options.titles:
+        log = log.with_titles(_read_titles(options, log.item_ids))
+    recipe = training.load_recipe(options.recipe, _overrides(options.set))
+    recommender = training.train(
+        log,
+        recipe.model,
+        recipe.training,
+        checkpoint_dir=options.checkpoints,
+        resume=options.resume,
+        split=options.split,
+        holdout=options.holdout,
+        exclude_seen=not options.include_seen,
+        features=_title_features(options, log),
+        progress=not options.quiet,
+        source=pathlib.Path(options.events).name,
+    )
+    recommender.save(options.out, overwrite=options.overwrite)
+    print(f"wrote {options.out}")
+    return 0
+
+
+def _title_features(options: argparse.Namespace, log: EventLog) -> Any:
+    if not options.text or log.titles is None:
+        return None
+    from lsif_sdk.text import embed_titles
+
+    return embed_titles(log.given_titles(), options.text, progress=not options.quiet)
+
+
+def _read_titles(options: argparse.Namespace, item_ids: Iterable[Any]) -> dict[str, str]:
+    from lsif_sdk.training.data import read_titles
+
+    titles = read_titles(
+        options.titles, item=options.title_item, title=options.title_column, separator=options.title_separator
+    )
+    if titles.keys().isdisjoint(map(str, item_ids)):
+        print(f"lsif train: warning: {options.titles} has a title for no item of the events", file=sys.stderr)
+    return titles
+
+
+def _overrides(settings: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not (name and equals):
+            raise ArgumentError("--set", "NAME=VALUE", repr(setting))
+        try:
+            values[name] = json.loads(text.lower() if text in ("True", "False") else text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measures an artifact beside popularity."""
+    from lsif_sdk.evaluation import compare, format_table
+    from lsif_sdk.evaluation.behaviour import behaviour
+    from lsif_sdk.evaluation.html_report import check_plots, write_report
+    from lsif_sdk.evaluation.splits import SPLITS as SPLITTERS
+
+    if options.report:
+        check_plots()
+    recommender = Recommender.load(options.model)
+    trained = recommender.artifact.training
+    split = options.split or trained.get("split", SPLITS[0])
+    if trained.get("holdout") != "test" or trained.get("split", SPLITS[0]) != split:
+        print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
+    exclude_seen = trained.get("exclude_seen", True) if options.include_seen is None else not options.include_seen
+    log = _read_log(options)
+    # As text: what the model knows as "7" among other texts is a number in a file that has only numbers.
+    if set(map(str, recommender.items.ids)).isdisjoint(map(str, log.item_ids)):
+        raise DataError(
+            f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
+            f"{recommender.items.id_kind}"
+        )
+    parts = SPLITTERS[split](log)
+    reports = compare(
+        {"lsif": recommender},
+        parts,
+        options.k,
+        exclude_seen=exclude_seen,
+        progress=not options.quiet,
+    )
+    if options.report:
+        page = write_report(options.report, reports, behaviour(recommender, parts, reports[-1]), f"{options.events}")
+        print(f"wrote {page}", file=sys.stderr)
+    if options.json:
+        print(json.dumps([report.to_dict() for report in reports], indent=2))
+    else:
+        print(format_table(reports))
+    return 0
+
+
+def recommend(options: argparse.Namespace) -> int:
+    """Prints the top items for one history."""
+    recommender = Recommender.load(options.model)
+    ids = recommender.items
+    user = recommender.recommend(
+        _history(options, ids),
+        options.k,
+        now=options.now,
+        exclude_seen=not options.include_seen,
+        exclude=_ids("--exclude", options.exclude, ids),
+    )[0]
+    rows = [{"item": item, "title": ids.title(ids.row(item)), "score": score} for item, score in user]
+    if options.json:
+        answer = {"items": rows, "long_share": user.long_share, "unknown": user.unknown, "fallback": user.fallback}
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        return 0
+    for row in rows:
+        title = "" if ids.titles is None else f"  {row['title']}"
+        print(f"{row['score']:10.4f}  {row['item']}{title}")
+    if user.unknown:
+        print(f"{user.unknown} unknown item(s) of the history left out", file=sys.stderr)
+    note = (
+        "no known item in the history: most popular items"
+        if user.fallback
+        else f"long-term share {user.long_share:.0%}"
+    )
+    print(note, file=sys.stderr)
+    return 0
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Prints, and on request draws, the parts of one item's score."""
+    from lsif_sdk.explanation_view import as_text, draw
+
+    recommender = Recommender.load(options.model)
+    items = recommender.items
+    (item,) = _ids("--item", [options.item], items)
+    why = recommender.explain(_history(options, items), item, now=options.now)
+    if options.plot:
+        draw(why, items, options.plot)
+        print(f"wrote {options.plot}", file=sys.stderr)
+    print(json.dumps(dataclasses.asdict(why), indent=2, ensure_ascii=False) if options.json else as_text(why, items))
+    return 0
+
+
+def _history(options: argparse.Namespace, table: ItemTable) -> Events:
+    return Events(
+        _ids("items", options.items, table),
+        _integers("--times", options.times),
+        _integers("--actions", options.actions),
+    )
+
+
+def _ids(argument: str, texts: list[str], table: ItemTable) -> list[Any]:
+    if table.has_string_ids:
+        return texts
+    return [_integer(argument, "integers, as the catalogue's ids", text) for text in texts]
+
+
+def _integers(argument: str, text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    return [_integer(argument, "whole numbers with commas between them", part) for part in text.split(",")]
+
+
+def _integer(argument: str, expected: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentError(argument, expected, repr(text)) from None
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Prints what an artifact holds."""
+    artifact = Artifact.load(options.model, verify=True)
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "model": artifact.config.to_dict(),
+        "parameters": sum(weight.numel() for weight in artifact.weights.values()),
+        "bytes": sum(weight.numel() * weight.element_size() for weight in artifact.weights.values()),
+        "items": {
+            "count": len(artifact.items),
+            "ids": artifact.items.id_kind,
+            "titles": artifact.items.titles is not None,
+        },
+        "training": dict(artifact.training),
+        "metrics": dict(artifact.metrics),
+    }
+    _print_facts(facts, options.json)
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Prints how this installation is built and why it runs as it does."""
+    from lsif_sdk.doctor import diagnose
+
+    _print_facts(diagnose(), options.json)
+    return 0
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    _print_nested(facts, "")
+
+
+def _print_nested(facts: dict[str, Any], indent: str) -> None:
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            print(f"{indent}{name}:")
+            _print_nested(value, indent + "  ")
+        else:
+            print(f"{indent}{name}: {value}")

@@ -1,0 +1,148 @@
+"""Why an item has its score: the exact share of each interest and of each past event."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsif_sdk.artifact import Artifact
+from lsif_sdk.events import UNKNOWN_TIME, EventBatch
+from lsif_sdk.items import Id
+from lsif_sdk.model import InterestFusionModel
+
+__all__ = ["EventShare", "Explanation", "InterestShare", "explain"]
+
+
+@dataclasses.dataclass(frozen=True)
+class InterestShare:
+    """One interest's part in a score.
+
+    kind: "long", "short" or "newest" (the newest state). weight: the fusion's, 0 to 1. share: of the score.
+    """
+
+    kind: str
+    weight: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EventShare:
+    """One past event's part in a score: what it brings into the interests, each by its weight.
+
+    item: external id. time: Unix seconds, None if unknown. share: of the score. long: the part of it that comes through
+    the long-term interests.
+    """
+
+    item: Id
+    time: int | None
+    share: float
+    long: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A score taken apart; in float64, so that the parts sum to the score within the rounding of `Recommender.score`.
+
+    score = bias + repeats + balance + the sum over interests = bias + repeats + balance + the sum over events.
+
+    item: external id. score: the sum. bias: the item's own, whoever asks. repeats: the bonus of an item of the own
+    history. balance: 0 for a model that scores with the fused vector; with "multi_interest" what the choice between
+    interests costs (formula: `explain`). interests: long-term, short-term, newest. events: oldest first.
+    """
+
+    item: Id
+    score: float
+    bias: float
+    repeats: float
+    balance: float
+    interests: tuple[InterestShare, ...]
+    events: tuple[EventShare, ...]
+
+
+@torch.inference_mode()
+def explain(artifact: Artifact, events: EventBatch, item: int, now: int | None) -> Explanation:
+    """Takes the score of a catalogue row apart.
+
+    An interest is a weighted sum over events, v_j = sum_t p_jt y_t (docs/model.md, 3: y_t is the event's embedding
+    behind `value`, or its state), so with weights W_j of the fusion event t has the share sum_j W_j p_jt (y_t . x). The
+    newest state is the newest event's. A state has read the events before it; what it says counts as its own event's.
+
+    With "multi_interest", score - b = tau log sum_j W_j exp(v_j . x / tau). Let r_j be the j-th term's share of that
+    sum; then score - b = sum_j r_j v_j . x - tau sum_j r_j log(r_j / W_j) exactly: interests count by r_j in place of
+    W_j, and the last term, which is never positive, is `balance`.
+
+    Args:
+        artifact: the model.
+        events: of one user, at least one.
+        item: the row.
+        now: request time, Unix seconds, or None.
+    """
+    model, rows, target = _small_model(artifact, events.items, item)
+    config = model.config
+    times = np.full(len(rows), UNKNOWN_TIME) if events.times is None else events.times
+    actions = None if events.actions is None else torch.from_numpy(events.actions)
+    moments = torch.from_numpy(np.ascontiguousarray(times))
+    asked = None if now is None else torch.tensor([now])
+    offsets = torch.tensor([0, len(rows)])
+    encoded = model.encode(rows, moments, actions, offsets=offsets, now=asked).select(0)
+    values, weights = _parts(model, rows, moments, actions, asked)
+    vector, bias = (part[target] for part in model.catalog_rows())
+    fusion, balance = encoded.weights, 0.0
+    if config.scoring == "multi_interest":
+        logits = encoded.weights.log() + encoded.interests @ vector / config.temperature
+        chosen = logits.softmax(dim=0)
+        divergence = torch.xlogy(chosen, chosen) - torch.xlogy(chosen, encoded.weights)
+        balance = -config.temperature * float(divergence.sum())
+        fusion = chosen
+    shares = fusion[:, None] * weights * (values @ vector)  # [M, seq_len]
+    repeats = 0.0 if encoded.bonus is None else float(encoded.bonus.of(torch.tensor(target)))
+    total = float(bias) + repeats + balance + float(shares.sum())
+    ids = artifact.items.take(np.append(events.items, item)).tolist()
+    kinds = ["long"] * config.num_long + ["short"] * config.num_short + ["newest"]
+    by_interest = zip(kinds, encoded.weights.tolist(), shares.sum(dim=1).tolist(), strict=True)
+    long = shares[: config.num_long].sum(dim=0)
+    by_event = zip(ids[:-1], times.tolist(), shares.sum(dim=0).tolist(), long.tolist(), strict=True)
+    return Explanation(
+        ids[-1],
+        total,
+        float(bias),
+        repeats,
+        balance,
+        tuple(InterestShare(*entry) for entry in by_interest),
+        tuple(EventShare(i, None if t == UNKNOWN_TIME else t, share, part) for i, t, share, part in by_event),
+    )
+
+
+def _small_model(artifact: Artifact, items: Any, item: int) -> tuple[InterestFusionModel, Tensor, int]:
+    """The model in float64 with the rows of these items alone, the history in its rows, and the item's row."""
+    used, places = np.unique(np.append(items, item), return_inverse=True)
+    kept = torch.from_numpy(used)
+    per_item = ("item_embedding", "catalog.bias", "catalog.vectors")
+    weights = {name: value[kept] if name in per_item else value for name, value in artifact.weights.items()}
+    config = dataclasses.replace(artifact.config, num_items=len(used))
+    model = InterestFusionModel.from_weights(config, weights, dtype=torch.float64).eval()
+    return model, torch.from_numpy(places[:-1]), int(places[-1])
+
+
+def _parts(
+    model: InterestFusionModel, rows: Tensor, times: Tensor, actions: Tensor | None, now: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What interests are sums of, [M, seq_len, dim], and the weights in them, [M, seq_len]."""
+    config = model.config
+    x, states = model.embed_and_encode(rows, times, actions, now)
+    newest = torch.zeros(len(rows), dtype=x.dtype)
+    newest[-1] = 1.0
+    values, weights = [states[None]], [newest[None]]
+    if config.num_short > 0:
+        values.insert(0, states.expand(config.num_short, -1, -1))
+        weights.insert(0, model.short_pooling.weights(states))
+    if config.num_long > 0:
+        pooling = model.long_pooling
+        visible = torch.ones(1, len(rows), dtype=torch.bool)
+        values.insert(0, pooling.value(x).expand(config.num_long, -1, -1))
+        weights.insert(0, pooling.weights(x[None], times[None], visible, times[None, -1:])[0])
+    return torch.cat(values), torch.cat(weights)

@@ -1,0 +1,260 @@
+"""A trained model behind native code: from a user's events to interests, and to states that grow by one event."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk import _core
+from lsif_sdk.arguments import as_threads
+from lsif_sdk.artifact import Artifact
+from lsif_sdk.batching import Batching, as_batching
+from lsif_sdk.catalog import Catalog, native_errors
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.events import EventBatch, History, Now, request_times
+from lsif_sdk.items import ItemTable
+from lsif_sdk.recommendations import Encoded, RepeatBonuses
+from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
+
+__all__ = ["NativeModel"]
+
+_SCORING = {"scoring", "temperature", "normalize_items", "item_scale"}  # fields that no user state depends on
+
+
+class NativeModel:
+    """What the model makes of users. `Recommender` adds what it makes of items.
+
+    Args:
+        artifact: a checked model.
+        threads: CPU threads a call may use; None: as many as this process may use (container limits included).
+            Results do not depend on it.
+        batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
+            not.
+    """
+
+    def __init__(
+        self, artifact: Artifact, *, threads: int | None = None, batching: Batching | bool | None = None
+    ) -> None:
+        if not isinstance(artifact, Artifact):
+            raise ArgumentTypeError("artifact", "an Artifact", artifact)
+        self._threads = as_threads(threads)
+        batching = as_batching(batching)
+        self.artifact = artifact
+        self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
+        c = self.catalog
+        with native_errors():
+            self._path = _core.RequestPath(
+                self.config.to_dict(),
+                [weight.detach().numpy() for weight in artifact.encoder_weights],
+                c.vectors.numpy(),
+                c.bias.numpy(),
+                c.codes.numpy(),
+                multi_interest=self.config.scoring == "multi_interest",
+                temperature=self.config.temperature,
+                threads=self._threads,
+                batching=None if batching is None else batching.limits(),
+            )
+        self._most_concurrent = Batching().max_batch if batching is None else batching.max_batch
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self.artifact.config
+
+    @property
+    def items(self) -> ItemTable:
+        """Ids, titles and training counts of the catalogue."""
+        return self.catalog.items
+
+    @functools.cached_property
+    def fingerprint(self) -> bytes:
+        """What tells this model's user states from another's, 32 bytes: a hash of its shape and encoder weights."""
+        shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
+        result = hashlib.blake2b(json.dumps(shape, sort_keys=True).encode(), digest_size=32)
+        for weight in self.artifact.encoder_weights:
+            result.update(weight.detach().numpy().data)
+        return result.digest()
+
+    def new_state(self, history: History = (), *, remember: int = DEFAULT_REMEMBER) -> UserState:
+        """The state of one user.
+
+        Args:
+            history: the user's events so far; see `recommend`.
+            remember: how many of the newest events `exclude_seen` and models with `repeats` see; 8 bytes each (16 with
+                `repeats` and times). Up to as many events, answers are those for the whole history.
+
+        Raises:
+            ArgumentError: `remember` or an action is out of range, or some times are known and others are not.
+            ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
+        """
+        if isinstance(remember, bool) or not isinstance(remember, (int, np.integer)):
+            raise ArgumentTypeError("remember", "an integer", remember)
+        with native_errors():
+            empty = UserState(self._path.new_state(self.fingerprint, int(remember)))
+        return self.append(empty, history)
+
+    @overload
+    def append(self, state: UserState, history: History) -> UserState: ...
+
+    @overload
+    def append(self, state: Sequence[UserState], history: Sequence[History]) -> list[UserState]: ...
+
+    def append(
+        self, state: UserState | Sequence[UserState], history: History | Sequence[History]
+    ) -> UserState | list[UserState]:
+        """New states, of the same users after further events; the old ones stay as they were.
+
+        Costs the same after ten events and after a million.
+
+        Args:
+            state: one user's, or a list of several.
+            history: what happened since: one user's events (one item is a list of one), or a list of those.
+
+        Raises:
+            ArgumentError: a state is of another model, the numbers of states and histories differ, an action is out of
+                range, an event is older than the state's newest one, or some times of a history are known and others
+                are not. Make a new state of the sorted history then.
+            ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
+        """
+        states, events = as_states(state), self._events(history)
+        if len(states) != len(events):
+            raise ArgumentError("history", f"one for each of {len(states)} states", f"{len(events)}")
+        with native_errors():
+            grown = self._path.append(
+                self.fingerprint,
+                [entry.data for entry in states],
+                events.items,
+                events.times,
+                events.actions,
+                events.offsets,
+                events.unknown,
+                self._threads,
+            )
+        result = [UserState(data) for data in grown]
+        return result[0] if isinstance(state, UserState) else result
+
+    def join_states(self, older: UserState, newer: UserState) -> UserState:
+        """The state of the history of `older` followed by that of `newer`, exactly.
+
+        Raises:
+            ArgumentError: `newer` is too short to stand on its own (the message says how many events it takes), begins
+                before `older` ends, or `remember` differs.
+            ArgumentTypeError: not two states.
+        """
+        states = as_states([older, newer])
+        with native_errors():
+            return UserState(self._path.prepend(self.fingerprint, states[0].data, states[1].data))
+
+    def user_vectors(
+        self,
+        history: History | Sequence[History] | None = None,
+        *,
+        state: UserState | Sequence[UserState] | None = None,
+        now: Now | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """The fused interest of each user, float32 [batch, dim]; zeros where no event is known.
+
+        Args:
+            history: see `recommend`; here, too, [] is one user without events: [1, dim].
+            state: in place of `history`; see `recommend`.
+            now: see `recommend`.
+
+        Raises:
+            ArgumentError: a value is out of range.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        return self.encode(history, state=state, now=now).fused
+
+    def encode(
+        self,
+        history: History | Sequence[History] | None = None,
+        *,
+        state: UserState | Sequence[UserState] | None = None,
+        now: Now | None = None,
+    ) -> Encoded:
+        """Interests, weights and fused vector of each user; takes and raises what `user_vectors` does.
+
+        Returns:
+            float32 arrays: fused [batch, dim], interests [batch, num_interests, dim], weights [batch, num_interests].
+        """
+        users = self._users(history, state)
+        asked = self._now(now, len(users))
+        if isinstance(users, EventBatch):
+            return self.encode_rows(users.items, users.times, users.actions, users.offsets, asked)
+        with native_errors():
+            data = [user.data for user in users]
+            return Encoded(*self._path.encode_states(self.fingerprint, data, asked, self._threads))
+
+    def encode_rows(
+        self,
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        actions: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        now: npt.NDArray[np.int64] | None = None,
+    ) -> Encoded:
+        """`encode` for events that are catalogue rows already, ragged and sorted by time (docs/model.md, Inputs).
+
+        Raises:
+            ArgumentError: a shape, row, action or offset is wrong.
+            ArgumentTypeError: not contiguous int64 arrays.
+        """
+        _check_rows(items=items, times=times, actions=actions, offsets=offsets, now=now)
+        with native_errors():
+            return Encoded(*self._path.encode(items, times, actions, offsets, now, self._threads))
+
+    def repeat_bonus_rows(
+        self,
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        now: npt.NDArray[np.int64] | None,
+        newest: npt.NDArray[np.float32],
+    ) -> RepeatBonuses:
+        """What a model with `repeats` adds to the scores of each history's own items (docs/model.md, 5).
+
+        Args:
+            items: as in `encode_rows`, like `times`, `offsets` and `now`.
+            times: see there.
+            offsets: see there.
+            now: see there.
+            newest: the newest state of each user, float32 [batch, dim]: `encode_rows(...).interests[:, -1]`.
+
+        Raises:
+            ArgumentError: the model has no `repeats`; or a shape, row or offset is wrong.
+            ArgumentTypeError: not contiguous int64 arrays.
+        """
+        _check_rows(items=items, times=times, offsets=offsets, now=now)
+        newest = np.ascontiguousarray(newest)
+        with native_errors():
+            return RepeatBonuses(*self._path.repeat_bonus(items, times, offsets, now, newest, self._threads))
+
+    def _events(self, history: History | Sequence[History]) -> EventBatch:
+        return EventBatch.from_histories(history, self.items, self.config.num_actions)
+
+    def _users(
+        self, history: History | Sequence[History] | None, state: UserState | Sequence[UserState] | None
+    ) -> EventBatch | list[UserState]:
+        if state is None:
+            return self._events(history)  # type: ignore[arg-type]  # which refuses None
+        if history is not None:
+            raise ArgumentError("history", "None where a state is given", history)
+        return as_states(state)
+
+    def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
+        times = None if now is None else request_times(now, batch)  # checked even where the model does not read it
+        return times if self.config.request_time else None
+
+
+def _check_rows(**arrays: npt.NDArray[np.int64] | None) -> None:
+    for name, values in arrays.items():
+        plain = isinstance(values, np.ndarray) and values.dtype == np.int64 and values.flags.c_contiguous
+        if not plain and (values is not None or name in ("items", "offsets")):
+            raise ArgumentTypeError(name, "a contiguous int64 array", values)

@@ -1,0 +1,120 @@
+"""What is kept of a user between requests, so that one more event costs the same after ten and after a million."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.events import UNKNOWN_TIME
+
+__all__ = ["DEFAULT_REMEMBER", "UserState", "as_states"]
+
+DEFAULT_REMEMBER = 1000
+
+_DIGEST_BYTES = 16
+# StateHeader of csrc/engine/user_state.h.
+_HEADER = struct.Struct("<8s32s10q")
+_FORMAT = b"lsifusr1"
+
+
+class UserState:
+    """A user's history as the model needs it (docs/user_state.md): of fixed size, immutable, safe to share.
+
+    Made by `Recommender.new_state` and `Recommender.append`; of use only with the model that made it, which the state
+    knows by a fingerprint of its weights.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: npt.NDArray[np.uint8]) -> None:
+        data.flags.writeable = False
+        self._data = data
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """The bytes, read-only; native code checks them whenever it uses them."""
+        return self._data
+
+    @property
+    def num_events(self) -> int:
+        """Events of known items in the whole history."""
+        return self._field(4)
+
+    @property
+    def num_unknown(self) -> int:
+        """Events left out because the catalogue did not know their item."""
+        return self._field(5)
+
+    @property
+    def remember(self) -> int:
+        """How many of the newest events are kept as such, for `exclude_seen` and models with `repeats`."""
+        return self._field(3)
+
+    @property
+    def newest_time(self) -> int | None:
+        """Unix seconds of the newest event; None if there is none, its time is unknown or the model uses no times."""
+        time = self._field(10)
+        return None if time == UNKNOWN_TIME else time
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory; `to_bytes` adds a checksum of 16 bytes."""
+        return int(self._data.nbytes)
+
+    def to_bytes(self) -> bytes:
+        """For a store or another process. Little-endian; the version is in the first eight bytes."""
+        payload = self._data.tobytes()
+        return payload + _digest(payload)
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> UserState:
+        """The inverse of `to_bytes`. Whether it belongs to a model is checked when that model uses it.
+
+        Raises:
+            ArgumentError: not a user state, of another version, or damaged.
+            ArgumentTypeError: not bytes.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise ArgumentTypeError("data", "bytes", data)
+        data = bytes(data)
+        if len(data) < _HEADER.size + _DIGEST_BYTES or not data.startswith(_FORMAT[:-1]):
+            raise ArgumentError("data", "a user state", f"{len(data)} other bytes")
+        if not data.startswith(_FORMAT):
+            raise ArgumentError("data", f"a user state of version {_FORMAT[-1:].decode()}", "another version")
+        payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        if _digest(payload) != digest:
+            raise ArgumentError("data", "a whole user state", "a damaged one: its checksum differs")
+        return cls(np.frombuffer(payload, np.uint8).copy())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UserState) and np.array_equal(self._data, other._data)
+
+    def __hash__(self) -> int:
+        return hash(self._data.tobytes())
+
+    def __repr__(self) -> str:
+        return f"UserState({self.num_events:,} events, {self.nbytes:,} bytes)"
+
+    def _field(self, index: int) -> int:
+        return int(_HEADER.unpack_from(self._data.data)[index])
+
+
+def as_states(state: UserState | Sequence[UserState]) -> list[UserState]:
+    """One state or several, as a list.
+
+    Raises:
+        ArgumentTypeError: something else.
+    """
+    states = [state] if isinstance(state, UserState) else state
+    if not isinstance(states, (list, tuple)) or not all(isinstance(entry, UserState) for entry in states):
+        raise ArgumentTypeError("state", "a UserState or a list of them", state)
+    return list(states)
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,211 @@
+// Searches of concurrent callers: each gets exactly what it would have got alone, whatever the others ask.
+#include <atomic>
+#include <chrono>
+#include <limits>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/topk_batcher.h"
+#include "score_topk_oracle.h"
+
+namespace {
+
+using namespace score_topk_test;  // NOLINT: what these tests are written in
+using lsif::engine::Closed;
+using lsif::engine::DeadlineExceeded;
+using lsif::engine::Overloaded;
+using lsif::engine::TopkBatcher;
+using std::chrono::milliseconds;
+
+constexpr int64_t kDim = 16;
+constexpr int64_t kItems = 3000;
+constexpr auto kNever = TopkBatcher::Clock::time_point::max();
+
+Catalog random_catalog(uint64_t seed) {
+  Random random(seed);
+  return Catalog(normals(random, kItems * kDim), kDim, make_bias(random, kItems, 0.5f));
+}
+
+Question random_question(uint64_t seed) {
+  Random random(seed);
+  const auto users = static_cast<int64_t>(1 + seed % 3);
+  Question question(normals(random, users * kDim), kDim, 1, static_cast<int64_t>(seed % 2 == 0 ? 10 : 1 + seed % 40));
+  if (seed % 5 == 0) question.exclude(random, kItems);
+  question.request.threads = 1;
+  return question;
+}
+
+Result ask(TopkBatcher& batcher, const CatalogView& view, Question& question,
+           TopkBatcher::Clock::time_point deadline = kNever) {
+  const ScoreTopkRequest& request = question.get();
+  Result result;
+  result.scores.assign(request.batch * request.k, -7.0f);
+  result.indices.assign(request.batch * request.k, -7);
+  result.counts.assign(request.batch, -7);
+  batcher.score_topk(view, request, deadline, result.scores.data(), result.indices.data(), result.counts.data());
+  return result;
+}
+
+TEST(everybody_gets_what_they_would_get_alone) {
+  const Catalog first = random_catalog(1);
+  const Catalog second = random_catalog(2);
+  const CatalogView views[] = {first.view(), second.view()};
+  for (const int searches : {1, 2}) {
+    for (const int64_t wait : {0, 200}) {
+      TopkBatcher batcher({8, 1000, wait, searches});
+      std::atomic<int> num_different{0};
+      std::vector<std::thread> callers;
+      constexpr int kCallers = 8;
+      constexpr int kCalls = 60;
+      for (int caller = 0; caller < kCallers; ++caller) {
+        callers.emplace_back([&, caller] {
+          for (int call = 0; call < kCalls; ++call) {
+            const auto seed = static_cast<uint64_t>(caller * kCalls + call);
+            const CatalogView& view = views[seed % 7 == 0 ? 1 : 0];
+            Question question = random_question(seed);
+            const Result expected = run(seed % 7 == 0 ? second : first, question, lsif::cpu::kernels());
+            num_different += !(ask(batcher, view, question) == expected);
+          }
+        });
+      }
+      for (std::thread& caller : callers) caller.join();
+      CHECK(num_different == 0);
+      const TopkBatcher::Stats stats = batcher.stats();
+      CHECK(stats.requests == kCallers * kCalls);
+      CHECK(stats.batches >= 1 && stats.batches <= stats.requests);
+      CHECK(stats.largest_batch <= 8 && stats.queued == 0);
+    }
+  }
+}
+
+// A catalogue whose search takes a while, so that others come meanwhile.
+struct Busy {
+  Busy() : catalog(make()), view(catalog.view()) {}
+
+  static Catalog make() {
+    Random random(3);
+    return Catalog(std::vector<float>(400000 * kDim, 1.0f), kDim);  // all rows are equal: nothing can be dropped
+  }
+
+  // Keeps the batcher busy in another thread until `body` has run.
+  template <typename Body>
+  void while_busy(TopkBatcher& batcher, Body body) {
+    std::atomic<bool> stop{false};
+    std::atomic<int> searches{0};
+    std::thread other([&] {
+      Question question = random_question(2);
+      while (!stop) {
+        try {
+          ask(batcher, view, question);
+          ++searches;
+        } catch (const Closed&) {
+          return;
+        }
+      }
+    });
+    while (searches == 0) std::this_thread::yield();
+    body();
+    stop = true;
+    other.join();
+  }
+
+  const Catalog catalog;
+  const CatalogView view;
+};
+
+template <typename Error, typename Body>
+bool throws(Body body) {
+  try {
+    body();
+  } catch (const Error&) {
+    return true;
+  }
+  return false;
+}
+
+TEST(a_request_whose_turn_does_not_come_is_told) {
+  Busy busy;
+  TopkBatcher batcher({8, 1000, 0, 1});
+  busy.while_busy(batcher, [&] {
+    bool expired = false;
+    for (int attempt = 0; attempt < 200 && !expired; ++attempt) {
+      Question question = random_question(4);
+      expired = throws<DeadlineExceeded>([&] { ask(batcher, busy.view, question, TopkBatcher::Clock::now()); });
+    }
+    CHECK(expired);
+    CHECK(batcher.stats().expired >= 1);
+  });
+}
+
+TEST(a_full_queue_refuses) {
+  Busy busy;
+  TopkBatcher batcher({1, 1, 0, 1});  // nobody is taken along, one may wait
+  std::atomic<int> refused{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 6; ++caller) {
+    callers.emplace_back([&] {
+      for (int call = 0; call < 30; ++call) {
+        Question question = random_question(2);
+        refused += throws<Overloaded>([&] { ask(batcher, busy.view, question); });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(refused > 0);
+  CHECK(batcher.stats().overloaded == refused);
+  CHECK(batcher.stats().requests == 6 * 30 - refused);
+}
+
+TEST(one_request_that_cannot_be_answered_fails_alone) {
+  const Catalog catalog = random_catalog(1);
+  const CatalogView view = catalog.view();
+  TopkBatcher batcher({16, 1000, 2000, 1});
+  std::atomic<int> num_wrong{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 6; ++caller) {
+    callers.emplace_back([&, caller] {
+      for (int call = 0; call < 20; ++call) {
+        Question question = random_question(static_cast<uint64_t>(caller));
+        if (caller == 0) {
+          question.queries[0] = std::numeric_limits<float>::quiet_NaN();
+          num_wrong += !throws<std::invalid_argument>([&] { ask(batcher, view, question); });
+        } else {
+          num_wrong += !(ask(batcher, view, question) == run(catalog, question, lsif::cpu::kernels()));
+        }
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(num_wrong == 0);
+}
+
+TEST(closing_ends_what_waits_and_what_comes) {
+  Busy busy;
+  TopkBatcher batcher({8, 1000, 0, 1});
+  busy.while_busy(batcher, [&] {
+    std::atomic<int> num_closed{0};
+    std::vector<std::thread> callers;
+    for (int caller = 0; caller < 4; ++caller) {
+      callers.emplace_back([&] {
+        Question question = random_question(2);
+        while (!throws<Closed>([&] { ask(batcher, busy.view, question); })) {
+        }
+        ++num_closed;
+      });
+    }
+    std::this_thread::sleep_for(milliseconds(5));
+    batcher.close();
+    for (std::thread& caller : callers) caller.join();
+    CHECK(num_closed == 4);
+    Question question = random_question(2);
+    CHECK(throws<Closed>([&] { ask(batcher, busy.view, question); }));
+  });
+}
+
+TEST(limits_are_checked) {
+  CHECK_THROWS(TopkBatcher({0, 1, 0, 1}), "batching: expected max_batch");
+  CHECK_THROWS(TopkBatcher({1, 1, -1, 1}), "batching:");
+}
+
+}  // namespace

@@ -1,0 +1,175 @@
+"""Batching: concurrent callers get what they would get alone; limits, deadlines, closing, asyncio, fork."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lsif_sdk import Artifact, Batching, ItemTable, ModelConfig, Recommendations, Recommender, errors
+from native import random_weights
+from recommender_cases import IDS, NUM_ITEMS, build, same
+
+
+def batched(rec: Recommender, **limits: Any) -> Recommender:
+    return Recommender(rec.artifact, threads=1, batching=Batching(**limits))
+
+
+def slow_recommender(**limits: Any) -> Recommender:
+    """A catalogue whose search takes milliseconds: equal rows, none of which can be dropped."""
+    config = ModelConfig(num_items=60_000, dim=8, num_layers=1, window=3)
+    weights = random_weights(config, seed=1)
+    weights["item_embedding"][:] = weights["item_embedding"][0]
+    return Recommender(Artifact(config, weights, ItemTable(np.arange(60_000))), threads=1, batching=Batching(**limits))
+
+
+def run_together(count: int, work: Any) -> None:
+    """work(0) .. work(count - 1), each in a thread of its own; the first error is raised."""
+    failures: list[BaseException] = []
+
+    def guarded(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+@pytest.mark.parametrize("fields", [{}, {"scoring": "multi_interest"}, {"repeats": True}])
+@pytest.mark.parametrize("limits", [{}, {"max_batch": 3, "max_wait_us": 300}, {"max_searches": 2}])
+def test_concurrent_callers_get_what_they_would_get_alone(fields, limits):
+    alone = build(**fields)
+    together = batched(alone, **limits)
+    rng = np.random.default_rng(0)
+    asked: list[dict[str, Any]] = [
+        {
+            "history": [IDS[row] for row in rng.integers(NUM_ITEMS, size=rng.integers(0, 8))],
+            "k": int(rng.integers(1, NUM_ITEMS)),
+            "exclude_seen": bool(rng.integers(2)),
+            "exclude": [IDS[row] for row in rng.integers(NUM_ITEMS, size=3)],
+            "interest": [None, "long", 0.3][rng.integers(3)],
+        }
+        for _ in range(8)
+    ]
+    expected = [alone.recommend(**question) for question in asked]
+
+    def work(caller: int) -> None:
+        for turn in range(40):
+            which = (caller + turn) % len(asked)
+            assert same(together.recommend(**asked[which]), expected[which])
+            if turn % 8 == 0:
+                states = together.new_state(asked[which]["history"])
+                assert len(together.recommend(state=states, k=3)) == 1
+
+    run_together(6, work)
+    stats = together.stats()
+    assert stats["requests"] == 6 * 45 and 1 <= stats["batches"] <= stats["requests"] and stats["queued"] == 0
+
+
+def test_requests_that_come_meanwhile_share_a_search():
+    recommender = slow_recommender()
+    run_together(8, lambda caller: [recommender.recommend([caller], k=3) for _ in range(10)])
+    stats = recommender.stats()
+    assert stats["requests"] == 80 and stats["largest_batch"] > 1 and stats["batches"] < 80
+
+
+def test_a_full_queue_and_a_passed_deadline_are_told():
+    recommender = slow_recommender(max_queue=1, max_batch=1)
+    counts = {"answered": 0, "overloaded": 0, "expired": 0}
+    lock = threading.Lock()
+
+    def work(caller: int) -> None:
+        for _ in range(25):
+            try:
+                recommender.recommend([caller], k=3, timeout=0.0005 if caller % 2 else None)
+                outcome = "answered"
+            except errors.OverloadedError as error:
+                assert "max_queue" in str(error)
+                outcome = "overloaded"
+            except errors.DeadlineError as error:
+                assert isinstance(error, TimeoutError) and "timeout" in str(error)
+                outcome = "expired"
+            with lock:
+                counts[outcome] += 1
+
+    run_together(8, work)
+    stats = recommender.stats()
+    assert stats["overloaded"] == counts["overloaded"] > 0
+    assert stats["expired"] == counts["expired"] > 0
+    assert stats["requests"] == counts["answered"] > 0
+
+
+def test_asyncio_requests_share_searches():
+    recommender = slow_recommender()
+    plain = Recommender(recommender.artifact, threads=1)
+
+    async def ask() -> list[Recommendations]:
+        return await asyncio.gather(*(recommender.recommend_async([row], k=3) for row in range(40)))
+
+    answers = asyncio.run(ask())
+    assert all(same(answer, plain.recommend([row], k=3)) for row, answer in enumerate(answers))
+    assert recommender.stats()["largest_batch"] > 1
+
+    async def refused() -> None:
+        await recommender.recommend_async([1], k=0)
+
+    with pytest.raises(errors.ArgumentError, match="k: expected"):
+        asyncio.run(refused())
+
+
+def test_after_close_requests_are_refused():
+    with batched(build()) as recommender:
+        assert len(recommender.recommend(["i1"], k=2)[0]) == 2
+    with pytest.raises(errors.ClosedError, match="closed"):
+        recommender.recommend(["i1"])
+    recommender.close()
+    assert len(recommender.user_vectors(["i1"])) == 1
+
+
+def test_a_forked_child_is_told_to_load_again():
+    recommender = batched(build())
+    recommender.recommend(["i1"])
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            recommender.recommend(["i1"])
+        except errors.ClosedError as error:
+            code = 0 if "fork" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_without_batching_there_is_nothing_to_count_or_close():
+    recommender = build()
+    assert recommender.stats() == {}
+    recommender.close()
+    assert len(recommender.recommend(["i1"], k=2, timeout=0.1)[0]) == 2
+
+
+def test_limits_and_timeouts_are_checked():
+    for name in ("max_batch", "max_queue", "max_searches"):
+        with pytest.raises(errors.ArgumentError, match=f"{name}: expected an integer in"):
+            Batching(**{name: 0})
+    with pytest.raises(errors.ArgumentError, match="max_wait_us"):
+        Batching(max_wait_us=-1)
+    with pytest.raises(errors.ArgumentTypeError, match="batching: expected a Batching"):
+        Recommender(build().artifact, batching=64)
+    recommender = Recommender(build().artifact, batching=True)
+    for timeout in (-1, float("nan")):
+        with pytest.raises(errors.ArgumentError, match="timeout: expected seconds >= 0"):
+            recommender.recommend(["i1"], timeout=timeout)
+    with pytest.raises(errors.ArgumentTypeError, match="timeout: expected seconds"):
+        recommender.recommend(["i1"], timeout="1s")

@@ -1,0 +1,93 @@
+"""Explanations: the parts sum to the score, and are what docs/model.md says they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsif_sdk import Events, Recommender, errors
+from recommender_cases import IDS, NUM_ITEMS, build
+
+CONFIGS = {
+    "fused": {"num_layers": 2},
+    "request time, actions": {"request_time": True, "num_actions": 3},
+    "multi_interest": {"scoring": "multi_interest", "block": "transformer", "num_layers": 2},
+    "multi_interest, normalised, repeats": {"scoring": "multi_interest", "normalize_items": True, "repeats": True},
+    "repeats": {"repeats": True, "request_time": True},
+    "encoder alone": {"num_long": 0, "num_short": 0, "use_times": False},
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def recommender(request) -> Recommender:
+    return build(**CONFIGS[request.param])
+
+
+def history(recommender: Recommender, count: int, seed: int = 0) -> Events:
+    rng = np.random.default_rng(seed)
+    items = [IDS[row] for row in rng.integers(NUM_ITEMS, size=count)]
+    actions = rng.integers(0, recommender.config.num_actions + 1, size=count)
+    return Events(items, 1_700_000_000 + np.cumsum(rng.integers(0, 10**6, size=count)), actions)
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 60), item=st.sampled_from(IDS), seed=st.integers(0, 99))
+def test_the_parts_sum_to_the_score(recommender, count, item, seed):
+    events = history(recommender, count, seed)
+    now = int(events.times[-1]) + 1000
+    why = recommender.explain(events, item, now=now)
+    score = float(recommender.score(events, [item], now=now)[0, 0])
+    rest = why.bias + why.repeats + why.balance
+    tolerance = 1e-4 * max(1.0, abs(score))
+    assert why.score == pytest.approx(score, abs=tolerance)
+    assert rest + sum(part.share for part in why.interests) == pytest.approx(score, abs=tolerance)
+    assert rest + sum(part.share for part in why.events) == pytest.approx(score, abs=tolerance)
+    assert len(why.events) == count and why.item == item
+    assert [part.time for part in why.events] == (events.times.tolist())
+    assert [part.item for part in why.events] == events.items
+    assert sum(part.long for part in why.events) == pytest.approx(
+        sum(part.share for part in why.interests if part.kind == "long"), abs=1e-9
+    )
+    assert (why.repeats > 0) == (recommender.config.repeats and item in events.items)
+    assert why.balance <= 0 and (why.balance < 0) == (recommender.config.scoring == "multi_interest")
+
+
+def test_interests_have_the_weights_the_model_gives_them(recommender):
+    events = history(recommender, 30)
+    why = recommender.explain(events, "i5")
+    encoded = recommender.encode(events)
+    np.testing.assert_allclose([part.weight for part in why.interests], encoded.weights[0], atol=1e-5)
+    c = recommender.config
+    assert [part.kind for part in why.interests] == ["long"] * c.num_long + ["short"] * c.num_short + ["newest"]
+    if c.scoring == "fused":
+        row = recommender.items.row("i5")
+        dots = encoded.interests[0].astype(np.float64) @ recommender.catalog.vectors[row].double().numpy()
+        shares = [part.share for part in why.interests]
+        np.testing.assert_allclose(shares, encoded.weights[0] * dots, atol=1e-4)
+
+
+def test_an_event_before_every_window_acts_through_the_long_term_interests_alone():
+    recommender = build(num_layers=1, window=3, short_window=2)
+    why = recommender.explain(history(recommender, 20), "i5")
+    assert all(part.share == pytest.approx(part.long, abs=1e-12) for part in why.events[:18])
+    assert why.events[-1].share != pytest.approx(why.events[-1].long, abs=1e-6)
+
+
+def test_what_cannot_be_explained_is_refused():
+    recommender = build()
+    for call, message in (
+        (lambda: recommender.explain([], "i1"), "history: expected one user with at least one known event"),
+        (lambda: recommender.explain(["new"], "i1"), "history: expected one user with at least one known event"),
+        (lambda: recommender.explain([["i1"], ["i2"]], "i1"), "history: expected one user .* got 2 users"),
+        (lambda: recommender.explain(["i1"], "new"), "item: "),
+        (lambda: recommender.explain(["i1"], 7), "item: "),
+    ):
+        with pytest.raises(errors.LsifError, match=message):
+            call()
+
+
+def test_an_unknown_time_is_none():
+    recommender = build()
+    assert [part.time for part in recommender.explain(["i1", "i2"], "i3").events] == [None, None]

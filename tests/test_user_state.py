@@ -1,0 +1,235 @@
+"""User states: what append and recommend give is what the whole history gives; what does not fit is refused."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsif_sdk import Events, Recommender, UserState, errors
+from recommender_cases import IDS, NUM_ITEMS, build, same
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "hstu": {"num_layers": 2},
+    "hstu, request time, actions": {"num_layers": 2, "request_time": True, "num_actions": 3},
+    "transformer, multi_interest": {"block": "transformer", "scoring": "multi_interest", "num_layers": 2},
+    "repeats": {"repeats": True, "request_time": True},
+    "no times, short history only": {"use_times": False, "num_long": 0},
+    "encoder alone": {"block": "transformer", "num_long": 0, "num_short": 0},
+}
+TOLERANCE = 1e-4
+"""Of scores and vectors, relative to their size: that of `encode` against float64 (tests/encode_cases.py)."""
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def recommender(request) -> Recommender:
+    return build(**CONFIGS[request.param])
+
+
+def random_events(recommender: Recommender, count: int, seed: int = 0) -> Events:
+    rng = np.random.default_rng(seed)
+    items = [IDS[row] for row in rng.integers(NUM_ITEMS, size=count)]
+    times = 1_700_000_000 + np.cumsum(rng.integers(0, 3, size=count) * rng.integers(0, 200_000, size=count))
+    return Events(items, times, rng.integers(0, recommender.config.num_actions + 1, size=count))
+
+
+def part(events: Events, begin: int, end: int) -> Events:
+    return Events(events.items[begin:end], events.times[begin:end], events.actions[begin:end])
+
+
+def check_same_answer(recommender: Recommender, state: UserState, events: Events, now: int) -> None:
+    """Both ways to ask give the same vectors and, of every item, the same score."""
+    for option in (True, False):
+        got = recommender.recommend(state=state, k=NUM_ITEMS, now=now, exclude_seen=option)
+        expected = recommender.recommend(events, k=NUM_ITEMS, now=now, exclude_seen=option)
+        assert got.counts == expected.counts and got.fallback == expected.fallback
+        scores = [dict(zip(out[0].items, out[0].scores, strict=True)) for out in (got, expected)]
+        assert scores[0].keys() == scores[1].keys()
+        largest = float(max([1.0, *map(abs, scores[1].values())]))
+        for item, score in scores[1].items():
+            assert scores[0][item] == pytest.approx(score, abs=TOLERANCE * largest)
+    vectors = recommender.user_vectors(state=state, now=now), recommender.user_vectors(events, now=now)
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=TOLERANCE * (1 + np.abs(vectors[1]).max()))
+
+
+def test_appending_gives_what_the_whole_history_gives(recommender):
+    events = random_events(recommender, 90)
+    state = recommender.new_state()
+    for count in range(91):
+        if count in (0, 1, 2, 5, 6, 20, 90):
+            check_same_answer(recommender, state, part(events, 0, count), int(events.times[-1]) + 5000)
+        if count < 90:
+            state = recommender.append(state, part(events, count, count + 1))
+    assert state == recommender.new_state(events)
+    assert state.num_events == 90
+
+
+def test_five_thousand_events(recommender):
+    events = random_events(recommender, 5000, seed=1)
+    state = recommender.new_state(events, remember=5000)
+    check_same_answer(recommender, state, events, int(events.times[-1]) + 1)
+    assert state.nbytes == recommender.new_state([], remember=5000).nbytes
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 40), max_size=5), seed=st.integers(0, 99))
+def test_it_does_not_matter_how_a_history_is_cut(cuts, seed):
+    recommender = build(num_layers=2, request_time=True)
+    events = random_events(recommender, 40, seed)
+    state, begin = recommender.new_state(), 0
+    for end in [*sorted(cuts), 40]:
+        state, begin = recommender.append(state, part(events, begin, end)), end
+    assert state == recommender.new_state(events)
+
+
+def test_a_batch_is_its_users(recommender):
+    histories = [random_events(recommender, n, seed=n) for n in (0, 1, 7, 30)]
+    states = [recommender.new_state(part(history, 0, len(history) // 2)) for history in histories]
+    rest = [part(history, len(history) // 2, len(history)) for history in histories]
+    grown = recommender.append(states, rest)
+    assert grown == [recommender.new_state(history) for history in histories]
+    out = recommender.recommend(state=grown, k=5, exclude=["i1"])
+    for user, state in enumerate(grown):
+        alone = recommender.recommend(state=state, k=5, exclude=["i1"])
+        assert out[user].items.tolist() == alone[0].items.tolist()
+        assert out[user].scores.tolist() == alone[0].scores.tolist()
+    assert out.fallback.tolist() == [True, False, False, False]
+
+
+def test_append_leaves_the_state_it_was_given_as_it_was(recommender):
+    events = random_events(recommender, 12)
+    state = recommender.new_state(part(events, 0, 6))
+    before = state.to_bytes()
+    grown = recommender.append(state, part(events, 6, 12))
+    assert state.to_bytes() == before and grown != state
+    with pytest.raises(ValueError, match="read-only"):
+        state.data[0] = 1
+
+
+def test_states_travel_as_bytes(recommender):
+    state = recommender.new_state(random_events(recommender, 12))
+    again = UserState.from_bytes(state.to_bytes())
+    assert again == state and hash(again) == hash(state) and len({again, state}) == 1
+    assert same(recommender.recommend(state=again, k=5), recommender.recommend(state=state, k=5))
+    assert repr(state) == f"UserState(12 events, {state.nbytes:,} bytes)"
+
+
+def test_what_a_state_tells():
+    recommender = build()
+    state = recommender.new_state(Events(["i1", "new", "i2"], times=[5, 6, 7]), remember=2)
+    assert (state.num_events, state.num_unknown, state.newest_time, state.remember) == (2, 1, 7, 2)
+    assert recommender.recommend(state=state).unknown.tolist() == [1]
+    empty = recommender.new_state()
+    assert (empty.num_events, empty.newest_time) == (0, None)
+    assert recommender.new_state(["i1"]).newest_time is None
+
+
+def test_only_the_remembered_events_are_left_out():
+    recommender = build()
+    state = recommender.new_state(["i1", "i2", "i3"], remember=2)
+    items = recommender.recommend(state=state, k=NUM_ITEMS)[0].items.tolist()
+    assert "i1" in items and not {"i2", "i3"} & set(items)
+
+
+def test_parts_of_a_long_history_can_be_joined(recommender):
+    events = random_events(recommender, 200)
+    parts = [recommender.new_state(part(events, *cut)) for cut in ((0, 70), (70, 140), (140, 200))]
+    state = recommender.join_states(recommender.join_states(parts[0], parts[1]), parts[2])
+    assert state.num_events == 200
+    check_same_answer(recommender, state, events, int(events.times[-1]) + 7)
+    short = recommender.new_state(part(events, 199, 200))
+    with pytest.raises(errors.ArgumentError, match="newer: expected a state of at least"):
+        recommender.join_states(parts[0], short)
+    if recommender.config.use_times:
+        with pytest.raises(errors.ArgumentError, match="times: expected none before the newest event's"):
+            recommender.join_states(parts[1], parts[0])
+
+
+def test_what_does_not_fit_is_refused():
+    recommender = build(num_actions=2)
+    state = recommender.new_state(Events(["i1"], times=[100]))
+    cases: list[tuple[Any, str]] = [
+        (lambda: recommender.append(state, Events(["i2"], times=[99])), "times: expected none before .* 100, got 99"),
+        (lambda: recommender.append(state, ["i2"]), "times: expected all of a history known or all unknown"),
+        (lambda: recommender.append(state, Events(["i2"], [101], [3])), r"actions: expected values in \[0, 2\]"),
+        (lambda: recommender.append(state, [["i2"], ["i3"]]), "history: expected one for each of 1 states, got 2"),
+        (lambda: recommender.append("state", ["i2"]), "state: expected a UserState or a list of them"),
+        (lambda: recommender.new_state(remember=0), "remember: expected 1 to 1048576, got 0"),
+        (lambda: recommender.new_state(remember=2.0), "remember: expected an integer"),
+        (lambda: recommender.recommend(), "history: expected Events, a sequence of item ids"),
+        (lambda: recommender.recommend(["i1"], state=state), "history: expected None where a state is given"),
+        (lambda: recommender.recommend(state=[state, b"x"]), "state: expected a UserState"),
+    ]
+    for call, message in cases:
+        with pytest.raises(errors.LsifError, match=message):
+            call()
+
+
+def test_states_of_another_model_are_refused():
+    recommender, other = build(), build(num_layers=2)
+    state = recommender.new_state(["i1"])
+    for call in (lambda: other.append(state, ["i2"]), lambda: other.recommend(state=state)):
+        with pytest.raises(errors.ArgumentError, match="state: expected a state of this model"):
+            call()
+    scored_otherwise = build(scoring="multi_interest")
+    assert scored_otherwise.append(state, ["i2"]).num_events == 2  # the same encoder
+
+
+def test_damaged_bytes_are_refused():
+    state = build().new_state(["i1", "i2"])
+    data = state.to_bytes()
+    for place in (9, 60, len(data) // 2, len(data) - 1):
+        broken = bytearray(data)
+        broken[place] ^= 4
+        with pytest.raises(errors.ArgumentError, match="damaged"):
+            UserState.from_bytes(broken)
+    for odd, message in (
+        (b"", "a user state"),
+        (data[:100], "a user state|damaged"),
+        (data + b"x", "damaged"),
+        (b"lsifusr9" + data[8:], "version 1, got another version"),
+    ):
+        with pytest.raises(errors.ArgumentError, match=message):
+            UserState.from_bytes(odd)
+    with pytest.raises(errors.ArgumentTypeError, match="data: expected bytes"):
+        UserState.from_bytes("text")
+
+
+def test_native_code_refuses_bytes_it_cannot_use_whatever_they_are():
+    """Random bytes with the right start: no crash, and nothing but a refusal or an answer."""
+    recommender = build(request_time=True, repeats=True)
+    whole = recommender.new_state(random_events(recommender, 20)).data
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        data = whole.copy()
+        place = rng.integers(8 + 32, 300)
+        data[place : place + 8] = rng.integers(0, 256, size=len(data[place : place + 8]))
+        try:
+            recommender.recommend(state=UserState(data), k=3)
+            recommender.append(UserState(data), Events(["i1"], times=[2**62]))
+        except errors.LsifError:
+            refused += 1
+    assert refused > 50
+
+
+def test_threads_may_share_a_state(recommender):
+    events = random_events(recommender, 50)
+    state = recommender.new_state(part(events, 0, 49))
+    expected = recommender.append(state, part(events, 49, 50))
+    results: list[UserState] = []
+
+    def work() -> None:
+        for _ in range(20):
+            results.append(recommender.append(state, part(events, 49, 50)))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) == 80 and set(results) == {expected}
