@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 import lsif_sdk
@@ -81,8 +82,8 @@ def _lsif(problem: Problem) -> Implementation:
     call: Callable[[Any], Any] = functools.partial(catalog.top_k, k=problem.k, threads=problem.threads)
     if problem.weights is not None:
         parts = len(problem.interests) // problem.batch
-        interests = torch.from_numpy(problem.interests).chunk(parts)
-        inputs = list(zip(interests, torch.from_numpy(problem.weights).chunk(parts), strict=True))
+        interests = np.split(np.ascontiguousarray(problem.interests), parts)
+        inputs = list(zip(interests, np.split(np.ascontiguousarray(problem.weights), parts), strict=True))
 
         call = functools.partial(_search, catalog, problem)
 
@@ -98,7 +99,9 @@ def _lsif(problem: Problem) -> Implementation:
     )
 
 
-def _search(catalog: lsif_sdk.Catalog, problem: Problem, queries: tuple[torch.Tensor, torch.Tensor]) -> lsif_sdk.TopK:
+def _search(
+    catalog: lsif_sdk.Catalog, problem: Problem, queries: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+) -> lsif_sdk.TopK:
     return catalog.search(*queries, 1.0, problem.k, None, problem.threads)
 
 

@@ -57,7 +57,7 @@ def recommend(
     name: str, batch: native.Batch, k: int, exclude: Exclude = NOTHING, threads: int = 1, exclude_seen: bool = False
 ) -> native.Arrays:
     columns = batch.items, batch.times, batch.actions, batch.offsets, batch.now
-    arrays: native.Arrays = PATHS[name].recommend(*columns, k, exclude_seen, *exclude, threads)
+    arrays: native.Arrays = PATHS[name].recommend(*columns, k, exclude_seen, *exclude, threads=threads)
     return arrays
 
 

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/catalog_path.h"
 #include "bindings/request_path.h"
 #include "engine/model.h"
 #include "engine/thread_pool.h"
@@ -100,6 +101,7 @@ PYBIND11_MODULE(_core, m) {
       "A config as the integers torch.ops.lsif.encode takes.");
   m.def("default_threads", &engine::default_threads, "CPUs this process may use, container limits included.");
   bind_request_path(m, &config_from);
+  bind_catalog_path(m);
 }
 
 }  // namespace lsif::bindings

@@ -1,74 +1,27 @@
 #include "bindings/request_path.h"
 
-#include <pybind11/numpy.h>
-#include <pybind11/stl.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bindings/catalog_arrays.h"
 #include "engine/append.h"
-#include "engine/codes.h"
 #include "engine/offsets.h"
 #include "engine/recommend.h"
 #include "engine/repeats.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 
-namespace py = pybind11;
-
 namespace lsif::bindings {
 namespace {
 
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
 using Bytes = Array<uint8_t>;
-
-std::string text(const py::handle& object) { return py::str(object); }
-
-[[noreturn]] void refuse(const std::string& argument, const std::string& expected, const std::string& got) {
-  throw std::invalid_argument(argument + ": expected " + expected + ", got " + got);
-}
-
-// A view of the array's memory, which is read where it is: an array of another dtype or layout is a mistake, not
-// something to convert on the hot path.
-template <typename T>
-const T* view(const std::string& argument, const py::array& array, const std::vector<int64_t>& shape) {
-  if (!py::isinstance<py::array_t<T, 0>>(array)) {
-    refuse(argument, "dtype " + text(py::dtype::of<T>()), text(array.dtype()));
-  }
-  const std::vector<int64_t> got(array.shape(), array.shape() + array.ndim());
-  if (got != shape) refuse(argument, "shape " + text(py::cast(shape)), text(py::cast(got)));
-  if ((array.flags() & py::array::c_style) == 0) {
-    const std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
-    refuse(argument, "a C-contiguous array", "one with strides " + text(py::cast(strides)) + " (bytes)");
-  }
-  return static_cast<const T*>(array.data());
-}
-
-py::array array_from(const char* argument, const py::object& object) {
-  if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
-  throw py::type_error(std::string(argument) + ": expected a NumPy array, got " +
-                       text(py::type::handle_of(object).attr("__name__")));
-}
-
-const int64_t* view_or_null(const char* argument, const py::object& array, const std::vector<int64_t>& shape) {
-  return array.is_none() ? nullptr : view<int64_t>(argument, array_from(argument, array), shape);
-}
-
-// A copy, for values that serve as indices: once they are checked, other threads must not be able to write to them.
-std::vector<int64_t> copy_or_empty(const char* argument, const py::object& array, const std::vector<int64_t>& shape) {
-  const int64_t* values = view_or_null(argument, array, shape);
-  return values == nullptr ? std::vector<int64_t>() : std::vector<int64_t>(values, values + shape[0]);
-}
 
 // A batch of histories, in part of its own memory.
 struct Histories {
@@ -77,11 +30,6 @@ struct Histories {
   std::vector<int64_t> offsets;
   engine::EventBatch events;
 };
-
-template <typename T>
-Array<T> array_of(const std::vector<T>& values) {
-  return Array<T>(static_cast<py::ssize_t>(values.size()), values.data());
-}
 
 // What a request for items asks beside the users, and the arrays its answer goes to.
 class Ranking {
@@ -125,12 +73,6 @@ class Ranking {
   Array<float> long_share_;
 };
 
-struct CatalogArrays {
-  py::array vectors;
-  py::array bias;
-  py::array codes;  // as torch.ops.lsif.code_catalog returns them
-};
-
 // A model and a catalogue, both immutable, answering requests from any number of threads without the GIL.
 class RequestPath {
  public:
@@ -148,11 +90,7 @@ class RequestPath {
       data.push_back(spec.is_int64 ? static_cast<const void*>(view<int64_t>(spec.name, weights_[i], spec.shape))
                                    : view<float>(spec.name, weights_[i], spec.shape));
     }
-    const int64_t n = config.num_items;
-    const int64_t num_codes = catalog_.codes.size();
-    view_ = {view<float>("vectors", catalog_.vectors, {n, config.dim}), view<float>("bias", catalog_.bias, {n}),
-             engine::view_codes(view<uint8_t>("codes", catalog_.codes, {num_codes}), num_codes, n, config.dim), n,
-             config.dim};
+    view_ = catalog_.checked(config.num_items, config.dim);
     const int num_threads = engine::check_threads(threads);
     if (batching.has_value()) batcher_ = std::make_unique<engine::TopkBatcher>(*batching);
     const py::gil_scoped_release unlocked;

@@ -13,6 +13,24 @@ class OverloadedError(Exception): ...
 class DeadlineError(Exception): ...
 class ClosedError(Exception): ...
 
+class CatalogPath:
+    def __init__(
+        self,
+        vectors: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.uint8],
+    ) -> None: ...
+    def top_k(
+        self,
+        queries: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32] | None,
+        temperature: float,
+        k: int,
+        exclude_rows: npt.NDArray[np.int64] | None,
+        exclude_offsets: npt.NDArray[np.int64] | None,
+        threads: int = 0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
+
 class RequestPath:
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -139,47 +140,44 @@ class Catalog:
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
             ArgumentTypeError: an argument is of the wrong type.
         """
-        matrix = as_floats("queries", queries, None)
-        if matrix.dim() == 1:
+        if type(queries) is np.ndarray and queries.dtype == np.float32 and queries.flags.c_contiguous:
+            matrix = queries  # as it is, on the way of every request; native code checks the values
+        else:
+            matrix = _dense_floats("queries", queries, None).numpy()
+        if matrix.ndim == 1:
             matrix = matrix[None]
-        if matrix.dim() != 2 or matrix.shape[1] != self.dim:
+        if matrix.ndim != 2 or matrix.shape[1] != self.dim:
             raise ArgumentError("queries", f"shape [batch, {self.dim}]", list(matrix.shape))
-        return self.search(matrix[:, None], None, 1.0, k, ragged_rows(exclude, len(matrix), len(self)), threads)
+        return self.search(matrix, None, 1.0, k, ragged_rows(exclude, len(matrix)), threads)
 
     def search(
         self,
-        queries: torch.Tensor,
-        weights: torch.Tensor | None,
+        queries: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32] | None,
         temperature: float,
         k: int,
-        exclude: tuple[torch.Tensor, torch.Tensor] | None,
+        exclude: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None,
         threads: int | None,
     ) -> TopK:
-        """`top_k` for one or several interests a query (docs/model.md, 5), on checked tensors.
+        """`top_k` for one or several interests a query (docs/model.md, 5), on contiguous arrays.
 
         Args:
-            queries: float32 [batch, num_interests, dim].
+            queries: float32 [batch, dim] or [batch, num_interests, dim].
             weights: float32 [batch, num_interests], or None with one interest.
             temperature: tau of the log-sum-exp over interests.
             k: see `top_k`.
-            exclude: ragged (rows int64 [total], offsets int64 [batch + 1]).
+            exclude: ragged (rows int64 [total], -1 ignored; offsets int64 [batch + 1]).
             threads: see `top_k`.
         """
         rows, offsets = (None, None) if exclude is None else exclude
-        with torch.inference_mode(), native_errors():
-            scores, indices, counts = ops.score_topk(
-                queries,
-                weights,
-                temperature,
-                self.vectors,
-                self.bias,
-                self.codes,
-                as_k(k, len(self)),
-                rows,
-                offsets,
-                as_threads(threads),
+        with native_errors():
+            return TopK(
+                *self._path.top_k(queries, weights, temperature, as_k(k, len(self)), rows, offsets, as_threads(threads))
             )
-        return TopK(scores.numpy(), indices.numpy(), counts.numpy())
+
+    @functools.cached_property
+    def _path(self) -> _core.CatalogPath:
+        return _core.CatalogPath(self.vectors.numpy(), self.bias.numpy(), self.codes.numpy())
 
     def fit_item(
         self,
@@ -252,6 +250,15 @@ class native_errors:  # noqa: N801 (a context manager, used like a function)
 
 def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
     """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can (not read-only one)."""
+    tensor = _dense_floats(argument, values, num_dims)
+    if not bool(torch.isfinite(tensor).all()):
+        bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
+        raise ArgumentError(argument, "finite float32 values", f"{tensor[tuple(bad)].item()} at position {bad}")
+    return tensor
+
+
+def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
+    """`as_floats`, finite or not."""
     tensor = values.detach() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(argument, "real numbers", tensor.dtype)
@@ -264,9 +271,6 @@ def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int
         raise ArgumentError(
             argument, f"{num_dims} dimension{'s' if num_dims > 1 else ''}", f"shape {list(tensor.shape)}"
         )
-    if not bool(torch.isfinite(tensor).all()):
-        bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-        raise ArgumentError(argument, "finite float32 values", f"{tensor[tuple(bad)].item()} at position {bad}")
     return tensor
 
 
@@ -282,11 +286,11 @@ def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def ragged_rows(exclude: Exclude | None, batch: int, num_items: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Rows to leave out as (rows int64 [total], offsets int64 [batch + 1]); -1 entries are dropped.
+def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """Rows to leave out as (rows int64 [total], offsets int64 [batch + 1]).
 
     Raises:
-        ArgumentError: a row is out of range, or there is not one list a query.
+        ArgumentError: there is not one list a query.
         ArgumentTypeError: not row numbers.
     """
     if exclude is None or batch == 0:
@@ -295,24 +299,27 @@ def ragged_rows(exclude: Exclude | None, batch: int, num_items: int) -> tuple[to
         exclude = np.asarray(exclude)
     elif isinstance(exclude, str) or not isinstance(exclude, Sequence):
         raise ArgumentTypeError("exclude", "row numbers, or one list of them a query", exclude)
-    nested = exclude.ndim == 2 if isinstance(exclude, np.ndarray) else any(np.ndim(part) == 1 for part in exclude)
-    parts = [_rows(part, num_items) for part in (exclude if nested else [exclude])]
+    if isinstance(exclude, np.ndarray):
+        nested = exclude.ndim == 2
+    else:
+        nested = not _INTEGERS.issuperset(map(type, exclude)) and any(np.ndim(part) == 1 for part in exclude)
+    parts = [_rows(part) for part in (exclude if nested else [exclude])]
     if nested and len(parts) != batch:
         raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
     if not nested:
         parts = parts * batch
     offsets = np.zeros(batch + 1, np.int64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return torch.from_numpy(np.concatenate(parts)), torch.from_numpy(offsets)
+    return np.concatenate(parts), offsets
 
 
-def _rows(part: Any, num_items: int) -> npt.NDArray[np.int64]:
+_INTEGERS = frozenset({int, np.int64, np.int32})
+
+
+def _rows(part: Any) -> npt.NDArray[np.int64]:
     array = np.asarray(part)
     if array.ndim != 1:
         raise ArgumentError("exclude", "row numbers, or one list of them a query", f"shape {list(array.shape)}")
     if array.size and array.dtype.kind not in "iu":
         raise ArgumentTypeError("exclude", "row numbers", part[0])
-    if array.size and (array.min() < -1 or array.max() >= num_items):
-        odd = array[(array < -1) | (array >= num_items)][0]
-        raise ArgumentError("exclude", f"rows in [0, {num_items - 1}] (or -1, ignored)", odd)
-    return array[array >= 0].astype(np.int64)
+    return array.astype(np.int64)

@@ -89,15 +89,19 @@ class EventBatch:
             ArgumentError: an action is out of range.
             ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
         """
+        if type(histories) is list:  # one user's known ids, the most frequent request: half the time
+            rows = table.rows_of_plain(histories)
+            if rows is not None and rows.min(initial=0) >= 0:
+                return cls(rows, None, None, np.array((0, len(rows)), np.int64), np.zeros(1, np.int64))
         users = as_users(histories)
         items, offsets = ragged_rows_of(users, table, "history")
         has_times = any(user.times is not None for user in users)
         has_actions = num_actions > 0 and any(user.actions is not None for user in users)
         times = _gather(users, "times", UNKNOWN_TIME) if has_times else None
         actions = _gather(users, "actions", 0) if has_actions else None
-        known = items >= 0
         unknown = np.zeros(len(users), np.int64)
-        if not known.all():
+        if items.min(initial=0) < 0:
+            known = items >= 0
             items = items[known]
             times = None if times is None else times[known]
             actions = None if actions is None else actions[known]
@@ -212,6 +216,8 @@ def is_flat(values: object) -> bool:
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64]:
     """Times or actions of all events, int64 [total]."""
+    if len(users) == 1 and isinstance(own := getattr(users[0], name), np.ndarray):
+        return own
     parts = [np.zeros(0, np.int64)]
     for user in users:
         values = getattr(user, name)
@@ -228,8 +234,9 @@ def _sorted_by_time(
     if times is None or times.size < 2:
         return items, times, actions
     falls = times[1:] < times[:-1]  # a difference to UNKNOWN_TIME would not fit int64
-    inner = offsets[1:-1]
-    falls[inner[(inner > 0) & (inner < times.size)] - 1] = False
+    if len(offsets) > 2:
+        inner = offsets[1:-1]
+        falls[inner[(inner > 0) & (inner < times.size)] - 1] = False
     if not falls.any():
         return items, times, actions
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))

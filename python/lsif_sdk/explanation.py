@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.events import UNKNOWN_TIME, EventBatch
 from lsif_sdk.items import Id
-from lsif_sdk.model import InterestFusionModel
+
+if TYPE_CHECKING:
+    from lsif_sdk.model import InterestFusionModel
 
 __all__ = ["EventShare", "Explanation", "InterestShare", "explain"]
 
@@ -124,6 +126,8 @@ def _small_model(artifact: Artifact, items: Any, item: int) -> tuple[InterestFus
     per_item = ("item_embedding", "catalog.bias", "catalog.vectors")
     weights = {name: value[kept] if name in per_item else value for name, value in artifact.weights.items()}
     config = dataclasses.replace(artifact.config, num_items=len(used))
+    from lsif_sdk.model import InterestFusionModel  # which recommending does without
+
     model = InterestFusionModel.from_weights(config, weights, dtype=torch.float64).eval()
     return model, torch.from_numpy(places[:-1]), int(places[-1])
 

@@ -47,6 +47,7 @@ class ItemTable:
             odd = next(value for value in values if type(value) not in (_INT_TYPES if int in kinds else _STR_TYPES))
             raise ArgumentTypeError("ids", "all integers or all strings", odd)
         self.has_string_ids = bool(kinds) and kinds <= _STR_TYPES
+        self._id_types = _STR_TYPES if self.has_string_ids else _INT_TYPES
         if self.has_string_ids:
             _check_texts("ids", values)
         elif not all(-(2**63) <= value < 2**63 for value in values):  # type: ignore[operator]
@@ -78,12 +79,18 @@ class ItemTable:
         Raises:
             ArgumentTypeError: an id is not of the catalogue's kind (integers or strings).
         """
-        # On the way of every request: no work an id but one lookup.
         values = id_list(ids, argument)
-        allowed = _STR_TYPES if self.has_string_ids else _INT_TYPES
-        if not set(map(type, values)) <= allowed:
-            odd = next(value for value in values if type(value) not in allowed)
+        rows = self.rows_of_plain(values)
+        if rows is None:
+            odd = next(value for value in values if type(value) not in self._id_types)
             raise ArgumentTypeError(argument, f"{self.id_kind}, as the catalogue's ids", odd)
+        return rows
+
+    def rows_of_plain(self, values: Sequence[Any]) -> npt.NDArray[np.int64] | None:
+        """`rows` of a list of ids of the catalogue's kind; None if it is not one."""
+        # On the way of every request: no work an id but one lookup.
+        if not self._id_types.issuperset(map(type, values)):
+            return None
         return np.fromiter(map(self._rows.get, values, itertools.repeat(-1)), np.int64, len(values))
 
     def known_rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "items") -> npt.NDArray[np.int64]:

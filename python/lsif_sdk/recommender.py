@@ -159,7 +159,7 @@ class Recommender(NativeModel):
         scores, indices, counts, long_share = answer
         if diversity > 0:
             scores, indices, counts = diversified(self.catalog.vectors.numpy(), scores, indices, counts, k, diversity)
-        for user in np.flatnonzero(fallback):
+        for user in fallback.nonzero()[0]:
             counts[user] = self.items.fill_most_popular(_of_user(ragged, int(user)), scores[user], indices[user])
         return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
 

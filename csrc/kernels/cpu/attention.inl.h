@@ -191,6 +191,7 @@ inline void weighted_values(const AttentionCall& call, int64_t row, int64_t head
 template <int kRows>
 inline void attend(const AttentionCall& call, int64_t tile_begin, int64_t row) {
   constexpr int kVecs = kPanelVecs > 2 ? kPanelVecs : 2;
+  constexpr int kWide = kAccumulators / kRows < 4 ? kAccumulators / kRows : 4;
   const AttentionParams& params = *call.params;
   const bool timed = params.time_bias != nullptr;
   const int64_t begin = first_key(call, row);
@@ -203,6 +204,10 @@ inline void attend(const AttentionCall& call, int64_t tile_begin, int64_t row) {
     const float* q = call.input->q + (row - call.first_query) * call.input->q_stride + h * params.head_dim;
     const float* keys = call.keys + params.key_column(h) * call.keys_stride + begin - tile_begin;
     int64_t c = 0;
+    if constexpr (kWide > kVecs) {
+      for (; c + (kWide - 1) * kLanes < columns; c += kWide * kLanes)
+        score_block<kRows, kWide>(call, q, keys + c, call.scores + c);
+    }
     for (; c + (kVecs - 1) * kLanes < columns; c += kVecs * kLanes)
       score_block<kRows, kVecs>(call, q, keys + c, call.scores + c);
     for (; c < columns; c += kLanes) score_block<kRows, 1>(call, q, keys + c, call.scores + c);

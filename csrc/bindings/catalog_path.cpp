@@ -1,0 +1,125 @@
+#include "bindings/catalog_path.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/catalog_arrays.h"
+#include "engine/offsets.h"
+#include "engine/score_checks.h"
+#include "engine/score_topk.h"
+#include "engine/thread_pool.h"
+
+namespace lsif::bindings {
+namespace {
+
+// Refuses NaN and infinity, naming the place in the array; read while nobody can change it, under the GIL.
+void check_finite(const std::string& argument, const py::array& array) {
+  const auto* values = static_cast<const float*>(array.data());
+  const int64_t size = array.size();
+  bool finite = true;
+  for (int64_t i = 0; i < size; ++i) finite &= std::fabs(values[i]) <= std::numeric_limits<float>::max();
+  if (finite) return;
+  int64_t bad = 0;
+  while (std::isfinite(values[bad])) ++bad;
+  std::vector<int64_t> position(static_cast<size_t>(array.ndim()));
+  int64_t rest = bad;
+  for (py::ssize_t axis = array.ndim() - 1; axis >= 0; --axis) {
+    position[static_cast<size_t>(axis)] = rest % array.shape(axis);
+    rest /= array.shape(axis);
+  }
+  const std::string got = std::isnan(values[bad]) ? "nan" : (values[bad] > 0 ? "inf" : "-inf");
+  refuse(argument, "finite float32 values", got + " at position " + text(py::cast(position)));
+}
+
+// Rows to leave out, of all users; -1 stands for none.
+struct Exclusions {
+  Exclusions(const py::object& rows, const py::object& row_offsets, int64_t batch, int64_t num_items) {
+    if (rows.is_none()) return;
+    const int64_t total = array_from("exclude", rows).size();
+    items = copy_or_empty("exclude", rows, {total});
+    offsets = copy_or_empty("exclude offsets", row_offsets, {batch + 1});
+    engine::check_offsets("exclude offsets", offsets.data(), batch, total);
+    int64_t kept = 0;
+    int64_t begin = 0;
+    for (int64_t b = 0; b < batch; ++b) {
+      const int64_t end = offsets[b + 1];
+      for (int64_t i = begin; i < end; ++i) {
+        if (items[i] < -1 || items[i] >= num_items) {
+          refuse("exclude", "rows in [0, " + std::to_string(num_items - 1) + "] (or -1, ignored)",
+                 std::to_string(items[i]));
+        }
+        if (items[i] >= 0) items[kept++] = items[i];
+      }
+      begin = end;
+      offsets[b + 1] = kept;
+    }
+  }
+
+  std::vector<int64_t> items;
+  std::vector<int64_t> offsets;  // empty: nothing is left out
+};
+
+// A catalogue, immutable, answering any number of threads without the GIL.
+class CatalogPath {
+ public:
+  explicit CatalogPath(CatalogArrays arrays) : arrays_(std::move(arrays)) {
+    if (arrays_.vectors.ndim() != 2) refuse("vectors", "2 dimensions", std::to_string(arrays_.vectors.ndim()));
+    view_ = arrays_.checked(arrays_.vectors.shape(0), arrays_.vectors.shape(1));
+  }
+
+  py::tuple top_k(const py::array& queries, const py::object& weights, double temperature, int64_t k,
+                  const py::object& exclude_rows, const py::object& exclude_offsets, int64_t threads) const {
+    engine::ScoreTopkRequest request;
+    request.batch = queries.ndim() > 0 ? queries.shape(0) : 0;
+    request.num_interests = queries.ndim() == 3 ? queries.shape(1) : 1;
+    request.vectors = queries.ndim() == 3
+                          ? view<float>("queries", queries, {request.batch, request.num_interests, view_.dim})
+                          : view<float>("queries", queries, {request.batch, view_.dim});
+    check_finite("queries", queries);
+    if (!weights.is_none()) {
+      request.weights = view<float>("weights", array_from("weights", weights), {request.batch, request.num_interests});
+    }
+    request.temperature = temperature;
+    request.k = k;
+    const Exclusions exclusions(exclude_rows, exclude_offsets, request.batch, view_.num_items);
+    if (!exclusions.offsets.empty()) {
+      request.exclude_items = exclusions.items.data();
+      request.exclude_offsets = exclusions.offsets.data();
+    }
+    request.threads = engine::check_threads(threads);
+    engine::check_k(k);
+    Array<float> scores({request.batch, k});
+    Array<int64_t> indices({request.batch, k});
+    Array<int64_t> counts(request.batch);
+    float* score_data = scores.mutable_data();
+    int64_t* index_data = indices.mutable_data();
+    int64_t* count_data = counts.mutable_data();
+    {
+      const py::gil_scoped_release unlocked;
+      engine::score_topk(view_, request, score_data, index_data, count_data);
+    }
+    return py::make_tuple(scores, indices, counts);
+  }
+
+ private:
+  // Python's arrays, held so that the borrowed memory lives as long as this object.
+  CatalogArrays arrays_;
+  CatalogView view_{};
+};
+
+}  // namespace
+
+void bind_catalog_path(py::module_& m) {
+  py::class_<CatalogPath>(m, "CatalogPath", "A catalogue, immutable, for any number of threads.")
+      .def(py::init([](py::array vectors, py::array bias, py::array codes) {
+             return std::make_unique<CatalogPath>(CatalogArrays{std::move(vectors), std::move(bias), std::move(codes)});
+           }),
+           py::arg("vectors"), py::arg("bias"), py::arg("codes"))
+      .def("top_k", &CatalogPath::top_k, py::arg("queries"), py::arg("weights"), py::arg("temperature"), py::arg("k"),
+           py::arg("exclude_rows"), py::arg("exclude_offsets"), py::arg("threads") = 0,
+           "(scores, indices, counts) of each query, float32 [batch, dim] or [batch, num_interests, dim].");
+}
+
+}  // namespace lsif::bindings
