@@ -25,7 +25,8 @@ def slow_recommender(**limits: Any) -> Recommender:
     """A catalogue whose search takes milliseconds: equal rows, none of which can be dropped."""
     config = ModelConfig(num_items=_MANY, dim=8, num_layers=1, window=3)
     weights = random_weights(config, seed=1)
-    weights["item_embedding"][:] = weights["item_embedding"][0]
+    for name in ("item_embedding", "catalog.bias"):
+        weights[name][:] = weights[name][0]
     return Recommender(Artifact(config, weights, ItemTable(np.arange(_MANY))), threads=1, batching=Batching(**limits))
 
 

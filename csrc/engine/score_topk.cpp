@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <vector>
 
 #include "engine/excluded.h"
@@ -62,7 +63,8 @@ class Search {
         split_(split),
         kernels_(kernels),
         best_(split.num_ranges * request.batch * k_),
-        num_best_(split.num_ranges * request.batch) {}
+        num_best_(split.num_ranges * request.batch),
+        known_scores_(request.batch, -std::numeric_limits<float>::infinity()) {}
 
   void scan() {
     parallel_for(split_.num_groups * split_.num_ranges, split_.threads,
@@ -97,6 +99,7 @@ class Search {
       query.allowed = allowed_ == nullptr ? nullptr : allowed_[user];
       query.best = best_of(user, range);
       query.k = k_;
+      query.known_score = split_.num_ranges > 1 ? known_scores_.data() + user : nullptr;
       num_vectors += query.num_interests;
       queries.push_back(query);
     }
@@ -119,8 +122,9 @@ class Search {
   const Excluded& excluded_;
   Split split_;
   const cpu::KernelTable& kernels_;
-  std::vector<ScoredItem> best_;   // [num_ranges, batch, k]
-  std::vector<int64_t> num_best_;  // [num_ranges, batch]
+  std::vector<ScoredItem> best_;     // [num_ranges, batch, k]
+  std::vector<int64_t> num_best_;    // [num_ranges, batch]
+  std::vector<float> known_scores_;  // [batch], what the ranges' scans tell each other
 };
 
 }  // namespace

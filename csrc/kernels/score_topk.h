@@ -109,27 +109,35 @@ struct TopkQuery {
   ScoredItem* best;  // [k]
   int64_t num_best;
   int64_t k;  // >= 1
+  // Or null: the largest K-th best score that any scan for this user knows of, -infinity to begin with. Scans of other
+  // rows may run at the same time; all of them read and raise it as an atomic.
+  float* known_score;
 };
 
-// Scans rows [first_item, last_item) for all queries, which all have weights or none has, updating best and num_best of
-// each. Scores beyond float32 are kept as infinities: the engine refuses them. first_item is a multiple of kGroupRows,
-// last_item is, too, or num_items. scratch: score_topk_scratch_size() bytes for the number of queries, their interests
-// together and their largest k, 64-byte aligned.
+// Scans rows [first_item, last_item) for all queries, which all have weights or none has, and all the same k; updates
+// best and num_best of each. Scores beyond float32 are kept as infinities: the engine refuses them. first_item is a
+// multiple of kGroupRows, last_item is, too, or num_items. scratch: score_topk_scratch_size() bytes, 64-byte aligned.
 using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t last_item, TopkQuery* queries,
                          int64_t num_queries, void* scratch);
 
 inline constexpr int64_t kMaxScanRows = int64_t{1} << 31;  // of one call
 inline constexpr int64_t kScanBlock = 256;  // rows at most whose codes stay in the cache while all queries see them
 
-// Rows of one query that wait for being scored exactly.
-constexpr int64_t max_candidates(int64_t k) { return 256 + 4 * (k < 2048 ? k : 2048); }
+// Rows of each query that may wait for being scored exactly: the longer they wait, the fewer are scored in the end.
+constexpr int64_t max_candidates(int64_t num_queries, int64_t k) {
+  const int64_t least = 256 + 4 * (k < 2048 ? k : 2048);
+  const int64_t share = 16384 / num_queries;
+  return least < share ? share : least;
+}
 
 inline constexpr int64_t kBytesPerScan = kScanBlock * 20;
 inline constexpr int64_t kBytesPerQuery = 128;
 inline constexpr int64_t kBytesPerVector = 64;
 inline constexpr int64_t kBytesPerCandidate = 8;
+// num_queries > 0; num_vectors: of all queries together.
 constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vectors, int64_t k) {
-  return kBytesPerScan + num_queries * (kBytesPerQuery + max_candidates(k) * kBytesPerCandidate) +
+  const int64_t candidates = max_candidates(num_queries, k) + 2 * kGroupRows;  // what append_candidates() may touch
+  return kBytesPerScan + num_queries * (kBytesPerQuery + candidates * kBytesPerCandidate) +
          num_vectors * kBytesPerVector;
 }
 

@@ -40,7 +40,7 @@ LSIF_INLINE Side read_side(const uint8_t* line, const Units& units) {
   for (int i = 0; i < kVecs; ++i) {
     read.scales.v[i] = read.scales.v[i] * broadcast(side.scale_unit * units.row);
     read.errors.v[i] = read.errors.v[i] * broadcast(upper_half(side.error_unit));
-    read.biases.v[i] = fma(read.biases.v[i], bias_unit, bias_base);
+    read.biases.v[i] = fma(read.biases.v[i], bias_unit, bias_base) * broadcast(units.bias_factor);
   }
   return read;
 }
@@ -71,37 +71,41 @@ inline void start_block(const CatalogView& catalog, int64_t first_item, int64_t 
   block.last_item = last_item;
 }
 
+// |q - t p| |c| + |q| r <= |q| missed_rows for all vectors of a tile, in whose place `missed` is the largest.
+LSIF_INLINE GroupFloats missed_rows(const Side& side, float missed) {
+  GroupFloats rows;
+  for (int i = 0; i < kVecs; ++i) rows.v[i] = fma(side.code_norm, broadcast(missed), side.errors.v[i]);
+  return rows;
+}
+
+template <int kVectors>
+inline float largest_missed(const VectorScan* vectors) {
+  float largest = 0;
+  for (int v = 0; v < kVectors; ++v) largest = vectors[v].missed > largest ? vectors[v].missed : largest;
+  return largest;
+}
+
 // What of the bound q.x <= s (t p.c + |q - t p| |c| + |q| r) is in brackets.
-LSIF_INLINE GroupFloats unscaled_bound(const Side& side, const VectorScan& vector, Dots dots) {
+LSIF_INLINE GroupFloats unscaled_bound(const VectorScan& vector, GroupFloats missed, Dots dots) {
   GroupFloats bound = to_floats(dots);
   for (int i = 0; i < kVecs; ++i) {
-    const Vec missed = fma(side.errors.v[i], broadcast(vector.norm), side.code_norm * broadcast(vector.error));
-    bound.v[i] = fma(bound.v[i], broadcast(vector.scale), missed);
+    bound.v[i] = fma(bound.v[i], broadcast(vector.scale), missed.v[i] * broadcast(vector.norm));
   }
+  return bound;
+}
+
+LSIF_INLINE GroupFloats upper_bound(const VectorScan& vector, const Side& side, GroupFloats missed, Dots dots) {
+  GroupFloats bound = unscaled_bound(vector, missed, dots);
+  for (int i = 0; i < kVecs; ++i) bound.v[i] = fma(side.scales.v[i], bound.v[i], side.biases.v[i]);
   return bound;
 }
 
 // Keeps the rows of a group whose bits are set in `mask`.
 __attribute__((noinline)) void keep_rows(const Block& block, int64_t group, uint32_t mask, GroupFloats upper,
                                          QueryScan& scan) {
-  float values[kGroupRows];
-  for (int i = 0; i < kVecs; ++i) store(values + i * kLanes, upper.v[i]);
   const int64_t first_item = block.first_item + group * kGroupRows;
   if (block.last_item - first_item < kGroupRows) mask &= (1u << (block.last_item - first_item)) - 1;
-  for (; mask != 0; mask &= mask - 1) {
-    const int r = __builtin_ctz(mask);
-    const bool is_number = values[r] == values[r];
-    keep_candidate(*block.catalog, scan, is_number ? values[r] : HUGE_VALF, first_item + r);
-  }
-}
-
-LSIF_INLINE void keep_above(const Block& block, int64_t group, const Side& side, GroupFloats bound, QueryScan& scan) {
-  for (int i = 0; i < kVecs; ++i) {
-    bound.v[i] = fma(side.scales.v[i], bound.v[i], side.biases.v[i] * broadcast(scan.bias_factor));
-  }
-  const uint32_t mask = not_below(bound, broadcast(scan.threshold));
-  if (mask != 0) [[unlikely]]
-    keep_rows(block, group, mask, bound, scan);
+  keep_candidates(*block.catalog, scan, upper, first_item, mask);
 }
 
 // Apart from what uses the sums: a compiler that sees both runs out of registers in the inner loop.
@@ -111,28 +115,47 @@ __attribute__((noinline)) void dot_groups(const Block& block, int64_t group, con
   dot_tile(block.lines(group), block.stride, block.num_lines, block.ahead, vectors, dots);
 }
 
-// One interest each.
 template <int kVectors, int kGroups>
-inline void scan_groups(const Block& block, int64_t group, const VectorScan* vectors) {
-  Dots dots[kVectors][kGroups];
-  dot_groups(block, group, vectors, dots);
+__attribute__((noinline)) void keep_tile(const Block& block, int64_t group, const VectorScan* vectors, float missed,
+                                         const Dots (&dots)[kVectors][kGroups]) {
   for (int v = 0; v < kVectors; ++v) {
     for (int g = 0; g < kGroups; ++g) {
       const Side& side = block.sides[group + g];
-      keep_above(block, group + g, side, unscaled_bound(side, vectors[v], dots[v][g]), *vectors[v].query);
+      const GroupFloats upper = upper_bound(vectors[v], side, missed_rows(side, missed), dots[v][g]);
+      const uint32_t mask = not_below(upper, broadcast(vectors[v].threshold));
+      if (mask != 0) keep_rows(block, group + g, mask, upper, *vectors[v].query);
     }
   }
+}
+
+// One interest each.
+template <int kVectors, int kGroups>
+inline void scan_groups(const Block& block, int64_t group, const VectorScan* vectors, float missed) {
+  Dots dots[kVectors][kGroups];
+  dot_groups(block, group, vectors, dots);
+  uint32_t some = 0;
+  for (int g = 0; g < kGroups; ++g) {
+    const Side& side = block.sides[group + g];
+    const GroupFloats rows = missed_rows(side, missed);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      some |= not_below(upper_bound(vectors[v], side, rows, dots[v][g]), broadcast(vectors[v].threshold));
+    }
+  }
+  if (some != 0) [[unlikely]]
+    keep_tile(block, group, vectors, missed, dots);
 }
 
 // Tiles of as many queries as possible, then of half as many, and so on.
 template <int kVectors>
 inline void scan_tiles(Block& block, const VectorScan* vectors, int64_t num_vectors) {
   for (; num_vectors >= kVectors; vectors += kVectors, num_vectors -= kVectors) {
+    const float missed = largest_missed<kVectors>(vectors);
     int64_t g = 0;
     for (; g + kTileGroups<kVectors> <= block.num_groups; g += kTileGroups<kVectors>) {
-      scan_groups<kVectors, kTileGroups<kVectors>>(block, g, vectors);
+      scan_groups<kVectors, kTileGroups<kVectors>>(block, g, vectors, missed);
     }
-    for (; g < block.num_groups; ++g) scan_groups<kVectors, 1>(block, g, vectors);
+    for (; g < block.num_groups; ++g) scan_groups<kVectors, 1>(block, g, vectors, missed);
     block.ahead = 0;
   }
   if constexpr (kVectors > 1) scan_tiles<kVectors / 2>(block, vectors, num_vectors);
@@ -149,10 +172,13 @@ LSIF_INLINE void add_interests(const Block& block, int64_t group, const VectorSc
                                Maxima (&maxima)[kGroups]) {
   Dots dots[kVectors][kGroups];
   dot_groups(block, group, vectors, dots);
-  for (int v = 0; v < kVectors; ++v) {
-    for (int g = 0; g < kGroups; ++g) {
-      const Side& side = block.sides[group + g];
-      const GroupFloats bound = unscaled_bound(side, vectors[v], dots[v][g]);
+  const float missed = largest_missed<kVectors>(vectors);
+  for (int g = 0; g < kGroups; ++g) {
+    const Side& side = block.sides[group + g];
+    const GroupFloats rows = missed_rows(side, missed);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const GroupFloats bound = unscaled_bound(vectors[v], rows, dots[v][g]);
       for (int i = 0; i < kVecs; ++i) {
         maxima[g].unscaled.v[i] = max(maxima[g].unscaled.v[i], bound.v[i]);
         const Vec weighted = fma(side.scales.v[i], bound.v[i], broadcast(vectors[v].log_weight));
@@ -184,7 +210,7 @@ inline void scan_weighted(const Block& block, int64_t group, QueryScan& scan) {
     for (int i = 0; i < kVecs; ++i) {
       const Vec by_total = fma(side.scales.v[i], maxima[g].unscaled.v[i], broadcast(scan.log_total));
       const Vec by_count = maxima[g].weighted.v[i] + broadcast(scan.log_count);
-      upper.v[i] = min(by_total, by_count) + side.biases.v[i] * broadcast(scan.bias_factor);
+      upper.v[i] = min(by_total, by_count) + side.biases.v[i];
     }
     const uint32_t mask = not_below(upper, broadcast(scan.threshold));
     if (mask != 0) [[unlikely]]
@@ -233,7 +259,10 @@ void scan_stream(Block& block, const Units& units, QueryScan& scan) {
     const Side side = read_side(block.groups, units);
     Dots dots[1][1];
     dot_tile(block.lines(0), block.stride, block.num_lines, 0, &vector, dots);
-    keep_above(block, 0, side, unscaled_bound(side, vector, dots[0][0]), scan);
+    const GroupFloats upper = upper_bound(vector, side, missed_rows(side, vector.missed), dots[0][0]);
+    const uint32_t mask = not_below(upper, broadcast(scan.threshold));
+    if (mask != 0) [[unlikely]]
+      keep_rows(block, 0, mask, upper, scan);
     block.groups += block.stride;
   }
 }
@@ -243,7 +272,7 @@ void score_topk(const CatalogView& catalog, int64_t first_item, int64_t last_ite
   if (num_queries == 0) return;
   auto* bytes = static_cast<uint8_t*>(scratch);
   Block& block = *reinterpret_cast<Block*>(bytes);
-  const Units units = units_of(catalog);
+  const Units units = units_of(catalog, queries, num_queries);
   QueryScan* scans = start_queries(catalog, units, first_item, queries, num_queries, bytes + kBytesPerScan);
   start_block(catalog, first_item, last_item, block);
   if (num_queries == 1 && queries[0].weights == nullptr) {

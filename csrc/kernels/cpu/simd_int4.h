@@ -6,10 +6,14 @@
 //   to_floats             Dots as GroupFloats, rounded to nearest
 //   load_bytes            16 unsigned bytes as GroupFloats
 //   not_below(a, b)       bit i of the result: not a_i < b_i, also where either is NaN
+//   append_candidates     writes {upper_i, first_row + i} for each bit i of mask and returns how many, NaN as infinity;
+//                         up to 16 more candidates are touched
 //
 // In dot_tile the codes are what is stored, c + 8; `start`, with which the sum begins, takes 8 sum(p) off. While it
 // waits for nothing it fetches the lines `ahead` bytes further on.
 #pragma once
+
+#include <math.h>
 
 #include "kernels/cpu/simd.h"
 #include "kernels/score_topk.h"
@@ -26,6 +30,12 @@ struct CodedVector {
 inline constexpr int kVecs = kGroupRows / kLanes;  // vectors a group
 struct GroupFloats {
   Vec v[kVecs];
+};
+
+// A row that may be among the k best. Rows are counted from the first one of the scan.
+struct Candidate {
+  float upper;  // the bound of its score, in the scan's unit; not NaN
+  uint32_t row;
 };
 
 LSIF_INLINE int32_t load_4_codes(const int8_t* codes) {
@@ -92,6 +102,21 @@ LSIF_INLINE GroupFloats load_bytes(const uint8_t* bytes) {
 }
 
 LSIF_INLINE uint32_t not_below(GroupFloats a, Vec b) { return _mm512_cmp_ps_mask(a.v[0].v, b.v, _CMP_NLT_UQ); }
+
+LSIF_INLINE int64_t append_candidates(Candidate* end, GroupFloats upper, uint32_t first_row, uint32_t mask) {
+  const auto kept = static_cast<__mmask16>(mask);
+  const __mmask16 not_numbers = _mm512_cmp_ps_mask(upper.v[0].v, upper.v[0].v, _CMP_UNORD_Q);
+  const __m512 bounds = _mm512_mask_mov_ps(upper.v[0].v, not_numbers, _mm512_set1_ps(HUGE_VALF));
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i uppers = _mm512_maskz_compress_epi32(kept, _mm512_castps_si512(bounds));
+  const __m512i rows =
+      _mm512_maskz_compress_epi32(kept, _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(first_row))));
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  _mm512_storeu_si512(end, _mm512_permutex2var_epi32(uppers, low, rows));
+  _mm512_storeu_si512(end + 8, _mm512_permutex2var_epi32(uppers, high, rows));
+  return __builtin_popcount(mask);
+}
 
 #elif defined(LSIF_SIMD_AVX2)
 
@@ -278,6 +303,19 @@ inline uint32_t not_below(GroupFloats a, Vec b) {
   return mask;
 }
 
+#endif
+
+#if !defined(LSIF_SIMD_AVX512)
+inline int64_t append_candidates(Candidate* end, GroupFloats upper, uint32_t first_row, uint32_t mask) {
+  float values[kGroupRows];
+  for (int i = 0; i < kVecs; ++i) store(values + i * kLanes, upper.v[i]);
+  int64_t size = 0;
+  for (; mask != 0; mask &= mask - 1) {
+    const auto r = static_cast<uint32_t>(__builtin_ctz(mask));
+    end[size++] = {values[r] == values[r] ? values[r] : HUGE_VALF, first_row + r};
+  }
+  return size;
+}
 #endif
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The k best rows of a query so far, and the most promising ones of those that wait: heaps whose root is the worst.
 #pragma once
 
+#include "kernels/cpu/simd_int4.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::cpu::LSIF_ISA {
@@ -9,12 +10,6 @@ namespace {
 inline bool is_worse(const ScoredItem& a, const ScoredItem& b) {
   return a.score < b.score || (a.score == b.score && a.item > b.item);
 }
-
-// A row that may be among the k best. Rows are counted from the first one of the scan.
-struct Candidate {
-  float upper;  // the bound of its score, in the scan's unit; not NaN
-  uint32_t row;
-};
 
 inline bool is_worse(const Candidate& a, const Candidate& b) { return a.upper < b.upper; }
 

@@ -16,7 +16,7 @@ constexpr double kUnderflowSlack = 0x1p-80;
 constexpr double kLogSlack = 0x1p-20;
 constexpr int32_t kInfinityBits = 0x7f800000;
 
-constexpr int64_t kRowsAhead = 4;  // that are fetched while one is scored
+constexpr int64_t kRowsAhead = 8;  // that are fetched while one is scored
 constexpr int64_t kMaxBytesAhead = 512;
 
 inline int32_t float_bits(float x) { return __builtin_bit_cast(int32_t, x); }
@@ -50,61 +50,69 @@ inline int32_t max_magnitude_bits(const float* x, int64_t n) {
   return largest;
 }
 
-// What rows and biases are multiplied by before anything is computed: powers of two that leave none of them large.
+// Rows, biases and queries are multiplied by powers of two before anything is computed, so that no bound exceeds a few
+// units of 2^exponent, which is the same for all queries of a scan.
 struct Units {
   int row_exponent;
   int bias_exponent;
-  float row;  // 2^-row_exponent
-  float bias;
+  int exponent;
+  float row;          // 2^-row_exponent
+  float bias;         // 2^-bias_exponent
+  float bias_factor;  // what is left to multiply biases by
 };
-
-inline Units units_of(const CatalogView& catalog) {
-  Units units{};
-  units.row_exponent = exponent_above(float_bits(catalog.codes.row_size));
-  units.bias_exponent = exponent_above(float_bits(catalog.codes.bias_size));
-  units.row = power_of_2(-units.row_exponent);
-  units.bias = power_of_2(-units.bias_exponent);
-  return units;
-}
 
 struct QueryScan;
 
-// One interest of a query, in the query's unit.
+// One interest of a query.
 struct VectorScan : CodedVector {
   QueryScan* query;
   float scale;
-  float error;
   float norm;
-  float log_weight;  // 0 without weights
+  float missed;      // |q - t p| / |q|
+  float log_weight;  // with weights
+  float threshold;   // without: the query's
 };
 
-// Everything about a query is in its unit 2^exponent, which is chosen so that no bound exceeds a few units.
 struct QueryScan {
   TopkQuery* query;
   VectorScan* vectors;  // [num_interests]
   Candidate* candidates;
   int64_t num_candidates;
+  int64_t limit;  // of num_candidates, but for those of a group
+  int64_t max_candidates;
   int64_t first_item;  // of the scan
+  int exponent;        // of the unit
   bool is_bounded;     // false: some norm or error is beyond float32, nothing can be dropped
-  int exponent;
-  float bias_factor;  // from the unit of biases
-  float threshold;    // rows whose bound is below cannot enter; -inf while there are fewer than k
-  float log_total;    // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
-  float log_count;    // rounded up
+  float threshold;     // rows whose bound is below cannot enter; -inf while there are fewer than k
+  float log_total;     // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
+  float log_count;     // rounded up
 };
+
+// The larger of `score` and what other scans know, which learn it from this.
+inline float share_score(float* known_score, float score) {
+  float known = 0;
+  __atomic_load(known_score, &known, __ATOMIC_RELAXED);
+  while (known < score) {
+    if (__atomic_compare_exchange(known_score, &known, &score, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return score;
+  }
+  return known;
+}
 
 inline void update_threshold(QueryScan& scan) {
   const TopkQuery& query = *scan.query;
-  if (query.num_best < query.k || !scan.is_bounded) {
-    scan.threshold = -HUGE_VALF;
-    return;
+  float score = query.num_best == query.k ? query.best[0].score : -HUGE_VALF;
+  if (query.known_score != nullptr) score = share_score(query.known_score, score);
+  scan.threshold = -HUGE_VALF;
+  if (scan.is_bounded) {
+    const double scaled = static_cast<double>(score) * power_of_2_double(-scan.exponent);
+    scan.threshold = static_cast<float>(scaled - kUnderflowSlack);
   }
-  const double scaled = static_cast<double>(query.best[0].score) * power_of_2_double(-scan.exponent);
-  scan.threshold = static_cast<float>(scaled - kUnderflowSlack);
+  scan.vectors[0].threshold = scan.threshold;
 }
 
-inline bool is_allowed(const TopkQuery& query, int64_t item) {
-  return query.allowed == nullptr || (query.allowed[item / 64] >> (item % 64) & 1) != 0;
+// The group of rows that begins at first_item, which lies in one word of the bitmap.
+inline uint32_t allowed_rows(const TopkQuery& query, int64_t first_item) {
+  return static_cast<uint32_t>(query.allowed[first_item / 64] >> (first_item % 64)) & ((1u << kGroupRows) - 1);
 }
 
 inline bool is_excluded(const TopkQuery& query, int64_t item) {
@@ -127,13 +135,8 @@ inline void prefetch_row(const CatalogView& catalog, int64_t item) {
   for (int64_t i = 0; i < size; i += kLineBytes) __builtin_prefetch(row + i);
 }
 
-// Scores the rows that wait, the k of the largest bounds first: they raise the threshold above most of the others.
-__attribute__((noinline)) void score_candidates(const CatalogView& catalog, QueryScan& scan) {
+inline void score_rows(const CatalogView& catalog, QueryScan& scan, const Candidate* candidates, int64_t size) {
   TopkQuery& query = *scan.query;
-  const Candidate* candidates = scan.candidates;
-  const int64_t size = scan.num_candidates;
-  scan.num_candidates = 0;
-  select_largest(scan.candidates, size, query.k);
   for (int64_t i = 0; i < size; ++i) {
     const int64_t ahead = i + kRowsAhead;
     if (ahead < size && !(candidates[ahead].upper < scan.threshold)) {
@@ -149,59 +152,108 @@ __attribute__((noinline)) void score_candidates(const CatalogView& catalog, Quer
   }
 }
 
-inline void keep_candidate(const CatalogView& catalog, QueryScan& scan, float upper, int64_t item) {
-  if (upper < scan.threshold) return;  // which may have risen since the row was found
-  if (!is_allowed(*scan.query, item)) return;
-  if (scan.num_candidates == max_candidates(scan.query->k)) score_candidates(catalog, scan);
-  scan.candidates[scan.num_candidates++] = {upper, static_cast<uint32_t>(item - scan.first_item)};
+// Scores the k rows of the largest bounds among those that wait, which raises the threshold above most of the others,
+// and returns where those others begin.
+inline int64_t score_largest(const CatalogView& catalog, QueryScan& scan) {
+  const int64_t size = scan.num_candidates;
+  const int64_t first = scan.query->k < size ? scan.query->k : size;
+  select_largest(scan.candidates, size, first);
+  score_rows(catalog, scan, scan.candidates, first);
+  return first;
 }
 
-// The logarithms of a query with weights: its unit must cover them, and they are rounded up.
-inline void start_logs(QueryScan& scan) {
-  const TopkQuery& query = *scan.query;
-  const double log_count = query.temperature * ::log(static_cast<double>(query.num_interests));
-  double largest = magnitude(query.log_total) + log_count;
+inline void score_candidates(const CatalogView& catalog, QueryScan& scan) {
+  const int64_t first = score_largest(catalog, scan);
+  score_rows(catalog, scan, scan.candidates + first, scan.num_candidates - first);
+  scan.num_candidates = 0;
+}
+
+// Makes room for those to come. The first time is early, for the sake of a threshold.
+__attribute__((noinline)) void thin_candidates(const CatalogView& catalog, QueryScan& scan) {
+  Candidate* candidates = scan.candidates;
+  int64_t kept = 0;
+  for (int64_t i = score_largest(catalog, scan); i < scan.num_candidates; ++i) {
+    if (!(candidates[i].upper < scan.threshold)) candidates[kept++] = candidates[i];
+  }
+  scan.num_candidates = kept;
+  if (2 * kept > scan.max_candidates) score_candidates(catalog, scan);
+  scan.limit = 2 * scan.limit < scan.max_candidates ? 2 * scan.limit : scan.max_candidates;
+}
+
+// Keeps rows first_item + i for each bit i of mask.
+inline void keep_candidates(const CatalogView& catalog, QueryScan& scan, GroupFloats upper, int64_t first_item,
+                            uint32_t mask) {
+  if (scan.query->allowed != nullptr) mask &= allowed_rows(*scan.query, first_item);
+  const auto first_row = static_cast<uint32_t>(first_item - scan.first_item);
+  scan.num_candidates += append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
+  if (scan.query->known_score != nullptr) update_threshold(scan);
+  if (scan.num_candidates >= scan.limit) thin_candidates(catalog, scan);
+}
+
+inline int32_t largest_bits(const TopkQuery& query) {
+  return larger(max_magnitude_bits(query.norms, query.num_interests),
+                max_magnitude_bits(query.errors, query.num_interests));
+}
+
+// The largest of the logarithms in the bounds of a query with weights.
+inline double largest_log(const TopkQuery& query) {
+  double largest = magnitude(query.log_total) + query.temperature * ::log(static_cast<double>(query.num_interests));
   for (int64_t j = 0; j < query.num_interests; ++j) {
     const double log_weight = magnitude(query.log_weights[j]);
     if (log_weight > largest) largest = log_weight;
   }
-  scan.exponent = larger(scan.exponent, exponent_above(float_bits(static_cast<float>(largest))));
-  const double unit = power_of_2_double(-scan.exponent);
-  scan.log_total = static_cast<float>((query.log_total + largest * kLogSlack) * unit);
-  scan.log_count = static_cast<float>((log_count + largest * kLogSlack) * unit);
+  return largest;
 }
 
-inline void start_vector(const QueryScan& scan, int64_t j, int64_t stride, float vector_unit, float unit_factor,
-                         VectorScan& vector) {
+inline Units units_of(const CatalogView& catalog, const TopkQuery* queries, int64_t num_queries) {
+  Units units{};
+  units.row_exponent = exponent_above(float_bits(catalog.codes.row_size));
+  units.bias_exponent = exponent_above(float_bits(catalog.codes.bias_size));
+  units.exponent = units.bias_exponent;
+  for (int64_t q = 0; q < num_queries; ++q) {
+    units.exponent = larger(units.exponent, exponent_above(largest_bits(queries[q])) + units.row_exponent);
+    if (queries[q].weights == nullptr) continue;
+    units.exponent = larger(units.exponent, exponent_above(float_bits(static_cast<float>(largest_log(queries[q])))));
+  }
+  units.row = power_of_2(-units.row_exponent);
+  units.bias = power_of_2(-units.bias_exponent);
+  units.bias_factor = power_of_2(units.bias_exponent - units.exponent);
+  return units;
+}
+
+// The logarithms of a query with weights, rounded up.
+inline void start_logs(QueryScan& scan) {
   const TopkQuery& query = *scan.query;
-  const float norm = query.norms[j] * vector_unit;
-  const float error = query.errors[j] * vector_unit;
-  vector.codes = query.codes + j * stride;
-  vector.start = -kCodeOffset * query.code_sums[j];
-  vector.scale = query.scales[j] * vector_unit * unit_factor;
-  vector.error = (error + norm * kNormSlack) * unit_factor;
-  vector.norm = (norm + norm * kNormSlack) * unit_factor;
-  if (query.weights != nullptr) {
-    vector.log_weight = static_cast<float>(query.log_weights[j] * power_of_2_double(-scan.exponent));
+  const double slack = largest_log(query) * kLogSlack;
+  const double log_count = query.temperature * ::log(static_cast<double>(query.num_interests));
+  const double unit = power_of_2_double(-scan.exponent);
+  scan.log_total = static_cast<float>((query.log_total + slack) * unit);
+  scan.log_count = static_cast<float>((log_count + slack) * unit);
+  for (int64_t j = 0; j < query.num_interests; ++j) {
+    scan.vectors[j].log_weight = static_cast<float>(query.log_weights[j] * unit);
   }
 }
 
 inline void start_query(const Units& units, int64_t stride, QueryScan& scan) {
   const TopkQuery& query = *scan.query;
-  const int32_t largest = larger(max_magnitude_bits(query.norms, query.num_interests),
-                                 max_magnitude_bits(query.errors, query.num_interests));
+  const int32_t largest = largest_bits(query);
   const int vector_exponent = exponent_above(largest);
-  const int product_exponent = vector_exponent + units.row_exponent;
-  scan.is_bounded = largest < kInfinityBits;
-  scan.exponent = larger(product_exponent, units.bias_exponent);
-  if (query.weights != nullptr) start_logs(scan);
-  scan.bias_factor = power_of_2(units.bias_exponent - scan.exponent);
   const float vector_unit = power_of_2(-vector_exponent);
-  const float unit_factor = power_of_2(product_exponent - scan.exponent);
+  const float unit_factor = power_of_2(vector_exponent + units.row_exponent - units.exponent);
+  scan.exponent = units.exponent;
+  scan.is_bounded = largest < kInfinityBits;
   for (int64_t j = 0; j < query.num_interests; ++j) {
-    start_vector(scan, j, stride, vector_unit, unit_factor, scan.vectors[j]);
-    scan.vectors[j].query = &scan;
+    VectorScan& vector = scan.vectors[j];
+    const float norm = query.norms[j] * vector_unit;
+    const float error = query.errors[j] * vector_unit;
+    vector.codes = query.codes + j * stride;
+    vector.start = -kCodeOffset * query.code_sums[j];
+    vector.query = &scan;
+    vector.scale = query.scales[j] * vector_unit * unit_factor;
+    vector.norm = (norm + norm * kNormSlack) * unit_factor;
+    vector.missed = norm == 0 ? 0.0f : error / norm + kNormSlack;
   }
+  if (query.weights != nullptr) start_logs(scan);
   update_threshold(scan);
 }
 
@@ -219,10 +271,12 @@ inline QueryScan* start_queries(const CatalogView& catalog, const Units& units, 
     scan.query = queries + q;
     scan.vectors = vectors;
     scan.candidates = candidates;
+    scan.max_candidates = max_candidates(num_queries, queries[q].k);
+    scan.limit = 32 + 2 * queries[q].k < scan.max_candidates ? 32 + 2 * queries[q].k : scan.max_candidates;
     scan.first_item = first_item;
     start_query(units, query_stride(catalog.dim), scan);
     vectors += queries[q].num_interests;
-    candidates += max_candidates(queries[q].k);
+    candidates += scan.max_candidates + 2 * kGroupRows;
   }
   return scans;
 }
