@@ -73,7 +73,7 @@ class NativeModel:
                 threads=self._threads,
                 batching=None if batching is None else batching.limits(),
             )
-        self._most_concurrent = Batching().max_batch if batching is None else batching.max_batch
+        self._batching = batching or Batching()  # without batching, what bounds `recommend_async`
 
     @property
     def config(self) -> ModelConfig:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import dataclasses
 import functools
 import os
 import time
@@ -30,6 +27,7 @@ from lsif_sdk.native_model import NativeModel
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.user_state import UserState
+from lsif_sdk.waiting_room import WaitingRoom
 
 __all__ = ["Recommender"]
 
@@ -104,7 +102,7 @@ class Recommender(NativeModel):
         Raises:
             ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact and nothing else).
         """
-        dataclasses.replace(self.artifact, codes=self.catalog.codes).save(path, overwrite=overwrite)
+        self.artifact.save(path, overwrite=overwrite, codes=self.catalog.codes)
 
     def recommend(
         self,
@@ -219,24 +217,29 @@ class Recommender(NativeModel):
     ) -> Recommendations:
         """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
 
-        With batching, requests in flight share searches. A request whose task is cancelled is answered all the same, to
-        nobody.
+        With batching, requests in flight share searches, and `timeout` counts from this call. A request whose task is
+        cancelled before its turn is dropped; one whose turn has come is answered, to nobody.
+
+        Raises:
+            OverloadedError: `max_queue` and a batch of requests are in flight, with batching or without.
         """
-        call = functools.partial(self.recommend, history, k, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        return await self._waiting_room.run(functools.partial(self.recommend, history, k, **options), options)
 
     @functools.cached_property
-    def _executor(self) -> concurrent.futures.ThreadPoolExecutor:
-        # As many as a batch holds: a caller blocks while others search for it.
-        return concurrent.futures.ThreadPoolExecutor(self._most_concurrent, thread_name_prefix="lsif")
+    def _waiting_room(self) -> WaitingRoom:
+        # As many threads as a batch holds: a caller blocks while others search for it.
+        return WaitingRoom(self._batching.max_batch, self._batching.max_batch + self._batching.max_queue)
 
     def stats(self) -> Stats:
         """What has been done since loading: counters, histograms of time, and how searches were shared."""
         return self._metrics.stats(self._path.batching_stats() or {})
 
     def close(self) -> None:
-        """With batching: refuses what waits and what comes, and returns when no search runs. Without: nothing to do."""
+        """With batching: refuses what waits and what comes, and returns when no search runs. Ends the threads of
+        `recommend_async`, too."""
         self._path.close()
+        if "_waiting_room" in self.__dict__:
+            self._waiting_room.close()
 
     def __enter__(self) -> Self:
         return self
