@@ -21,7 +21,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
-from lsif_sdk.native_model import NativeModel
+from lsif_sdk.native_model import NativeModel, Precision
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.user_state import UserState
@@ -41,6 +41,8 @@ class Recommender(NativeModel):
             Results do not depend on it.
         batching: how `recommend` calls of concurrent callers share searches; True: as `Batching` has it; None or False:
             each searches for itself. Results do not depend on it.
+        precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
+            everywhere (docs/model.md, 2).
     """
 
     @classmethod
@@ -51,6 +53,7 @@ class Recommender(NativeModel):
         *,
         threads: int | None = None,
         batching: Batching | bool | None = None,
+        precision: Precision = "float32",
     ) -> Recommender:
         """Loads an artifact directory.
 
@@ -63,6 +66,7 @@ class Recommender(NativeModel):
             device: "cpu", the only one so far.
             threads: see the class.
             batching: see the class.
+            precision: see the class.
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
@@ -70,7 +74,7 @@ class Recommender(NativeModel):
         """
         if device != "cpu":
             raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
-        return cls(Artifact.load(path), threads=threads, batching=batching)
+        return cls(Artifact.load(path), threads=threads, batching=batching, precision=precision)
 
     def __repr__(self) -> str:
         c = self.config
