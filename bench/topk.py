@@ -20,8 +20,6 @@ from topk_problem import Problem, exact_scores, exact_top_k, make_problem
 
 __all__ = ["score_topk"]
 
-_BIAS_BYTES = 4
-
 
 def score_topk(options: argparse.Namespace) -> Case:
     """With several interests the peer is our own search with one: what multi-interest scoring costs."""
@@ -93,11 +91,11 @@ def _lsif(problem: Problem) -> Implementation:
         call=call,
         inputs=inputs,
         read=lambda answer: answer.indices,
-        bytes=catalog.code_bytes + _BIAS_BYTES * num_items,
+        bytes=catalog.code_bytes,
         flops=2 * num_items * dim * problem.batch * num_interests,
         unit="int8",
         build_s=seconds,
-        index_bytes=catalog.code_bytes + (4 * dim + _BIAS_BYTES) * num_items,
+        index_bytes=catalog.code_bytes + 4 * (dim + 1) * num_items,
     )
 
 

@@ -4,9 +4,10 @@ find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
   csrc/engine/append.cpp
   csrc/engine/blocks.cpp
-  csrc/engine/catalog.cpp
+  csrc/engine/codes.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
+  csrc/engine/float_rows.cpp
   csrc/engine/interests.cpp
   csrc/engine/model.cpp
   csrc/engine/model_config.cpp

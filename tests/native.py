@@ -60,7 +60,7 @@ def request_path(artifact: Artifact, precision: str = "float32") -> _core.Reques
     return _core.RequestPath(
         artifact.config.to_dict(),
         [weight.numpy() for weight in artifact.encoder_weights],
-        *[tensor.numpy() for tensor in (c.vectors, c.bias, c.codes, c.scales, c.errors, c.norms)],
+        *[tensor.numpy() for tensor in (c.vectors, c.bias, c.codes)],
         multi_interest=artifact.config.scoring == "multi_interest",
         temperature=artifact.config.temperature,
         precision=precision,

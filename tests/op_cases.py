@@ -95,14 +95,14 @@ def topk_args(
     )
     if weights is not None and batch:
         weights[0, 0] = 0.0  # takes no part
-    vectors = randn(num_items, dim)
+    vectors, offsets = randn(num_items, dim), randn(num_items, seed=2) if bias else None
     lists = [np.random.default_rng(user).integers(0, max(num_items, 1), 3 * user) for user in range(batch)]
     if num_items == 0:
         lists = [rows[:0] for rows in lists]
     ragged = np.concatenate([np.zeros(0, np.int64), *lists]), np.cumsum([0, *map(len, lists)])
     return (
-        randn(batch, num_interests, dim, seed=1), weights, 0.7, vectors, randn(num_items, seed=2) if bias else None,
-        *ops.quantize_rows(vectors, 1), k, *(map(torch.from_numpy, ragged) if exclude else (None, None)), 2,
+        randn(batch, num_interests, dim, seed=1), weights, 0.7, vectors, offsets,
+        ops.code_catalog(vectors, offsets, 1), k, *(map(torch.from_numpy, ragged) if exclude else (None, None)), 2,
     )  # fmt: skip
 
 
@@ -168,11 +168,17 @@ CASES: dict[str, dict[str, Callable[[], Args]]] = {
         "no users": lambda: fusion_args(0),
         "wide": lambda: fusion_args(3, 9, 65, 70),
     },
-    "quantize_rows": {
-        "rows": lambda: (randn(40, 24), 2),
-        "no rows": lambda: (randn(0, 24), 0),
-        "padding": lambda: (randn(3, 65), 1),
-        "zeros and extremes": lambda: (torch.tensor([[0.0, 0.0], [1e-45, 0.0], [3e38, -3e38], [1e-38, 2e-38]]), 1),
+    "code_catalog": {
+        "rows": lambda: (randn(40, 24), randn(40), 2),
+        "no rows": lambda: (randn(0, 24), randn(0), 0),
+        "no bias": lambda: (randn(30, 24), None, 0),
+        "padding": lambda: (randn(3, 65), randn(3), 1),
+        "zeros": lambda: (torch.zeros(20, 3), torch.zeros(20), 1),
+        "equal": lambda: (torch.full((20, 3), 0.7), torch.full((20,), -0.3), 1),
+        "tiny": lambda: (torch.tensor([[0.0, 0.0], [1e-45, 0.0], [1e-38, 2e-38]]), randn(3) * 1e-45, 1),
+        "of all sizes": lambda: (randn(64, 9) * 10.0 ** (torch.arange(64.0)[:, None] - 30), randn(64) * 1e30, 1),
+        "far from zero": lambda: (randn(33, 5) + 1e6, randn(33) + 1e6, 1),
+        "beyond float32": lambda: (torch.cat([randn(20, 2), torch.tensor([[3e38, -3e38]])]), randn(21), 1),
     },
     "score_topk": {
         "one interest": topk_args,

@@ -5,6 +5,7 @@ Bounds follow csrc/kernels/*.h: every function returns (value, bound) for float3
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -202,3 +203,46 @@ def scores(
 def float32_spacing(x: np.ndarray) -> np.ndarray:
     """The distance of float32 numbers around x."""
     return np.spacing(np.abs(x).astype(np.float32)).astype(np.float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """A catalogue's codes by csrc/kernels/score_topk.h, in float64; one value a row but for the sizes and padding."""
+
+    row_size: float
+    bias_size: float
+    codes: np.ndarray  # [num_items, dim]
+    scales: np.ndarray
+    errors: np.ndarray
+    biases: np.ndarray
+    code_norms: np.ndarray
+    scale_units: np.ndarray
+    error_units: np.ndarray
+    bias_units: np.ndarray
+    padding: np.ndarray  # what is stored past dim or num_items
+
+
+def decode(blob: np.ndarray, num_items: int, dim: int) -> Codes:
+    row_size, bias_size = blob[12:16].view(np.float32)[0], blob[32:36].view(np.float32)[0]
+    groups = blob[64:].reshape(-(-num_items // 16), 1 + -(-dim // 8), 64)
+    side, lines = groups[:, 0], groups[:, 1:]
+    nibbles = np.stack([lines & 15, lines >> 4], axis=2).reshape(*lines.shape[:2], 2, 16, 4)  # low or high, row, dim
+    rows = nibbles.transpose(0, 3, 1, 2, 4).reshape(len(groups) * 16, 8 * lines.shape[1]).astype(np.int64)
+    floats = side[:, 48:60].copy().view(np.float32).astype(np.float64)
+    halves = (side[:, 60:64].copy().view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    per_row = [np.repeat(values, 16)[:num_items] for values in (*floats.T, *halves.T)]
+    scale_units, bias_bases, bias_units, error_units, code_norms = per_row
+    scales, errors, biases = (side[:, 16 * i : 16 * i + 16].reshape(-1)[:num_items] for i in range(3))
+    return Codes(
+        row_size=float(row_size),
+        bias_size=float(bias_size),
+        codes=rows[:num_items, :dim] - 8,
+        scales=scales * scale_units,
+        errors=errors * error_units,
+        biases=bias_bases + biases * bias_units,
+        code_norms=code_norms,
+        scale_units=scale_units,
+        error_units=error_units,
+        bias_units=bias_units,
+        padding=np.concatenate([rows[num_items:].reshape(-1), rows[:num_items, dim:].reshape(-1)]),
+    )

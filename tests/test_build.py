@@ -61,7 +61,7 @@ def test_a_process_has_one_pool_of_threads():
         batch = native.random_batch(config, [20] * 50)
         vectors = torch.ones(2**18, 4)
         counts = [num_threads()]
-        ops.quantize_rows(vectors, 3)
+        ops.code_catalog(vectors, None, 3)
         counts.append(num_threads())
         path.encode(batch.items, batch.times, batch.actions, batch.offsets, batch.now, 3)
         counts.append(num_threads())

@@ -22,7 +22,7 @@ REQUEST: dict[str, Any] = {
 
 
 def as_op(queries: np.ndarray, weights: np.ndarray | None = None, temperature: float = 1.0) -> TopK:
-    codes = (CATALOG.vectors, CATALOG.bias, CATALOG.codes, CATALOG.scales, CATALOG.errors, CATALOG.norms)
+    codes = (CATALOG.vectors, CATALOG.bias, CATALOG.codes)
     asked = (torch.from_numpy(queries), None if weights is None else torch.from_numpy(weights), temperature)
     rows, offsets = torch.tensor([4, 2, 2]), torch.tensor([0, 1, 1, 3])
     return TopK(*(part.numpy() for part in ops.score_topk(*asked, *codes, 5, rows, offsets, 1)))
@@ -73,7 +73,7 @@ def test_values_that_are_not_finite_are_refused_with_their_place(bad, place):
 
 
 def test_catalogues_that_are_none_are_refused():
-    arrays = [getattr(CATALOG, name).numpy() for name in ("vectors", "bias", "codes", "scales", "errors", "norms")]
+    arrays = [getattr(CATALOG, name).numpy() for name in ("vectors", "bias", "codes")]
     with pytest.raises(ValueError, match=r"^vectors: expected 2 dimensions, got 1$"):
         _core.CatalogPath(arrays[0][0], *arrays[1:])
     with pytest.raises(ValueError, match=r"^bias: expected shape \[40\], got \[39\]$"):

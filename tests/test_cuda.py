@@ -128,7 +128,7 @@ def make_catalog(kind: str, num_items: int, dim: int) -> tuple[Tensor, ...]:
         vectors = vectors.round() * 1e20
     elif kind == "tiny":
         vectors, bias = vectors * 1e-20, torch.zeros(num_items)
-    return vectors, bias, *ops.quantize_rows(vectors, 1)
+    return vectors, bias, ops.code_catalog(vectors, bias, 1)
 
 
 def make_exclusions(batch: int, num_items: int) -> tuple[Tensor, Tensor]:
@@ -160,12 +160,12 @@ def test_score_topk_is_exact(kind: str, num_items: int, k: int) -> None:
 def test_scores_of_several_interests() -> None:
     queries, weights = normal(5, 4, 13), normal(5, 4).softmax(1)
     weights[:, 2] = 0
-    vectors, bias, *codes = make_catalog("normal", 3000, 13)
+    vectors, bias, codes = make_catalog("normal", 3000, 13)
     items = torch.arange(500).view(5, 100)
     assert_equal(ops.score_items, queries[:, :1].contiguous(), None, 1.0, vectors, bias, items)
     for expected, got in zip(*on_both(ops.score_items, queries, weights, 0.7, vectors, bias, items), strict=True):
         torch.testing.assert_close(got, expected, rtol=2e-7, atol=1e-12)
-    args = (queries, weights, 0.7, vectors, bias, *codes, 20, None, None, 1)
+    args = (queries, weights, 0.7, vectors, bias, codes, 20, None, None, 1)
     (expected, _, expected_counts), (scores, rows, counts) = on_both(ops.score_topk, *args)
     torch.testing.assert_close(scores, expected, rtol=2e-7, atol=1e-12)
     assert torch.equal(counts, expected_counts)
@@ -174,7 +174,7 @@ def test_scores_of_several_interests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "changes", "message"), [case for case in REFUSED if case[0] not in ("encode", "quantize_rows")]
+    ("op", "changes", "message"), [case for case in REFUSED if case[0] not in ("encode", "code_catalog")]
 )
 def test_what_the_cpu_refuses_is_refused_in_the_same_words(op: str, changes: dict[str, object], message: str) -> None:
     args = {**dict(zip(NAMES[op], first_args(op), strict=True)), **changes}

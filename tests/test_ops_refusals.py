@@ -18,7 +18,7 @@ NAMES = {op: [argument.name for argument in getattr(ops, op).default._schema.arg
 # One more value in these is one more empty sequence, position, dimension or candidate.
 LONGER_IS_VALID = {
     ("attention", "offsets"), ("interest_pooling", "offsets"), ("attention", "position_bias"),
-    ("quantize_rows", "vectors"), ("score_items", "items"),
+    ("code_catalog", "vectors"), ("score_items", "items"),
 }  # fmt: skip
 CHANGES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "dtype": (lambda t: t.to(torch.float64 if t.is_floating_point() else torch.int32), "{}: expected dtype .*, got "),
@@ -93,18 +93,20 @@ REFUSED = [
     ],
     ("interest_pooling", {"decay": randn(2)}, r"decay: expected shape \[3\], got \[2\]"),
     ("interest_fusion", {"gap": randn(4)}, r"gap: expected shape \[5\], got \[4\]"),
-    ("quantize_rows", {"vectors": randn(3, 0)}, "vectors: expected 1 to 65536 dimensions, got 0"),
+    ("code_catalog", {"vectors": randn(40, 0)}, "vectors: expected 1 to 65536 dimensions, got 0"),
     (
-        "quantize_rows",
-        {"vectors": with_bad(math.nan)},
+        "code_catalog",
+        {"vectors": with_bad(math.nan), "bias": None},
         "vectors: expected finite numbers, got NaN or infinity in row 2",
     ),
     (
-        "quantize_rows",
-        {"vectors": with_bad(-math.inf)},
+        "code_catalog",
+        {"vectors": with_bad(-math.inf), "bias": None},
         "vectors: expected finite numbers, got NaN or infinity in row 2",
     ),
-    ("quantize_rows", {"threads": -1}, r"threads: expected an integer in \[0, 4096\], got -1"),
+    ("code_catalog", {"bias": torch.full((40,), math.nan)}, "bias: expected finite numbers, got NaN or .* row 0"),
+    ("code_catalog", {"threads": -1}, r"threads: expected an integer in \[0, 4096\], got -1"),
+    ("score_topk", {"codes": torch.zeros(11328, dtype=torch.uint8)}, "codes: expected codes of a catalogue, .*"),
     ("score_topk", {"k": 0}, "k: expected an integer >= 1, got 0"),
     ("score_topk", {"threads": 5000}, r"threads: expected an integer in \[0, 4096\], got 5000"),
     (

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import oracles
-from lsif_sdk.ops import code_stride, ops
+from lsif_sdk.ops import codes_size, ops
 from op_cases import ALL_CASES, CASES, UNKNOWN
 from oracles import f64
 
@@ -154,26 +154,31 @@ def test_values_are_within_the_kernels_bounds_of_float64(op, name):
         assert np.all(bound <= 5e-2 * np.abs(value).max(initial=0))
 
 
-@pytest.mark.parametrize("name", CASES["quantize_rows"])
-def test_codes_are_the_nearest_and_their_bounds_hold(name):
-    vectors, threads = CASES["quantize_rows"][name]()
-    codes, scales, errors, norms = ops.quantize_rows(vectors, threads)
+@pytest.mark.parametrize("name", CASES["code_catalog"])
+def test_codes_are_within_their_bounds(name):
+    vectors, bias, threads = CASES["code_catalog"][name]()
     num_items, dim = vectors.shape
-    assert codes.dtype == torch.int8
-    assert codes.shape == (num_items, code_stride(dim))
-    assert not codes[:, dim:].any()
-    x, c, s = f64(vectors), f64(codes[:, :dim]), f64(scales)[:, None]
-    missed = x - s * c
-    with np.errstate(over="ignore"):
-        for upper, exact in ((errors, np.linalg.norm(missed, axis=1)), (norms, np.linalg.norm(s * c, axis=1))):
-            slack = np.maximum(1e-6 * exact, 2.0**-126)
-            assert np.all(
-                (f64(upper) >= exact) & (f64(upper) <= exact + slack) | np.isinf(f64(upper)) & (exact > 3.4e38)
-            )
-    coded = s[:, 0] > 0
-    assert np.all(np.abs(c).max(axis=1, initial=0)[coded] == 127)
-    assert np.all(np.abs(missed)[coded] <= 0.5001 * s[coded])
-    assert np.all(np.abs(x)[~coded] < 2.0**-119)  # the scale would not be a normal number
+    codes = ops.code_catalog(vectors, bias, threads)
+    assert codes.shape == (codes_size(num_items, dim),)
+    groups = oracles.decode(codes.numpy(), num_items, dim)
+    x, c, s, b = f64(vectors), groups.codes, groups.scales, np.zeros(num_items) if bias is None else f64(bias)
+    assert not groups.padding.any()
+    missed = np.linalg.norm(x - s[:, None] * c, axis=1)
+    never_dropped = np.isinf(groups.biases)
+    assert np.array_equal(never_dropped, np.full(num_items, name == "beyond float32") & (np.arange(num_items) >= 16))
+    x, c, s, b, missed = (values[~never_dropped] for values in (x, c, s, b, missed))
+    errors, norms, biases = (v[~never_dropped] for v in (groups.errors, groups.code_norms, groups.biases))
+    # Bounds hold, and are no looser than a step of their group's unit; units are powers of two.
+    assert np.all((missed <= s * errors) & (s * errors <= missed + s * groups.error_units[~never_dropped] * 1.001))
+    assert np.all((b <= biases) & (biases <= b + groups.bias_units[~never_dropped]))
+    assert np.all(np.linalg.norm(c, axis=1) <= norms)
+    for units in (groups.scale_units, groups.error_units, groups.bias_units):
+        assert np.all((np.frexp(units)[0] == 0.5) | (units == 0))
+    sizes = s * (np.linalg.norm(c, axis=1) + errors)
+    assert sizes.max(initial=0) <= groups.row_size <= (1 + 1e-6) * sizes.max(initial=0) + 2.0**-126
+    assert groups.bias_size == np.abs(0 if bias is None else f64(bias)).max(initial=0)
+    if name in ("rows", "padding"):  # the least error of 4 bits for normal numbers is .107 of their size (Max, 1960)
+        assert np.all(missed <= 0.16 * np.linalg.norm(x, axis=1))
 
 
 @pytest.mark.parametrize("name", CASES["score_topk"])

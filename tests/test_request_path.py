@@ -77,7 +77,7 @@ def test_other_values_are_refused_by_name():
 def test_weights_that_cannot_be_read_in_place_are_refused_by_name():
     c, weights = ARTIFACT.config, [weight.numpy() for weight in ARTIFACT.encoder_weights]
     catalog = native.Catalog.from_vectors(ARTIFACT.catalog_vectors, ARTIFACT.items, ARTIFACT.catalog_bias)
-    arrays = [getattr(catalog, name).numpy() for name in ("vectors", "bias", "codes", "scales", "errors", "norms")]
+    arrays = [getattr(catalog, name).numpy() for name in ("vectors", "bias", "codes")]
     for position, change, message in (
         (0, lambda a: a.astype(float), "item_embedding: expected dtype float32, got float64"),
         (0, lambda a: a[1:], r"item_embedding: expected shape \[53, 12\], got \[52, 12\]"),

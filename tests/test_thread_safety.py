@@ -147,7 +147,7 @@ def test_a_call_that_holds_the_gil_lets_no_other_thread_run():
     assert progress_during(lambda: sum(range(10**5)), 50) == 0
 
 
-@pytest.mark.parametrize("method", ["encode", "recommend", "RequestPath", "score_topk", "quantize_rows"])
+@pytest.mark.parametrize("method", ["encode", "recommend", "RequestPath", "score_topk", "code_catalog"])
 def test_native_calls_let_other_python_threads_run(artifact, recommender, method):
     # Arguments as native code takes them: no other call may let go of the GIL.
     batch = native.random_batch(artifact.config, [300] * 60)
@@ -155,16 +155,15 @@ def test_native_calls_let_other_python_threads_run(artifact, recommender, method
     path = native.request_path(artifact)
     weights = [weight.numpy() for weight in artifact.encoder_weights]
     c = recommender.catalog
-    codes = (c.codes, c.scales, c.errors, c.norms)
-    arrays = [tensor.numpy() for tensor in (c.vectors, c.bias, *codes)]
+    arrays = [tensor.numpy() for tensor in (c.vectors, c.bias, c.codes)]
     queries = c.vectors[:64, None].contiguous()
     config = artifact.config.to_dict()
     calls: dict[str, Callable[[], Any]] = {
         "encode": lambda: path.encode(*events, 1),
         "recommend": lambda: path.recommend(*events, 10, True, None, None, 1),
         "RequestPath": lambda: native._core.RequestPath(config, weights, *arrays, True, 1.0),
-        "score_topk": lambda: ops.score_topk(queries, None, 1.0, c.vectors, c.bias, *codes, 50, None, None, 1),
-        "quantize_rows": lambda: ops.quantize_rows(c.vectors, 1),
+        "score_topk": lambda: ops.score_topk(queries, None, 1.0, c.vectors, c.bias, c.codes, 50, None, None, 1),
+        "code_catalog": lambda: ops.code_catalog(c.vectors, c.bias, 1),
     }
     assert progress_during(calls[method], 500) > 0
 

@@ -113,13 +113,10 @@ class CatalogPath {
 
 void bind_catalog_path(py::module_& m) {
   py::class_<CatalogPath>(m, "CatalogPath", "A catalogue, immutable, for any number of threads.")
-      .def(
-          py::init([](py::array vectors, py::array bias, py::array codes, py::array scales, py::array errors,
-                      py::array norms) {
-            return std::make_unique<CatalogPath>(CatalogArrays{std::move(vectors), std::move(bias), std::move(codes),
-                                                               std::move(scales), std::move(errors), std::move(norms)});
-          }),
-          py::arg("vectors"), py::arg("bias"), py::arg("codes"), py::arg("scales"), py::arg("errors"), py::arg("norms"))
+      .def(py::init([](py::array vectors, py::array bias, py::array codes) {
+             return std::make_unique<CatalogPath>(CatalogArrays{std::move(vectors), std::move(bias), std::move(codes)});
+           }),
+           py::arg("vectors"), py::arg("bias"), py::arg("codes"))
       .def("top_k", &CatalogPath::top_k, py::arg("queries"), py::arg("weights"), py::arg("temperature"), py::arg("k"),
            py::arg("exclude_rows"), py::arg("exclude_offsets"), py::arg("threads") = 0,
            "(scores, indices, counts) of each query, float32 [batch, dim] or [batch, num_interests, dim].");

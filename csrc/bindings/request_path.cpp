@@ -325,18 +325,17 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
   py::register_exception<engine::Closed>(m, "ClosedError");
   py::class_<RequestPath>(m, "RequestPath", "A model and a catalogue, immutable, for any number of threads.")
       .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
-                                  py::array bias, py::array codes, py::array scales, py::array errors, py::array norms,
-                                  bool multi_interest, double temperature, int64_t threads,
-                                  const std::optional<std::array<int64_t, 4>>& batching, const std::string& precision) {
-             CatalogArrays catalog = {std::move(vectors), std::move(bias),   std::move(codes),
-                                      std::move(scales),  std::move(errors), std::move(norms)};
+                                  py::array bias, py::array codes, bool multi_interest, double temperature,
+                                  int64_t threads, const std::optional<std::array<int64_t, 4>>& batching,
+                                  const std::string& precision) {
+             CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
              return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
                                                   multi_interest, temperature, threads, limits_from(batching),
                                                   precision_from(precision));
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
-           py::arg("scales"), py::arg("errors"), py::arg("norms"), py::arg("multi_interest"), py::arg("temperature"),
-           py::arg("threads") = 0, py::arg("batching") = none, py::arg("precision") = "float32")
+           py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none,
+           py::arg("precision") = "float32")
       .def("close", &RequestPath::close, py::call_guard<py::gil_scoped_release>(), "Ends batching.")
       .def("batching_stats", &RequestPath::batching_stats, "Counters of the batcher, or None without one.")
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,

@@ -28,6 +28,8 @@ class Interests {
   const float* vectors(int64_t user) const { return vectors_.data() + first_[user] * dim_; }
   const float* weights(int64_t user) const { return has_weights_ ? weights_.data() + first_[user] : nullptr; }
 
+  void code_vector(const float* q, int8_t* codes);
+
   int64_t dim_;
   bool has_weights_;
   double temperature_;

@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "engine/catalog.h"
+#include "engine/float_rows.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "engine/catalog.h"
+#include "engine/float_rows.h"
 
 namespace lsif::engine {
 namespace {

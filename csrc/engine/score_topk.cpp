@@ -30,11 +30,9 @@ struct Split {
   int64_t rows_per_range;  // a multiple of kScanBlock
 };
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors, int64_t k, int threads) {
   const double work = static_cast<double>(num_vectors) * static_cast<double>(catalog.num_items) *
-                      static_cast<double>(code_stride(catalog.dim));
+                      static_cast<double>(group_bytes(catalog.dim) / kGroupRows);
   const double useful = std::max(1.0, work / static_cast<double>(kMinCodesPerThread));
   Split split{};
   split.threads = static_cast<int>(std::min(static_cast<double>(threads), useful));
@@ -42,8 +40,9 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
   split.users_per_group = std::min(kUsersPerTask, std::max<int64_t>(1, divide_up(batch, wanted)));
   split.num_groups = divide_up(batch, split.users_per_group);
   const int64_t most_ranges = catalog.num_items / std::max(kMinRowsPerTask, k * kRowsPerResult);
+  const int64_t least_ranges = divide_up(catalog.num_items, kMaxScanRows);
   const int64_t num_ranges =
-      std::clamp<int64_t>(divide_up(wanted, split.num_groups), 1, std::max<int64_t>(1, most_ranges));
+      std::clamp<int64_t>(divide_up(wanted, split.num_groups), least_ranges, std::max(least_ranges, most_ranges));
   split.rows_per_range = divide_up(divide_up(catalog.num_items, num_ranges), kScanBlock) * kScanBlock;
   split.num_ranges = divide_up(catalog.num_items, split.rows_per_range);
   return split;
@@ -89,19 +88,22 @@ class Search {
     const int64_t first_user = group * split_.users_per_group;
     const int64_t last_user = std::min(batch_, first_user + split_.users_per_group);
     std::vector<TopkQuery> queries;
+    int64_t num_vectors = 0;
     for (int64_t user = first_user; user < last_user; ++user) {
       TopkQuery query = interests_.topk_query(user);
       query.exclude = excluded_.items(user);
       query.num_exclude = excluded_.size_of(user);
       query.best = best_of(user, range);
       query.k = k_;
+      num_vectors += query.num_interests;
       queries.push_back(query);
     }
     const int64_t first_item = range * split_.rows_per_range;
     const int64_t last_item = std::min(catalog_.num_items, first_item + split_.rows_per_range);
     Scratch scratch;
-    kernels_.score_topk(catalog_, first_item, last_item, queries.data(), static_cast<int64_t>(queries.size()),
-                        scratch.bytes(score_topk_scratch_size()));
+    const auto count = static_cast<int64_t>(queries.size());
+    kernels_.score_topk(catalog_, first_item, last_item, queries.data(), count,
+                        scratch.bytes(score_topk_scratch_size(count, num_vectors, k_)));
     for (int64_t user = first_user; user < last_user; ++user) {
       num_best_[range * batch_ + user] = queries[user - first_user].num_best;
     }

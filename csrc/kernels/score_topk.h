@@ -1,4 +1,4 @@
-// Exact top-K of a catalogue by inner product, at the cost of an integer scan             (docs/score_topk.md)
+// Exact top-K of a catalogue by inner product, at the cost of a scan of 4-bit codes         (docs/score_topk.md)
 //
 //   score(x, b) = q . x + b                                        one interest
 //   score(x, b) = tau log sum_j w_j exp(q_j . x / tau) + b         several interests, sum_j w_j = 1
@@ -7,38 +7,65 @@
 // value of the formula on the float32 inputs, summed in an order fixed by `dim` alone and rounded once to float32. So
 // the result is the same on every ISA, for every batch, thread count and block size.
 //
-// How: row i is stored as int8 codes c_i with scale s_i, and with upper bounds of its error |x_i - s_i c_i| and norm
-// |s_i c_i|. A query is coded the same way (codes p, scale t, error, norm). Then (Cauchy-Schwarz)
+// How: row i is stored as 4-bit codes c_i with a scale s_i and an upper bound r_i of |x_i - s_i c_i| / s_i. A query is
+// stored as int8 codes p with a scale t and upper bounds of |q - t p| and |q|. Then (Cauchy-Schwarz)
 //
-//   |q.x - t s p.c| <= |q - t p| |s c| + |q| |x - s c|
+//   q.x <= s (t p.c + |q - t p| |c| + |q| r)
 //
-// An integer pass computes p.c for all rows; rows whose upper bound stays below the running K-th best exact score are
-// dropped, the few others are scored exactly on the spot. For several interests the score is bounded by
-// min(max_j u_j + tau log sum_j w_j, max_j (u_j + tau log w_j) + tau log M) with u_j the bound of q_j . x.
-// All bounds are rounded outwards; a row that is above the running K-th best is never dropped by its bound.
+// An integer pass computes p.c for all rows; rows whose upper bound is below the running K-th best exact score are
+// dropped, the few others are gathered and scored exactly, the most promising first. For several interests the score is
+// bounded by min(max_j u_j + tau log sum_j w_j, max_j (u_j + tau log w_j) + tau log M) with u_j the bound of q_j . x.
+// All bounds are rounded outwards; a row that belongs among the k best is never dropped by its bound.
 #pragma once
 
 #include "kernels/types.h"
 
 namespace lsif {
 
-// Codes are padded with zeros to a multiple of this many dimensions, and rows of codes are aligned to as many bytes.
-inline constexpr int64_t kCodeAlign = 64;
-
 // What the integer pass and the slack of the bounds are made for.
 inline constexpr int64_t kMaxScoreDim = 65536;
 inline constexpr int64_t kMaxScoreInterests = 256;
 
-constexpr int64_t code_stride(int64_t dim) { return (dim + kCodeAlign - 1) / kCodeAlign * kCodeAlign; }
+// Codes of rows are stored in groups of 16 rows: one line of 64 bytes of side data (GroupSide), then one line for every
+// 8 dimensions. Bytes 4 r .. 4 r + 3 of that line belong to row r: the low halves of the bytes hold its codes of the
+// first four dimensions plus 8, the high halves those of the other four. Halves past dim or num_items are 0.
+inline constexpr int64_t kGroupRows = 16;
+inline constexpr int64_t kLineBytes = 64;
+inline constexpr int64_t kLineDims = 8;
+inline constexpr int kCodeOffset = 8;  // codes lie in [-8, 7]
 
-// A catalogue: the exact rows and their codes. All finite. docs/score_topk.md says how codes are made.
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t num_groups(int64_t num_items) { return divide_up(num_items, kGroupRows); }
+constexpr int64_t group_lines(int64_t dim) { return 1 + divide_up(dim, kLineDims); }
+constexpr int64_t group_bytes(int64_t dim) { return group_lines(dim) * kLineBytes; }
+
+// The bounds of a group's rows. Units are powers of two, so that all products here are exact in float32:
+//   scale s = scale_unit scales[r]      |x - s c| <= s error_unit errors[r]      bias <= bias_base + bias_unit
+//   biases[r]
+// A row whose norm is beyond float32 gives its group an infinite bias_base and zeros: none of its rows is ever dropped.
+struct GroupSide {
+  uint8_t scales[kGroupRows];
+  uint8_t errors[kGroupRows];
+  uint8_t biases[kGroupRows];
+  float scale_unit;
+  float bias_base;
+  float bias_unit;
+  uint16_t error_unit;  // both as the upper half of a float32
+  uint16_t code_norm;   // >= |c| of every row
+};
+static_assert(sizeof(GroupSide) == kLineBytes);
+
+struct CodesView {
+  const uint8_t* groups;  // [num_groups(num_items), group_bytes(dim)], at any address
+  float row_size;         // >= |s c| + s r of every row but those of groups that are never dropped
+  float bias_size;        // >= |b| of every row
+};
+
+// A catalogue: the exact rows and their codes. All finite. engine/codes.h makes and checks codes.
 struct CatalogView {
   const float* vectors;  // [num_items, dim]
   const float* bias;     // [num_items], or null: zero
-  const int8_t* codes;   // [num_items, code_stride(dim)], in [-127, 127]
-  const float* scales;   // [num_items], 0 or a normal number
-  const float* errors;   // [num_items], >= |x - s c|
-  const float* norms;    // [num_items], >= |s c|
+  CodesView codes;
   int64_t num_items;
   int64_t dim;
 };
@@ -58,10 +85,13 @@ struct ScoredItem {
   int64_t item;
 };
 
+// Codes of queries are padded with zeros to a whole number of lines' dimensions.
+constexpr int64_t query_stride(int64_t dim) { return divide_up(dim, kLineDims) * kLineDims; }
+
 // One user's question, prepared by the engine.
 struct TopkQuery {
   const float* vectors;       // [num_interests, dim]
-  const int8_t* codes;        // [num_interests, code_stride(dim)], in [-127, 127]
+  const int8_t* codes;        // [num_interests, query_stride(dim)], in [-127, 127]
   const int32_t* code_sums;   // [num_interests], the sum of each row of codes
   const float* scales;        // [num_interests], 0 or a normal number
   const float* errors;        // [num_interests], >= |q - t p|
@@ -73,21 +103,34 @@ struct TopkQuery {
   double temperature;         // > 0
   const int64_t* exclude;     // [num_exclude] rows never returned, strictly increasing
   int64_t num_exclude;
-  // The best of the rows before first_item and how many; the kernel goes on from them. best[0] is the worst one kept (a
+  // The best of the rows scanned before and how many; the kernel goes on from them. best[0] is the worst one kept (a
   // heap).
   ScoredItem* best;  // [k]
   int64_t num_best;
   int64_t k;  // >= 1
 };
 
-// Scans rows [first_item, last_item) for all queries, updating best and num_best of each. Scores beyond float32 are
-// kept as infinities: the engine refuses them. scratch: score_topk_scratch_size() bytes, 64-byte aligned.
+// Scans rows [first_item, last_item) for all queries, which all have weights or none has, updating best and num_best of
+// each. Scores beyond float32 are kept as infinities: the engine refuses them. first_item is a multiple of kGroupRows,
+// last_item is, too, or num_items. scratch: score_topk_scratch_size() bytes for the number of queries, their interests
+// together and their largest k, 64-byte aligned.
 using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t last_item, TopkQuery* queries,
                          int64_t num_queries, void* scratch);
 
-inline constexpr int64_t kScanBlock = 512;  // rows whose codes stay in the cache while all queries see them
+inline constexpr int64_t kMaxScanRows = int64_t{1} << 31;  // of one call
+inline constexpr int64_t kScanBlock = 256;  // rows at most whose codes stay in the cache while all queries see them
 
-constexpr int64_t score_topk_scratch_size() { return kScanBlock * 48; }
+// Rows of one query that wait for being scored exactly.
+constexpr int64_t max_candidates(int64_t k) { return 256 + 4 * (k < 2048 ? k : 2048); }
+
+inline constexpr int64_t kBytesPerScan = kScanBlock * 20;
+inline constexpr int64_t kBytesPerQuery = 128;
+inline constexpr int64_t kBytesPerVector = 64;
+inline constexpr int64_t kBytesPerCandidate = 8;
+constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vectors, int64_t k) {
+  return kBytesPerScan + num_queries * (kBytesPerQuery + max_candidates(k) * kBytesPerCandidate) +
+         num_vectors * kBytesPerVector;
+}
 
 // The score of one row x with bias b, before its one rounding to float32. vectors, weights, num_interests, temperature
 // as in TopkQuery. One function for all ISAs: this, not the scan, is what decides.

@@ -1,5 +1,6 @@
 // The catalogue's ops: integer codes of rows, exact top-K, exact scores of given rows        (docs/score_topk.md)
-#include "engine/catalog.h"
+#include "engine/codes.h"
+#include "engine/float_rows.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 #include "ops/checks.h"
@@ -7,42 +8,41 @@
 namespace lsif::ops {
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> quantize_rows(Tensor vectors, int64_t threads) {
+void check_finite(const char* argument, const float* values, int64_t num_rows, int64_t dim, int threads) {
+  const int64_t bad = values == nullptr ? -1 : engine::check_finite(values, num_rows, dim, threads);
+  if (bad < 0) return;
+  throw std::invalid_argument(std::string(argument) + ": expected finite numbers, got NaN or infinity in row " +
+                              std::to_string(bad));
+}
+
+Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads) {
   const int64_t num_items = size_of("vectors", vectors, 2, 0);
   const int64_t dim = size_of("vectors", vectors, 2, 1);
-  const float* data = floats("vectors", vectors, {num_items, dim});
+  const float* rows = floats("vectors", vectors, {num_items, dim});
+  const float* biases = floats("bias", bias, {num_items});
   const int num_threads = engine::check_threads(threads);
-  const int64_t bad = engine::check_finite(data, num_items, dim, num_threads);
-  if (bad >= 0) {
-    throw std::invalid_argument("vectors: expected finite numbers, got NaN or infinity in row " + std::to_string(bad));
-  }
-  const std::vector<int64_t> code_shape = {num_items, code_stride(dim)};
-  Tensor codes = torch::stable::new_empty(vectors, {code_shape.data(), code_shape.size()}, ScalarType::Char);
-  Tensor scales = new_floats(vectors, {num_items});
-  Tensor errors = new_floats(vectors, {num_items});
-  Tensor norms = new_floats(vectors, {num_items});
-  engine::quantize_rows(data, num_items, dim, static_cast<int8_t*>(codes.mutable_data_ptr()),
-                        static_cast<float*>(scales.mutable_data_ptr()), static_cast<float*>(errors.mutable_data_ptr()),
-                        static_cast<float*>(norms.mutable_data_ptr()), num_threads);
-  return {codes, scales, errors, norms};
+  check_finite("vectors", rows, num_items, dim, num_threads);
+  check_finite("bias", biases, num_items, 1, num_threads);
+  const int64_t size = engine::codes_size(num_items, dim);
+  Tensor codes = torch::stable::new_empty(vectors, {&size, 1}, ScalarType::Byte);
+  engine::write_codes(rows, biases, num_items, dim, static_cast<uint8_t*>(codes.mutable_data_ptr()), num_threads);
+  return codes;
+}
+
+CodesView codes_of(const Tensor& codes, int64_t num_items, int64_t dim) {
+  const int64_t size = size_of("codes", codes, 1, 0);
+  check_tensor("codes", codes, ScalarType::Byte, {size});
+  return engine::view_codes(static_cast<const uint8_t*>(codes.const_data_ptr()), size, num_items, dim);
 }
 
 std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tensor> weights, double temperature,
-                                              Tensor vectors, std::optional<Tensor> bias, Tensor codes, Tensor scales,
-                                              Tensor errors, Tensor norms, int64_t k,
+                                              Tensor vectors, std::optional<Tensor> bias, Tensor codes, int64_t k,
                                               std::optional<Tensor> exclude_items,
                                               std::optional<Tensor> exclude_offsets, int64_t threads) {
   const int64_t num_items = size_of("vectors", vectors, 2, 0);
   const int64_t dim = size_of("vectors", vectors, 2, 1);
-  check_tensor("codes", codes, ScalarType::Char, {num_items, code_stride(dim)});
-  const CatalogView catalog = {floats("vectors", vectors, {num_items, dim}),
-                               floats("bias", bias, {num_items}),
-                               static_cast<const int8_t*>(codes.const_data_ptr()),
-                               floats("scales", scales, {num_items}),
-                               floats("errors", errors, {num_items}),
-                               floats("norms", norms, {num_items}),
-                               num_items,
-                               dim};
+  const CatalogView catalog = {floats("vectors", vectors, {num_items, dim}), floats("bias", bias, {num_items}),
+                               codes_of(codes, num_items, dim), num_items, dim};
   engine::ScoreTopkRequest request;
   request.batch = size_of("queries", queries, 3, 0);
   request.num_interests = size_of("queries", queries, 3, 1);
@@ -94,10 +94,10 @@ Tensor score_items(Tensor queries, std::optional<Tensor> weights, double tempera
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(lsif, m) {
-  m.def("quantize_rows(Tensor vectors, int threads) -> (Tensor codes, Tensor scales, Tensor errors, Tensor norms)");
+  m.def("code_catalog(Tensor vectors, Tensor? bias, int threads) -> Tensor");
   m.def(
       "score_topk(Tensor queries, Tensor? weights, float temperature, Tensor vectors, Tensor? bias, Tensor codes, "
-      "Tensor scales, Tensor errors, Tensor norms, int k, Tensor? exclude_items, Tensor? exclude_offsets, int threads) "
+      "int k, Tensor? exclude_items, Tensor? exclude_offsets, int threads) "
       "-> (Tensor scores, Tensor indices, Tensor counts)");
   m.def(
       "score_items(Tensor queries, Tensor? weights, float temperature, Tensor vectors, Tensor? bias, Tensor items) "
@@ -105,7 +105,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(lsif, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(lsif, CPU, m) {
-  m.impl("quantize_rows", TORCH_BOX(&quantize_rows));
+  m.impl("code_catalog", TORCH_BOX(&code_catalog));
   m.impl("score_topk", TORCH_BOX(&score_topk));
   m.impl("score_items", TORCH_BOX(&score_items));
 }

@@ -69,10 +69,10 @@ void check_scores(const Tensor& scores, const Tensor& rows) {
   }
 }
 
-// The codes and their bounds, unnamed here, are not read: every row is scored exactly.
+// The codes, unnamed here, are not read: every row is scored exactly.
 std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional<Tensor> weights, double temperature,
-                                                   Tensor vectors, std::optional<Tensor> bias, Tensor, Tensor, Tensor,
-                                                   Tensor, int64_t k, std::optional<Tensor> exclude_items,
+                                                   Tensor vectors, std::optional<Tensor> bias, Tensor, int64_t k,
+                                                   std::optional<Tensor> exclude_items,
                                                    std::optional<Tensor> exclude_offsets, int64_t threads) {
   const DeviceArguments on(vectors);
   const CatalogView catalog = catalog_on(on, vectors, bias);

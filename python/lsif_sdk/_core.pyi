@@ -18,10 +18,7 @@ class CatalogPath:
         self,
         vectors: npt.NDArray[np.float32],
         bias: npt.NDArray[np.float32],
-        codes: npt.NDArray[np.int8],
-        scales: npt.NDArray[np.float32],
-        errors: npt.NDArray[np.float32],
-        norms: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.uint8],
     ) -> None: ...
     def top_k(
         self,
@@ -41,10 +38,7 @@ class RequestPath:
         weights: Sequence[npt.NDArray[Any]],
         vectors: npt.NDArray[np.float32],
         bias: npt.NDArray[np.float32],
-        codes: npt.NDArray[np.int8],
-        scales: npt.NDArray[np.float32],
-        errors: npt.NDArray[np.float32],
-        norms: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.uint8],
         multi_interest: bool,
         temperature: float,
         threads: int = 0,

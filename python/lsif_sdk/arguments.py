@@ -11,13 +11,14 @@ import numpy.typing as npt
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
-    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_int64", "as_k", "as_threads", "check_integer",
-    "check_number",
+    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_balance", "as_int64", "as_k", "as_seconds", "as_threads",
+    "check_integer", "check_number",
 ]  # fmt: skip
 
 MAX_K = 2**20
 """Results a query may ask for; of a larger catalogue, as many as it has items."""
 MAX_THREADS = 4096
+_SHARES = {"long": 1.0, "short": 0.0}
 FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
@@ -75,6 +76,30 @@ def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
     # Durations in nanoseconds become int in a list, so that there may be no odd value to show.
     odd = next((value for value in array.tolist() if type(value) is not int), array[0])
     raise ArgumentTypeError(argument, "whole numbers or datetime64", odd)
+
+
+def as_balance(interest: str | float | None) -> float:
+    """A checked share of the long-term interests; -1 for the model's own."""
+    if interest is None:
+        return -1.0
+    if isinstance(interest, str) and interest in _SHARES:
+        return _SHARES[interest]
+    if isinstance(interest, (str, bool)) or not isinstance(interest, (int, float, np.number)):
+        raise ArgumentTypeError("interest", "'long', 'short', a share from 0 to 1, or None", interest)
+    if not 0 <= interest <= 1:
+        raise ArgumentError("interest", "'long', 'short' or a share from 0 to 1", interest)
+    return float(interest)
+
+
+def as_seconds(timeout: float | None) -> float:
+    """A checked number of seconds; -1 for no limit."""
+    if timeout is None:
+        return -1.0
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.number)):
+        raise ArgumentTypeError("timeout", "seconds, or None", timeout)
+    if not timeout >= 0:
+        raise ArgumentError("timeout", "seconds >= 0, or None", timeout)
+    return float(timeout)
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:

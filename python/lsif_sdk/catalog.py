@@ -41,7 +41,7 @@ class Catalog:
     """An immutable catalogue of `num_items` rows: score = query . vector + bias. Make one with `from_vectors`.
 
     vectors: float32 [num_items, dim]; bias: float32 [num_items]; items: ids and titles;
-    codes int8 [num_items, dim padded], scales, errors, norms float32 [num_items]: docs/score_topk.md.
+    codes: uint8, what the search scans, of these vectors and biases (docs/score_topk.md).
     Safe to share between threads.
     """
 
@@ -49,9 +49,6 @@ class Catalog:
     bias: torch.Tensor
     items: ItemTable
     codes: torch.Tensor
-    scales: torch.Tensor
-    errors: torch.Tensor
-    norms: torch.Tensor
 
     @classmethod
     def from_vectors(
@@ -62,7 +59,7 @@ class Catalog:
         *,
         threads: int | None = None,
     ) -> Catalog:
-        """Builds the integer codes of a catalogue.
+        """Builds the codes of a catalogue.
 
         A contiguous float32 array is used in place, not copied: leave it unchanged. A read-only one is copied, since
         torch would let callers write to it; `numpy.load(file, mmap_mode="c")` gives a memory map used in place.
@@ -96,8 +93,8 @@ class Catalog:
         """`from_vectors` for contiguous float32 CPU tensors known to be finite and as long as `items`."""
         vectors, bias = vectors.detach(), bias.detach()
         with torch.inference_mode(), native_errors():
-            codes = ops.quantize_rows(vectors, as_threads(threads))
-        return cls(vectors, bias, items, *codes)
+            codes = ops.code_catalog(vectors, bias, as_threads(threads))
+        return cls(vectors, bias, items, codes)
 
     def __len__(self) -> int:
         return self.vectors.shape[0]
@@ -117,8 +114,8 @@ class Catalog:
 
     @property
     def code_bytes(self) -> int:
-        """Memory the codes and their bounds take beside the vectors, in bytes."""
-        return sum(t.numel() * t.element_size() for t in (self.codes, self.scales, self.errors, self.norms))
+        """Memory the codes take beside the vectors, in bytes; it is all that most of a search reads."""
+        return self.codes.numel()
 
     def top_k(
         self,
@@ -180,8 +177,7 @@ class Catalog:
 
     @functools.cached_property
     def _path(self) -> _core.CatalogPath:
-        parts = (self.vectors, self.bias, self.codes, self.scales, self.errors, self.norms)
-        return _core.CatalogPath(*(part.numpy() for part in parts))
+        return _core.CatalogPath(self.vectors.numpy(), self.bias.numpy(), self.codes.numpy())
 
     def fit_item(
         self,

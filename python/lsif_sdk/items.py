@@ -113,6 +113,26 @@ class ItemTable:
         """Title of a row, or its id where there are no titles."""
         return self.titles[row] if self.titles is not None else str(self.ids[row])
 
+    def fill_most_popular(
+        self, unwanted: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]
+    ) -> int:
+        """Writes the rows of the most popular items but the unwanted, and their counts as scores.
+
+        Args:
+            unwanted: rows to leave out.
+            scores: float32 [k], written: 0 where there are no more.
+            rows: int64 [k], written: -1 where there are no more.
+
+        Returns:
+            How many there are.
+        """
+        order = self.by_popularity[: len(scores) + len(unwanted)]
+        order = order[~np.isin(order, unwanted)][: len(scores)]
+        scores[:], rows[:] = 0.0, -1
+        scores[: len(order)] = self.counts[order]
+        rows[: len(order)] = order
+        return len(order)
+
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Ids of rows, in the rows' shape; None (string ids) or -1 (integer ids) where a row is -1."""
         if len(self) == 0:

@@ -16,19 +16,16 @@ from torch import Tensor
 
 from lsif_sdk import _core
 
-__all__ = ["CODE_ALIGN", "code_stride", "ops"]
+__all__ = ["codes_size", "ops"]
 
 # Beside _core, which in an editable install lies apart from this file.
 torch.ops.load_library(pathlib.Path(_core.__file__).with_name("_ops.so"))
 ops = torch.ops.lsif
 
-CODE_ALIGN = 64
-"""Codes of a row are padded with zeros to a multiple of this many dimensions."""
 
-
-def code_stride(dim: int) -> int:
-    """Codes a row takes, padding included."""
-    return (dim + CODE_ALIGN - 1) // CODE_ALIGN * CODE_ALIGN
+def codes_size(num_items: int, dim: int) -> int:
+    """Bytes of a catalogue's codes: a header, and for 16 rows a line of bounds and one for every 8 dimensions."""
+    return 64 * (1 + -(-num_items // 16) * (1 + -(-dim // 8)))
 
 
 @torch.library.register_fake("lsif::embedding")
@@ -112,11 +109,9 @@ def _encode(
     )
 
 
-@torch.library.register_fake("lsif::quantize_rows")
-def _quantize_rows(vectors: Tensor, threads: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    num_items, dim = vectors.shape
-    codes = vectors.new_empty(num_items, code_stride(dim), dtype=torch.int8)
-    return codes, vectors.new_empty(num_items), vectors.new_empty(num_items), vectors.new_empty(num_items)
+@torch.library.register_fake("lsif::code_catalog")
+def _code_catalog(vectors: Tensor, bias: Tensor | None, threads: int) -> Tensor:
+    return vectors.new_empty(codes_size(*vectors.shape), dtype=torch.uint8)
 
 
 @torch.library.register_fake("lsif::score_topk")
@@ -127,9 +122,6 @@ def _score_topk(
     vectors: Tensor,
     bias: Tensor | None,
     codes: Tensor,
-    scales: Tensor,
-    errors: Tensor,
-    norms: Tensor,
     k: int,
     exclude_items: Tensor | None,
     exclude_offsets: Tensor | None,
@@ -162,6 +154,6 @@ def _refuse_gradients(op: str) -> None:
 
 for _op in (
     "embedding", "layer_norm", "linear", "attention", "interest_pooling", "interest_fusion", "encode",
-    "quantize_rows", "score_topk", "score_items",
+    "score_topk", "score_items",
 ):  # fmt: skip
     _refuse_gradients(_op)

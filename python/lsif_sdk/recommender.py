@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.arguments import as_k
+from lsif_sdk.arguments import as_balance, as_k, as_seconds
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
+from lsif_sdk.diversity import as_diversity, diversified, num_candidates
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
@@ -29,7 +30,6 @@ from lsif_sdk.user_state import UserState
 __all__ = ["Recommender"]
 
 _ROWS_PER_BLOCK = 1 << 14
-_SHARES = {"long": 1.0, "short": 0.0}
 
 
 class Recommender(NativeModel):
@@ -98,6 +98,7 @@ class Recommender(NativeModel):
         exclude_seen: bool = True,
         exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
         interest: Literal["long", "short"] | float | None = None,
+        diversity: float = 0.0,
         timeout: float | None = None,
     ) -> Recommendations:
         """The k best items for one user or many.
@@ -119,6 +120,8 @@ class Recommender(NativeModel):
             interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
+            diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by
+                maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
             timeout: with batching, seconds the request may wait for its search to begin; None: for ever.
 
         Returns:
@@ -138,7 +141,17 @@ class Recommender(NativeModel):
         k = as_k(k, len(self.items))
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
-        asked = (self._now(now, batch), k, exclude_seen, *ragged, _balance(interest), _seconds(timeout), self._threads)
+        diversity = as_diversity(diversity)
+        wanted = k if diversity == 0 else num_candidates(k, len(self.items))
+        asked = (
+            self._now(now, batch),
+            wanted,
+            exclude_seen,
+            *ragged,
+            as_balance(interest),
+            as_seconds(timeout),
+            self._threads,
+        )
         with native_errors():
             if isinstance(users, EventBatch):
                 answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
@@ -148,8 +161,10 @@ class Recommender(NativeModel):
                 unknown = np.array([user.num_unknown for user in users], np.int64)
                 fallback = np.array([user.num_events == 0 for user in users], np.bool_)
         scores, indices, counts, long_share = answer
+        if diversity > 0:
+            scores, indices, counts = diversified(self.catalog.vectors.numpy(), scores, indices, counts, k, diversity)
         for user in fallback.nonzero()[0]:
-            counts[user] = self._most_popular(ragged, int(user), scores[user], indices[user])
+            counts[user] = self.items.fill_most_popular(_of_user(ragged, int(user)), scores[user], indices[user])
         return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
 
     async def recommend_async(
@@ -305,47 +320,9 @@ class Recommender(NativeModel):
         weights[~weights.any(axis=1), -1] = 1.0
         return torch.from_numpy(encoded.interests), torch.from_numpy(weights)
 
-    def _most_popular(
-        self,
-        exclude: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None],
-        user: int,
-        scores: npt.NDArray[np.float32],
-        indices: npt.NDArray[np.int64],
-    ) -> int:
-        """Fills one user's rows with the most popular items and returns how many there are."""
-        rows, offsets = exclude
-        order = self.items.by_popularity
-        if rows is not None and offsets is not None:
-            unwanted = rows[offsets[user] : offsets[user + 1]]
-            order = order[: len(scores) + len(unwanted)]
-            order = order[~np.isin(order, unwanted)]
-        order = order[: len(scores)]
-        scores[:] = 0.0
-        indices[:] = -1
-        scores[: len(order)] = self.items.counts[order]
-        indices[: len(order)] = order
-        return len(order)
 
-
-def _balance(interest: str | float | None) -> float:
-    """The long-term share asked for; -1 for the model's own."""
-    if interest is None:
-        return -1.0
-    if isinstance(interest, str) and interest in _SHARES:
-        return _SHARES[interest]
-    if isinstance(interest, (str, bool)) or not isinstance(interest, (int, float, np.number)):
-        raise ArgumentTypeError("interest", "'long', 'short', a share from 0 to 1, or None", interest)
-    if not 0 <= interest <= 1:
-        raise ArgumentError("interest", "'long', 'short' or a share from 0 to 1", interest)
-    return float(interest)
-
-
-def _seconds(timeout: float | None) -> float:
-    """A checked number of seconds; -1 for no limit."""
-    if timeout is None:
-        return -1.0
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.number)):
-        raise ArgumentTypeError("timeout", "seconds, or None", timeout)
-    if not timeout >= 0:
-        raise ArgumentError("timeout", "seconds >= 0, or None", timeout)
-    return float(timeout)
+def _of_user(
+    ragged: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None], user: int
+) -> npt.NDArray[np.int64]:
+    rows, offsets = ragged
+    return np.zeros(0, np.int64) if rows is None or offsets is None else rows[offsets[user] : offsets[user + 1]]

@@ -7,12 +7,12 @@
 #include <random>
 #include <vector>
 
-#include "engine/catalog.h"
+#include "engine/codes.h"
+#include "engine/float_rows.h"
 
 namespace score_topk_test {
 
 using lsif::CatalogView;
-using lsif::code_stride;
 
 using Random = std::mt19937_64;
 
@@ -29,28 +29,21 @@ struct Catalog {
   int64_t dim = 1;
   std::vector<float> vectors;  // the rows begin at element 1: not aligned to anything but a float
   std::vector<float> bias;     // empty: none
-  std::vector<int8_t> codes;
-  std::vector<float> scales;
-  std::vector<float> errors;
-  std::vector<float> norms;
+  std::vector<uint8_t> codes;  // the codes begin at element 1
 
   Catalog(std::vector<float> rows, int64_t dim_, std::vector<float> bias_ = {})
       : num_items(static_cast<int64_t>(rows.size()) / dim_), dim(dim_), bias(std::move(bias_)) {
     vectors.assign(1, 0.0f);
     vectors.insert(vectors.end(), rows.begin(), rows.end());
-    codes.resize(num_items * code_stride(dim));
-    scales.resize(num_items);
-    errors.resize(num_items);
-    norms.resize(num_items);
-    lsif::engine::quantize_rows(vectors.data() + 1, num_items, dim, codes.data(), scales.data(), errors.data(),
-                                norms.data(), 2);
+    codes.resize(1 + lsif::engine::codes_size(num_items, dim));
+    lsif::engine::write_codes(vectors.data() + 1, bias.empty() ? nullptr : bias.data(), num_items, dim,
+                              codes.data() + 1, 2);
   }
 
   CatalogView view() const {
     return {vectors.data() + 1, bias.empty() ? nullptr : bias.data(),
-            codes.data(),       scales.data(),
-            errors.data(),      norms.data(),
-            num_items,          dim};
+            lsif::engine::view_codes(codes.data() + 1, static_cast<int64_t>(codes.size()) - 1, num_items, dim),
+            num_items, dim};
   }
 };
 

@@ -1,7 +1,11 @@
 // The codes of rows and the bounds by which rows are dropped (docs/score_topk.md).
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "score_topk_oracle.h"
@@ -10,28 +14,91 @@ namespace {
 
 using namespace score_topk_test;  // NOLINT: what these tests are written in
 
+struct DecodedRow {
+  std::vector<long double> codes;  // times the scale
+  long double error;
+  long double bias;
+  long double code_norm;  // times the scale
+};
+
+DecodedRow decode(const Catalog& catalog, int64_t item) {
+  const lsif::CodesView view = catalog.view().codes;
+  const uint8_t* group = view.groups + item / lsif::kGroupRows * lsif::group_bytes(catalog.dim);
+  const int64_t r = item % lsif::kGroupRows;
+  lsif::GroupSide side;
+  std::memcpy(&side, group, sizeof(side));
+  const auto upper = [](uint16_t half) { return std::bit_cast<float>(static_cast<uint32_t>(half) << 16); };
+  const long double scale = static_cast<long double>(side.scale_unit) * side.scales[r];
+  DecodedRow row{{},
+                 scale * side.errors[r] * upper(side.error_unit),
+                 static_cast<long double>(side.bias_base) + static_cast<long double>(side.bias_unit) * side.biases[r],
+                 scale * upper(side.code_norm)};
+  for (int64_t i = 0; i < catalog.dim; ++i) {
+    const uint8_t pair = group[(1 + i / 8) * lsif::kLineBytes + r * 4 + i % 4];
+    row.codes.push_back(scale * ((i % 8 < 4 ? pair & 15 : pair >> 4) - lsif::kCodeOffset));
+  }
+  return row;
+}
+
 TEST(codes_stay_within_their_bounds) {
   Random random(8);
   for (const Kind& kind : kinds()) {
-    const Catalog catalog(kind.items(random, 50, 33), 33);
-    for (int64_t row = 0; row < catalog.num_items; ++row) {
+    const Catalog catalog(kind.items(random, 50, 33), 33, make_bias(random, 50, kind.bias));
+    for (int64_t item = 0; item < catalog.num_items; ++item) {
+      const DecodedRow row = decode(catalog, item);
       long double error = 0;
       long double norm = 0;
-      const int8_t* codes = catalog.codes.data() + row * code_stride(33);
-      for (int64_t i = 0; i < code_stride(33); ++i) {
-        const long double coded = static_cast<long double>(catalog.scales[row]) * codes[i];
-        const long double x = i < 33 ? catalog.view().vectors[row * 33 + i] : 0.0f;
-        error += (x - coded) * (x - coded);
-        norm += coded * coded;
-        CHECK(codes[i] >= -127);
+      for (int64_t i = 0; i < 33; ++i) {
+        const long double missed = catalog.view().vectors[item * 33 + i] - row.codes[i];
+        error += missed * missed;
+        norm += row.codes[i] * row.codes[i];
       }
-      CHECK(std::sqrt(error) <= catalog.errors[row]);
-      CHECK(std::sqrt(norm) <= catalog.norms[row]);
-      // And are no looser than they need be.
-      CHECK(catalog.errors[row] <= std::sqrt(error) * 1.00001L + std::numeric_limits<float>::min());
-      CHECK(catalog.norms[row] <= std::sqrt(norm) * 1.00001L + std::numeric_limits<float>::min());
+      CHECK(std::sqrt(error) <= row.error);
+      CHECK(std::sqrt(norm) <= row.code_norm);
+      CHECK(catalog.bias[item] <= row.bias);
+      CHECK(std::sqrt(norm) + row.error <= catalog.view().codes.row_size);
+      CHECK(std::fabs(catalog.bias[item]) <= catalog.view().codes.bias_size);
     }
   }
+}
+
+TEST(codes_do_not_depend_on_threads) {
+  Random random(16);
+  const Catalog catalog(normals(random, 70000 * 9), 9, make_bias(random, 70000, 1.0f));
+  for (const int threads : {1, 5}) {
+    std::vector<uint8_t> codes(catalog.codes.size() - 1);
+    lsif::engine::write_codes(catalog.view().vectors, catalog.bias.data(), 70000, 9, codes.data(), threads);
+    CHECK(std::equal(codes.begin(), codes.end(), catalog.codes.begin() + 1));
+  }
+}
+
+TEST(codes_of_something_else_are_refused) {
+  Random random(17);
+  Catalog catalog(normals(random, 40 * 9), 9);
+  const auto size = static_cast<int64_t>(catalog.codes.size()) - 1;
+  const auto view = [&](int64_t bytes, int64_t num_items, int64_t dim) {
+    lsif::engine::view_codes(catalog.codes.data() + 1, bytes, num_items, dim);
+  };
+  view(size, 40, 9);
+  CHECK_THROWS(view(size - 1, 40, 9), "codes: expected 640 bytes for 40 x 9 vectors, got 639");
+  CHECK_THROWS(view(size, 41, 9), "codes: expected those of 41 x 9 vectors, got those of 40 x 9");
+  CHECK_THROWS(view(size, 40, 10), "codes: expected those of 40 x 10 vectors, got those of 40 x 9");
+  CHECK_THROWS(view(size, 40, 0), "vectors: expected 1 to 65536 dimensions, got 0");
+  const auto with_byte = [&](int64_t position, uint8_t value) {
+    const uint8_t before = std::exchange(catalog.codes[1 + position], value);
+    std::string message;
+    try {
+      view(size, 40, 9);
+    } catch (const std::invalid_argument& error) {
+      message = error.what();
+    }
+    catalog.codes[1 + position] = before;
+    return message;
+  };
+  CHECK(with_byte(0, 'L') == "codes: expected codes of a catalogue, got other bytes");
+  CHECK(with_byte(8, 2) == "codes: expected version 1, got 2");
+  CHECK(with_byte(15, 0xff).starts_with("codes: expected finite sizes, got row_size -"));
+  CHECK(with_byte(35, 0xff).ends_with("bias_size -170141183460469231731687303715884105728.000000"));
 }
 
 TEST(rows_whose_norm_is_beyond_float32) {
@@ -39,7 +106,8 @@ TEST(rows_whose_norm_is_beyond_float32) {
   std::vector<float> rows = normals(random, 700 * 40);
   for (int64_t i = 0; i < 40; ++i) rows[350 * 40 + i] = (i % 2 == 0 ? 3e38f : -3e38f);
   const Catalog catalog(rows, 40);
-  CHECK(std::isinf(catalog.norms[350]));
+  CHECK(std::isinf(decode(catalog, 350).bias));
+  CHECK(!std::isinf(decode(catalog, 349 / 16 * 16 - 1).bias));
   std::vector<float> queries = normals(random, 2 * 40);
   for (float& q : queries) q *= 1e-3f;
   Question question(queries, 40, 1, 10);
@@ -55,37 +123,22 @@ TEST(rows_whose_norm_is_beyond_float32) {
   check_against_brute_force(catalog, several, "huge row, several interests");
 }
 
-// Two rows and one result: row 0, of zeros, whose bias is `bias`, and row 1.
-Catalog rival(const std::vector<float>& row, float bias) {
-  std::vector<float> rows(row.size());
-  rows.insert(rows.end(), row.begin(), row.end());
-  return Catalog(rows, static_cast<int64_t>(row.size()), {bias, 0.0f});
-}
-
-// Row 1 must win by the smallest step of float32 against row 0.
-void check_wins_narrowly(const std::vector<float>& row, Question& question, const char* what) {
-  const auto score = static_cast<float>(shared_score(rival(row, 0.0f), question, 0, 1));
-  check_against_brute_force(rival(row, std::nextafter(score, -HUGE_VALF)), question, what);
-}
-
-// The rounding of the bound, when there is nothing else between it and the score: what the codes miss of the row is
-// parallel to the query, so that Cauchy-Schwarz is an equality, and cancels against the product of the codes.
+// The rounding of the bound, when there is nothing else between it and the score: row and query are their own codes,
+// their product is an odd integer beyond 2^24, and the bias cancels its leading digits. The last row must win by the
+// smallest step of float32 against those of another group.
 TEST(the_bound_of_a_row_is_above_its_own_rounding) {
+  constexpr int64_t kDim = 19000;
   Random random(13);
-  std::uniform_real_distribution<float> missed_by(0.2f, 0.499f);
-  std::uniform_real_distribution<float> scale_by(0.5f, 2.0f);
-  for (int turn = 0; turn < 1000; ++turn) {
-    const int64_t dim = 2 + static_cast<int64_t>(random() % 300);
-    const float missed = missed_by(random);
-    const float scale = turn % 2 == 0 ? 1.0f : scale_by(random);
-    const auto num_below = static_cast<int64_t>(missed * static_cast<float>(dim - 1));
-    std::vector<float> query(dim, 127.0f);
-    std::vector<float> row(dim);
-    query[0] = 0;
-    row[0] = 127 * scale;  // sets the scale and adds nothing to the score
-    for (int64_t i = 1; i < dim; ++i) row[i] = (i <= num_below ? missed - 1 : missed) * scale;
-    Question question(query, dim, 1, 1);
-    check_wins_narrowly(row, question, "equality in Cauchy-Schwarz");
+  for (int turn = 0; turn < 40; ++turn) {
+    std::vector<float> query(kDim, 127.0f);
+    for (int64_t i = 0; i < 50; ++i) query[i] = static_cast<float>(static_cast<int64_t>(random() % 255) - 127);
+    std::vector<float> rows(lsif::kGroupRows * kDim);
+    rows.insert(rows.end(), kDim, 7.0f);
+    std::vector<float> bias(lsif::kGroupRows + 1, -0x1p24f);
+    Question question(query, kDim, 1, 1);
+    const auto score = static_cast<float>(shared_score(Catalog(rows, kDim, bias), question, 0, lsif::kGroupRows));
+    std::fill(bias.begin(), bias.end() - 1, std::nextafter(score, -HUGE_VALF));
+    check_against_brute_force(Catalog(rows, kDim, bias), question, "rounding");
   }
 }
 
@@ -114,12 +167,13 @@ TEST(the_bound_of_several_interests_is_above_the_rounding_of_its_logarithms) {
     Question question(normals(random, num_interests * dim), dim, num_interests, 1);
     question.weigh(random);
     question.request.temperature = std::exp2(static_cast<double>(random() % 40));
-    const double log_score = shared_score(rival(row, 0.0f), question, 0, 1);
+    const double log_score = shared_score(Catalog(row, dim), question, 0, 0);
     std::vector<float> rows(dim);
     rows.insert(rows.end(), row.begin(), row.end());
-    Catalog catalog(rows, dim, {0.0f, -static_cast<float>(log_score)});
-    const auto score = static_cast<float>(shared_score(catalog, question, 0, 1));
-    catalog.bias[0] = std::nextafter(score, -HUGE_VALF) - static_cast<float>(shared_score(catalog, question, 0, 0));
+    const Catalog alone(rows, dim, {0.0f, -static_cast<float>(log_score)});
+    const auto score = static_cast<float>(shared_score(alone, question, 0, 1));
+    const float rivals = std::nextafter(score, -HUGE_VALF) - static_cast<float>(shared_score(alone, question, 0, 0));
+    const Catalog catalog(rows, dim, {rivals, -static_cast<float>(log_score)});
     check_against_brute_force(catalog, question, "large logarithms");
   }
 }

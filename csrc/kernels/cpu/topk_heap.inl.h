@@ -1,4 +1,4 @@
-// The k best rows of a query so far, kept as a heap whose root is the worst of them.
+// The k best rows of a query so far, and the most promising ones of those that wait: heaps whose root is the worst.
 #pragma once
 
 #include "kernels/score_topk.h"
@@ -10,8 +10,17 @@ inline bool is_worse(const ScoredItem& a, const ScoredItem& b) {
   return a.score < b.score || (a.score == b.score && a.item > b.item);
 }
 
-// Puts item into the heap at `hole`, whose children are `worse` than their children, letting worse ones rise.
-inline void sift_down(ScoredItem* best, int64_t size, int64_t hole, ScoredItem item) {
+// A row that may be among the k best. Rows are counted from the first one of the scan.
+struct Candidate {
+  float upper;  // the bound of its score, in the scan's unit; not NaN
+  uint32_t row;
+};
+
+inline bool is_worse(const Candidate& a, const Candidate& b) { return a.upper < b.upper; }
+
+// Puts item into the heap at `hole`, whose children are worse than their children, letting worse ones rise.
+template <typename Item>
+inline void sift_down(Item* best, int64_t size, int64_t hole, Item item) {
   for (;;) {
     int64_t child = 2 * hole + 1;
     if (child >= size) break;
@@ -42,6 +51,18 @@ inline bool offer(TopkQuery& query, ScoredItem item) {
   if (!is_worse(query.best[0], item)) return false;
   sift_down(query.best, query.k, 0, item);
   return true;
+}
+
+// Brings the `count` candidates of the largest bounds to the front, in any order.
+inline void select_largest(Candidate* candidates, int64_t size, int64_t count) {
+  if (count >= size) return;
+  for (int64_t hole = count / 2; hole-- > 0;) sift_down(candidates, count, hole, candidates[hole]);
+  for (int64_t i = count; i < size; ++i) {
+    if (!is_worse(candidates[0], candidates[i])) continue;
+    const Candidate worst = candidates[0];
+    sift_down(candidates, count, 0, candidates[i]);
+    candidates[i] = worst;
+  }
 }
 
 }  // namespace

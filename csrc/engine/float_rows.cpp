@@ -1,0 +1,58 @@
+#include "engine/float_rows.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "engine/thread_pool.h"
+
+namespace lsif::engine {
+namespace {
+
+constexpr int64_t kValuesPerTask = 1 << 18;
+
+int64_t rows_per_task(int64_t dim) { return std::max<int64_t>(1, kValuesPerTask / std::max<int64_t>(dim, 1)); }
+
+bool is_finite_row(const float* x, int64_t dim) {
+  constexpr uint32_t kExponent = 0x7f800000;  // all ones in infinities and NaNs only
+  uint32_t num_bad = 0;
+  for (int64_t i = 0; i < dim; ++i) num_bad += (std::bit_cast<uint32_t>(x[i]) & kExponent) == kExponent ? 1 : 0;
+  return num_bad == 0;
+}
+
+}  // namespace
+
+float largest_magnitude(const float* x, int64_t dim) {
+  // Bits of non-negative floats have the floats' order; integer maxima vectorize.
+  constexpr int32_t kMagnitude = 0x7fffffff;
+  int32_t largest = 0;
+  for (int64_t i = 0; i < dim; ++i) largest = std::max(largest, std::bit_cast<int32_t>(x[i]) & kMagnitude);
+  return std::bit_cast<float>(largest);
+}
+
+float round_up(double x) {
+  if (x == 0) return 0;
+  if (x > static_cast<double>(std::numeric_limits<float>::max())) return std::numeric_limits<float>::infinity();
+  const float nearest = std::max(static_cast<float>(x), std::numeric_limits<float>::min());
+  return static_cast<double>(nearest) < x ? std::nextafter(nearest, std::numeric_limits<float>::infinity()) : nearest;
+}
+
+int64_t check_finite(const float* values, int64_t num_rows, int64_t dim, int threads) {
+  const int64_t step = rows_per_task(dim);
+  std::atomic<int64_t> first_bad{num_rows};
+  parallel_for((num_rows + step - 1) / step, threads, [&](int64_t task) {
+    const int64_t end = std::min(num_rows, (task + 1) * step);
+    for (int64_t row = task * step; row < end; ++row) {
+      if (is_finite_row(values + row * dim, dim)) continue;
+      int64_t known = first_bad.load();
+      while (row < known && !first_bad.compare_exchange_weak(known, row)) {
+      }
+      return;
+    }
+  });
+  return first_bad.load() == num_rows ? -1 : first_bad.load();
+}
+
+}  // namespace lsif::engine

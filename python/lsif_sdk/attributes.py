@@ -1,0 +1,147 @@
+"""Attributes of items, and conditions on them as bitmaps of the catalogue."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["Attributes", "Bitmap", "Where", "as_bitmap"]
+
+Bitmap = npt.NDArray[np.uint64]
+"""One bit a catalogue row, uint64 [ceil(num_items / 64)]: row r is bit r % 64 of word r // 64."""
+
+Where = Mapping[str, Any]
+"""Conditions by attribute, all of which have to hold: a value, a list of values of which one has to, or a tuple
+(low, high) of numbers between which the attribute lies, both included, None for no bound."""
+
+_MOST_CACHED = 128
+
+
+class Attributes:
+    """What is known of the items, by name. Immutable, safe to share between threads.
+
+    Args:
+        columns: for each attribute one entry an item, in the order of the catalogue: numbers (NaN where unknown),
+            strings (None where unknown), or lists of strings (genres, say).
+        num_items: items of the catalogue.
+
+    Raises:
+        ArgumentError: a column has another length, or entries of different kinds.
+        ArgumentTypeError: not a mapping of names to columns.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]], num_items: int) -> None:
+        if not isinstance(columns, Mapping) or not all(isinstance(name, str) for name in columns):
+            raise ArgumentTypeError("attributes", "a mapping of names to columns", columns)
+        self._num_items = num_items
+        self._numbers: dict[str, npt.NDArray[np.float64]] = {}
+        self._rows: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
+        for name, column in columns.items():
+            if len(column) != num_items:
+                raise ArgumentError(f"attributes[{name!r}]", f"{num_items} entries, one an item", len(column))
+            numbers = _numbers(column)
+            if numbers is not None:
+                self._numbers[name] = numbers
+            else:
+                self._rows[name] = _rows_by_value(name, column)
+        self._cache: collections.OrderedDict[Any, Bitmap] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the attributes, sorted."""
+        return sorted({*self._numbers, *self._rows})
+
+    def bitmap(self, where: Where) -> Bitmap:
+        """The items for which all conditions hold; read-only. The most recent conditions are kept.
+
+        Raises:
+            ArgumentError: an attribute or a value does not exist, or a condition does not fit its attribute.
+            ArgumentTypeError: not a mapping.
+        """
+        if not isinstance(where, Mapping):
+            raise ArgumentTypeError("where", "a mapping of attributes to conditions", where)
+        key = tuple(sorted((str(name), repr(condition)) for name, condition in where.items()))
+        with self._lock:
+            if (found := self._cache.get(key)) is not None:
+                self._cache.move_to_end(key)
+                return found
+        holds = np.ones(self._num_items, np.bool_)
+        for name, condition in where.items():
+            holds &= self._holds(name, condition)
+        bitmap = as_bitmap(holds)
+        bitmap.flags.writeable = False
+        with self._lock:
+            self._cache[key] = bitmap
+            if len(self._cache) > _MOST_CACHED:
+                self._cache.popitem(last=False)
+        return bitmap
+
+    def _holds(self, name: str, condition: Any) -> npt.NDArray[np.bool_]:
+        if name in self._numbers:
+            return self._number_holds(name, condition)
+        if name not in self._rows:
+            raise ArgumentError("where", f"attributes among {self.names}", repr(name))
+        values = [condition] if isinstance(condition, str) else condition
+        if not isinstance(values, (list, set, frozenset)) or not values or not all(isinstance(v, str) for v in values):
+            raise ArgumentError(f"where[{name!r}]", "a string or a list of strings", repr(condition))
+        holds = np.zeros(self._num_items, np.bool_)
+        for value in values:
+            if value not in self._rows[name]:
+                raise ArgumentError(f"where[{name!r}]", "values that some item has", repr(value))
+            holds[self._rows[name][value]] = True
+        return holds
+
+    def _number_holds(self, name: str, condition: Any) -> npt.NDArray[np.bool_]:
+        numbers = self._numbers[name]
+        if isinstance(condition, tuple):
+            if len(condition) != 2 or not all(bound is None or _is_number(bound) for bound in condition):
+                raise ArgumentError(f"where[{name!r}]", "(low, high), numbers or None", repr(condition))
+            low, high = (None if bound is None else float(bound) for bound in condition)
+            with np.errstate(invalid="ignore"):
+                above = numbers >= (-np.inf if low is None else low)
+                return above & (numbers <= (np.inf if high is None else high))
+        values = condition if isinstance(condition, (list, set, frozenset)) else [condition]
+        if not values or not all(map(_is_number, values)):
+            raise ArgumentError(f"where[{name!r}]", "a number, a list of numbers, or (low, high)", repr(condition))
+        return np.isin(numbers, np.array(list(values), np.float64))
+
+
+def as_bitmap(holds: npt.NDArray[np.bool_]) -> Bitmap:
+    """bool [num_items] as a bitmap."""
+    packed = np.packbits(holds, bitorder="little")
+    padded = np.zeros((len(packed) + 7) // 8 * 8, np.uint8)
+    padded[: len(packed)] = packed
+    return padded.view("<u8").astype(np.uint64, copy=False)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
+    """The column as numbers, or None if it is not of numbers."""
+    if isinstance(column, np.ndarray) and column.dtype.kind in "iuf":
+        return column.astype(np.float64)
+    return np.array(column, np.float64) if len(column) and all(map(_is_number, column)) else None
+
+
+def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]:
+    rows: dict[str, list[int]] = collections.defaultdict(list)
+    for row, entry in enumerate(column):
+        values = [] if entry is None else [entry] if isinstance(entry, str) else entry
+        if not isinstance(values, (list, tuple, set, frozenset, np.ndarray)) or not all(
+            isinstance(v, str) for v in values
+        ):
+            expected = "numbers, or strings, or lists of strings"
+            raise ArgumentError(f"attributes[{name!r}]", expected, f"{entry!r} at row {row}")
+        for value in set(values):
+            rows[str(value)].append(row)
+    return {value: np.array(of_value, np.int64) for value, of_value in rows.items()}

@@ -1,0 +1,95 @@
+"""Fewer items of a kind: maximal marginal relevance (Carbonell and Goldstein 1998)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["as_diversity", "diversified", "diversify", "num_candidates"]
+
+_CANDIDATES_PER_RESULT = 10
+_LEAST_CANDIDATES = 100
+
+
+def as_diversity(diversity: float) -> float:
+    """A checked weight.
+
+    Raises:
+        ArgumentError: not in [0, 1].
+        ArgumentTypeError: not a number.
+    """
+    if isinstance(diversity, bool) or not isinstance(diversity, (int, float, np.number)):
+        raise ArgumentTypeError("diversity", "a number from 0 to 1", diversity)
+    if not 0 <= diversity <= 1:
+        raise ArgumentError("diversity", "a number from 0 to 1", diversity)
+    return float(diversity)
+
+
+def num_candidates(k: int, num_items: int) -> int:
+    """How many of the best items k are chosen from."""
+    return min(num_items, max(_CANDIDATES_PER_RESULT * k, _LEAST_CANDIDATES))
+
+
+def diversify(
+    scores: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32], k: int, diversity: float
+) -> npt.NDArray[np.int64]:
+    """Chooses k of n candidates one after another, each time the one with the largest
+
+        (1 - diversity) relevance - diversity max cosine with those chosen before,
+
+    relevance being the score scaled to [0, 1] over the candidates. Ties go to the better score.
+
+    Args:
+        scores: [n], not ascending.
+        vectors: of the candidates [n, dim].
+        k: how many, at most n.
+        diversity: 0 keeps the order, 1 looks at the similarity alone.
+
+    Returns:
+        positions int64 [k], in the order chosen.
+    """
+    spread = np.float64(scores[0]) - scores[-1] if len(scores) else 0.0
+    relevance = (scores.astype(np.float64) - scores[-1:]) / spread if spread > 0 else np.ones(len(scores))
+    directions = vectors.astype(np.float64)
+    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    nearest = np.zeros(len(scores))
+    chosen = np.zeros(min(k, len(scores)), np.int64)
+    left = np.ones(len(scores), np.bool_)
+    for place in range(len(chosen)):
+        value = np.where(left, (1 - diversity) * relevance - diversity * nearest, -np.inf)
+        best = int(value.argmax())
+        chosen[place], left[best] = best, False
+        similarity = directions @ directions[best]
+        nearest = similarity if place == 0 else np.maximum(nearest, similarity)
+    return chosen
+
+
+def diversified(
+    vectors: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+    k: int,
+    diversity: float,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """`diversify` for a batch of answers.
+
+    Args:
+        vectors: of the catalogue [num_items, dim].
+        scores: of the candidates [batch, n].
+        rows: of the candidates in the catalogue int64 [batch, n].
+        counts: candidates of each user int64 [batch].
+        k: results a user.
+        diversity: see `diversify`.
+
+    Returns:
+        scores [batch, k], 0 past counts; rows [batch, k], -1 past counts; counts [batch].
+    """
+    few_scores, few_rows = np.zeros((len(counts), k), np.float32), np.full((len(counts), k), -1, np.int64)
+    for user, count in enumerate(counts):
+        chosen = diversify(scores[user, :count], vectors[rows[user, :count]], k, diversity)
+        few_scores[user, : len(chosen)] = scores[user, chosen]
+        few_rows[user, : len(chosen)] = rows[user, chosen]
+    return few_scores, few_rows, np.minimum(counts, k)

@@ -1,0 +1,94 @@
+"""Conditions on attributes select exactly the items for which they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsif_sdk import errors
+from lsif_sdk.attributes import Attributes, as_bitmap
+
+GENRES: list[Any] = [["Drama"], "Comedy", None, ["Drama", "Comedy"], [], {"War"}]
+PRICES = [1.0, 2.5, float("nan"), 10, 0, -3]
+YEARS = np.array([1990, 2000, 2000, 2010, 1995, 2020])
+
+
+@pytest.fixture
+def attributes() -> Attributes:
+    return Attributes({"genre": GENRES, "price": PRICES, "year": YEARS}, 6)
+
+
+def rows(bitmap: np.ndarray) -> list[int]:
+    return [row for row in range(64 * len(bitmap)) if int(bitmap[row // 64]) >> (row % 64) & 1]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"genre": "Drama"}, [0, 3]),
+        ({"genre": ["Drama", "War"]}, [0, 3, 5]),
+        ({"genre": {"Comedy"}}, [1, 3]),
+        ({"price": (0, 2.5)}, [0, 1, 4]),
+        ({"price": (None, 0)}, [4, 5]),
+        ({"price": (2, None)}, [1, 3]),
+        ({"price": (5, 1)}, []),
+        ({"year": 2000}, [1, 2]),
+        ({"year": [1990, 2020.0]}, [0, 5]),
+        ({"genre": "Drama", "year": (2000, None)}, [3]),
+        ({"price": (None, None)}, [0, 1, 3, 4, 5]),
+    ],
+)
+def test_what_holds(attributes, where, expected):
+    assert rows(attributes.bitmap(where)) == expected
+    assert attributes.bitmap(where) is attributes.bitmap(dict(reversed(where.items())))
+
+
+@given(st.lists(st.booleans(), max_size=200))
+def test_a_bitmap_has_a_bit_a_row(holds):
+    bitmap = as_bitmap(np.array(holds, np.bool_))
+    assert bitmap.dtype == np.uint64 and len(bitmap) == -(-len(holds) // 64)
+    assert rows(bitmap) == [row for row, held in enumerate(holds) if held]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"color": "red"}, r"where: expected attributes among \['genre', 'price', 'year'\], got 'color'"),
+        ({"genre": "Drma"}, r"where\['genre'\]: expected values that some item has, got 'Drma'"),
+        ({"genre": 3}, r"where\['genre'\]: expected a string or a list of strings, got 3"),
+        ({"genre": []}, "expected a string or a list of strings"),
+        ({"price": "cheap"}, r"where\['price'\]: expected a number, a list of numbers, or \(low, high\)"),
+        ({"price": (1, 2, 3)}, r"expected \(low, high\)"),
+        ({"price": ("a", 2)}, r"expected \(low, high\)"),
+        ({"price": True}, "expected a number"),
+        ({"price": []}, "expected a number"),
+    ],
+)
+def test_conditions_that_make_no_sense_are_refused(attributes, where, message):
+    with pytest.raises(errors.ArgumentError, match=message):
+        attributes.bitmap(where)
+    with pytest.raises(errors.ArgumentTypeError, match="where: expected a mapping"):
+        attributes.bitmap("genre")
+
+
+def test_columns_that_make_no_sense_are_refused():
+    with pytest.raises(errors.ArgumentError, match=r"attributes\['price'\]: expected 6 entries, one an item, got 2"):
+        Attributes({"price": [1, 2]}, 6)
+    with pytest.raises(
+        errors.ArgumentError, match=r"attributes\['genre'\]: expected numbers, or strings, .* got 7 at row 1"
+    ):
+        Attributes({"genre": ["a", 7]}, 2)
+    with pytest.raises(errors.ArgumentTypeError, match="attributes: expected a mapping"):
+        Attributes([1, 2], 2)
+
+
+def test_few_conditions_are_kept(attributes):
+    first = attributes.bitmap({"price": (0, 1)})
+    for high in range(200):
+        attributes.bitmap({"price": (0, 2 + high)})
+    assert attributes.bitmap({"price": (0, 1)}) is not first
