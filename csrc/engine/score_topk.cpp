@@ -55,6 +55,7 @@ class Search {
          const Excluded& excluded, const Split& split, const cpu::KernelTable& kernels)
       : catalog_(catalog),
         batch_(request.batch),
+        allowed_(request.allowed),
         k_(std::min(request.k, catalog.num_items)),
         interests_(interests),
         excluded_(excluded),
@@ -93,6 +94,7 @@ class Search {
       TopkQuery query = interests_.topk_query(user);
       query.exclude = excluded_.items(user);
       query.num_exclude = excluded_.size_of(user);
+      query.allowed = allowed_ == nullptr ? nullptr : allowed_[user];
       query.best = best_of(user, range);
       query.k = k_;
       num_vectors += query.num_interests;
@@ -111,6 +113,7 @@ class Search {
 
   const CatalogView& catalog_;
   int64_t batch_;
+  const uint64_t* const* allowed_;
   int64_t k_;
   const Interests& interests_;
   const Excluded& excluded_;

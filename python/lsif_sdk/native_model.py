@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Literal, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_threads
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
@@ -40,6 +41,7 @@ class NativeModel:
             Results do not depend on it.
         batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
             not.
+        attributes: columns of what is known of the items, by name.
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
 
@@ -54,6 +56,7 @@ class NativeModel:
         *,
         threads: int | None = None,
         batching: Batching | bool | None = None,
+        attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
         precision: Precision = "float32",
     ) -> None:
         if not isinstance(artifact, Artifact):
@@ -64,7 +67,10 @@ class NativeModel:
             raise ArgumentError("precision", "'float32' or 'bfloat16'", repr(precision))
         self.precision = precision
         self.artifact = artifact
-        self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
+        self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
+        self.catalog = Catalog.from_checked(
+            artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
+        )
         c = self.catalog
         with native_errors():
             self._path = _core.RequestPath(
@@ -93,11 +99,11 @@ class NativeModel:
 
     @functools.cached_property
     def fingerprint(self) -> bytes:
-        """What tells this model's user states from another's, 32 bytes: a hash of its shape and encoder weights."""
+        """What tells this model's user states from another's: 32 bytes, a hash of shape, item ids and encoder."""
         shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
         if self.precision != "float32":
             shape["precision"] = self.precision
-        result = hashlib.blake2b(json.dumps(shape, sort_keys=True).encode(), digest_size=32)
+        result = hashlib.blake2b(json.dumps([shape, self.items.ids.tolist()], sort_keys=True).encode(), digest_size=32)
         for weight in self.artifact.encoder_weights:
             result.update(weight.detach().numpy().data)
         return result.digest()

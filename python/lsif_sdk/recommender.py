@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import functools
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 from lsif_sdk.arguments import as_balance, as_k, as_seconds
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.attributes import Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.diversity import as_diversity, diversified, num_candidates
@@ -41,6 +43,8 @@ class Recommender(NativeModel):
             Results do not depend on it.
         batching: how `recommend` calls of concurrent callers share searches; True: as `Batching` has it; None or False:
             each searches for itself. Results do not depend on it.
+        attributes: what `recommend(where=)` may ask of items, by name: a column with an entry an item, in the order of
+            the catalogue, of numbers, strings or lists of strings (`lsif_sdk.attributes.Attributes`).
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
     """
@@ -53,6 +57,7 @@ class Recommender(NativeModel):
         *,
         threads: int | None = None,
         batching: Batching | bool | None = None,
+        attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
         precision: Precision = "float32",
     ) -> Recommender:
         """Loads an artifact directory.
@@ -66,6 +71,7 @@ class Recommender(NativeModel):
             device: "cpu", the only one so far.
             threads: see the class.
             batching: see the class.
+            attributes: see the class.
             precision: see the class.
 
         Raises:
@@ -74,19 +80,19 @@ class Recommender(NativeModel):
         """
         if device != "cpu":
             raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
-        return cls(Artifact.load(path), threads=threads, batching=batching, precision=precision)
+        return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes, precision=precision)
 
     def __repr__(self) -> str:
         c = self.config
         return f"Recommender({len(self.items):,} items, {c.num_layers} {c.block} layers, dim={c.dim})"
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes the artifact directory `load` reads; see `Artifact.save`.
+        """Writes the artifact directory `load` reads, with the catalogue's codes; see `Artifact.save`.
 
         Raises:
             ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact and nothing else).
         """
-        self.artifact.save(path, overwrite=overwrite)
+        dataclasses.replace(self.artifact, codes=self.catalog.codes).save(path, overwrite=overwrite)
 
     def recommend(
         self,
@@ -97,6 +103,8 @@ class Recommender(NativeModel):
         now: Now | None = None,
         exclude_seen: bool = True,
         exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        allow: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        where: Where | Sequence[Where | None] | None = None,
         interest: Literal["long", "short"] | float | None = None,
         diversity: float = 0.0,
         timeout: float | None = None,
@@ -117,6 +125,10 @@ class Recommender(NativeModel):
             exclude_seen: leave out the items of the user's own history. False where people consume again.
             exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
                 ignored.
+            allow: item ids that may be recommended, one list (or set) for all users or one a user; None: all.
+            where: conditions on the `attributes` of items, for all users or a list of them, one a user (None: none):
+                {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)}: any of the values, this number, between.
+                All conditions have to hold, and `allow` as well.
             interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
@@ -141,6 +153,7 @@ class Recommender(NativeModel):
         k = as_k(k, len(self.items))
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
+        allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch)
         diversity = as_diversity(diversity)
         wanted = k if diversity == 0 else num_candidates(k, len(self.items))
         asked = (
@@ -148,6 +161,7 @@ class Recommender(NativeModel):
             wanted,
             exclude_seen,
             *ragged,
+            allowed,
             as_balance(interest),
             as_seconds(timeout),
             self._threads,
@@ -164,7 +178,9 @@ class Recommender(NativeModel):
         if diversity > 0:
             scores, indices, counts = diversified(self.catalog.vectors.numpy(), scores, indices, counts, k, diversity)
         for user in fallback.nonzero()[0]:
-            counts[user] = self.items.fill_most_popular(_of_user(ragged, int(user)), scores[user], indices[user])
+            counts[user] = self.items.fill_most_popular(
+                _of_user(ragged, int(user)), None if allowed is None else allowed[user], scores[user], indices[user]
+            )
         return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
 
     async def recommend_async(

@@ -103,6 +103,10 @@ inline void update_threshold(QueryScan& scan) {
   scan.threshold = static_cast<float>(scaled - kUnderflowSlack);
 }
 
+inline bool is_allowed(const TopkQuery& query, int64_t item) {
+  return query.allowed == nullptr || (query.allowed[item / 64] >> (item % 64) & 1) != 0;
+}
+
 inline bool is_excluded(const TopkQuery& query, int64_t item) {
   int64_t low = 0;
   int64_t high = query.num_exclude;
@@ -147,6 +151,7 @@ __attribute__((noinline)) void score_candidates(const CatalogView& catalog, Quer
 
 inline void keep_candidate(const CatalogView& catalog, QueryScan& scan, float upper, int64_t item) {
   if (upper < scan.threshold) return;  // which may have risen since the row was found
+  if (!is_allowed(*scan.query, item)) return;
   if (scan.num_candidates == max_candidates(scan.query->k)) score_candidates(catalog, scan);
   scan.candidates[scan.num_candidates++] = {upper, static_cast<uint32_t>(item - scan.first_item)};
 }
