@@ -75,17 +75,19 @@ def test_concurrent_callers_get_what_they_would_get_alone(fields, limits):
                 assert len(together.recommend(state=states, k=3)) == 1
 
     run_together(6, work)
-    stats = together.stats()
+    stats = together.stats().batching
     assert stats["requests"] == 6 * 45 and 1 <= stats["batches"] <= stats["requests"] and stats["queued"] == 0
 
 
 def test_requests_that_come_meanwhile_share_a_search():
     recommender = slow_recommender()
     rounds = 0
-    while recommender.stats()["largest_batch"] < 2 and rounds < 100:  # when threads meet is for the machine to say
+    while (
+        recommender.stats().batching["largest_batch"] < 2 and rounds < 100
+    ):  # when threads meet is for the machine to say
         run_together(8, lambda caller: [recommender.recommend([caller], k=3) for _ in range(5)])
         rounds += 1
-    stats = recommender.stats()
+    stats = recommender.stats().batching
     assert stats["requests"] == 40 * rounds and stats["largest_batch"] > 1 and stats["batches"] < stats["requests"]
 
 
@@ -112,7 +114,7 @@ def test_a_full_queue_and_a_passed_deadline_are_told():
     while not (counts["overloaded"] and counts["expired"]) and rounds < 50:
         run_together(8, work)
         rounds += 1
-    stats = recommender.stats()
+    stats = recommender.stats().batching
     assert stats["overloaded"] == counts["overloaded"] > 0
     assert stats["expired"] == counts["expired"] > 0
     assert stats["requests"] == counts["answered"] > 0
@@ -127,11 +129,11 @@ def test_asyncio_requests_share_searches():
 
     answers = asyncio.run(ask())
     rounds = 0
-    while recommender.stats()["largest_batch"] < 2 and rounds < 50:
+    while recommender.stats().batching["largest_batch"] < 2 and rounds < 50:
         asyncio.run(ask())
         rounds += 1
     assert all(same(answer, plain.recommend([row], k=3)) for row, answer in enumerate(answers))
-    assert recommender.stats()["largest_batch"] > 1
+    assert recommender.stats().batching["largest_batch"] > 1
 
     async def refused() -> None:
         await recommender.recommend_async([1], k=0)
@@ -166,7 +168,7 @@ def test_a_forked_child_is_told_to_load_again():
 
 def test_without_batching_there_is_nothing_to_count_or_close():
     recommender = build()
-    assert recommender.stats() == {}
+    assert recommender.stats().batching == {}
     recommender.close()
     assert len(recommender.recommend(["i1"], k=2, timeout=0.1)[0]) == 2
 

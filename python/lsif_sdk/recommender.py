@@ -7,8 +7,9 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
+from lsif_sdk.metrics import Stats
 from lsif_sdk.native_model import NativeModel, Precision
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Encoded, Recommendations
@@ -32,6 +34,20 @@ from lsif_sdk.user_state import UserState
 __all__ = ["Recommender"]
 
 _ROWS_PER_BLOCK = 1 << 14
+
+
+class _Options(NamedTuple):
+    """What `recommend` is asked beside the users, as it came."""
+
+    k: Any
+    now: Any
+    exclude_seen: Any
+    exclude: Any
+    allow: Any
+    where: Any
+    interest: Any
+    diversity: Any
+    timeout: Any
 
 
 class Recommender(NativeModel):
@@ -62,9 +78,9 @@ class Recommender(NativeModel):
     ) -> Recommender:
         """Loads an artifact directory.
 
-        The weights are memory-mapped, so processes that load the same directory share them; each has its own ids,
-        catalogue codes, reordered copy of the layers' matrices and, if it takes at most 64 MiB, table of what the
-        first layer makes of each item (docs/model.md, 2).
+        Weights and catalogue codes are memory-mapped, so processes that load the same directory share them; each has
+        its own ids, reordered copy of the layers' matrices and, if it takes at most 64 MiB, table of what the first
+        layer makes of each item (docs/model.md, 2).
 
         Args:
             path: the directory `save` or `lsif train` wrote.
@@ -147,25 +163,39 @@ class Recommender(NativeModel):
             DeadlineError: with batching, the request's turn did not come in time.
             ClosedError: with batching, after `close` or in a forked child.
         """
+        options = _Options(k, now, exclude_seen, exclude, allow, where, interest, diversity, timeout)
+        try:
+            return self._recommend(history, state, options)
+        except Exception as error:
+            self._metrics.failed(error)
+            raise
+
+    def _recommend(
+        self,
+        history: History | Sequence[History] | None,
+        state: UserState | Sequence[UserState] | None,
+        options: _Options,
+    ) -> Recommendations:
+        began = time.perf_counter_ns()
         users = self._users(history, state)
         batch = len(users)
-        ragged = excluded_rows(exclude, self.items, batch)
-        k = as_k(k, len(self.items))
-        if not isinstance(exclude_seen, (bool, np.bool_)):
-            raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
-        allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch)
-        diversity = as_diversity(diversity)
-        wanted = k if diversity == 0 else num_candidates(k, len(self.items))
-        asked = (
-            self._now(now, batch),
-            wanted,
-            exclude_seen,
+        ragged = excluded_rows(options.exclude, self.items, batch)
+        k = as_k(options.k, len(self.items))
+        if not isinstance(options.exclude_seen, (bool, np.bool_)):
+            raise ArgumentTypeError("exclude_seen", "True or False", options.exclude_seen)
+        allowed = allowed_bitmaps(options.allow, options.where, self._attributes, self.items, batch)
+        diversity = as_diversity(options.diversity)
+        asked: tuple[Any, ...] = (
+            self._now(options.now, batch),
+            k if diversity == 0 else num_candidates(k, len(self.items)),
+            bool(options.exclude_seen),
             *ragged,
             allowed,
-            as_balance(interest),
-            as_seconds(timeout),
+            as_balance(options.interest),
+            as_seconds(options.timeout),
             self._threads,
         )
+        parsed = time.perf_counter_ns()
         with native_errors():
             if isinstance(users, EventBatch):
                 answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
@@ -174,14 +204,19 @@ class Recommender(NativeModel):
                 answer = self._path.recommend_states(self.fingerprint, [user.data for user in users], *asked)
                 unknown = np.array([user.num_unknown for user in users], np.int64)
                 fallback = np.array([user.num_events == 0 for user in users], np.bool_)
+        searched = time.perf_counter_ns()
         scores, indices, counts, long_share = answer
         if diversity > 0:
             scores, indices, counts = diversified(self.catalog.vectors.numpy(), scores, indices, counts, k, diversity)
-        for user in fallback.nonzero()[0]:
+        popular = fallback.nonzero()[0]
+        for user in popular:
             counts[user] = self.items.fill_most_popular(
                 _of_user(ragged, int(user)), None if allowed is None else allowed[user], scores[user], indices[user]
             )
-        return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
+        result = Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
+        times = began, parsed, searched, time.perf_counter_ns()
+        self._metrics.answered(times, batch, int(unknown.sum()), len(popular), int((counts < k).sum()))
+        return result
 
     async def recommend_async(
         self, history: History | Sequence[History] | None = None, k: int = 10, **options: Any
@@ -199,13 +234,9 @@ class Recommender(NativeModel):
         # As many as a batch holds: a caller blocks while others search for it.
         return concurrent.futures.ThreadPoolExecutor(self._most_concurrent, thread_name_prefix="lsif")
 
-    def stats(self) -> dict[str, int]:
-        """Counters of batching since loading, {} without it.
-
-        requests: answered. batches: searches they took. largest_batch: in requests. overloaded and expired: refused.
-        queued: waiting now.
-        """
-        return self._path.batching_stats() or {}
+    def stats(self) -> Stats:
+        """What has been done since loading: counters, histograms of time, and how searches were shared."""
+        return self._metrics.stats(self._path.batching_stats() or {})
 
     def close(self) -> None:
         """With batching: refuses what waits and what comes, and returns when no search runs. Without: nothing to do."""
