@@ -23,7 +23,7 @@ from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
-from lsif_sdk.native_model import NativeModel
+from lsif_sdk.native_model import NativeModel, Precision
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.user_state import UserState
@@ -59,6 +59,8 @@ class Recommender(NativeModel):
             each searches for itself. Results do not depend on it.
         attributes: what `recommend(where=)` may ask of items, by name: a column with an entry an item, in the order of
             the catalogue, of numbers, strings or lists of strings (`lsif_sdk.attributes.Attributes`).
+        precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
+            everywhere (docs/model.md, 2).
     """
 
     @classmethod
@@ -70,6 +72,7 @@ class Recommender(NativeModel):
         threads: int | None = None,
         batching: Batching | bool | None = None,
         attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
+        precision: Precision = "float32",
     ) -> Recommender:
         """Loads an artifact directory.
 
@@ -83,6 +86,7 @@ class Recommender(NativeModel):
             threads: see the class.
             batching: see the class.
             attributes: see the class.
+            precision: see the class.
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
@@ -90,7 +94,7 @@ class Recommender(NativeModel):
         """
         if device != "cpu":
             raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
-        return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes)
+        return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes, precision=precision)
 
     def __repr__(self) -> str:
         c = self.config
