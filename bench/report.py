@@ -41,6 +41,8 @@ FULL = [
     f"score_topk --num-items 1000000 --impl {_SWEEP}",
     *(f"encode --dim {dim} --seq-len {seq_len} --batch {batch}" for dim, seq_len, batch in _ENCODERS),
     "encode --model hstu",
+    "append --model hstu",
+    "append --model hstu --seq-len 10000 --impl lsif,lsif_vector",
     *(f"recommend --num-items {n}" for n in (10_000, 100_000, 1_000_000)),
     "load --num-items 100000",
 ]

@@ -14,6 +14,8 @@ from lsif_sdk import Artifact, Batching, ItemTable, ModelConfig, Recommendations
 from native import random_weights
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
+_MANY = 60_000
+
 
 def batched(rec: Recommender, **limits: Any) -> Recommender:
     return Recommender(rec.artifact, threads=1, batching=Batching(**limits))
@@ -21,11 +23,11 @@ def batched(rec: Recommender, **limits: Any) -> Recommender:
 
 def slow_recommender(**limits: Any) -> Recommender:
     """A catalogue whose search takes milliseconds: equal rows, none of which can be dropped."""
-    config = ModelConfig(num_items=60_000, dim=8, num_layers=1, window=3)
+    config = ModelConfig(num_items=_MANY, dim=8, num_layers=1, window=3)
     weights = random_weights(config, seed=1)
     for name in ("item_embedding", "catalog.bias"):
         weights[name][:] = weights[name][0]
-    return Recommender(Artifact(config, weights, ItemTable(np.arange(60_000))), threads=1, batching=Batching(**limits))
+    return Recommender(Artifact(config, weights, ItemTable(np.arange(_MANY))), threads=1, batching=Batching(**limits))
 
 
 def run_together(count: int, work: Any) -> None:
@@ -74,15 +76,20 @@ def test_concurrent_callers_get_what_they_would_get_alone(fields, limits):
                 assert len(together.recommend(state=states, k=3)) == 1
 
     run_together(6, work)
-    stats = together.stats()
+    stats = together.stats().batching
     assert stats["requests"] == 6 * 45 and 1 <= stats["batches"] <= stats["requests"] and stats["queued"] == 0
 
 
 def test_requests_that_come_meanwhile_share_a_search():
     recommender = slow_recommender()
-    run_together(8, lambda caller: [recommender.recommend([caller], k=3) for _ in range(10)])
-    stats = recommender.stats()
-    assert stats["requests"] == 80 and stats["largest_batch"] > 1 and stats["batches"] < 80
+    rounds = 0
+    while (
+        recommender.stats().batching["largest_batch"] < 2 and rounds < 100
+    ):  # when threads meet is for the machine to say
+        run_together(8, lambda caller: [recommender.recommend([caller], k=3) for _ in range(5)])
+        rounds += 1
+    stats = recommender.stats().batching
+    assert stats["requests"] == 40 * rounds and stats["largest_batch"] > 1 and stats["batches"] < stats["requests"]
 
 
 def test_a_full_queue_and_a_passed_deadline_are_told():
@@ -104,8 +111,11 @@ def test_a_full_queue_and_a_passed_deadline_are_told():
             with lock:
                 counts[outcome] += 1
 
-    run_together(8, work)
-    stats = recommender.stats()
+    rounds = 0
+    while not (counts["overloaded"] and counts["expired"]) and rounds < 50:
+        run_together(8, work)
+        rounds += 1
+    stats = recommender.stats().batching
     assert stats["overloaded"] == counts["overloaded"] > 0
     assert stats["expired"] == counts["expired"] > 0
     assert stats["requests"] == counts["answered"] > 0
@@ -119,8 +129,12 @@ def test_asyncio_requests_share_searches():
         return await asyncio.gather(*(recommender.recommend_async([row], k=3) for row in range(40)))
 
     answers = asyncio.run(ask())
+    rounds = 0
+    while recommender.stats().batching["largest_batch"] < 2 and rounds < 50:
+        asyncio.run(ask())
+        rounds += 1
     assert all(same(answer, plain.recommend([row], k=3)) for row, answer in enumerate(answers))
-    assert recommender.stats()["largest_batch"] > 1
+    assert recommender.stats().batching["largest_batch"] > 1
 
     async def refused() -> None:
         await recommender.recommend_async([1], k=0)
@@ -155,7 +169,7 @@ def test_a_forked_child_is_told_to_load_again():
 
 def test_without_batching_there_is_nothing_to_count_or_close():
     recommender = build()
-    assert recommender.stats() == {}
+    assert recommender.stats().batching == {}
     recommender.close()
     assert len(recommender.recommend(["i1"], k=2, timeout=0.1)[0]) == 2
 

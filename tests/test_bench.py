@@ -15,8 +15,12 @@ import lsif_sdk
 from bench_modules import bench_run
 from checks import agree, close, recall
 from implementations import Implementation, build_all
+from lsif_sdk import Recommender
+from lsif_sdk.integrations import SQLiteStore
 from measure import Timing, calls_per_turn, interleave
+from request_cases import random_artifact
 from serve import highest_rate, implementations, sustain
+from stores import calls, timed
 from topk import quality
 from topk_approximate import tuned
 from topk_problem import exact_scores, make_problem, sample
@@ -238,3 +242,11 @@ def test_serving_implementations_answer_alike():
     )
     calls = implementations(options)
     assert np.array_equal(np.asarray(calls["lsif"](3), np.int64), np.asarray(calls["torch"](3)))
+
+
+def test_stores_are_timed_with_and_without(tmp_path):
+    recommender = Recommender(random_artifact(argparse.Namespace(model="hstu", dim=8), 50), threads=1)
+    with SQLiteStore(tmp_path / "users.db") as store:
+        times = timed(calls(recommender, {"sqlite": store}, seq_len=5), rounds=2)
+        assert len(times) == 6 and all(len(values) == 2 and min(values) > 0 for values in times.values())
+        assert len(store.read("recorded").events) == len(store.read("appended").events) == 7

@@ -175,6 +175,8 @@ def test_states_of_another_model_are_refused():
     for call in (lambda: other.append(state, ["i2"]), lambda: other.recommend(state=state)):
         with pytest.raises(errors.ArgumentError, match="state: expected a state of this model"):
             call()
+    with pytest.raises(errors.ArgumentError, match="state: expected a state of this model"):
+        build(ids=IDS[::-1]).append(state, ["i2"])
     scored_otherwise = build(scoring="multi_interest")
     assert scored_otherwise.append(state, ["i2"]).num_events == 2  # the same encoder
 

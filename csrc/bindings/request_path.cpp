@@ -35,7 +35,8 @@ struct Histories {
 class Ranking {
  public:
   Ranking(engine::RecommendRequest& request, int64_t k, bool exclude_seen, const py::object& exclude_items,
-          const py::object& exclude_offsets, double balance, int64_t threads) {
+          const py::object& exclude_offsets, const py::object& allowed, int64_t num_items, double balance,
+          int64_t threads) {
     const int64_t batch = request.events.batch;
     request.k = k;
     request.exclude_seen = exclude_seen;
@@ -52,6 +53,18 @@ class Ranking {
       request.exclude_offsets = offsets_.data();
       engine::check_offsets("exclude_offsets", request.exclude_offsets, batch, total);
     }
+    if (!allowed.is_none()) {
+      allowed_ = allowed.cast<std::vector<py::object>>();
+      if (static_cast<int64_t>(allowed_.size()) != batch) {
+        refuse("allowed", std::to_string(batch) + " bitmaps", std::to_string(allowed_.size()));
+      }
+      for (const py::object& bitmap : allowed_) {
+        const std::vector<int64_t> shape = {(num_items + 63) / 64};
+        bitmaps_.push_back(bitmap.is_none() ? nullptr
+                                            : view<uint64_t>("allowed", array_from("allowed", bitmap), shape));
+      }
+      request.allowed = bitmaps_.data();
+    }
     engine::check_k(k);
     scores_ = Array<float>({batch, k});
     indices_ = Array<int64_t>({batch, k});
@@ -67,6 +80,8 @@ class Ranking {
  private:
   std::vector<int64_t> excluded_;
   std::vector<int64_t> offsets_;
+  std::vector<py::object> allowed_;  // held while the bitmaps are read
+  std::vector<const uint64_t*> bitmaps_;
   Array<float> scores_;
   Array<int64_t> indices_;
   Array<int64_t> counts_;
@@ -134,12 +149,13 @@ class RequestPath {
 
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
                       const py::object& offsets, const py::object& now, int64_t k, bool exclude_seen,
-                      const py::object& exclude_items, const py::object& exclude_offsets, double balance,
-                      double timeout, int64_t threads) const {
+                      const py::object& exclude_items, const py::object& exclude_offsets, const py::object& allowed,
+                      double balance, double timeout, int64_t threads) const {
     const Histories histories = histories_from(items, times, actions, offsets, now);
     engine::RecommendRequest request{};
     request.events = histories.events;
-    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, balance, threads);
+    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, allowed, view_.num_items, balance,
+                          threads);
     request.batcher = batcher_.get();
     request.deadline = deadline_after(timeout);
     {
@@ -229,13 +245,15 @@ class RequestPath {
 
   py::tuple recommend_states(const py::bytes& model, const std::vector<py::array>& states, const py::object& now,
                              int64_t k, bool exclude_seen, const py::object& exclude_items,
-                             const py::object& exclude_offsets, double balance, double timeout, int64_t threads) const {
+                             const py::object& exclude_offsets, const py::object& allowed, double balance,
+                             double timeout, int64_t threads) const {
     const std::vector<engine::ConstUserState> views = checked(model, states);
     const int64_t* times = view_or_null("now", now, {static_cast<int64_t>(views.size())});
     const engine::SeenEvents seen(model_->config(), views, times);
     engine::RecommendRequest request{};
     request.events = seen.batch();
-    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, balance, threads);
+    const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, allowed, view_.num_items, balance,
+                          threads);
     request.batcher = batcher_.get();
     request.deadline = deadline_after(timeout);
     {
@@ -336,8 +354,8 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            "(rows, values, offsets): the distinct items of each history, ascending, and what their scores gain.")
       .def("recommend", &RequestPath::recommend, py::arg("items"), py::arg("times"), py::arg("actions"),
            py::arg("offsets"), py::arg("now"), py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"),
-           py::arg("exclude_offsets"), py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
-           "(scores, indices, counts, long_share) of each user.")
+           py::arg("exclude_offsets"), py::arg("allowed") = none, py::arg("balance") = -1.0, py::arg("timeout") = -1.0,
+           py::arg("threads") = 0, "(scores, indices, counts, long_share) of each user.")
       .def("new_state", &RequestPath::new_state, py::arg("model"), py::arg("remember"), "A state without events.")
       .def("append", &RequestPath::append, py::arg("model"), py::arg("states"), py::arg("items"), py::arg("times"),
            py::arg("actions"), py::arg("offsets"), py::arg("unknown"), py::arg("threads") = 0,
@@ -348,7 +366,7 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            py::arg("threads") = 0, "(fused, interests, weights) of each state.")
       .def("recommend_states", &RequestPath::recommend_states, py::arg("model"), py::arg("states"), py::arg("now"),
            py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"), py::arg("exclude_offsets"),
-           py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
+           py::arg("allowed") = none, py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
            "(scores, indices, counts, long_share) of each state.");
 }
 

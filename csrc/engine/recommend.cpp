@@ -39,15 +39,18 @@ Ragged exclusions(const RecommendRequest& request, bool with_history, Scratch& s
   return {items, offsets};
 }
 
-// Drops the rows that the request excludes.
-void remove_excluded(const Excluded& excluded, RepeatBonuses& own) {
+// Drops the rows that the request excludes or does not allow.
+void remove_excluded(const Excluded& excluded, const uint64_t* const* allowed, RepeatBonuses& own) {
   int64_t end = 0;
   int64_t begin = 0;
   for (size_t user = 0; user + 1 < own.offsets.size(); ++user) {
     const int64_t* unwanted = excluded.items(static_cast<int64_t>(user));
     const int64_t num_unwanted = excluded.size_of(static_cast<int64_t>(user));
+    const uint64_t* wanted = allowed == nullptr ? nullptr : allowed[user];
     for (int64_t i = begin; i < own.offsets[user + 1]; ++i) {
-      if (std::binary_search(unwanted, unwanted + num_unwanted, own.rows[i])) continue;
+      const int64_t row = own.rows[i];
+      if (wanted != nullptr && (wanted[row / 64] >> (row % 64) & 1) == 0) continue;
+      if (std::binary_search(unwanted, unwanted + num_unwanted, row)) continue;
       own.rows[end] = own.rows[i];
       own.values[end++] = own.values[i];
     }
@@ -82,7 +85,7 @@ void add_own_items(const CatalogView& catalog, const RecommendRequest& request, 
   asked.batch = queries.batch;
   asked.exclude_items = request.exclude_items;
   asked.exclude_offsets = request.exclude_offsets;
-  remove_excluded(Excluded(asked, catalog.num_items), own);
+  remove_excluded(Excluded(asked, catalog.num_items), request.allowed, own);
   std::vector<float> scores(own.rows.size());
   score_items(catalog, queries, own.rows.data(), own.offsets.data(), scores.data(), request.threads);
   std::vector<ScoredItem> items;
@@ -139,6 +142,7 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   topk.k = request.k;
   topk.exclude_items = exclude.items;
   topk.exclude_offsets = exclude.offsets;
+  topk.allowed = request.allowed;
   topk.threads = request.threads;
   if (request.batcher == nullptr) {
     score_topk(catalog, topk, out.scores, out.indices, out.counts);

@@ -24,7 +24,9 @@ struct RecommendRequest {
   bool exclude_seen;               // leave out the items of the user's own history
   const int64_t* exclude_items;    // further rows to leave out, ragged; or null
   const int64_t* exclude_offsets;  // [batch + 1]; null with exclude_items
-  double balance = -1;             // weight all long-term interests together shall have, 0 to 1; below 0: the model's
+  const uint64_t* const* allowed =
+      nullptr;          // [batch] bitmaps of the rows that may be returned (ScoreTopkRequest); or null
+  double balance = -1;  // weight all long-term interests together shall have, 0 to 1; below 0: the model's
   int threads;
   TopkBatcher* batcher = nullptr;  // who searches, together with what other callers ask; null: this call alone
   TopkBatcher::Clock::time_point deadline = TopkBatcher::Clock::time_point::max();  // for the batcher to begin

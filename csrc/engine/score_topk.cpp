@@ -56,6 +56,7 @@ class Search {
          const Excluded& excluded, const Split& split, const cpu::KernelTable& kernels)
       : catalog_(catalog),
         batch_(request.batch),
+        allowed_(request.allowed),
         k_(std::min(request.k, catalog.num_items)),
         interests_(interests),
         excluded_(excluded),
@@ -95,6 +96,7 @@ class Search {
       TopkQuery query = interests_.topk_query(user);
       query.exclude = excluded_.items(user);
       query.num_exclude = excluded_.size_of(user);
+      query.allowed = allowed_ == nullptr ? nullptr : allowed_[user];
       query.best = best_of(user, range);
       query.k = k_;
       query.known_score = split_.num_ranges > 1 ? known_scores_.data() + user : nullptr;
@@ -114,6 +116,7 @@ class Search {
 
   const CatalogView& catalog_;
   int64_t batch_;
+  const uint64_t* const* allowed_;
   int64_t k_;
   const Interests& interests_;
   const Excluded& excluded_;

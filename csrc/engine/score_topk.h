@@ -16,6 +16,7 @@ struct ScoreTopkRequest : ScoreQueries {
   int64_t k = 0;                             // >= 1; may exceed the catalogue
   const int64_t* exclude_items = nullptr;    // rows never returned, of all users: any order, repeats allowed; or null
   const int64_t* exclude_offsets = nullptr;  // [batch + 1]: user b excludes items offsets[b] .. offsets[b + 1] - 1
+  const uint64_t* const* allowed = nullptr;  // [batch] bitmaps of rows (TopkQuery), entries may be null; or null: all
   int threads = 0;                           // 0: default_threads()
 };
 

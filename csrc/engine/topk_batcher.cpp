@@ -138,6 +138,7 @@ void TopkBatcher::search_together(const std::vector<Ticket*>& batch) {
   float* weights = scratch.floats(all.batch * all.num_interests);
   int64_t* excluded = scratch.ints(num_excluded);
   int64_t* offsets = scratch.ints(all.batch + 1);
+  std::vector<const uint64_t*> allowed(static_cast<size_t>(all.batch), nullptr);
   int64_t user = 0;
   int64_t end = offsets[0] = 0;
   for (const Ticket* ticket : batch) {
@@ -153,6 +154,7 @@ void TopkBatcher::search_together(const std::vector<Ticket*>& batch) {
         std::copy_n(request.exclude_items + begin, count, excluded + end);
         end += count;
       }
+      if (request.allowed != nullptr) allowed[static_cast<size_t>(user)] = request.allowed[b];
       offsets[++user] = end;
     }
   }
@@ -160,6 +162,7 @@ void TopkBatcher::search_together(const std::vector<Ticket*>& batch) {
   all.weights = all.weights == nullptr ? nullptr : weights;
   all.exclude_items = excluded;
   all.exclude_offsets = offsets;
+  all.allowed = allowed.data();
   float* scores = scratch.floats(all.batch * all.k);
   int64_t* indices = scratch.ints(all.batch * all.k);
   int64_t* counts = scratch.ints(all.batch);

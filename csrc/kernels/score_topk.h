@@ -103,6 +103,7 @@ struct TopkQuery {
   double temperature;         // > 0
   const int64_t* exclude;     // [num_exclude] rows never returned, strictly increasing
   int64_t num_exclude;
+  const uint64_t* allowed;  // bit i % 64 of word i / 64: row i may be returned; or null: all may
   // The best of the rows scanned before and how many; the kernel goes on from them. best[0] is the worst one kept (a
   // heap).
   ScoredItem* best;  // [k]

@@ -3,6 +3,7 @@
 config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
 weights.safetensors   docs/model.md, "Tensors of an artifact"
 items.safetensors     ids, titles and training counts (lsif_sdk.items.ItemTable.to_tensors)
+codes.safetensors     what the search scans, made of these weights (docs/score_topk.md); if missing, made when loading
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 ITEMS_FILE = "items.safetensors"
+CODES_FILE = "codes.safetensors"
+_CODES = "codes"
+_MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
+
+_OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}
 
 Spec = tuple[str, tuple[int, ...], str]
 """Name, shape and dtype of a tensor."""
@@ -49,6 +55,7 @@ class Artifact:
         items: ids, titles and counts, one entry a catalogue row.
         training: provenance: what it was trained on and how (plain JSON values).
         metrics: measured quality (plain JSON values).
+        codes: uint8, `Catalog.codes` of the catalogue's vectors and biases; None: to be made.
 
     Raises:
         ArtifactError: a tensor is missing, unknown, of another shape or dtype, or holds NaN or infinity.
@@ -59,6 +66,7 @@ class Artifact:
     items: ItemTable
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    codes: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_weights(self.config, self.weights)
@@ -116,13 +124,17 @@ class Artifact:
     def _write(self, directory: pathlib.Path) -> None:
         safetensors.torch.save_file(_unshared(self.weights), directory / WEIGHTS_FILE)
         safetensors.torch.save_file(self.items.to_tensors(), directory / ITEMS_FILE)
+        files = {name: _describe_file(directory / name) for name in (WEIGHTS_FILE, ITEMS_FILE)}
+        if self.codes is not None:
+            safetensors.torch.save_file({_CODES: self.codes}, directory / CODES_FILE)
+            files[CODES_FILE] = _describe_file(directory / CODES_FILE) | {_MADE_OF: files[WEIGHTS_FILE]["sha256"]}
         config = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "model": self.config.to_dict(),
             "training": dict(self.training),
             "metrics": dict(self.metrics),
-            "files": {name: _describe_file(directory / name) for name in (WEIGHTS_FILE, ITEMS_FILE)},
+            "files": files,
         }
         try:
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False).encode()
@@ -132,7 +144,7 @@ class Artifact:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Artifact:
-        """Reads and checks a directory. Weights are memory-mapped, not copied, but the check for NaN reads them all.
+        """Reads and checks a directory. Weights and codes are memory-mapped; the check for NaN reads all weights.
 
         Ids, titles and counts are copied into memory.
 
@@ -146,7 +158,8 @@ class Artifact:
         """
         directory = pathlib.Path(path)
         values = _read_config(directory)
-        for name in (WEIGHTS_FILE, ITEMS_FILE):
+        has_codes = CODES_FILE in values["files"]
+        for name in (WEIGHTS_FILE, ITEMS_FILE, *([CODES_FILE] if has_codes else [])):
             _check_file(directory / name, values["files"].get(name), verify)
         try:
             config = ModelConfig.from_dict(values["model"])
@@ -157,7 +170,8 @@ class Artifact:
             _read_tensors(directory / ITEMS_FILE), config.num_items, str(directory / ITEMS_FILE)
         )
         try:
-            return cls(config, weights, items, values["training"], values["metrics"])
+            codes = _read_codes(directory, values["files"]) if has_codes else None
+            return cls(config, weights, items, values["training"], values["metrics"], codes)
         except ArtifactError as error:
             raise ArtifactError(f"{directory / WEIGHTS_FILE}: {error}") from None
 
@@ -174,7 +188,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
         return target
     if not _is_artifact(target):
         raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
-    if foreign := sorted({entry.name for entry in target.iterdir()} - {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE}):
+    if foreign := sorted({entry.name for entry in target.iterdir()} - _OWN_FILES):
         raise ArtifactError(f"{target}: holds what is not of an lsif_sdk artifact: {foreign[0]!r}; not overwritten")
     if not overwrite:
         raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
@@ -273,6 +287,17 @@ def _check_file(path: pathlib.Path, recorded: object, verify: bool) -> None:
         raise ArtifactError(f"{path}: truncated or changed: expected {recorded['bytes']} bytes, got {size}")
     if verify and _describe_file(path)["sha256"] != recorded["sha256"]:
         raise ArtifactError(f"{path}: changed: its SHA-256 is not the recorded one")
+
+
+def _read_codes(directory: pathlib.Path, files: Mapping[str, Any]) -> torch.Tensor:
+    """The codes, mapped; codes of other weights would make the search miss items."""
+    path = directory / CODES_FILE
+    if files[CODES_FILE].get(_MADE_OF) != files[WEIGHTS_FILE]["sha256"]:
+        raise ArtifactError(f"{path}: made of other weights than {WEIGHTS_FILE}")
+    codes = _read_tensors(path).get(_CODES)
+    if codes is None or codes.dtype != torch.uint8 or codes.dim() != 1:
+        raise ArtifactError(f"{path}: expected {_CODES}, uint8 with one dimension")
+    return codes
 
 
 @contextlib.contextmanager

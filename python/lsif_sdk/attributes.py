@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.events import excluded_rows
+from lsif_sdk.items import Id, ItemTable
 
-__all__ = ["Attributes", "Bitmap", "Where", "as_bitmap"]
+__all__ = ["Attributes", "Bitmap", "Where", "allowed_bitmaps", "as_bitmap"]
 
 Bitmap = npt.NDArray[np.uint64]
 """One bit a catalogue row, uint64 [ceil(num_items / 64)]: row r is bit r % 64 of word r // 64."""
@@ -112,6 +114,51 @@ class Attributes:
         if not values or not all(map(_is_number, values)):
             raise ArgumentError(f"where[{name!r}]", "a number, a list of numbers, or (low, high)", repr(condition))
         return np.isin(numbers, np.array(list(values), np.float64))
+
+
+def allowed_bitmaps(
+    allow: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None,
+    where: Where | Sequence[Where | None] | None,
+    attributes: Attributes,
+    items: ItemTable,
+    batch: int,
+) -> list[Bitmap | None] | None:
+    """The rows each user may get, from ids, conditions, or both; None where nothing is asked for.
+
+    Args:
+        allow: item ids for all users, or a list of them for each; unknown ids are ignored.
+        where: conditions for all users, or a list of them for each.
+        attributes: of the catalogue.
+        items: of the catalogue.
+        batch: users.
+
+    Raises:
+        ArgumentError: another number of lists than users, or a condition that makes no sense.
+        ArgumentTypeError: not ids of the catalogue's kind, or not conditions.
+    """
+    if allow is None and where is None:
+        return None
+    bitmaps: list[Bitmap | None] = [None] * batch
+    if where is not None:
+        bitmaps = _of_conditions(where, attributes, batch)
+    if allow is None:
+        return bitmaps
+    rows, offsets = excluded_rows(allow, items, batch, "allow")
+    assert rows is not None and offsets is not None
+    for user in range(batch):
+        holds = np.zeros(len(items), np.bool_)
+        holds[rows[offsets[user] : offsets[user + 1]]] = True
+        bitmap = bitmaps[user]
+        bitmaps[user] = as_bitmap(holds) if bitmap is None else bitmap & as_bitmap(holds)
+    return bitmaps
+
+
+def _of_conditions(where: Where | Sequence[Where | None], attributes: Attributes, batch: int) -> list[Bitmap | None]:
+    if not isinstance(where, (list, tuple)):
+        return [attributes.bitmap(where)] * batch  # type: ignore[arg-type]
+    if len(where) != batch:
+        raise ArgumentError("where", f"one mapping, or one a user ({batch})", f"{len(where)}")
+    return [None if conditions is None else attributes.bitmap(conditions) for conditions in where]
 
 
 def as_bitmap(holds: npt.NDArray[np.bool_]) -> Bitmap:

@@ -88,12 +88,21 @@ class Catalog:
 
     @classmethod
     def from_checked(
-        cls, vectors: torch.Tensor, bias: torch.Tensor, items: ItemTable, threads: int | None = None
+        cls,
+        vectors: torch.Tensor,
+        bias: torch.Tensor,
+        items: ItemTable,
+        threads: int | None = None,
+        codes: torch.Tensor | None = None,
     ) -> Catalog:
-        """`from_vectors` for contiguous float32 CPU tensors known to be finite and as long as `items`."""
+        """`from_vectors` for contiguous float32 CPU tensors known to be finite and as long as `items`.
+
+        codes: those of these vectors and biases, if they are there already; None: they are made.
+        """
         vectors, bias = vectors.detach(), bias.detach()
-        with torch.inference_mode(), native_errors():
-            codes = ops.code_catalog(vectors, bias, as_threads(threads))
+        if codes is None:
+            with torch.inference_mode(), native_errors():
+                codes = ops.code_catalog(vectors, bias, as_threads(threads))
         return cls(vectors, bias, items, codes)
 
     def __len__(self) -> int:
@@ -177,7 +186,8 @@ class Catalog:
 
     @functools.cached_property
     def _path(self) -> _core.CatalogPath:
-        return _core.CatalogPath(self.vectors.numpy(), self.bias.numpy(), self.codes.numpy())
+        parts = (self.vectors, self.bias, self.codes)
+        return _core.CatalogPath(*(part.numpy() for part in parts))
 
     def fit_item(
         self,

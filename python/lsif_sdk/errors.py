@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "ArgumentError", "ArgumentTypeError", "ArtifactError", "ClosedError", "DataError", "DeadlineError", "LsifError",
-    "MissingExtraError", "OverloadedError",
+    "MissingExtraError", "OverloadedError", "StoreError",
 ]  # fmt: skip
 
 
@@ -52,4 +52,8 @@ class DeadlineError(LsifError, TimeoutError):
 
 
 class ClosedError(LsifError, RuntimeError):
-    """The recommender has been closed, or was made before a fork."""
+    """The recommender or store has been closed, or was made before a fork."""
+
+
+class StoreError(LsifError, RuntimeError):
+    """A history store cannot be reached, is damaged, of another version or something else; the message says where."""

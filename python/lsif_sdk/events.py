@@ -156,7 +156,10 @@ def ragged_rows_of(
 
 
 def excluded_rows(
-    exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None, table: ItemTable, batch: int
+    exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None,
+    table: ItemTable,
+    batch: int,
+    argument: str = "exclude",
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
     """Catalogue rows int64 [total] that each user's answer leaves out, and offsets int64 [batch + 1]; or two None.
 
@@ -164,6 +167,7 @@ def excluded_rows(
         exclude: item ids for all users, or a list of them for each; unknown ids are ignored.
         table: of the catalogue.
         batch: users.
+        argument: for messages.
 
     Raises:
         ArgumentError: another number of lists than users.
@@ -172,11 +176,11 @@ def excluded_rows(
     if exclude is None:
         return None, None
     exclude = list(exclude) if isinstance(exclude, Set) else exclude
-    lists = as_users(exclude, "exclude")
+    lists = as_users(exclude, argument)
     for_all = is_flat(exclude) if isinstance(exclude, (list, tuple)) else np.ndim(exclude) == 1
     if not for_all and len(lists) != batch:
-        raise ArgumentError("exclude", f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
-    rows, offsets = ragged_rows_of(lists, table, "exclude")
+        raise ArgumentError(argument, f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
+    rows, offsets = ragged_rows_of(lists, table, argument)
     known = rows >= 0
     rows, offsets = rows[known], known_offsets(known, offsets)
     if for_all:

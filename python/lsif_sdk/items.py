@@ -114,19 +114,27 @@ class ItemTable:
         return self.titles[row] if self.titles is not None else str(self.ids[row])
 
     def fill_most_popular(
-        self, unwanted: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]
+        self,
+        unwanted: npt.NDArray[np.int64],
+        allowed: npt.NDArray[np.uint64] | None,
+        scores: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64],
     ) -> int:
         """Writes the rows of the most popular items but the unwanted, and their counts as scores.
 
         Args:
             unwanted: rows to leave out.
+            allowed: bitmap of the rows that may be taken (`lsif_sdk.attributes`); None: all.
             scores: float32 [k], written: 0 where there are no more.
             rows: int64 [k], written: -1 where there are no more.
 
         Returns:
             How many there are.
         """
-        order = self.by_popularity[: len(scores) + len(unwanted)]
+        order = self.by_popularity
+        if allowed is not None:
+            order = order[(allowed[order // 64] >> (order % 64).astype(np.uint64) & np.uint64(1)).astype(np.bool_)]
+        order = order[: len(scores) + len(unwanted)]
         order = order[~np.isin(order, unwanted)][: len(scores)]
         scores[:], rows[:] = 0.0, -1
         scores[: len(order)] = self.counts[order]

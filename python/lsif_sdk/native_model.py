@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,14 @@ import numpy.typing as npt
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_threads
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import EventBatch, History, Now, request_times
 from lsif_sdk.items import ItemTable
+from lsif_sdk.metrics import Metrics
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
 
@@ -37,17 +39,27 @@ class NativeModel:
             Results do not depend on it.
         batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
             not.
+        attributes: columns of what is known of the items, by name.
     """
 
     def __init__(
-        self, artifact: Artifact, *, threads: int | None = None, batching: Batching | bool | None = None
+        self,
+        artifact: Artifact,
+        *,
+        threads: int | None = None,
+        batching: Batching | bool | None = None,
+        attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
     ) -> None:
         if not isinstance(artifact, Artifact):
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
+        self._metrics = Metrics()
         batching = as_batching(batching)
         self.artifact = artifact
-        self.catalog = Catalog.from_checked(artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads)
+        self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
+        self.catalog = Catalog.from_checked(
+            artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
+        )
         c = self.catalog
         with native_errors():
             self._path = _core.RequestPath(
@@ -75,9 +87,9 @@ class NativeModel:
 
     @functools.cached_property
     def fingerprint(self) -> bytes:
-        """What tells this model's user states from another's, 32 bytes: a hash of its shape and encoder weights."""
+        """What tells this model's user states from another's: 32 bytes, a hash of shape, item ids and encoder."""
         shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
-        result = hashlib.blake2b(json.dumps(shape, sort_keys=True).encode(), digest_size=32)
+        result = hashlib.blake2b(json.dumps([shape, self.items.ids.tolist()], sort_keys=True).encode(), digest_size=32)
         for weight in self.artifact.encoder_weights:
             result.update(weight.detach().numpy().data)
         return result.digest()

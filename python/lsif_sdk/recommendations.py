@@ -61,6 +61,7 @@ class UserRecommendations:
     items: external ids. scores: float32, one an item. long_share: how much of the fused interest is long-term, 0 to 1.
     unknown: events left out because the catalogue does not know their item.
     fallback: "" or why these are not personal: "popularity" (no known event; scores are training counts).
+    reason: "" or why there are fewer than k.
     """
 
     items: npt.NDArray[Any]
@@ -68,6 +69,7 @@ class UserRecommendations:
     long_share: float
     unknown: int
     fallback: str
+    reason: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -102,6 +104,7 @@ class Recommendations:
             float(self.long_share[user]),
             int(self.unknown[user]),
             "popularity" if self.fallback[user] else "",
+            "" if count == self.items.shape[1] else f"only {count} items are left by exclusions and filters",
         )
 
     def __iter__(self) -> Iterator[UserRecommendations]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import functools
 import os
-from collections.abc import Sequence, Set
-from typing import Any, Literal, Self
+import time
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ import torch
 
 from lsif_sdk.arguments import as_balance, as_k, as_seconds
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.attributes import Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.diversity import as_diversity, diversified, num_candidates
@@ -22,6 +25,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
+from lsif_sdk.metrics import Stats
 from lsif_sdk.native_model import NativeModel
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Encoded, Recommendations
@@ -30,6 +34,20 @@ from lsif_sdk.user_state import UserState
 __all__ = ["Recommender"]
 
 _ROWS_PER_BLOCK = 1 << 14
+
+
+class _Options(NamedTuple):
+    """What `recommend` is asked beside the users, as it came."""
+
+    k: Any
+    now: Any
+    exclude_seen: Any
+    exclude: Any
+    allow: Any
+    where: Any
+    interest: Any
+    diversity: Any
+    timeout: Any
 
 
 class Recommender(NativeModel):
@@ -41,6 +59,8 @@ class Recommender(NativeModel):
             Results do not depend on it.
         batching: how `recommend` calls of concurrent callers share searches; True: as `Batching` has it; None or False:
             each searches for itself. Results do not depend on it.
+        attributes: what `recommend(where=)` may ask of items, by name: a column with an entry an item, in the order of
+            the catalogue, of numbers, strings or lists of strings (`lsif_sdk.attributes.Attributes`).
     """
 
     @classmethod
@@ -51,18 +71,20 @@ class Recommender(NativeModel):
         *,
         threads: int | None = None,
         batching: Batching | bool | None = None,
+        attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
     ) -> Recommender:
         """Loads an artifact directory.
 
-        The weights are memory-mapped, so processes that load the same directory share them; each has its own ids,
-        catalogue codes, reordered copy of the layers' matrices and, if it takes at most 64 MiB, table of what the
-        first layer makes of each item (docs/model.md, 2).
+        Weights and catalogue codes are memory-mapped, so processes that load the same directory share them; each has
+        its own ids, reordered copy of the layers' matrices and, if it takes at most 64 MiB, table of what the first
+        layer makes of each item (docs/model.md, 2).
 
         Args:
             path: the directory `save` or `lsif train` wrote.
             device: "cpu", the only one so far.
             threads: see the class.
             batching: see the class.
+            attributes: see the class.
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
@@ -70,19 +92,19 @@ class Recommender(NativeModel):
         """
         if device != "cpu":
             raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
-        return cls(Artifact.load(path), threads=threads, batching=batching)
+        return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes)
 
     def __repr__(self) -> str:
         c = self.config
         return f"Recommender({len(self.items):,} items, {c.num_layers} {c.block} layers, dim={c.dim})"
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes the artifact directory `load` reads; see `Artifact.save`.
+        """Writes the artifact directory `load` reads, with the catalogue's codes; see `Artifact.save`.
 
         Raises:
             ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact and nothing else).
         """
-        self.artifact.save(path, overwrite=overwrite)
+        dataclasses.replace(self.artifact, codes=self.catalog.codes).save(path, overwrite=overwrite)
 
     def recommend(
         self,
@@ -93,6 +115,8 @@ class Recommender(NativeModel):
         now: Now | None = None,
         exclude_seen: bool = True,
         exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        allow: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        where: Where | Sequence[Where | None] | None = None,
         interest: Literal["long", "short"] | float | None = None,
         diversity: float = 0.0,
         timeout: float | None = None,
@@ -113,6 +137,10 @@ class Recommender(NativeModel):
             exclude_seen: leave out the items of the user's own history. False where people consume again.
             exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
                 ignored.
+            allow: item ids that may be recommended, one list (or set) for all users or one a user; None: all.
+            where: conditions on the `attributes` of items, for all users or a list of them, one a user (None: none):
+                {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)}: any of the values, this number, between.
+                All conditions have to hold, and `allow` as well.
             interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
@@ -131,23 +159,39 @@ class Recommender(NativeModel):
             DeadlineError: with batching, the request's turn did not come in time.
             ClosedError: with batching, after `close` or in a forked child.
         """
+        options = _Options(k, now, exclude_seen, exclude, allow, where, interest, diversity, timeout)
+        try:
+            return self._recommend(history, state, options)
+        except Exception as error:
+            self._metrics.failed(error)
+            raise
+
+    def _recommend(
+        self,
+        history: History | Sequence[History] | None,
+        state: UserState | Sequence[UserState] | None,
+        options: _Options,
+    ) -> Recommendations:
+        began = time.perf_counter_ns()
         users = self._users(history, state)
         batch = len(users)
-        ragged = excluded_rows(exclude, self.items, batch)
-        k = as_k(k, len(self.items))
-        if not isinstance(exclude_seen, (bool, np.bool_)):
-            raise ArgumentTypeError("exclude_seen", "True or False", exclude_seen)
-        diversity = as_diversity(diversity)
-        wanted = k if diversity == 0 else num_candidates(k, len(self.items))
-        asked = (
-            self._now(now, batch),
-            wanted,
-            exclude_seen,
+        ragged = excluded_rows(options.exclude, self.items, batch)
+        k = as_k(options.k, len(self.items))
+        if not isinstance(options.exclude_seen, (bool, np.bool_)):
+            raise ArgumentTypeError("exclude_seen", "True or False", options.exclude_seen)
+        allowed = allowed_bitmaps(options.allow, options.where, self._attributes, self.items, batch)
+        diversity = as_diversity(options.diversity)
+        asked: tuple[Any, ...] = (
+            self._now(options.now, batch),
+            k if diversity == 0 else num_candidates(k, len(self.items)),
+            bool(options.exclude_seen),
             *ragged,
-            as_balance(interest),
-            as_seconds(timeout),
+            allowed,
+            as_balance(options.interest),
+            as_seconds(options.timeout),
             self._threads,
         )
+        parsed = time.perf_counter_ns()
         with native_errors():
             if isinstance(users, EventBatch):
                 answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
@@ -156,12 +200,19 @@ class Recommender(NativeModel):
                 answer = self._path.recommend_states(self.fingerprint, [user.data for user in users], *asked)
                 unknown = np.array([user.num_unknown for user in users], np.int64)
                 fallback = np.array([user.num_events == 0 for user in users], np.bool_)
+        searched = time.perf_counter_ns()
         scores, indices, counts, long_share = answer
         if diversity > 0:
             scores, indices, counts = diversified(self.catalog.vectors.numpy(), scores, indices, counts, k, diversity)
-        for user in fallback.nonzero()[0]:
-            counts[user] = self.items.fill_most_popular(_of_user(ragged, int(user)), scores[user], indices[user])
-        return Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
+        popular = fallback.nonzero()[0]
+        for user in popular:
+            counts[user] = self.items.fill_most_popular(
+                _of_user(ragged, int(user)), None if allowed is None else allowed[user], scores[user], indices[user]
+            )
+        result = Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
+        times = began, parsed, searched, time.perf_counter_ns()
+        self._metrics.answered(times, batch, int(unknown.sum()), len(popular), int((counts < k).sum()))
+        return result
 
     async def recommend_async(
         self, history: History | Sequence[History] | None = None, k: int = 10, **options: Any
@@ -179,13 +230,9 @@ class Recommender(NativeModel):
         # As many as a batch holds: a caller blocks while others search for it.
         return concurrent.futures.ThreadPoolExecutor(self._most_concurrent, thread_name_prefix="lsif")
 
-    def stats(self) -> dict[str, int]:
-        """Counters of batching since loading, {} without it.
-
-        requests: answered. batches: searches they took. largest_batch: in requests. overloaded and expired: refused.
-        queued: waiting now.
-        """
-        return self._path.batching_stats() or {}
+    def stats(self) -> Stats:
+        """What has been done since loading: counters, histograms of time, and how searches were shared."""
+        return self._metrics.stats(self._path.batching_stats() or {})
 
     def close(self) -> None:
         """With batching: refuses what waits and what comes, and returns when no search runs. Without: nothing to do."""

@@ -24,6 +24,8 @@ struct Question {
   std::vector<float> weights;
   std::vector<int64_t> exclude_items;
   std::vector<int64_t> exclude_offsets;
+  std::vector<std::vector<uint64_t>> allowed;  // empty: no bitmaps; an empty one: all rows
+  std::vector<const uint64_t*> bitmaps;
 
   Question(std::vector<float> queries_, int64_t dim, int64_t num_interests, int64_t k) : queries(std::move(queries_)) {
     request.num_interests = num_interests;
@@ -38,7 +40,27 @@ struct Question {
     request.weights = weights.empty() ? nullptr : weights.data();
     request.exclude_items = exclude_offsets.empty() ? nullptr : exclude_items.data();
     request.exclude_offsets = exclude_offsets.empty() ? nullptr : exclude_offsets.data();
+    bitmaps.clear();
+    for (const auto& bitmap : allowed) bitmaps.push_back(bitmap.empty() ? nullptr : bitmap.data());
+    request.allowed = allowed.empty() ? nullptr : bitmaps.data();
     return request;
+  }
+
+  // User 0 may get everything, 1 nothing, 2 a few rows, 3 every other one, and so on.
+  void allow(Random& random, int64_t num_items) {
+    for (int64_t user = 0; user < request.batch; ++user) {
+      std::vector<uint64_t> bitmap(user % 4 == 0 ? 0 : (num_items + 63) / 64, user % 4 == 3 ? 0x5555555555555555 : 0);
+      for (int64_t i = 0; user % 4 == 2 && i < 9; ++i) {
+        const uint64_t row = random() % num_items;
+        bitmap[row / 64] |= uint64_t{1} << (row % 64);
+      }
+      allowed.push_back(bitmap);
+    }
+  }
+
+  bool allows(int64_t user, int64_t item) const {
+    if (allowed.empty() || allowed[user].empty()) return true;
+    return (allowed[user][item / 64] >> (item % 64) & 1) != 0;
   }
 
   // User 0 excludes nothing, 1 everything, 2 some rows unsorted with repeats, and so on.
@@ -144,7 +166,7 @@ inline Result brute_force(const Catalog& catalog, const Question& question) {
     }
     std::vector<ScoredItem> all;
     for (int64_t item = 0; item < catalog.num_items; ++item) {
-      if (excluded[item]) continue;
+      if (excluded[item] || !question.allows(user, item)) continue;
       const double score = shared_score(catalog, question, user, item);
       all.push_back({static_cast<float>(score), item});
       const Oracle oracle = formula(catalog, question, user, item);

@@ -41,6 +41,21 @@ TEST(batch_and_threads_do_not_matter) {
   }
 }
 
+TEST(only_allowed_rows_are_returned) {
+  Random random(11);
+  for (const int64_t num_items : {1, 63, 64, 65, 700, 5000}) {
+    for (const int64_t num_interests : {1, 3}) {
+      const Catalog catalog(make_clustered(random, num_items, 20), 20, make_bias(random, num_items, 0.2f));
+      Question question(make_clustered(random, 8 * num_interests, 20), 20, num_interests, 12);
+      if (num_interests > 1) question.weigh(random);
+      question.allow(random, num_items);
+      check_against_brute_force(catalog, question, "allowed rows");
+      question.exclude(random, num_items);
+      check_against_brute_force(catalog, question, "allowed and excluded rows");
+    }
+  }
+}
+
 TEST(score_items_is_score_topk_of_all_rows) {
   Random random(7);
   constexpr int64_t kItems = 300;

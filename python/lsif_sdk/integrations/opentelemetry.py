@@ -1,0 +1,68 @@
+"""OpenTelemetry: a recommender's `stats()` as observable instruments, read when they are exported.
+
+from opentelemetry import metrics
+observe(rec, metrics.get_meter("my-service"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from lsif_sdk.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from lsif_sdk.metrics import Stats
+    from lsif_sdk.recommender import Recommender
+
+__all__ = ["observe"]
+
+_QUANTILES = (0.5, 0.9, 0.99)
+
+
+def observe(recommender: Recommender | Callable[[], Recommender], meter: Any, prefix: str = "lsif") -> None:
+    """Registers counters of requests, users, unknown events, fallbacks and errors, and gauges of time and batching.
+
+    Times are upper bounds of quantiles since loading, by stage; the histograms themselves are `stats().times`.
+
+    Args:
+        recommender: whose counters; or a function that gives the one of the moment, where it is replaced.
+        meter: an `opentelemetry.metrics.Meter`.
+        prefix: of the names.
+
+    Raises:
+        MissingExtraError: opentelemetry-api is not installed.
+    """
+    try:
+        from opentelemetry.metrics import Observation
+    except ImportError:
+        raise MissingExtraError("the OpenTelemetry instruments", "opentelemetry-api", "metrics") from None
+
+    def now() -> Stats:
+        return (recommender() if callable(recommender) else recommender).stats()
+
+    def counter(name: str) -> Callable[[Any], Iterable[Any]]:
+        return lambda options: [Observation(getattr(now(), name))]
+
+    for name in ("requests", "users", "unknown", "fallbacks", "short"):
+        meter.create_observable_counter(f"{prefix}.{name}", callbacks=[counter(name)])
+    meter.create_observable_counter(
+        f"{prefix}.errors",
+        callbacks=[lambda options: [Observation(n, {"error": error}) for error, n in now().errors.items()]],
+    )
+    meter.create_observable_gauge(
+        f"{prefix}.time",
+        callbacks=[
+            lambda options: [
+                Observation(histogram.quantile(q), {"stage": stage, "quantile": q})
+                for stage, histogram in now().times.items()
+                if histogram.count
+                for q in _QUANTILES
+            ]
+        ],
+        unit="us",
+    )
+    meter.create_observable_gauge(
+        f"{prefix}.batching",
+        callbacks=[lambda options: [Observation(n, {"what": what}) for what, n in now().batching.items()]],
+    )

@@ -1,0 +1,103 @@
+"""States of the users who came last, in memory, within a byte budget."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from typing import Generic, Protocol, TypeVar
+
+from lsif_sdk.arguments import check_integer
+from lsif_sdk.integrations.history_store import as_user
+from lsif_sdk.items import Id
+
+__all__ = ["UserStates"]
+
+_OVERHEAD = 576
+"""Bytes of Python's objects an entry: id, dictionary node, wrappers of the state's memory (tests/test_users.py)."""
+
+
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Sized)
+
+
+class UserStates(Generic[T]):
+    """A least-recently-used cache from user ids to `UserState` (or anything with `nbytes`). Safe to share by threads.
+
+    Args:
+        max_bytes: what states may take, with 576 bytes for each beside its own size. The state used least
+            recently goes when there is no room; one larger than all of it is not kept.
+
+    Raises:
+        ArgumentError: `max_bytes` is no integer >= 0.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        check_integer("max_bytes", max_bytes, 0, 2**62)
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._states: collections.OrderedDict[Id, T] = collections.OrderedDict()
+        self._bytes = self._hits = self._misses = self._evictions = 0
+
+    def get(self, user: Id) -> T | None:
+        """The user's state, or None; counts as its use."""
+        with self._lock:
+            state = self._states.get(as_user(user))
+            if state is None:
+                self._misses += 1
+            else:
+                self._hits += 1
+                self._states.move_to_end(user)
+            return state
+
+    def peek(self, user: Id) -> T | None:
+        """`get` that neither counts nor is a use."""
+        with self._lock:
+            return self._states.get(as_user(user))
+
+    def put(self, user: Id, state: T) -> None:
+        """Keeps the user's state in place of an earlier one."""
+        user = as_user(user)
+        with self._lock:
+            self._remove(user)
+            self._states[user] = state
+            self._bytes += _size(state)
+            while self._bytes > self._max_bytes:
+                self._remove(next(iter(self._states)))
+                self._evictions += 1
+
+    def remove(self, user: Id) -> None:
+        """Drops the user's state, if there is one."""
+        with self._lock:
+            self._remove(as_user(user))
+
+    def users(self) -> list[Id]:
+        """Whose states are here now, the one used least recently first."""
+        with self._lock:
+            return list(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the beginning (hits, misses, evictions), and what is here now (users, bytes)."""
+        with self._lock:
+            return {
+                "hits": self._hits,
+                "misses": self._misses,
+                "evictions": self._evictions,
+                "users": len(self._states),
+                "bytes": self._bytes,
+            }
+
+    def _remove(self, user: Id) -> None:
+        state = self._states.pop(user, None)
+        if state is not None:
+            self._bytes -= _size(state)
+
+
+def _size(state: _Sized) -> int:
+    return state.nbytes + _OVERHEAD

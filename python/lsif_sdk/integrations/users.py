@@ -1,0 +1,234 @@
+"""Users of a recommender: their events in a store, their states in memory."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+from typing import Any, Self
+
+from lsif_sdk.arguments import check_integer
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
+from lsif_sdk.events import EventBatch, Events, History
+from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
+from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
+from lsif_sdk.integrations.user_states import UserStates
+from lsif_sdk.items import Id
+from lsif_sdk.recommendations import Recommendations
+from lsif_sdk.recommender import Recommender
+from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState
+
+__all__ = ["Users"]
+
+_NUM_LOCKS = 256
+
+
+class Users:
+    """Records what users do and recommends to them: answers are those of `Recommender.recommend` for all events.
+
+    Truth is the store's events; states only save work. One that is missing, damaged, of another model or behind is
+    brought up to date from events, whoever appended them: many threads, and other processes with `Users` of their own,
+    may share a store.
+
+    Args:
+        recommender: the model. For a new one make new `Users`; they make new states as users come.
+        store: of histories. `Users` does not close it.
+        max_bytes: memory for states; see `UserStates`.
+        save_every: events of a user after which the state is written to the store. At most so many (and those of other
+            processes) are read again after a crash or when the state has left the memory.
+        remember: see `Recommender.new_state`.
+
+    Raises:
+        ArgumentError: a number is out of range.
+        ArgumentTypeError: `recommender` is none.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        store: HistoryStore,
+        *,
+        max_bytes: int = 256 << 20,
+        save_every: int = 50,
+        remember: int = DEFAULT_REMEMBER,
+    ) -> None:
+        if not isinstance(recommender, Recommender):
+            raise ArgumentTypeError("recommender", "a Recommender", recommender)
+        check_integer("save_every", save_every, 1, 2**62)
+        self._empty = ServedState(recommender.new_state([], remember=remember), 0, newest_time(Events([])))
+        self._recommender = recommender
+        self._store = store
+        self._save_every = save_every
+        self._states: UserStates[ServedState] = UserStates(max_bytes)
+        # Of several threads that find a user's state behind, one brings it up to date. Users share locks.
+        self._locks = tuple(threading.Lock() for _ in range(_NUM_LOCKS))
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._counts_lock = threading.Lock()
+
+    def record(self, user: Id, history: History) -> None:
+        """Adds events, one or several: durable when it returns, and part of every answer that is asked for then.
+
+        Args:
+            user: a string or an integer.
+            history: the events, as in `Recommender.append`, but in any order of time and with or without times.
+
+        Raises:
+            ArgumentError: an action is out of the model's range, or an id cannot be stored. Nothing was recorded.
+            ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind. Likewise.
+            StoreError: the store failed. Whether the events were recorded `HistoryStore.append` cannot always know.
+        """
+        user = as_user(user)
+        if len(as_event_rows(history)) == 0:
+            return
+        # What the model refuses would be refused at every later request, too.
+        EventBatch.from_histories(history, self._recommender.items, self._recommender.config.num_actions)
+        self._store.append(user, history)  # not under the lock: who asks need not wait for the disk
+        with self._lock(user):
+            try:
+                self._current(user)
+            except LsifError:  # the events are recorded: whoever asks next tries again, and is told
+                self._states.remove(user)
+
+    def recommend(self, user: Id, k: int = 10, **options: Any) -> Recommendations:
+        """The k best items for the user: `Recommender.recommend` of the recorded events, with its options.
+
+        A user nobody recorded anything of gets the most popular items, and `fallback` says so.
+
+        Raises:
+            ArgumentError: a value is out of range.
+            ArgumentTypeError: an argument is of the wrong type.
+            StoreError: the store failed.
+        """
+        user = as_user(user)
+        with self._lock(user):
+            current = self._current(user)
+        if isinstance(current, Events):
+            return self._recommender.recommend(current, k, **options)
+        return self._recommender.recommend(state=current, k=k, **options)
+
+    def state(self, user: Id) -> UserState:
+        """The state of the recorded events, of use where requests are made in batches.
+
+        Raises:
+            ArgumentError: some times are known and others are not, so that there is no state (docs/user_state.md).
+            StoreError: the store failed.
+        """
+        user = as_user(user)
+        with self._lock(user):
+            current = self._current(user)
+        if isinstance(current, Events):
+            raise ArgumentError("times", "all of a history known or all unknown", "some of each")
+        return current
+
+    def forget(self, user: Id) -> None:
+        """Deletes the user's events and state, in memory and in the store.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        user = as_user(user)
+        with self._lock(user):
+            self._store.delete(user)
+            self._states.remove(user)
+
+    def flush(self) -> None:
+        """Writes the states in memory that have unwritten events to the store.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        for user in self._states.users():
+            with self._lock(user):
+                served = self._states.peek(user)
+                if served is not None and served.unsaved:
+                    self._states.put(user, self._saved(user, served))
+
+    def close(self) -> None:
+        """`flush`. The store stays open."""
+        self.flush()
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the beginning, and what `UserStates.stats` has.
+
+        rebuilt: states made of the whole history. refused: stored states that were as damaged, of another
+        model or of another `remember`. saved: states written. save_failures: that could not be; they are tried again.
+        """
+        with self._counts_lock:
+            counts = {name: self._counts[name] for name in ("rebuilt", "refused", "saved", "save_failures")}
+        return counts | self._states.stats()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _lock(self, user: Id) -> threading.Lock:
+        return self._locks[hash(user) % _NUM_LOCKS]
+
+    def _count(self, name: str) -> None:
+        with self._counts_lock:
+            self._counts[name] += 1
+
+    def _current(self, user: Id) -> UserState | Events:
+        """The state of all events in the store; the events themselves where they have no state."""
+        cached = self._states.get(user)
+        served = cached or self._load(user) or self._empty
+        read = self._store.read(user, since=served.sequence)
+        if read.after != served.sequence:  # deleted by somebody else: the whole history has been read
+            served = self._empty
+        elif cached and not len(read.events):
+            return cached.state
+        grown = self._grow(served, read)
+        if grown is None and read.after:
+            read = self._store.read(user)
+            grown = self._grow(self._empty, read)
+        if grown is None or not grown.sequence:  # nobody may fill the memory by asking for users without events
+            self._states.remove(user)
+        else:
+            self._keep(user, grown)
+        return read.events if grown is None else grown.state
+
+    def _load(self, user: Id) -> ServedState | None:
+        """The state in the store, if it is whole and of this model."""
+        stored = self._store.get_state(user)
+        if stored is None:
+            return None
+        try:
+            served = ServedState.from_stored(stored)
+            self._recommender.append(served.state, [])  # checks whose it is
+        except ArgumentError:
+            served = None
+        if served is None or served.state.remember != self._empty.state.remember:
+            self._count("refused")
+            return None
+        return served
+
+    def _grow(self, served: ServedState, read: StoredEvents) -> ServedState | None:
+        """The state after further events; None if they do not follow the earlier ones, or only some times are known."""
+        events = read.events
+        if len(events) and oldest_time(events) < served.newest_time:
+            return None
+        if served is self._empty and len(events):
+            self._count("rebuilt")
+        try:
+            state = self._recommender.append(served.state, events)
+        except ArgumentError as error:
+            if error.argument != "times":
+                raise
+            return None
+        latest = max(served.newest_time, newest_time(events))
+        return ServedState(state, read.newest, latest, served.unsaved + len(events))
+
+    def _keep(self, user: Id, served: ServedState) -> None:
+        if served.unsaved >= self._save_every:
+            try:
+                served = self._saved(user, served)
+            except StoreError:
+                self._count("save_failures")
+        self._states.put(user, served)
+
+    def _saved(self, user: Id, served: ServedState) -> ServedState:
+        if self._store.put_state(user, served.to_bytes(), served.sequence):
+            self._count("saved")
+        return dataclasses.replace(served, unsaved=0)

@@ -1,0 +1,128 @@
+"""Filters of every kind, alone and combined: exactly the best of the items that are left, never another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsif_sdk import Batching, Recommender, errors
+from recommender_cases import IDS, NUM_ITEMS, build
+
+GENRES = [["a"], ["b"], ["a", "b"], []]
+COLUMNS: dict[str, Any] = {
+    "genre": [GENRES[row % 4] for row in range(NUM_ITEMS)],
+    "price": np.arange(NUM_ITEMS) / 2,
+}
+HISTORIES = [["i3", "i9", "i3"], ["i1"], [], ["i7", "i8", "i30"]]
+
+
+@pytest.fixture(scope="module", params=[{}, {"scoring": "multi_interest"}, {"repeats": True}], ids=str)
+def recommender(request) -> Recommender:
+    return Recommender(build(**request.param).artifact, attributes=COLUMNS)
+
+
+def may(item: str, where: dict[str, Any] | None) -> bool:
+    """The conditions word for word."""
+    row = IDS.index(item)
+    if where is None:
+        return True
+    genres = where.get("genre")
+    wanted = {genres} if isinstance(genres, str) else set(genres or ())
+    low, high = where.get("price", (None, None))
+    price = row / 2
+    return (
+        (not wanted or bool(wanted & set(GENRES[row % 4])))
+        and (low is None or price >= low)
+        and (high is None or price <= high)
+    )
+
+
+conditions = st.one_of(
+    st.none(),
+    st.fixed_dictionaries({"genre": st.sampled_from(["a", ["a", "b"]])}),
+    st.fixed_dictionaries({"price": st.tuples(st.sampled_from([None, 3]), st.sampled_from([None, 2, 15.5]))}),
+    st.just({"genre": "b", "price": (1, 12)}),
+)
+ids = st.lists(st.sampled_from(IDS), max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    where=st.lists(conditions, min_size=4, max_size=4),
+    allow=st.none() | st.lists(ids, min_size=4, max_size=4),
+    exclude=st.lists(ids, min_size=4, max_size=4),
+    exclude_seen=st.booleans(),
+    k=st.integers(1, NUM_ITEMS),
+)
+def test_the_answer_is_the_best_of_what_is_left(recommender, where, allow, exclude, exclude_seen, k):
+    everything = recommender.recommend(HISTORIES, k=NUM_ITEMS, exclude_seen=False)
+    out = recommender.recommend(HISTORIES, k=k, where=where, allow=allow, exclude=exclude, exclude_seen=exclude_seen)
+    for user, history in enumerate(HISTORIES):
+        left = [
+            (item, score)
+            for item, score in everything[user]
+            if may(item, where[user])
+            and (allow is None or item in allow[user])
+            and item not in exclude[user]
+            and not (exclude_seen and item in history)
+        ]
+        assert list(out[user]) == left[:k]
+        assert out.counts[user] == min(k, len(left))
+        short = f"only {len(left)} items are left by exclusions and filters"
+        assert out[user].reason == ("" if len(left) >= k else short)
+    assert np.isfinite(out.scores).all()
+
+
+def test_filters_for_all_users_and_with_states(recommender):
+    history = HISTORIES[3]
+    expected = recommender.recommend(history, k=5, where={"genre": "a"}, allow={"i0", "i2", "i4", "i5", "new"})
+    assert set(expected[0].items) == {"i0", "i2", "i4"} and expected[0].reason
+    state = recommender.new_state(history)
+    got = recommender.recommend(state=state, k=5, where={"genre": "a"}, allow=["i0", "i2", "i4", "i5"])
+    assert got[0].items.tolist() == expected[0].items.tolist()
+    both = recommender.recommend([history, history], k=5, where={"genre": "a"})
+    assert both[0].items.tolist() == both[1].items.tolist()
+    assert all(may(item, {"genre": "a"}) for item in both[0].items)
+
+
+def test_filters_survive_batching(recommender):
+    together = Recommender(recommender.artifact, attributes=COLUMNS, batching=Batching(max_wait_us=100))
+    for where in ({"genre": "a"}, None, {"price": (2, 5)}):
+        got, expected = (r.recommend(HISTORIES[0], k=9, where=where) for r in (together, recommender))
+        assert list(got[0]) == list(expected[0])
+
+
+def test_filters_that_make_no_sense_are_refused(recommender):
+    for options, message in (
+        ({"where": {"color": "red"}}, "where: expected attributes among"),
+        ({"where": [{"genre": "a"}]}, r"where: expected one mapping, or one a user \(2\), got 1"),
+        ({"where": "genre"}, "where: expected a mapping"),
+        ({"allow": [["i1"]]}, r"allow: expected one list of ids, or one a user \(2\)"),
+        ({"allow": [1, 2]}, "allow: "),
+    ):
+        with pytest.raises(errors.LsifError, match=message):
+            recommender.recommend([["i1"], ["i2"]], **options)
+    with pytest.raises(errors.ArgumentError, match=r"where: expected attributes among \[\], got 'genre'"):
+        build().recommend(["i1"], where={"genre": "a"})
+    with pytest.raises(errors.ArgumentError, match=r"attributes\['x'\]: expected 40 entries"):
+        Recommender(recommender.artifact, attributes={"x": [1]})
+
+
+def test_a_large_catalogue_and_few_items_left():
+    rng = np.random.default_rng(0)
+    from lsif_sdk import Artifact, ItemTable, ModelConfig
+    from native import random_weights
+
+    config = ModelConfig(num_items=20_000, dim=16, num_layers=1)
+    artifact = Artifact(config, random_weights(config, seed=3), ItemTable(np.arange(20_000)))
+    group = rng.integers(0, 500, size=20_000)
+    recommender = Recommender(artifact, attributes={"group": group})
+    everything = recommender.recommend([5, 6], k=20_000)[0]
+    for wanted in range(0, 500, 83):
+        out = recommender.recommend([5, 6], k=10, where={"group": wanted})[0]
+        expected = [item for item in everything.items.tolist() if group[item] == wanted][:10]
+        assert out.items.tolist() == expected

@@ -1,0 +1,99 @@
+"""Codes in an artifact: mapped, of these weights and no others, and never needed."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+import safetensors.torch
+import torch
+
+from lsif_sdk import Artifact, Recommender, errors
+from lsif_sdk.ops import ops
+from recommender_cases import HISTORIES, build, same
+
+
+@pytest.fixture
+def saved(tmp_path) -> pathlib.Path:
+    build(normalize_items=True).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_saved_recommender_has_its_codes_and_answers_alike(saved, monkeypatch):
+    recommender = build(normalize_items=True)
+    artifact = Artifact.load(saved, verify=True)
+    assert artifact.codes is not None
+    assert torch.equal(artifact.codes, recommender.catalog.codes)
+    monkeypatch.setattr(ops, "code_catalog", None)  # nothing is coded again
+    assert same(Recommender(artifact).recommend(HISTORIES, k=7), recommender.recommend(HISTORIES, k=7))
+
+
+def test_without_the_file_codes_are_made(saved):
+    config = json.loads((saved / "config.json").read_text())
+    del config["files"]["codes.safetensors"]
+    (saved / "config.json").write_text(json.dumps(config))
+    (saved / "codes.safetensors").unlink()
+    assert Artifact.load(saved).codes is None
+    assert same(
+        Recommender.load(saved).recommend(HISTORIES, k=7), build(normalize_items=True).recommend(HISTORIES, k=7)
+    )
+
+
+def test_an_artifact_with_codes_can_be_overwritten(saved):
+    build().save(saved, overwrite=True)
+    assert not Recommender.load(saved).config.normalize_items
+
+
+def rewrite(saved: pathlib.Path, tensors: dict[str, torch.Tensor]) -> None:
+    safetensors.torch.save_file(tensors, saved / "codes.safetensors")
+    config = json.loads((saved / "config.json").read_text())
+    config["files"]["codes.safetensors"]["bytes"] = (saved / "codes.safetensors").stat().st_size
+    (saved / "config.json").write_text(json.dumps(config))
+
+
+def test_codes_of_other_weights_are_refused(saved, tmp_path):
+    other = tmp_path / "other"
+    build(normalize_items=True, dim=16).save(other)
+    config = json.loads((saved / "config.json").read_text())
+    config["files"]["codes.safetensors"] = json.loads((other / "config.json").read_text())["files"]["codes.safetensors"]
+    (saved / "config.json").write_text(json.dumps(config))
+    (saved / "codes.safetensors").write_bytes((other / "codes.safetensors").read_bytes())
+    with pytest.raises(errors.ArtifactError, match="made of other weights than weights"):
+        Artifact.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"codes": torch.zeros(5)}, "expected codes, uint8 with one dimension"),
+        ({"code": torch.zeros(5, dtype=torch.uint8)}, "expected codes, uint8"),
+        ({"codes": torch.zeros(5, 2, dtype=torch.uint8)}, "with one dimension"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(saved, tensors, message):
+    rewrite(saved, tensors)
+    with pytest.raises(errors.ArtifactError, match=message):
+        Artifact.load(saved)
+
+
+def test_codes_of_another_shape_are_refused_by_native_code(saved):
+    rewrite(saved, {"codes": torch.zeros(500, dtype=torch.uint8)})
+    with pytest.raises(errors.ArgumentError, match="codes: expected"):
+        Recommender.load(saved)
+
+
+def test_damage_is_found_on_request_and_a_short_file_at_once(saved):
+    path = saved / "codes.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    Artifact.load(saved)
+    with pytest.raises(errors.ArtifactError, match="safetensors: changed"):
+        Artifact.load(saved, verify=True)
+    path.write_bytes(data[:-1])
+    with pytest.raises(errors.ArtifactError, match="safetensors: truncated"):
+        Artifact.load(saved)
+    path.unlink()
+    with pytest.raises(errors.ArtifactError, match="safetensors: missing"):
+        Artifact.load(saved)

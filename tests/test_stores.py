@@ -1,0 +1,416 @@
+"""History stores: what was acknowledged is there, once and in order; what is not ours is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lsif_sdk import Events, errors
+from lsif_sdk.events import UNKNOWN_TIME
+from lsif_sdk.integrations import HistoryStore, RedisStore, SQLiteStore, StoredEvents
+from store_cases import RedisServer
+from test_batching import run_together
+
+
+def rows(read: StoredEvents) -> list[tuple[Any, int, int]]:
+    events = read.events
+    times = [UNKNOWN_TIME] * len(events) if events.times is None else events.times
+    actions = [0] * len(events) if events.actions is None else events.actions
+    return [(item, int(t), int(a)) for item, t, a in zip(events.items, times, actions, strict=True)]
+
+
+def test_events_come_back_as_they_were(stores):
+    big = 2**63 - 1
+    with stores.open() as store:
+        assert store.append("u", ["a", "b"]) == store.read("u").newest
+        store.append("u", Events(["c"], times=[5], actions=[2]))
+        store.append("u", Events(np.array([7, -(2**63), big]), times=[-big, big, 0]))
+        store.append("u", Events(["", "with \0, ' and é{}:"], actions=[big, 0]))
+        expected = [
+            ("a", UNKNOWN_TIME, 0), ("b", UNKNOWN_TIME, 0), ("c", 5, 2), (7, -big, 0), (-(2**63), big, 0), (big, 0, 0),
+            ("", UNKNOWN_TIME, big), ("with \0, ' and é{}:", UNKNOWN_TIME, 0),
+        ]  # fmt: skip
+        assert rows(store.read("u")) == expected
+        assert {type(item) for item, _, _ in rows(store.read("u"))} == {str, int}
+        assert store.read("u", last=2).events.times is None
+    with stores.open() as again:
+        assert rows(again.read("u")) == expected
+
+
+def test_parts_of_a_history(stores):
+    with stores.open() as store:
+        numbers = [store.append("u", [f"i{n}"]) for n in range(5)]
+        store.append("other", ["x"])
+        assert numbers == sorted(set(numbers)) and numbers[0] > 0
+        for last in range(1, 7):
+            read = store.read("u", last=last)
+            assert read.events.items == [f"i{n}" for n in range(max(0, 5 - last), 5)]
+            assert (read.after, read.newest) == (numbers[4 - last] if last < 5 else 0, numbers[-1])
+        for n, number in enumerate(numbers):
+            read = store.read("u", since=number)
+            assert read.events.items == [f"i{later}" for later in range(n + 1, 5)]
+            assert (read.after, read.newest) == (number, numbers[-1])
+        for odd in (0, numbers[0] - 1 or 2**40, numbers[-1] + 1, 2**63 - 1):
+            read = store.read("u", since=odd)
+            assert (len(read.events), read.after, read.newest) == (5, 0, numbers[-1])
+        for read in (store.read("nobody"), store.read("nobody", last=3), store.read("nobody", since=7)):
+            assert (len(read.events), read.after, read.newest) == (0, 0, 0)
+        assert store.append("nobody", []) == 0 and store.append("u", []) == numbers[-1]
+        many = [f"i{n}" for n in range(20_001)]
+        store.append("many", many)
+        assert store.read("many").events.items == many
+
+
+def test_users_are_told_apart(stores):
+    users = [1, "1", -1, "", "i1", "s1", "}", "{", "a:b", "user\0", "é"]
+    with stores.open() as store, stores.open("others") as others:
+        for number, user in enumerate(users):
+            store.append(user, [number])
+        for number, user in enumerate(users):
+            assert store.read(user).events.items == [number]
+            assert len(others.read(user).events) == 0
+        store.append(np.int64(1), ["more"])
+        assert store.read(1).events.items == [0, "more"] and store.read(np.str_("1")).events.items == [1]
+
+
+def test_states(stores):
+    with stores.open() as store:
+        assert store.get_state("u") is None and not store.put_state("u", b"early", 1)
+        first, second = store.append("u", ["a"]), store.append("u", ["b"])
+        for data, sequence in ((b"one", first), (b"\0" * 100_000, second), (b"", first)):
+            assert store.put_state("u", data, sequence)
+            stored = store.get_state("u")
+            assert stored is not None and (stored.data, stored.sequence) == (data, sequence)
+        assert not store.put_state("u", b"x", second + 1) and not store.put_state("nobody", b"x", first)
+        assert store.get_state("u").data == b""
+
+
+def test_a_deleted_user_is_forgotten(stores):
+    with stores.open() as store:
+        old = store.append("u", ["secret", "b"])
+        store.append("v", ["kept"])
+        store.put_state("u", b"state", old)
+        store.delete("u")
+        store.delete("u")
+        assert store.get_state("u") is None and store.read("u", since=old).newest == 0
+        assert not store.put_state("u", b"of before", old), "a slow writer brings nothing back"
+        new = store.append("u", ["c", "d"])  # as many as before
+        assert new != old
+        assert not store.put_state("u", b"of before", old)
+        read = store.read("u", since=old)
+        assert (read.events.items, read.after) == (["c", "d"], 0), "an old number is not taken for a new one"
+        assert store.read("v").events.items == ["kept"]
+
+
+def test_a_deleted_user_leaves_no_bytes_in_the_file(tmp_path):
+    with SQLiteStore(tmp_path / "users.db") as store:
+        store.append("somebody", [f"secret item {n}" for n in range(500)])
+        store.append("v", ["kept"])
+        store.put_state("somebody", b"secret state" * 1000, store.read("somebody").newest)
+    assert b"secret" in (tmp_path / "users.db").read_bytes()
+    with SQLiteStore(tmp_path / "users.db") as store:
+        store.delete("somebody")
+    data = (tmp_path / "users.db").read_bytes()
+    assert b"kept" in data and b"secret" not in data and b"somebody" not in data
+
+
+EVENT = st.tuples(
+    st.one_of(st.text(max_size=5), st.integers(-(2**63), 2**63 - 1)),
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(0, 2**63 - 1),
+)
+CALL = st.tuples(st.sampled_from(["u", "v"]), st.one_of(st.just("delete"), st.lists(EVENT, max_size=4)))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=st.lists(CALL, max_size=8), last=st.integers(1, 9))
+def test_any_calls_leave_what_a_list_would(stores, calls, last):
+    """Against plain lists, the oracle."""
+    lists: dict[str, list[Any]] = {"u": [], "v": []}
+    with stores.open() as store:
+        for user in lists:
+            store.delete(user)
+        for user, call in calls:
+            if call == "delete":
+                store.delete(user)
+                lists[user].clear()
+            else:
+                items, times, actions = [list(column) for column in zip(*call, strict=True)] or [[], [], []]
+                store.append(user, Events(items, np.array(times, np.int64), np.array(actions, np.int64)))
+                lists[user] += call
+        for user, expected in lists.items():
+            assert rows(store.read(user)) == expected
+            assert rows(store.read(user, last=last)) == expected[-last:]
+
+
+def test_threads_lose_nothing(stores):
+    """Appends of many threads to two users: each is there once, those of a thread in its order, none torn apart."""
+    with stores.open() as store:
+
+        def work(thread: int) -> None:
+            for n in range(20):
+                numbers[thread].append(store.append(thread % 2, Events([thread] * 3, times=[n] * 3, actions=[1, 2, 3])))
+
+        numbers: list[list[int]] = [[] for _ in range(8)]
+        run_together(8, work)
+        check_appends(store, numbers_of={thread: numbers[thread] for thread in range(8)}, count=20)
+
+
+def check_appends(store: HistoryStore, numbers_of: dict[int, list[int]], count: int) -> None:
+    for user in (0, 1):
+        stored = rows(store.read(user))
+        writers = [writer for writer in numbers_of if writer % 2 == user]
+        assert len(stored) == 3 * count * len(writers)
+        for writer in writers:
+            assert [row for row in stored if row[0] == writer] == [
+                (writer, n, part) for n in range(count) for part in (1, 2, 3)
+            ]
+        for begin in range(0, len(stored), 3):
+            assert len({row[:2] for row in stored[begin : begin + 3]}) == 1, "an append was torn apart"
+        numbers = [number for writer in writers for number in numbers_of[writer]]
+        assert len(set(numbers)) == len(numbers) and max(numbers, default=0) == store.read(user, last=1).newest
+
+
+WRITER = """
+import sys
+from lsif_sdk import Events
+from lsif_sdk.integrations import RedisStore, SQLiteStore
+kind, where, prefix, writer = sys.argv[1:]
+print("ready", flush=True)
+input()
+with (SQLiteStore(where) if kind == "sqlite" else RedisStore(where, prefix=prefix)) as store:
+    for n in range(25):
+        print(store.append(int(writer) % 2, Events([int(writer)] * 3, times=[n] * 3, actions=[1, 2, 3])))
+"""
+
+
+def test_processes_share_a_store(stores):
+    """Four processes begin at once, on a file that is not there yet."""
+    if stores.server is None:
+        where = ["sqlite", str(stores.folder / "users.db"), ""]
+    else:
+        where = ["redis", stores.server.url, f"{stores.folder}:users:"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, *where, str(n)], **pipes) for n in range(4)]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    numbers = {n: list(map(int, writer.communicate()[0].split())) for n, writer in enumerate(writers)}
+    assert [writer.returncode for writer in writers] == [0] * 4
+    with stores.open() as store:
+        check_appends(store, numbers, count=25)
+
+
+def test_what_does_not_fit_is_refused(stores):
+    with stores.open() as store:
+        cases: list[tuple[Any, str]] = [
+            (lambda: store.append(None, ["a"]), "user: expected a string or an integer, got NoneType"),
+            (lambda: store.append(True, ["a"]), "user: expected a string or an integer, got bool"),
+            (lambda: store.read(2**63), "user: expected an integer that fits int64, got one of 64 bits"),
+            (lambda: store.delete("\ud800"), "user: expected a text that UTF-8 can encode"),
+            (lambda: store.append("u", [b"a"]), "history: expected a string or an integer, got bytes"),
+            (lambda: store.append("u", [2.0]), "history: expected a string or an integer, got float"),
+            (lambda: store.append("u", [["a"], ["b"]]), "history: expected events of one user, got 2 histories"),
+            (lambda: store.append("u", "abc"), "history: expected Events, a sequence"),
+            (lambda: store.read("u", last=0), "last: expected an integer >= 1"),
+            (lambda: store.read("u", last=2.0), "last: expected an integer, got float"),
+            (lambda: store.read("u", since=-1), "since: expected an integer >= 0"),
+            (lambda: store.read("u", since=None), "since: expected an integer, got NoneType"),
+            (lambda: store.read("u", last=1, since=1), "last: expected None where since is given, got 1"),
+        ]
+        for call, message in cases:
+            with pytest.raises(errors.LsifError, match=message):
+                call()
+        assert len(store.read("u").events) == 0
+
+
+def test_a_closed_store_is_refused(stores):
+    store = stores.open()
+    store.append("u", ["a"])
+    store.close()
+    store.close()
+    for call in (lambda: store.append("u", ["a"]), lambda: store.read("u"), lambda: store.get_state("u")):
+        with pytest.raises(errors.ClosedError, match="closed"):
+            call()
+
+
+# SQLite
+
+
+def test_foreign_and_newer_files_are_refused_and_left_as_they_are(tmp_path):
+    (tmp_path / "text").write_text("no database, but long enough to have a header of a hundred bytes" * 10)
+    with contextlib.closing(sqlite3.connect(tmp_path / "foreign")) as foreign:
+        foreign.execute("CREATE TABLE events (user)")
+    SQLiteStore(tmp_path / "newer").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "newer")) as newer:
+        newer.execute("PRAGMA user_version = 2")
+    for name, message in (
+        ("text", "text: file is not a database"),
+        ("foreign", "foreign: expected a store of lsif_sdk, got another SQLite database"),
+        ("newer", "newer: expected a store of version 1, got version 2"),
+        ("missing/users.db", "unable to open"),
+        ("", "unable to open"),
+    ):
+        path = tmp_path / name
+        before = path.read_bytes() if path.is_file() else None
+        with pytest.raises(errors.StoreError, match=message):
+            SQLiteStore(path)
+        assert before is None or path.read_bytes() == before
+    with pytest.raises(errors.ArgumentError, match="synchronous: expected 'FULL' or 'NORMAL', got 'OFF'"):
+        SQLiteStore(tmp_path / "users.db", synchronous="OFF")
+    assert sorted(os.listdir(tmp_path)) == ["foreign", "newer", "text"]
+
+
+def test_a_damaged_file_is_told(tmp_path):
+    with SQLiteStore(tmp_path / "users.db") as store:
+        store.append("u", [f"i{n}" for n in range(5000)])
+    data = bytearray((tmp_path / "users.db").read_bytes())
+    data[8192:] = os.urandom(len(data) - 8192)
+    (tmp_path / "users.db").write_bytes(data)
+    with pytest.raises(errors.StoreError, match=r"users\.db: "), SQLiteStore(tmp_path / "users.db") as store:
+        store.read("u")
+
+
+def test_durability_is_full_unless_asked_for_less(tmp_path):
+    for level, number in (("FULL", 2), ("NORMAL", 1)):
+        with SQLiteStore(tmp_path / "users.db", synchronous=level) as store, store._connection() as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone() == (number,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_writer_waits_for_others_and_not_for_ever(tmp_path):
+    with SQLiteStore(tmp_path / "users.db", timeout=0.05) as store, SQLiteStore(tmp_path / "users.db") as patient:
+        with contextlib.closing(sqlite3.connect(tmp_path / "users.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(errors.StoreError, match="locked"):
+                store.append("u", ["a"])
+            assert len(store.read("u").events) == 0, "readers do not wait"
+            waiting = threading.Thread(target=patient.append, args=("u", ["b"]))
+            waiting.start()
+            other.execute("COMMIT")
+            waiting.join()
+        store.append("u", ["c"])
+        assert store.read("u").events.items == ["b", "c"]
+
+
+def test_a_failed_append_leaves_nothing(tmp_path):
+    with SQLiteStore(tmp_path / "users.db") as store:
+        number = store.append("u", ["a"])
+        with store._connection() as connection:
+            connection.execute("CREATE TRIGGER full BEFORE INSERT ON events WHEN new.item = 'c' BEGIN "
+                               "SELECT RAISE(ABORT, 'disk full'); END")  # fmt: skip
+        with pytest.raises(errors.StoreError, match="disk full"):
+            store.append("u", ["b", "c"])
+        assert store.read("u").events.items == ["a"]
+        assert store.append("u", ["d"]) == number + 1
+
+
+def test_a_forked_child_is_told_to_open_its_own(tmp_path):
+    store = SQLiteStore(tmp_path / "users.db")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            store.append("u", ["child"])
+        except errors.ClosedError as error:
+            code = 0 if "fork" in str(error) else 2
+        finally:
+            store.close()
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    store.append("u", ["parent"])
+    store.close()
+
+
+# Redis
+
+
+def test_redis_keys_of_something_else_are_refused(redis_server, tmp_path):
+    import redis
+
+    client: Any = redis.Redis.from_url(redis_server.url)
+    with RedisStore(redis_server.url, prefix=f"{tmp_path}:") as store:
+        client.set(f"{tmp_path}:{{su}}:events", "text")
+        client.rpush(f"{tmp_path}:{{sv}}:events", "lsif2 7", "of a newer version")
+        for user, message in (("u", "WRONGTYPE"), ("v", "expected a history of lsif_sdk, version 1")):
+            for call in (lambda u=user: store.append(u, ["a"]), lambda u=user: store.read(u)):
+                with pytest.raises(errors.StoreError, match=message):
+                    call()
+        assert client.llen(f"{tmp_path}:{{sv}}:events") == 2
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "setting", [{"appendonly": "no"}, {"appendfsync": "everysec"}, {"maxmemory-policy": "allkeys-lru"}]
+)
+def test_a_redis_that_may_lose_events_is_refused(tmp_path_factory, setting):
+    server = RedisServer(tmp_path_factory.mktemp("r"), **setting)
+    try:
+        (name,) = setting
+        with pytest.raises(errors.StoreError, match=f"expected a server with {name} .*, got {setting[name]}"):
+            RedisStore(server.url)
+        with RedisStore(server.url, check_durability=False) as store:
+            assert store.append("u", ["a"]) > 0
+    finally:
+        server.kill()
+
+
+def test_an_append_whose_answer_is_lost_is_not_repeated(redis_server, tmp_path):
+    """Between client and server: a relay that hangs up once, instead of passing on an answer."""
+    path = f"{tmp_path}/relay.sock" if len(str(tmp_path)) < 90 else f"/tmp/relay-{os.getpid()}.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        lost = threading.Event()
+
+        def relay() -> None:
+            while True:
+                try:
+                    near, _ = listener.accept()
+                except OSError:
+                    return
+                with near, socket.socket(socket.AF_UNIX) as far:
+                    far.connect(redis_server.url.removeprefix("unix://"))
+                    while request := near.recv(1 << 20):
+                        far.sendall(request)
+                        answer = far.recv(1 << 20)
+                        if lost.is_set():
+                            lost.clear()
+                            break
+                        near.sendall(answer)
+
+        threading.Thread(target=relay, daemon=True).start()
+        with RedisStore(f"unix://{path}", prefix=f"{tmp_path}:") as store:
+            store.append("u", ["a"])
+            lost.set()
+            with pytest.raises(errors.StoreError):
+                store.append("u", ["b"])
+            listener.shutdown(socket.SHUT_RDWR)
+    os.unlink(path)
+    with RedisStore(redis_server.url, prefix=f"{tmp_path}:") as store:
+        assert store.read("u").events.items == ["a", "b"], "executed, once, though nobody was told"
+
+
+def test_redis_that_is_not_there(tmp_path, monkeypatch):
+    pytest.importorskip("redis")
+    with pytest.raises(errors.StoreError, match="RedisStore"):
+        RedisStore(f"unix://{tmp_path}/none.sock")
+    for url, message in (("http://x", "url: expected that of a Redis server"), (5, "url: expected a string, got int")):
+        with pytest.raises(errors.LsifError, match=message):
+            RedisStore(url)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(errors.MissingExtraError, match=r"needs the package 'redis': pip install 'lsif_sdk\[redis\]'"):
+        RedisStore()
