@@ -23,11 +23,12 @@ import lsif_sdk
 from implementations import Builder, Implementation
 from newest_state import NewestState, newest_state_flops
 
-__all__ = ["EncodeProblem", "encoder_peers"]
+__all__ = ["BF16_TOLERANCE", "EncodeProblem", "encoder_peers"]
 
 Histories = npt.NDArray[np.int64]
 
-_BF16_TOLERANCE = 2e-2
+BF16_TOLERANCE = 2e-2
+"""Of a vector's largest value: about 5 roundings to 8 bits of precision."""
 
 
 class EncodeProblem:
@@ -156,6 +157,6 @@ def _openvino(problem: EncodeProblem, newest_only: bool, hints: dict[str, Any]) 
         read=lambda answer: answer[0],
         build_s=time.perf_counter() - started,
         unit="bf16" if half else "fma_f32",
-        tolerance=_BF16_TOLERANCE if half else 1e-4,
+        tolerance=BF16_TOLERANCE if half else 1e-4,
         settings={"precision": precision},
     )

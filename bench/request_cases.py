@@ -14,7 +14,7 @@ import torch
 
 import lsif_sdk
 from checks import agree, close, recall
-from encode_peers import EncodeProblem, encoder_peers
+from encode_peers import BF16_TOLERANCE, EncodeProblem, encoder_peers
 from implementations import Builder, Case, Implementation, Quality, build_all, params_of
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
@@ -70,7 +70,19 @@ def encode(options: argparse.Namespace) -> Case:
         exact = problem.exact
         builders = encoder_peers(problem)
         flops = options.batch * newest_state_flops(artifact.config, options.seq_len, folded=True)
+
+        def in_bf16(_: str) -> Implementation:
+            rounded = lsif_sdk.Recommender(artifact, threads=options.threads, precision="bfloat16")
+            return problem.implementation(
+                call=lambda items: rounded.encode_rows(items, None, None, offsets).fused,
+                inputs=inputs,
+                flops=flops,
+                unit="bf16",
+                tolerance=BF16_TOLERANCE,
+            )
+
         builders["lsif"] = lambda _: problem.implementation(call=ours, inputs=inputs, flops=flops)
+        builders["lsif_bf16"] = in_bf16
     else:
         torch.set_num_threads(options.threads)
         eager = _eager(artifact, times, offsets)
@@ -85,7 +97,7 @@ def encode(options: argparse.Namespace) -> Case:
         found = np.concatenate(implementation.answers())
         return Quality(max_error=close(name, found, exact, implementation.tolerance))
 
-    chosen = options.impl.split(",") if options.impl else sorted(builders, key=lambda name: name != "lsif")
+    chosen = options.impl.split(",") if options.impl else sorted(builders, key=lambda name: not name.startswith("lsif"))
     return Case(build_all(builders, chosen), params_of(options, "model", "dim", "seq_len", "batch"), check)
 
 

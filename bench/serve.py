@@ -108,12 +108,16 @@ def sustain(call: Call, rate: float, seconds: float, callers: int) -> Outcome:
     arrivals = np.cumsum(rng.exponential(1 / rate, size=max(50, int(rate * seconds))))
     waiting: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()
     latencies: list[float] = []
+    failures: list[Exception] = []
 
     def work() -> None:
         while (request := waiting.get()) is not None:
             number, arrived = request
-            call(number)
-            latencies.append(time.perf_counter() - arrived)
+            try:
+                call(number)
+                latencies.append(time.perf_counter() - arrived)
+            except Exception as error:
+                failures.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(callers)]
     for thread in threads:
@@ -127,6 +131,8 @@ def sustain(call: Call, rate: float, seconds: float, callers: int) -> Outcome:
         waiting.put(None)
     for thread in threads:
         thread.join()
+    if failures:
+        raise failures[0]
     p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
     return Outcome(rate, float(p50), float(p99))
 

@@ -17,9 +17,11 @@ endfunction()
 lsif_add_variant(scalar)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   lsif_add_variant(avx2 -mavx2 -mfma)
-  lsif_add_variant(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mprefer-vector-width=512
-    # GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for mistakes of ours.
+  # GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for mistakes of ours.
+  set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mprefer-vector-width=512
     -Wno-maybe-uninitialized)
+  lsif_add_variant(avx512 ${avx512_flags})
+  lsif_add_variant(avx512bf16 ${avx512_flags} -mavx512bf16 -DLSIF_SIMD_AVX512=1)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   lsif_add_variant(neon)
 endif()

@@ -54,7 +54,7 @@ def make_artifact(config: ModelConfig, seed: int = 0, ids: Sequence[Any] | None 
     return Artifact(config, random_weights(config, seed), table)
 
 
-def request_path(artifact: Artifact) -> _core.RequestPath:
+def request_path(artifact: Artifact, precision: str = "float32") -> _core.RequestPath:
     """The native object alone, whose `threads` is an argument of each call."""
     c = Catalog.from_vectors(artifact.catalog_vectors, artifact.items, artifact.catalog_bias)
     return _core.RequestPath(
@@ -63,6 +63,7 @@ def request_path(artifact: Artifact) -> _core.RequestPath:
         *[tensor.numpy() for tensor in (c.vectors, c.bias, c.codes)],
         multi_interest=artifact.config.scoring == "multi_interest",
         temperature=artifact.config.temperature,
+        precision=precision,
     )
 
 

@@ -87,6 +87,16 @@ def test_columns_that_make_no_sense_are_refused():
         Attributes([1, 2], 2)
 
 
+def test_integers_are_compared_as_integers():
+    attributes = Attributes({"seller": np.array([2**53, 2**53 + 1]), "list": [2**53, 2**53 + 1]}, 2)
+    for name in ("seller", "list"):
+        assert rows(attributes.bitmap({name: 2**53 + 1})) == [1]
+        assert rows(attributes.bitmap({name: (2**53 + 1, None)})) == [1]
+        for odd in (10**400, float("nan"), (float("nan"), 5)):
+            with pytest.raises(errors.ArgumentError, match=name):
+                attributes.bitmap({name: odd})
+
+
 def test_few_conditions_are_kept(attributes):
     first = attributes.bitmap({"price": (0, 1)})
     for high in range(200):

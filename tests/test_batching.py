@@ -62,6 +62,7 @@ def test_concurrent_callers_get_what_they_would_get_alone(fields, limits):
             "exclude_seen": bool(rng.integers(2)),
             "exclude": [IDS[row] for row in rng.integers(NUM_ITEMS, size=3)],
             "interest": [None, "long", 0.3][rng.integers(3)],
+            "allow": [None, [IDS[row] for row in rng.integers(NUM_ITEMS, size=20)]][rng.integers(2)],
         }
         for _ in range(8)
     ]
@@ -141,6 +142,36 @@ def test_asyncio_requests_share_searches():
 
     with pytest.raises(errors.ArgumentError, match="k: expected"):
         asyncio.run(refused())
+
+
+def test_asyncio_has_bounds_and_deadlines():
+    recommender = slow_recommender(max_queue=2, max_batch=2)
+
+    async def ask() -> list[Any]:
+        asked = (recommender.recommend_async([row], k=3, timeout=0.001) for row in range(40))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    kinds: set[type] = set()
+    rounds = 0
+    while not {errors.OverloadedError, errors.DeadlineError} <= kinds and rounds < 50:
+        kinds |= set(map(type, asyncio.run(ask())))
+        rounds += 1
+    assert kinds >= {errors.OverloadedError, errors.DeadlineError}
+    assert kinds <= {errors.OverloadedError, errors.DeadlineError, Recommendations}
+
+
+def test_asyncio_works_in_a_forked_child():
+    recommender = build()
+    asyncio.run(recommender.recommend_async(["i1"], k=2))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            answer = asyncio.run(asyncio.wait_for(recommender.recommend_async(["i1"], k=2), 20))
+            code = 0 if len(answer[0]) == 2 else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_after_close_requests_are_refused():

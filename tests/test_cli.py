@@ -266,7 +266,7 @@ def test_explain_prints_draws_or_dumps_the_parts(model, capsys, tmp_path):
     assert out.count("Thing ") == 3  # the item and both events
     for part in why.interests:
         assert f"{part.share:+9.4f}" in out and f"{part.kind}, weight {part.weight:.0%}" in out
-    picture = tmp_path / "why.png"
+    picture = tmp_path / "$_$.png"
     code, out, err = run(capsys, "explain", model, "sku-1", "sku-2", "--item", "sku-3", "--plot", picture, "--json")
     assert code == 0 and f"wrote {picture}" in err
     assert picture.read_bytes().startswith(b"\x89PNG")

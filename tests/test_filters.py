@@ -96,6 +96,12 @@ def test_filters_survive_batching(recommender):
         assert list(got[0]) == list(expected[0])
 
 
+def test_a_fallback_far_down_the_list_is_found():
+    recommender = Recommender(build().artifact, attributes={"row": np.arange(NUM_ITEMS)})
+    out = recommender.recommend([], k=2, where={"row": [NUM_ITEMS - 1, 1, 30]}, exclude=["i1"])
+    assert out[0].items.tolist() == ["i30", f"i{NUM_ITEMS - 1}"] and out.fallback[0]
+
+
 def test_filters_that_make_no_sense_are_refused(recommender):
     for options, message in (
         ({"where": {"color": "red"}}, "where: expected attributes among"),

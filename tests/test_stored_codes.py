@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
@@ -27,6 +28,13 @@ def test_a_saved_recommender_has_its_codes_and_answers_alike(saved, monkeypatch)
     assert torch.equal(artifact.codes, recommender.catalog.codes)
     monkeypatch.setattr(ops, "code_catalog", None)  # nothing is coded again
     assert same(Recommender(artifact).recommend(HISTORIES, k=7), recommender.recommend(HISTORIES, k=7))
+
+
+def test_a_copy_with_other_weights_has_no_codes(saved):
+    artifact = Artifact.load(saved)
+    other = build(normalize_items=True, window=4).artifact
+    copied = dataclasses.replace(artifact, config=other.config, weights=other.weights)
+    assert artifact.codes is not None and copied.codes is None
 
 
 def test_without_the_file_codes_are_made(saved):

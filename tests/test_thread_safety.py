@@ -160,7 +160,7 @@ def test_native_calls_let_other_python_threads_run(artifact, recommender, method
     config = artifact.config.to_dict()
     calls: dict[str, Callable[[], Any]] = {
         "encode": lambda: path.encode(*events, 1),
-        "recommend": lambda: path.recommend(*events, 10, True, None, None, 1),
+        "recommend": lambda: path.recommend(*events, 10, True, None, None, threads=1),
         "RequestPath": lambda: native._core.RequestPath(config, weights, *arrays, True, 1.0),
         "score_topk": lambda: ops.score_topk(queries, None, 1.0, c.vectors, c.bias, c.codes, 50, None, None, 1),
         "code_catalog": lambda: ops.code_catalog(c.vectors, c.bias, 1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from typing import Any
 
@@ -126,6 +128,18 @@ def test_what_a_state_tells():
     empty = recommender.new_state()
     assert (empty.num_events, empty.newest_time) == (0, None)
     assert recommender.new_state(["i1"]).newest_time is None
+
+
+def test_copies_of_a_state_are_as_immutable(recommender):
+    state = recommender.new_state(["i1", "i2"] if not recommender.config.use_times else Events(["i1"], times=[5]))
+    for again in (pickle.loads(pickle.dumps(state)), copy.deepcopy(state)):
+        assert again == state and not again.data.flags.writeable
+
+
+def test_joining_counts_unknown_events_of_both():
+    recommender = build(window=2, short_window=2)
+    older, newer = recommender.new_state(["new", "new"]), recommender.new_state(["i1", "new", "i2", "i3", "i4"])
+    assert recommender.join_states(older, newer).num_unknown == 3
 
 
 def test_only_the_remembered_events_are_left_out():

@@ -14,9 +14,9 @@ struct CatalogArrays {
 
   // Refuses arrays of other dtypes and shapes than a catalogue of so many rows has.
   CatalogView checked(int64_t num_items, int64_t dim) const {
-    const int64_t num_codes = codes.size();
+    const int64_t size = codes.size();
     return {view<float>("vectors", vectors, {num_items, dim}), view<float>("bias", bias, {num_items}),
-            engine::view_codes(view<uint8_t>("codes", codes, {num_codes}), num_codes, num_items, dim), num_items, dim};
+            engine::view_codes(view<uint8_t>("codes", codes, {size}), size, num_items, dim), num_items, dim};
   }
 };
 

@@ -76,6 +76,9 @@ py::dict build_info() {
 #if defined(LSIF_HAVE_AVX512)
   compiled.append("avx512");
 #endif
+#if defined(LSIF_HAVE_AVX512BF16)
+  compiled.append("avx512bf16");
+#endif
 #if defined(LSIF_HAVE_NEON)
   compiled.append("neon");
 #endif

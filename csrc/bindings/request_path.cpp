@@ -23,6 +23,12 @@ namespace {
 
 using Bytes = Array<uint8_t>;
 
+engine::Precision precision_from(const std::string& name) {
+  if (name == "float32") return engine::Precision::kFloat32;
+  if (name == "bfloat16") return engine::Precision::kBfloat16;
+  throw std::invalid_argument("precision: expected 'float32' or 'bfloat16', got '" + name + "'");
+}
+
 // A batch of histories, in part of its own memory.
 struct Histories {
   std::vector<int64_t> items;
@@ -93,7 +99,7 @@ class RequestPath {
  public:
   RequestPath(const engine::ModelConfig& config, std::vector<py::array> weights, CatalogArrays catalog,
               bool multi_interest, double temperature, int64_t threads,
-              const std::optional<engine::TopkBatcher::Limits>& batching)
+              const std::optional<engine::TopkBatcher::Limits>& batching, engine::Precision precision)
       : weights_(std::move(weights)), catalog_(std::move(catalog)), scoring_{multi_interest, temperature} {
     const std::vector<engine::WeightSpec> specs = engine::weight_specs(config);
     if (weights_.size() != specs.size()) {
@@ -109,7 +115,8 @@ class RequestPath {
     const int num_threads = engine::check_threads(threads);
     if (batching.has_value()) batcher_ = std::make_unique<engine::TopkBatcher>(*batching);
     const py::gil_scoped_release unlocked;
-    model_ = std::make_unique<engine::Model>(config, data, num_threads, engine::kMostTableBytes);
+    model_ = std::make_unique<engine::Model>(config, data, num_threads,
+                                             engine::ModelOptions{engine::kMostTableBytes, precision});
   }
 
   py::tuple encode(const py::object& items, const py::object& times, const py::object& actions,
@@ -337,13 +344,16 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
   py::class_<RequestPath>(m, "RequestPath", "A model and a catalogue, immutable, for any number of threads.")
       .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
                                   py::array bias, py::array codes, bool multi_interest, double temperature,
-                                  int64_t threads, const std::optional<std::array<int64_t, 4>>& batching) {
+                                  int64_t threads, const std::optional<std::array<int64_t, 4>>& batching,
+                                  const std::string& precision) {
              CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
              return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
-                                                  multi_interest, temperature, threads, limits_from(batching));
+                                                  multi_interest, temperature, threads, limits_from(batching),
+                                                  precision_from(precision));
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
-           py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none)
+           py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none,
+           py::arg("precision") = "float32")
       .def("close", &RequestPath::close, py::call_guard<py::gil_scoped_release>(), "Ends batching.")
       .def("batching_stats", &RequestPath::batching_stats, "Counters of the batcher, or None without one.")
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,

@@ -283,7 +283,10 @@ int64_t independent_events(const ModelConfig& config) {
 void prepend(const Model& model, const ConstUserState& older, const UserState& newer) {
   const ModelConfig& c = model.config();
   StateHeader& header = *newer.header;
-  if (older.header->num_events == 0) return;
+  if (older.header->num_events == 0) {
+    header.num_unknown += older.header->num_unknown;
+    return;
+  }
   if (header.num_events < independent_events(c)) {
     throw std::invalid_argument("newer: expected a state of at least " + std::to_string(independent_events(c)) +
                                 " events, got " + std::to_string(header.num_events));

@@ -51,10 +51,20 @@ float* Model::allocate(int64_t size) {
   return owned_.back().get();
 }
 
-const float* Model::pack(const float* weight, int64_t in_dim, int64_t out_dim) {
-  float* packed = allocate(packed_linear_size(in_dim, out_dim));
-  pack_linear(weight, in_dim, out_dim, packed);
-  return packed;
+LinearParams Model::linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim,
+                           Activation activation, Precision precision) {
+  LinearParams params = {nullptr, bias, in_dim, out_dim, activation};
+  if (precision == Precision::kBfloat16) {
+    const int64_t size = packed_bf16_size(in_dim, out_dim);
+    auto* packed = reinterpret_cast<uint16_t*>(allocate(size / 2));  // an even number of them
+    pack_linear_bf16(weight, in_dim, out_dim, packed);
+    params.packed_bf16 = packed;
+  } else {
+    float* packed = allocate(packed_linear_size(in_dim, out_dim));
+    pack_linear(weight, in_dim, out_dim, packed);
+    params.packed = packed;
+  }
+  return params;
 }
 
 // Keys and values of head h are K n_j + k and V n_j + v of the normalised rows n_j. A query's logit is q.(K n_j + k) =
@@ -75,9 +85,9 @@ void Model::absorb(Layer& layer, const float* input_weight) {
         transposed[c * head_dim + i] = static_cast<float>(weight * scale);
       }
     }
-    layer.absorbed_keys.push_back({pack(transposed.data(), head_dim, d), nullptr, head_dim, d, Activation::kIdentity});
+    layer.absorbed_keys.push_back(linear(transposed.data(), nullptr, head_dim, d, Activation::kIdentity, precision_));
     layer.absorbed_values.push_back(
-        {pack(input_weight + value * d, d, head_dim), layer.input.bias + value, d, head_dim, Activation::kIdentity});
+        linear(input_weight + value * d, layer.input.bias + value, d, head_dim, Activation::kIdentity, precision_));
   }
   layer.absorbed_attention = layer.attention;
   layer.absorbed_attention.head_dim = d;
@@ -101,8 +111,8 @@ void Model::make_input_table(int threads) {
   input_table_ = {table, nullptr, width};
 }
 
-Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, int64_t most_table_bytes)
-    : config_(config) {
+Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options)
+    : config_(config), precision_(options.precision) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   require(data.size() == specs.size(),
           "weights: expected " + std::to_string(specs.size()) + " tensors, got " + std::to_string(data.size()));
@@ -117,9 +127,9 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
     const auto it = floats.find(name);
     return it == floats.end() ? nullptr : it->second;
   };
-  const auto linear = [&](const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation) {
-    return LinearParams{pack(floats.at(name + ".weight"), in_dim, out_dim), optional(name + ".bias"), in_dim, out_dim,
-                        activation};
+  const auto linear_of = [&](const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation,
+                             Precision precision = Precision::kFloat32) {
+    return linear(floats.at(name + ".weight"), optional(name + ".bias"), in_dim, out_dim, activation, precision);
   };
   const auto norm = [&](const std::string& name) {
     return LayerNormParams{floats.at(name + ".weight"), floats.at(name + ".bias"), config.dim, config.norm_eps};
@@ -131,8 +141,8 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
     const std::string prefix = "layers." + std::to_string(l) + ".";
     Layer layer{};
     layer.norm = norm(prefix + "norm");
-    layer.input = linear(prefix + "input", config.dim, (hstu ? 4 : 3) * config.dim,
-                         hstu ? Activation::kSilu : Activation::kIdentity);
+    layer.input = linear_of(prefix + "input", config.dim, (hstu ? 4 : 3) * config.dim,
+                            hstu ? Activation::kSilu : Activation::kIdentity, precision_);
     layer.attention = {hstu ? AttentionKind::kSilu : AttentionKind::kSoftmax,
                        config.num_heads,
                        config.head_dim(),
@@ -142,11 +152,11 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
                        boundaries,
                        config.num_time_boundaries};
     if (hstu) layer.output_norm = norm(prefix + "output_norm");
-    layer.output = linear(prefix + "output", config.dim, config.dim, Activation::kIdentity);
+    layer.output = linear_of(prefix + "output", config.dim, config.dim, Activation::kIdentity, precision_);
     if (!hstu) {
       layer.ffn_norm = norm(prefix + "ffn_norm");
-      layer.ffn_up = linear(prefix + "ffn_up", config.dim, config.ffn_dim, config.activation);
-      layer.ffn_down = linear(prefix + "ffn_down", config.ffn_dim, config.dim, Activation::kIdentity);
+      layer.ffn_up = linear_of(prefix + "ffn_up", config.dim, config.ffn_dim, config.activation, precision_);
+      layer.ffn_down = linear_of(prefix + "ffn_down", config.ffn_dim, config.dim, Activation::kIdentity, precision_);
     }
     const int64_t num_states = config.num_short > 0 ? config.short_window : 1;
     const bool saves_work = num_states * (config.num_heads - 1) < config.dim;
@@ -156,26 +166,26 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
     layers_.push_back(std::move(layer));
   }
   const int64_t table_bytes = config.num_items * layers_[0].input.out_dim * static_cast<int64_t>(sizeof(float));
-  if (config.num_actions == 0 && !layers_[0].is_absorbed() && table_bytes <= most_table_bytes) {
+  if (config.num_actions == 0 && !layers_[0].is_absorbed() && table_bytes <= options.most_table_bytes) {
     make_input_table(threads);
   }
   norm_ = norm("norm");
   const auto pooling = [&](const std::string& name, int64_t num_interests) {
-    return InterestPoolingParams{linear(name + ".hidden", config.dim, config.pooling_dim, Activation::kSilu),
-                                 linear(name + ".logits", config.pooling_dim, num_interests, Activation::kIdentity),
+    return InterestPoolingParams{linear_of(name + ".hidden", config.dim, config.pooling_dim, Activation::kSilu),
+                                 linear_of(name + ".logits", config.pooling_dim, num_interests, Activation::kIdentity),
                                  optional(name + ".decay")};
   };
   if (config.num_long > 0) {
     long_pooling_ = pooling("long_pooling", config.num_long);
-    long_value_ = linear("long_pooling.value", config.dim, config.dim, Activation::kIdentity);
+    long_value_ = linear_of("long_pooling.value", config.dim, config.dim, Activation::kIdentity);
     for (int64_t a = 0; a < config.num_long; ++a) {
       require(long_pooling_.decay[a] >= 0, "long_pooling.decay: expected values >= 0, got a negative one");
     }
   }
   if (config.num_short > 0) short_pooling_ = pooling("short_pooling", config.num_short);
-  fusion_ = {linear("fusion.hidden", config.num_interests() * config.dim + kFusionContext, config.fusion_dim,
-                    Activation::kSilu),
-             linear("fusion.logits", config.fusion_dim, config.num_interests(), Activation::kIdentity),
+  fusion_ = {linear_of("fusion.hidden", config.num_interests() * config.dim + kFusionContext, config.fusion_dim,
+                       Activation::kSilu),
+             linear_of("fusion.logits", config.fusion_dim, config.num_interests(), Activation::kIdentity),
              config.num_interests(), config.dim};
   repeats_ = {optional("repeats.gate.weight"), optional("repeats.gate.bias"), optional("repeats.distance"),
               optional("repeats.age"),         optional("repeats.phase"),     boundaries,

@@ -59,6 +59,13 @@ std::vector<WeightSpec> weight_specs(const ModelConfig& config);
 // Of a model that answers many requests.
 inline constexpr int64_t kMostTableBytes = int64_t{64} << 20;
 
+enum class Precision : int32_t { kFloat32 = 0, kBfloat16 = 1 };
+
+struct ModelOptions {
+  int64_t most_table_bytes = 0;               // of the input table, which is made if it takes no more
+  Precision precision = Precision::kFloat32;  // of the products in the blocks' linear layers
+};
+
 inline constexpr int64_t kNumDistances = 16;  // buckets of how many events ago an event was
 inline constexpr int64_t kHoursPerWeek = 24 * 7;
 
@@ -95,9 +102,8 @@ class Model {
  public:
   // data[i] points to the contiguous values of weight_specs(config)[i], which at most `threads` threads check. Throws
   // std::invalid_argument on a config that cannot be run and on weights that are not finite or not in range; the
-  // message names the field or tensor. The input table is made if it takes at most `most_table_bytes`; results are the
-  // same bits with and without.
-  Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, int64_t most_table_bytes = 0);
+  // message names the field or tensor. Results are the same bits with and without the input table.
+  Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options = {});
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
@@ -119,11 +125,13 @@ class Model {
     void operator()(float* p) const;
   };
   float* allocate(int64_t size);
-  const float* pack(const float* weight, int64_t in_dim, int64_t out_dim);
+  LinearParams linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim, Activation activation,
+                      Precision precision);
   void absorb(Layer& layer, const float* input_weight);
   void make_input_table(int threads);
 
   ModelConfig config_;
+  Precision precision_;
   EmbeddingParams embedding_{};
   EmbeddingParams input_table_{};
   std::vector<Layer> layers_;

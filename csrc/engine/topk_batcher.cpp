@@ -7,6 +7,15 @@
 #include "engine/scratch.h"
 
 namespace lsif::engine {
+namespace {
+
+// All of a batch are searched for the largest k among them, which must not cost those with a small one much more.
+bool is_similar(int64_t a, int64_t b) {
+  constexpr int64_t kSmall = 32;
+  return std::max(a, b) <= std::max(kSmall, 2 * std::min(a, b)) && std::max(a, b) <= TopkBatcher::kMostShared;
+}
+
+}  // namespace
 
 TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpid()) {
   if (limits.max_batch < 1 || limits.max_queue < 1 || limits.max_wait_us < 0 || limits.max_searches < 1) {
@@ -71,19 +80,19 @@ void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
 
 std::vector<TopkBatcher::Ticket*> TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mutex>& lock) {
   std::vector<Ticket*> batch = {&mine};
-  if (mine.request->k > kMostShared) return batch;
   if (limits_.max_wait_us > 0 && !queue_.empty()) {
     arrived_.wait_for(lock, std::chrono::microseconds(limits_.max_wait_us),
                       [&] { return static_cast<int64_t>(queue_.size()) + 1 >= limits_.max_batch; });
   }
   int64_t users = mine.request->batch;
   const Clock::time_point now = Clock::now();
+  batch.reserve(queue_.size() + 1);
   std::deque<Ticket*> left;
   for (Ticket* ticket : queue_) {
     if (ticket->deadline < now) {
       ++stats_.expired;
       finish(*ticket, std::make_exception_ptr(DeadlineExceeded("timeout: the request's turn did not come in time")));
-    } else if (ticket->catalog == mine.catalog && ticket->request->k <= kMostShared &&
+    } else if (ticket->catalog == mine.catalog && is_similar(ticket->request->k, mine.request->k) &&
                users + ticket->request->batch <= limits_.max_batch) {
       users += ticket->request->batch;
       ticket->state = State::kTaken;
@@ -189,6 +198,7 @@ void TopkBatcher::close() {
 }
 
 TopkBatcher::Stats TopkBatcher::stats() const {
+  if (getpid() != process_) return {};
   const std::lock_guard<std::mutex> lock(mutex_);
   Stats stats = stats_;
   stats.queued = static_cast<int64_t>(queue_.size());

@@ -5,6 +5,11 @@
 // in the scalar variant) over i = 0 .. in_dim - 1 that starts at the bias, so a row's result does not depend on the
 // other rows: bit-equal for any batch. Error before the activation: at most (in_dim + 2) 2^-24 (|bias| + sum_i |x_i
 // W_i|); of silu(z): 2^-21 of the result; of gelu(z) = z Phi(z): 2^-22 min(|z|, 5.25) + 2^-24 of the result.
+//
+// In bfloat16 (packed_bf16 in place of packed) x and W are rounded to 8 bits of precision first, to the nearest, ties
+// to even; numbers below 2^-126 may count as 0. Products are exact then, and added in float32 in pairs of i, two
+// roundings a pair at most: the error bound is that above for the rounded x and W. The rounding itself moves the result
+// by at most (2^-8 + 2^-18) sum_i |x_i W_i|.
 #pragma once
 
 #include "kernels/types.h"
@@ -19,6 +24,7 @@ struct LinearParams {
   int64_t in_dim;
   int64_t out_dim;
   Activation activation;
+  const uint16_t* packed_bf16 = nullptr;  // packed_bf16_size(in_dim, out_dim) of them, from pack_linear_bf16
 };
 
 constexpr int64_t packed_linear_size(int64_t in_dim, int64_t out_dim) {
@@ -28,10 +34,21 @@ constexpr int64_t packed_linear_size(int64_t in_dim, int64_t out_dim) {
 // weight: [out_dim, in_dim], contiguous. The layout is the same for every ISA.
 void pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed);
 
+// In panels of [(in_dim + 1) / 2][kLinearPanel][2] bfloat16, zero past in_dim and out_dim.
+constexpr int64_t packed_bf16_size(int64_t in_dim, int64_t out_dim) {
+  return packed_linear_size((in_dim + 1) / 2 * 2, out_dim);
+}
+
+void pack_linear_bf16(const float* weight, int64_t in_dim, int64_t out_dim, uint16_t* packed);
+
 // The layer's outputs first .. first + count - 1 as a layer of their own. first: a multiple of kLinearPanel.
 inline LinearParams linear_slice(const LinearParams& params, int64_t first, int64_t count) {
-  return {params.packed + first * params.in_dim, params.bias == nullptr ? nullptr : params.bias + first, params.in_dim,
-          count, params.activation};
+  LinearParams slice = params;
+  if (params.packed != nullptr) slice.packed += first * params.in_dim;
+  if (params.packed_bf16 != nullptr) slice.packed_bf16 += first * ((params.in_dim + 1) / 2 * 2);
+  if (params.bias != nullptr) slice.bias += first;
+  slice.out_dim = count;
+  return slice;
 }
 
 // residual: [num_rows, out_dim], or null: zero; y may be residual (same pointer and stride), y must not overlap x.

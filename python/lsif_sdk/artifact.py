@@ -55,7 +55,6 @@ class Artifact:
         items: ids, titles and counts, one entry a catalogue row.
         training: provenance: what it was trained on and how (plain JSON values).
         metrics: measured quality (plain JSON values).
-        codes: uint8, `Catalog.codes` of the catalogue's vectors and biases; None: to be made.
 
     Raises:
         ArtifactError: a tensor is missing, unknown, of another shape or dtype, or holds NaN or infinity.
@@ -66,7 +65,8 @@ class Artifact:
     items: ItemTable
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    codes: torch.Tensor | None = None
+    codes: torch.Tensor | None = dataclasses.field(default=None, init=False)
+    """`Catalog.codes` of these weights, where they were loaded with them; a copy with other weights has none."""
 
     def __post_init__(self) -> None:
         _check_weights(self.config, self.weights)
@@ -88,12 +88,17 @@ class Artifact:
         """float32 [num_items]."""
         return self.weights["catalog.bias"]
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, codes: torch.Tensor | None = None) -> None:
         """Writes the directory: the whole of it appears at `path`, or nothing.
 
         An artifact that is replaced is moved aside first; for the moment between that and the move of the new one there
         is nothing at `path`, and who loads just then is refused. To replace a model under readers without that moment,
         save to a new path and switch a symbolic link.
+
+        Args:
+            path: the directory.
+            overwrite: replace an artifact that is there.
+            codes: `Catalog.codes` of these weights, so that loading need not make them.
 
         Raises:
             ArtifactError: `check_target` refuses `path`; or `training` or `metrics` hold something JSON cannot.
@@ -105,7 +110,7 @@ class Artifact:
         staging = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         staging.mkdir()
         try:
-            self._write(staging)
+            self._write(staging, self.codes if codes is None else codes)
             if target.exists():
                 retired = staging.with_name(staging.name + ".old")
                 target.rename(retired)
@@ -121,12 +126,12 @@ class Artifact:
             shutil.rmtree(staging, ignore_errors=True)
             raise
 
-    def _write(self, directory: pathlib.Path) -> None:
+    def _write(self, directory: pathlib.Path, codes: torch.Tensor | None) -> None:
         safetensors.torch.save_file(_unshared(self.weights), directory / WEIGHTS_FILE)
         safetensors.torch.save_file(self.items.to_tensors(), directory / ITEMS_FILE)
         files = {name: _describe_file(directory / name) for name in (WEIGHTS_FILE, ITEMS_FILE)}
-        if self.codes is not None:
-            safetensors.torch.save_file({_CODES: self.codes}, directory / CODES_FILE)
+        if codes is not None:
+            safetensors.torch.save_file({_CODES: codes}, directory / CODES_FILE)
             files[CODES_FILE] = _describe_file(directory / CODES_FILE) | {_MADE_OF: files[WEIGHTS_FILE]["sha256"]}
         config = {
             "format": FORMAT,
@@ -170,10 +175,12 @@ class Artifact:
             _read_tensors(directory / ITEMS_FILE), config.num_items, str(directory / ITEMS_FILE)
         )
         try:
-            codes = _read_codes(directory, values["files"]) if has_codes else None
-            return cls(config, weights, items, values["training"], values["metrics"], codes)
+            artifact = cls(config, weights, items, values["training"], values["metrics"])
         except ArtifactError as error:
             raise ArtifactError(f"{directory / WEIGHTS_FILE}: {error}") from None
+        if has_codes:
+            object.__setattr__(artifact, "codes", _read_codes(directory, values["files"]))
+        return artifact
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Path:

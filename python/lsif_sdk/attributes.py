@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import threading
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.events import excluded_rows
+from lsif_sdk.events import excluded_rows, is_flat
 from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["Attributes", "Bitmap", "Where", "allowed_bitmaps", "as_bitmap"]
 
@@ -43,7 +43,7 @@ class Attributes:
         if not isinstance(columns, Mapping) or not all(isinstance(name, str) for name in columns):
             raise ArgumentTypeError("attributes", "a mapping of names to columns", columns)
         self._num_items = num_items
-        self._numbers: dict[str, npt.NDArray[np.float64]] = {}
+        self._numbers: dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]] = {}
         self._rows: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
         for name, column in columns.items():
             if len(column) != num_items:
@@ -54,7 +54,7 @@ class Attributes:
             else:
                 self._rows[name] = _rows_by_value(name, column)
         self._cache: collections.OrderedDict[Any, Bitmap] = collections.OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @property
     def names(self) -> list[str]:
@@ -106,14 +106,18 @@ class Attributes:
         if isinstance(condition, tuple):
             if len(condition) != 2 or not all(bound is None or _is_number(bound) for bound in condition):
                 raise ArgumentError(f"where[{name!r}]", "(low, high), numbers or None", repr(condition))
-            low, high = (None if bound is None else float(bound) for bound in condition)
-            with np.errstate(invalid="ignore"):
-                above = numbers >= (-np.inf if low is None else low)
-                return above & (numbers <= (np.inf if high is None else high))
+            holds = ~np.isnan(numbers) if numbers.dtype.kind == "f" else np.ones(len(numbers), np.bool_)
+            low, high = condition
+            if low is not None:
+                holds &= numbers >= low
+            return holds if high is None else holds & (numbers <= high)
         values = condition if isinstance(condition, (list, set, frozenset)) else [condition]
         if not values or not all(map(_is_number, values)):
             raise ArgumentError(f"where[{name!r}]", "a number, a list of numbers, or (low, high)", repr(condition))
-        return np.isin(numbers, np.array(list(values), np.float64))
+        holds = np.zeros(len(numbers), np.bool_)
+        for value in values:
+            holds |= numbers == value
+        return holds
 
 
 def allowed_bitmaps(
@@ -143,13 +147,15 @@ def allowed_bitmaps(
         bitmaps = _of_conditions(where, attributes, batch)
     if allow is None:
         return bitmaps
-    rows, offsets = excluded_rows(allow, items, batch, "allow")
+    for_all = isinstance(allow, Set) or is_flat(allow)
+    rows, offsets = excluded_rows(allow, items, 1 if for_all else batch, "allow")
     assert rows is not None and offsets is not None
-    for user in range(batch):
-        holds = np.zeros(len(items), np.bool_)
-        holds[rows[offsets[user] : offsets[user + 1]]] = True
-        bitmap = bitmaps[user]
-        bitmaps[user] = as_bitmap(holds) if bitmap is None else bitmap & as_bitmap(holds)
+    for user, wanted in enumerate(bitmaps):
+        if user == 0 or not for_all:
+            holds = np.zeros(len(items), np.bool_)
+            holds[rows[offsets[user] : offsets[user + 1]]] = True
+            allowed = as_bitmap(holds)
+        bitmaps[user] = allowed if wanted is None else wanted & allowed
     return bitmaps
 
 
@@ -170,14 +176,24 @@ def as_bitmap(holds: npt.NDArray[np.bool_]) -> Bitmap:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    """Whether it is a finite number that fits 64 bits; integers are compared as such, not as floats."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, (int, np.integer)):
+        return bool(-(2**63) <= value < 2**63)
+    return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
 
 
-def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
-    """The column as numbers, or None if it is not of numbers."""
-    if isinstance(column, np.ndarray) and column.dtype.kind in "iuf":
-        return column.astype(np.float64)
-    return np.array(column, np.float64) if len(column) and all(map(_is_number, column)) else None
+def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.int64] | npt.NDArray[np.float64] | None:
+    """The column as int64 or, if it has fractions or unknown values, float64; None if it is not of numbers."""
+    if isinstance(column, np.ndarray) and column.dtype.kind in "if":
+        return column.astype(np.int64) if column.dtype.kind == "i" else column.astype(np.float64)
+    values = list(column)
+    if values and all(isinstance(v, (int, np.integer)) and _is_number(v) for v in values):
+        return np.array(values, np.int64)
+    if values and all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values):
+        return np.array(values, np.float64)
+    return None
 
 
 def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]:

@@ -186,8 +186,7 @@ class Catalog:
 
     @functools.cached_property
     def _path(self) -> _core.CatalogPath:
-        parts = (self.vectors, self.bias, self.codes)
-        return _core.CatalogPath(*(part.numpy() for part in parts))
+        return _core.CatalogPath(self.vectors.numpy(), self.bias.numpy(), self.codes.numpy())
 
     def fit_item(
         self,

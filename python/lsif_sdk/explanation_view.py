@@ -60,14 +60,15 @@ def draw(why: Explanation, items: ItemTable, path: str) -> None:
     names = [f"{part.kind} ({part.weight:.0%})" for part in why.interests]
     _bars(axes[0], names, [part.share for part in why.interests], "by interest, with its weight")
     _bars(axes[1], [_event_label(part, items) for part in shown], [part.share for part in shown], "by event")
-    figure.suptitle(f"{_label(why.item, items)}: score {why.score:.3f}, of which the item itself {why.bias:+.3f}")
+    title = _label(why.item, items).replace("$", r"\$")
+    figure.suptitle(f"{title}: score {why.score:.3f}, of which the item itself {why.bias:+.3f}")
     figure.savefig(path, dpi=150)
 
 
 def _bars(axes: Axes, names: list[str], shares: list[float], title: str) -> None:
     places = range(len(names))
     axes.barh(places, shares, color=["#3b6ea8" if share >= 0 else "#b5523b" for share in shares])
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [name.replace("$", r"\$") for name in names])  # titles are no formulas
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_title(f"share of the score {title}", loc="left", fontsize=10)
@@ -95,4 +96,4 @@ def _day(seconds: int) -> str:
 
 def _label(item: Id, items: ItemTable) -> str:
     title = items.title(items.row(item))
-    return title if title and title != str(item) else str(item)
+    return title or str(item)

@@ -131,11 +131,15 @@ class ItemTable:
         Returns:
             How many there are.
         """
-        order = self.by_popularity
-        if allowed is not None:
-            order = order[(allowed[order // 64] >> (order % 64).astype(np.uint64) & np.uint64(1)).astype(np.bool_)]
-        order = order[: len(scores) + len(unwanted)]
-        order = order[~np.isin(order, unwanted)][: len(scores)]
+        found = [np.zeros(0, np.int64)]
+        begin, length = 0, len(scores) + len(unwanted)
+        while begin < len(self) and sum(map(len, found)) < len(scores):
+            block = self.by_popularity[begin : begin + length]
+            if allowed is not None:
+                block = block[(allowed[block // 64] >> (block % 64).astype(np.uint64) & np.uint64(1)).astype(np.bool_)]
+            found.append(block[~np.isin(block, unwanted)])
+            begin, length = begin + length, 4 * length
+        order = np.concatenate(found)[: len(scores)]
         scores[:], rows[:] = 0.0, -1
         scores[: len(order)] = self.counts[order]
         rows[: len(order)] = order

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import threading
 from collections.abc import Mapping
+
+from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["BUCKETS_US", "Histogram", "Metrics", "Stats"]
 
@@ -65,7 +66,7 @@ class Metrics:
     """Counts requests. Safe to share between threads; a request costs one lock."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._counters = {"requests": 0, "users": 0, "unknown": 0, "fallbacks": 0, "short": 0}
         self._errors: dict[str, int] = {}
         self._counts = {stage: [0] * (len(BUCKETS_US) + 1) for stage in STAGES}

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
 
 __all__ = ["NativeModel"]
 
+Precision = Literal["float32", "bfloat16"]
+"""Of the products in the blocks; sums, norms, attention and everything else are float32."""
+
 _SCORING = {"scoring", "temperature", "normalize_items", "item_scale"}  # fields that no user state depends on
 
 
@@ -40,6 +43,12 @@ class NativeModel:
         batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
             not.
         attributes: columns of what is known of the items, by name.
+        precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
+            everywhere (docs/model.md, 2).
+
+    Raises:
+        ArgumentError: a value is out of range.
+        ArgumentTypeError: an argument is of the wrong type.
     """
 
     def __init__(
@@ -49,12 +58,16 @@ class NativeModel:
         threads: int | None = None,
         batching: Batching | bool | None = None,
         attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
+        precision: Precision = "float32",
     ) -> None:
         if not isinstance(artifact, Artifact):
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
         self._metrics = Metrics()
         batching = as_batching(batching)
+        if not isinstance(precision, str) or precision not in ("float32", "bfloat16"):
+            raise ArgumentError("precision", "'float32' or 'bfloat16'", repr(precision))
+        self.precision = precision
         self.artifact = artifact
         self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
         self.catalog = Catalog.from_checked(
@@ -72,8 +85,9 @@ class NativeModel:
                 temperature=self.config.temperature,
                 threads=self._threads,
                 batching=None if batching is None else batching.limits(),
+                precision=precision,
             )
-        self._most_concurrent = Batching().max_batch if batching is None else batching.max_batch
+        self._batching = batching or Batching()  # without batching, what bounds `recommend_async`
 
     @property
     def config(self) -> ModelConfig:
@@ -89,6 +103,8 @@ class NativeModel:
     def fingerprint(self) -> bytes:
         """What tells this model's user states from another's: 32 bytes, a hash of shape, item ids and encoder."""
         shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
+        if self.precision != "float32":
+            shape["precision"] = self.precision
         result = hashlib.blake2b(json.dumps([shape, self.items.ids.tolist()], sort_keys=True).encode(), digest_size=32)
         for weight in self.artifact.encoder_weights:
             result.update(weight.detach().numpy().data)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import dataclasses
 import functools
 import os
 import time
@@ -26,10 +23,11 @@ from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
-from lsif_sdk.native_model import NativeModel
+from lsif_sdk.native_model import NativeModel, Precision
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.user_state import UserState
+from lsif_sdk.waiting_room import WaitingRoom
 
 __all__ = ["Recommender"]
 
@@ -61,6 +59,8 @@ class Recommender(NativeModel):
             each searches for itself. Results do not depend on it.
         attributes: what `recommend(where=)` may ask of items, by name: a column with an entry an item, in the order of
             the catalogue, of numbers, strings or lists of strings (`lsif_sdk.attributes.Attributes`).
+        precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
+            everywhere (docs/model.md, 2).
     """
 
     @classmethod
@@ -72,6 +72,7 @@ class Recommender(NativeModel):
         threads: int | None = None,
         batching: Batching | bool | None = None,
         attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
+        precision: Precision = "float32",
     ) -> Recommender:
         """Loads an artifact directory.
 
@@ -85,6 +86,7 @@ class Recommender(NativeModel):
             threads: see the class.
             batching: see the class.
             attributes: see the class.
+            precision: see the class.
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
@@ -92,7 +94,7 @@ class Recommender(NativeModel):
         """
         if device != "cpu":
             raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
-        return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes)
+        return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes, precision=precision)
 
     def __repr__(self) -> str:
         c = self.config
@@ -104,7 +106,7 @@ class Recommender(NativeModel):
         Raises:
             ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact and nothing else).
         """
-        dataclasses.replace(self.artifact, codes=self.catalog.codes).save(path, overwrite=overwrite)
+        self.artifact.save(path, overwrite=overwrite, codes=self.catalog.codes)
 
     def recommend(
         self,
@@ -219,24 +221,29 @@ class Recommender(NativeModel):
     ) -> Recommendations:
         """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
 
-        With batching, requests in flight share searches. A request whose task is cancelled is answered all the same, to
-        nobody.
+        With batching, requests in flight share searches, and `timeout` counts from this call. A request whose task is
+        cancelled before its turn is dropped; one whose turn has come is answered, to nobody.
+
+        Raises:
+            OverloadedError: `max_queue` and a batch of requests are in flight, with batching or without.
         """
-        call = functools.partial(self.recommend, history, k, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        return await self._waiting_room.run(functools.partial(self.recommend, history, k, **options), options)
 
     @functools.cached_property
-    def _executor(self) -> concurrent.futures.ThreadPoolExecutor:
-        # As many as a batch holds: a caller blocks while others search for it.
-        return concurrent.futures.ThreadPoolExecutor(self._most_concurrent, thread_name_prefix="lsif")
+    def _waiting_room(self) -> WaitingRoom:
+        # As many threads as a batch holds: a caller blocks while others search for it.
+        return WaitingRoom(self._batching.max_batch, self._batching.max_batch + self._batching.max_queue)
 
     def stats(self) -> Stats:
         """What has been done since loading: counters, histograms of time, and how searches were shared."""
         return self._metrics.stats(self._path.batching_stats() or {})
 
     def close(self) -> None:
-        """With batching: refuses what waits and what comes, and returns when no search runs. Without: nothing to do."""
+        """With batching: refuses what waits and what comes, and returns when no search runs. Ends the threads of
+        `recommend_async`, too."""
         self._path.close()
+        if "_waiting_room" in self.__dict__:
+            self._waiting_room.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,9 @@ class UserState:
 
     def __hash__(self) -> int:
         return hash(self._data.tobytes())
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        return UserState.from_bytes, (self.to_bytes(),)
 
     def __repr__(self) -> str:
         return f"UserState({self.num_events:,} events, {self.nbytes:,} bytes)"

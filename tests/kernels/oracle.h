@@ -40,6 +40,13 @@ class Random {
   std::mt19937_64 engine_;
 };
 
+// To 8 bits of precision, ties to even; of normal numbers.
+inline float to_bfloat16(float x) {
+  int exponent;
+  const double mantissa = std::frexp(static_cast<double>(x), &exponent);
+  return static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8));
+}
+
 inline double silu(double z) { return z / (1 + std::exp(-z)); }
 inline double gelu(double z) { return 0.5 * z * std::erfc(-z * M_SQRT1_2); }
 

@@ -59,7 +59,8 @@ inline ModelConfig transformer_config() {
 
 class RandomModel {
  public:
-  explicit RandomModel(const ModelConfig& c, int threads = 1, int64_t most_table_bytes = 0) : config(c) {
+  explicit RandomModel(const ModelConfig& c, int threads = 1, const lsif::engine::ModelOptions& options = {})
+      : config(c) {
     oracle::Random random(1);
     for (const WeightSpec& spec : lsif::engine::weight_specs(c)) {
       int64_t size = 1;
@@ -79,7 +80,7 @@ class RandomModel {
       }
       data.push_back(weight.data());
     }
-    model = std::make_unique<lsif::engine::Model>(c, data, threads, most_table_bytes);
+    model = std::make_unique<lsif::engine::Model>(c, data, threads, options);
   }
 
   // The tensor of this name, of float32.

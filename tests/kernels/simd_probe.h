@@ -31,6 +31,9 @@ const SimdProbe& avx2_simd_probe();
 #if defined(LSIF_HAVE_AVX512)
 const SimdProbe& avx512_simd_probe();
 #endif
+#if defined(LSIF_HAVE_AVX512BF16)
+const SimdProbe& avx512bf16_simd_probe();
+#endif
 #if defined(LSIF_HAVE_NEON)
 const SimdProbe& neon_simd_probe();
 #endif

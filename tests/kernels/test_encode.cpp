@@ -168,14 +168,45 @@ TEST(an_input_table_changes_no_bit) {
     const RandomModel without(c);
     const int64_t bytes = c.num_items * without.model->layers()[0].input.out_dim * static_cast<int64_t>(sizeof(float));
     CHECK(!without.model->has_input_table());
-    CHECK(!RandomModel(c, 1, bytes - 1).model->has_input_table());
-    const RandomModel with(c, 3, bytes);
+    CHECK(!RandomModel(c, 1, {bytes - 1}).model->has_input_table());
+    const RandomModel with(c, 3, {bytes});
     CHECK(with.model->has_input_table());
     const Encoding expected = encoded(without, histories, 1);
     const Encoding result = encoded(with, histories, 1);
     for (int64_t b = 0; b < result.fused.rows(); ++b) CHECK(result.has_same_row(b, expected, b));
     c.num_actions = 3;  // which the first layer's inputs then depend on
-    CHECK(!RandomModel(c, 1, bytes).model->has_input_table());
+    CHECK(!RandomModel(c, 1, {bytes}).model->has_input_table());
+  }
+}
+
+// How far b is from a, by the length of a.
+double distance(const Matrix& a, const Matrix& b, int64_t row) {
+  double squared = 0;
+  double length = 0;
+  for (int64_t c = 0; c < a.columns(); ++c) {
+    squared += std::pow(static_cast<double>(a.at(row, c)) - b.at(row, c), 2);
+    length += std::pow(static_cast<double>(a.at(row, c)), 2);
+  }
+  return std::sqrt(squared / length);
+}
+
+TEST(bfloat16_is_near_float32_and_as_independent_of_batch_threads_and_table) {
+  for (ModelConfig c : configs()) {
+    c.num_actions = 0;
+    const std::vector<History> histories = histories_for(c);
+    const Encoding exact = encoded(RandomModel(c), histories, 1);
+    const RandomModel model(c, 1, {0, lsif::engine::Precision::kBfloat16});
+    const RandomModel tabled(c, 1, {int64_t{1} << 30, lsif::engine::Precision::kBfloat16});
+    const Encoding all = encoded(model, histories, 3);
+    const Encoding by_table = encoded(tabled, histories, 2);
+    double farthest = 0;
+    for (int64_t b = 0; b < all.fused.rows(); ++b) {
+      CHECK(by_table.has_same_row(b, all, b));
+      CHECK(encoded(model, std::vector{histories[b]}, 1).has_same_row(0, all, b));
+      if (!histories[b].items.empty()) farthest = std::fmax(farthest, distance(exact.interests, all.interests, b));
+    }
+    CHECK(farthest > 1e-4);
+    CHECK(farthest < 2e-2);
   }
 }
 
@@ -191,7 +222,7 @@ TEST(only_last_layers_of_transformers_make_no_keys) {
   CHECK(absorbs(c));
   c.num_layers = 1;
   CHECK(absorbs(c));
-  CHECK(!RandomModel(c, 1, int64_t{1} << 30).model->has_input_table());  // nothing would read it
+  CHECK(!RandomModel(c, 1, {int64_t{1} << 30}).model->has_input_table());  // nothing would read it
   // Many states and heads cost more than keys do.
   c.num_short = 1;
   c.short_window = c.dim / (c.num_heads - 1) - 1;

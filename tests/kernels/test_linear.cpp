@@ -11,16 +11,30 @@ using lsif::Activation;
 
 struct Layer {
   Layer(int64_t in_dim, int64_t out_dim, bool with_bias, Activation activation, oracle::Random& random,
-        double scale = 0.3)
-      : weight(out_dim, in_dim), bias(1, out_dim), packed(lsif::packed_linear_size(in_dim, out_dim)) {
+        double scale = 0.3, bool in_bf16 = false)
+      : weight(out_dim, in_dim),
+        bias(1, out_dim),
+        packed(in_bf16 ? 0 : lsif::packed_linear_size(in_dim, out_dim)),
+        packed_bf16(in_bf16 ? lsif::packed_bf16_size(in_dim, out_dim) : 0) {
     weight.fill([&] { return random.normal(scale); });
     bias.fill([&] { return random.normal(); });
-    lsif::pack_linear(weight.data(), in_dim, out_dim, packed.data());
-    params = {packed.data(), with_bias ? bias.data() : nullptr, in_dim, out_dim, activation};
+    params = {nullptr, with_bias ? bias.data() : nullptr, in_dim, out_dim, activation};
+    if (in_bf16) {
+      lsif::pack_linear_bf16(weight.data(), in_dim, out_dim, packed_bf16.data());
+      params.packed_bf16 = packed_bf16.data();
+    } else {
+      lsif::pack_linear(weight.data(), in_dim, out_dim, packed.data());
+      params.packed = packed.data();
+    }
   }
+
+  // What is multiplied in place of x or a weight.
+  float used(float x) const { return params.packed_bf16 == nullptr ? x : oracle::to_bfloat16(x); }
+
   Matrix weight;
   Matrix bias;
   Array<float> packed;  // whole panels of 64 bytes that end at a page: aligned as the contract asks
+  Array<uint16_t> packed_bf16;
   lsif::LinearParams params;
 };
 
@@ -35,9 +49,15 @@ void check_rows(const lsif::cpu::KernelTable& table, const Layer& layer, int64_t
   table.linear(params, x.data(), x.stride(), with_residual ? residual.data() : nullptr,
                with_residual ? residual.stride() : 0, y.data(), y.stride(), rows);
   CHECK(y.gaps_intact());
+  Matrix used_weight(params.out_dim, params.in_dim);
+  for (int64_t o = 0; o < params.out_dim; ++o) {
+    for (int64_t i = 0; i < params.in_dim; ++i) used_weight.at(o, i) = layer.used(layer.weight.at(o, i));
+  }
   for (int64_t r = 0; r < rows; ++r) {
-    const auto expected = oracle::linear(layer.weight.data(), params.bias, params.in_dim, params.out_dim,
-                                         params.activation, oracle::exact(x.row(r), params.in_dim));
+    std::vector<oracle::Approx> used = oracle::exact(x.row(r), params.in_dim);
+    for (oracle::Approx& value : used) value.value = layer.used(static_cast<float>(value.value));
+    const auto expected =
+        oracle::linear(used_weight.data(), params.bias, params.in_dim, params.out_dim, params.activation, used);
     for (int64_t o = 0; o < params.out_dim; ++o) {
       const double value = expected[o].value + (with_residual ? residual.at(r, o) : 0.0f);
       CHECK_NEAR(y.at(r, o), value,
@@ -66,6 +86,74 @@ TEST(pack_linear_lays_out_panels) {
         CHECK(layer.packed[(p * in_dim + i) * lsif::kLinearPanel + c] == expected);
       }
     }
+  }
+}
+
+TEST(pack_linear_bf16_lays_out_pairs) {
+  const int64_t in_dim = 5, out_dim = lsif::kLinearPanel + 2;
+  oracle::Random random(4);
+  Layer layer(in_dim, out_dim, false, Activation::kIdentity, random, 0.3, true);
+  const float ties[] = {1 + 0x1p-8f, 1 + 0x3p-8f, -(1 + 0x1p-8f), 1 + 0x1p-8f + 0x1p-23f};  // to even, to even, .., up
+  for (int64_t i = 0; i < 4; ++i) layer.weight.at(0, i) = ties[i];
+  lsif::pack_linear_bf16(layer.weight.data(), in_dim, out_dim, layer.packed_bf16.data());
+  CHECK(layer.packed_bf16.front_intact());
+  for (int64_t p = 0; p < 2; ++p) {
+    for (int64_t i = 0; i < 6; ++i) {
+      for (int64_t c = 0; c < lsif::kLinearPanel; ++c) {
+        const int64_t o = p * lsif::kLinearPanel + c;
+        const uint32_t bits = layer.packed_bf16[((p * 3 + i / 2) * lsif::kLinearPanel + c) * 2 + i % 2];
+        float value;
+        const uint32_t shifted = bits << 16;
+        std::memcpy(&value, &shifted, sizeof(value));
+        CHECK(value == (o < out_dim && i < in_dim ? oracle::to_bfloat16(layer.weight.at(o, i)) : 0.0f));
+      }
+    }
+  }
+}
+
+TEST(linear_keeps_the_contract_in_bfloat16) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    oracle::Random random(9);
+    for (int64_t in_dim : {1, 2, 3, 17, 64, 511, 512, 513, 1030}) {
+      for (int64_t out_dim : {1, 16, 17, 63, 64, 65, 130}) {
+        if (in_dim > 64 && out_dim % 2 == 1) continue;  // enough of them
+        const Layer layer(in_dim, out_dim, out_dim % 2 == 0, Activation::kIdentity, random, 0.3, true);
+        for (int64_t rows : {0, 1, 2, 6, 7, 25}) check_rows(*table, layer, rows, rows % 2 * 3, rows % 3 != 0, random);
+      }
+    }
+    for (Activation activation : {Activation::kRelu, Activation::kGelu, Activation::kSilu}) {
+      const Layer layer(19, 37, true, activation, random, 0.3, true);
+      for (int64_t rows : {1, 4, 11}) check_rows(*table, layer, rows, 1, true, random);
+      const Layer large(64, 48, true, activation, random, 10, true);
+      for (double scale : {0.0, 1e-30, 1e4, 1e15, 1e30}) check_rows(*table, large, 7, 0, false, random, scale);
+    }
+  }
+}
+
+TEST(bfloat16_rounds_to_nearest_even_and_keeps_nan) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    oracle::Random random(10);
+    Layer layer(1, 1, false, Activation::kIdentity, random, 0.3, true);
+    layer.weight.at(0, 0) = 1.0f;
+    lsif::pack_linear_bf16(layer.weight.data(), 1, 1, layer.packed_bf16.data());
+    const auto through = [&](float x) {
+      float y = 0;
+      table->linear(layer.params, &x, 0, nullptr, 0, &y, 0, 1);
+      return y;
+    };
+    for (const double power : {-100.0, 0.0, 100.0}) {
+      for (int i = 0; i < 2048; ++i) {  // every tie of an octave and its neighbours
+        const auto x = static_cast<float>((1 + i / 2048.0) * std::exp2(power));
+        for (const float value : {x, std::nextafter(x, HUGE_VALF), std::nextafter(x, 0.0f), -x})
+          CHECK(through(value) == oracle::to_bfloat16(value));
+      }
+    }
+    CHECK(std::isnan(through(std::nanf(""))));
+    uint32_t bits = 0x7F800001;  // a NaN whose upper half is infinity's
+    float small_nan;
+    std::memcpy(&small_nan, &bits, sizeof(small_nan));
+    CHECK(std::isnan(through(small_nan)));
+    CHECK(through(HUGE_VALF) == HUGE_VALF);
   }
 }
 

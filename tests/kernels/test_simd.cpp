@@ -23,6 +23,9 @@ std::vector<const SimdProbe*> probes() {
 #if defined(LSIF_HAVE_AVX512)
   built.push_back(&lsif::cpu::avx512_simd_probe());
 #endif
+#if defined(LSIF_HAVE_AVX512BF16)
+  built.push_back(&lsif::cpu::avx512bf16_simd_probe());
+#endif
 #if defined(LSIF_HAVE_NEON)
   built.push_back(&lsif::cpu::neon_simd_probe());
 #endif

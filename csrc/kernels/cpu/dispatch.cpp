@@ -14,10 +14,14 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
 }
+bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 
 std::vector<const KernelTable*> find_runnable() {
   std::vector<const KernelTable*> tables;
+#if defined(LSIF_HAVE_AVX512BF16)
+  if (has_avx512bf16()) tables.push_back(&avx512bf16_kernels());
+#endif
 #if defined(LSIF_HAVE_AVX512)
   if (has_avx512()) tables.push_back(&avx512_kernels());
 #endif
@@ -61,6 +65,7 @@ const KernelTable& kernels() {
 std::string kernels_reason() {
   const std::string isa = kernels().isa;
   if (!wanted_isa().empty()) return "LSIF_CPU_ISA=" + wanted_isa() + " asks for it";
+  if (isa == "avx512bf16") return "this CPU has AVX-512 F/BW/DQ/VL, VNNI and BF16";
   if (isa == "avx512") return "this CPU has AVX-512 F/BW/DQ/VL and VNNI";
   if (isa == "avx2") return "this CPU has AVX2 and FMA, but not all of AVX-512 F/BW/DQ/VL and VNNI";
   if (isa == "neon") return "this is an AArch64 CPU";

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/bfloat16.inl.h"
 #include "kernels/cpu/multiply_add.inl.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/linear.h"
@@ -54,22 +55,21 @@ inline void finish_tile(const LinearCall& call, const float* tile, int64_t tile_
   }
 }
 
-// Rows row .. row + kRows - 1 of kPanels panels from `panel` on.
-template <int kRows, int kPanels>
-LSIF_INLINE void linear_block(const LinearCall& call, int64_t row, int64_t panel) {
-  constexpr int kVecs = kPanels * kPanelVecs;
-  const LinearParams& params = *call.params;
-  const int64_t column = panel * kLinearPanel;
-  const int64_t columns = smaller(params.out_dim - column, kPanels * kLinearPanel);
-  const int64_t panel_size = params.in_dim * kLinearPanel;
-  Vec acc[kRows][kVecs];
+// A block of outputs: kRows rows from `row` on, `columns` columns from `column` on.
+template <int kRows, int kVecs>
+LSIF_INLINE void start_block(const LinearCall& call, int64_t column, int64_t columns, Vec (&acc)[kRows][kVecs]) {
+  const float* bias = call.params->bias;
   for (int v = 0; v < kVecs; ++v) {
     const int64_t left = larger(0, smaller(columns - v * kLanes, kLanes));
-    const Vec start = params.bias == nullptr ? broadcast(0.0f) : load_first(params.bias + column + v * kLanes, left);
+    const Vec start = bias == nullptr ? broadcast(0.0f) : load_first(bias + column + v * kLanes, left);
     for (int r = 0; r < kRows; ++r) acc[r][v] = start;
   }
-  multiply_add<kRows, kVecs>(call.x + row * call.x_stride, call.x_stride, params.packed + panel * panel_size,
-                             kLinearPanel, panel_size, params.in_dim, columns, acc);
+}
+
+template <int kRows, int kVecs>
+LSIF_INLINE void finish_block(const LinearCall& call, int64_t row, int64_t column, int64_t columns,
+                              const Vec (&acc)[kRows][kVecs]) {
+  const LinearParams& params = *call.params;
   if (params.activation == Activation::kIdentity && columns == kVecs * kLanes) {
     const float* from = call.residual == nullptr ? nullptr : call.residual + row * call.residual_stride + column;
     float* to = call.y + row * call.y_stride + column;
@@ -90,26 +90,102 @@ LSIF_INLINE void linear_block(const LinearCall& call, int64_t row, int64_t panel
   finish_tile(call, tile, kVecs * kLanes, row, kRows, column, columns);
 }
 
-// The panels are the outer loop: one panel's weights stay in the first-level cache while all rows pass.
+// Rows row .. row + kRows - 1 of kPanels panels from `panel` on.
+template <int kRows, int kPanels>
+LSIF_INLINE void linear_block(const LinearCall& call, int64_t row, int64_t panel) {
+  constexpr int kVecs = kPanels * kPanelVecs;
+  const LinearParams& params = *call.params;
+  const int64_t column = panel * kLinearPanel;
+  const int64_t columns = smaller(params.out_dim - column, kPanels * kLinearPanel);
+  const int64_t panel_size = params.in_dim * kLinearPanel;
+  Vec acc[kRows][kVecs];
+  start_block(call, column, columns, acc);
+  multiply_add<kRows, kVecs>(call.x + row * call.x_stride, call.x_stride, params.packed + panel * panel_size,
+                             kLinearPanel, panel_size, params.in_dim, columns, acc);
+  finish_block(call, row, column, columns, acc);
+}
+
+// Calls body(Constant<panels>(), panel) for blocks of panels that keep the accumulators busy with `rows` rows a block.
+template <int kRows, typename Body>
+LSIF_INLINE void for_panel_blocks(int64_t panels, Body body) {
+  constexpr int kFit = kAccumulators / (kRows * kPanelVecs);
+  constexpr int kPanels = kFit < 4 ? kFit : 4;
+  int64_t panel = 0;
+  for (; panel + kPanels <= panels; panel += kPanels) body(Constant<kPanels>(), panel);
+  for (; panel < panels; ++panel) body(Constant<1>(), panel);
+}
+
+// ---- bfloat16: rows are rounded to the stack, as many at once as share a pass over the weights
+
+inline constexpr int64_t kRoundedDepth = 512;
+inline constexpr int64_t kRoundedRows = 4 * kMaxRows;
+
+struct RoundedRows {
+  alignas(64) Rounded values[kRoundedRows * kRoundedDepth];  // a row every kRoundedDepth
+};
+
+// Columns begin .. begin + depth - 1 of some rows; a last odd column gets a zero beside it.
+inline void round_rows(const LinearCall& call, int64_t row, int64_t rows, int64_t begin, int64_t depth,
+                       RoundedRows& rounded) {
+  for (int64_t r = 0; r < rows; ++r) {
+    round_to_bf16(call.x + (row + r) * call.x_stride + begin, depth, rounded.values + r * kRoundedDepth);
+  }
+}
+
+// `rounded` holds the block's rows from its row `first` on, or is to be filled part by part where a row is too long.
+template <int kRows, int kPanels>
+LSIF_INLINE void linear_bf16_block(const LinearCall& call, RoundedRows& rounded, int64_t first, int64_t row,
+                                   int64_t panel) {
+  constexpr int kVecs = kPanels * kPanelVecs;
+  const LinearParams& params = *call.params;
+  const int64_t column = panel * kLinearPanel;
+  const int64_t columns = smaller(params.out_dim - column, kPanels * kLinearPanel);
+  const int64_t panel_size = (params.in_dim + 1) / 2 * 2 * kLinearPanel;
+  const uint16_t* weights = params.packed_bf16 + panel * panel_size;
+  Vec acc[kRows][kVecs];
+  start_block(call, column, columns, acc);
+  for (int64_t begin = 0; begin < params.in_dim; begin += kRoundedDepth) {
+    const int64_t depth = smaller(kRoundedDepth, params.in_dim - begin);
+    if (params.in_dim > kRoundedDepth) round_rows(call, row, kRows, begin, depth, rounded);
+    multiply_add_pairs<kRows, kVecs>(rounded.values + first * kRoundedDepth, kRoundedDepth,
+                                     weights + begin * kLinearPanel, panel_size / 2, (depth + 1) / 2, acc);
+  }
+  finish_block(call, row, column, columns, acc);
+}
+
+inline void linear_bf16(const LinearCall& call, int64_t panels, int64_t num_rows) {
+  RoundedRows rounded;
+  const bool fits = call.params->in_dim <= kRoundedDepth;
+  if (num_rows == 1) {
+    if (fits) round_rows(call, 0, 1, 0, call.params->in_dim, rounded);
+    return for_panel_blocks<1>(
+        panels, [&](auto width, int64_t panel) { linear_bf16_block<1, width.value>(call, rounded, 0, 0, panel); });
+  }
+  for (int64_t begin = 0; begin < num_rows; begin += kRoundedRows) {
+    const int64_t end = smaller(begin + kRoundedRows, num_rows);
+    if (fits) round_rows(call, begin, end - begin, 0, call.params->in_dim, rounded);
+    for_panel_blocks<kMaxRows>(panels, [&](auto width, int64_t panel) {
+      for_row_blocks(begin, end, [&](auto rows, int64_t row) {
+        linear_bf16_block<rows.value, width.value>(call, rounded, fits ? row - begin : 0, row, panel);
+      });
+    });
+  }
+}
+
 void linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
             int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows) {
   const LinearCall call = {&params, x, x_stride, residual, residual_stride, y, y_stride};
   const int64_t panels = (params.out_dim + kLinearPanel - 1) / kLinearPanel;
+  if (params.packed_bf16 != nullptr) return linear_bf16(call, panels, num_rows);
   if (num_rows == 1) {  // one row alone keeps the arithmetic units busy only with several panels at once
-    constexpr int kWide = kAccumulators / kPanelVecs < 4 ? kAccumulators / kPanelVecs : 4;
-    int64_t panel = 0;
-    for (; panel + kWide <= panels; panel += kWide) linear_block<1, kWide>(call, 0, panel);
-    for (; panel < panels; ++panel) linear_block<1, 1>(call, 0, panel);
-    return;
+    return for_panel_blocks<1>(panels,
+                               [&](auto width, int64_t panel) { linear_block<1, width.value>(call, 0, panel); });
   }
-  constexpr int kPanels = kAccumulators / (kMaxRows * kPanelVecs);
-  int64_t panel = 0;
-  for (; panel + kPanels <= panels; panel += kPanels) {
-    for_row_blocks(0, num_rows, [&](auto rows, int64_t row) { linear_block<rows.value, kPanels>(call, row, panel); });
-  }
-  for (; panel < panels; ++panel) {
-    for_row_blocks(0, num_rows, [&](auto rows, int64_t row) { linear_block<rows.value, 1>(call, row, panel); });
-  }
+  // The panels are the outer loop: one panel's weights stay in the first-level cache while all rows pass.
+  for_panel_blocks<kMaxRows>(panels, [&](auto width, int64_t panel) {
+    for_row_blocks(0, num_rows,
+                   [&](auto rows, int64_t row) { linear_block<rows.value, width.value>(call, row, panel); });
+  });
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 // - fma(a, b, c): a * b + c, rounded once where the ISA has it (all but scalar)
 // - max, min: the second argument if either is NaN on x86 and scalar, NaN on NEON
 // - scale_pow2(a, n): a * 2^n for an integer n in [-252, 254]
+// - lower_halves, upper_halves: the floats whose upper 16 bits are a's lower, or upper, ones and whose lower are 0
 // - interleave: low and high become a0 b0 a1 b1 ..
 #pragma once
 
@@ -63,6 +64,10 @@ LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v
 LSIF_INLINE Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 LSIF_INLINE Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 LSIF_INLINE Vec scale_pow2(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+LSIF_INLINE Vec lower_halves(Vec a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 16))}; }
+LSIF_INLINE Vec upper_halves(Vec a) {
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(-0x10000)))};
+}
 LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
   const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i second = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
@@ -99,6 +104,10 @@ LSIF_INLINE Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 LSIF_INLINE Vec shifted_pow2(Vec t) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000)))};
+}
+LSIF_INLINE Vec lower_halves(Vec a) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 16))}; }
+LSIF_INLINE Vec upper_halves(Vec a) {
+  return {_mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(a.v), _mm256_set1_epi32(-0x10000)))};
 }
 LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
   const __m256 even = _mm256_unpacklo_ps(a.v, b.v);
@@ -144,6 +153,10 @@ LSIF_INLINE Vec shifted_pow2(Vec t) {
   const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(t.v), 23);
   return {vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3F800000)))};
 }
+LSIF_INLINE Vec lower_halves(Vec a) { return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.v), 16))}; }
+LSIF_INLINE Vec upper_halves(Vec a) {
+  return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.v), vdupq_n_u32(0xFFFF0000)))};
+}
 LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
   low = {vzip1q_f32(a.v, b.v)};
   high = {vzip2q_f32(a.v, b.v)};
@@ -186,6 +199,8 @@ LSIF_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
 LSIF_INLINE Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
 LSIF_INLINE Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
 LSIF_INLINE Vec shifted_pow2(Vec t) { return {(FloatLanes)(((BitLanes)t.v << 23) + 0x3F800000u)}; }
+LSIF_INLINE Vec lower_halves(Vec a) { return {(FloatLanes)((BitLanes)a.v << 16)}; }
+LSIF_INLINE Vec upper_halves(Vec a) { return {(FloatLanes)((BitLanes)a.v & 0xFFFF0000u)}; }
 LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
   low = {FloatLanes{a.v[0], b.v[0], a.v[1], b.v[1]}};
   high = {FloatLanes{a.v[2], b.v[2], a.v[3], b.v[3]}};

@@ -13,7 +13,7 @@
 namespace lsif::cpu {
 
 struct KernelTable {
-  const char* isa;  // "scalar", "avx2", "avx512", "neon"
+  const char* isa;  // "scalar", "avx2", "avx512", "avx512bf16", "neon"
   EmbeddingFn* embedding;
   LayerNormFn* layer_norm;
   LinearFn* linear;
@@ -30,6 +30,9 @@ const KernelTable& avx2_kernels();
 #endif
 #if defined(LSIF_HAVE_AVX512)
 const KernelTable& avx512_kernels();
+#endif
+#if defined(LSIF_HAVE_AVX512BF16)
+const KernelTable& avx512bf16_kernels();
 #endif
 #if defined(LSIF_HAVE_NEON)
 const KernelTable& neon_kernels();

@@ -113,10 +113,8 @@ inline void update_threshold(QueryScan& scan) {
   scan.vectors[0].threshold = scan.threshold;
 }
 
-// Bit i: row first_item + i of a group may be returned.
+// The group of rows that begins at first_item, which lies in one word of the bitmap.
 inline uint32_t allowed_rows(const TopkQuery& query, int64_t first_item) {
-  if (query.allowed == nullptr) return (1u << kGroupRows) - 1;
-  static_assert(64 % kGroupRows == 0);
   return static_cast<uint32_t>(query.allowed[first_item / 64] >> (first_item % 64)) & ((1u << kGroupRows) - 1);
 }
 
@@ -188,7 +186,7 @@ __attribute__((noinline)) void thin_candidates(const CatalogView& catalog, Query
 // Keeps rows first_item + i for each bit i of mask.
 inline void keep_candidates(const CatalogView& catalog, QueryScan& scan, GroupFloats upper, int64_t first_item,
                             uint32_t mask) {
-  mask &= allowed_rows(*scan.query, first_item);
+  if (scan.query->allowed != nullptr) mask &= allowed_rows(*scan.query, first_item);
   const auto first_row = static_cast<uint32_t>(first_item - scan.first_item);
   scan.num_candidates += append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
   if (scan.query->known_score != nullptr) update_threshold(scan);

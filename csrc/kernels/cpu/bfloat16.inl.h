@@ -1,0 +1,92 @@
+// Products of bfloat16 numbers, added in float32: vdpbf16ps where the variant has it, else the same sums of the numbers
+// as float32.
+#pragma once
+
+#include "kernels/cpu/multiply_add.inl.h"
+#include "kernels/cpu/simd.h"
+
+namespace lsif::cpu::LSIF_ISA {
+namespace {
+
+#if defined(LSIF_SIMD_AVX512BF16)
+
+using Rounded = uint16_t;  // how a rounded x is kept
+
+// y: room for n rounded up to a multiple of kLanes; those past n are 0.
+inline void round_to_bf16(const float* x, int64_t n, Rounded* y) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(load_first(x + i, smaller(n - i, kLanes)).v);
+    __builtin_memcpy(y + i, &rounded, sizeof(rounded));
+  }
+}
+
+LSIF_INLINE __m512bh broadcast_pair(const Rounded* p) {
+  int pair;
+  __builtin_memcpy(&pair, p, sizeof(pair));
+  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+}
+
+// acc[r][v] += x[r][0] b[.][v][0] + x[r][1] b[.][v][1]: two neighbours along the depth, side by side in b.
+template <int kRows, int kVecs>
+LSIF_INLINE void add_pair(const Rounded* x, int64_t x_stride, const uint16_t* b, int64_t panel_stride,
+                          Vec (&acc)[kRows][kVecs]) {
+  __m512bh weights[kVecs];
+  for (int v = 0; v < kVecs; ++v) {
+    weights[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 2 * vec_offset(v, panel_stride)));
+  }
+  for (int r = 0; r < kRows; ++r) {
+    const __m512bh xi = broadcast_pair(x + r * x_stride);
+    for (int v = 0; v < kVecs; ++v) acc[r][v] = {_mm512_dpbf16_ps(acc[r][v].v, xi, weights[v])};
+  }
+}
+
+#else
+
+using Rounded = float;
+
+inline void round_to_bf16(const float* x, int64_t n, Rounded* y) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, x + i, sizeof(bits));
+    const bool is_nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+    const uint32_t rounded = (is_nan ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000;
+    __builtin_memcpy(y + i, &rounded, sizeof(rounded));
+  }
+  for (int64_t i = n; i % kLanes != 0; ++i) y[i] = 0;
+}
+
+LSIF_INLINE Vec load_pairs(const uint16_t* p) {
+  Vec both;
+  __builtin_memcpy(&both, p, sizeof(both));
+  return both;
+}
+
+template <int kRows, int kVecs>
+LSIF_INLINE void add_pair(const Rounded* x, int64_t x_stride, const uint16_t* b, int64_t panel_stride,
+                          Vec (&acc)[kRows][kVecs]) {
+  for (int i = 1; i >= 0; --i) {  // vdpbf16ps adds the second product first
+    Vec weights[kVecs];
+    for (int v = 0; v < kVecs; ++v) {
+      const Vec both = load_pairs(b + 2 * vec_offset(v, panel_stride));
+      weights[v] = i == 0 ? lower_halves(both) : upper_halves(both);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const Vec xi = broadcast(x[r * x_stride + i]);
+      for (int v = 0; v < kVecs; ++v) acc[r][v] = fma(xi, weights[v], acc[r][v]);
+    }
+  }
+}
+
+#endif
+
+// acc[r][v] += sum_i x[r][i] B[i][v] over pairs of i; one chain for every lane, as in multiply_add.
+template <int kRows, int kVecs>
+LSIF_INLINE void multiply_add_pairs(const Rounded* x, int64_t x_stride, const uint16_t* b, int64_t panel_stride,
+                                    int64_t pairs, Vec (&acc)[kRows][kVecs]) {
+  for (int64_t i = 0; i < pairs; ++i) {
+    add_pair<kRows, kVecs>(x + 2 * i, x_stride, b + 2 * i * kLinearPanel, panel_stride, acc);
+  }
+}
+
+}  // namespace
+}  // namespace lsif::cpu::LSIF_ISA
