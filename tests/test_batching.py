@@ -14,7 +14,7 @@ from lsif_sdk import Artifact, Batching, ItemTable, ModelConfig, Recommendations
 from native import random_weights
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
-_MANY = 300_000
+_MANY = 60_000
 
 
 def batched(rec: Recommender, **limits: Any) -> Recommender:

@@ -17,6 +17,9 @@ namespace {
 constexpr int64_t kBlockGroups = kScanBlock / kGroupRows;
 constexpr int64_t kBlockBytes = 16384;  // of codes at most, if that is a group: they stay in the first cache
 
+constexpr float kLeastSum = 0x1p-60f;  // that is normal for sure
+constexpr int kLeastRefined = 2;       // rows of a group; a single one is scored exactly in less time
+
 // The bounds of a group's rows in the catalogue's units.
 struct Side {
   GroupFloats scales;
@@ -197,6 +200,54 @@ LSIF_INLINE void add_tiles(const Block& block, int64_t group, const VectorScan* 
   if constexpr (kVectors > 1) add_tiles<kVectors / 2>(block, group, vectors, num_vectors, maxima);
 }
 
+// Adds the interests' w_j exp((u_j - largest) / tau) to sums.
+template <int kVectors>
+inline void add_exponentials(const Block& block, int64_t group, const QueryScan& scan, int64_t first,
+                             const GroupFloats& largest, GroupFloats& sums) {
+  const VectorScan* vectors = scan.vectors + first;
+  int64_t left = scan.query->num_interests - first;
+  const Side& side = block.sides[group];
+  const Vec factor = broadcast(1.0f / scan.temperature);
+  for (; left >= kVectors; vectors += kVectors, left -= kVectors) {
+    Dots dots[kVectors][1];
+    dot_groups(block, group, vectors, dots);
+    const GroupFloats rows = missed_rows(side, largest_missed<kVectors>(vectors));
+    for (int v = 0; v < kVectors; ++v) {
+      const GroupFloats bound = unscaled_bound(vectors[v], rows, dots[v][0]);
+      for (int i = 0; i < kVecs; ++i) {
+        const Vec below = (side.scales.v[i] * bound.v[i] - largest.v[i]) * factor;
+        sums.v[i] = fma(broadcast(vectors[v].weight), exp(below), sums.v[i]);
+      }
+    }
+  }
+  if constexpr (kVectors > 1) {
+    add_exponentials<kVectors / 2>(block, group, scan, vectors - scan.vectors, largest, sums);
+  }
+}
+
+// Lowers `upper` to tau log sum_j w_j exp(u_j / tau), which takes longer than the bound it replaces, for some rows.
+__attribute__((noinline)) void refine_weighted(const Block& block, int64_t group, const QueryScan& scan,
+                                               const GroupFloats& unscaled, uint32_t mask, GroupFloats& upper) {
+  const Side& side = block.sides[group];
+  GroupFloats largest;
+  GroupFloats sums;
+  for (int i = 0; i < kVecs; ++i) {
+    largest.v[i] = side.scales.v[i] * unscaled.v[i];
+    sums.v[i] = broadcast(0.0f);
+  }
+  add_exponentials<kMaxTileVectors>(block, group, scan, 0, largest, sums);
+  float logs[kGroupRows];
+  for (int i = 0; i < kVecs; ++i) store(logs + i * kLanes, sums.v[i]);
+  for (int64_t r = 0; r < kGroupRows; ++r) {
+    const bool is_known = (mask >> r & 1) != 0 && logs[r] > kLeastSum;
+    logs[r] = is_known ? scan.temperature * static_cast<float>(::log(static_cast<double>(logs[r]))) : HUGE_VALF;
+  }
+  for (int i = 0; i < kVecs; ++i) {
+    const Vec log_sum = load(logs + i * kLanes) + broadcast(scan.log_total);
+    upper.v[i] = min(upper.v[i], (largest.v[i] + log_sum) + side.biases.v[i]);
+  }
+}
+
 template <int kGroups>
 inline void scan_weighted(const Block& block, int64_t group, QueryScan& scan) {
   Maxima maxima[kGroups];
@@ -212,7 +263,11 @@ inline void scan_weighted(const Block& block, int64_t group, QueryScan& scan) {
       const Vec by_count = maxima[g].weighted.v[i] + broadcast(scan.log_count);
       upper.v[i] = min(by_total, by_count) + side.biases.v[i];
     }
-    const uint32_t mask = not_below(upper, broadcast(scan.threshold));
+    uint32_t mask = not_below(upper, broadcast(scan.threshold));
+    if (__builtin_popcount(mask) >= kLeastRefined && scan.temperature != 0) [[unlikely]] {
+      refine_weighted(block, group + g, scan, maxima[g].unscaled, mask, upper);
+      mask &= not_below(upper, broadcast(scan.threshold));
+    }
     if (mask != 0) [[unlikely]]
       keep_rows(block, group + g, mask, upper, scan);
   }

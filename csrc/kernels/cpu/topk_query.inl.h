@@ -14,6 +14,7 @@ namespace {
 constexpr float kNormSlack = 0x1p-18f;
 constexpr double kUnderflowSlack = 0x1p-80;
 constexpr double kLogSlack = 0x1p-20;
+constexpr double kLeastTemperature = 0x1p-60;
 constexpr int32_t kInfinityBits = 0x7f800000;
 
 constexpr int64_t kRowsAhead = 8;  // that are fetched while one is scored
@@ -69,7 +70,8 @@ struct VectorScan : CodedVector {
   float scale;
   float norm;
   float missed;      // |q - t p| / |q|
-  float log_weight;  // with weights
+  float log_weight;  // with weights: temperature * log(weight)
+  float weight;      // and its share of their sum
   float threshold;   // without: the query's
 };
 
@@ -86,6 +88,7 @@ struct QueryScan {
   float threshold;     // rows whose bound is below cannot enter; -inf while there are fewer than k
   float log_total;     // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
   float log_count;     // rounded up
+  float temperature;   // 0: too small a part of the unit to divide by
 };
 
 // The larger of `score` and what other scans know, which learn it from this.
@@ -224,13 +227,19 @@ inline Units units_of(const CatalogView& catalog, const TopkQuery* queries, int6
 // The logarithms of a query with weights, rounded up.
 inline void start_logs(QueryScan& scan) {
   const TopkQuery& query = *scan.query;
-  const double slack = largest_log(query) * kLogSlack;
+  const double exponentials = query.num_interests > 1 ? 4 * query.temperature : 0;
+  const double slack = (largest_log(query) + exponentials) * kLogSlack;
   const double log_count = query.temperature * ::log(static_cast<double>(query.num_interests));
   const double unit = power_of_2_double(-scan.exponent);
   scan.log_total = static_cast<float>((query.log_total + slack) * unit);
   scan.log_count = static_cast<float>((log_count + slack) * unit);
+  const double temperature = query.temperature * unit;
+  scan.temperature = query.num_interests > 1 && temperature > kLeastTemperature ? static_cast<float>(temperature) : 0;
+  double total = 0;
+  for (int64_t j = 0; j < query.num_interests; ++j) total += static_cast<double>(query.weights[j]);
   for (int64_t j = 0; j < query.num_interests; ++j) {
     scan.vectors[j].log_weight = static_cast<float>(query.log_weights[j] * unit);
+    scan.vectors[j].weight = static_cast<float>(static_cast<double>(query.weights[j]) / total);
   }
 }
 
