@@ -18,7 +18,7 @@ class Batching:
     """Requests that come while another one searches are searched for together, in one pass over the catalogue.
 
     There is no thread of its own and no waiting for company: who finds nobody searching searches at once, so a lone
-    caller pays nothing. Batches grow by themselves with the load.
+    caller pays about a microsecond. Batches grow by themselves with the load.
 
     Args:
         max_batch: users searched for at once.
