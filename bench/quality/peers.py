@@ -43,7 +43,14 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
             "relative_time_attention": True,
             **_LOSS,
         },
-        "beauty-timed": {"n_blocks": 2, "n_heads": 1, "n_factors": 64, "session_max_len": 50, **_LOSS},
+        "beauty": {
+            "n_blocks": 2,
+            "n_heads": 1,
+            "n_factors": 64,
+            "session_max_len": 50,
+            "relative_time_attention": False,  # the published file has no times
+            **_LOSS,
+        },
     },
 }
 
@@ -67,13 +74,15 @@ def main() -> None:
     users = np.flatnonzero((split.test_items >= 0) & (history.lengths > 0))
     published = PUBLISHED[options.model].get(options.data, {})
     settings = {"epochs": options.epochs, **published, **options.settings}
+    request_time = bool(settings.get("relative_time_attention"))
     kind = HSTUModel if options.model == "rectools-hstu" else SASRecModel
     model = kind(**settings, deterministic=True, verbose=1)
     events = Dataset.construct(interactions(history))
     began = time.monotonic()
     model.fit(events)
     seconds = time.monotonic() - began
-    lists = top_ten(model, events, users, dataset.exclude_seen, request_times(split.test_times, users, options.model))
+    asked = request_times(split.test_times, users) if request_time else None
+    lists = top_ten(model, events, users, dataset.exclude_seen, asked)
     found = lists == split.test_items[users][:, None]
     ranks = np.where(found.any(axis=1), found.argmax(axis=1) + 1, history.num_items)
     met = pd.DataFrame({"user": np.repeat(np.arange(history.num_users), history.lengths), "item": history.items})
@@ -89,7 +98,7 @@ def main() -> None:
         options.seed,
         split,
         metrics,
-        request_time=options.model == "rectools-hstu",
+        request_time=request_time,
         settings=settings,
         users=len(users),
         fit_s=round(seconds, 1),
@@ -109,12 +118,10 @@ def interactions(history: EventLog) -> pd.DataFrame:
     )
 
 
-def request_times(times: NDArray[np.int64] | None, users: NDArray[np.int64], model: str) -> pd.DataFrame | None:
-    """What HSTU has to be told: when each user asks."""
-    if model != "rectools-hstu":
-        return None
+def request_times(times: NDArray[np.int64] | None, users: NDArray[np.int64]) -> pd.DataFrame:
+    """What HSTU's attention to times has to be told: when each user asks."""
     if times is None:
-        raise SystemExit("rectools-hstu needs events with times")
+        raise SystemExit("relative_time_attention needs events with times")
     return pd.DataFrame({"user_id": users, "datetime": pd.to_datetime(times[users], unit="s")})
 
 
