@@ -151,7 +151,7 @@ class NativeModel:
                 are not. Make a new state of the sorted history then.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
-        states, events = as_states(state), self._events(history)
+        states, events = self._states(state), self._events(history)
         if len(states) != len(events):
             raise ArgumentError("history", f"one for each of {len(states)} states", f"{len(events)}")
         with native_errors():
@@ -176,7 +176,7 @@ class NativeModel:
                 before `older` ends, or `remember` differs.
             ArgumentTypeError: not two states.
         """
-        states = as_states([older, newer])
+        states = self._states([older, newer])
         with native_errors():
             return UserState(self._path.prepend(self.fingerprint, states[0].data, states[1].data))
 
@@ -218,7 +218,7 @@ class NativeModel:
             return self.encode_rows(users.items, users.times, users.actions, users.offsets, asked)
         with native_errors():
             data = [user.data for user in users]
-            return Encoded(*self._path.encode_states(self.fingerprint, data, asked, self._threads))
+            return Encoded(*self._path.encode_states(data, asked, self._threads))
 
     def encode_rows(
         self,
@@ -274,7 +274,14 @@ class NativeModel:
             return self._events(history)  # type: ignore[arg-type]  # which refuses None
         if history is not None:
             raise ArgumentError("history", "None where a state is given", history)
-        return as_states(state)
+        return self._states(state)
+
+    def _states(self, state: UserState | Sequence[UserState]) -> list[UserState]:
+        states = as_states(state)
+        for entry in states:
+            if entry.model != self.fingerprint:
+                raise ArgumentError("state", "a state of this model", "one of another model")
+        return states
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
         times = None if now is None else request_times(now, batch)  # checked even where the model does not read it

@@ -199,7 +199,7 @@ class Recommender(NativeModel):
                 answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
                 unknown, fallback = users.unknown, users.offsets[:-1] == users.offsets[1:]
             else:
-                answer = self._path.recommend_states(self.fingerprint, [user.data for user in users], *asked)
+                answer = self._path.recommend_states([user.data for user in users], *asked)
                 unknown = np.array([user.num_unknown for user in users], np.int64)
                 fallback = np.array([user.num_events == 0 for user in users], np.bool_)
         searched = time.perf_counter_ns()
