@@ -73,21 +73,35 @@ class NativeModel:
         self.catalog = Catalog.from_checked(
             artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
         )
+        self._batching = batching
+        self._path = self._new_path()
+        self.older_fingerprints: frozenset[bytes] = frozenset()  # of the snapshots this one grew out of
+
+    @property
+    def threads(self) -> int:
+        """CPU threads a call may use; 0: as many as this process may use."""
+        return self._threads
+
+    @property
+    def attributes(self) -> Attributes:
+        """What `recommend(where=)` may ask of items."""
+        return self._attributes
+
+    def _new_path(self) -> _core.RequestPath:
         c = self.catalog
         with native_errors():
-            self._path = _core.RequestPath(
+            return _core.RequestPath(
                 self.config.to_dict(),
-                [weight.detach().numpy() for weight in artifact.encoder_weights],
+                [weight.detach().numpy() for weight in self.artifact.encoder_weights],
                 c.vectors.numpy(),
                 c.bias.numpy(),
                 c.codes.numpy(),
                 multi_interest=self.config.scoring == "multi_interest",
                 temperature=self.config.temperature,
                 threads=self._threads,
-                batching=None if batching is None else batching.limits(),
-                precision=precision,
+                batching=None if self._batching is None else self._batching.limits(),
+                precision=self.precision,
             )
-        self._batching = batching or Batching()  # without batching, what bounds `recommend_async`
 
     @property
     def config(self) -> ModelConfig:
@@ -109,6 +123,10 @@ class NativeModel:
         for weight in self.artifact.encoder_weights:
             result.update(weight.detach().numpy().data)
         return result.digest()
+
+    def knows(self, state: UserState) -> bool:
+        """Whether the state is of this model, or of an earlier snapshot of it (`LiveRecommender`)."""
+        return state.model == self.fingerprint or state.model in self.older_fingerprints
 
     def new_state(self, history: History = (), *, remember: int = DEFAULT_REMEMBER) -> UserState:
         """The state of one user.
@@ -278,9 +296,8 @@ class NativeModel:
 
     def _states(self, state: UserState | Sequence[UserState]) -> list[UserState]:
         states = as_states(state)
-        for entry in states:
-            if entry.model != self.fingerprint:
-                raise ArgumentError("state", "a state of this model", "one of another model")
+        if not all(map(self.knows, states)):
+            raise ArgumentError("state", "a state of this model", "one of another model")
         return states
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
