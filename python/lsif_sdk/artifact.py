@@ -9,6 +9,7 @@ codes.safetensors     what the search scans, made of these weights (docs/score_t
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import json
@@ -73,6 +74,14 @@ class Artifact:
         _check_weights(self.config, self.weights)
         if len(self.items) != self.config.num_items:
             raise ArtifactError(f"items: expected {self.config.num_items} (num_items), got {len(self.items)}")
+
+    def edited(self, weights: Mapping[str, torch.Tensor], items: ItemTable) -> Artifact:
+        """The same model with other items and their tensors, which the caller has checked; without codes."""
+        twin = copy.copy(self)
+        config = dataclasses.replace(self.config, num_items=len(items))
+        for name, value in (("config", config), ("weights", weights), ("items", items), ("codes", None)):
+            object.__setattr__(twin, name, value)  # no second look at all the weights
+        return twin
 
     @property
     def encoder_weights(self) -> list[torch.Tensor]:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk.arguments import as_int64
-from lsif_sdk.artifact import Artifact
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog, as_floats, native_errors
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
@@ -158,17 +157,10 @@ class CatalogEdit:
         items = base.items.edited(edit)
         attributes = base.attributes.edited(len(items), self._attributes)
         if not self._vectors:
-            artifact = dataclasses.replace(base.artifact, items=items)
+            artifact = base.artifact.edited(base.artifact.weights, items)
             catalog = dataclasses.replace(base.catalog, items=items)
             return base.succeeded_by(artifact, catalog, attributes, base.fingerprint)
-        weights = self._weights(len(items))
-        artifact = Artifact(
-            dataclasses.replace(base.config, num_items=len(items)),
-            weights,
-            items,
-            base.artifact.training,
-            base.artifact.metrics,
-        )
+        artifact = base.artifact.edited(self._weights(len(items)), items)
         vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
         changed = torch.tensor(sorted(self._vectors), dtype=torch.int64)
         with torch.inference_mode(), native_errors():
@@ -261,7 +253,7 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     weights = dict(current.artifact.weights)
     weights["catalog.vectors"] = torch.cat([before.catalog.vectors, current.catalog.vectors[size:]])
     weights["catalog.bias"] = torch.cat([before.catalog.bias, current.catalog.bias[size:]])
-    artifact = Artifact(current.config, weights, items, current.artifact.training, current.artifact.metrics)
+    artifact = current.artifact.edited(weights, items)
     vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
     with torch.inference_mode(), native_errors():
         none = torch.zeros(0, dtype=torch.int64)
