@@ -258,7 +258,8 @@ def test_changes_of_a_live_catalogue_are_changes():
     live = lsif_sdk.LiveRecommender(recommender, keep=2)
     versions = []
     for change in changes(live, argparse.Namespace(num_items=1500, dim=8)).values():
-        assert len(latencies(live, [lsif_sdk.Events([1, 2])], lambda change=change: [change(i) for i in range(2)])) > 0
+        took = latencies(live, [lsif_sdk.Events([1, 2])], lambda change=change: [change(i) for i in range(2)])
+        assert min(took, default=1.0) > 0
         versions.append(live.version)
     assert versions == [2, 4, 6, 8, 10, 14]
     assert len(live.current.items) == 1500 + 2 * 1 + 2 * 1000
