@@ -96,6 +96,9 @@ class RequestPath:
     def prepend(
         self, model: bytes, older: npt.NDArray[np.uint8], newer: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint8]: ...
+    def seen_rows(
+        self, states: Sequence[npt.NDArray[np.uint8]]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
     def encode_states(
         self,
         states: Sequence[npt.NDArray[np.uint8]],

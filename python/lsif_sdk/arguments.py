@@ -11,8 +11,17 @@ import numpy.typing as npt
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
-    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_balance", "as_int64", "as_k", "as_seconds", "as_threads",
-    "check_integer", "check_number",
+    "FLOAT32_MAX",
+    "FLOAT32_TINY",
+    "MAX_K",
+    "MAX_THREADS",
+    "as_balance",
+    "as_duration",
+    "as_int64",
+    "as_k",
+    "as_threads",
+    "check_integer",
+    "check_number",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -91,15 +100,15 @@ def as_balance(interest: str | float | None) -> float:
     return float(interest)
 
 
-def as_seconds(timeout: float | None) -> float:
-    """A checked number of seconds; -1 for no limit."""
-    if timeout is None:
-        return -1.0
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.number)):
-        raise ArgumentTypeError("timeout", "seconds, or None", timeout)
-    if not timeout >= 0:
-        raise ArgumentError("timeout", "seconds >= 0, or None", timeout)
-    return float(timeout)
+def as_duration(argument: str, unit: str, value: float | None) -> float | None:
+    """A checked number of seconds, say, >= 0; None for no limit."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise ArgumentTypeError(argument, f"{unit}, or None", value)
+    if not value >= 0:
+        raise ArgumentError(argument, f"{unit} >= 0, or None", value)
+    return float(value)
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:

@@ -46,13 +46,15 @@ class Histogram:
 class Stats:
     """A moment's view.
 
-    requests: `recommend` calls answered. users: in them. unknown: events of items the catalogue does not know.
-    fallbacks: users who got the most popular items. short: users who got fewer than k. errors: calls that raised, by
-    the error's name. times: by stage (`STAGES`). batching: of searches shared by callers, {} without batching:
-    requests, batches, largest_batch (in requests), overloaded, expired, queued (now). version: of the snapshot.
+    requests: `recommend` calls answered. degraded: of them, by less than the whole. users: in them. unknown: events of
+    items the catalogue does not know. fallbacks: users who got the most popular items. short: users who got fewer than
+    k. errors: calls that raised, by the error's name. times: by stage (`STAGES`). batching: of searches shared by
+    callers, {} without batching: requests, batches, largest_batch (in requests), overloaded, expired, queued (now).
+    version: of the snapshot.
     """
 
     requests: int
+    degraded: int
     users: int
     unknown: int
     fallbacks: int
@@ -68,13 +70,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._counters = {"requests": 0, "users": 0, "unknown": 0, "fallbacks": 0, "short": 0}
+        self._counters = dict.fromkeys(("requests", "degraded", "users", "unknown", "fallbacks", "short"), 0)
         self._errors: dict[str, int] = {}
         self._counts = {stage: [0] * (len(BUCKETS_US) + 1) for stage in STAGES}
         self._totals = dict.fromkeys(STAGES, 0.0)
 
     def answered(
-        self, times_ns: tuple[int, int, int, int], users: int, unknown: int, fallbacks: int, short: int
+        self,
+        times_ns: tuple[int, int, int, int],
+        users: int,
+        unknown: int,
+        fallbacks: int,
+        short: int,
+        is_degraded: bool = False,
     ) -> None:
         """Counts a request.
 
@@ -84,12 +92,14 @@ class Metrics:
             unknown: events left out.
             fallbacks: users who got the most popular items.
             short: users who got fewer than k.
+            is_degraded: answered by less than the whole.
         """
         began, parsed, searched, ended = times_ns
         spent = (parsed - began) / 1e3, (searched - parsed) / 1e3, (ended - searched) / 1e3, (ended - began) / 1e3
         with self._lock:
             counters = self._counters
             counters["requests"] += 1
+            counters["degraded"] += is_degraded
             counters["users"] += users
             counters["unknown"] += unknown
             counters["fallbacks"] += fallbacks
