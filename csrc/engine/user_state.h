@@ -78,10 +78,12 @@ using ConstUserState = UserStateView<const std::byte>;
 void start_state(const ModelConfig& config, const Fingerprint& model, int64_t remember, std::byte* data);
 
 // Throws std::invalid_argument ("state: expected ..., got ...") unless `size` bytes at `data` are a state of this model
-// that can be used without leaving its memory. What its numbers are worth is for a checksum to say.
+// that can be used without leaving its memory. What its numbers are worth is for a checksum to say, and whether the
+// model has the items it remembers is checked where they are read: there are up to a million.
 ConstUserState check_state(const ModelConfig& config, const Fingerprint& model, const std::byte* data, int64_t size);
 
-// The events the states still know, as a batch of histories.
+// The events the states still know, as a batch of histories. Throws std::invalid_argument if the model does not have an
+// item among them.
 class SeenEvents {
  public:
   SeenEvents(const ModelConfig& config, const std::vector<ConstUserState>& states, const int64_t* now);
