@@ -7,6 +7,7 @@
 #include <string>
 
 #include "engine/blocks.h"
+#include "engine/elapsed.h"
 #include "engine/fusion_context.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
@@ -104,10 +105,8 @@ void settle_newest(const Model& model, const UserState& state, int64_t next_time
 // How much the logit of interest a falls from one time to the other.
 double forgotten(const Model& model, int64_t a, int64_t from, int64_t to) {
   const float* decay = model.long_pooling().decay;
-  if (decay == nullptr || !model.config().use_times || from == kUnknownTime || to == kUnknownTime || to <= from)
-    return 0;
-  const uint64_t seconds = static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
-  return static_cast<double>(decay[a]) * (static_cast<double>(seconds) / 86400.0);
+  if (decay == nullptr || !model.config().use_times || from == kUnknownTime || to == kUnknownTime) return 0;
+  return static_cast<double>(decay[a]) * (static_cast<double>(elapsed(from, to)) / 86400.0);
 }
 
 // A softmax-weighted sum so far: numerator / denominator, both times exp(-maximum).
