@@ -103,13 +103,14 @@ class Recommendations:
 
     def __getitem__(self, user: int) -> UserRecommendations:
         count = self.counts[user]
+        too_few = f"the catalogue has only {count} items that exclusions and filters allow"
         return UserRecommendations(
             self.items[user, :count],
             self.scores[user, :count],
             float(self.long_share[user]),
             int(self.unknown[user]),
             "popularity" if self.fallback[user] else "",
-            "" if count == self.items.shape[1] else f"only {count} items are left by exclusions and filters",
+            too_few if count < self.items.shape[1] else "",
             self.degraded,
         )
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 __all__ = ["UNKNOWN_TIME", "elapsed"]
 
+_MOST = torch.iinfo(torch.int64).max
+
 UNKNOWN_TIME: int = torch.iinfo(torch.int64).min
 """Stands for "time not known" in every int64 time array."""
 
@@ -19,7 +21,9 @@ def elapsed(later: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
         earlier: int64 Unix seconds.
 
     Returns:
-        int64 seconds (0 where a time is unknown) and a bool mask that is true where both times are known.
+        int64 seconds (0 where a time is unknown; saturated, for the difference of two int64 need not fit one) and a
+        bool mask that is true where both times are known.
     """
     known = (later != UNKNOWN_TIME) & (earlier != UNKNOWN_TIME)
-    return torch.where(known, later - earlier, 0).clamp_min(0), known
+    seconds = torch.maximum(later, earlier) - earlier  # never negative but where it wraps around
+    return torch.where(known, torch.where(seconds < 0, _MOST, seconds), 0), known
