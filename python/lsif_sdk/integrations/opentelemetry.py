@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lsif_sdk.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from lsif_sdk.metrics import Stats
+    from lsif_sdk.metrics import Histogram, Stats
     from lsif_sdk.recommender import Recommender
 
 __all__ = ["observe"]
@@ -23,7 +23,8 @@ _QUANTILES = (0.5, 0.9, 0.99)
 def observe(recommender: Recommender | Callable[[], Recommender], meter: Any, prefix: str = "lsif") -> None:
     """Registers counters of requests, users, unknown events, fallbacks and errors, and gauges of time and batching.
 
-    Times are upper bounds of quantiles since loading, by stage; the histograms themselves are `stats().times`.
+    Times, by stage, and batch sizes are upper bounds of quantiles since loading; the histograms themselves are
+    `stats().times` and `stats().batch_sizes`.
 
     Args:
         recommender: whose counters; or a function that gives the one of the moment, where it is replaced.
@@ -50,17 +51,23 @@ def observe(recommender: Recommender | Callable[[], Recommender], meter: Any, pr
         f"{prefix}.errors",
         callbacks=[lambda options: [Observation(n, {"error": error}) for error, n in now().errors.items()]],
     )
+
+    def quantiles(histogram: Histogram | None, labels: dict[str, str]) -> list[Any]:
+        if histogram is None or not histogram.count:
+            return []
+        return [Observation(histogram.quantile(q), labels | {"quantile": q}) for q in _QUANTILES]
+
     meter.create_observable_gauge(
         f"{prefix}.time",
         callbacks=[
             lambda options: [
-                Observation(histogram.quantile(q), {"stage": stage, "quantile": q})
-                for stage, histogram in now().times.items()
-                if histogram.count
-                for q in _QUANTILES
+                point for stage, histogram in now().times.items() for point in quantiles(histogram, {"stage": stage})
             ]
         ],
         unit="us",
+    )
+    meter.create_observable_gauge(
+        f"{prefix}.batch_size", callbacks=[lambda options: quantiles(now().batch_sizes, {})], unit="1"
     )
     meter.create_observable_gauge(
         f"{prefix}.batching",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.errors import MissingExtraError
-from lsif_sdk.metrics import BUCKETS_US, Histogram
+from lsif_sdk.metrics import Histogram
 
 if TYPE_CHECKING:
     from lsif_sdk.recommender import Recommender
@@ -59,18 +59,25 @@ class RecommenderCollector:
         yield errors
         times = self._core.HistogramMetricFamily(f"{self._prefix}_seconds", "time of a request", labels=["stage"])
         for stage, histogram in stats.times.items():
-            times.add_metric([stage], _buckets(histogram), sum_value=histogram.total_us / 1e6)
+            times.add_metric([stage], _buckets(histogram, 1e6), sum_value=histogram.total / 1e6)
         yield times
         for name, count in stats.batching.items():
             kind = (
                 self._core.GaugeMetricFamily if name in ("queued", "largest_batch") else self._core.CounterMetricFamily
             )
             yield kind(f"{self._prefix}_batching_{name}", f"batching: {name}", value=count)
+        if stats.batch_sizes is not None:
+            yield self._core.HistogramMetricFamily(
+                f"{self._prefix}_batch_size",
+                "requests that shared a search",
+                buckets=_buckets(stats.batch_sizes, 1),
+                sum_value=stats.batch_sizes.total,
+            )
 
 
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Cumulative counts by upper end in seconds."""
-    ends = [*(str(end / 1e6) for end in BUCKETS_US), "+Inf"]
+def _buckets(histogram: Histogram, unit: float) -> list[tuple[str, float]]:
+    """Cumulative counts by upper end, of which one `unit` is 1."""
+    ends = [*(str(end / unit) for end in histogram.ends), "+Inf"]
     total, buckets = 0, []
     for end, count in zip(ends, histogram.counts, strict=True):
         total += count
