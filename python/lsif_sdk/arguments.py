@@ -12,7 +12,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
     "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_balance", "as_int64", "as_k", "as_seconds", "as_threads",
-    "check_integer", "check_number",
+    "check_choice", "check_flag", "check_integer", "check_number",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -100,6 +100,26 @@ def as_seconds(timeout: float | None) -> float:
     if not timeout >= 0:
         raise ArgumentError("timeout", "seconds >= 0, or None", timeout)
     return float(timeout)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses what is not one of the choices.
+
+    Raises:
+        ArgumentError: naming the field, the choices and the value.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", repr(value))
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuses what is neither True nor False.
+
+    Raises:
+        ArgumentError: naming the field and the value.
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(name, "True or False", repr(value))
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:
