@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from concurrency import run_in_forked_child
 from lsif_sdk import errors
 from lsif_sdk.integrations import SQLiteStore
 
@@ -83,16 +84,12 @@ def test_a_failed_append_leaves_nothing(tmp_path):
 
 def test_a_forked_child_is_told_to_open_its_own(tmp_path):
     store = SQLiteStore(tmp_path / "users.db")
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
+
+    def append() -> None:
+        with pytest.raises(errors.ClosedError, match="fork"):
             store.append("u", ["child"])
-        except errors.ClosedError as error:
-            code = 0 if "fork" in str(error) else 2
-        finally:
-            store.close()
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
+        store.close()
+
+    run_in_forked_child(append)
     store.append("u", ["parent"])
     store.close()

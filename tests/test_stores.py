@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from concurrency import run_together
 from lsif_sdk import Events, errors
 from lsif_sdk.events import UNKNOWN_TIME
 from lsif_sdk.integrations import HistoryStore, SQLiteStore, StoredEvents
-from test_batching import run_together
 
 
 def rows(read: StoredEvents) -> list[tuple[Any, int, int]]:

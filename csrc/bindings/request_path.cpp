@@ -120,6 +120,7 @@ class RequestPath {
     counters["overloaded"] = stats.overloaded;
     counters["expired"] = stats.expired;
     counters["queued"] = stats.queued;
+    counters["sizes"] = stats.sizes;
     return counters;
   }
 

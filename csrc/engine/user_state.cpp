@@ -7,13 +7,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "engine/refuse.h"
+
 namespace lsif::engine {
 namespace {
 
 constexpr char kFormat[8] = {'l', 's', 'i', 'f', 'u', 's', 'r', '1'};
 
 [[noreturn]] void refuse(const std::string& expected, const std::string& got) {
-  throw std::invalid_argument("state: expected " + expected + ", got " + got);
+  engine::refuse("state", expected, got);
 }
 
 // Bytes of each part of a state, in order.

@@ -11,17 +11,8 @@ import numpy.typing as npt
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
-    "FLOAT32_MAX",
-    "FLOAT32_TINY",
-    "MAX_K",
-    "MAX_THREADS",
-    "as_balance",
-    "as_duration",
-    "as_int64",
-    "as_k",
-    "as_threads",
-    "check_integer",
-    "check_number",
+    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_balance", "as_duration", "as_int64", "as_k",
+    "as_threads", "check_choice", "check_flag", "check_integer", "check_number",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -109,6 +100,26 @@ def as_duration(argument: str, unit: str, value: float | None) -> float | None:
     if not value >= 0:
         raise ArgumentError(argument, f"{unit} >= 0, or None", value)
     return float(value)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses what is not one of the choices.
+
+    Raises:
+        ArgumentError: naming the field, the choices and the value.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", repr(value))
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuses what is neither True nor False.
+
+    Raises:
+        ArgumentError: naming the field and the value.
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(name, "True or False", repr(value))
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:
