@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_int64
+from lsif_sdk.arguments import as_array, as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.items import Id, ItemTable, id_list
 
@@ -46,6 +46,9 @@ class Events:
             values = getattr(self, name)
             if values is None:
                 continue
+            # Before they are copied: a range may be of any length.
+            if isinstance(values, range) and len(values) != len(self.items):
+                raise ArgumentError(name, f"{len(self.items)} values, one an item", len(values))
             array = as_int64(name, values)
             if len(array) != len(self.items):
                 raise ArgumentError(name, f"{len(self.items)} values, one an item", len(array))
@@ -126,7 +129,7 @@ def as_users(histories: History | Sequence[History], argument: str = "history") 
     if isinstance(histories, Events):
         return [histories]
     if not isinstance(histories, (list, tuple)) and hasattr(histories, "__array__"):
-        histories = np.asarray(histories)  # a pandas Series, a tensor
+        histories = as_array(argument, histories)  # a pandas Series, a tensor
     if isinstance(histories, np.ndarray) and histories.ndim == 2:
         return [Events(row) for row in histories]
     if is_flat(histories):
@@ -202,7 +205,7 @@ def request_times(now: Now, batch: int) -> npt.NDArray[np.int64]:
     if isinstance(now, (float, np.floating)):
         now = np.floor(now)
     if hasattr(now, "__array__"):
-        now = np.atleast_1d(np.asarray(now))
+        now = np.atleast_1d(as_array("now", now))
     values = as_int64("now", now if isinstance(now, (np.ndarray, list, tuple)) else [now])
     if len(values) not in (1, batch):
         raise ArgumentError("now", f"one time, or one a user ({batch})", f"{len(values)} times")

@@ -1,0 +1,1 @@
+recommend(1, Events(np.array(['e', 'a', 'e']), actions=len), interest=nan)

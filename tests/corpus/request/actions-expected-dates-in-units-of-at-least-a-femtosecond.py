@@ -1,0 +1,1 @@
+new_state(2, Events((8, 8,), actions=np.array([5],'M8[as]')), remember=collections.deque([5]))

@@ -1,0 +1,1 @@
+explain(1, Events((), times=np.array([],bool), actions=Broken()), 'naïve')

@@ -1,0 +1,1 @@
+new_state(2, Events([], times=[], actions=[[5],[7,8]]))

@@ -1,0 +1,1 @@
+new_state(1, Events(['new', 'e'], actions=[0, 3]))

@@ -1,0 +1,1 @@
+new_state(0, Events([], actions=[-1]))

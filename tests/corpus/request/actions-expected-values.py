@@ -1,0 +1,1 @@
+append(2, state(2), Events((7, 8, 5,), actions=[0, 2, -1]))

@@ -1,0 +1,1 @@
+append(3, [], Events(['e'], actions=np.array([b'ab'],'V2')))

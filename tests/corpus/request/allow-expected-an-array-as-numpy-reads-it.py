@@ -1,0 +1,1 @@
+recommend(0, state=[state(0)], allow=torch.zeros(2,dtype=torch.bfloat16), interest=0.5)

@@ -1,0 +1,1 @@
+recommend(0, [], allow=2**63, diversity=1)

@@ -1,0 +1,1 @@
+recommend(3, state=state(3), k=6, allow=deep(5), where={'year':np.int64(1990)})

@@ -1,0 +1,1 @@
+recommend(2, np.array([]), k=3, now='new', allow=[7, 99, 5, 8, pd.DataFrame({'a':[5]})])

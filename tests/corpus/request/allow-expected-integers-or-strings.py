@@ -1,0 +1,1 @@
+recommend(1, ['b', 'a', 'b'], now=np.full((2,4),3e38), exclude_seen=False, allow=np.array([5],'M8[as]'), diversity=0.5)

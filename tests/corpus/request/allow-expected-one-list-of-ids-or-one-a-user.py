@@ -1,0 +1,1 @@
+recommend(2, state=state(2), allow=[[8, 5], ()], where={})

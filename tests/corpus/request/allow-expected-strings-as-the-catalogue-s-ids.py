@@ -1,0 +1,1 @@
+recommend(3, Events(['new', 'b'], times=[0, -5]), k=7, now=Text('a'), allow=np.array(['a',5],object))

@@ -1,0 +1,1 @@
+recommender(1, attributes={'new': [[None]]})

@@ -1,0 +1,1 @@
+recommender(0, attributes={'new': [nan, 'x', None, ['x'], 'x', nan]})

@@ -1,0 +1,1 @@
+score(1, Events(np.array(['b']), actions=[2]), ('e', '数', [()],))

@@ -1,0 +1,1 @@
+score(3, np.array(['数', 'b', 'new', 'b', '数']), np.ones((2,4),'f4')*nan, now=2**63-1)

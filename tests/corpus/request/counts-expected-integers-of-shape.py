@@ -1,0 +1,1 @@
+item_table(4, [], counts=[1, 2])

@@ -1,0 +1,1 @@
+item_table(2, [7, 5], counts=[-1, 2])

@@ -1,0 +1,1 @@
+recommend(0, [7], k=6, diversity=3)

@@ -1,0 +1,1 @@
+recommend(3, ('e',), exclude=deep(5), timeout=-1)

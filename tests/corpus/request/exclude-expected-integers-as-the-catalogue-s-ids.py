@@ -1,0 +1,1 @@
+recommend(0, state=[], k=True, exclude=[state(0)])

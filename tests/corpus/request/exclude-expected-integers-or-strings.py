@@ -1,0 +1,1 @@
+recommend(0, [], exclude=np.array(['NaT'],'M8[s]'))

@@ -1,0 +1,1 @@
+recommend(2, [[8, 8]], k=2**20, exclude=[(), []], diversity=1)

@@ -1,0 +1,1 @@
+top_k(2, np.arange(4), 3, exclude=[[None]])

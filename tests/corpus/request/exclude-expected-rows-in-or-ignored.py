@@ -1,0 +1,1 @@
+top_k(3, np.arange(4), 100, exclude=[6])

@@ -1,0 +1,1 @@
+recommend(3, state=[state(3)], k=100, exclude=[nan], allow=[('', 'b',)])

@@ -1,0 +1,1 @@
+append(0, state(0), torch.zeros(2,4,requires_grad=True))

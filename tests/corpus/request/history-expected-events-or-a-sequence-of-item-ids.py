@@ -1,0 +1,1 @@
+new_state(2, [7, [Number(5)]])

@@ -1,0 +1,1 @@
+new_state(1, np.array(['2024-01-01'],'M8[D]'), remember=1)

@@ -1,0 +1,1 @@
+recommend(4, state=[], history=[])

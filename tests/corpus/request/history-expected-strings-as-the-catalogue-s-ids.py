@@ -1,0 +1,1 @@
+recommend(3, [Events([5,7],[1,2])])

@@ -1,0 +1,1 @@
+item_table(2, [state(2),state(2)])

@@ -1,0 +1,1 @@
+recommend(3, [], k=100, interest='x')

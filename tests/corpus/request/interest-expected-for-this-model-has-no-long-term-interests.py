@@ -1,0 +1,1 @@
+recommend(4, [], interest=1e-45)

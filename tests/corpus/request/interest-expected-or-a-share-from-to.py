@@ -1,0 +1,1 @@
+recommend(2, [], k=2, interest=1.5)

@@ -1,0 +1,1 @@
+explain(3, np.array(['a', 'e']), 'new')

@@ -1,0 +1,1 @@
+similar_items(4, [0, np.array([None],object), 7, 0])

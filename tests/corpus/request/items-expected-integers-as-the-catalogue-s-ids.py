@@ -1,0 +1,1 @@
+similar_items(2, Text('a'))

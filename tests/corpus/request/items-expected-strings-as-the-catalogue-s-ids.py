@@ -1,0 +1,1 @@
+similar_items(1, [Broken()])

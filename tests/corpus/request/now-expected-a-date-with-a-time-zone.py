@@ -1,0 +1,1 @@
+score(3, [], [('数', 'new', '', 'new', 'a', '',), ['a', 'b', 'naïve', 'new', 'e']], now=pd.Timestamp(0))

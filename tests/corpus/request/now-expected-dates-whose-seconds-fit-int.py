@@ -1,0 +1,1 @@
+recommend(1, ('数', 'new', 'new', 'e',), k=np.int64(3), now=np.datetime64(2**62,'D'), allow=('naïve', 'e', '数',))

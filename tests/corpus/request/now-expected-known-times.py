@@ -1,0 +1,1 @@
+score(3, [], ('b', 'naïve',), now=np.datetime64('NaT'))

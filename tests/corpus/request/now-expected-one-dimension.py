@@ -1,0 +1,1 @@
+encode(4, [], now=range(10**12))

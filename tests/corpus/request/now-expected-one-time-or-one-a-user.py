@@ -1,0 +1,1 @@
+recommend(0, state=[state(0), state(0)], now=[])

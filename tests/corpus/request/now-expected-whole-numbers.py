@@ -1,0 +1,1 @@
+recommend(2, state=state(2), now=-inf, where={'kind':'film'}, timeout=nan)

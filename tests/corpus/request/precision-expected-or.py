@@ -1,0 +1,1 @@
+recommender(4, precision='new')

@@ -1,0 +1,1 @@
+top_k(3, quantized(), [state(2),state(2)])

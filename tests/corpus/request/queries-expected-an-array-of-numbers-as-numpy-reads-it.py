@@ -1,0 +1,1 @@
+top_k(2, [Broken()], 2**31, exclude=[2**63])

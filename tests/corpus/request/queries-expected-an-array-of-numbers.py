@@ -1,0 +1,1 @@
+top_k(3, loop(), True, exclude=pd.NA)

@@ -1,0 +1,1 @@
+top_k(3, torch.tensor([True]), 100)

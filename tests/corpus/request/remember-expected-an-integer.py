@@ -1,0 +1,1 @@
+new_state(0, [8, 7], remember=True)

@@ -1,0 +1,1 @@
+recommender(2, threads=2**31)

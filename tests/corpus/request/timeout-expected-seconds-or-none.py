@@ -1,0 +1,1 @@
+recommend(4, [], k=100, timeout=Events([]))

@@ -1,0 +1,1 @@
+encode(2, Events([], times=-inf))

@@ -1,0 +1,1 @@
+encode(0, Events([5, 7], times=np.array([5],'M8[as]')), now=2**63)

@@ -1,0 +1,1 @@
+explain(1, Events([], times=np.array([2**62],'M8[D]')), 'naïve')

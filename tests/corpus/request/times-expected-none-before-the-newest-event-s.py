@@ -1,0 +1,1 @@
+join_states(1, state(1), state(1))

@@ -1,0 +1,1 @@
+score(3, Events(np.array(['a']), times=[2**64]), ['a'])

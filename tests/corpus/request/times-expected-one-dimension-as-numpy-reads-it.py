@@ -1,0 +1,1 @@
+new_state(3, Events(np.array(['a', 'e']), times=torch.zeros(2,4,requires_grad=True)), remember=2**20)

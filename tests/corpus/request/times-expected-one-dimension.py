@@ -1,0 +1,1 @@
+encode(0, Events([5, 0, 5], times=loop()))

@@ -1,0 +1,1 @@
+score(0, Events([7], times=[]), [])

@@ -1,0 +1,1 @@
+new_state(3, Events([], times=[{}]), remember=3.0)

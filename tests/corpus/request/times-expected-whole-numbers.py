@@ -1,0 +1,1 @@
+new_state(2, Events([8, 7, 0, 99, 7, 8], times=[nan]))

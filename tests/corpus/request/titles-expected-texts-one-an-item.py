@@ -1,0 +1,1 @@
+item_table(3, ['a'], titles=['x', 'y'])

@@ -1,0 +1,1 @@
+item_table(1, ['数'], titles=np.array([2**70],object))

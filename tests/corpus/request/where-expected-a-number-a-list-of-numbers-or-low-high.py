@@ -1,0 +1,1 @@
+recommend(3, state=state(3), k=3, where={'year':2**70})

@@ -1,0 +1,1 @@
+recommend(1, state=[], where={'kind':None}, interest=1.5)

@@ -1,0 +1,1 @@
+recommend(3, (), where={'none':1})

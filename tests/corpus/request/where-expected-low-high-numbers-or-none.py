@@ -1,0 +1,1 @@
+recommend(0, state=[state(0), state(0)], k=100, where={'price':(-inf,inf)})

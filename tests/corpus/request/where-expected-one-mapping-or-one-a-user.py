@@ -1,0 +1,1 @@
+recommend(2, [9223372036854775807], where=[{'price':(-inf,inf)}, None])

@@ -1,0 +1,1 @@
+recommend(1, [], allow=[b'a'], where={'genres':'q'}, timeout=1e300)
