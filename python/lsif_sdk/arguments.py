@@ -18,6 +18,7 @@ __all__ = [
 MAX_K = 2**20
 """Results a query may ask for; of a larger catalogue, as many as it has items."""
 MAX_THREADS = 4096
+_AGES = 1e12  # seconds
 _COARSE = frozenset({"Y", "M", "W", "D", "h", "m"})
 _SHARES = {"long": 1.0, "short": 0.0}
 FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
@@ -138,7 +139,7 @@ def as_seconds(timeout: float | None) -> float:
         raise ArgumentTypeError("timeout", "seconds, or None", timeout)
     if not timeout >= 0:
         raise ArgumentError("timeout", "seconds >= 0, or None", timeout)
-    return float(timeout)
+    return float(min(timeout, _AGES))  # an integer may be past any float
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:

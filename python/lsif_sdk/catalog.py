@@ -302,13 +302,13 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
     if exclude is None or batch == 0:
         return None
     if hasattr(exclude, "__array__"):
-        exclude = as_array("exclude", exclude)
+        exclude = _array(exclude)
     elif isinstance(exclude, str) or not isinstance(exclude, Sequence):
-        raise ArgumentTypeError("exclude", "row numbers, or one list of them a query", exclude)
+        raise ArgumentTypeError("exclude", _EXCLUDED, exclude)
     if isinstance(exclude, np.ndarray):
         nested = exclude.ndim == 2
     else:
-        nested = not _INTEGERS.issuperset(map(type, exclude)) and any(np.ndim(part) == 1 for part in exclude)
+        nested = not _INTEGERS.issuperset(map(type, exclude)) and any(_array(part).ndim == 1 for part in exclude)
     parts = [_rows(part) for part in (exclude if nested else [exclude])]
     if nested and len(parts) != batch:
         raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
@@ -319,13 +319,18 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
     return np.concatenate(parts), offsets
 
 
+_EXCLUDED = "row numbers, or one list of them a query"
 _INTEGERS = frozenset({int, np.int64, np.int32})
 
 
 def _rows(part: Any) -> npt.NDArray[np.int64]:
-    array = as_array("exclude", part, "row numbers, or one list of them a query")
+    array = _array(part)
     if array.ndim != 1:
-        raise ArgumentError("exclude", "row numbers, or one list of them a query", f"shape {list(array.shape)}")
+        raise ArgumentError("exclude", _EXCLUDED, f"shape {list(array.shape)}")
     if array.size and array.dtype.kind not in "iu":
         raise ArgumentTypeError("exclude", "row numbers", part[0])
     return array.astype(np.int64)
+
+
+def _array(exclude: Any) -> npt.NDArray[Any]:
+    return as_array("exclude", exclude, _EXCLUDED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +26,14 @@ class LsifError(Exception):
         super().__init__(text if len(text) <= _MOST_CHARACTERS else f"{text[:half]} ... {text[-half:]}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # To other processes without __init__, which takes other arguments than the message.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        # To other processes with the message alone: classes below take other arguments.
+        return _again, (type(self), str(self)), self.__dict__
+
+
+def _again(kind: type[LsifError], message: str) -> LsifError:
+    error = kind.__new__(kind)
+    LsifError.__init__(error, message)
+    return error
 
 
 class ArgumentError(LsifError, ValueError):

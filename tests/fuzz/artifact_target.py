@@ -171,7 +171,9 @@ def _with_other_tensors(rng: random.Random, data: bytes) -> bytes:
     if kind < 5:
         _set_values(rng, value)
     elif kind == 5:
-        tensors[name] = rng.choice((value[:-1], value.T, value[None], value.reshape(-1), np.concatenate([value, value])))
+        tensors[name] = rng.choice(
+            (value[:-1], value.T, value[None], value.reshape(-1), np.concatenate([value, value]))
+        )
     elif kind == 6:
         with np.errstate(all="ignore"):
             tensors[name] = value.astype(rng.choice(("f2", "f4", "f8", "i1", "u1", "i4", "i8", "u8", "?")))

@@ -20,7 +20,7 @@ _EXPECTED = FOLDER / "expected.json"
 _MOST_BYTES = 4096
 
 Expected = dict[str, tuple[str, str]]
-"""By file, "target/name": the error's type and the part of its message that has to be in it; "" where it is accepted."""
+"""By file, "target/name": the error's type and what its message has to contain; "" where the input is accepted."""
 
 
 def files() -> list[str]:
@@ -74,7 +74,7 @@ def collect(target: Target, seed: int, cases: int) -> int:
 
 
 def _kind_of(target: Target, error: LsifError) -> str:
-    """Refusals that agree in it are one: it leaves out texts, numbers and shapes, of artifacts also names of tensors."""
+    """Refusals that agree in it are one: texts, numbers and shapes are left out, of artifacts also names of tensors."""
     said = re.split(r", got |(?<=not valid JSON): ", _without_folder(error), maxsplit=1)[0]
     if target.name == "artifact":
         said = re.sub(r"[\w.]+(?=: (expected|holds))|(?<=missing ).*|(?<=unknown ).*", "name", said)

@@ -126,6 +126,9 @@ def _watch(
 
 
 def _report_death(target: Target, options: Options, case: int, how: str) -> None:
-    text = f"seed {options.seed}, case {case}: {how} (exit code; below 0 a signal)\n" + _trace_of(target, options).read_text()
+    text = (
+        f"seed {options.seed}, case {case}: {how} (exit code; below 0 a signal)\n"
+        + _trace_of(target, options).read_text()
+    )
     write_finding(options.folder, target, case, input_of(target, options.seed, case), text)
     print(f"{target.name}: case {case}: {how}", flush=True)

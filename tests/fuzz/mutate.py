@@ -149,5 +149,6 @@ def _insert(rng: random.Random, data: bytearray) -> None:
 
 
 _CHANGES: list[Callable[[random.Random, bytearray], None]] = [
-    _flip, _flip, _set_number, _set_number, _set_number, _randomise, _fill, _copy_over, _truncate, _extend, _cut, _insert,
+    _flip, _flip, _set_number, _set_number, _set_number, _randomise, _fill, _copy_over, _truncate, _extend, _cut,
+    _insert,
 ]  # fmt: skip

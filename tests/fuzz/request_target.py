@@ -29,7 +29,7 @@ class RequestTarget:
     """Inputs are Python expressions, evaluated in `_NAMES`; the first argument says which of `fuzz.models` is asked."""
 
     name = "request"
-    suffix = ".py"
+    suffix = ".txt"
 
     def generate(self, rng: random.Random) -> bytes:
         return Requests(rng, rng.randrange(models.NUM_MODELS)).call().encode()
@@ -187,8 +187,8 @@ _NAMES: dict[str, Any] = {
     "recommend": _recommend, "score": _score, "encode": _encode, "new_state": _new_state, "append": _append,
     "join_states": _join_states, "explain": _explain, "similar_items": _similar_items, "top_k": _top_k,
     "item_table": _item_table, "recommender": _recommender, "state": _state, "loop": _loop, "deep": _deep,
-    "quantized": _quantized, "Broken": _Broken, "Color": enum.IntEnum("Color", {"RED": 5}), "Number": type("Number", (int,), {}),
-    "Text": type("Text", (str,), {}), "Batching": Batching, "Events": Events, "array": array,
-    "collections": collections, "datetime": datetime, "decimal": decimal, "fractions": fractions, "np": np, "pd": pd,
-    "torch": torch, "nan": float("nan"), "inf": float("inf"),
+    "quantized": _quantized, "Broken": _Broken, "Color": enum.IntEnum("Color", {"RED": 5}),
+    "Number": type("Number", (int,), {}), "Text": type("Text", (str,), {}), "Batching": Batching, "Events": Events,
+    "array": array, "collections": collections, "datetime": datetime, "decimal": decimal, "fractions": fractions,
+    "np": np, "pd": pd, "torch": torch, "nan": float("nan"), "inf": float("inf"),
 }  # fmt: skip

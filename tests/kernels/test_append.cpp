@@ -5,6 +5,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "check.h"
@@ -279,6 +280,29 @@ TEST(damaged_states_are_refused) {
   CHECK_THROWS(check(size), "an action in [0, 3], got 9");
   state.view().header->format[7] = '9';
   CHECK_THROWS(check(size), "a user state of this version");
+}
+
+TEST(states_that_hold_no_numbers_are_refused_when_they_are_used) {
+  const ModelConfig config = hstu_config();
+  const RandomModel random_model(config);
+  const Model& model = *random_model.model;
+  oracle::Random random(12);
+  const History history = history_of(random, 9, true);
+  State sound(config), state(config);
+  append(model, sound, history);
+  append(model, state, history);
+  const auto refused = [&](auto* place) {
+    const auto kept = *place;
+    *place = std::numeric_limits<std::decay_t<decltype(*place)>>::quiet_NaN();
+    CHECK_THROWS(encode_from(model, {&sound, &state}, {history.now, history.now}),
+                 "state: expected one of finite interests, got NaN or infinity for user 1");
+    *place = kept;
+  };
+  refused(state.view().numerator);
+  refused(state.view().denominator);
+  refused(state.view().states);
+  refused(state.view().keys_values + config.dim);  // of the first value
+  encode_from(model, {&sound, &state}, {history.now, history.now});
 }
 
 }  // namespace

@@ -9,6 +9,7 @@ __all__ = ["UNKNOWN_TIME", "elapsed"]
 
 UNKNOWN_TIME: int = torch.iinfo(torch.int64).min
 """Stands for "time not known" in every int64 time array."""
+_MOST_SECONDS = torch.iinfo(torch.int64).max
 
 
 def elapsed(later: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,7 +20,9 @@ def elapsed(later: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
         earlier: int64 Unix seconds.
 
     Returns:
-        int64 seconds (0 where a time is unknown) and a bool mask that is true where both times are known.
+        int64 seconds (0 where a time is unknown, at most 2**63 - 1) and a bool mask that is true where both times are
+        known.
     """
     known = (later != UNKNOWN_TIME) & (earlier != UNKNOWN_TIME)
-    return torch.where(known, later - earlier, 0).clamp_min(0), known
+    seconds = torch.where(known & (later > earlier), later - earlier, 0)
+    return torch.where(seconds < 0, _MOST_SECONDS, seconds), known  # below 0: the difference did not fit
