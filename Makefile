@@ -10,7 +10,7 @@ CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
 CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-emulated test-neon test-python fuzz dev lint format sanitize bench cuda-compile clean
+.PHONY: help demo test test-cpp test-emulated test-neon test-python fuzz dev lint format sanitize soak bench cuda-compile clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,10 @@ format: dev ## Rewrite sources the way `make lint` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' 'tests/*.cu' | grep -E '\.(cpp|h|cu|cuh)$$' | xargs $(BIN)/clang-format -i
+
+SOAK_MINUTES ?= 5
+soak: dev ## Threads recommend and append while the catalogue changes, every answer checked
+	$(BIN)/python tests/soak.py --minutes $(SOAK_MINUTES)
 
 sanitize: dev ## C++ tests under ASan+UBSan and under TSan
 	for s in address,undefined thread; do \

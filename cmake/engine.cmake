@@ -8,6 +8,7 @@ add_library(lsif_engine SHARED
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
   csrc/engine/float_rows.cpp
+  csrc/engine/group_coder.cpp
   csrc/engine/interests.cpp
   csrc/engine/model.cpp
   csrc/engine/model_config.cpp

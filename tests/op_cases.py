@@ -106,6 +106,16 @@ def topk_args(
     )  # fmt: skip
 
 
+def update_args(num_items: int = 40, num_coded: int = 24, dim: int = 24, changed: tuple[int, ...] = (3, 17)) -> Args:
+    vectors, bias = randn(num_items, dim), randn(num_items)
+    old_vectors, old_bias = vectors[:num_coded].clone(), bias[:num_coded].clone()
+    for row in changed:
+        if row < num_coded:
+            old_vectors[row] *= 3
+            old_bias[row] += 9
+    return vectors, bias, ops.code_catalog(old_vectors, old_bias, 1), num_coded, ints(*changed), 2
+
+
 def score_args(batch: int = 4, num_interests: int = 3, num_candidates: int = 6) -> Args:
     queries, weights, temperature, vectors, bias, *_ = topk_args(batch, num_interests, 50)
     items = torch.from_numpy(np.random.default_rng(5).integers(0, 50, (batch, num_candidates)))
@@ -179,6 +189,15 @@ CASES: dict[str, dict[str, Callable[[], Args]]] = {
         "of all sizes": lambda: (randn(64, 9) * 10.0 ** (torch.arange(64.0)[:, None] - 30), randn(64) * 1e30, 1),
         "far from zero": lambda: (randn(33, 5) + 1e6, randn(33) + 1e6, 1),
         "beyond float32": lambda: (torch.cat([randn(20, 2), torch.tensor([[3e38, -3e38]])]), randn(21), 1),
+    },
+    "update_codes": {
+        "longer, two rows changed": update_args,
+        "as long, others changed": lambda: update_args(40, 40, changed=(17, 0)),
+        "longer within a group": lambda: update_args(23, 20, 65, changed=()),
+        "of nothing": lambda: update_args(33, 0, changed=()),
+        "nothing changed": lambda: update_args(32, 32, changed=()),
+        "no rows": lambda: update_args(0, 0, changed=()),
+        "rows named twice": lambda: update_args(50, 48, 3, changed=(9, 49, 9)),
     },
     "score_topk": {
         "one interest": topk_args,

@@ -15,11 +15,11 @@ IDS = [f"i{row}" for row in range(NUM_ITEMS)]
 HISTORIES: list[Any] = [["i3", "i9", "i3"], ["i1"], [], ["i7", "new", "i8", "i30"]]
 
 
-def build(scoring: str = "fused", ids: Any = IDS, **fields: Any) -> Recommender:
+def build(scoring: str = "fused", ids: Any = IDS, titles: Any = None, seed: int = 1, **fields: Any) -> Recommender:
     shape = {"dim": 12, "num_layers": 1, "window": 5, "ffn_dim": 8} | fields
     config = ModelConfig(num_items=NUM_ITEMS, scoring=scoring, temperature=0.7, **shape)
     counts = np.arange(NUM_ITEMS)[::-1].copy()
-    return Recommender(Artifact(config, random_weights(config, seed=1), ItemTable(ids, None, counts)))
+    return Recommender(Artifact(config, random_weights(config, seed), ItemTable(ids, titles, counts)))
 
 
 def same(a: Recommendations, b: Recommendations) -> bool:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsif_sdk import errors
-from lsif_sdk.attributes import Attributes, as_bitmap
+from lsif_sdk.attributes import Attributes
+from lsif_sdk.bitmaps import as_bitmap
 
 GENRES: list[Any] = [["Drama"], "Comedy", None, ["Drama", "Comedy"], [], {"War"}]
 PRICES = [1.0, 2.5, float("nan"), 10, 0, -3]

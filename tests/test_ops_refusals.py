@@ -18,7 +18,7 @@ NAMES = {op: [argument.name for argument in getattr(ops, op).default._schema.arg
 # One more value in these is one more empty sequence, position, dimension or candidate.
 LONGER_IS_VALID = {
     ("attention", "offsets"), ("interest_pooling", "offsets"), ("attention", "position_bias"),
-    ("code_catalog", "vectors"), ("score_items", "items"),
+    ("code_catalog", "vectors"), ("score_items", "items"), ("update_codes", "changed"),
 }  # fmt: skip
 CHANGES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "dtype": (lambda t: t.to(torch.float64 if t.is_floating_point() else torch.int32), "{}: expected dtype .*, got "),
@@ -106,6 +106,17 @@ REFUSED = [
     ),
     ("code_catalog", {"bias": torch.full((40,), math.nan)}, "bias: expected finite numbers, got NaN or .* row 0"),
     ("code_catalog", {"threads": -1}, r"threads: expected an integer in \[0, 4096\], got -1"),
+    ("update_codes", {"num_coded": 25}, "codes: expected those of 25 x 24 vectors, got those of 24 x 24"),
+    ("update_codes", {"num_coded": -1}, "num_coded: expected at least 0, got -1"),
+    (
+        "update_codes",
+        {"vectors": randn(20, 24), "bias": None},
+        "vectors: expected at least the 24 rows that are coded, got 20",
+    ),
+    ("update_codes", {"changed": ints(40)}, r"changed: expected rows in \[0, 40\), got 40"),
+    ("update_codes", {"changed": ints(-1)}, r"changed: expected rows in \[0, 40\), got -1"),
+    ("update_codes", {"bias": torch.full((40,), math.nan)}, "bias: expected finite numbers, got NaN or .* row 0"),
+    ("update_codes", {"threads": -1}, r"threads: expected an integer in \[0, 4096\], got -1"),
     ("score_topk", {"codes": torch.zeros(11328, dtype=torch.uint8)}, "codes: expected codes of a catalogue, .*"),
     ("score_topk", {"k": 0}, "k: expected an integer >= 1, got 0"),
     ("score_topk", {"threads": 5000}, r"threads: expected an integer in \[0, 4096\], got 5000"),

@@ -154,6 +154,17 @@ def test_values_are_within_the_kernels_bounds_of_float64(op, name):
         assert np.all(bound <= 5e-2 * np.abs(value).max(initial=0))
 
 
+@pytest.mark.parametrize("name", CASES["update_codes"])
+def test_updated_codes_are_those_of_the_whole_catalogue(name):
+    vectors, bias, old, num_coded, changed, threads = CASES["update_codes"][name]()
+    codes, whole = ops.update_codes(vectors, bias, old, num_coded, changed, threads), ops.code_catalog(vectors, bias, 1)
+    groups, expected = (oracles.decode(part.numpy(), *vectors.shape) for part in (codes, whole))
+    header = 64  # whose sizes may be those of rows that are gone
+    assert torch.equal(codes[header:], whole[header:])
+    assert groups.row_size >= expected.row_size
+    assert groups.bias_size >= expected.bias_size
+
+
 @pytest.mark.parametrize("name", CASES["code_catalog"])
 def test_codes_are_within_their_bounds(name):
     vectors, bias, threads = CASES["code_catalog"][name]()

@@ -118,7 +118,7 @@ def test_what_the_model_refuses_is_not_recorded(stores):
             (lambda: users.record(1.0, ["i1"]), "user: expected a string or an integer, got float"),
             (lambda: users.recommend("u", 0), "k: expected"),
             (lambda: users.recommend("u", history=["i1"]), "history"),
-            (lambda: Users("rec", store), "recommender: expected a Recommender, got str"),
+            (lambda: Users("rec", store), "recommender: expected a Recommender or LiveRecommender, got str"),
             (lambda: Users(recommender, store, save_every=0), "save_every: expected an integer in"),
             (lambda: Users(recommender, store, max_bytes=-1), "max_bytes: expected an integer in"),
             (lambda: Users(recommender, store, remember=0), "remember: expected 1 to"),

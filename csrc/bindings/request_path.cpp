@@ -11,12 +11,9 @@
 #include <vector>
 
 #include "bindings/catalog_arrays.h"
+#include "bindings/request_arrays.h"
 #include "engine/append.h"
-#include "engine/offsets.h"
-#include "engine/recommend.h"
 #include "engine/repeats.h"
-#include "engine/score_checks.h"
-#include "engine/thread_pool.h"
 
 namespace lsif::bindings {
 namespace {
@@ -28,71 +25,6 @@ engine::Precision precision_from(const std::string& name) {
   if (name == "bfloat16") return engine::Precision::kBfloat16;
   throw std::invalid_argument("precision: expected 'float32' or 'bfloat16', got '" + name + "'");
 }
-
-// A batch of histories, in part of its own memory.
-struct Histories {
-  std::vector<int64_t> items;
-  std::vector<int64_t> actions;
-  std::vector<int64_t> offsets;
-  engine::EventBatch events;
-};
-
-// What a request for items asks beside the users, and the arrays its answer goes to.
-class Ranking {
- public:
-  Ranking(engine::RecommendRequest& request, int64_t k, bool exclude_seen, const py::object& exclude_items,
-          const py::object& exclude_offsets, const py::object& allowed, int64_t num_items, double balance,
-          int64_t threads) {
-    const int64_t batch = request.events.batch;
-    request.k = k;
-    request.exclude_seen = exclude_seen;
-    request.balance = balance;
-    request.threads = engine::check_threads(threads);
-    if (exclude_items.is_none() != exclude_offsets.is_none()) {
-      refuse("exclude_offsets", "with exclude_items and only then", "one without the other");
-    }
-    if (!exclude_items.is_none()) {
-      const int64_t total = array_from("exclude_items", exclude_items).size();
-      excluded_ = copy_or_empty("exclude_items", exclude_items, {total});
-      offsets_ = copy_or_empty("exclude_offsets", exclude_offsets, {batch + 1});
-      request.exclude_items = excluded_.data();
-      request.exclude_offsets = offsets_.data();
-      engine::check_offsets("exclude_offsets", request.exclude_offsets, batch, total);
-    }
-    if (!allowed.is_none()) {
-      allowed_ = allowed.cast<std::vector<py::object>>();
-      if (static_cast<int64_t>(allowed_.size()) != batch) {
-        refuse("allowed", std::to_string(batch) + " bitmaps", std::to_string(allowed_.size()));
-      }
-      for (const py::object& bitmap : allowed_) {
-        const std::vector<int64_t> shape = {(num_items + 63) / 64};
-        bitmaps_.push_back(bitmap.is_none() ? nullptr
-                                            : view<uint64_t>("allowed", array_from("allowed", bitmap), shape));
-      }
-      request.allowed = bitmaps_.data();
-    }
-    engine::check_k(k);
-    scores_ = Array<float>({batch, k});
-    indices_ = Array<int64_t>({batch, k});
-    counts_ = Array<int64_t>(batch);
-    long_share_ = Array<float>(batch);
-    out = {scores_.mutable_data(), indices_.mutable_data(), counts_.mutable_data(), long_share_.mutable_data()};
-  }
-
-  py::tuple answer() const { return py::make_tuple(scores_, indices_, counts_, long_share_); }
-
-  engine::Recommendations out{};
-
- private:
-  std::vector<int64_t> excluded_;
-  std::vector<int64_t> offsets_;
-  std::vector<py::object> allowed_;  // held while the bitmaps are read
-  std::vector<const uint64_t*> bitmaps_;
-  Array<float> scores_;
-  Array<int64_t> indices_;
-  Array<int64_t> counts_;
-  Array<float> long_share_;
-};
 
 // A model and a catalogue, both immutable, answering requests from any number of threads without the GIL.
 class RequestPath {
@@ -198,7 +130,7 @@ class RequestPath {
     return state;
   }
 
-  // New states; those handed in stay as they are.
+  // New states, of `model`; those handed in stay as they are.
   std::vector<Bytes> append(const py::bytes& model, const std::vector<py::array>& states, const py::object& items,
                             const py::object& times, const py::object& actions, const py::object& offsets,
                             const py::object& unknown, int64_t threads) const {
@@ -208,12 +140,14 @@ class RequestPath {
     const auto batch = static_cast<int64_t>(states.size());
     if (events.batch != batch) refuse("states", std::to_string(events.batch), std::to_string(batch));
     const std::vector<int64_t> left_out = copy_or_empty("unknown", unknown, {batch});
+    const engine::Fingerprint maker = fingerprint(model);
     std::vector<Bytes> grown;
     std::vector<engine::UserState> views;
-    for (const engine::ConstUserState& state : checked(model, states)) {
+    for (const engine::ConstUserState& state : checked(states)) {
       grown.emplace_back(state.header->size);
       std::memcpy(grown.back().mutable_data(), state.header, static_cast<size_t>(state.header->size));
       views.emplace_back(model_->config(), state.header->remember, bytes_of(grown.back()));
+      views.back().header->model = maker;
     }
     {
       const py::gil_scoped_release unlocked;
@@ -225,16 +159,17 @@ class RequestPath {
   }
 
   Bytes prepend(const py::bytes& model, const py::array& older, const py::array& newer) const {
-    const std::vector<engine::ConstUserState> parts = checked(model, {older, newer});
+    const std::vector<engine::ConstUserState> parts = checked({older, newer});
     Bytes whole(parts[1].header->size);
     std::memcpy(whole.mutable_data(), parts[1].header, static_cast<size_t>(parts[1].header->size));
-    engine::prepend(*model_, parts[0], {model_->config(), parts[1].header->remember, bytes_of(whole)});
+    const engine::UserState joined(model_->config(), parts[1].header->remember, bytes_of(whole));
+    joined.header->model = fingerprint(model);
+    engine::prepend(*model_, parts[0], joined);
     return whole;
   }
 
-  py::tuple encode_states(const py::bytes& model, const std::vector<py::array>& states, const py::object& now,
-                          int64_t threads) const {
-    const std::vector<engine::ConstUserState> views = checked(model, states);
+  py::tuple encode_states(const std::vector<py::array>& states, const py::object& now, int64_t threads) const {
+    const std::vector<engine::ConstUserState> views = checked(states);
     const auto batch = static_cast<int64_t>(views.size());
     const int64_t* times = view_or_null("now", now, {batch});
     const int num_threads = engine::check_threads(threads);
@@ -250,11 +185,10 @@ class RequestPath {
     return py::make_tuple(fused, interests, weights);
   }
 
-  py::tuple recommend_states(const py::bytes& model, const std::vector<py::array>& states, const py::object& now,
-                             int64_t k, bool exclude_seen, const py::object& exclude_items,
-                             const py::object& exclude_offsets, const py::object& allowed, double balance,
-                             double timeout, int64_t threads) const {
-    const std::vector<engine::ConstUserState> views = checked(model, states);
+  py::tuple recommend_states(const std::vector<py::array>& states, const py::object& now, int64_t k, bool exclude_seen,
+                             const py::object& exclude_items, const py::object& exclude_offsets,
+                             const py::object& allowed, double balance, double timeout, int64_t threads) const {
+    const std::vector<engine::ConstUserState> views = checked(states);
     const int64_t* times = view_or_null("now", now, {static_cast<int64_t>(views.size())});
     const engine::SeenEvents seen(model_->config(), views, times);
     engine::RecommendRequest request{};
@@ -290,33 +224,13 @@ class RequestPath {
     return result;
   }
 
-  std::vector<engine::ConstUserState> checked(const py::bytes& model, const std::vector<py::array>& states) const {
+  std::vector<engine::ConstUserState> checked(const std::vector<py::array>& states) const {
     std::vector<engine::ConstUserState> views;
     for (const py::array& state : states) {
       const auto* data = reinterpret_cast<const std::byte*>(view<uint8_t>("state", state, {state.size()}));
-      views.push_back(engine::check_state(model_->config(), fingerprint(model), data, state.size()));
+      views.push_back(engine::check_state(model_->config(), data, state.size()));
     }
     return views;
-  }
-
-  static Histories histories_from(const py::object& items, const py::object& times, const py::object& actions,
-                                  const py::object& offsets, const py::object& now) {
-    const int64_t total = array_from("items", items).size();
-    const int64_t batch = array_from("offsets", offsets).size() - 1;
-    if (batch < 0) refuse("offsets", "at least one value", "none");
-    Histories histories{};
-    histories.items = copy_or_empty("items", items, {total});
-    const int64_t* event_times = view_or_null("times", times, {total});
-    histories.actions = copy_or_empty("actions", actions, {total});
-    histories.offsets = copy_or_empty("offsets", offsets, {batch + 1});
-    histories.events = {histories.items.data(),
-                        event_times,
-                        actions.is_none() ? nullptr : histories.actions.data(),
-                        histories.offsets.data(),
-                        view_or_null("now", now, {batch}),
-                        total,
-                        batch};
-    return histories;
   }
 
   // Python's arrays, held so that the borrowed memory lives as long as this object.
@@ -372,11 +286,11 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            "A new state for each, with the user's events at its end.")
       .def("prepend", &RequestPath::prepend, py::arg("model"), py::arg("older"), py::arg("newer"),
            "The state of the history of the one and then the other.")
-      .def("encode_states", &RequestPath::encode_states, py::arg("model"), py::arg("states"), py::arg("now") = none,
+      .def("encode_states", &RequestPath::encode_states, py::arg("states"), py::arg("now") = none,
            py::arg("threads") = 0, "(fused, interests, weights) of each state.")
-      .def("recommend_states", &RequestPath::recommend_states, py::arg("model"), py::arg("states"), py::arg("now"),
-           py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"), py::arg("exclude_offsets"),
-           py::arg("allowed") = none, py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
+      .def("recommend_states", &RequestPath::recommend_states, py::arg("states"), py::arg("now"), py::arg("k"),
+           py::arg("exclude_seen"), py::arg("exclude_items"), py::arg("exclude_offsets"), py::arg("allowed") = none,
+           py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
            "(scores, indices, counts, long_share) of each state.");
 }
 

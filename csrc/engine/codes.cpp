@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <iterator>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #endif
 
-#include "engine/float_rows.h"
+#include "engine/group_coder.h"
 #include "engine/thread_pool.h"
 
 namespace lsif::engine {
@@ -23,11 +23,6 @@ namespace {
 constexpr char kMagic[8] = {'l', 's', 'i', 'f', 'c', 'o', 'd', 'e'};
 constexpr uint32_t kVersion = 1;
 constexpr int64_t kValuesPerTask = 1 << 18;
-// Far above the rounding of float64 sums over a row, which is below dim 2^-52.
-constexpr double kOutwards = 1 + 0x1p-30;
-
-// max|x| over the scales that are tried: the less a row's largest numbers stand out, the fewer steps they need.
-constexpr float kSteps[] = {7.0f, 7.6f, 8.3f, 9.0f, 9.8f, 10.8f, 12.0f, 14.0f};
 
 struct Header {
   char magic[8];
@@ -39,184 +34,6 @@ struct Header {
   char unused[28];
 };
 static_assert(sizeof(Header) == kLineBytes);
-
-// The smallest power of two that is at least x, in [2^low, 2^127].
-float power_of_2_at_least(double x, int low) {
-  int exponent = 0;
-  const double fraction = std::frexp(x, &exponent);  // in [0.5, 1), or 0
-  if (fraction == 0.5) --exponent;
-  return std::ldexp(1.0f, std::clamp(x == 0 ? low : exponent, low, 127));
-}
-
-int32_t code_of(float x, float inverse) {
-  const float ratio = x * inverse;
-  const auto code = static_cast<int32_t>(ratio + (ratio < 0 ? -0.5f : 0.5f));
-  return std::clamp(code, -kCodeOffset, kCodeOffset - 1);
-}
-
-// The sum of the squares of x / scale - code.
-float squared_error(const float* x, int64_t dim, float inverse) {
-  constexpr int64_t kSums = 8;
-  float sums[kSums] = {};
-  const auto add = [&](int64_t i, int64_t j) {
-    const float missed = x[i] * inverse - static_cast<float>(code_of(x[i], inverse));
-    sums[j] += missed * missed;
-  };
-  int64_t i = 0;
-  for (; i + kSums <= dim; i += kSums) {
-    for (int64_t j = 0; j < kSums; ++j) add(i + j, j);
-  }
-  for (int64_t j = 0; i + j < dim; ++j) add(i + j, j);
-  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
-}
-
-// The scale, of those tried, that misses the least of x; a normal number, or 0 for zeros.
-float best_scale(const float* x, int64_t dim) {
-  const float largest = largest_magnitude(x, dim);
-  if (largest == 0) return 0;
-  float best = std::max(largest / kSteps[0], std::numeric_limits<float>::min());
-  float least = std::numeric_limits<float>::infinity();
-  for (const float steps : kSteps) {
-    const float scale = largest / steps;
-    if (scale < std::numeric_limits<float>::min()) break;
-    const float error = std::sqrt(squared_error(x, dim, 1.0f / scale)) / steps;  // in units of the largest
-    if (error >= least) continue;
-    least = error;
-    best = scale;
-  }
-  return best;
-}
-
-// The bounds of one row, in float64 and rounded up.
-struct RowBounds {
-  double code_norm;    // |c|
-  double error_ratio;  // |x - s c| / s
-};
-
-RowBounds bounds_of(const float* x, const int32_t* codes, double scale, int64_t dim) {
-  constexpr int64_t kSums = 4;  // independent sums, for the sake of vectors
-  double missed[kSums] = {};
-  int64_t norm = 0;
-  const auto add = [&](int64_t i, int64_t j) {
-    const double error = static_cast<double>(x[i]) - scale * static_cast<double>(codes[i]);
-    missed[j] += error * error;
-  };
-  int64_t i = 0;
-  for (; i + kSums <= dim; i += kSums) {
-    for (int64_t j = 0; j < kSums; ++j) add(i + j, j);
-  }
-  for (int64_t j = 0; i + j < dim; ++j) add(i + j, j);
-  for (i = 0; i < dim; ++i) norm += codes[i] * codes[i];
-  const double error = std::sqrt((missed[0] + missed[1]) + (missed[2] + missed[3])) * kOutwards;
-  return {std::sqrt(static_cast<double>(norm)) * kOutwards, scale == 0 ? 0.0 : error / scale * kOutwards};
-}
-
-// The upper half of the smallest float32 with no lower half that is not below x >= 0.
-uint16_t upper_half_above(double x) {
-  const auto bits = std::bit_cast<uint32_t>(round_up(x));
-  return static_cast<uint16_t>((bits + 0xffff) >> 16);
-}
-
-uint8_t steps_above(double x, double unit) {
-  if (x == 0) return 0;
-  return static_cast<uint8_t>(std::min(255.0, std::max(1.0, std::ceil(x / unit))));
-}
-
-// Codes groups of rows one after another, and remembers how large they were.
-class GroupCoder {
- public:
-  GroupCoder(const float* vectors, const float* bias, int64_t num_items, int64_t dim)
-      : vectors_(vectors), bias_(bias), num_items_(num_items), dim_(dim), codes_(kGroupRows * dim) {}
-
-  float row_size() const { return round_up(row_size_); }
-  float bias_size() const { return bias_size_; }
-
-  void write(int64_t group, uint8_t* lines) {
-    first_ = group * kGroupRows;
-    count_ = std::min(kGroupRows, num_items_ - first_);
-    std::memset(lines, 0, static_cast<size_t>(group_bytes(dim_)));
-    GroupSide side{};
-    write_biases(side);
-    write_rows(side);
-    std::memcpy(lines, &side, sizeof(side));
-    for (int64_t r = 0; r < count_; ++r) {
-      for (int64_t i = 0; i < dim_; ++i) {
-        const int64_t in_line = i % kLineDims;
-        uint8_t& pair = lines[(1 + i / kLineDims) * kLineBytes + r * 4 + in_line % 4];
-        pair |= static_cast<uint8_t>((codes_[r * dim_ + i] + kCodeOffset) << (in_line < 4 ? 0 : 4));
-      }
-    }
-  }
-
- private:
-  const float* row(int64_t r) const { return vectors_ + (first_ + r) * dim_; }
-
-  // The base is a multiple of the unit, and both are such that base + 255 units is exact in float32.
-  void write_biases(GroupSide& side) {
-    if (bias_ == nullptr) return;
-    const float* bias = bias_ + first_;
-    const auto [low, high] = std::minmax_element(bias, bias + count_);
-    const float largest = std::max(std::fabs(*low), std::fabs(*high));
-    bias_size_ = std::max(bias_size_, largest);
-    if (largest == 0) return;
-    const double range = (static_cast<double>(*high) - static_cast<double>(*low)) / 254;
-    const double unit = power_of_2_at_least(std::max(range, std::ldexp(static_cast<double>(largest), -23)), -149);
-    const double base = std::floor(static_cast<double>(*low) / unit) * unit;
-    side.bias_unit = static_cast<float>(unit);
-    side.bias_base = static_cast<float>(base);
-    for (int64_t r = 0; r < count_; ++r) side.biases[r] = steps_above(static_cast<double>(bias[r]) - base, unit);
-  }
-
-  void write_rows(GroupSide& side) {
-    float wanted[kGroupRows] = {};
-    for (int64_t r = 0; r < count_; ++r) wanted[r] = best_scale(row(r), dim_);
-    const float largest = *std::max_element(wanted, wanted + count_);
-    side.scale_unit = power_of_2_at_least(static_cast<double>(largest) / 255, -126);
-    RowBounds bounds[kGroupRows] = {};
-    double code_norm = 0;
-    double error_ratio = 0;
-    for (int64_t r = 0; r < count_; ++r) {
-      bounds[r] = write_row(r, wanted[r], side);
-      code_norm = std::max(code_norm, bounds[r].code_norm);
-      error_ratio = std::max(error_ratio, bounds[r].error_ratio);
-    }
-    const float error_unit = power_of_2_at_least(error_ratio / 255, -126);
-    side.error_unit = upper_half_above(static_cast<double>(error_unit));
-    side.code_norm = upper_half_above(code_norm);
-    double size = 0;
-    for (int64_t r = 0; r < count_; ++r) {
-      side.errors[r] = steps_above(bounds[r].error_ratio, static_cast<double>(error_unit));
-      const double bound = bounds[r].code_norm + static_cast<double>(error_unit) * side.errors[r];
-      size = std::max(size, static_cast<double>(side.scale_unit) * side.scales[r] * bound);
-    }
-    if (size * kOutwards > static_cast<double>(std::numeric_limits<float>::max())) {
-      side = GroupSide{};
-      side.bias_base = std::numeric_limits<float>::infinity();
-    } else {
-      row_size_ = std::max(row_size_, size * kOutwards);
-    }
-  }
-
-  RowBounds write_row(int64_t r, float wanted, GroupSide& side) {
-    const float steps = std::round(wanted / side.scale_unit);
-    side.scales[r] = wanted == 0 ? 0 : static_cast<uint8_t>(std::clamp(steps, 1.0f, 255.0f));
-    const float scale = side.scale_unit * static_cast<float>(side.scales[r]);
-    const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
-    int32_t* codes = codes_.data() + r * dim_;
-    for (int64_t i = 0; i < dim_; ++i) codes[i] = code_of(row(r)[i], inverse);
-    return bounds_of(row(r), codes, static_cast<double>(scale), dim_);
-  }
-
-  const float* vectors_;
-  const float* bias_;
-  int64_t num_items_;
-  int64_t dim_;
-  int64_t first_ = 0;
-  int64_t count_ = 0;
-  std::vector<int32_t> codes_;  // [kGroupRows, dim], of the group at hand
-  double row_size_ = 0;
-  float bias_size_ = 0;
-};
 
 // Asks for large pages, where there is room for them: a scan of many megabytes otherwise waits for addresses. Best
 // before the memory is first written to; only ever advice.
@@ -245,40 +62,44 @@ void raise(std::atomic<float>& largest, float x) {
 
 std::string shape_of(int64_t num_items, int64_t dim) { return std::to_string(num_items) + " x " + std::to_string(dim); }
 
-}  // namespace
+struct Rows {
+  const float* vectors;
+  const float* bias;
+  int64_t num_items;
+  int64_t dim;
+};
 
-int64_t codes_size(int64_t num_items, int64_t dim) {
-  if (dim < 1 || dim > kMaxScoreDim) {
-    throw std::invalid_argument("vectors: expected 1 to " + std::to_string(kMaxScoreDim) + " dimensions, got " +
-                                std::to_string(dim));
-  }
-  return static_cast<int64_t>(sizeof(Header)) + num_groups(num_items) * group_bytes(dim);
-}
-
-void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim, uint8_t* codes, int threads) {
-  advise_huge_pages(codes, codes_size(num_items, dim));
-  const int64_t step = std::max<int64_t>(1, kValuesPerTask / (kGroupRows * dim));
-  uint8_t* groups = codes + sizeof(Header);
-  std::atomic<float> row_size{0};
-  std::atomic<float> bias_size{0};
-  parallel_for(divide_up(num_groups(num_items), step), threads, [&](int64_t task) {
-    GroupCoder coder(vectors, bias, num_items, dim);
-    const int64_t end = std::min(num_groups(num_items), (task + 1) * step);
-    for (int64_t group = task * step; group < end; ++group) coder.write(group, groups + group * group_bytes(dim));
-    raise(row_size, coder.row_size());
-    raise(bias_size, coder.bias_size());
-  });
+Header new_header(int64_t num_items, int64_t dim) {
   Header header{};
   std::copy(std::begin(kMagic), std::end(kMagic), header.magic);
   header.version = kVersion;
-  header.row_size = row_size.load();
   header.num_items = num_items;
   header.dim = dim;
+  return header;
+}
+
+// Codes the groups, and then writes the header with its sizes raised to theirs.
+void write_groups(const Rows& rows, const std::vector<int64_t>& groups, Header header, uint8_t* codes, int threads) {
+  const int64_t step = std::max<int64_t>(1, kValuesPerTask / (kGroupRows * rows.dim));
+  const auto num_coded = static_cast<int64_t>(groups.size());
+  std::atomic<float> row_size{header.row_size};
+  std::atomic<float> bias_size{header.bias_size};
+  parallel_for(divide_up(num_coded, step), threads, [&](int64_t task) {
+    GroupCoder coder(rows.vectors, rows.bias, rows.num_items, rows.dim);
+    const int64_t end = std::min(num_coded, (task + 1) * step);
+    for (int64_t i = task * step; i < end; ++i) {
+      coder.write(groups[i], codes + sizeof(Header) + groups[i] * group_bytes(rows.dim));
+    }
+    raise(row_size, coder.row_size());
+    raise(bias_size, coder.bias_size());
+  });
+  header.row_size = row_size.load();
   header.bias_size = bias_size.load();
   std::memcpy(codes, &header, sizeof(header));
 }
 
-CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
+// The header of codes of a catalogue of this shape.
+Header read_header(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
   const int64_t wanted = codes_size(num_items, dim);
   if (size != wanted) {
     refuse(std::to_string(wanted) + " bytes for " + shape_of(num_items, dim) + " vectors", std::to_string(size));
@@ -297,6 +118,54 @@ CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int6
     refuse("finite sizes",
            "row_size " + std::to_string(header.row_size) + ", bias_size " + std::to_string(header.bias_size));
   }
+  return header;
+}
+
+}  // namespace
+
+int64_t codes_size(int64_t num_items, int64_t dim) {
+  if (dim < 1 || dim > kMaxScoreDim) {
+    throw std::invalid_argument("vectors: expected 1 to " + std::to_string(kMaxScoreDim) + " dimensions, got " +
+                                std::to_string(dim));
+  }
+  return static_cast<int64_t>(sizeof(Header)) + num_groups(num_items) * group_bytes(dim);
+}
+
+void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim, uint8_t* codes, int threads) {
+  advise_huge_pages(codes, codes_size(num_items, dim));
+  std::vector<int64_t> groups(static_cast<size_t>(num_groups(num_items)));
+  std::iota(groups.begin(), groups.end(), int64_t{0});
+  write_groups({vectors, bias, num_items, dim}, groups, new_header(num_items, dim), codes, threads);
+}
+
+void update_codes(const CodedRows& old, const float* vectors, const float* bias, int64_t num_items, int64_t dim,
+                  const int64_t* changed, int64_t num_changed, uint8_t* codes, int threads) {
+  Header header = read_header(old.codes, old.size, old.num_items, dim);
+  if (old.num_items > num_items) {
+    throw std::invalid_argument("vectors: expected at least the " + std::to_string(old.num_items) +
+                                " rows that are coded, got " + std::to_string(num_items));
+  }
+  std::vector<uint8_t> is_stale(static_cast<size_t>(num_groups(num_items)), 0);
+  std::fill(is_stale.begin() + old.num_items / kGroupRows, is_stale.end(), uint8_t{1});
+  for (int64_t i = 0; i < num_changed; ++i) {
+    if (changed[i] < 0 || changed[i] >= num_items) {
+      throw std::invalid_argument("changed: expected rows in [0, " + std::to_string(num_items) + "), got " +
+                                  std::to_string(changed[i]));
+    }
+    is_stale[changed[i] / kGroupRows] = 1;
+  }
+  std::vector<int64_t> stale;
+  for (int64_t group = 0; group < num_groups(num_items); ++group) {
+    if (is_stale[group] != 0) stale.push_back(group);
+  }
+  advise_huge_pages(codes, codes_size(num_items, dim));
+  std::memcpy(codes, old.codes, static_cast<size_t>(old.size));
+  header.num_items = num_items;
+  write_groups({vectors, bias, num_items, dim}, stale, header, codes, threads);
+}
+
+CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
+  const Header header = read_header(codes, size, num_items, dim);
   return {codes + sizeof(Header), header.row_size, header.bias_size};
 }
 

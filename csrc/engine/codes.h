@@ -16,6 +16,19 @@ int64_t codes_size(int64_t num_items, int64_t dim);
 // The same bytes for any number of threads and on every machine.
 void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim, uint8_t* codes, int threads);
 
+// Codes of the rows [0, num_items) as write_codes or update_codes left them.
+struct CodedRows {
+  const uint8_t* codes;
+  int64_t size;  // in bytes
+  int64_t num_items;
+};
+
+// The codes of a catalogue whose rows are those of `old`, but for the `changed` ones and those past its end: only
+// groups that hold one of these are coded. Bounds of sizes stay at least what they were, so `codes` may differ from
+// write_codes' in them; results do not. Throws std::invalid_argument if `old` or a row is none.
+void update_codes(const CodedRows& old, const float* vectors, const float* bias, int64_t num_items, int64_t dim,
+                  const int64_t* changed, int64_t num_changed, uint8_t* codes, int threads);
+
 // Codes that were written for a catalogue of this shape, in place. Throws std::invalid_argument ("codes: expected ...,
 // got ...") if they are not.
 CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim);

@@ -87,7 +87,7 @@ void start_state(const ModelConfig& config, const Fingerprint& model, int64_t re
   std::fill_n(state.maximum, config.num_long, -std::numeric_limits<double>::infinity());
 }
 
-ConstUserState check_state(const ModelConfig& config, const Fingerprint& model, const std::byte* data, int64_t size) {
+ConstUserState check_state(const ModelConfig& config, const std::byte* data, int64_t size) {
   if (reinterpret_cast<uintptr_t>(data) % 8 != 0) refuse("memory aligned to 8 bytes", "memory that is not");
   StateHeader header;
   if (size < static_cast<int64_t>(sizeof header)) refuse("a user state", std::to_string(size) + " bytes");
@@ -95,7 +95,6 @@ ConstUserState check_state(const ModelConfig& config, const Fingerprint& model, 
   if (!std::equal(std::begin(kFormat), std::end(kFormat), header.format)) {
     refuse("a user state of this version", "other bytes");
   }
-  if (header.model != model) refuse("a state of this model", "one of another model");
   if (header.remember < 1 || header.remember > kMaxRemembered) {
     refuse("remember in [1, " + std::to_string(kMaxRemembered) + "]", std::to_string(header.remember));
   }

@@ -23,7 +23,7 @@ struct Event {
   int64_t action;
 };
 
-using Fingerprint = std::array<unsigned char, 32>;  // of a model: what its states belong to
+using Fingerprint = std::array<unsigned char, 32>;  // of a model: what its states belong to, for the caller to check
 
 struct StateHeader {
   char format[8];
@@ -77,9 +77,10 @@ using ConstUserState = UserStateView<const std::byte>;
 // A state without events in `data`, user_state_size() bytes.
 void start_state(const ModelConfig& config, const Fingerprint& model, int64_t remember, std::byte* data);
 
-// Throws std::invalid_argument ("state: expected ..., got ...") unless `size` bytes at `data` are a state of this model
-// that can be used without leaving its memory. What its numbers are worth is for a checksum to say.
-ConstUserState check_state(const ModelConfig& config, const Fingerprint& model, const std::byte* data, int64_t size);
+// Throws std::invalid_argument ("state: expected ..., got ...") unless `size` bytes at `data` are a state for models of
+// this shape that can be used without leaving its memory. Whose it is the header says; what its numbers are worth is
+// for a checksum to say.
+ConstUserState check_state(const ModelConfig& config, const std::byte* data, int64_t size);
 
 // The events the states still know, as a batch of histories.
 class SeenEvents {

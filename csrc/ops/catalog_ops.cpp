@@ -29,6 +29,32 @@ Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads)
   return codes;
 }
 
+// Codes of a catalogue most of whose rows are coded already: see engine::update_codes. `codes` are of the first
+// num_coded rows.
+Tensor update_codes(Tensor vectors, std::optional<Tensor> bias, Tensor codes, int64_t num_coded, Tensor changed,
+                    int64_t threads) {
+  const int64_t num_items = size_of("vectors", vectors, 2, 0);
+  const int64_t dim = size_of("vectors", vectors, 2, 1);
+  const float* rows = floats("vectors", vectors, {num_items, dim});
+  const float* biases = floats("bias", bias, {num_items});
+  const int64_t num_changed = size_of("changed", changed, 1, 0);
+  const int64_t* stale = ints("changed", changed, {num_changed});
+  const int num_threads = engine::check_threads(threads);
+  check_finite("vectors", rows, num_items, dim, num_threads);
+  check_finite("bias", biases, num_items, 1, num_threads);
+  if (num_coded < 0) {
+    throw std::invalid_argument("num_coded: expected at least 0, got " + std::to_string(num_coded));
+  }
+  const int64_t old_size = size_of("codes", codes, 1, 0);
+  check_tensor("codes", codes, ScalarType::Byte, {old_size});
+  const engine::CodedRows old = {static_cast<const uint8_t*>(codes.const_data_ptr()), old_size, num_coded};
+  const int64_t size = engine::codes_size(num_items, dim);
+  Tensor updated = torch::stable::new_empty(vectors, {&size, 1}, ScalarType::Byte);
+  engine::update_codes(old, rows, biases, num_items, dim, stale, num_changed,
+                       static_cast<uint8_t*>(updated.mutable_data_ptr()), num_threads);
+  return updated;
+}
+
 CodesView codes_of(const Tensor& codes, int64_t num_items, int64_t dim) {
   const int64_t size = size_of("codes", codes, 1, 0);
   check_tensor("codes", codes, ScalarType::Byte, {size});
@@ -96,6 +122,8 @@ Tensor score_items(Tensor queries, std::optional<Tensor> weights, double tempera
 STABLE_TORCH_LIBRARY_FRAGMENT(lsif, m) {
   m.def("code_catalog(Tensor vectors, Tensor? bias, int threads) -> Tensor");
   m.def(
+      "update_codes(Tensor vectors, Tensor? bias, Tensor codes, int num_coded, Tensor changed, int threads) -> Tensor");
+  m.def(
       "score_topk(Tensor queries, Tensor? weights, float temperature, Tensor vectors, Tensor? bias, Tensor codes, "
       "int k, Tensor? exclude_items, Tensor? exclude_offsets, int threads) "
       "-> (Tensor scores, Tensor indices, Tensor counts)");
@@ -106,6 +134,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(lsif, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(lsif, CPU, m) {
   m.impl("code_catalog", TORCH_BOX(&code_catalog));
+  m.impl("update_codes", TORCH_BOX(&update_codes));
   m.impl("score_topk", TORCH_BOX(&score_topk));
   m.impl("score_items", TORCH_BOX(&score_items));
 }

@@ -20,6 +20,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
 from lsif_sdk.events import Events
 from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.live import LiveRecommender
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.user_state import UserState
@@ -36,6 +37,7 @@ __all__ = [
     "Events",
     "Id",
     "ItemTable",
+    "LiveRecommender",
     "ModelConfig",
     "Recommendations",
     "Recommender",

@@ -98,14 +98,12 @@ class RequestPath:
     ) -> npt.NDArray[np.uint8]: ...
     def encode_states(
         self,
-        model: bytes,
         states: Sequence[npt.NDArray[np.uint8]],
         now: npt.NDArray[np.int64] | None = None,
         threads: int = 0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]: ...
     def recommend_states(
         self,
-        model: bytes,
         states: Sequence[npt.NDArray[np.uint8]],
         now: npt.NDArray[np.int64] | None,
         k: int,

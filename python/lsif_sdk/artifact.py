@@ -9,6 +9,7 @@ codes.safetensors     what the search scans, made of these weights (docs/score_t
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import json
@@ -37,6 +38,7 @@ WEIGHTS_FILE = "weights.safetensors"
 ITEMS_FILE = "items.safetensors"
 CODES_FILE = "codes.safetensors"
 _CODES = "codes"
+_VECTORS = "catalog.vectors"
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
 
 _OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}
@@ -73,6 +75,14 @@ class Artifact:
         if len(self.items) != self.config.num_items:
             raise ArtifactError(f"items: expected {self.config.num_items} (num_items), got {len(self.items)}")
 
+    def edited(self, weights: Mapping[str, torch.Tensor], items: ItemTable) -> Artifact:
+        """The same model with other items and their tensors, which the caller has checked; without codes."""
+        twin = copy.copy(self)
+        config = dataclasses.replace(self.config, num_items=len(items))
+        for name, value in (("config", config), ("weights", weights), ("items", items), ("codes", None)):
+            object.__setattr__(twin, name, value)  # no second look at all the weights
+        return twin
+
     @property
     def encoder_weights(self) -> list[torch.Tensor]:
         """The tensors the native encoder takes, in its order."""
@@ -81,7 +91,7 @@ class Artifact:
     @property
     def catalog_vectors(self) -> torch.Tensor:
         """float32 [num_items, dim]: what items are scored with (docs/model.md, 5)."""
-        return self.weights["catalog.vectors" if self.config.normalize_items else "item_embedding"]
+        return self.weights.get(_VECTORS, self.weights["item_embedding"])
 
     @property
     def catalog_bias(self) -> torch.Tensor:
@@ -209,17 +219,16 @@ def encoder_specs(config: ModelConfig) -> list[Spec]:
 
 
 def catalog_specs(config: ModelConfig) -> list[Spec]:
-    """The catalogue's tensors beside the encoder's."""
-    specs: list[Spec] = [("catalog.bias", (config.num_items,), "float32")]
-    if config.normalize_items:
-        specs.append(("catalog.vectors", (config.num_items, config.dim), "float32"))
-    return specs
+    """The catalogue's tensors beside the encoder's. Vectors may be missing where they are the item embeddings."""
+    return [("catalog.bias", (config.num_items,), "float32"), (_VECTORS, (config.num_items, config.dim), "float32")]
 
 
 def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> None:
     if config.num_layers > len(weights):
         raise ArtifactError(f"num_layers: expected tensors of {config.num_layers} layers, got {len(weights)} tensors")
     specs = encoder_specs(config) + catalog_specs(config)
+    if _VECTORS not in weights and not config.normalize_items:
+        specs.pop()
     if missing := [name for name, _, _ in specs if name not in weights]:
         raise ArtifactError(f"missing {', '.join(missing)}")
     if unknown := sorted(set(weights) - {name for name, _, _ in specs}):

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lsif_sdk.bitmaps import Bitmap, as_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import excluded_rows, is_flat
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.locks import ForkSafeLock
 
-__all__ = ["Attributes", "Bitmap", "Where", "allowed_bitmaps", "as_bitmap"]
-
-Bitmap = npt.NDArray[np.uint64]
-"""One bit a catalogue row, uint64 [ceil(num_items / 64)]: row r is bit r % 64 of word r // 64."""
+__all__ = ["Attributes", "Where", "allowed_bitmaps"]
 
 Where = Mapping[str, Any]
 """Conditions by attribute, all of which have to hold: a value, a list of values of which one has to, or a tuple
@@ -56,6 +54,34 @@ class Attributes:
         self._cache: collections.OrderedDict[Any, Bitmap] = collections.OrderedDict()
         self._lock = ForkSafeLock()
 
+    def blank(self, name: str) -> Any:
+        """An entry that the attribute's column may have, for an item nobody will ask for."""
+        return 0 if name in self._numbers else None
+
+    def edited(self, num_items: int, values: Mapping[str, Mapping[int, Any]]) -> Attributes:
+        """Attributes of a longer catalogue, with some entries replaced; these stay as they are.
+
+        Args:
+            num_items: of that catalogue.
+            values: for each attribute entries by row, as in the columns; all new rows have to have one.
+
+        Raises:
+            ArgumentError: an attribute does not exist, a new row has no entry, or an entry is of another kind.
+        """
+        if unknown := sorted(set(values) - set(self.names)):
+            raise ArgumentError("attributes", f"attributes among {self.names}", repr(unknown[0]))
+        added = range(self._num_items, num_items)
+        twin = Attributes({}, num_items)
+        for name in self.names:
+            entries = values.get(name, {})
+            if missing := [row for row in added if row not in entries]:
+                raise ArgumentError(f"attributes[{name!r}]", "an entry for each new item", f"none for {len(missing)}")
+            if name in self._numbers:
+                twin._numbers[name] = _numbers_with(name, self._numbers[name], num_items, entries)
+            else:
+                twin._rows[name] = _rows_with(name, self._rows[name], entries)
+        return twin
+
     @property
     def names(self) -> list[str]:
         """Of the attributes, sorted."""
@@ -79,7 +105,6 @@ class Attributes:
         for name, condition in where.items():
             holds &= self._holds(name, condition)
         bitmap = as_bitmap(holds)
-        bitmap.flags.writeable = False
         with self._lock:
             self._cache[key] = bitmap
             if len(self._cache) > _MOST_CACHED:
@@ -126,8 +151,9 @@ def allowed_bitmaps(
     attributes: Attributes,
     items: ItemTable,
     batch: int,
+    now: float,
 ) -> list[Bitmap | None] | None:
-    """The rows each user may get, from ids, conditions, or both; None where nothing is asked for.
+    """The rows each user may get: of those there are now, by ids, conditions, or both; None: all.
 
     Args:
         allow: item ids for all users, or a list of them for each; unknown ids are ignored.
@@ -135,16 +161,20 @@ def allowed_bitmaps(
         attributes: of the catalogue.
         items: of the catalogue.
         batch: users.
+        now: Unix seconds, for items that are not recommended for ever.
 
     Raises:
         ArgumentError: another number of lists than users, or a condition that makes no sense.
         ArgumentTypeError: not ids of the catalogue's kind, or not conditions.
     """
+    available = items.available(now)
     if allow is None and where is None:
-        return None
+        return None if available is None else [available] * batch
     bitmaps: list[Bitmap | None] = [None] * batch
     if where is not None:
         bitmaps = _of_conditions(where, attributes, batch)
+    if available is not None:
+        bitmaps = [available if wanted is None else wanted & available for wanted in bitmaps]
     if allow is None:
         return bitmaps
     for_all = isinstance(allow, Set) or is_flat(allow)
@@ -165,14 +195,6 @@ def _of_conditions(where: Where | Sequence[Where | None], attributes: Attributes
     if len(where) != batch:
         raise ArgumentError("where", f"one mapping, or one a user ({batch})", f"{len(where)}")
     return [None if conditions is None else attributes.bitmap(conditions) for conditions in where]
-
-
-def as_bitmap(holds: npt.NDArray[np.bool_]) -> Bitmap:
-    """bool [num_items] as a bitmap."""
-    packed = np.packbits(holds, bitorder="little")
-    padded = np.zeros((len(packed) + 7) // 8 * 8, np.uint8)
-    padded[: len(packed)] = packed
-    return padded.view("<u8").astype(np.uint64, copy=False)
 
 
 def _is_number(value: object) -> bool:
@@ -208,3 +230,32 @@ def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[
         for value in set(values):
             rows[str(value)].append(row)
     return {value: np.array(of_value, np.int64) for value, of_value in rows.items()}
+
+
+def _numbers_with(
+    name: str,
+    old: npt.NDArray[np.int64] | npt.NDArray[np.float64],
+    num_items: int,
+    entries: Mapping[int, Any],
+) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+    if not entries:
+        return old
+    new = _numbers(list(entries.values()))
+    if new is None:
+        raise ArgumentError(f"attributes[{name!r}]", "numbers, as the column has", repr(next(iter(entries.values()))))
+    numbers = np.zeros(num_items, np.result_type(old, new))
+    numbers[: len(old)] = old
+    numbers[list(entries)] = new
+    return numbers
+
+
+def _rows_with(
+    name: str, old: Mapping[str, npt.NDArray[np.int64]], entries: Mapping[int, Any]
+) -> dict[str, npt.NDArray[np.int64]]:
+    places = np.array(list(entries), np.int64)
+    new = _rows_by_value(name, list(entries.values()))
+    kept = {value: rows[~np.isin(rows, places)] if len(places) else rows for value, rows in old.items()}
+    gained = {value: places[of_value] for value, of_value in new.items()}
+    none = np.zeros(0, np.int64)
+    # A value no item has any longer stays a value that conditions may name.
+    return {value: np.concatenate([kept.get(value, none), gained.get(value, none)]) for value in kept | gained}

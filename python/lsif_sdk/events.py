@@ -191,7 +191,7 @@ def excluded_rows(
     return rows, offsets
 
 
-def request_times(now: Now, batch: int) -> npt.NDArray[np.int64]:
+def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np.int64]:
     """Unix seconds int64 [batch], one a user; a fraction of a single time is rounded down.
 
     Raises:
@@ -200,15 +200,15 @@ def request_times(now: Now, batch: int) -> npt.NDArray[np.int64]:
     """
     if isinstance(now, datetime.datetime):
         if now.tzinfo is None:
-            raise ArgumentError("now", "a date with a time zone", repr(now))
+            raise ArgumentError(argument, "a date with a time zone", repr(now))
         now = now.timestamp()
     if isinstance(now, (float, np.floating)):
         now = np.floor(now)
     if hasattr(now, "__array__"):
-        now = np.atleast_1d(as_array("now", now))
-    values = as_int64("now", now if isinstance(now, (np.ndarray, list, tuple)) else [now])
+        now = np.atleast_1d(as_array(argument, now))
+    values = as_int64(argument, now if isinstance(now, (np.ndarray, list, tuple)) else [now])
     if len(values) not in (1, batch):
-        raise ArgumentError("now", f"one time, or one a user ({batch})", f"{len(values)} times")
+        raise ArgumentError(argument, f"one time, or {batch}", f"{len(values)} times")
     return np.ascontiguousarray(np.broadcast_to(values, batch))
 
 

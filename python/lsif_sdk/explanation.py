@@ -92,7 +92,7 @@ def explain(artifact: Artifact, events: EventBatch, item: int, now: int | None) 
     offsets = torch.tensor([0, len(rows)])
     encoded = model.encode(rows, moments, actions, offsets=offsets, now=asked).select(0)
     values, weights = _parts(model, rows, moments, actions, asked)
-    vector, bias = (part[target] for part in model.catalog_rows())
+    vector, bias = (part[item].double() for part in (artifact.catalog_vectors, artifact.catalog_bias))
     fusion, balance = encoded.weights, 0.0
     if config.scoring == "multi_interest":
         logits = encoded.weights.log() + encoded.interests @ vector / config.temperature
@@ -123,9 +123,10 @@ def _small_model(artifact: Artifact, items: Any, item: int) -> tuple[InterestFus
     """The model in float64 with the rows of these items alone, the history in its rows, and the item's row."""
     used, places = np.unique(np.append(items, item), return_inverse=True)
     kept = torch.from_numpy(used)
-    per_item = ("item_embedding", "catalog.bias", "catalog.vectors")
-    weights = {name: value[kept] if name in per_item else value for name, value in artifact.weights.items()}
-    config = dataclasses.replace(artifact.config, num_items=len(used))
+    weights = {name: value for name, value in artifact.weights.items() if name != "catalog.vectors"}
+    weights |= {name: weights[name][kept] for name in ("item_embedding", "catalog.bias")}
+    # What items are scored with is taken from the artifact: a live catalogue has vectors of its own.
+    config = dataclasses.replace(artifact.config, num_items=len(used), normalize_items=False)
     from lsif_sdk.model import InterestFusionModel  # which recommending does without
 
     model = InterestFusionModel.from_weights(config, weights, dtype=torch.float64).eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,15 +13,30 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
+from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
 
-__all__ = ["Id", "ItemTable", "id_list"]
+__all__ = ["Id", "ItemEdit", "ItemTable", "id_list"]
 
 Id = int | str
 
 _INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
 _STR_TYPES = frozenset({str, np.str_})
-_TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets"})
+_TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemEdit:
+    """What `ItemTable.edited` changes, by row; rows past the table's end are new ones.
+
+    ids: of all new rows, in their order. titles, counts, until: see `ItemTable`.
+    """
+
+    ids: Sequence[Id] = ()
+    titles: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    counts: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    until: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 class ItemTable:
@@ -29,6 +46,8 @@ class ItemTable:
         ids: one id an item, all integers or all strings, no two equal.
         titles: one text an item, or None.
         counts: integers >= 0, [num_items], occurrences in training (for the popularity fallback), or None: all 0.
+        until: Unix seconds [num_items] from which an item is no longer recommended (`lsif_sdk.bitmaps` has those of
+            items that are hidden, removed or there for ever), or None: all for ever.
 
     Raises:
         ArgumentError: ids are not unique, lengths differ, or a count is none.
@@ -40,6 +59,7 @@ class ItemTable:
         ids: Sequence[Id] | npt.NDArray[Any],
         titles: Sequence[str] | None = None,
         counts: Sequence[int] | npt.NDArray[Any] | None = None,
+        until: npt.NDArray[np.int64] | None = None,
     ) -> None:
         values: list[Id] = _as_list("ids", ids)
         kinds = set(map(type, values))
@@ -49,7 +69,7 @@ class ItemTable:
         self.has_string_ids = bool(kinds) and kinds <= _STR_TYPES
         self._id_types = _STR_TYPES if self.has_string_ids else _INT_TYPES
         if self.has_string_ids:
-            _check_texts("ids", values)
+            check_texts("ids", values)
         elif not all(-(2**63) <= value < 2**63 for value in values):  # type: ignore[operator]
             raise ArgumentError("ids", "integers that fit int64", f"{max(values, key=abs)}")  # type: ignore[arg-type]
         self.ids: npt.NDArray[Any] = np.array(values, dtype=object if self.has_string_ids else np.int64)
@@ -58,9 +78,13 @@ class ItemTable:
             raise ArgumentError("titles", f"{len(values)} texts, one an item", len(titles))
         self.titles = None if titles is None else _as_list("titles", titles)
         if self.titles is not None:
-            _check_texts("titles", self.titles)
+            check_texts("titles", self.titles)
         self.counts = np.zeros(len(values), np.int64) if counts is None else _as_counts(counts, len(values))
         self.counts.flags.writeable = False
+        if until is not None and (until.shape != (len(values),) or until.dtype != np.int64):
+            raise ArgumentError("until", f"int64 of shape [{len(values)}]", f"{until.dtype} {list(until.shape)}")
+        self._available = None if until is None else Availability(until)
+        # Shared with the tables edited from this one: rows past the end are theirs.
         self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
         if len(self._rows) != len(values):
             raise ArgumentError("ids", "no two equal ids", f"{_first_repeat(values)!r} more than once")
@@ -91,7 +115,10 @@ class ItemTable:
         # On the way of every request: no work an id but one lookup.
         if not self._id_types.issuperset(map(type, values)):
             return None
-        return np.fromiter(map(self._rows.get, values, itertools.repeat(-1)), np.int64, len(values))
+        rows = np.fromiter(map(self._rows.get, values, itertools.repeat(-1)), np.int64, len(values))
+        if len(self._rows) != len(self):
+            rows[rows >= len(self)] = -1
+        return rows
 
     def known_rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "items") -> npt.NDArray[np.int64]:
         """`rows` of ids that the catalogue has to know.
@@ -101,8 +128,11 @@ class ItemTable:
             ArgumentTypeError: an id is not of the catalogue's kind.
         """
         rows = self.rows(ids, argument)
-        if bool((rows < 0).any()):
-            raise ArgumentError(argument, "an item of the catalogue", repr(ids[int(np.argmax(rows < 0))]))
+        gone = rows < 0
+        if self._available is not None and len(self):
+            gone |= self._available.until[rows] == REMOVED  # where the row is -1 it is gone already
+        if bool(gone.any()):
+            raise ArgumentError(argument, "an item of the catalogue", repr(ids[int(np.argmax(gone))]))
         return rows
 
     def row(self, item: Id, argument: str = "item") -> int:
@@ -136,7 +166,7 @@ class ItemTable:
         while begin < len(self) and sum(map(len, found)) < len(scores):
             block = self.by_popularity[begin : begin + length]
             if allowed is not None:
-                block = block[(allowed[block // 64] >> (block % 64).astype(np.uint64) & np.uint64(1)).astype(np.bool_)]
+                block = block[in_bitmap(allowed, block)]
             found.append(block[~np.isin(block, unwanted)])
             begin, length = begin + length, 4 * length
         order = np.concatenate(found)[: len(scores)]
@@ -153,6 +183,53 @@ class ItemTable:
         found[rows < 0] = None if self.has_string_ids else -1
         return found
 
+    @property
+    def until(self) -> npt.NDArray[np.int64] | None:
+        """Unix seconds from which each item is no longer recommended, int64 [num_items]; None: all for ever."""
+        return None if self._available is None else self._available.until
+
+    def available(self, now: float) -> Bitmap | None:
+        """The items that may be recommended at a moment (Unix seconds), read-only; None: all."""
+        return None if self._available is None else self._available.bitmap(now)
+
+    def edited(self, edit: ItemEdit) -> ItemTable:
+        """A table with these changes; this one stays as it is. Not for two threads at once.
+
+        Costs no lookup of the old ids: both tables share one dictionary.
+
+        Raises:
+            ArgumentError: new ids are not unique or of the catalogue, or texts cannot be encoded.
+            ArgumentTypeError: new ids are of another kind than the table's.
+        """
+        added = ItemTable(edit.ids)
+        if len(added) and added.has_string_ids != self.has_string_ids:
+            raise ArgumentTypeError("ids", f"{self.id_kind}, as the catalogue's ids", edit.ids[0])
+        ids = added.ids.tolist()
+        size = len(self) + len(ids)
+        rows = self._rows
+        if again := [item for item in ids if rows.get(item, size) < len(self)]:
+            raise ArgumentError("ids", "ids the catalogue does not have", repr(again[0]))
+        if len(rows) != len(self) and list(itertools.islice(rows, len(self), None)) != ids:
+            # This table was edited before, and other ids got the rows past its end.
+            rows = dict(itertools.islice(rows.items(), len(self)))
+        check_texts("titles", list(edit.titles.values()))
+        table = copy.copy(self)
+        table.__dict__.pop("by_popularity", None)
+        table.ids = np.concatenate([self.ids, added.ids.astype(self.ids.dtype)])
+        table.ids.flags.writeable = False
+        if self.titles is not None:
+            table.titles = [*self.titles, *map(str, ids)]
+            for row, title in edit.titles.items():
+                table.titles[row] = title
+        table.counts = _with_values(self.counts, size, 0, edit.counts)
+        table.counts.flags.writeable = False
+        if edit.until or self.until is not None:
+            until = np.full(len(self), FOREVER) if self.until is None else self.until
+            table._available = Availability(_with_values(until, size, FOREVER, edit.until))
+        table._rows = rows
+        rows.update(zip(ids, range(len(self), size), strict=True))
+        return table
+
     @functools.cached_property
     def by_popularity(self) -> npt.NDArray[np.int64]:
         """All rows, most frequent in training first, then by row."""
@@ -161,12 +238,14 @@ class ItemTable:
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Plain tensors for safetensors: texts become UTF-8 bytes and offsets."""
         tensors = {"counts": torch.from_numpy(self.counts.copy())}
+        if self.until is not None:
+            tensors["until"] = torch.from_numpy(self.until.copy())
         if self.has_string_ids:
-            tensors.update(_pack_texts("ids", self.ids.tolist()))
+            tensors.update(pack_texts("ids", self.ids.tolist()))
         else:
             tensors["ids"] = torch.from_numpy(self.ids.copy())
         if self.titles is not None:
-            tensors.update(_pack_texts("titles", self.titles))
+            tensors.update(pack_texts("titles", self.titles))
         return tensors
 
     @classmethod
@@ -182,12 +261,13 @@ class ItemTable:
             if "ids" in tensors and ("ids.bytes" in tensors or "ids.offsets" in tensors):
                 raise ArgumentError("tensors", "either ids or ids.bytes and ids.offsets", "both")
             if "ids" in tensors:
-                ids: Any = _int64(tensors, "ids", num_items).numpy()
+                ids: Any = int64_tensor(tensors, "ids", num_items).numpy()
             else:
-                ids = _unpack_texts(tensors, "ids", num_items)
+                ids = unpack_texts(tensors, "ids", num_items)
             has_titles = "titles.bytes" in tensors or "titles.offsets" in tensors
-            titles = _unpack_texts(tensors, "titles", num_items) if has_titles else None
-            return cls(ids, titles, _int64(tensors, "counts", num_items).numpy())
+            titles = unpack_texts(tensors, "titles", num_items) if has_titles else None
+            until = int64_tensor(tensors, "until", num_items).numpy() if "until" in tensors else None
+            return cls(ids, titles, int64_tensor(tensors, "counts", num_items).numpy(), until)
         except ArgumentError as error:
             raise ArtifactError(f"{source}: {error}") from error
 
@@ -219,46 +299,12 @@ def _as_counts(counts: Sequence[int] | npt.NDArray[Any], num_items: int) -> npt.
     return array.astype(np.int64)
 
 
-def _check_texts(argument: str, texts: Sequence[Any]) -> None:
-    if not all(isinstance(text, str) for text in texts):
-        raise ArgumentTypeError(argument, "texts", next(text for text in texts if not isinstance(text, str)))
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError as error:
-        raise ArgumentError(argument, "texts that UTF-8 can encode", f"a lone surrogate: {error.reason}") from None
-
-
 def _first_repeat(values: list[Id]) -> Id:
     seen: set[Id] = set()
     return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
 
 
-def _pack_texts(name: str, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    data = np.frombuffer(b"".join(encoded), np.uint8)
-    return {f"{name}.bytes": torch.from_numpy(data.copy()), f"{name}.offsets": torch.from_numpy(offsets)}
-
-
-def _int64(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> torch.Tensor:
-    if name not in tensors:
-        raise ArgumentError(name, "a tensor", "none")
-    tensor = tensors[name]
-    if tensor.dtype != torch.int64 or list(tensor.shape) != [size]:
-        raise ArgumentError(name, f"int64 [{size}]", f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
-    return tensor
-
-
-def _unpack_texts(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> list[str]:
-    data = tensors.get(f"{name}.bytes")
-    if data is None or data.dtype != torch.uint8 or data.dim() != 1:
-        raise ArgumentError(f"{name}.bytes", "uint8 with one dimension", "none" if data is None else str(data.dtype))
-    offsets = _int64(tensors, f"{name}.offsets", size + 1).numpy()
-    if offsets[0] != 0 or offsets[-1] != data.numel() or bool((np.diff(offsets) < 0).any()):
-        raise ArgumentError(f"{name}.offsets", f"non-decreasing values from 0 to {data.numel()}", "others")
-    raw = data.numpy().tobytes()
-    try:
-        return [raw[begin:end].decode() for begin, end in itertools.pairwise(offsets.tolist())]
-    except UnicodeDecodeError as error:
-        raise ArgumentError(f"{name}.bytes", "UTF-8", error.reason) from None
+def _with_values(old: npt.NDArray[np.int64], size: int, fill: int, values: Mapping[int, int]) -> npt.NDArray[np.int64]:
+    result = np.concatenate([old, np.full(size - len(old), fill, np.int64)])
+    result[list(values.keys())] = list(values.values())
+    return result

@@ -49,7 +49,7 @@ class Stats:
     requests: `recommend` calls answered. users: in them. unknown: events of items the catalogue does not know.
     fallbacks: users who got the most popular items. short: users who got fewer than k. errors: calls that raised, by
     the error's name. times: by stage (`STAGES`). batching: of searches shared by callers, {} without batching:
-    requests, batches, largest_batch (in requests), overloaded, expired, queued (now).
+    requests, batches, largest_batch (in requests), overloaded, expired, queued (now). version: of the snapshot.
     """
 
     requests: int
@@ -60,6 +60,7 @@ class Stats:
     errors: Mapping[str, int]
     times: Mapping[str, Histogram]
     batching: Mapping[str, int]
+    version: int = 0
 
 
 class Metrics:
@@ -103,8 +104,9 @@ class Metrics:
         with self._lock:
             self._errors[name] = self._errors.get(name, 0) + 1
 
-    def stats(self, batching: Mapping[str, int]) -> Stats:
+    def stats(self, batching: Mapping[str, int], version: int = 0) -> Stats:
         """The counters now."""
         with self._lock:
             times = {stage: Histogram(tuple(self._counts[stage]), self._totals[stage]) for stage in STAGES}
-            return Stats(**self._counters, errors=dict(self._errors), times=times, batching=batching)
+            counters = dict(self._counters)
+            return Stats(**counters, errors=dict(self._errors), times=times, batching=batching, version=version)

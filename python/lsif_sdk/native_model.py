@@ -73,21 +73,35 @@ class NativeModel:
         self.catalog = Catalog.from_checked(
             artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
         )
+        self._batching = batching
+        self._path = self._new_path()
+        self.older_fingerprints: frozenset[bytes] = frozenset()  # of the snapshots this one grew out of
+
+    @property
+    def threads(self) -> int:
+        """CPU threads a call may use; 0: as many as this process may use."""
+        return self._threads
+
+    @property
+    def attributes(self) -> Attributes:
+        """What `recommend(where=)` may ask of items."""
+        return self._attributes
+
+    def _new_path(self) -> _core.RequestPath:
         c = self.catalog
         with native_errors():
-            self._path = _core.RequestPath(
+            return _core.RequestPath(
                 self.config.to_dict(),
-                [weight.detach().numpy() for weight in artifact.encoder_weights],
+                [weight.detach().numpy() for weight in self.artifact.encoder_weights],
                 c.vectors.numpy(),
                 c.bias.numpy(),
                 c.codes.numpy(),
                 multi_interest=self.config.scoring == "multi_interest",
                 temperature=self.config.temperature,
                 threads=self._threads,
-                batching=None if batching is None else batching.limits(),
-                precision=precision,
+                batching=None if self._batching is None else self._batching.limits(),
+                precision=self.precision,
             )
-        self._batching = batching or Batching()  # without batching, what bounds `recommend_async`
 
     @property
     def config(self) -> ModelConfig:
@@ -109,6 +123,10 @@ class NativeModel:
         for weight in self.artifact.encoder_weights:
             result.update(weight.detach().numpy().data)
         return result.digest()
+
+    def knows(self, state: UserState) -> bool:
+        """Whether the state is of this model, or of an earlier snapshot of it (`LiveRecommender`)."""
+        return state.model == self.fingerprint or state.model in self.older_fingerprints
 
     def new_state(self, history: History = (), *, remember: int = DEFAULT_REMEMBER) -> UserState:
         """The state of one user.
@@ -151,7 +169,7 @@ class NativeModel:
                 are not. Make a new state of the sorted history then.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
-        states, events = as_states(state), self._events(history)
+        states, events = self._states(state), self._events(history)
         if len(states) != len(events):
             raise ArgumentError("history", f"one for each of {len(states)} states", f"{len(events)}")
         with native_errors():
@@ -176,7 +194,7 @@ class NativeModel:
                 before `older` ends, or `remember` differs.
             ArgumentTypeError: not two states.
         """
-        states = as_states([older, newer])
+        states = self._states([older, newer])
         with native_errors():
             return UserState(self._path.prepend(self.fingerprint, states[0].data, states[1].data))
 
@@ -218,7 +236,7 @@ class NativeModel:
             return self.encode_rows(users.items, users.times, users.actions, users.offsets, asked)
         with native_errors():
             data = [user.data for user in users]
-            return Encoded(*self._path.encode_states(self.fingerprint, data, asked, self._threads))
+            return Encoded(*self._path.encode_states(data, asked, self._threads))
 
     def encode_rows(
         self,
@@ -274,7 +292,13 @@ class NativeModel:
             return self._events(history)  # type: ignore[arg-type]  # which refuses None
         if history is not None:
             raise ArgumentError("history", "None where a state is given", history)
-        return as_states(state)
+        return self._states(state)
+
+    def _states(self, state: UserState | Sequence[UserState]) -> list[UserState]:
+        states = as_states(state)
+        if not all(map(self.knows, states)):
+            raise ArgumentError("state", "a state of this model", "one of another model")
+        return states
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
         times = None if now is None else request_times(now, batch)  # checked even where the model does not read it

@@ -114,6 +114,13 @@ def _code_catalog(vectors: Tensor, bias: Tensor | None, threads: int) -> Tensor:
     return vectors.new_empty(codes_size(*vectors.shape), dtype=torch.uint8)
 
 
+@torch.library.register_fake("lsif::update_codes")
+def _update_codes(
+    vectors: Tensor, bias: Tensor | None, codes: Tensor, num_coded: int, changed: Tensor, threads: int
+) -> Tensor:
+    return vectors.new_empty(codes_size(*vectors.shape), dtype=torch.uint8)
+
+
 @torch.library.register_fake("lsif::score_topk")
 def _score_topk(
     queries: Tensor,

@@ -84,6 +84,7 @@ class Recommendations:
 
     items: ids [batch, k] (None or -1 past counts). scores: float32 [batch, k] (0 past counts). counts: int64 [batch].
     long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True where popularity answered.
+    version: `Recommender.version` of the snapshot that answered.
     """
 
     items: npt.NDArray[Any]
@@ -92,6 +93,7 @@ class Recommendations:
     long_share: npt.NDArray[np.float32]
     unknown: npt.NDArray[np.int64]
     fallback: npt.NDArray[np.bool_]
+    version: int = 0
 
     def __len__(self) -> int:
         return len(self.counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import time
@@ -14,8 +15,9 @@ import torch
 
 from lsif_sdk.arguments import as_balance, as_k, as_seconds
 from lsif_sdk.artifact import Artifact
-from lsif_sdk.attributes import Where, allowed_bitmaps
+from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
+from lsif_sdk.bitmaps import in_bitmap
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.diversity import as_diversity, diversified, num_candidates
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
@@ -62,6 +64,9 @@ class Recommender(NativeModel):
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
     """
+
+    version = 0
+    """Of the snapshot: 0, or how many a `LiveRecommender` had published before it."""
 
     @classmethod
     def load(
@@ -181,7 +186,7 @@ class Recommender(NativeModel):
         k = as_k(options.k, len(self.items))
         if not isinstance(options.exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", options.exclude_seen)
-        allowed = allowed_bitmaps(options.allow, options.where, self._attributes, self.items, batch)
+        allowed = allowed_bitmaps(options.allow, options.where, self._attributes, self.items, batch, time.time())
         diversity = as_diversity(options.diversity)
         asked: tuple[Any, ...] = (
             self._now(options.now, batch),
@@ -199,7 +204,7 @@ class Recommender(NativeModel):
                 answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
                 unknown, fallback = users.unknown, users.offsets[:-1] == users.offsets[1:]
             else:
-                answer = self._path.recommend_states(self.fingerprint, [user.data for user in users], *asked)
+                answer = self._path.recommend_states([user.data for user in users], *asked)
                 unknown = np.array([user.num_unknown for user in users], np.int64)
                 fallback = np.array([user.num_events == 0 for user in users], np.bool_)
         searched = time.perf_counter_ns()
@@ -211,7 +216,7 @@ class Recommender(NativeModel):
             counts[user] = self.items.fill_most_popular(
                 _of_user(ragged, int(user)), None if allowed is None else allowed[user], scores[user], indices[user]
             )
-        result = Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback)
+        result = Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback, self.version)
         times = began, parsed, searched, time.perf_counter_ns()
         self._metrics.answered(times, batch, int(unknown.sum()), len(popular), int((counts < k).sum()))
         return result
@@ -232,11 +237,12 @@ class Recommender(NativeModel):
     @functools.cached_property
     def _waiting_room(self) -> WaitingRoom:
         # As many threads as a batch holds: a caller blocks while others search for it.
-        return WaitingRoom(self._batching.max_batch, self._batching.max_batch + self._batching.max_queue)
+        limits = self._batching or Batching()
+        return WaitingRoom(limits.max_batch, limits.max_batch + limits.max_queue)
 
     def stats(self) -> Stats:
         """What has been done since loading: counters, histograms of time, and how searches were shared."""
-        return self._metrics.stats(self._path.batching_stats() or {})
+        return self._metrics.stats(self._path.batching_stats() or {}, self.version)
 
     def close(self) -> None:
         """With batching: refuses what waits and what comes, and returns when no search runs. Ends the threads of
@@ -250,6 +256,34 @@ class Recommender(NativeModel):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def succeeded_by(
+        self, artifact: Artifact, catalog: Catalog, attributes: Attributes, fingerprint: bytes
+    ) -> Recommender:
+        """The next snapshot of this model, for `LiveRecommender`; this one stays as it is.
+
+        Args:
+            artifact: with the items of this one in their rows, and perhaps further ones.
+            catalog: of the artifact.
+            attributes: of its items.
+            fingerprint: what tells the states it makes; those of this one and its forerunners it knows, too.
+        """
+        successor = copy.copy(self)
+        successor.artifact, successor.catalog, successor._attributes = artifact, catalog, attributes
+        if catalog.codes is not self.catalog.codes:
+            successor._path = successor._new_path()
+            successor.__dict__.pop("_directions", None)
+        successor.__dict__["fingerprint"] = fingerprint
+        successor.older_fingerprints = self.older_fingerprints | {self.fingerprint}
+        return successor.following(self)
+
+    def following(self, before: Recommender) -> Recommender:
+        """This recommender as what is published after `before`: with the next version, and counting on from there."""
+        successor = copy.copy(self)
+        successor.version = before.version + 1
+        successor._metrics = before._metrics
+        successor.__dict__["_waiting_room"] = before._waiting_room
+        return successor
 
     def score(
         self,
@@ -339,10 +373,14 @@ class Recommender(NativeModel):
         """
         wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
         rows = self.items.known_rows(wanted, "items")
-        result = self._directions.top_k(
-            self._directions.vectors[rows], k, exclude=rows[:, None], threads=self._threads or None
-        )
         batch = len(rows)
+        unwanted = rows[:, None]
+        if (available := self.items.available(time.time())) is not None:
+            hidden = np.flatnonzero(~in_bitmap(available, np.arange(len(self.items))))
+            unwanted = np.concatenate([unwanted, np.tile(hidden, (batch, 1))], axis=1)
+        result = self._directions.top_k(
+            self._directions.vectors[rows], k, exclude=unwanted, threads=self._threads or None
+        )
         return Recommendations(
             self.items.take(result.indices),
             result.scores,
@@ -350,6 +388,7 @@ class Recommender(NativeModel):
             np.zeros(batch, np.float32),
             np.zeros(batch, np.int64),
             np.zeros(batch, np.bool_),
+            self.version,
         )
 
     @functools.cached_property

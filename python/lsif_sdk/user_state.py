@@ -20,6 +20,7 @@ DEFAULT_REMEMBER = 1000
 _DIGEST_BYTES = 16
 # StateHeader of csrc/engine/user_state.h.
 _HEADER = struct.Struct("<8s32s10q")
+_MODEL = slice(8, 40)
 _FORMAT = b"lsifusr1"
 
 
@@ -40,6 +41,11 @@ class UserState:
     def data(self) -> npt.NDArray[np.uint8]:
         """The bytes, read-only; native code checks them whenever it uses them."""
         return self._data
+
+    @property
+    def model(self) -> bytes:
+        """`NativeModel.fingerprint` of the model that made it."""
+        return self._data.data[_MODEL].tobytes()
 
     @property
     def num_events(self) -> int:

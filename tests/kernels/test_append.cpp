@@ -40,9 +40,7 @@ class State {
   std::byte* bytes() const { return reinterpret_cast<std::byte*>(const_cast<double*>(data_.data())); }
   size_t size() const { return static_cast<size_t>(data_.size()) * 8; }
   UserState view() const { return UserState(config_, kRemember, bytes()); }
-  ConstUserState checked() const {
-    return lsif::engine::check_state(config_, kModel, bytes(), static_cast<int64_t>(size()));
-  }
+  ConstUserState checked() const { return lsif::engine::check_state(config_, bytes(), static_cast<int64_t>(size())); }
   bool operator==(const State& other) const { return std::memcmp(bytes(), other.bytes(), size()) == 0; }
 
  private:
@@ -250,14 +248,11 @@ TEST(damaged_states_are_refused) {
   State state(config);
   oracle::Random random(11);
   append(*random_model.model, state, part(history_of(random, 9, true), 0, 9));
-  const auto check = [&](int64_t size, const Fingerprint& model = kModel) {
-    return lsif::engine::check_state(config, model, state.bytes(), size).num_seen();
-  };
+  const auto check = [&](int64_t size) { return lsif::engine::check_state(config, state.bytes(), size).num_seen(); };
   const auto size = static_cast<int64_t>(state.size());
   check(size);
   CHECK_THROWS(check(10), "state: expected a user state, got 10 bytes");
   CHECK_THROWS(check(size - 8), "bytes, got");
-  CHECK_THROWS(check(size, Fingerprint{9}), "a state of this model");
   const auto with = [&](int64_t lsif::engine::StateHeader::* field, int64_t value, const char* message) {
     int64_t& place = state.view().header->*field;
     const int64_t kept = place;

@@ -14,6 +14,7 @@ from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_e
 from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
 from lsif_sdk.integrations.user_states import UserStates
 from lsif_sdk.items import Id
+from lsif_sdk.live import LiveRecommender
 from lsif_sdk.recommendations import Recommendations
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState
@@ -31,7 +32,8 @@ class Users:
     may share a store.
 
     Args:
-        recommender: the model. For a new one make new `Users`; they make new states as users come.
+        recommender: the model. States follow the snapshots of a live one: those of another model, and those that left
+            out events of an item that has come since, are made anew as users come.
         store: of histories. `Users` does not close it.
         max_bytes: memory for states; see `UserStates`.
         save_every: events of a user after which the state is written to the store. At most so many (and those of other
@@ -40,23 +42,24 @@ class Users:
 
     Raises:
         ArgumentError: a number is out of range.
-        ArgumentTypeError: `recommender` is none.
+        ArgumentTypeError: `recommender` is neither.
     """
 
     def __init__(
         self,
-        recommender: Recommender,
+        recommender: Recommender | LiveRecommender,
         store: HistoryStore,
         *,
         max_bytes: int = 256 << 20,
         save_every: int = 50,
         remember: int = DEFAULT_REMEMBER,
     ) -> None:
-        if not isinstance(recommender, Recommender):
-            raise ArgumentTypeError("recommender", "a Recommender", recommender)
+        if not isinstance(recommender, (Recommender, LiveRecommender)):
+            raise ArgumentTypeError("recommender", "a Recommender or LiveRecommender", recommender)
         check_integer("save_every", save_every, 1, 2**62)
-        self._empty = ServedState(recommender.new_state([], remember=remember), 0, newest_time(Events([])))
         self._recommender = recommender
+        self._remember = remember
+        self._empty = self._new_empty(self._snapshot)
         self._store = store
         self._save_every = save_every
         self._states: UserStates[ServedState] = UserStates(max_bytes)
@@ -81,7 +84,8 @@ class Users:
         if len(as_event_rows(history)) == 0:
             return
         # What the model refuses would be refused at every later request, too.
-        EventBatch.from_histories(history, self._recommender.items, self._recommender.config.num_actions)
+        snapshot = self._snapshot
+        EventBatch.from_histories(history, snapshot.items, snapshot.config.num_actions)
         self._store.append(user, history)  # not under the lock: who asks need not wait for the disk
         with self._lock(user):
             try:
@@ -101,10 +105,10 @@ class Users:
         """
         user = as_user(user)
         with self._lock(user):
-            current = self._current(user)
+            snapshot, current = self._current(user)
         if isinstance(current, Events):
-            return self._recommender.recommend(current, k, **options)
-        return self._recommender.recommend(state=current, k=k, **options)
+            return snapshot.recommend(current, k, **options)
+        return snapshot.recommend(state=current, k=k, **options)
 
     def state(self, user: Id) -> UserState:
         """The state of the recorded events, of use where requests are made in batches.
@@ -115,7 +119,7 @@ class Users:
         """
         user = as_user(user)
         with self._lock(user):
-            current = self._current(user)
+            _, current = self._current(user)
         if isinstance(current, Events):
             raise ArgumentError("times", "all of a history known or all unknown", "some of each")
         return current
@@ -170,49 +174,69 @@ class Users:
         with self._counts_lock:
             self._counts[name] += 1
 
-    def _current(self, user: Id) -> UserState | Events:
-        """The state of all events in the store; the events themselves where they have no state."""
+    @property
+    def _snapshot(self) -> Recommender:
+        return self._recommender.current if isinstance(self._recommender, LiveRecommender) else self._recommender
+
+    def _new_empty(self, snapshot: Recommender) -> ServedState:
+        return ServedState(snapshot.new_state([], remember=self._remember), 0, newest_time(Events([])))
+
+    def _is_good(self, served: ServedState, snapshot: Recommender) -> bool:
+        """Whether the snapshot can go on from the state, and no event it left out is of an item it knows by now."""
+        state = served.state
+        is_whole = state.num_unknown == 0 or state.model == snapshot.fingerprint
+        return state.remember == self._remember and is_whole and snapshot.knows(state)
+
+    def _current(self, user: Id) -> tuple[Recommender, UserState | Events]:
+        """A snapshot, and the state of all events in the store; the events themselves where they have no state."""
         cached = self._states.get(user)
-        served = cached or self._load(user) or self._empty
+        snapshot = self._snapshot  # not older than what made the state
+        if not snapshot.knows(self._empty.state):
+            self._empty = self._new_empty(snapshot)
+        empty = self._empty
+        if cached and not self._is_good(cached, snapshot):
+            self._count("refused")
+            cached = None
+        served = cached or self._load(user, snapshot) or empty
         read = self._store.read(user, since=served.sequence)
         if read.after != served.sequence:  # deleted by somebody else: the whole history has been read
-            served = self._empty
+            served = empty
         elif cached and not len(read.events):
-            return cached.state
-        grown = self._grow(served, read)
+            return snapshot, cached.state
+        grown = self._grow(snapshot, served, read)
         if grown is None and read.after:
             read = self._store.read(user)
-            grown = self._grow(self._empty, read)
+            grown = self._grow(snapshot, empty, read)
         if grown is None or not grown.sequence:  # nobody may fill the memory by asking for users without events
             self._states.remove(user)
         else:
             self._keep(user, grown)
-        return read.events if grown is None else grown.state
+        return snapshot, read.events if grown is None else grown.state
 
-    def _load(self, user: Id) -> ServedState | None:
+    def _load(self, user: Id, snapshot: Recommender) -> ServedState | None:
         """The state in the store, if it is whole and of this model."""
         stored = self._store.get_state(user)
         if stored is None:
             return None
         try:
             served = ServedState.from_stored(stored)
-            self._recommender.append(served.state, [])  # checks whose it is
+            snapshot.append(served.state, [])  # checks it
         except ArgumentError:
             served = None
-        if served is None or served.state.remember != self._empty.state.remember:
+        if served is None or not self._is_good(served, snapshot):
             self._count("refused")
             return None
         return served
 
-    def _grow(self, served: ServedState, read: StoredEvents) -> ServedState | None:
+    def _grow(self, snapshot: Recommender, served: ServedState, read: StoredEvents) -> ServedState | None:
         """The state after further events; None if they do not follow the earlier ones, or only some times are known."""
         events = read.events
         if len(events) and oldest_time(events) < served.newest_time:
             return None
-        if served is self._empty and len(events):
+        if not served.sequence and len(events):
             self._count("rebuilt")
         try:
-            state = self._recommender.append(served.state, events)
+            state = snapshot.append(served.state, events)
         except ArgumentError as error:
             if error.argument != "times":
                 raise

@@ -1,0 +1,101 @@
+// What a request brings and what its answer is written to, as NumPy arrays.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bindings/arrays.h"
+#include "engine/offsets.h"
+#include "engine/recommend.h"
+#include "engine/score_checks.h"
+#include "engine/thread_pool.h"
+
+namespace lsif::bindings {
+
+// A batch of histories, in part of its own memory.
+struct Histories {
+  std::vector<int64_t> items;
+  std::vector<int64_t> actions;
+  std::vector<int64_t> offsets;
+  engine::EventBatch events;
+};
+
+inline Histories histories_from(const py::object& items, const py::object& times, const py::object& actions,
+                                const py::object& offsets, const py::object& now) {
+  const int64_t total = array_from("items", items).size();
+  const int64_t batch = array_from("offsets", offsets).size() - 1;
+  if (batch < 0) refuse("offsets", "at least one value", "none");
+  Histories histories{};
+  histories.items = copy_or_empty("items", items, {total});
+  const int64_t* event_times = view_or_null("times", times, {total});
+  histories.actions = copy_or_empty("actions", actions, {total});
+  histories.offsets = copy_or_empty("offsets", offsets, {batch + 1});
+  histories.events = {histories.items.data(),
+                      event_times,
+                      actions.is_none() ? nullptr : histories.actions.data(),
+                      histories.offsets.data(),
+                      view_or_null("now", now, {batch}),
+                      total,
+                      batch};
+  return histories;
+}
+
+// What a request for items asks beside the users, and the arrays its answer goes to.
+class Ranking {
+ public:
+  Ranking(engine::RecommendRequest& request, int64_t k, bool exclude_seen, const py::object& exclude_items,
+          const py::object& exclude_offsets, const py::object& allowed, int64_t num_items, double balance,
+          int64_t threads) {
+    const int64_t batch = request.events.batch;
+    request.k = k;
+    request.exclude_seen = exclude_seen;
+    request.balance = balance;
+    request.threads = engine::check_threads(threads);
+    if (exclude_items.is_none() != exclude_offsets.is_none()) {
+      refuse("exclude_offsets", "with exclude_items and only then", "one without the other");
+    }
+    if (!exclude_items.is_none()) {
+      const int64_t total = array_from("exclude_items", exclude_items).size();
+      excluded_ = copy_or_empty("exclude_items", exclude_items, {total});
+      offsets_ = copy_or_empty("exclude_offsets", exclude_offsets, {batch + 1});
+      request.exclude_items = excluded_.data();
+      request.exclude_offsets = offsets_.data();
+      engine::check_offsets("exclude_offsets", request.exclude_offsets, batch, total);
+    }
+    if (!allowed.is_none()) {
+      allowed_ = allowed.cast<std::vector<py::object>>();
+      if (static_cast<int64_t>(allowed_.size()) != batch) {
+        refuse("allowed", std::to_string(batch) + " bitmaps", std::to_string(allowed_.size()));
+      }
+      for (const py::object& bitmap : allowed_) {
+        const std::vector<int64_t> shape = {(num_items + 63) / 64};
+        bitmaps_.push_back(bitmap.is_none() ? nullptr
+                                            : view<uint64_t>("allowed", array_from("allowed", bitmap), shape));
+      }
+      request.allowed = bitmaps_.data();
+    }
+    engine::check_k(k);
+    scores_ = Array<float>({batch, k});
+    indices_ = Array<int64_t>({batch, k});
+    counts_ = Array<int64_t>(batch);
+    long_share_ = Array<float>(batch);
+    out = {scores_.mutable_data(), indices_.mutable_data(), counts_.mutable_data(), long_share_.mutable_data()};
+  }
+
+  py::tuple answer() const { return py::make_tuple(scores_, indices_, counts_, long_share_); }
+
+  engine::Recommendations out{};
+
+ private:
+  std::vector<int64_t> excluded_;
+  std::vector<int64_t> offsets_;
+  std::vector<py::object> allowed_;  // held while the bitmaps are read
+  std::vector<const uint64_t*> bitmaps_;
+  Array<float> scores_;
+  Array<int64_t> indices_;
+  Array<int64_t> counts_;
+  Array<float> long_share_;
+};
+
+}  // namespace lsif::bindings

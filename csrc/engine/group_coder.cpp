@@ -1,0 +1,178 @@
+#include "engine/group_coder.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "engine/float_rows.h"
+
+namespace lsif::engine {
+namespace {
+
+// Far above the rounding of float64 sums over a row, which is below dim 2^-52.
+constexpr double kOutwards = 1 + 0x1p-30;
+
+// max|x| over the scales that are tried: the less a row's largest numbers stand out, the fewer steps they need.
+constexpr float kSteps[] = {7.0f, 7.6f, 8.3f, 9.0f, 9.8f, 10.8f, 12.0f, 14.0f};
+
+// The smallest power of two that is at least x, in [2^low, 2^127].
+float power_of_2_at_least(double x, int low) {
+  int exponent = 0;
+  const double fraction = std::frexp(x, &exponent);  // in [0.5, 1), or 0
+  if (fraction == 0.5) --exponent;
+  return std::ldexp(1.0f, std::clamp(x == 0 ? low : exponent, low, 127));
+}
+
+int32_t code_of(float x, float inverse) {
+  const float ratio = x * inverse;
+  const auto code = static_cast<int32_t>(ratio + (ratio < 0 ? -0.5f : 0.5f));
+  return std::clamp(code, -kCodeOffset, kCodeOffset - 1);
+}
+
+// The sum of the squares of x / scale - code.
+float squared_error(const float* x, int64_t dim, float inverse) {
+  constexpr int64_t kSums = 8;
+  float sums[kSums] = {};
+  const auto add = [&](int64_t i, int64_t j) {
+    const float missed = x[i] * inverse - static_cast<float>(code_of(x[i], inverse));
+    sums[j] += missed * missed;
+  };
+  int64_t i = 0;
+  for (; i + kSums <= dim; i += kSums) {
+    for (int64_t j = 0; j < kSums; ++j) add(i + j, j);
+  }
+  for (int64_t j = 0; i + j < dim; ++j) add(i + j, j);
+  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+// The scale, of those tried, that misses the least of x; a normal number, or 0 for zeros.
+float best_scale(const float* x, int64_t dim) {
+  const float largest = largest_magnitude(x, dim);
+  if (largest == 0) return 0;
+  float best = std::max(largest / kSteps[0], std::numeric_limits<float>::min());
+  float least = std::numeric_limits<float>::infinity();
+  for (const float steps : kSteps) {
+    const float scale = largest / steps;
+    if (scale < std::numeric_limits<float>::min()) break;
+    const float error = std::sqrt(squared_error(x, dim, 1.0f / scale)) / steps;  // in units of the largest
+    if (error >= least) continue;
+    least = error;
+    best = scale;
+  }
+  return best;
+}
+
+// The upper half of the smallest float32 with no lower half that is not below x >= 0.
+uint16_t upper_half_above(double x) {
+  const auto bits = std::bit_cast<uint32_t>(round_up(x));
+  return static_cast<uint16_t>((bits + 0xffff) >> 16);
+}
+
+uint8_t steps_above(double x, double unit) {
+  if (x == 0) return 0;
+  return static_cast<uint8_t>(std::min(255.0, std::max(1.0, std::ceil(x / unit))));
+}
+
+}  // namespace
+
+GroupCoder::GroupCoder(const float* vectors, const float* bias, int64_t num_items, int64_t dim)
+    : vectors_(vectors), bias_(bias), num_items_(num_items), dim_(dim), codes_(kGroupRows * dim) {}
+
+float GroupCoder::row_size() const { return round_up(row_size_); }
+
+void GroupCoder::write(int64_t group, uint8_t* lines) {
+  first_ = group * kGroupRows;
+  count_ = std::min(kGroupRows, num_items_ - first_);
+  std::memset(lines, 0, static_cast<size_t>(group_bytes(dim_)));
+  GroupSide side{};
+  write_biases(side);
+  write_rows(side);
+  std::memcpy(lines, &side, sizeof(side));
+  for (int64_t r = 0; r < count_; ++r) {
+    for (int64_t i = 0; i < dim_; ++i) {
+      const int64_t in_line = i % kLineDims;
+      uint8_t& pair = lines[(1 + i / kLineDims) * kLineBytes + r * 4 + in_line % 4];
+      pair |= static_cast<uint8_t>((codes_[r * dim_ + i] + kCodeOffset) << (in_line < 4 ? 0 : 4));
+    }
+  }
+}
+
+// The base is a multiple of the unit, and both are such that base + 255 units is exact in float32.
+void GroupCoder::write_biases(GroupSide& side) {
+  if (bias_ == nullptr) return;
+  const float* bias = bias_ + first_;
+  const auto [low, high] = std::minmax_element(bias, bias + count_);
+  const float largest = std::max(std::fabs(*low), std::fabs(*high));
+  bias_size_ = std::max(bias_size_, largest);
+  if (largest == 0) return;
+  const double range = (static_cast<double>(*high) - static_cast<double>(*low)) / 254;
+  const double unit = power_of_2_at_least(std::max(range, std::ldexp(static_cast<double>(largest), -23)), -149);
+  const double base = std::floor(static_cast<double>(*low) / unit) * unit;
+  side.bias_unit = static_cast<float>(unit);
+  side.bias_base = static_cast<float>(base);
+  for (int64_t r = 0; r < count_; ++r) side.biases[r] = steps_above(static_cast<double>(bias[r]) - base, unit);
+}
+
+void GroupCoder::write_rows(GroupSide& side) {
+  float wanted[kGroupRows] = {};
+  for (int64_t r = 0; r < count_; ++r) wanted[r] = best_scale(row(r), dim_);
+  const float largest = *std::max_element(wanted, wanted + count_);
+  side.scale_unit = power_of_2_at_least(static_cast<double>(largest) / 255, -126);
+  RowBounds bounds[kGroupRows] = {};
+  double code_norm = 0;
+  double error_ratio = 0;
+  for (int64_t r = 0; r < count_; ++r) {
+    bounds[r] = write_row(r, wanted[r], side);
+    code_norm = std::max(code_norm, bounds[r].code_norm);
+    error_ratio = std::max(error_ratio, bounds[r].error_ratio);
+  }
+  const float error_unit = power_of_2_at_least(error_ratio / 255, -126);
+  side.error_unit = upper_half_above(static_cast<double>(error_unit));
+  side.code_norm = upper_half_above(code_norm);
+  double size = 0;
+  for (int64_t r = 0; r < count_; ++r) {
+    side.errors[r] = steps_above(bounds[r].error_ratio, static_cast<double>(error_unit));
+    const double bound = bounds[r].code_norm + static_cast<double>(error_unit) * side.errors[r];
+    size = std::max(size, static_cast<double>(side.scale_unit) * side.scales[r] * bound);
+  }
+  if (size * kOutwards > static_cast<double>(std::numeric_limits<float>::max())) {
+    side = GroupSide{};
+    side.bias_base = std::numeric_limits<float>::infinity();
+  } else {
+    row_size_ = std::max(row_size_, size * kOutwards);
+  }
+}
+
+GroupCoder::RowBounds GroupCoder::write_row(int64_t r, float wanted, GroupSide& side) {
+  const float steps = std::round(wanted / side.scale_unit);
+  side.scales[r] = wanted == 0 ? 0 : static_cast<uint8_t>(std::clamp(steps, 1.0f, 255.0f));
+  const float scale = side.scale_unit * static_cast<float>(side.scales[r]);
+  const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
+  int32_t* codes = codes_.data() + r * dim_;
+  for (int64_t i = 0; i < dim_; ++i) codes[i] = code_of(row(r)[i], inverse);
+  return bounds_of(r, static_cast<double>(scale));
+}
+
+GroupCoder::RowBounds GroupCoder::bounds_of(int64_t r, double scale) const {
+  const float* x = row(r);
+  const int32_t* codes = codes_.data() + r * dim_;
+  constexpr int64_t kSums = 4;  // independent sums, for the sake of vectors
+  double missed[kSums] = {};
+  int64_t norm = 0;
+  const auto add = [&](int64_t i, int64_t j) {
+    const double error = static_cast<double>(x[i]) - scale * static_cast<double>(codes[i]);
+    missed[j] += error * error;
+  };
+  int64_t i = 0;
+  for (; i + kSums <= dim_; i += kSums) {
+    for (int64_t j = 0; j < kSums; ++j) add(i + j, j);
+  }
+  for (int64_t j = 0; i + j < dim_; ++j) add(i + j, j);
+  for (i = 0; i < dim_; ++i) norm += codes[i] * codes[i];
+  const double error = std::sqrt((missed[0] + missed[1]) + (missed[2] + missed[3])) * kOutwards;
+  return {std::sqrt(static_cast<double>(norm)) * kOutwards, scale == 0 ? 0.0 : error / scale * kOutwards};
+}
+
+}  // namespace lsif::engine

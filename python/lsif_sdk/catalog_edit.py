@@ -1,0 +1,295 @@
+"""Changes of a recommender's catalogue, gathered and checked, and made all at once in a new recommender."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lsif_sdk.arguments import as_int64
+from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
+from lsif_sdk.catalog import Catalog, as_floats, native_errors
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.events import is_flat, request_times
+from lsif_sdk.items import Id, ItemEdit, id_list
+from lsif_sdk.ops import ops
+from lsif_sdk.recommender import Recommender
+
+__all__ = ["CatalogEdit", "Ids", "Until", "restored"]
+
+Ids = Sequence[Id] | npt.NDArray[Any]
+Until = Any
+"""When items stop being recommended, for all or one an item: Unix seconds or dates with time zones, as `now` in
+`Recommender.recommend`; None: never."""
+
+
+class CatalogEdit:
+    """Changes of one recommender's catalogue: `LiveRecommender.edit` makes one and publishes what comes of it.
+
+    Each method checks its arguments at once; the last word on an item counts. Not for several threads.
+
+    Args:
+        base: the recommender; it stays as it is.
+    """
+
+    def __init__(self, base: Recommender) -> None:
+        self._base = base
+        self._added: dict[Id, int] = {}
+        self._vectors: dict[int, npt.NDArray[np.float32]] = {}
+        self._biases: dict[int, float] = {}
+        self._embeddings: list[npt.NDArray[np.float32]] = []
+        self._titles: dict[int, str] = {}
+        self._counts: dict[int, int] = {}
+        self._until: dict[int, int] = {}
+        self._attributes: dict[str, dict[int, Any]] = {name: {} for name in base.attributes.names}
+
+    def upsert(
+        self,
+        ids: Ids,
+        vectors: torch.Tensor | npt.ArrayLike,
+        *,
+        bias: torch.Tensor | npt.ArrayLike | None = None,
+        titles: Sequence[str] | None = None,
+        counts: Sequence[int] | None = None,
+        until: Until = None,
+        attributes: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """Adds items, and gives those that are there already other vectors. Hidden and removed ones come back.
+
+        What the encoder makes of an event is settled when the item's id first comes: the item's trained embedding, or
+        the first vector it was added with. So user states and histories stay what they were.
+
+        Args:
+            ids: of the items, each once.
+            vectors: what they are scored with, float32 [num_ids, dim] in the space of `Recommender.user_vectors`.
+            bias: [num_ids]; None: those of known items stay, new ones get the mean of the catalogue's.
+            titles: one an item; None: those of known items stay, new ones have their ids.
+            counts: how often items were met, for the popularity fallback; None: likewise, new ones 0.
+            until: see `show`.
+            attributes: for each attribute one entry an item; None: those of known items stay. New items of a catalogue
+                with attributes need all of them.
+
+        Raises:
+            ArgumentError: a shape is wrong, a value is not finite or out of range, an id comes twice, an attribute is
+                missing, or the catalogue has no titles.
+            ArgumentTypeError: ids are not of the catalogue's kind, or values no numbers.
+        """
+        table, catalog = self._base.items, self._base.catalog
+        values = _as_ids(ids)
+        known = table.rows(values)
+        matrix = as_floats("vectors", vectors, 2).numpy().copy()  # the caller may go on writing to it
+        if matrix.shape != (len(values), catalog.dim):
+            raise ArgumentError("vectors", f"shape [{len(values)}, {catalog.dim}]", list(matrix.shape))
+        biases = None if bias is None else _one_each("bias", as_floats("bias", bias, 1).tolist(), len(values))
+        texts = None if titles is None else _one_each("titles", titles, len(values))
+        if texts is not None and table.titles is None:
+            raise ArgumentError("titles", "None, since the catalogue has no titles", f"{len(texts)} titles")
+        if texts is not None and not all(isinstance(text, str) for text in texts):
+            raise ArgumentTypeError("titles", "texts", next(text for text in texts if not isinstance(text, str)))
+        numbers = None if counts is None else _one_each("counts", as_int64("counts", counts).tolist(), len(values))
+        if numbers is not None and min(numbers, default=0) < 0:
+            raise ArgumentError("counts", "values >= 0", min(numbers))
+        ends = _ends(until, len(values))
+        columns = self._columns(attributes, values, known)
+        for i, item in enumerate(values):
+            vector = matrix[i]
+            row = self._row_for(item, int(known[i]), vector)
+            self._vectors[row] = vector
+            self._until[row] = ends[i]
+            if biases is not None:
+                self._biases[row] = biases[i]
+            if texts is not None:
+                self._titles[row] = texts[i]
+            if numbers is not None:
+                self._counts[row] = numbers[i]
+            for name, column in columns.items():
+                self._attributes[name][row] = column[i]
+
+    def hide(self, ids: Ids) -> None:
+        """Items are not recommended until `show` or `upsert`; they stay candidates for `score` and part of histories.
+
+        Raises:
+            ArgumentError: an item is not in the catalogue.
+            ArgumentTypeError: ids are not of the catalogue's kind.
+        """
+        self._until.update(dict.fromkeys(self._rows(ids), HIDDEN))
+
+    def show(self, ids: Ids, until: Until = None) -> None:
+        """Items are recommended, until a moment or for ever; see `hide`.
+
+        Args:
+            ids: of the items.
+            until: Unix seconds or dates with time zones from which they no longer are, for all or one an item; None:
+                for ever.
+        """
+        rows = self._rows(ids)
+        self._until.update(zip(rows, _ends(until, len(rows)), strict=True))
+
+    def remove(self, ids: Ids) -> None:
+        """Items are no longer of the catalogue; histories that hold them still count. `upsert` brings them back.
+
+        Raises:
+            ArgumentError: an item is not in the catalogue.
+            ArgumentTypeError: ids are not of the catalogue's kind.
+        """
+        self._until.update(dict.fromkeys(self._rows(ids), REMOVED))
+
+    @property
+    def version(self) -> int:
+        """Of the snapshot these changes make."""
+        return self._base.version + 1
+
+    def apply(self) -> Recommender:
+        """The recommender with these changes: shares with the old one what did not change.
+
+        Raises:
+            ArgumentError: ids or titles that cannot be encoded.
+        """
+        base = self._base
+        edit = ItemEdit(list(self._added), self._titles, self._counts, self._until)
+        items = base.items.edited(edit)
+        attributes = base.attributes.edited(len(items), self._attributes)
+        if not self._vectors:
+            artifact = base.artifact.edited(base.artifact.weights, items)
+            catalog = dataclasses.replace(base.catalog, items=items)
+            return base.succeeded_by(artifact, catalog, attributes, base.fingerprint)
+        artifact = base.artifact.edited(self._weights(len(items)), items)
+        vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
+        changed = torch.tensor(sorted(self._vectors), dtype=torch.int64)
+        with torch.inference_mode(), native_errors():
+            codes = ops.update_codes(vectors, bias, base.catalog.codes, len(base.items), changed, base.threads)
+        catalog = Catalog.from_checked(vectors, bias, items, codes=codes)
+        return base.succeeded_by(artifact, catalog, attributes, self._fingerprint())
+
+    def _weights(self, num_items: int) -> dict[str, torch.Tensor]:
+        base = self._base
+        added = num_items - len(base.items)
+        weights = dict(base.artifact.weights)
+        embedding = weights["item_embedding"]
+        if added:
+            weights["item_embedding"] = torch.cat([embedding, torch.from_numpy(np.stack(self._embeddings))])
+        embedded = dict(zip(self._added.values(), self._embeddings, strict=True))
+        is_one_matrix = base.artifact.catalog_vectors is embedding and all(
+            embedded.get(row) is vector for row, vector in self._vectors.items()
+        )
+        if not is_one_matrix:
+            weights["catalog.vectors"] = _replaced(base.catalog.vectors, added, self._vectors)
+        mean = float(base.catalog.bias.double().mean())
+        biases = {row: mean for row in self._added.values()} | self._biases
+        weights["catalog.bias"] = _replaced(base.catalog.bias, added, biases)
+        return weights
+
+    def _fingerprint(self) -> bytes:
+        """The base's, and what the encoder knows of items since."""
+        if not self._added:
+            return self._base.fingerprint
+        result = hashlib.blake2b(self._base.fingerprint, digest_size=32)
+        result.update(json.dumps([str(item) for item in self._added]).encode())
+        result.update(np.stack(self._embeddings).data)
+        return result.digest()
+
+    def _row_for(self, item: Id, known: int, vector: npt.NDArray[np.float32]) -> int:
+        if known >= 0:
+            return known
+        if item not in self._added:
+            self._added[item] = len(self._base.items) + len(self._added)
+            self._embeddings.append(self._embedding_of(vector))
+        return self._added[item]
+
+    def _embedding_of(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What the encoder reads of a new item: of trained embeddings' mean length, where vectors have a fixed one."""
+        if not self._base.config.normalize_items:
+            return vector
+        length = np.linalg.norm(vector.astype(np.float64))
+        return vector if length == 0 else (vector * (self._mean_length / length)).astype(np.float32)
+
+    @functools.cached_property
+    def _mean_length(self) -> float:
+        return float(self._base.artifact.weights["item_embedding"].double().norm(dim=1).mean())
+
+    def _rows(self, ids: Ids) -> list[int]:
+        values = _as_ids(ids)
+        rows = self._base.items.rows(values).tolist()
+        for i, item in enumerate(values):
+            row = self._added.get(item, rows[i])
+            if row < 0 or self._until_of(row) == REMOVED:
+                raise ArgumentError("ids", "items of the catalogue", repr(item))
+            rows[i] = row
+        return list(rows)
+
+    def _until_of(self, row: int) -> int:
+        until = self._base.items.until
+        return self._until.get(row, FOREVER if until is None or row >= len(until) else int(until[row]))
+
+    def _columns(
+        self, attributes: Mapping[str, Sequence[Any]] | None, ids: list[Id], known: npt.NDArray[np.int64]
+    ) -> dict[str, Sequence[Any]]:
+        if attributes is not None and not isinstance(attributes, Mapping):
+            raise ArgumentTypeError("attributes", "a mapping of names to columns", attributes)
+        given = attributes or {}
+        if unknown := sorted(set(given) - set(self._attributes)):
+            raise ArgumentError("attributes", f"attributes among {sorted(self._attributes)}", repr(unknown[0]))
+        new = [item for item, row in zip(ids, known.tolist(), strict=True) if row < 0 and item not in self._added]
+        if new and (missing := sorted(set(self._attributes) - set(given))):
+            raise ArgumentError("attributes", f"{missing[0]!r} of the new item {new[0]!r}", "none")
+        return {name: _one_each(f"attributes[{name!r}]", list(column), len(ids)) for name, column in given.items()}
+
+
+def restored(current: Recommender, before: Recommender) -> Recommender:
+    """A recommender with the catalogue of `before`, an earlier snapshot of `current`'s model.
+
+    What came since is removed, but stays known to the encoder, so that states made since stay usable.
+    """
+    size = len(before.items)
+    removed = range(size, len(current.items))
+    items = before.items.edited(ItemEdit(current.items.ids[size:].tolist(), until=dict.fromkeys(removed, REMOVED)))
+    weights = dict(current.artifact.weights)
+    weights["catalog.vectors"] = torch.cat([before.catalog.vectors, current.catalog.vectors[size:]])
+    weights["catalog.bias"] = torch.cat([before.catalog.bias, current.catalog.bias[size:]])
+    artifact = current.artifact.edited(weights, items)
+    vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
+    with torch.inference_mode(), native_errors():
+        none = torch.zeros(0, dtype=torch.int64)
+        codes = ops.update_codes(vectors, bias, before.catalog.codes, size, none, current.threads)
+    blanks = {name: dict.fromkeys(removed, before.attributes.blank(name)) for name in before.attributes.names}
+    attributes = before.attributes.edited(len(items), blanks)
+    return current.succeeded_by(
+        artifact, Catalog.from_checked(vectors, bias, items, codes=codes), attributes, current.fingerprint
+    )
+
+
+def _as_ids(ids: Ids) -> list[Id]:
+    if not is_flat(ids):
+        raise ArgumentTypeError("ids", "a sequence of item ids", ids)
+    values = list(id_list(ids))
+    if len(set(values)) != len(values):
+        raise ArgumentError("ids", "each id once", f"{next(i for i in values if values.count(i) > 1)!r} more often")
+    return values
+
+
+def _one_each(argument: str, values: Sequence[Any], num_items: int) -> Sequence[Any]:
+    if len(values) != num_items:
+        raise ArgumentError(argument, f"{num_items} entries, one an item", len(values))
+    return values
+
+
+def _ends(until: Until, num_items: int) -> list[int]:
+    if until is None:
+        return [FOREVER] * num_items
+    ends: list[int] = request_times(until, num_items, "until").tolist()
+    return ends
+
+
+def _replaced(old: torch.Tensor, added: int, values: Mapping[int, Any]) -> torch.Tensor:
+    """A copy with `added` more rows, and values in place of some rows'."""
+    new = torch.cat([old, torch.zeros(added, *old.shape[1:])])
+    if values:
+        new[list(values)] = torch.from_numpy(np.array(list(values.values()), np.float32))
+    return new

@@ -1,0 +1,226 @@
+"""A recommender whose catalogue, or model, changes under load."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy.typing as npt
+import torch
+
+from lsif_sdk.arguments import check_integer
+from lsif_sdk.catalog_edit import CatalogEdit, Ids, Until, restored
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.events import History
+from lsif_sdk.items import Id
+from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.metrics import Stats
+from lsif_sdk.recommender import Recommender
+
+__all__ = ["LiveRecommender"]
+
+
+class LiveRecommender:
+    """Publishes snapshots: immutable recommenders, each in place of the one before (docs/serving.md, 4).
+
+    Who answers requests takes `current` for each and works on that: model, ids and catalogue of one moment. Taking it
+    costs nothing and never waits. Changes are checked and built by the thread that makes them, one after another, and
+    published by swapping one reference; requests in flight finish on their snapshot.
+
+    User states stay usable when the catalogue changes. A state that a newer snapshot made an older one refuses: take
+    the state first, then `current`.
+
+    Args:
+        recommender: the first snapshot, of version 0 if it was loaded.
+        keep: earlier snapshots that `rollback` can return to. Each holds the vectors it does not share.
+
+    Raises:
+        ArgumentError: `keep` is out of range.
+        ArgumentTypeError: not a `Recommender`.
+    """
+
+    def __init__(self, recommender: Recommender, *, keep: int = 1) -> None:
+        if not isinstance(recommender, Recommender):
+            raise ArgumentTypeError("recommender", "a Recommender", recommender)
+        check_integer("keep", keep, 0, 1 << 20)
+        self._current = recommender
+        self._before: collections.deque[Recommender] = collections.deque(maxlen=keep)
+        self._lock = ForkSafeLock()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, keep: int = 1, **options: Any) -> LiveRecommender:
+        """`Recommender.load` with its options, as the first snapshot."""
+        return cls(Recommender.load(path, **options), keep=keep)
+
+    @property
+    def current(self) -> Recommender:
+        """The newest snapshot."""
+        return self._current
+
+    @property
+    def version(self) -> int:
+        """Of the newest snapshot; grows by one with each."""
+        return self._current.version
+
+    @contextlib.contextmanager
+    def edit(self) -> Iterator[CatalogEdit]:
+        """Several changes in one snapshot, published when the block ends, or none of them if it raises.
+
+        with live.edit() as edit:
+            edit.upsert(ids, vectors)
+            edit.hide(sold_out)
+        """
+        with self._lock:
+            edit = CatalogEdit(self._current)
+            yield edit
+            self._publish(edit.apply())
+
+    def upsert(
+        self,
+        ids: Ids,
+        vectors: torch.Tensor | npt.ArrayLike,
+        *,
+        bias: torch.Tensor | npt.ArrayLike | None = None,
+        titles: Sequence[str] | None = None,
+        counts: Sequence[int] | None = None,
+        until: Until = None,
+        attributes: Mapping[str, Sequence[Any]] | None = None,
+    ) -> int:
+        """Publishes `CatalogEdit.upsert`, which has arguments and errors; returns the version."""
+        with self.edit() as edit:
+            edit.upsert(ids, vectors, bias=bias, titles=titles, counts=counts, until=until, attributes=attributes)
+        return edit.version
+
+    def hide(self, ids: Ids) -> int:
+        """Publishes `CatalogEdit.hide`; returns the version."""
+        with self.edit() as edit:
+            edit.hide(ids)
+        return edit.version
+
+    def show(self, ids: Ids, until: Until = None) -> int:
+        """Publishes `CatalogEdit.show`; returns the version."""
+        with self.edit() as edit:
+            edit.show(ids, until)
+        return edit.version
+
+    def remove(self, ids: Ids) -> int:
+        """Publishes `CatalogEdit.remove`; returns the version."""
+        with self.edit() as edit:
+            edit.remove(ids)
+        return edit.version
+
+    def fit_item(
+        self,
+        item: Id,
+        met: Sequence[History],
+        others: Sequence[History],
+        *,
+        place: int = 1,
+        ridge: float = 100.0,
+        others_weight: float = 100.0,
+        title: str | None = None,
+        until: Until = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Publishes an item whose vector and bias are fitted to users in closed form (`Catalog.fit_item`).
+
+        Args:
+            item: the new item, or a known one that gets another vector and bias.
+            met: histories of users who met it, up to then.
+            others: histories of users as they come, some thousands.
+            place: see `Catalog.fit_item`.
+            ridge: see there.
+            others_weight: see there.
+            title: see `CatalogEdit.upsert`.
+            until: see there.
+            attributes: see there, one entry each.
+
+        Returns:
+            The version.
+
+        Raises:
+            ArgumentError: a value is out of range, there are no users, or the model's scoring is not "fused".
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        with self.edit() as edit:
+            current = self._current
+            if current.config.scoring != "fused":
+                raise ArgumentError(
+                    "scoring", "a model that scores with the fused vector", repr(current.config.scoring)
+                )
+            users = [current.user_vectors(histories) for histories in (met, others)]
+            fitted = current.catalog.fit_item(
+                *users, place=place, ridge=ridge, others_weight=others_weight, threads=current.threads or None
+            )
+            edit.upsert(
+                [item],
+                fitted.vector[None],
+                bias=[fitted.bias],
+                titles=None if title is None else [title],
+                until=until,
+                attributes=None if attributes is None else {name: [entry] for name, entry in attributes.items()},
+            )
+        return edit.version
+
+    def replace(self, recommender: Recommender) -> int:
+        """Publishes another model with its own catalogue and ids; states of the old one are made anew.
+
+        Args:
+            recommender: loaded beforehand, so that nobody waits for it.
+
+        Returns:
+            The version.
+
+        Raises:
+            ArgumentTypeError: not a `Recommender`.
+        """
+        if not isinstance(recommender, Recommender):
+            raise ArgumentTypeError("recommender", "a Recommender", recommender)
+        with self._lock:
+            return self._publish(recommender.following(self._current))
+
+    def rollback(self) -> int:
+        """Publishes what the snapshot before had, under a new version; further calls go further back.
+
+        Items that came since are removed, but stay known to the encoder: states made since stay usable.
+
+        Returns:
+            The version.
+
+        Raises:
+            ArgumentError: no earlier snapshot is kept.
+        """
+        with self._lock:
+            if not self._before:
+                raise ArgumentError("rollback", f"an earlier snapshot (keep={self._before.maxlen})", "none")
+            before = self._before.pop()
+            is_same_model = before.fingerprint in {self._current.fingerprint, *self._current.older_fingerprints}
+            self._current = restored(self._current, before) if is_same_model else before.following(self._current)
+            return self._current.version
+
+    def stats(self) -> Stats:
+        """`Recommender.stats` of all snapshots together; those of batching are the current one's."""
+        return self._current.stats()
+
+    def close(self) -> None:
+        """`Recommender.close` of the current snapshot."""
+        self._current.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"LiveRecommender(version {self.version}: {self._current!r})"
+
+    def _publish(self, successor: Recommender) -> int:
+        if "by_popularity" in self._current.items.__dict__:
+            _ = successor.items.by_popularity  # sorted here, so that no request waits for it
+        self._before.append(self._current)
+        self._current = successor
+        return successor.version

@@ -1,0 +1,309 @@
+"""Snapshots: each is what a recommender made from scratch would be; readers and user states outlive them."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lsif_sdk import Artifact, Events, ItemTable, LiveRecommender, Recommender, errors
+from lsif_sdk.ops import ops
+from recommender_cases import IDS, NUM_ITEMS, build
+
+DIM = 16
+HISTORY = [IDS[3], IDS[38], IDS[7]]
+TITLES = [f"Title {row}" for row in range(NUM_ITEMS)]
+
+
+def vectors_of(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+
+
+def live_of(**changes: Any) -> LiveRecommender:
+    return LiveRecommender(build(dim=DIM, titles=TITLES, **changes), keep=3)
+
+
+def from_scratch(recommender: Recommender) -> Recommender:
+    """One with the same weights and items, whose codes, ids and native objects are made anew."""
+    a, table = recommender.artifact, recommender.items
+    until = None if table.until is None else table.until.copy()
+    items = ItemTable(table.ids, table.titles, table.counts, until)
+    return Recommender(Artifact(a.config, {name: w.clone() for name, w in a.weights.items()}, items))
+
+
+def answers(recommender: Recommender, history: Any = HISTORY, **options: Any) -> list[tuple[Any, float]]:
+    return list(recommender.recommend(history, k=2 * NUM_ITEMS, **options)[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"normalize_items": True}, {"scoring": "multi_interest"}, {"repeats": True}],
+    ids=["plain", "normalized", "multi_interest", "repeats"],
+)
+def test_a_snapshot_is_what_a_new_recommender_of_its_items_would_be(changes: dict[str, Any]) -> None:
+    live = live_of(**changes)
+    live.upsert(["new a", "new b"], vectors_of(2), counts=[5, 10**6])
+    with live.edit() as edit:
+        edit.upsert([IDS[0], "new b", "new c"], vectors_of(3, seed=1), bias=[0.5, 0.25, -1.0], titles=["x", "y", "z"])
+        edit.hide([IDS[5]])
+        edit.remove([IDS[6]])
+    expected = from_scratch(live.current)
+    history = Events([IDS[6], "new a", "new c", IDS[8]], [100, 200, 300, 400])
+    for options in ({}, {"exclude_seen": False}, {"exclude": [IDS[9], "new a"]}, {"allow": [IDS[5], IDS[6], "new b"]}):
+        assert answers(live.current, history, **options) == answers(expected, history, **options)
+        assert answers(live.current, [], **options) == answers(expected, [], **options)
+    for got, wanted in zip(live.current.encode(history), expected.encode(history), strict=True):
+        assert np.array_equal(got, wanted)
+    candidates = [IDS[0], IDS[5], "new a", "new b", "new c"]
+    scores = live.current.score(history, candidates)
+    assert np.array_equal(scores, expected.score(history, candidates))
+    assert live.current.explain(history, "new b").score == pytest.approx(float(scores[0, 3]), abs=1e-4)
+    assert live.current.recommend([], k=1).items[0, 0] == "new b"  # met most often
+    similar = live.current.similar_items(["new b"], k=NUM_ITEMS)
+    assert np.array_equal(similar.items, expected.similar_items(["new b"], k=NUM_ITEMS).items)
+    assert not {IDS[5], IDS[6], "new b"} & set(similar.items[0])
+
+
+def test_codes_and_fingerprint_of_a_snapshot() -> None:
+    live = live_of()
+    first = live.current
+    live.hide([IDS[1]])
+    assert live.current.catalog.codes is first.catalog.codes  # nothing to search anew
+    assert live.current.fingerprint == first.fingerprint
+    live.upsert(["new"], vectors_of(1))
+    c = live.current.catalog
+    assert torch.equal(c.codes[64:], ops.code_catalog(c.vectors, c.bias, 1)[64:])
+    assert live.current.fingerprint != first.fingerprint
+    other = LiveRecommender(first)
+    other.upsert(["new"], vectors_of(1, seed=9))
+    assert other.current.fingerprint not in {live.current.fingerprint, first.fingerprint}
+
+
+def test_an_edit_that_fails_changes_nothing() -> None:
+    live = live_of()
+    first = live.current
+    with pytest.raises(ZeroDivisionError), live.edit() as edit:
+        edit.upsert(["new"], vectors_of(1))
+        raise ZeroDivisionError
+    with pytest.raises(errors.ArgumentError, match="vectors: expected shape"):
+        live.upsert(["new", "newer"], vectors_of(1))
+    assert live.current is first
+    with pytest.raises(errors.ArgumentError):
+        live.current.score(HISTORY, ["new"])
+
+
+def test_readers_finish_on_their_snapshot() -> None:
+    live = live_of()
+    reader = live.current
+    before = answers(reader)
+    live.upsert(["new", IDS[0]], vectors_of(2) * 100)
+    live.remove([IDS[10]])
+    assert answers(reader) == before
+    assert reader.recommend([IDS[3], "new"]).unknown[0] == 1
+    assert live.current.recommend([IDS[3], "new"]).unknown[0] == 0
+    assert [r.recommend(HISTORY).version for r in (reader, live.current)] == [0, 2]
+    assert live.stats().version == 2
+    assert live.stats().requests == 6  # of both
+
+
+def test_states_outlive_snapshots_of_their_model() -> None:
+    live = live_of()
+    old = live.current.new_state(HISTORY)
+    live.upsert(["new"], vectors_of(1))
+    grown = live.current.append(old, ["new", IDS[2]])
+    whole = live.current.encode([*HISTORY, "new", IDS[2]])
+    np.testing.assert_allclose(live.current.encode(state=grown).fused, whole.fused, atol=1e-4)
+    assert "new" not in live.current.recommend(state=grown, k=NUM_ITEMS).items
+    live.upsert([IDS[2], "newer"], vectors_of(2, seed=5))  # what the encoder makes of IDS[2] stays
+    np.testing.assert_array_equal(live.current.encode(state=grown).fused, live.current.encode(state=grown).fused)
+    np.testing.assert_allclose(live.current.encode([*HISTORY, "new", IDS[2]]).fused, whole.fused, atol=1e-6)
+    live.rollback()
+    live.rollback()
+    assert "new" not in live.current.recommend([], k=2 * NUM_ITEMS).items
+    np.testing.assert_allclose(live.current.encode(state=grown).fused, whole.fused, atol=1e-4)
+
+
+def test_a_state_of_a_newer_snapshot_or_another_model_is_refused() -> None:
+    live = live_of()
+    reader = live.current
+    live.upsert(["new"], vectors_of(1))
+    state = live.current.new_state(["new"])
+    with pytest.raises(errors.ArgumentError, match="state: expected a state of this model"):
+        reader.recommend(state=state)
+    assert not reader.knows(state)
+    live.replace(build(dim=DIM, seed=5))
+    with pytest.raises(errors.ArgumentError, match="state: expected a state of this model"):
+        live.current.recommend(state=state)
+
+
+def test_rollback_and_rows_that_came_since() -> None:
+    live = live_of()
+    before = answers(live.current)
+    live.upsert(["a", IDS[0]], vectors_of(2) * 50, titles=["A", "other"])
+    after = answers(live.current)
+    assert after != before
+    assert live.rollback() == 2
+    assert answers(live.current) == before
+    assert live.current.items.title(live.current.items.row(IDS[0])) == TITLES[0]
+    with pytest.raises(errors.ArgumentError, match="candidates: expected an item of the catalogue, got 'a'"):
+        live.current.score(HISTORY, ["a"])
+    live.upsert(["b"], vectors_of(1, seed=3) * 50)  # does not take the row of "a"
+    assert live.current.recommend(["a", "b"]).unknown[0] == 0
+    assert {"b"} == {item for item, _ in answers(live.current, [])} - set(IDS)
+    live.upsert(["a"], vectors_of(1) * 50)
+    assert {"a", "b"} == {item for item, _ in answers(live.current, [])} - set(IDS)
+    expected = from_scratch(live.current)
+    assert answers(live.current) == answers(expected)
+
+
+def test_rollback_of_another_model_and_without_snapshots() -> None:
+    first, second = build(dim=DIM), build(dim=DIM, seed=5)
+    live = LiveRecommender(first)
+    live.replace(second)
+    assert live.version == 1
+    assert answers(live.current) == answers(second)
+    assert live.rollback() == 2
+    assert answers(live.current) == answers(first)
+    with pytest.raises(errors.ArgumentError, match=r"rollback: expected an earlier snapshot \(keep=1\), got none"):
+        live.rollback()
+
+
+def test_items_expire_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = live_of()
+    moment = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: moment[0])
+    live.show(IDS[:3], until=[1010, 1020, 1005])
+    live.upsert(["new"], vectors_of(1), until=1020)
+    shown = {}
+    for moment[0] in (1000.0, 1004.9, 1005.0, 1010.0, 1019.5, 1020.0, 1004.0):
+        shown[moment[0]] = {item for item, _ in answers(live.current, [])} & {*IDS[:3], "new"}
+    every = {*IDS[:3], "new"}
+    assert shown == {
+        1000.0: every, 1004.9: every, 1005.0: every - {IDS[2]}, 1010.0: every - {IDS[2], IDS[0]},
+        1019.5: {IDS[1], "new"}, 1020.0: set(), 1004.0: every,
+    }  # fmt: skip
+    live.show([IDS[0]])
+    moment[0] = 1e12
+    assert IDS[0] in live.current.recommend([], k=NUM_ITEMS).items
+
+
+def test_hidden_removed_and_back() -> None:
+    live = live_of()
+    live.hide([IDS[0]])
+    live.remove([IDS[1]])
+    assert not {IDS[0], IDS[1]} & {item for item, _ in answers(live.current)}
+    assert np.isfinite(live.current.score(HISTORY, [IDS[0]])).all()
+    assert live.current.recommend([IDS[1]]).unknown[0] == 0
+    for refused in (lambda: live.show([IDS[1]]), lambda: live.hide(["never"]), lambda: live.remove([IDS[1]])):
+        with pytest.raises(errors.ArgumentError, match="ids: expected items of the catalogue"):
+            refused()
+    live.show([IDS[0]])
+    live.upsert([IDS[1]], live.current.catalog.vectors[1:2])
+    assert answers(live.current) == answers(build(dim=DIM))
+
+
+def test_attributes_of_new_items() -> None:
+    columns = {"genre": [["War"] if row % 2 else ["Drama"] for row in range(NUM_ITEMS)], "year": list(range(NUM_ITEMS))}
+    live = LiveRecommender(Recommender(build(dim=DIM).artifact, attributes=columns))
+    with pytest.raises(errors.ArgumentError, match="attributes: expected 'year' of the new item 'new', got none"):
+        live.upsert(["new"], vectors_of(1), attributes={"genre": [["War"]]})
+    with pytest.raises(errors.ArgumentError, match="attributes: expected attributes among"):
+        live.upsert(["new"], vectors_of(1), attributes={"colour": ["red"]})
+    live.upsert(["new", IDS[1]], vectors_of(2), attributes={"genre": [["Comedy", "War"], "Drama"], "year": [5000, 1]})
+    for where, expected in (
+        ({"genre": "Comedy"}, {"new"}),
+        ({"genre": "War"}, {"new", *IDS[3::2]}),
+        ({"genre": "Drama"}, {IDS[1], *IDS[::2]}),
+        ({"year": (4999, None)}, {"new"}),
+    ):
+        assert {item for item, _ in answers(live.current, [], where=where)} == expected
+    live.upsert([IDS[1]], vectors_of(1))  # keeps its attributes
+    assert IDS[1] in {item for item, _ in answers(live.current, [], where={"genre": "Drama"})}
+    live.rollback()
+    live.hide([IDS[2]])
+    assert IDS[2] not in {item for item, _ in answers(live.current, [], where={"genre": "Drama"})}
+
+
+def test_fit_item_makes_an_item_its_users_get() -> None:
+    live = live_of()
+    rng = np.random.default_rng(2)
+    histories = [[IDS[row] for row in rng.integers(NUM_ITEMS, size=8)] for _ in range(60)]
+    met, others = histories[:5], histories[5:]
+    live.fit_item("new", met, others, ridge=0.01, others_weight=0.1, title="New")
+    ranks = [
+        list(live.current.recommend(h, k=NUM_ITEMS + 1, exclude_seen=False).items[0]).index("new") for h in histories
+    ]
+    assert np.mean(ranks[:5]) < np.mean(ranks[5:])
+    multi = live_of(scoring="multi_interest")
+    with pytest.raises(errors.ArgumentError, match="scoring: expected a model that scores with the fused vector"):
+        multi.fit_item("new", met, others)
+
+
+def test_a_saved_snapshot_is_the_same_when_loaded(tmp_path) -> None:
+    live = live_of()
+    live.upsert(["new", IDS[0]], vectors_of(2), titles=["New", "Other"])
+    live.hide([IDS[4]])
+    live.show([IDS[5]], until=2**40)
+    live.current.save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model")
+    assert answers(loaded) == answers(live.current)
+    assert np.array_equal(loaded.items.until, live.current.items.until)
+    assert not loaded.knows(live.current.new_state(["new"]))  # documented: it is a model of its own
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": ["a", "a"]}, "ids: expected each id once, got 'a' more often"),
+        ({"ids": [1, 2]}, "ids: expected strings"),
+        ({"ids": "ab"}, "ids: expected a sequence of item ids"),
+        ({"vectors": [[np.nan] * DIM] * 2}, "vectors: expected finite"),
+        ({"vectors": np.zeros((2, DIM + 1))}, r"vectors: expected shape \[2, 16\], got \[2, 17\]"),
+        ({"bias": [1.0]}, "bias: expected 2 entries, one an item, got 1"),
+        ({"bias": [1.0, np.inf]}, "bias: expected finite"),
+        ({"titles": ["one"]}, "titles: expected 2 entries"),
+        ({"titles": ["one", 2]}, "titles: expected texts"),
+        ({"titles": ["one", "\ud800"]}, "titles: expected texts that UTF-8"),
+        ({"counts": [1, -1]}, "counts: expected values >= 0, got -1"),
+        ({"counts": [1.5, 1]}, "counts: expected"),
+        ({"until": [1]}, None),
+        ({"until": [1, 2, 3]}, "until: expected one time, or 2, got 3 times"),
+        ({"until": "soon"}, "until: expected"),
+        ({"attributes": {"genre": ["x", "y"]}}, r"attributes: expected attributes among \[\], got 'genre'"),
+    ],
+)
+def test_bad_arguments_are_named_and_change_nothing(changes: dict[str, Any], message: str | None) -> None:
+    live = live_of()
+    args = {"ids": ["a", "b"], "vectors": vectors_of(2), **changes}
+    if message is None:
+        live.upsert(**args)
+        assert live.version == 1
+        return
+    with pytest.raises((errors.ArgumentError, errors.ArgumentTypeError), match=message):
+        live.upsert(**args)
+    assert live.version == 0
+    live.upsert(["a"], vectors_of(1))
+    assert live.current.items.row("a") == NUM_ITEMS
+
+
+def test_what_is_no_recommender_is_refused() -> None:
+    with pytest.raises(errors.ArgumentTypeError, match="recommender: expected a Recommender"):
+        LiveRecommender("model/")  # type: ignore[arg-type]
+    with pytest.raises(errors.ArgumentTypeError, match="recommender: expected a Recommender"):
+        live_of().replace(None)  # type: ignore[arg-type]
+    with pytest.raises(errors.ArgumentError, match="keep"):
+        LiveRecommender(build(), keep=-1)
+
+
+def test_the_callers_array_may_change_afterwards() -> None:
+    live = live_of()
+    vectors = vectors_of(1)
+    live.upsert(["new"], vectors)
+    before = answers(live.current)
+    vectors[:] = 1e3
+    assert answers(live.current) == before
+    assert dataclasses.is_dataclass(live.current.catalog)
