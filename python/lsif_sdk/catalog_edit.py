@@ -16,7 +16,7 @@ import torch
 from lsif_sdk.arguments import as_int64
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog, as_floats, native_errors
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import is_flat, request_times
 from lsif_sdk.items import Id, ItemEdit, id_list
 from lsif_sdk.ops import ops
@@ -220,7 +220,7 @@ class CatalogEdit:
         for i, item in enumerate(values):
             row = self._added.get(item, rows[i])
             if row < 0 or self._until_of(row) == REMOVED:
-                raise ArgumentError("ids", "items of the catalogue", repr(item))
+                raise ArgumentError("ids", "items of the catalogue", shown(item))
             rows[i] = row
         return list(rows)
 
@@ -235,7 +235,7 @@ class CatalogEdit:
             raise ArgumentTypeError("attributes", "a mapping of names to columns", attributes)
         given = attributes or {}
         if unknown := sorted(set(given) - set(self._attributes)):
-            raise ArgumentError("attributes", f"attributes among {sorted(self._attributes)}", repr(unknown[0]))
+            raise ArgumentError("attributes", f"attributes among {sorted(self._attributes)}", shown(unknown[0]))
         new = [item for item, row in zip(ids, known.tolist(), strict=True) if row < 0 and item not in self._added]
         if new and (missing := sorted(set(self._attributes) - set(given))):
             raise ArgumentError("attributes", f"{missing[0]!r} of the new item {new[0]!r}", "none")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.arguments import as_array, as_int64
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.items import Id, ItemTable, id_list
 
 __all__ = ["UNKNOWN_TIME", "EventBatch", "Events", "History", "Now"]
@@ -200,7 +200,7 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
     """
     if isinstance(now, datetime.datetime):
         if now.tzinfo is None:
-            raise ArgumentError(argument, "a date with a time zone", repr(now))
+            raise ArgumentError(argument, "a date with a time zone", shown(now))
         now = now.timestamp()
     if isinstance(now, (float, np.floating)):
         now = np.floor(now)

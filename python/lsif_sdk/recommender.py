@@ -20,7 +20,7 @@ from lsif_sdk.batching import Batching
 from lsif_sdk.bitmaps import in_bitmap
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.diversity import as_diversity, diversified, num_candidates
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
@@ -98,7 +98,7 @@ class Recommender(NativeModel):
             ArgumentError: `device` or `threads` is out of range.
         """
         if device != "cpu":
-            raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
+            raise ArgumentError("device", "'cpu' (this build has no other request path)", shown(device))
         return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes, precision=precision)
 
     def __repr__(self) -> str:

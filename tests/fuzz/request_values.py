@@ -123,7 +123,7 @@ class Requests:
         return [*self._users(), self._now()]
 
     def _new_state(self) -> list[str]:
-        return [self.one_history(), *([f"remember={self._one_of(_INTS[:11])}"] if self._rng.random() < 0.4 else [])]
+        return [self.one_history(), self._maybe("remember", self._one_of(_INTS), 0.4)]
 
     def _append(self) -> list[str]:
         return [self._state(), self.history()]
@@ -146,16 +146,16 @@ class Requests:
 
     def _item_table(self) -> list[str]:
         return [
-            self.ids(), *([self._one_of(["titles=['x', 'y']", "titles=[5, 6]", ""])]),
-            self._one_of(["", "counts=[1, 2]", "counts=[-1, 2]", "counts=np.ones(3)", "counts=[2**63]"]),
+            self._mostly(self.ids(), 0.8), self._maybe("titles", self._one_of(["['x', 'y']", "[5, 6]"])),
+            self._maybe("counts", self._one_of(["[1, 2]", "[-1, 2]", "np.ones(3)", "[2**63]"]), 0.4),
         ]  # fmt: skip
 
     def _recommender(self) -> list[str]:
-        entries = ", ".join(self._one_of(["1", "'x'", "None", "nan", "['x']", "b'x'"]) for _ in range(6))
-        column = self._one_of([f"[{entries}]", "[1, 2, 3, 4, 5, 6]", "np.arange(6)", "[]"])
+        entries = ", ".join(self._one_of(["1", "'x'", "None", "nan", "['x']", self.odd()]) for _ in range(6))
+        column = self._mostly(self._one_of([f"[{entries}]", "[1, 2, 3, 4, 5, 6]", "np.arange(6)"]), 0.8)
         return [
             self._maybe("threads", self._one_of(_INTS)), self._maybe("batching", self._one_of(["True", "Batching()"])),
-            f"attributes={{'new': {column}}}", self._maybe("precision", "'bfloat16'"),
+            self._maybe("attributes", f"{{'new': {column}}}", 0.5), self._maybe("precision", "'bfloat16'"),
         ]  # fmt: skip
 
 

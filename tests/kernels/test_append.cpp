@@ -266,6 +266,8 @@ TEST(damaged_states_are_refused) {
   with(&Header::num_states, config.short_window, "num_states");
   with(&Header::num_events, -1, "num_events");
   with(&Header::num_events, std::numeric_limits<int64_t>::max(), "num_events");
+  with(&Header::num_unknown, -1, "num_unknown");
+  with(&Header::num_unknown, std::numeric_limits<int64_t>::max(), "num_unknown");
   with(&Header::remember, 0, "remember");
   with(&Header::remember, kRemember + 1, "bytes, got");
   state.view().seen_items[3] = 300;
