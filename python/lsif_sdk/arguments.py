@@ -139,7 +139,7 @@ def as_seconds(timeout: float | None) -> float:
         raise ArgumentTypeError("timeout", "seconds, or None", timeout)
     if not timeout >= 0:
         raise ArgumentError("timeout", "seconds >= 0, or None", timeout)
-    return float(min(timeout, _AGES))  # an integer may be past any float
+    return _AGES if is_integer(timeout) and timeout > _AGES else float(timeout)  # an integer may be past any float
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:

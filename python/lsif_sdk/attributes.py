@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_array, is_integer, is_real
+from lsif_sdk.arguments import is_integer, is_real
 from lsif_sdk.bitmaps import Bitmap, as_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import excluded_rows, is_flat
-from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.items import Id, ItemTable, as_list
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["Attributes", "Where", "allowed_bitmaps"]
@@ -46,7 +46,8 @@ class Attributes:
         self._numbers: dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]] = {}
         self._rows: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
         for name, column in columns.items():
-            column = _as_column(f"attributes[{name!r}]", column)
+            if not isinstance(column, np.ndarray) or column.ndim == 0:
+                column = as_list(f"attributes[{name!r}]", column)
             if len(column) != num_items:
                 raise ArgumentError(f"attributes[{name!r}]", f"{num_items} entries, one an item", len(column))
             numbers = _numbers(column)
@@ -221,16 +222,6 @@ def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.int64] 
         with contextlib.suppress(OverflowError):  # an integer past any float
             return np.array(values, np.float64)
     return None
-
-
-def _as_column(argument: str, column: Any) -> Sequence[Any] | npt.NDArray[Any]:
-    if hasattr(column, "__array__"):
-        column = as_array(argument, column)
-    elif isinstance(column, str) or not isinstance(column, Sequence):
-        raise ArgumentTypeError(argument, "a sequence, one entry an item", column)
-    if isinstance(column, np.ndarray) and column.ndim == 0:
-        raise ArgumentError(argument, "one entry an item", "one alone")
-    return column  # type: ignore[no-any-return]
 
 
 def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
 
-__all__ = ["Id", "ItemEdit", "ItemTable", "id_list"]
+__all__ = ["Id", "ItemEdit", "ItemTable", "as_list", "id_list"]
 
 Id = int | str
 
@@ -62,7 +62,7 @@ class ItemTable:
         counts: Sequence[int] | npt.NDArray[Any] | None = None,
         until: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        values: list[Id] = _as_list("ids", ids)
+        values: list[Id] = as_list("ids", ids)
         kinds = set(map(type, values))
         if not (kinds <= _INT_TYPES or kinds <= _STR_TYPES):
             odd = next(value for value in values if type(value) not in (_INT_TYPES if int in kinds else _STR_TYPES))
@@ -75,7 +75,7 @@ class ItemTable:
             raise ArgumentError("ids", "integers that fit int64", shown(max(values, key=abs)))  # type: ignore[arg-type]
         self.ids: npt.NDArray[Any] = np.array(values, dtype=object if self.has_string_ids else np.int64)
         self.ids.flags.writeable = False
-        self.titles = None if titles is None else _as_list("titles", titles)
+        self.titles = None if titles is None else as_list("titles", titles)
         if self.titles is not None:
             if len(self.titles) != len(values):
                 raise ArgumentError("titles", f"{len(values)} texts, one an item", len(self.titles))
@@ -282,7 +282,7 @@ def id_list(ids: Sequence[Any] | npt.NDArray[Any], argument: str = "ids") -> Seq
     return ids.tolist()  # type: ignore[no-any-return]
 
 
-def _as_list(argument: str, values: Any) -> list[Any]:
+def as_list(argument: str, values: Any) -> list[Any]:
     """Values in an order the caller meant: no sets, no generators, not the letters of one text."""
     if hasattr(values, "__array__") and as_array(argument, values).ndim:
         return list(id_list(as_array(argument, values), argument))
@@ -292,7 +292,7 @@ def _as_list(argument: str, values: Any) -> list[Any]:
 
 
 def _as_counts(counts: Sequence[int] | npt.NDArray[Any], num_items: int) -> npt.NDArray[np.int64]:
-    array = as_array("counts", _as_list("counts", counts) if not hasattr(counts, "__array__") else counts)
+    array = as_array("counts", as_list("counts", counts) if not hasattr(counts, "__array__") else counts)
     if array.shape != (num_items,) or (array.dtype.kind not in "iu" and array.size):
         raise ArgumentError("counts", f"integers of shape [{num_items}]", f"{array.dtype} {list(array.shape)}")
     if array.size and not (array.min() >= 0 and array.max() < 2**63):

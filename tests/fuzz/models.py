@@ -51,6 +51,10 @@ def artifact(variant: int) -> Artifact:
 
 @functools.cache
 def recommender(variant: int) -> Recommender:
+    return new_recommender(variant)
+
+
+def new_recommender(variant: int) -> Recommender:
     return Recommender(artifact(variant), threads=1, batching=variant == 2, attributes=ATTRIBUTES)
 
 

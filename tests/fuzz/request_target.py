@@ -19,7 +19,7 @@ import torch
 
 from fuzz import models
 from fuzz.request_values import Requests
-from lsif_sdk import Batching, Events, ItemTable, Recommender, UserState
+from lsif_sdk import Batching, Events, ItemTable, LiveRecommender, Recommender, UserState
 
 TOLERANCE = 1e-3
 """Of what is computed in two ways, relative to its size: ten times that of `encode` against float64."""
@@ -146,6 +146,16 @@ def _recommender(variant: int, **options: Any) -> None:
     models.check_answer(model.recommend([], k=1), model, 1, 1)
 
 
+def _edit(name: str, variant: int, ids: Any, *values: Any, **options: Any) -> None:
+    """A change of the catalogue; hidden and removed items are not recommended then."""
+    with LiveRecommender(models.new_recommender(variant)) as live:
+        getattr(live, name)(ids, *values, **options)
+        out = live.current.recommend([live.current.items.ids.tolist()[:2], []], k=8, exclude_seen=False)
+        models.check_answer(out, live.current, 2, 8)
+        if name in ("hide", "remove"):
+            assert all(set(user.items.tolist()).isdisjoint(_plain(ids)) for user in out), "a hidden item"
+
+
 @functools.cache
 def _state(variant: int) -> UserState:
     model = models.recommender(variant)
@@ -186,8 +196,10 @@ class _Broken:
 _NAMES: dict[str, Any] = {
     "recommend": _recommend, "score": _score, "encode": _encode, "new_state": _new_state, "append": _append,
     "join_states": _join_states, "explain": _explain, "similar_items": _similar_items, "top_k": _top_k,
-    "item_table": _item_table, "recommender": _recommender, "state": _state, "loop": _loop, "deep": _deep,
-    "quantized": _quantized, "Broken": _Broken, "Color": enum.IntEnum("Color", {"RED": 5}),
+    "item_table": _item_table, "recommender": _recommender,
+    **{name: functools.partial(_edit, name) for name in ("upsert", "hide", "show", "remove")},
+    "state": _state, "loop": _loop, "deep": _deep, "quantized": _quantized, "Broken": _Broken,
+    "Color": enum.IntEnum("Color", {"RED": 5}),
     "Number": type("Number", (int,), {}), "Text": type("Text", (str,), {}), "Batching": Batching, "Events": Events,
     "array": array, "collections": collections, "datetime": datetime, "decimal": decimal, "fractions": fractions,
     "np": np, "pd": pd, "torch": torch, "nan": float("nan"), "inf": float("inf"),

@@ -158,8 +158,32 @@ class Requests:
             self._maybe("attributes", f"{{'new': {column}}}", 0.5), self._maybe("precision", "'bfloat16'"),
         ]  # fmt: skip
 
+    def _upsert(self) -> list[str]:
+        ids = sorted({self._one_of([*self._ids, self._unknown]) for _ in range(self._rng.randrange(4))})
+        count = len(ids)
+        columns = {"price": "1.5", "year": "1990", "kind": "'film'", "genres": "['x']"}
+        attributes = ", ".join(f"'{name}': {self._mostly(f'[{v}] * {count}', 0.95)}" for name, v in columns.items())
+        return [
+            self._mostly(f"[{', '.join(ids)}]", 0.9), self._mostly(f"np.ones(({count},4),'f4')", 0.8),
+            self._maybe("bias", f"[0.5] * {count}"), self._maybe("titles", f"['x'] * {count}", 0.1),
+            self._maybe("counts", f"[3] * {count}"), self._maybe("until", self._until(count)),
+            f"attributes={{{attributes}}}",
+        ]  # fmt: skip
+
+    def _until(self, count: int) -> str:
+        return self._one_of([*_TIMES, f"[1800000000] * {count}", "np.datetime64('2030-01-01')", "None"])
+
+    def _hide(self) -> list[str]:
+        return [self._mostly(self.ids(), 0.9)]
+
+    def _show(self) -> list[str]:
+        return [self._mostly(self.ids(), 0.9), self._maybe("until", self._until(2), 0.6)]
+
+    _remove = _hide
+
 
 _CALLS = [
     *["recommend"] * 12, *["score"] * 3, *["encode"] * 2, *["new_state"] * 3, *["append"] * 3, *["similar_items"] * 3,
-    *["top_k"] * 2, "join_states", "explain", "item_table", "recommender",
+    *["top_k"] * 2, "join_states", "explain", "item_table", "recommender", "upsert", "upsert",
+    "hide", "show", "remove",
 ]  # fmt: skip
