@@ -142,8 +142,8 @@ class NativeModel:
         """
         if not is_integer(remember):
             raise ArgumentTypeError("remember", "an integer", remember)
-        if not 1 <= remember < 2**63:  # the engine has a closer look
-            raise ArgumentError("remember", "an integer >= 1", shown(int(remember)))
+        if not -(2**63) <= remember < 2**63:  # the engine has a closer look
+            raise ArgumentError("remember", "an integer that fits int64", shown(int(remember)))
         with native_errors():
             empty = UserState(self._path.new_state(self.fingerprint, int(remember)))
         return self.append(empty, history)
