@@ -28,7 +28,7 @@ from lsif_sdk import Artifact, Batching, ItemTable, LiveRecommender, ModelConfig
 from lsif_sdk.model import InterestFusionModel
 
 NUM_ITEMS, DIM, K = 2000, 16, 10
-KEPT = 256  # versions whose contents are still known
+KEPT = 64  # versions whose contents are still known
 TOLERANCE = 1e-4  # of scores, relative to the largest: that of states (tests/test_user_state.py)
 GROWTH_MIB = 64
 
@@ -154,7 +154,7 @@ class Soak:
                 getattr(edit, kind)(ids)
                 after.shown[chosen] = kind == "show"
             else:
-                if kind == "add" and len(before.ids) < 2 * NUM_ITEMS:
+                if kind == "add" and len(before.ids) < NUM_ITEMS + 300:
                     ids = [f"n{live.version}-{i}" for i in range(3)]
                     chosen = list(range(len(before.ids), len(before.ids) + 3))
                     after.ids += ids

@@ -15,6 +15,7 @@ import lsif_sdk
 from bench_modules import bench_run
 from checks import agree, close, recall
 from implementations import Implementation, build_all
+from live import changes, latencies
 from lsif_sdk import Recommender
 from lsif_sdk.integrations import SQLiteStore
 from measure import Timing, calls_per_turn, interleave
@@ -250,3 +251,15 @@ def test_stores_are_timed_with_and_without(tmp_path):
         times = timed(calls(recommender, {"sqlite": store}, seq_len=5), rounds=2)
         assert len(times) == 6 and all(len(values) == 2 and min(values) > 0 for values in times.values())
         assert len(store.read("recorded").events) == len(store.read("appended").events) == 7
+
+
+def test_changes_of_a_live_catalogue_are_changes():
+    recommender = Recommender(random_artifact(argparse.Namespace(model="hstu", dim=8), 1500), threads=1)
+    live = lsif_sdk.LiveRecommender(recommender, keep=2)
+    versions = []
+    for change in changes(live, argparse.Namespace(num_items=1500, dim=8)).values():
+        took = latencies(live, [lsif_sdk.Events([1, 2])], lambda change=change: [change(i) for i in range(2)])
+        assert min(took, default=1.0) > 0
+        versions.append(live.version)
+    assert versions == [2, 4, 6, 8, 10, 14]
+    assert len(live.current.items) == 1500 + 2 * 1 + 2 * 1000

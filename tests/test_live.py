@@ -271,7 +271,7 @@ def test_a_saved_snapshot_is_the_same_when_loaded(tmp_path) -> None:
         ({"counts": [1, -1]}, "counts: expected values >= 0, got -1"),
         ({"counts": [1.5, 1]}, "counts: expected"),
         ({"until": [1]}, None),
-        ({"until": [1, 2, 3]}, "until: expected one time, or 2, got 3 times"),
+        ({"until": [1, 2, 3]}, "until: expected one time, or 2 of them, got 3 times"),
         ({"until": "soon"}, "until: expected"),
         ({"attributes": {"genre": ["x", "y"]}}, r"attributes: expected attributes among \[\], got 'genre'"),
     ],

@@ -251,7 +251,7 @@ class LargestFloat64(TorchDispatchMode):
 
 def test_similar_items_never_hold_the_catalogue_in_float64(monkeypatch):
     whole = build().similar_items(IDS, k=NUM_ITEMS)
-    monkeypatch.setattr("lsif_sdk.recommender._ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr("lsif_sdk.similarity._ROWS_PER_BLOCK", 7)
     recommender = build()
     with LargestFloat64() as largest:
         blocks = recommender.similar_items(IDS, k=NUM_ITEMS)

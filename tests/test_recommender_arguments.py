@@ -108,8 +108,8 @@ def test_request_time_takes_seconds_and_dates():
     assert recommender.recommend(history, now=later).scores.tolist() != recommender.recommend(history).scores.tolist()
     assert build().user_vectors(history, now=later).tolist() == build().user_vectors(history).tolist()
     for bad, expected in [
-        ([1, 2, 3], "now: expected one time, or one a user"),
-        ([], "now: expected one time, or one a user"),
+        ([1, 2, 3], "now: expected one time"),
+        ([], "now: expected one time"),
         (float("nan"), "now: expected whole numbers"),
         (np.array([np.inf]), "now: expected whole numbers"),
         (2**63, "now: expected numbers that fit int64"),

@@ -173,14 +173,14 @@ class CatalogEdit:
         weights = dict(base.artifact.weights)
         embedding = weights["item_embedding"]
         if added:
-            weights["item_embedding"] = torch.cat([embedding, torch.from_numpy(np.stack(self._embeddings))])
+            weights["item_embedding"] = _joined(embedding, np.stack(self._embeddings))
         embedded = dict(zip(self._added.values(), self._embeddings, strict=True))
         is_one_matrix = base.artifact.catalog_vectors is embedding and all(
             embedded.get(row) is vector for row, vector in self._vectors.items()
         )
         if not is_one_matrix:
             weights["catalog.vectors"] = _replaced(base.catalog.vectors, added, self._vectors)
-        mean = float(base.catalog.bias.double().mean())
+        mean = float(base.catalog.bias.numpy().mean(dtype=np.float64))
         biases = {row: mean for row in self._added.values()} | self._biases
         weights["catalog.bias"] = _replaced(base.catalog.bias, added, biases)
         return weights
@@ -251,8 +251,8 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     removed = range(size, len(current.items))
     items = before.items.edited(ItemEdit(current.items.ids[size:].tolist(), until=dict.fromkeys(removed, REMOVED)))
     weights = dict(current.artifact.weights)
-    weights["catalog.vectors"] = torch.cat([before.catalog.vectors, current.catalog.vectors[size:]])
-    weights["catalog.bias"] = torch.cat([before.catalog.bias, current.catalog.bias[size:]])
+    weights["catalog.vectors"] = _joined(before.catalog.vectors, current.catalog.vectors[size:].numpy())
+    weights["catalog.bias"] = _joined(before.catalog.bias, current.catalog.bias[size:].numpy())
     artifact = current.artifact.edited(weights, items)
     vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
     with torch.inference_mode(), native_errors():
@@ -289,9 +289,14 @@ def _ends(until: Until, num_items: int) -> list[int]:
     return ends
 
 
+def _joined(old: torch.Tensor, new: npt.NDArray[np.float32]) -> torch.Tensor:
+    """The rows of both. By NumPy, in this thread alone: torch's threads would take the readers' processors."""
+    return torch.from_numpy(np.concatenate([old.numpy(), new]))
+
+
 def _replaced(old: torch.Tensor, added: int, values: Mapping[int, Any]) -> torch.Tensor:
     """A copy with `added` more rows, and values in place of some rows'."""
-    new = torch.cat([old, torch.zeros(added, *old.shape[1:])])
+    new = _joined(old, np.zeros((added, *old.shape[1:]), np.float32))
     if values:
-        new[list(values)] = torch.from_numpy(np.array(list(values.values()), np.float32))
+        new.numpy()[list(values)] = np.array(list(values.values()), np.float32)
     return new

@@ -208,7 +208,9 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
         now = np.atleast_1d(as_array(argument, now))
     values = as_int64(argument, now if isinstance(now, (np.ndarray, list, tuple)) else [now])
     if len(values) not in (1, batch):
-        raise ArgumentError(argument, f"one time, or {batch}", f"{len(values)} times")
+        raise ArgumentError(
+            argument, "one time" if batch == 1 else f"one time, or {batch} of them", f"{len(values)} times"
+        )
     return np.ascontiguousarray(np.broadcast_to(values, batch))
 
 

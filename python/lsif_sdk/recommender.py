@@ -7,47 +7,31 @@ import functools
 import os
 import time
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.arguments import as_balance, as_k, as_seconds
 from lsif_sdk.artifact import Artifact
-from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
+from lsif_sdk.attributes import Attributes, Where
 from lsif_sdk.batching import Batching
-from lsif_sdk.bitmaps import in_bitmap
 from lsif_sdk.catalog import Catalog, native_errors
-from lsif_sdk.diversity import as_diversity, diversified, num_candidates
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import EventBatch, Events, History, Now, as_users, excluded_rows
+from lsif_sdk.diversity import diversified
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.events import EventBatch, Events, History, Now, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
 from lsif_sdk.native_model import NativeModel, Precision
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Encoded, Recommendations
+from lsif_sdk.request import Options, Request
+from lsif_sdk.similarity import directions_of, most_similar
 from lsif_sdk.user_state import UserState
 from lsif_sdk.waiting_room import WaitingRoom
 
 __all__ = ["Recommender"]
-
-_ROWS_PER_BLOCK = 1 << 14
-
-
-class _Options(NamedTuple):
-    """What `recommend` is asked beside the users, as it came."""
-
-    k: Any
-    now: Any
-    exclude_seen: Any
-    exclude: Any
-    allow: Any
-    where: Any
-    interest: Any
-    diversity: Any
-    timeout: Any
 
 
 class Recommender(NativeModel):
@@ -98,7 +82,7 @@ class Recommender(NativeModel):
             ArgumentError: `device` or `threads` is out of range.
         """
         if device != "cpu":
-            raise ArgumentError("device", "'cpu' (this build has no other request path)", shown(device))
+            raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
         return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes, precision=precision)
 
     def __repr__(self) -> str:
@@ -166,7 +150,7 @@ class Recommender(NativeModel):
             DeadlineError: with batching, the request's turn did not come in time.
             ClosedError: with batching, after `close` or in a forked child.
         """
-        options = _Options(k, now, exclude_seen, exclude, allow, where, interest, diversity, timeout)
+        options = Options(k, now, exclude_seen, exclude, allow, where, interest, diversity, timeout)
         try:
             return self._recommend(history, state, options)
         except Exception as error:
@@ -177,25 +161,20 @@ class Recommender(NativeModel):
         self,
         history: History | Sequence[History] | None,
         state: UserState | Sequence[UserState] | None,
-        options: _Options,
+        options: Options,
     ) -> Recommendations:
         began = time.perf_counter_ns()
         users = self._users(history, state)
         batch = len(users)
-        ragged = excluded_rows(options.exclude, self.items, batch)
-        k = as_k(options.k, len(self.items))
-        if not isinstance(options.exclude_seen, (bool, np.bool_)):
-            raise ArgumentTypeError("exclude_seen", "True or False", options.exclude_seen)
-        allowed = allowed_bitmaps(options.allow, options.where, self._attributes, self.items, batch, time.time())
-        diversity = as_diversity(options.diversity)
-        asked: tuple[Any, ...] = (
+        request = Request.checked(options, self.items, self._attributes, batch)
+        asked = (
             self._now(options.now, batch),
-            k if diversity == 0 else num_candidates(k, len(self.items)),
-            bool(options.exclude_seen),
-            *ragged,
-            allowed,
-            as_balance(options.interest),
-            as_seconds(options.timeout),
+            request.num_candidates,
+            request.exclude_seen,
+            *request.excluded,
+            request.allowed,
+            request.balance,
+            request.timeout,
             self._threads,
         )
         parsed = time.perf_counter_ns()
@@ -209,12 +188,14 @@ class Recommender(NativeModel):
                 fallback = np.array([user.num_events == 0 for user in users], np.bool_)
         searched = time.perf_counter_ns()
         scores, indices, counts, long_share = answer
-        if diversity > 0:
-            scores, indices, counts = diversified(self.catalog.vectors.numpy(), scores, indices, counts, k, diversity)
-        popular = fallback.nonzero()[0]
+        k = request.k
+        if request.diversity > 0:
+            vectors = self.catalog.vectors.numpy()
+            scores, indices, counts = diversified(vectors, scores, indices, counts, k, request.diversity)
+        popular = fallback.nonzero()[0].tolist()
         for user in popular:
             counts[user] = self.items.fill_most_popular(
-                _of_user(ragged, int(user)), None if allowed is None else allowed[user], scores[user], indices[user]
+                request.excluded_by(user), request.allowed_for(user), scores[user], indices[user]
             )
         result = Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback, self.version)
         times = began, parsed, searched, time.perf_counter_ns()
@@ -373,33 +354,11 @@ class Recommender(NativeModel):
         """
         wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
         rows = self.items.known_rows(wanted, "items")
-        batch = len(rows)
-        unwanted = rows[:, None]
-        if (available := self.items.available(time.time())) is not None:
-            hidden = np.flatnonzero(~in_bitmap(available, np.arange(len(self.items))))
-            unwanted = np.concatenate([unwanted, np.tile(hidden, (batch, 1))], axis=1)
-        result = self._directions.top_k(
-            self._directions.vectors[rows], k, exclude=unwanted, threads=self._threads or None
-        )
-        return Recommendations(
-            self.items.take(result.indices),
-            result.scores,
-            result.counts,
-            np.zeros(batch, np.float32),
-            np.zeros(batch, np.int64),
-            np.zeros(batch, np.bool_),
-            self.version,
-        )
+        return most_similar(self._directions, self.items, rows, k, self._threads, self.version)
 
     @functools.cached_property
     def _directions(self) -> Catalog:
-        """The catalogue's vectors at length 1 (zero vectors stay zero), for cosine similarity."""
-        vectors = torch.empty_like(self.catalog.vectors)
-        # In blocks, since the lengths are taken in float64: of the whole catalogue that would be twice its size.
-        for begin in range(0, len(vectors), _ROWS_PER_BLOCK):
-            block = slice(begin, begin + _ROWS_PER_BLOCK)
-            vectors[block] = torch.nn.functional.normalize(self.catalog.vectors[block].double(), dim=1)
-        return Catalog.from_checked(vectors, torch.zeros(len(vectors)), self.items, self._threads or None)
+        return directions_of(self.catalog, self._threads)
 
     def _queries(self, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.config.scoring == "fused":
@@ -408,10 +367,3 @@ class Recommender(NativeModel):
         # Without events all interests are zero; any weight that sums to one gives the bias alone.
         weights[~weights.any(axis=1), -1] = 1.0
         return torch.from_numpy(encoded.interests), torch.from_numpy(weights)
-
-
-def _of_user(
-    ragged: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None], user: int
-) -> npt.NDArray[np.int64]:
-    rows, offsets = ragged
-    return np.zeros(0, np.int64) if rows is None or offsets is None else rows[offsets[user] : offsets[user + 1]]
