@@ -12,6 +12,7 @@ import pathlib
 import re
 
 from fuzz.loop import Target, input_of, refusal
+from fuzz.request_target import RequestTarget
 from fuzz.targets import TARGETS
 from lsif_sdk.errors import LsifError
 
@@ -69,8 +70,18 @@ def collect(target: Target, seed: int, cases: int) -> int:
             found[kind] = data
     (FOLDER / target.name).mkdir(parents=True, exist_ok=True)
     for kind, data in found.items():
-        (FOLDER / target.name / (_slug(kind) + target.suffix)).write_bytes(data)
+        (FOLDER / target.name / (_slug(kind) + target.suffix)).write_bytes(_shortest(target, data, kind))
     return len(found)
+
+
+def _shortest(target: Target, data: bytes, kind: str) -> bytes:
+    """Of a request, what it takes to be refused in this way: options it is not about might be refused before it."""
+    if isinstance(target, RequestTarget):
+        for part in target.shorter(data):
+            error = refusal(target, part)
+            if error is not None and _kind_of(target, error) == kind:
+                return _shortest(target, part, kind)
+    return data
 
 
 def _kind_of(target: Target, error: LsifError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import ast
 import collections
 import datetime
 import decimal
@@ -36,6 +37,17 @@ class RequestTarget:
 
     def run(self, data: bytes) -> None:
         eval(data.decode(), _NAMES.copy())
+
+    def shorter(self, data: bytes) -> list[bytes]:
+        """The request without one of its options, for each of them."""
+        tree = ast.parse(data.decode(), mode="eval")
+        assert isinstance(tree.body, ast.Call)
+        options = tree.body.keywords
+        result = []
+        for left_out in options:
+            tree.body.keywords = [option for option in options if option is not left_out]
+            result.append(ast.unparse(tree).encode())
+        return result
 
 
 def _num_users(history: Any, state: Any) -> int:
