@@ -309,6 +309,8 @@ def test_what_is_no_recommender_is_refused() -> None:
         (lambda live: live.upsert([IDS[0]], vectors_of(1), titles=5), "titles: expected a sequence"),
         (lambda live: live.upsert([IDS[0]], vectors_of(1), titles="a"), "titles: expected a sequence"),
         (lambda live: live.upsert([IDS[0]], vectors_of(1), until=range(10**12)), "until: expected one dimension"),
+        (lambda live: live.show([IDS[0]], until=-(2**63)), "until: expected times after -9223372036854775807, got -92"),
+        (lambda live: live.show([IDS[0], IDS[1]], until=[5, 1 - 2**63]), "until: expected times after"),
     ],
 )
 def test_odd_changes_are_refused_by_name(call, message) -> None:

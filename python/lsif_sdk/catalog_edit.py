@@ -286,6 +286,8 @@ def _ends(until: Until, num_items: int) -> list[int]:
     if until is None:
         return [FOREVER] * num_items
     ends: list[int] = request_times(until, num_items, "until").tolist()
+    if min(ends, default=0) <= HIDDEN:  # which with REMOVED stands for something else
+        raise ArgumentError("until", f"times after {HIDDEN}", min(ends))
     return ends
 
 

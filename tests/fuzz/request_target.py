@@ -159,11 +159,13 @@ def _recommender(variant: int, **options: Any) -> None:
 
 
 def _edit(name: str, variant: int, ids: Any, *values: Any, **options: Any) -> None:
-    """A change of the catalogue; hidden and removed items are not recommended then."""
+    """A change of the catalogue. Hidden and removed items are not recommended then; all but the removed are known."""
     with LiveRecommender(models.new_recommender(variant)) as live:
         getattr(live, name)(ids, *values, **options)
         out = live.current.recommend([live.current.items.ids.tolist()[:2], []], k=8, exclude_seen=False)
         models.check_answer(out, live.current, 2, 8)
+        if name != "remove":
+            live.current.items.known_rows(ids)
         if name in ("hide", "remove"):
             assert all(set(user.items.tolist()).isdisjoint(_plain(ids)) for user in out), "a hidden item"
 
