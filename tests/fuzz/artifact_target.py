@@ -196,6 +196,8 @@ def _set_values(rng: random.Random, values: np.ndarray) -> None:
         with np.errstate(over="ignore"):
             changed = (flat[places] * rng.choice((-1, 0, 1e10, 1e20, 1e38)), np.float64(mutate.number(rng)))
             flat[places] = rng.choice(changed)
+    elif flat.dtype.kind == "b":
+        flat[places] = ~flat[places]
     else:
         limits = np.iinfo(flat.dtype)
         flat[places] = min(max(mutate.integer(rng), limits.min), limits.max)
