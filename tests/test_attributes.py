@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +69,8 @@ def test_a_bitmap_has_a_bit_a_row(holds):
         ({"price": ("a", 2)}, r"expected \(low, high\)"),
         ({"price": True}, "expected a number"),
         ({"price": []}, "expected a number"),
+        ({"price": np.timedelta64(5, "s")}, "expected a number"),
+        ({"price": 10**5000}, "where: expected conditions on attributes"),
     ],
 )
 def test_conditions_that_make_no_sense_are_refused(attributes, where, message):
@@ -86,6 +89,15 @@ def test_columns_that_make_no_sense_are_refused():
         Attributes({"genre": ["a", 7]}, 2)
     with pytest.raises(errors.ArgumentTypeError, match="attributes: expected a mapping"):
         Attributes([1, 2], 2)
+    for odd in (5, "ab", {1, 2}, np.array(5), torch.zeros(2, dtype=torch.bfloat16)):
+        with pytest.raises(errors.ArgumentTypeError, match=r"attributes\['price'\]: expected a(n array| sequence)"):
+            Attributes({"price": odd}, 2)
+    for entry in (np.array("a"), 10**5000, np.timedelta64(5, "s"), 1j):
+        with pytest.raises(errors.ArgumentError, match=r"attributes\['x'\]: expected numbers, or strings.*at row 1"):
+            Attributes({"x": ["a", entry]}, 2)
+    for entry in (10**5000, np.timedelta64(5, "s"), 1j):
+        with pytest.raises(errors.ArgumentError, match=r"attributes\['x'\]: expected numbers, or strings.*at row 0"):
+            Attributes({"x": [1.5, entry]}, 2)
 
 
 def test_integers_are_compared_as_integers():

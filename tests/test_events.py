@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,19 @@ def test_times_become_whole_seconds(times, expected):
         ([1], ArgumentError, "expected 2 values, one an item, got 1"),
         ([], ArgumentError, "expected 2 values, one an item, got 0"),
         ([1, 2, 3], ArgumentError, "expected 2 values, one an item, got 3"),
+        (range(10**12), ArgumentError, "expected 2 values, one an item, got 1000000000000"),
+        ([range(10**12)], ArgumentError, "expected one dimension, got ranges"),
+        (np.array([1, 2**62], "M8[D]"), ArgumentError, "expected dates whose seconds fit int64"),
+        (np.array([1, 2**60], "M8[Y]"), ArgumentError, "expected dates whose seconds fit int64"),
+        (np.array([1, 2], "M8[as]"), ArgumentError, "expected dates in units of at least a femtosecond"),
+        (
+            torch.zeros(2, requires_grad=True),
+            ArgumentTypeError,
+            "expected one dimension, as NumPy reads it, got Tensor",
+        ),
+        (torch.zeros(2, dtype=torch.bfloat16), ArgumentTypeError, "as NumPy reads it, got Tensor"),
+        (torch.empty(2, device="meta"), ArgumentTypeError, "as NumPy reads it, got Tensor"),
+        ([2**200, 1], ArgumentError, "expected numbers that fit int64, got an integer of 201 bits"),
     ],
     ids=str,
 )

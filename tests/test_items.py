@@ -88,7 +88,16 @@ def test_ids_that_are_no_sequence_are_refused(ids):
         ItemTable(ids)
 
 
-@pytest.mark.parametrize("ids", [[2**63], [-(2**63) - 1], np.array([2**64 - 1], np.uint64)])
+@pytest.mark.parametrize("argument", ["ids", "titles", "counts"])
+@pytest.mark.parametrize(
+    "odd", [5, np.array(5), torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2).to_sparse()], ids=str
+)
+def test_what_is_no_sequence_or_no_array_is_refused_by_name(argument, odd):
+    with pytest.raises((ArgumentTypeError, ArgumentError), match=f"^{argument}: expected"):
+        ItemTable(**{"ids": [1, 2], argument: odd})
+
+
+@pytest.mark.parametrize("ids", [[2**63], [-(2**63) - 1], np.array([2**64 - 1], np.uint64), [10**5000]], ids=len)
 def test_integers_past_int64_are_refused(ids):
     with pytest.raises(ArgumentError, match="ids: expected integers that fit int64"):
         ItemTable(ids)
@@ -138,6 +147,8 @@ def test_counts_are_any_integers(counts):
 
 
 def test_unknown_ids_are_counted_or_refused():
+    with pytest.raises(ArgumentError, match="got an integer of 16610 bits"):
+        ItemTable([1]).known_rows([10**5000])
     for ids in ([30, 99, 10, 30, -1], np.array([30, 99, 10, 30, -1]), (30, 99, 10, 30, np.int32(-1))):
         assert NUMBERS.rows(ids).tolist() == [2, -1, 0, 2, -1]
     assert NUMBERS.rows([]).dtype == NUMBERS.rows([10]).dtype == np.int64

@@ -299,6 +299,27 @@ def test_what_is_no_recommender_is_refused() -> None:
         LiveRecommender(build(), keep=-1)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda live: live.remove([IDS[0], torch.zeros(2)]), "ids: expected strings"),
+        (lambda live: live.hide([[IDS[0]], IDS[0]]), "ids: expected a sequence of item ids"),
+        (lambda live: live.show([IDS[0], {}]), "ids: expected strings"),
+        (lambda live: live.hide([IDS[0], IDS[0]]), "ids: expected each id once"),
+        (lambda live: live.upsert([IDS[0]], vectors_of(1), titles=5), "titles: expected a sequence"),
+        (lambda live: live.upsert([IDS[0]], vectors_of(1), titles="a"), "titles: expected a sequence"),
+        (lambda live: live.upsert([IDS[0]], vectors_of(1), until=range(10**12)), "until: expected one dimension"),
+        (lambda live: live.show([IDS[0]], until=-(2**63)), "until: expected times after -9223372036854775807, got -92"),
+        (lambda live: live.show([IDS[0], IDS[1]], until=[5, 1 - 2**63]), "until: expected times after"),
+    ],
+)
+def test_odd_changes_are_refused_by_name(call, message) -> None:
+    live = live_of()
+    with pytest.raises(errors.LsifError, match=message):
+        call(live)
+    assert live.version == 0
+
+
 def test_the_callers_array_may_change_afterwards() -> None:
     live = live_of()
     vectors = vectors_of(1)

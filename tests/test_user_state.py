@@ -174,6 +174,8 @@ def test_what_does_not_fit_is_refused():
         (lambda: recommender.append("state", ["i2"]), "state: expected a UserState or a list of them"),
         (lambda: recommender.new_state(remember=0), "remember: expected 1 to 1048576, got 0"),
         (lambda: recommender.new_state(remember=2.0), "remember: expected an integer"),
+        (lambda: recommender.new_state(remember=2**63), "remember: expected an integer that fits int64, got 922"),
+        (lambda: recommender.new_state(remember=np.timedelta64(5, "s")), "remember: expected an integer"),
         (lambda: recommender.recommend(), "history: expected Events, a sequence of item ids"),
         (lambda: recommender.recommend(["i1"], state=state), "history: expected None where a state is given"),
         (lambda: recommender.recommend(state=[state, b"x"]), "state: expected a UserState"),
@@ -213,6 +215,17 @@ def test_damaged_bytes_are_refused():
             UserState.from_bytes(odd)
     with pytest.raises(errors.ArgumentTypeError, match="data: expected bytes"):
         UserState.from_bytes("text")
+
+
+def test_states_without_numbers_are_refused(recommender):
+    """The checksum holds, but a program wrote nonsense: no NaN comes out, wherever it is."""
+    data = recommender.new_state(random_events(recommender, 30), remember=4).data
+    values = data[136 + 8 * 4 :].view(np.float32).copy()
+    values[:] = np.nan
+    broken = UserState(np.concatenate([data[: 136 + 8 * 4], values.view(np.uint8)]))
+    for call in (recommender.encode, recommender.user_vectors, recommender.recommend):
+        with pytest.raises(errors.ArgumentError, match="state: expected one of finite interests, got NaN or infinity"):
+            call(state=broken)
 
 
 def test_native_code_refuses_bytes_it_cannot_use_whatever_they_are():

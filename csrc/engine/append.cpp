@@ -8,6 +8,7 @@
 
 #include "engine/blocks.h"
 #include "engine/elapsed.h"
+#include "engine/float_rows.h"
 #include "engine/fusion_context.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
@@ -184,6 +185,16 @@ void check_order(int64_t before, int64_t after) {
   }
 }
 
+// A state whose checksum holds may still have been written by a program with a mistake.
+void check_encoded(const ModelConfig& c, int64_t batch, const Encoded& users) {
+  const int64_t bad = std::max({check_finite(users.fused, batch, c.dim, 1),
+                                check_finite(users.interests, batch, c.num_interests() * c.dim, 1),
+                                check_finite(users.weights, batch, c.num_interests(), 1)});
+  if (bad < 0) return;
+  throw std::invalid_argument("state: expected one of finite interests, got NaN or infinity for user " +
+                              std::to_string(bad));
+}
+
 class StateEncoder {
  public:
   StateEncoder(const Model& model, const ConstUserState& state, int64_t now)
@@ -289,6 +300,7 @@ void encode_states(const Model& model, const std::vector<ConstUserState>& states
     }
     StateEncoder(model, states[b], now == nullptr ? kUnknownTime : now[b]).run(fused, interests, weights);
   });
+  check_encoded(c, static_cast<int64_t>(states.size()), out);
 }
 
 int64_t independent_events(const ModelConfig& config) {

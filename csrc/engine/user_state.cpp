@@ -106,6 +106,7 @@ ConstUserState check_state(const ModelConfig& config, const std::byte* data, int
   }
   const ConstUserState state(config, header.remember, data);
   check_count("num_events", header.num_events, std::numeric_limits<int64_t>::max() / 2);
+  check_count("num_unknown", header.num_unknown, std::numeric_limits<int64_t>::max() / 2);
   check_count("num_rows", header.num_rows, std::min(config.window - 1, std::max<int64_t>(header.num_events - 1, 0)));
   check_count("num_states", header.num_states, most_states(config));
   if (header.num_events == 0) return state;

@@ -8,27 +8,56 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 
 __all__ = [
-    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_balance", "as_duration", "as_int64", "as_k",
-    "as_threads", "check_choice", "check_flag", "check_integer", "check_number",
+    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_duration", "as_int64", "as_k",
+    "as_threads", "check_choice", "check_flag", "check_integer", "check_number", "is_integer", "is_real",
 ]  # fmt: skip
 
 MAX_K = 2**20
 """Results a query may ask for; of a larger catalogue, as many as it has items."""
 MAX_THREADS = 4096
+_AGES = 1e12  # seconds
+_COARSE = frozenset({"Y", "M", "W", "D", "h", "m"})
 _SHARES = {"long": 1.0, "short": 0.0}
 FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
+def is_integer(value: object) -> bool:
+    """Whether it is a whole number. Of NumPy's integers, durations are none to whom they are handed."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
+
+
+def is_real(value: object) -> bool:
+    """Whether it is a real number, NaN and infinities among them."""
+    return isinstance(value, (float, np.floating)) or is_integer(value)
+
+
+def as_array(argument: str, values: Any, expected: str = "an array") -> npt.NDArray[Any]:
+    """`numpy.asarray`. What it cannot read is refused: lists of several lengths, tensors of other kinds or devices.
+
+    Raises:
+        ArgumentError: rows of different lengths.
+        ArgumentTypeError: NumPy has no such type, or the object does not give its values away.
+    """
+    try:
+        return np.asarray(values)
+    except MemoryError:
+        raise
+    except ValueError:
+        raise ArgumentError(argument, expected, "rows of different lengths") from None
+    except Exception as error:
+        raise ArgumentTypeError(argument, f"{expected}, as NumPy reads it", values) from error
+
+
 def as_k(k: int, num_items: int = 0) -> int:
     """A checked number of results: memory is taken for all k of them, whether the catalogue has so many or not."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+    if not is_integer(k):
         raise ArgumentTypeError("k", "an integer", k)
     limit = max(MAX_K, num_items)
     if not 1 <= k <= limit:
-        raise ArgumentError("k", f"an integer in [1, {limit}]", _shown(int(k)))
+        raise ArgumentError("k", f"an integer in [1, {limit}]", shown(int(k)))
     return int(k)
 
 
@@ -36,10 +65,10 @@ def as_threads(threads: int | None) -> int:
     """A checked number of threads; 0 stands for the default."""
     if threads is None:
         return 0
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+    if not is_integer(threads):
         raise ArgumentTypeError("threads", "an integer or None", threads)
     if not 1 <= threads <= MAX_THREADS:
-        raise ArgumentError("threads", f"an integer in [1, {MAX_THREADS}]", _shown(int(threads)))
+        raise ArgumentError("threads", f"an integer in [1, {MAX_THREADS}]", shown(int(threads)))
     return int(threads)
 
 
@@ -48,18 +77,18 @@ def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
     if not hasattr(values, "__array__"):
         if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
             raise ArgumentTypeError(argument, "a sequence of whole numbers or datetime64", values)
-        if not {bool, np.bool_}.isdisjoint(map(type, values)):  # beside numbers they would become numbers
+        kinds = set(map(type, values))
+        if not kinds.isdisjoint({bool, np.bool_}):  # beside numbers they would become numbers
             raise ArgumentTypeError(argument, "whole numbers or datetime64", True)
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ArgumentError(argument, "one dimension", "rows of different lengths") from None
+        if range in kinds:  # of which NumPy would make a row
+            raise ArgumentError(argument, "one dimension", "ranges")
+    array = as_array(argument, values, "one dimension")
     if array.ndim != 1:
         raise ArgumentError(argument, "one dimension", f"shape {list(array.shape)}")
     if array.dtype.kind == "M":
         if bool(np.isnat(array).any()):
             raise ArgumentError(argument, "known times", "NaT")
-        return array.astype("datetime64[s]").astype(np.int64)
+        return _unix_seconds(argument, array)
     if array.dtype.kind == "i":
         return array.astype(np.int64)
     if array.dtype.kind in "uO" and all(type(value) is int for value in array.tolist()):
@@ -78,15 +107,26 @@ def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
     raise ArgumentTypeError(argument, "whole numbers or datetime64", odd)
 
 
+def _unix_seconds(argument: str, dates: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Known dates, rounded down. NumPy lets those wrap around that do not fit int64."""
+    try:
+        seconds = dates.astype("datetime64[s]")
+    except OverflowError:  # units so fine that a second is too many of them
+        raise ArgumentError(argument, "dates in units of at least a femtosecond", dates.dtype) from None
+    if np.datetime_data(dates.dtype)[0] in _COARSE and not np.array_equal(seconds.astype(dates.dtype), dates):
+        raise ArgumentError(argument, "dates whose seconds fit int64", "others")
+    return seconds.astype(np.int64)
+
+
 def as_balance(interest: str | float | None) -> float:
     """A checked share of the long-term interests; -1 for the model's own."""
     if interest is None:
         return -1.0
     if isinstance(interest, str) and interest in _SHARES:
         return _SHARES[interest]
-    if isinstance(interest, (str, bool)) or not isinstance(interest, (int, float, np.number)):
+    if not is_real(interest):
         raise ArgumentTypeError("interest", "'long', 'short', a share from 0 to 1, or None", interest)
-    if not 0 <= interest <= 1:
+    if not 0 <= interest <= 1:  # type: ignore[operator]
         raise ArgumentError("interest", "'long', 'short' or a share from 0 to 1", interest)
     return float(interest)
 
@@ -95,11 +135,11 @@ def as_duration(argument: str, unit: str, value: float | None) -> float | None:
     """A checked number of seconds, say, >= 0; None for no limit."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+    if not is_real(value):
         raise ArgumentTypeError(argument, f"{unit}, or None", value)
     if not value >= 0:
         raise ArgumentError(argument, f"{unit} >= 0, or None", value)
-    return float(value)
+    return _AGES if is_integer(value) and value > _AGES else float(value)  # an integer may be past any float
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -109,7 +149,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         ArgumentError: naming the field, the choices and the value.
     """
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", repr(value))
+        raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", shown(value))
 
 
 def check_flag(name: str, value: object) -> None:
@@ -119,7 +159,7 @@ def check_flag(name: str, value: object) -> None:
         ArgumentError: naming the field and the value.
     """
     if not isinstance(value, bool):
-        raise ArgumentError(name, "True or False", repr(value))
+        raise ArgumentError(name, "True or False", shown(value))
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:
@@ -129,7 +169,7 @@ def check_integer(name: str, value: object, low: int, high: int) -> None:
         ArgumentError: naming the field, the range and the value.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ArgumentError(name, f"an integer in [{low}, {high}]", _shown(value))
+        raise ArgumentError(name, f"an integer in [{low}, {high}]", shown(value))
 
 
 def check_number(name: str, value: object, low: float, high: float, brackets: str = "[]") -> None:
@@ -142,10 +182,4 @@ def check_number(name: str, value: object, low: float, high: float, brackets: st
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     # An integer is compared exactly, however large it is.
     if not number or not (low < value < high or value in ends):  # type: ignore[operator]
-        raise ArgumentError(name, f"a number in {brackets[0]}{low:.8g}, {high:.8g}{brackets[1]}", _shown(value))
-
-
-def _shown(value: object) -> str:
-    """The value as text; Python refuses to print integers of thousands of digits."""
-    huge = isinstance(value, int) and value.bit_length() > 128
-    return f"an integer of {value.bit_length()} bits" if huge else repr(value)  # type: ignore[attr-defined]
+        raise ArgumentError(name, f"a number in {brackets[0]}{low:.8g}, {high:.8g}{brackets[1]}", shown(value))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lsif_sdk.arguments import is_integer, is_real
 from lsif_sdk.bitmaps import Bitmap, as_bitmap
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import excluded_rows, is_flat
-from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.items import Id, ItemTable, as_list
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["Attributes", "Where", "allowed_bitmaps"]
@@ -44,6 +46,8 @@ class Attributes:
         self._numbers: dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]] = {}
         self._rows: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
         for name, column in columns.items():
+            if not isinstance(column, np.ndarray) or column.ndim == 0:
+                column = as_list(f"attributes[{name!r}]", column)
             if len(column) != num_items:
                 raise ArgumentError(f"attributes[{name!r}]", f"{num_items} entries, one an item", len(column))
             numbers = _numbers(column)
@@ -69,7 +73,7 @@ class Attributes:
             ArgumentError: an attribute does not exist, a new row has no entry, or an entry is of another kind.
         """
         if unknown := sorted(set(values) - set(self.names)):
-            raise ArgumentError("attributes", f"attributes among {self.names}", repr(unknown[0]))
+            raise ArgumentError("attributes", f"attributes among {self.names}", shown(unknown[0]))
         added = range(self._num_items, num_items)
         twin = Attributes({}, num_items)
         for name in self.names:
@@ -96,7 +100,10 @@ class Attributes:
         """
         if not isinstance(where, Mapping):
             raise ArgumentTypeError("where", "a mapping of attributes to conditions", where)
-        key = tuple(sorted((str(name), repr(condition)) for name, condition in where.items()))
+        try:
+            key = tuple(sorted((str(name), repr(condition)) for name, condition in where.items()))
+        except Exception:  # of what nobody can print
+            raise ArgumentError("where", "conditions on attributes", shown(where)) from None
         with self._lock:
             if (found := self._cache.get(key)) is not None:
                 self._cache.move_to_end(key)
@@ -115,14 +122,14 @@ class Attributes:
         if name in self._numbers:
             return self._number_holds(name, condition)
         if name not in self._rows:
-            raise ArgumentError("where", f"attributes among {self.names}", repr(name))
+            raise ArgumentError("where", f"attributes among {self.names}", shown(name))
         values = [condition] if isinstance(condition, str) else condition
         if not isinstance(values, (list, set, frozenset)) or not values or not all(isinstance(v, str) for v in values):
-            raise ArgumentError(f"where[{name!r}]", "a string or a list of strings", repr(condition))
+            raise ArgumentError(f"where[{name!r}]", "a string or a list of strings", shown(condition))
         holds = np.zeros(self._num_items, np.bool_)
         for value in values:
             if value not in self._rows[name]:
-                raise ArgumentError(f"where[{name!r}]", "values that some item has", repr(value))
+                raise ArgumentError(f"where[{name!r}]", "values that some item has", shown(value))
             holds[self._rows[name][value]] = True
         return holds
 
@@ -130,7 +137,7 @@ class Attributes:
         numbers = self._numbers[name]
         if isinstance(condition, tuple):
             if len(condition) != 2 or not all(bound is None or _is_number(bound) for bound in condition):
-                raise ArgumentError(f"where[{name!r}]", "(low, high), numbers or None", repr(condition))
+                raise ArgumentError(f"where[{name!r}]", "(low, high), numbers or None", shown(condition))
             holds = ~np.isnan(numbers) if numbers.dtype.kind == "f" else np.ones(len(numbers), np.bool_)
             low, high = condition
             if low is not None:
@@ -138,7 +145,7 @@ class Attributes:
             return holds if high is None else holds & (numbers <= high)
         values = condition if isinstance(condition, (list, set, frozenset)) else [condition]
         if not values or not all(map(_is_number, values)):
-            raise ArgumentError(f"where[{name!r}]", "a number, a list of numbers, or (low, high)", repr(condition))
+            raise ArgumentError(f"where[{name!r}]", "a number, a list of numbers, or (low, high)", shown(condition))
         holds = np.zeros(len(numbers), np.bool_)
         for value in values:
             holds |= numbers == value
@@ -199,10 +206,8 @@ def _of_conditions(where: Where | Sequence[Where | None], attributes: Attributes
 
 def _is_number(value: object) -> bool:
     """Whether it is a finite number that fits 64 bits; integers are compared as such, not as floats."""
-    if isinstance(value, bool):
-        return False
-    if isinstance(value, (int, np.integer)):
-        return bool(-(2**63) <= value < 2**63)
+    if is_integer(value):
+        return bool(-(2**63) <= value < 2**63)  # type: ignore[operator]
     return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
 
 
@@ -211,10 +216,11 @@ def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.int64] 
     if isinstance(column, np.ndarray) and column.dtype.kind in "if":
         return column.astype(np.int64) if column.dtype.kind == "i" else column.astype(np.float64)
     values = list(column)
-    if values and all(isinstance(v, (int, np.integer)) and _is_number(v) for v in values):
+    if values and all(is_integer(v) and _is_number(v) for v in values):
         return np.array(values, np.int64)
-    if values and all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values):
-        return np.array(values, np.float64)
+    if values and all(map(is_real, values)):
+        with contextlib.suppress(OverflowError):  # an integer past any float
+            return np.array(values, np.float64)
     return None
 
 
@@ -222,11 +228,10 @@ def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[
     rows: dict[str, list[int]] = collections.defaultdict(list)
     for row, entry in enumerate(column):
         values = [] if entry is None else [entry] if isinstance(entry, str) else entry
-        if not isinstance(values, (list, tuple, set, frozenset, np.ndarray)) or not all(
-            isinstance(v, str) for v in values
-        ):
+        several = isinstance(values, (list, tuple, set, frozenset)) or (isinstance(values, np.ndarray) and values.ndim)
+        if not several or not all(isinstance(v, str) for v in values):
             expected = "numbers, or strings, or lists of strings"
-            raise ArgumentError(f"attributes[{name!r}]", expected, f"{entry!r} at row {row}")
+            raise ArgumentError(f"attributes[{name!r}]", expected, f"{shown(entry)} at row {row}")
         for value in set(values):
             rows[str(value)].append(row)
     return {value: np.array(of_value, np.int64) for value, of_value in rows.items()}
@@ -242,7 +247,7 @@ def _numbers_with(
         return old
     new = _numbers(list(entries.values()))
     if new is None:
-        raise ArgumentError(f"attributes[{name!r}]", "numbers, as the column has", repr(next(iter(entries.values()))))
+        raise ArgumentError(f"attributes[{name!r}]", "numbers, as the column has", shown(next(iter(entries.values()))))
     numbers = np.zeros(num_items, np.result_type(old, new))
     numbers[: len(old)] = old
     numbers[list(entries)] = new

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_k, as_threads
+from lsif_sdk.arguments import as_array, as_k, as_threads
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
 from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.items import Id, ItemTable
@@ -284,10 +284,7 @@ def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims:
 
 
 def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ArgumentError(argument, "an array of numbers", "rows of different shapes") from None
+    array = as_array(argument, values, "an array of numbers")
     if array.dtype.kind not in "fiu":
         raise ArgumentTypeError(argument, "an array of numbers", values)
     with np.errstate(over="ignore"):  # infinity, which the caller refuses
@@ -305,13 +302,13 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
     if exclude is None or batch == 0:
         return None
     if hasattr(exclude, "__array__"):
-        exclude = np.asarray(exclude)
+        exclude = _array(exclude)
     elif isinstance(exclude, str) or not isinstance(exclude, Sequence):
-        raise ArgumentTypeError("exclude", "row numbers, or one list of them a query", exclude)
+        raise ArgumentTypeError("exclude", _EXCLUDED, exclude)
     if isinstance(exclude, np.ndarray):
         nested = exclude.ndim == 2
     else:
-        nested = not _INTEGERS.issuperset(map(type, exclude)) and any(np.ndim(part) == 1 for part in exclude)
+        nested = not _INTEGERS.issuperset(map(type, exclude)) and any(_array(part).ndim == 1 for part in exclude)
     parts = [_rows(part) for part in (exclude if nested else [exclude])]
     if nested and len(parts) != batch:
         raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
@@ -322,13 +319,18 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
     return np.concatenate(parts), offsets
 
 
+_EXCLUDED = "row numbers, or one list of them a query"
 _INTEGERS = frozenset({int, np.int64, np.int32})
 
 
 def _rows(part: Any) -> npt.NDArray[np.int64]:
-    array = np.asarray(part)
+    array = _array(part)
     if array.ndim != 1:
-        raise ArgumentError("exclude", "row numbers, or one list of them a query", f"shape {list(array.shape)}")
+        raise ArgumentError("exclude", _EXCLUDED, f"shape {list(array.shape)}")
     if array.size and array.dtype.kind not in "iu":
         raise ArgumentTypeError("exclude", "row numbers", part[0])
     return array.astype(np.int64)
+
+
+def _array(exclude: Any) -> npt.NDArray[Any]:
+    return as_array("exclude", exclude, _EXCLUDED)

@@ -16,9 +16,9 @@ import torch
 from lsif_sdk.arguments import as_int64
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog, as_floats, native_errors
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import is_flat, request_times
-from lsif_sdk.items import Id, ItemEdit, id_list
+from lsif_sdk.items import Id, ItemEdit, ItemTable, as_list, id_list
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender
 
@@ -82,13 +82,12 @@ class CatalogEdit:
             ArgumentTypeError: ids are not of the catalogue's kind, or values no numbers.
         """
         table, catalog = self._base.items, self._base.catalog
-        values = _as_ids(ids)
-        known = table.rows(values)
+        values, known = _as_ids(ids, table)
         matrix = as_floats("vectors", vectors, 2).numpy().copy()  # the caller may go on writing to it
         if matrix.shape != (len(values), catalog.dim):
             raise ArgumentError("vectors", f"shape [{len(values)}, {catalog.dim}]", list(matrix.shape))
         biases = None if bias is None else _one_each("bias", as_floats("bias", bias, 1).tolist(), len(values))
-        texts = None if titles is None else _one_each("titles", titles, len(values))
+        texts = None if titles is None else _one_each("titles", as_list("titles", titles), len(values))
         if texts is not None and table.titles is None:
             raise ArgumentError("titles", "None, since the catalogue has no titles", f"{len(texts)} titles")
         if texts is not None and not all(isinstance(text, str) for text in texts):
@@ -215,12 +214,12 @@ class CatalogEdit:
         return float(self._base.artifact.weights["item_embedding"].double().norm(dim=1).mean())
 
     def _rows(self, ids: Ids) -> list[int]:
-        values = _as_ids(ids)
-        rows = self._base.items.rows(values).tolist()
+        values, known = _as_ids(ids, self._base.items)
+        rows = known.tolist()
         for i, item in enumerate(values):
             row = self._added.get(item, rows[i])
             if row < 0 or self._until_of(row) == REMOVED:
-                raise ArgumentError("ids", "items of the catalogue", repr(item))
+                raise ArgumentError("ids", "items of the catalogue", shown(item))
             rows[i] = row
         return list(rows)
 
@@ -235,11 +234,12 @@ class CatalogEdit:
             raise ArgumentTypeError("attributes", "a mapping of names to columns", attributes)
         given = attributes or {}
         if unknown := sorted(set(given) - set(self._attributes)):
-            raise ArgumentError("attributes", f"attributes among {sorted(self._attributes)}", repr(unknown[0]))
+            raise ArgumentError("attributes", f"attributes among {sorted(self._attributes)}", shown(unknown[0]))
         new = [item for item, row in zip(ids, known.tolist(), strict=True) if row < 0 and item not in self._added]
         if new and (missing := sorted(set(self._attributes) - set(given))):
             raise ArgumentError("attributes", f"{missing[0]!r} of the new item {new[0]!r}", "none")
-        return {name: _one_each(f"attributes[{name!r}]", list(column), len(ids)) for name, column in given.items()}
+        columns = {name: as_list(f"attributes[{name!r}]", column) for name, column in given.items()}
+        return {name: _one_each(f"attributes[{name!r}]", column, len(ids)) for name, column in columns.items()}
 
 
 def restored(current: Recommender, before: Recommender) -> Recommender:
@@ -265,13 +265,15 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     )
 
 
-def _as_ids(ids: Ids) -> list[Id]:
+def _as_ids(ids: Ids, table: ItemTable) -> tuple[list[Id], npt.NDArray[np.int64]]:
+    """Ids of the catalogue's kind, each once, and their rows, -1 where they are new."""
     if not is_flat(ids):
         raise ArgumentTypeError("ids", "a sequence of item ids", ids)
     values = list(id_list(ids))
+    rows = table.rows(values)
     if len(set(values)) != len(values):
         raise ArgumentError("ids", "each id once", f"{next(i for i in values if values.count(i) > 1)!r} more often")
-    return values
+    return values, rows
 
 
 def _one_each(argument: str, values: Sequence[Any], num_items: int) -> Sequence[Any]:
@@ -284,6 +286,8 @@ def _ends(until: Until, num_items: int) -> list[int]:
     if until is None:
         return [FOREVER] * num_items
     ends: list[int] = request_times(until, num_items, "until").tolist()
+    if min(ends, default=0) <= HIDDEN:  # which with REMOVED stands for something else
+        raise ArgumentError("until", f"times after {HIDDEN}", min(ends))
     return ends
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from lsif_sdk.arguments import is_real
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["as_diversity", "diversified", "diversify", "num_candidates"]
@@ -20,7 +21,7 @@ def as_diversity(diversity: float) -> float:
         ArgumentError: not in [0, 1].
         ArgumentTypeError: not a number.
     """
-    if isinstance(diversity, bool) or not isinstance(diversity, (int, float, np.number)):
+    if not is_real(diversity):
         raise ArgumentTypeError("diversity", "a number from 0 to 1", diversity)
     if not 0 <= diversity <= 1:
         raise ArgumentError("diversity", "a number from 0 to 1", diversity)

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 __all__ = [
     "ArgumentError", "ArgumentTypeError", "ArtifactError", "ClosedError", "DataError", "DeadlineError", "LsifError",
-    "MissingExtraError", "OverloadedError", "StoreError",
+    "MissingExtraError", "OverloadedError", "StoreError", "shown",
 ]  # fmt: skip
 
 
+_MOST_CHARACTERS = 800
+
+
 class LsifError(Exception):
-    """Base of all errors raised by lsif_sdk."""
+    """Base of all errors raised by lsif_sdk.
+
+    Messages fit a line of a log and can be encoded, whatever came: the middle of a longer one is left out.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        text = message.encode(errors="backslashreplace").decode()
+        half = _MOST_CHARACTERS // 2
+        super().__init__(text if len(text) <= _MOST_CHARACTERS else f"{text[:half]} ... {text[-half:]}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To other processes with the message alone: classes below take other arguments.
+        return _again, (type(self), str(self)), self.__dict__
+
+
+def _again(kind: type[LsifError], message: str) -> LsifError:
+    error = kind.__new__(kind)
+    LsifError.__init__(error, message)
+    return error
 
 
 class ArgumentError(LsifError, ValueError):
     """An argument has a value that cannot be used; the message names it, what was expected and what came."""
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
-        super().__init__(f"{argument}: expected {expected}, got {got}")
+        super().__init__(f"{argument}: expected {expected}, got {shown(got, str)}")
         self.argument = argument
 
 
@@ -57,3 +81,13 @@ class ClosedError(LsifError, RuntimeError):
 
 class StoreError(LsifError, RuntimeError):
     """A history store cannot be reached, is damaged, of another version or something else; the message says where."""
+
+
+def shown(value: object, text_of: Callable[[object], str] = repr) -> str:
+    """A value in a message. Python refuses to print integers of thousands of digits, and some objects fail at it."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        return text_of(value)
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"

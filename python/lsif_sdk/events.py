@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_int64
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.arguments import as_array, as_int64
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.items import Id, ItemTable, id_list
 
 __all__ = ["UNKNOWN_TIME", "EventBatch", "Events", "History", "Now"]
@@ -46,6 +46,9 @@ class Events:
             values = getattr(self, name)
             if values is None:
                 continue
+            # Before they are copied: a range may be of any length.
+            if isinstance(values, range) and len(values) != len(self.items):
+                raise ArgumentError(name, f"{len(self.items)} values, one an item", len(values))
             array = as_int64(name, values)
             if len(array) != len(self.items):
                 raise ArgumentError(name, f"{len(self.items)} values, one an item", len(array))
@@ -126,7 +129,7 @@ def as_users(histories: History | Sequence[History], argument: str = "history") 
     if isinstance(histories, Events):
         return [histories]
     if not isinstance(histories, (list, tuple)) and hasattr(histories, "__array__"):
-        histories = np.asarray(histories)  # a pandas Series, a tensor
+        histories = as_array(argument, histories)  # a pandas Series, a tensor
     if isinstance(histories, np.ndarray) and histories.ndim == 2:
         return [Events(row) for row in histories]
     if is_flat(histories):
@@ -197,12 +200,12 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
     """
     if isinstance(now, datetime.datetime):
         if now.tzinfo is None:
-            raise ArgumentError(argument, "a date with a time zone", repr(now))
+            raise ArgumentError(argument, "a date with a time zone", shown(now))
         now = now.timestamp()
     if isinstance(now, (float, np.floating)):
         now = np.floor(now)
     if hasattr(now, "__array__"):
-        now = np.atleast_1d(np.asarray(now))
+        now = np.atleast_1d(as_array(argument, now))
     values = as_int64(argument, now if isinstance(now, (np.ndarray, list, tuple)) else [now])
     if len(values) not in (1, batch):
         raise ArgumentError(

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lsif_sdk.arguments import as_array
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
 
-__all__ = ["Id", "ItemEdit", "ItemTable", "id_list"]
+__all__ = ["Id", "ItemEdit", "ItemTable", "as_list", "id_list"]
 
 Id = int | str
 
@@ -61,7 +62,7 @@ class ItemTable:
         counts: Sequence[int] | npt.NDArray[Any] | None = None,
         until: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        values: list[Id] = _as_list("ids", ids)
+        values: list[Id] = as_list("ids", ids)
         kinds = set(map(type, values))
         if not (kinds <= _INT_TYPES or kinds <= _STR_TYPES):
             odd = next(value for value in values if type(value) not in (_INT_TYPES if int in kinds else _STR_TYPES))
@@ -71,13 +72,13 @@ class ItemTable:
         if self.has_string_ids:
             check_texts("ids", values)
         elif not all(-(2**63) <= value < 2**63 for value in values):  # type: ignore[operator]
-            raise ArgumentError("ids", "integers that fit int64", f"{max(values, key=abs)}")  # type: ignore[arg-type]
+            raise ArgumentError("ids", "integers that fit int64", shown(max(values, key=abs)))  # type: ignore[arg-type]
         self.ids: npt.NDArray[Any] = np.array(values, dtype=object if self.has_string_ids else np.int64)
         self.ids.flags.writeable = False
-        if titles is not None and len(titles) != len(values):
-            raise ArgumentError("titles", f"{len(values)} texts, one an item", len(titles))
-        self.titles = None if titles is None else _as_list("titles", titles)
+        self.titles = None if titles is None else as_list("titles", titles)
         if self.titles is not None:
+            if len(self.titles) != len(values):
+                raise ArgumentError("titles", f"{len(values)} texts, one an item", len(self.titles))
             check_texts("titles", self.titles)
         self.counts = np.zeros(len(values), np.int64) if counts is None else _as_counts(counts, len(values))
         self.counts.flags.writeable = False
@@ -132,7 +133,7 @@ class ItemTable:
         if self._available is not None and len(self):
             gone |= self._available.until[rows] == REMOVED  # where the row is -1 it is gone already
         if bool(gone.any()):
-            raise ArgumentError(argument, "an item of the catalogue", repr(ids[int(np.argmax(gone))]))
+            raise ArgumentError(argument, "an item of the catalogue", shown(ids[int(np.argmax(gone))]))
         return rows
 
     def row(self, item: Id, argument: str = "item") -> int:
@@ -208,7 +209,7 @@ class ItemTable:
         size = len(self) + len(ids)
         rows = self._rows
         if again := [item for item in ids if rows.get(item, size) < len(self)]:
-            raise ArgumentError("ids", "ids the catalogue does not have", repr(again[0]))
+            raise ArgumentError("ids", "ids the catalogue does not have", shown(again[0]))
         if len(rows) != len(self) and list(itertools.islice(rows, len(self), None)) != ids:
             # This table was edited before, and other ids got the rows past its end.
             rows = dict(itertools.islice(rows.items(), len(self)))
@@ -283,17 +284,17 @@ def id_list(ids: Sequence[Any] | npt.NDArray[Any], argument: str = "ids") -> Seq
     return ids.tolist()  # type: ignore[no-any-return]
 
 
-def _as_list(argument: str, values: Any) -> list[Any]:
+def as_list(argument: str, values: Any) -> list[Any]:
     """Values in an order the caller meant: no sets, no generators, not the letters of one text."""
-    if hasattr(values, "__array__") and np.ndim(values):
-        return list(id_list(np.asarray(values), argument))
+    if hasattr(values, "__array__") and as_array(argument, values).ndim:
+        return list(id_list(as_array(argument, values), argument))
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ArgumentTypeError(argument, "a sequence, one value an item", values)
     return list(values)
 
 
 def _as_counts(counts: Sequence[int] | npt.NDArray[Any], num_items: int) -> npt.NDArray[np.int64]:
-    array = np.asarray(_as_list("counts", counts) if not hasattr(counts, "__array__") else counts)
+    array = as_array("counts", as_list("counts", counts) if not hasattr(counts, "__array__") else counts)
     if array.shape != (num_items,) or (array.dtype.kind not in "iu" and array.size):
         raise ArgumentError("counts", f"integers of shape [{num_items}]", f"{array.dtype} {list(array.shape)}")
     if array.size and not (array.min() >= 0 and array.max() < 2**63):

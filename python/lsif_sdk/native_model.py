@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_threads
+from lsif_sdk.arguments import as_threads, is_integer
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import EventBatch, History, Now, request_times
 from lsif_sdk.items import ItemTable
 from lsif_sdk.metrics import Metrics
@@ -68,7 +68,7 @@ class NativeModel:
         self._pace = Pace()
         batching = as_batching(batching)
         if not isinstance(precision, str) or precision not in ("float32", "bfloat16"):
-            raise ArgumentError("precision", "'float32' or 'bfloat16'", repr(precision))
+            raise ArgumentError("precision", "'float32' or 'bfloat16'", shown(precision))
         self.precision = precision
         self.artifact = artifact
         self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
@@ -142,8 +142,10 @@ class NativeModel:
             ArgumentError: `remember` or an action is out of range, or some times are known and others are not.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
-        if isinstance(remember, bool) or not isinstance(remember, (int, np.integer)):
+        if not is_integer(remember):
             raise ArgumentTypeError("remember", "an integer", remember)
+        if not -(2**63) <= remember < 2**63:  # the engine has a closer look
+            raise ArgumentError("remember", "an integer that fits int64", shown(int(remember)))
         with native_errors():
             empty = UserState(self._path.new_state(self.fingerprint, int(remember)))
         return self.append(empty, history)

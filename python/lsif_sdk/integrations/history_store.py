@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from lsif_sdk.arguments import is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import UNKNOWN_TIME, Events, History, as_users
 from lsif_sdk.items import Id, id_list
@@ -177,7 +178,7 @@ def _as_id(argument: str, value: Any) -> Id:
         except UnicodeEncodeError as error:
             raise ArgumentError(argument, "a text that UTF-8 can encode", error.reason) from None
         return str(value)
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not is_integer(value):
         raise ArgumentTypeError(argument, "a string or an integer", value)
     if not -(2**63) <= value < 2**63:
         raise ArgumentError(argument, "an integer that fits int64", f"one of {int(value).bit_length()} bits")

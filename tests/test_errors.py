@@ -1,0 +1,62 @@
+"""Errors: messages that can be read and logged whatever came, and that travel between processes."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from lsif_sdk import ModelConfig, errors
+
+
+class Silent:
+    def __repr__(self) -> str:
+        raise OSError("no text")
+
+
+def nested(depth: int) -> list:
+    result: list = []
+    for _ in range(depth):
+        result = [result]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("x", "'x'"),
+        (2**128, "an integer of 129 bits"),
+        (-(10**5000), "an integer of 16610 bits"),
+        ([10**5000], "a list that cannot be shown"),
+        (nested(3000), "a list that cannot be shown"),
+        (Silent(), "a Silent that cannot be shown"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_any_value_can_be_shown(value, expected):
+    assert errors.shown(value) == expected
+    with pytest.raises(errors.ArgumentError, match=f"^block: expected one of 'hstu', 'transformer', got {expected}$"):
+        ModelConfig(num_items=5, block=value)
+
+
+def test_messages_fit_a_line_of_a_log():
+    short, long = errors.ArgumentError("k", "1", "y" * 100), errors.ArgumentError("k", "1", "y" * 10**6 + "z")
+    assert str(short) == "k: expected 1, got " + "y" * 100
+    assert len(str(long)) < 1000
+    assert str(long).startswith("k: expected 1, got yyy") and " ... " in str(long) and str(long).endswith("yyz")
+    assert str(errors.ArtifactError("\ud800 é")) == "\\ud800 é"
+    assert str(errors.LsifError()) == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ArgumentError("k", "1", 2), errors.ArgumentTypeError("k", "1", "x"), errors.ArtifactError("a"),
+        errors.MissingExtraError("report", "matplotlib", "report"), errors.DeadlineError("late"),
+        errors.StoreError("gone"), errors.OverloadedError("full"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_errors_travel_between_processes(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error) and str(again) == str(error) and again.__dict__ == error.__dict__
