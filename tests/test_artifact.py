@@ -205,3 +205,10 @@ def test_saving_makes_parents_and_refuses_files(tmp_path):
         build().save(tmp_path / "file", overwrite=True)
     assert (tmp_path / "file").read_text() == "x"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
+
+
+def test_files_may_be_read_by_whom_other_files_may(tmp_path):
+    build().save(tmp_path / "model")
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    (tmp_path / "other").touch()
+    assert set(modes.values()) == {(tmp_path / "other").stat().st_mode}, modes

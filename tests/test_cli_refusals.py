@@ -44,7 +44,7 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["train", "EVENTS", "--out", "x", "--set", "=8"], "--set: expected NAME=VALUE"),
         (["train", "EVENTS", "--out", "x", "--set", "dim=-1"], "dim: expected"),
         (["train", "EVENTS", "--out", "x", "--set", "dim=wide"], "dim: expected an integer in [1, 65536], got 'wide'"),
-        (["train", "EVENTS", "--out", "x", "--set", "num_items=3"], "num_items: expected"),
+        (["train", "EVENTS", "--out", "x", "--set", "num_items=3"], "got 'num_items'"),
         (["train", "EVENTS", "--out", "x", "--item", "sku"], "no column 'sku'; it has ['user', 'item', 'timestamp']"),
         (["train", "EVENTS", "--out", "x", "--timestamp", "user"], "column 'user', row 1: expected Unix seconds"),
         (["train", "EVENTS", "--out", "x", "--titles", "EVENTS"], "no column 'title'"),
@@ -63,7 +63,7 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["recommend", "MODEL", "sku-1", "--k", "0"], "k: expected"),
         (["recommend", "MODEL", "sku-1", "--now", str(2**63)], "now: expected numbers that fit int64"),
         (["evaluate", "MODEL", "EVENTS", "--item", "timestamp"], "names no item of the model, whose ids are strings"),
-        (["inspect", "EVENTS"], "no such directory"),
+        (["inspect", "EVENTS"], "a file, not a directory"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(

@@ -251,3 +251,11 @@ def test_event_log_refuses_what_does_not_fit() -> None:
         EventLog(**{**good, "items": [0, 1]})
     with pytest.raises(ArgumentTypeError, match="times: expected a numpy array of int64 or None, got list"):
         EventLog(**{**good, "times": [1, 2]})
+
+
+def test_times_in_milliseconds_are_refused():
+    frame = pd.DataFrame({"user": [1, 1], "item": [1, 2], "timestamp": [1_700_000_000_000, 1_700_000_100_000]})
+    with pytest.raises(
+        DataError, match="timestamp: expected Unix seconds, got what looks like milliseconds: 17000000500"
+    ):
+        read_events(frame)

@@ -300,3 +300,11 @@ def test_events_compare_by_identity():
     assert events == events
     assert events != Events(["a", "b"], [1, 2])
     assert len({events, events}) == 1
+
+
+def test_columns_of_other_libraries_are_histories_and_tables_are_not():
+    pandas = pytest.importorskip("pandas")
+    events = Events(pandas.Series(["b", "a"]), times=pandas.Series([20, 10]))
+    assert list(events.items) == ["b", "a"] and list(events.times) == [20, 10]
+    with pytest.raises(ArgumentTypeError, match=r"history: expected a column of it, or Events\(items, times\)"):
+        as_users(pandas.DataFrame({"item": ["a", "b"]}))

@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_refused():
         (lambda: recommender.new_state(remember=2.0), "remember: expected an integer"),
         (lambda: recommender.new_state(remember=2**63), "remember: expected an integer that fits int64, got 922"),
         (lambda: recommender.new_state(remember=np.timedelta64(5, "s")), "remember: expected an integer"),
-        (lambda: recommender.recommend(), "history: expected Events, a sequence of item ids"),
+        (lambda: recommender.recommend(), "history: expected a history, or state="),
         (lambda: recommender.recommend(["i1"], state=state), "history: expected None where a state is given"),
         (lambda: recommender.recommend(state=[state, b"x"]), "state: expected a UserState"),
     ]

@@ -155,7 +155,10 @@ class Artifact:
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"training, metrics: expected plain JSON values: {error}") from error
-        (directory / CONFIG_FILE).write_bytes(text + b"\n")
+        config_file = directory / CONFIG_FILE
+        config_file.write_bytes(text + b"\n")
+        for name in files:  # safetensors lets only the owner read; others are to read what they may of other files
+            (directory / name).chmod(config_file.stat().st_mode)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Artifact:
@@ -270,7 +273,7 @@ def _is_artifact(directory: pathlib.Path) -> bool:
 def _read_config(directory: pathlib.Path) -> dict[str, Any]:
     path = directory / CONFIG_FILE
     if not directory.is_dir():
-        raise ArtifactError(f"{directory}: no such directory")
+        raise ArtifactError(f"{directory}: {'a file, not a directory' if directory.exists() else 'no such directory'}")
     if not path.is_file():
         raise ArtifactError(f"{directory}: not an lsif_sdk artifact: no {CONFIG_FILE}")
     try:
@@ -323,6 +326,8 @@ def _read_codes(directory: pathlib.Path, files: Mapping[str, Any]) -> torch.Tens
 
 @contextlib.contextmanager
 def _readable(path: pathlib.Path) -> Iterator[None]:
+    if not os.access(path, os.R_OK):
+        raise ArtifactError(f"{path}: this process may not read it")
     try:
         yield
     except (safetensors.SafetensorError, OSError, ValueError) as error:

@@ -67,8 +67,23 @@ def train(options: argparse.Namespace) -> int:
         source=pathlib.Path(options.events).name,
     )
     recommender.save(options.out, overwrite=options.overwrite)
+    if not options.quiet:
+        print(_trained(recommender.artifact), file=sys.stderr)
     print(f"wrote {options.out}")
     return 0
+
+
+def _trained(artifact: Artifact) -> str:
+    """What a model was trained on, and how good it is beside the simplest baselines."""
+    training = artifact.training
+    lines = [f"{training['events']:,} events of {training['users']:,} users and {len(artifact.items):,} items"]
+    for name, report in artifact.metrics.get("test", {}).items():
+        ndcg = report["metrics"][f"ndcg@{report['k']}"]
+        shown = "unknown" if ndcg is None else f"{ndcg:.4f}"
+        lines.append(f"{name:12} NDCG@{report['k']} {shown} on {report['num_users']:,} events held out of training")
+    if training["holdout"] == "test":
+        lines.append("for use, train on more of them: --holdout validation (docs/training.md)")
+    return "\n".join(lines)
 
 
 def _title_features(options: argparse.Namespace, log: EventLog) -> Any:

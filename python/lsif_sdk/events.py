@@ -15,10 +15,13 @@ from lsif_sdk.arguments import as_array, as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.items import Id, ItemTable, id_list
 
-__all__ = ["UNKNOWN_TIME", "EventBatch", "Events", "History", "Now"]
+__all__ = ["LATEST_TIME", "UNKNOWN_TIME", "EventBatch", "Events", "History", "Now"]
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
+
+LATEST_TIME = 10**11
+"""Unix seconds, in the year 5138: where people deal with times of now, later ones are milliseconds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +43,8 @@ class Events:
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
+        if _is_column(self.items):
+            object.__setattr__(self, "items", as_array("items", self.items))
         if not is_flat(self.items):
             raise ArgumentTypeError("items", "a sequence of item ids", self.items)
         for name in ("times", "actions"):
@@ -128,6 +133,8 @@ def as_users(histories: History | Sequence[History], argument: str = "history") 
     """One history or many, as a list of `Events`. An empty sequence is one user without events."""
     if isinstance(histories, Events):
         return [histories]
+    if hasattr(histories, "columns"):  # whose rows would look like users
+        raise ArgumentTypeError(argument, "a column of it, or Events(items, times)", histories)
     if not isinstance(histories, (list, tuple)) and hasattr(histories, "__array__"):
         histories = as_array(argument, histories)  # a pandas Series, a tensor
     if isinstance(histories, np.ndarray) and histories.ndim == 2:
@@ -221,6 +228,11 @@ def is_flat(values: object) -> bool:
     if isinstance(values, (list, tuple)):
         return not any(issubclass(kind, (list, tuple, np.ndarray, Events)) for kind in set(map(type, values)))
     return False
+
+
+def _is_column(values: object) -> bool:
+    """Whether this is an array of another library with one dimension: a pandas Series, a tensor."""
+    return not isinstance(values, np.ndarray) and hasattr(values, "__array__") and np.ndim(values) == 1
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,12 @@ class ItemTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __iter__(self) -> Iterator[Id]:
+        return iter(self.ids.tolist())
+
+    def __repr__(self) -> str:
+        return f"ItemTable({len(self):,} items, ids are {self.id_kind})"
 
     @property
     def id_kind(self) -> str:

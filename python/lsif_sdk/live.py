@@ -24,11 +24,12 @@ __all__ = ["LiveRecommender"]
 
 
 class LiveRecommender:
-    """Publishes snapshots: immutable recommenders, each in place of the one before (docs/serving.md, 4).
+    """Publishes snapshots: immutable recommenders, each in place of the one before.
 
-    Who answers requests takes `current` for each and works on that: model, ids and catalogue of one moment. Taking it
-    costs nothing and never waits. Changes are checked and built by the thread that makes them, one after another, and
-    published by swapping one reference; requests in flight finish on their snapshot.
+    It has no `recommend` of its own: who answers requests takes `current` for each, and works on that: model, ids and
+    catalogue of one moment. Taking it costs nothing and never waits. Changes are checked and built by the thread that
+    makes them, one after another, and published by swapping one reference; requests in flight finish on their
+    snapshot (docs/serving.md, "A live catalogue").
 
     User states stay usable when the catalogue changes. A state that a newer snapshot made an older one refuses: take
     the state first, then `current`.
@@ -89,25 +90,60 @@ class LiveRecommender:
         until: Until = None,
         attributes: Mapping[str, Sequence[Any]] | None = None,
     ) -> int:
-        """Publishes `CatalogEdit.upsert`, which has arguments and errors; returns the version."""
+        """Adds items, and gives known ones other vectors; hidden and removed ones come back.
+
+        What the encoder makes of an event is settled when the item's id first comes: the trained embedding, or the
+        first vector it was added with. So user states and histories stay what they were.
+
+        Args:
+            ids: of the items, each once.
+            vectors: float32 [num_ids, dim], in the space of `Recommender.user_vectors`.
+            bias: [num_ids]; None: those of known items stay, new ones get the mean of the catalogue's.
+            titles: one an item; None: those of known items stay, new ones have their ids.
+            counts: how often items were met, for the popularity fallback; None: those of known items stay, new ones
+                have 0 and come last there.
+            until: Unix seconds or dates with time zones from which items are no longer recommended, for all or one an
+                item; None: for ever.
+            attributes: for each attribute one entry an item; None: those of known items stay. New items of a catalogue
+                with attributes need all of them.
+
+        Returns:
+            The version.
+
+        Raises:
+            ArgumentError: a shape is wrong, a value is not finite or out of range, an id comes twice, an attribute is
+                missing, or the catalogue has no titles. Nothing has changed then.
+            ArgumentTypeError: ids are not of the catalogue's kind, or values no numbers. Likewise.
+        """
         with self.edit() as edit:
             edit.upsert(ids, vectors, bias=bias, titles=titles, counts=counts, until=until, attributes=attributes)
         return edit.version
 
     def hide(self, ids: Ids) -> int:
-        """Publishes `CatalogEdit.hide`; returns the version."""
+        """Items are not recommended until `show` or `upsert`; they stay candidates of `score` and part of histories.
+
+        Returns:
+            The version.
+
+        Raises:
+            ArgumentError: an item is not in the catalogue. Nothing has changed then.
+            ArgumentTypeError: ids are not of the catalogue's kind. Likewise.
+        """
         with self.edit() as edit:
             edit.hide(ids)
         return edit.version
 
     def show(self, ids: Ids, until: Until = None) -> int:
-        """Publishes `CatalogEdit.show`; returns the version."""
+        """Items are recommended, for ever or `until` a moment (as in `upsert`); otherwise like `hide`."""
         with self.edit() as edit:
             edit.show(ids, until)
         return edit.version
 
     def remove(self, ids: Ids) -> int:
-        """Publishes `CatalogEdit.remove`; returns the version."""
+        """Items are no longer of the catalogue; histories that hold them still count, and `upsert` brings them back.
+
+        Otherwise like `hide`.
+        """
         with self.edit() as edit:
             edit.remove(ids)
         return edit.version
@@ -166,7 +202,10 @@ class LiveRecommender:
         return edit.version
 
     def replace(self, recommender: Recommender) -> int:
-        """Publishes another model with its own catalogue and ids; states of the old one are made anew.
+        """Publishes another model with its own catalogue, ids and attributes; states of the old one are made anew.
+
+        Nothing of the old catalogue is carried over: what was added, hidden or removed has to be so again. Do that in a
+        `LiveRecommender` of the new model before, and hand over its `current`.
 
         Args:
             recommender: loaded beforehand, so that nobody waits for it.

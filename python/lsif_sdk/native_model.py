@@ -292,8 +292,12 @@ class NativeModel:
     def _users(
         self, history: History | Sequence[History] | None, state: UserState | Sequence[UserState] | None
     ) -> EventBatch | list[UserState]:
+        if history is None and state is None:
+            raise ArgumentTypeError("history", "a history, or state=", history)
+        if isinstance(history, UserState):
+            raise ArgumentTypeError("history", "events, and a state as state=", history)
         if state is None:
-            return self._events(history)  # type: ignore[arg-type]  # which refuses None
+            return self._events(history)  # type: ignore[arg-type]
         if history is not None:
             raise ArgumentError("history", "None where a state is given", history)
         return self._states(state)
@@ -301,7 +305,7 @@ class NativeModel:
     def _states(self, state: UserState | Sequence[UserState]) -> list[UserState]:
         states = as_states(state)
         if not all(map(self.knows, states)):
-            raise ArgumentError("state", "a state of this model", "one of another model")
+            raise ArgumentError("state", "a state of this model", "one of another model: make it anew by new_state")
         return states
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:

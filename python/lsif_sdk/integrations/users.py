@@ -57,6 +57,8 @@ class Users:
     ) -> None:
         if not isinstance(recommender, (Recommender, LiveRecommender)):
             raise ArgumentTypeError("recommender", "a Recommender or LiveRecommender", recommender)
+        if not all(callable(getattr(store, method, None)) for method in ("append", "read", "get_state", "put_state")):
+            raise ArgumentTypeError("store", "a HistoryStore, SQLiteStore(path) say", store)
         check_integer("save_every", save_every, 1, 2**62)
         self._recommender = recommender
         self._remember = remember

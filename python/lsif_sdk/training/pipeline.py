@@ -79,7 +79,7 @@ def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[s
         values |= recipe
     for name, value in (overrides or {}).items():
         if name not in _MODEL_FIELDS | _TRAIN_FIELDS:
-            raise ArgumentError(name, "a field of ModelConfig (but num_items) or TrainConfig", repr(value))
+            raise ArgumentError("fields", "those of ModelConfig (but num_items) and TrainConfig", repr(name))
         values["model" if name in _MODEL_FIELDS else "training"][name] = value
     return Recipe(values["model"], TrainConfig.from_dict(values["training"]))
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsif_sdk.errors import ArgumentTypeError, DataError, MissingExtraError
+from lsif_sdk.events import LATEST_TIME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame"
 Ids: TypeAlias = "NDArray[np.int64] | list[str]"
 
 _TIME_LIMIT = 2**62
+_MICROSECONDS = 5e15  # since 1970, in the year 2128: later times are neither those nor milliseconds
 
 
 class Table:
@@ -68,14 +70,19 @@ class Table:
         """Unix seconds int64 [num_rows]: numbers rounded down, or a datetime column (UTC if it has no time zone).
 
         Raises:
-            DataError: a value is missing, not a number or not within +-2**62.
+            DataError: a value is missing, not a number or not within +-2**62, or most look like milliseconds.
         """
         values = self._frame[column]
         if values.dtype.kind == "M" or hasattr(values.dtype, "tz"):
             self._refuse(column, values.isna(), "a time is missing")
             utc = values.dt.tz_convert("UTC").dt.tz_localize(None) if hasattr(values.dtype, "tz") else values
             return np.asarray(utc.to_numpy(), dtype="datetime64[s]").astype(np.int64)
-        return self._numbers(column, "Unix seconds")
+        seconds = self._numbers(column, "Unix seconds")
+        middle = float(np.median(seconds)) if len(seconds) else 0.0
+        if LATEST_TIME < middle < _MICROSECONDS:
+            got = f"what looks like milliseconds: {middle:.0f}"
+            raise DataError(f"{self.name}: {column}: expected Unix seconds, got {got}")
+        return seconds
 
     def action_types(self, column: str) -> NDArray[np.int64]:
         """Action types int64 [num_rows], >= 0; 0 = unknown.
