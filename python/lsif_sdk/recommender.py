@@ -290,7 +290,7 @@ class Recommender(Ranker):
             now: see `recommend`.
 
         Returns:
-            The parts, which sum to `score(history, [item])` within its rounding.
+            The parts, which sum to the float32 model's `score(history, [item])` within its rounding.
 
         Raises:
             ArgumentError: the item is not in the catalogue, or no event of the history is known.
