@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cli_cases import SMALL
+from lsif_sdk.cli import main
+from lsif_sdk.datasets import simulated_shop
 from store_cases import KINDS, RedisServer, Stores
 
 # Tests use small tensors, on which several threads of torch would mostly wait for each other.
@@ -36,3 +39,26 @@ def stores(request, tmp_path) -> Stores:
     """Stores of every kind, in turn."""
     server = request.getfixturevalue("redis_server") if request.param == "redis" else None
     return Stores(tmp_path, server)
+
+
+@pytest.fixture(scope="session")
+def shop_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file of a small shop's events."""
+    log = simulated_shop(60, 30)
+    path = tmp_path_factory.mktemp("events") / "events.csv"
+    rows = ["user,item,timestamp"]
+    for user in range(log.num_users):
+        own = log.user(user)
+        rows += [f"{log.user_ids[user]},{log.item_ids[i]},{t}" for i, t in zip(own.items, own.times, strict=True)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shop_model(shop_events: Path) -> Path:
+    """What `lsif train` makes of them."""
+    path = shop_events.parent / "model"
+    titles = shop_events.parent / "titles.tsv"
+    titles.write_text("item\ttitle\n" + "".join(f"sku-{n}\tThing {n}\n" for n in range(1, 31)))
+    assert main(["train", str(shop_events), "--out", str(path), "--titles", str(titles), *SMALL]) == 0
+    return path

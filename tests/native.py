@@ -18,7 +18,6 @@ from lsif_sdk.model import UNKNOWN_TIME, Encoded, InterestFusionModel
 from lsif_sdk.ops import ops
 
 NOW = 1_700_000_000
-FAR = 2**61  # differences of times up to here fit an int64, which the torch module relies on
 
 Arrays = tuple[np.ndarray, ...]
 Weights = dict[str, torch.Tensor]
@@ -122,7 +121,8 @@ def random_times(kind: str, lengths: Sequence[int], rng: np.random.Generator) ->
         elif kind == "unknown":
             times[:] = UNKNOWN_TIME
         elif kind == "huge":
-            times = np.sort(rng.integers(-FAR, FAR, length))
+            ends = np.iinfo(np.int64)  # the difference of two need not fit an int64
+            times = np.sort(rng.integers(ends.min + 1, ends.max, length, endpoint=True))
         parts.append(times)
     return np.concatenate(parts)
 

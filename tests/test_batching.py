@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
+from concurrency import run_in_forked_child, run_together
 from lsif_sdk import Artifact, Batching, ItemTable, ModelConfig, Recommendations, Recommender, errors
 from native import random_weights
 from recommender_cases import IDS, NUM_ITEMS, build, same
@@ -28,25 +28,6 @@ def slow_recommender(**limits: Any) -> Recommender:
     for name in ("item_embedding", "catalog.bias"):
         weights[name][:] = weights[name][0]
     return Recommender(Artifact(config, weights, ItemTable(np.arange(_MANY))), threads=1, batching=Batching(**limits))
-
-
-def run_together(count: int, work: Any) -> None:
-    """work(0) .. work(count - 1), each in a thread of its own; the first error is raised."""
-    failures: list[BaseException] = []
-
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 @pytest.mark.parametrize("fields", [{}, {"scoring": "multi_interest"}, {"repeats": True}])
@@ -89,8 +70,11 @@ def test_requests_that_come_meanwhile_share_a_search():
     ):  # when threads meet is for the machine to say
         run_together(8, lambda caller: [recommender.recommend([caller], k=3) for _ in range(5)])
         rounds += 1
-    stats = recommender.stats().batching
-    assert stats["requests"] == 40 * rounds and stats["largest_batch"] > 1 and stats["batches"] < stats["requests"]
+    stats = recommender.stats()
+    shared, sizes = stats.batching, stats.batch_sizes
+    assert shared["requests"] == 40 * rounds and shared["largest_batch"] > 1 and shared["batches"] < shared["requests"]
+    assert sizes is not None and sizes.total == shared["requests"] and sizes.count == shared["batches"]
+    assert sizes.quantile(1) / 2 < shared["largest_batch"] <= sizes.quantile(1)
 
 
 def test_a_full_queue_and_a_passed_deadline_are_told():
@@ -163,15 +147,12 @@ def test_asyncio_has_bounds_and_deadlines():
 def test_asyncio_works_in_a_forked_child():
     recommender = build()
     asyncio.run(recommender.recommend_async(["i1"], k=2))
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            answer = asyncio.run(asyncio.wait_for(recommender.recommend_async(["i1"], k=2), 20))
-            code = 0 if len(answer[0]) == 2 else 2
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def ask() -> None:
+        answer = asyncio.run(asyncio.wait_for(recommender.recommend_async(["i1"], k=2), 20))
+        assert len(answer[0]) == 2
+
+    run_in_forked_child(ask)
 
 
 def test_after_close_requests_are_refused():
@@ -186,21 +167,19 @@ def test_after_close_requests_are_refused():
 def test_a_forked_child_is_told_to_load_again():
     recommender = batched(build())
     recommender.recommend(["i1"])
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
+
+    def ask() -> None:
+        with pytest.raises(errors.ClosedError, match="fork"):
             recommender.recommend(["i1"])
-        except errors.ClosedError as error:
-            code = 0 if "fork" in str(error) else 2
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
+        sizes = recommender.stats().batch_sizes
+        assert sizes is not None and sizes.count == 0
+
+    run_in_forked_child(ask)
 
 
 def test_without_batching_there_is_nothing_to_count_or_close():
     recommender = build()
-    assert recommender.stats().batching == {}
+    assert recommender.stats().batching == {} and recommender.stats().batch_sizes is None
     recommender.close()
     assert len(recommender.recommend(["i1"], k=2, timeout=0.1)[0]) == 2
 

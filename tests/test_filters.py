@@ -72,9 +72,19 @@ def test_the_answer_is_the_best_of_what_is_left(recommender, where, allow, exclu
         ]
         assert list(out[user]) == left[:k]
         assert out.counts[user] == min(k, len(left))
-        short = f"only {len(left)} items are left by exclusions and filters"
+        short = f"the catalogue has only {len(left)} items that exclusions and filters allow"
         assert out[user].reason == ("" if len(left) >= k else short)
     assert np.isfinite(out.scores).all()
+
+
+def test_more_items_than_there_are():
+    plain = build()
+    for out, count in (
+        (plain.recommend(HISTORIES, k=NUM_ITEMS + 5, exclude_seen=False), NUM_ITEMS),
+        (plain.similar_items(["i1", "i2"], k=NUM_ITEMS), NUM_ITEMS - 1),
+    ):
+        reason = f"the catalogue has only {count} items that exclusions and filters allow"
+        assert all(len(user) == count and user.reason == reason for user in out)
 
 
 def test_filters_for_all_users_and_with_states(recommender):

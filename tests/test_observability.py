@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
+from concurrency import run_together
 from lsif_sdk import Batching, Recommender, errors
 from lsif_sdk.metrics import BUCKETS_US, STAGES, Histogram
 from recommender_cases import HISTORIES, NUM_ITEMS, build
@@ -28,11 +27,12 @@ def test_everything_is_counted():
     assert (stats.requests, stats.users, stats.unknown, stats.fallbacks, stats.short) == (3, 6, 2, 1, 1)
     assert stats.errors == {"ArgumentError": 1, "ArgumentTypeError": 1}
     assert stats.batching["requests"] == 3
+    assert stats.batch_sizes == Histogram((3, *[0] * 7), 3.0, (1, 2, 4, 8, 16, 32, 64))  # one by one
     assert set(stats.times) == set(STAGES)
-    parts = sum(stats.times[stage].total_us for stage in STAGES if stage != "total")
-    assert parts == pytest.approx(stats.times["total"].total_us)
+    parts = sum(stats.times[stage].total for stage in STAGES if stage != "total")
+    assert parts == pytest.approx(stats.times["total"].total)
     for histogram in stats.times.values():
-        assert histogram.count == 3 and histogram.total_us > 0
+        assert histogram.count == 3 and histogram.total > 0
         assert histogram.quantile(0.5) <= histogram.quantile(1.0)
 
 
@@ -43,15 +43,15 @@ def test_quantiles_are_ends_of_buckets():
     assert [histogram.quantile(q) for q in (0.5, 0.51, 0.9, 0.95)] == [10, 100, 100, float("inf")]
 
 
+@pytest.mark.parametrize(("max_batch", "ends"), [(1, (1,)), (2, (1, 2)), (5, (1, 2, 4, 8)), (8, (1, 2, 4, 8))])
+def test_batch_sizes_are_counted_up_to_the_largest_there_can_be(max_batch, ends):
+    recommender = Recommender(build().artifact, batching=Batching(max_batch=max_batch))
+    assert recommender.stats().batch_sizes == Histogram((0,) * (len(ends) + 1), 0.0, ends)
+
+
 def test_threads_are_counted_without_loss():
     recommender = build()
-    threads = [
-        threading.Thread(target=lambda: [recommender.recommend(["i1"], k=2) for _ in range(50)]) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_together(4, lambda caller: [recommender.recommend(["i1"], k=2) for _ in range(50)])
     assert recommender.stats().requests == 200
 
 
@@ -68,6 +68,9 @@ def test_prometheus_has_the_same():
         assert registry.get_sample_value("lsif_seconds_count", {"stage": "total"}) == 3
         assert registry.get_sample_value("lsif_seconds_bucket", {"stage": "native", "le": "1.0"}) == 3
         assert registry.get_sample_value("lsif_batching_requests_total") == 3
+        assert registry.get_sample_value("lsif_batch_size_bucket", {"le": "1.0"}) == 3
+        assert registry.get_sample_value("lsif_batch_size_bucket", {"le": "+Inf"}) == 3
+        assert registry.get_sample_value("lsif_batch_size_sum") == 3
         assert b"lsif_seconds_sum" in prometheus_client.generate_latest(registry)
 
 
@@ -86,3 +89,8 @@ def test_opentelemetry_has_the_same():
     assert {point.attributes["error"]: point.value for point in points["lsif.errors"]}["ArgumentTypeError"] == 1
     assert {point.attributes["stage"] for point in points["lsif.time"]} == set(STAGES)
     assert {point.attributes["what"] for point in points["lsif.batching"]} >= {"requests", "queued"}
+    assert {point.attributes["quantile"]: point.value for point in points["lsif.batch_size"]} == {
+        0.5: 1,
+        0.9: 1,
+        0.99: 1,
+    }

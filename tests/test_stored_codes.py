@@ -85,10 +85,24 @@ def test_a_file_of_something_else_is_refused(saved, tensors, message):
         Artifact.load(saved)
 
 
-def test_codes_of_another_shape_are_refused_by_native_code(saved):
-    rewrite(saved, {"codes": torch.zeros(500, dtype=torch.uint8)})
-    with pytest.raises(errors.ArgumentError, match="codes: expected"):
-        Recommender.load(saved)
+@pytest.mark.parametrize(
+    ("damaged", "kept", "message"),
+    [
+        (slice(0, 1), None, "codes of a catalogue, got other bytes"),
+        (slice(8, 12), None, r"version \d+, got 4294967295"),
+        (slice(12, 16), None, "finite sizes, got row_size -?nan"),
+        (slice(16, 24), None, "those of 40 x 12 vectors, got those of -1 x 12"),
+        (slice(24, 32), None, "those of 40 x 12 vectors, got those of 40 x -1"),
+        (slice(0), 500, r"\d+ bytes for 40 x 12 vectors, got 500"),
+        (slice(0), 0, r"\d+ bytes for 40 x 12 vectors, got 0"),
+    ],
+)
+def test_damaged_codes_are_refused_and_their_file_is_named(saved, damaged, kept, message):
+    codes = safetensors.torch.load_file(saved / "codes.safetensors")["codes"].clone()
+    codes[damaged] = 255
+    rewrite(saved, {"codes": codes[:kept].clone()})
+    with pytest.raises(errors.ArtifactError, match=rf"codes\.safetensors: codes: expected {message}"):
+        Artifact.load(saved)
 
 
 def test_damage_is_found_on_request_and_a_short_file_at_once(saved):

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import sqlite3
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import numpy as np
@@ -16,11 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from concurrency import run_together
 from lsif_sdk import Events, errors
 from lsif_sdk.events import UNKNOWN_TIME
-from lsif_sdk.integrations import HistoryStore, RedisStore, SQLiteStore, StoredEvents
-from store_cases import RedisServer
-from test_batching import run_together
+from lsif_sdk.integrations import HistoryStore, SQLiteStore, StoredEvents
 
 
 def rows(read: StoredEvents) -> list[tuple[Any, int, int]]:
@@ -245,172 +239,3 @@ def test_a_closed_store_is_refused(stores):
     for call in (lambda: store.append("u", ["a"]), lambda: store.read("u"), lambda: store.get_state("u")):
         with pytest.raises(errors.ClosedError, match="closed"):
             call()
-
-
-# SQLite
-
-
-def test_foreign_and_newer_files_are_refused_and_left_as_they_are(tmp_path):
-    (tmp_path / "text").write_text("no database, but long enough to have a header of a hundred bytes" * 10)
-    with contextlib.closing(sqlite3.connect(tmp_path / "foreign")) as foreign:
-        foreign.execute("CREATE TABLE events (user)")
-    SQLiteStore(tmp_path / "newer").close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "newer")) as newer:
-        newer.execute("PRAGMA user_version = 2")
-    for name, message in (
-        ("text", "text: file is not a database"),
-        ("foreign", "foreign: expected a store of lsif_sdk, got another SQLite database"),
-        ("newer", "newer: expected a store of version 1, got version 2"),
-        ("missing/users.db", "unable to open"),
-        ("", "unable to open"),
-    ):
-        path = tmp_path / name
-        before = path.read_bytes() if path.is_file() else None
-        with pytest.raises(errors.StoreError, match=message):
-            SQLiteStore(path)
-        assert before is None or path.read_bytes() == before
-    with pytest.raises(errors.ArgumentError, match="synchronous: expected 'FULL' or 'NORMAL', got 'OFF'"):
-        SQLiteStore(tmp_path / "users.db", synchronous="OFF")
-    assert sorted(os.listdir(tmp_path)) == ["foreign", "newer", "text"]
-
-
-def test_a_damaged_file_is_told(tmp_path):
-    with SQLiteStore(tmp_path / "users.db") as store:
-        store.append("u", [f"i{n}" for n in range(5000)])
-    data = bytearray((tmp_path / "users.db").read_bytes())
-    data[8192:] = os.urandom(len(data) - 8192)
-    (tmp_path / "users.db").write_bytes(data)
-    with pytest.raises(errors.StoreError, match=r"users\.db: "), SQLiteStore(tmp_path / "users.db") as store:
-        store.read("u")
-
-
-def test_durability_is_full_unless_asked_for_less(tmp_path):
-    for level, number in (("FULL", 2), ("NORMAL", 1)):
-        with SQLiteStore(tmp_path / "users.db", synchronous=level) as store, store._connection() as connection:
-            assert connection.execute("PRAGMA synchronous").fetchone() == (number,)
-            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-def test_a_writer_waits_for_others_and_not_for_ever(tmp_path):
-    with SQLiteStore(tmp_path / "users.db", timeout=0.05) as store, SQLiteStore(tmp_path / "users.db") as patient:
-        with contextlib.closing(sqlite3.connect(tmp_path / "users.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(errors.StoreError, match="locked"):
-                store.append("u", ["a"])
-            assert len(store.read("u").events) == 0, "readers do not wait"
-            waiting = threading.Thread(target=patient.append, args=("u", ["b"]))
-            waiting.start()
-            other.execute("COMMIT")
-            waiting.join()
-        store.append("u", ["c"])
-        assert store.read("u").events.items == ["b", "c"]
-
-
-def test_a_failed_append_leaves_nothing(tmp_path):
-    with SQLiteStore(tmp_path / "users.db") as store:
-        number = store.append("u", ["a"])
-        with store._connection() as connection:
-            connection.execute("CREATE TRIGGER full BEFORE INSERT ON events WHEN new.item = 'c' BEGIN "
-                               "SELECT RAISE(ABORT, 'disk full'); END")  # fmt: skip
-        with pytest.raises(errors.StoreError, match="disk full"):
-            store.append("u", ["b", "c"])
-        assert store.read("u").events.items == ["a"]
-        assert store.append("u", ["d"]) == number + 1
-
-
-def test_a_forked_child_is_told_to_open_its_own(tmp_path):
-    store = SQLiteStore(tmp_path / "users.db")
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            store.append("u", ["child"])
-        except errors.ClosedError as error:
-            code = 0 if "fork" in str(error) else 2
-        finally:
-            store.close()
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-    store.append("u", ["parent"])
-    store.close()
-
-
-# Redis
-
-
-def test_redis_keys_of_something_else_are_refused(redis_server, tmp_path):
-    import redis
-
-    client: Any = redis.Redis.from_url(redis_server.url)
-    with RedisStore(redis_server.url, prefix=f"{tmp_path}:") as store:
-        client.set(f"{tmp_path}:{{su}}:events", "text")
-        client.rpush(f"{tmp_path}:{{sv}}:events", "lsif2 7", "of a newer version")
-        for user, message in (("u", "WRONGTYPE"), ("v", "expected a history of lsif_sdk, version 1")):
-            for call in (lambda u=user: store.append(u, ["a"]), lambda u=user: store.read(u)):
-                with pytest.raises(errors.StoreError, match=message):
-                    call()
-        assert client.llen(f"{tmp_path}:{{sv}}:events") == 2
-    client.close()
-
-
-@pytest.mark.parametrize(
-    "setting", [{"appendonly": "no"}, {"appendfsync": "everysec"}, {"maxmemory-policy": "allkeys-lru"}]
-)
-def test_a_redis_that_may_lose_events_is_refused(tmp_path_factory, setting):
-    server = RedisServer(tmp_path_factory.mktemp("r"), **setting)
-    try:
-        (name,) = setting
-        with pytest.raises(errors.StoreError, match=f"expected a server with {name} .*, got {setting[name]}"):
-            RedisStore(server.url)
-        with RedisStore(server.url, check_durability=False) as store:
-            assert store.append("u", ["a"]) > 0
-    finally:
-        server.kill()
-
-
-def test_an_append_whose_answer_is_lost_is_not_repeated(redis_server, tmp_path):
-    """Between client and server: a relay that hangs up once, instead of passing on an answer."""
-    path = f"{tmp_path}/relay.sock" if len(str(tmp_path)) < 90 else f"/tmp/relay-{os.getpid()}.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
-        lost = threading.Event()
-
-        def relay() -> None:
-            while True:
-                try:
-                    near, _ = listener.accept()
-                except OSError:
-                    return
-                with near, socket.socket(socket.AF_UNIX) as far:
-                    far.connect(redis_server.url.removeprefix("unix://"))
-                    while request := near.recv(1 << 20):
-                        far.sendall(request)
-                        answer = far.recv(1 << 20)
-                        if lost.is_set():
-                            lost.clear()
-                            break
-                        near.sendall(answer)
-
-        threading.Thread(target=relay, daemon=True).start()
-        with RedisStore(f"unix://{path}", prefix=f"{tmp_path}:") as store:
-            store.append("u", ["a"])
-            lost.set()
-            with pytest.raises(errors.StoreError):
-                store.append("u", ["b"])
-            listener.shutdown(socket.SHUT_RDWR)
-    os.unlink(path)
-    with RedisStore(redis_server.url, prefix=f"{tmp_path}:") as store:
-        assert store.read("u").events.items == ["a", "b"], "executed, once, though nobody was told"
-
-
-def test_redis_that_is_not_there(tmp_path, monkeypatch):
-    pytest.importorskip("redis")
-    with pytest.raises(errors.StoreError, match="RedisStore"):
-        RedisStore(f"unix://{tmp_path}/none.sock")
-    for url, message in (("http://x", "url: expected that of a Redis server"), (5, "url: expected a string, got int")):
-        with pytest.raises(errors.LsifError, match=message):
-            RedisStore(url)
-    monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(errors.MissingExtraError, match=r"needs the package 'redis': pip install 'lsif_sdk\[redis\]'"):
-        RedisStore()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from concurrency import run_together
 from lsif_sdk import Events, Recommender, UserState, errors
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
@@ -252,13 +252,9 @@ def test_threads_may_share_a_state(recommender):
     expected = recommender.append(state, part(events, 49, 50))
     results: list[UserState] = []
 
-    def work() -> None:
+    def work(number: int) -> None:
         for _ in range(20):
             results.append(recommender.append(state, part(events, 49, 50)))
 
-    workers = [threading.Thread(target=work) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    run_together(4, work)
     assert len(results) == 80 and set(results) == {expected}

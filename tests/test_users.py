@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from concurrency import run_together
 from lsif_sdk import Events, Recommender, UserState, errors
 from lsif_sdk.events import UNKNOWN_TIME
 from lsif_sdk.integrations import HistoryStore, SQLiteStore, Users, UserStates
 from lsif_sdk.integrations.served_state import ServedState
 from recommender_cases import IDS, NUM_ITEMS, build, same
-from test_batching import run_together
 from test_user_state import check_same_answer, part, random_events
 
 NOW = 1_900_000_000

@@ -4,9 +4,10 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "engine/refuse.h"
 
 namespace lsif::bindings {
 
@@ -17,9 +18,7 @@ using Array = py::array_t<T, py::array::c_style>;
 
 inline std::string text(const py::handle& object) { return py::str(object); }
 
-[[noreturn]] inline void refuse(const std::string& argument, const std::string& expected, const std::string& got) {
-  throw std::invalid_argument(argument + ": expected " + expected + ", got " + got);
-}
+using engine::refuse;
 
 // A view of the array's memory, which is read where it is: an array of another dtype or layout is a mistake, not
 // something to convert on the hot path.

@@ -120,6 +120,7 @@ class RequestPath {
     counters["overloaded"] = stats.overloaded;
     counters["expired"] = stats.expired;
     counters["queued"] = stats.queued;
+    counters["sizes"] = stats.sizes;
     return counters;
   }
 
@@ -166,6 +167,13 @@ class RequestPath {
     joined.header->model = fingerprint(model);
     engine::prepend(*model_, parts[0], joined);
     return whole;
+  }
+
+  py::tuple seen_rows(const std::vector<py::array>& states) const {
+    const std::vector<engine::ConstUserState> views = checked(states);
+    const engine::SeenEvents seen(model_->config(), views, nullptr);
+    const engine::EventBatch& events = seen.batch();
+    return py::make_tuple(Array<int64_t>(events.total, events.items), Array<int64_t>(events.batch + 1, events.offsets));
   }
 
   py::tuple encode_states(const std::vector<py::array>& states, const py::object& now, int64_t threads) const {
@@ -286,6 +294,8 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            "A new state for each, with the user's events at its end.")
       .def("prepend", &RequestPath::prepend, py::arg("model"), py::arg("older"), py::arg("newer"),
            "The state of the history of the one and then the other.")
+      .def("seen_rows", &RequestPath::seen_rows, py::arg("states"),
+           "(rows, offsets): the items each state still knows, oldest event first.")
       .def("encode_states", &RequestPath::encode_states, py::arg("states"), py::arg("now") = none,
            py::arg("threads") = 0, "(fused, interests, weights) of each state.")
       .def("recommend_states", &RequestPath::recommend_states, py::arg("states"), py::arg("now"), py::arg("k"),

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "engine/blocks.h"
+#include "engine/elapsed.h"
 #include "engine/float_rows.h"
 #include "engine/fusion_context.h"
 #include "engine/scratch.h"
@@ -105,10 +106,8 @@ void settle_newest(const Model& model, const UserState& state, int64_t next_time
 // How much the logit of interest a falls from one time to the other.
 double forgotten(const Model& model, int64_t a, int64_t from, int64_t to) {
   const float* decay = model.long_pooling().decay;
-  if (decay == nullptr || !model.config().use_times || from == kUnknownTime || to == kUnknownTime || to <= from)
-    return 0;
-  const uint64_t seconds = static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
-  return static_cast<double>(decay[a]) * (static_cast<double>(seconds) / 86400.0);
+  if (decay == nullptr || !model.config().use_times || from == kUnknownTime || to == kUnknownTime) return 0;
+  return static_cast<double>(decay[a]) * (static_cast<double>(elapsed(from, to)) / 86400.0);
 }
 
 // A softmax-weighted sum so far: numerator / denominator, both times exp(-maximum).
@@ -161,10 +160,18 @@ void append_one(const Model& model, const UserState& state, const Event& event) 
     header.oldest_time = event.time;
   }
   if (c.num_long > 0) add_to_long_interests(model, state, event);
-  push(state.seen_items, 1, state.num_seen(), header.remember, &event.item);
-  if (c.repeats && c.use_times) push(state.seen_times, 1, state.num_seen(), header.remember, &event.time);
   header.newest = event;
   ++header.num_events;
+}
+
+// Of `count` values kept and value(begin) .. value(end - 1) behind them the newest `most`: moved once a call, not once
+// an event.
+template <typename Value>
+void remember(int64_t* values, int64_t count, int64_t most, int64_t begin, int64_t end, const Value& value) {
+  const int64_t added = std::min(end - begin, most);
+  const int64_t kept = std::min(count, most - added);
+  if (kept < count) std::memmove(values, values + count - kept, static_cast<size_t>(kept) * sizeof(int64_t));
+  for (int64_t i = 0; i < added; ++i) values[kept + i] = value(end - added + i);
 }
 
 void check_order(int64_t before, int64_t after) {
@@ -266,7 +273,15 @@ void append(const Model& model, const std::vector<UserState>& states, const Even
     }
   }
   parallel_for(events.batch, threads, [&](int64_t b) {
-    for (int64_t i = events.offsets[b]; i < events.offsets[b + 1]; ++i) append_one(model, states[b], event_at(i));
+    const UserState& state = states[b];
+    const int64_t most = state.header->remember;
+    const int64_t num_seen = state.num_seen();
+    const int64_t begin = events.offsets[b];
+    const int64_t end = events.offsets[b + 1];
+    for (int64_t i = begin; i < end; ++i) append_one(model, state, event_at(i));
+    remember(state.seen_items, num_seen, most, begin, end, [&](int64_t i) { return events.items[i]; });
+    if (!c.repeats || !c.use_times) return;
+    remember(state.seen_times, num_seen, most, begin, end, [&](int64_t i) { return event_at(i).time; });
   });
 }
 

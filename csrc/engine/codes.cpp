@@ -15,6 +15,7 @@
 #endif
 
 #include "engine/group_coder.h"
+#include "engine/refuse.h"
 #include "engine/thread_pool.h"
 
 namespace lsif::engine {
@@ -54,10 +55,6 @@ void raise(std::atomic<float>& largest, float x) {
   float known = largest.load();
   while (x > known && !largest.compare_exchange_weak(known, x)) {
   }
-}
-
-[[noreturn]] void refuse(const std::string& expected, const std::string& got) {
-  throw std::invalid_argument("codes: expected " + expected + ", got " + got);
 }
 
 std::string shape_of(int64_t num_items, int64_t dim) { return std::to_string(num_items) + " x " + std::to_string(dim); }
@@ -102,20 +99,23 @@ void write_groups(const Rows& rows, const std::vector<int64_t>& groups, Header h
 Header read_header(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
   const int64_t wanted = codes_size(num_items, dim);
   if (size != wanted) {
-    refuse(std::to_string(wanted) + " bytes for " + shape_of(num_items, dim) + " vectors", std::to_string(size));
+    refuse("codes", std::to_string(wanted) + " bytes for " + shape_of(num_items, dim) + " vectors",
+           std::to_string(size));
   }
   Header header;
   std::memcpy(&header, codes, sizeof(header));
-  if (!std::equal(std::begin(kMagic), std::end(kMagic), header.magic)) refuse("codes of a catalogue", "other bytes");
+  if (!std::equal(std::begin(kMagic), std::end(kMagic), header.magic))
+    refuse("codes", "codes of a catalogue", "other bytes");
   if (header.version != kVersion) {
-    refuse("version " + std::to_string(kVersion), std::to_string(header.version));
+    refuse("codes", "version " + std::to_string(kVersion), std::to_string(header.version));
   }
   if (header.num_items != num_items || header.dim != dim) {
-    refuse("those of " + shape_of(num_items, dim) + " vectors", "those of " + shape_of(header.num_items, header.dim));
+    refuse("codes", "those of " + shape_of(num_items, dim) + " vectors",
+           "those of " + shape_of(header.num_items, header.dim));
   }
   if (!(header.row_size >= 0) || !std::isfinite(header.row_size) || !(header.bias_size >= 0) ||
       !std::isfinite(header.bias_size)) {
-    refuse("finite sizes",
+    refuse("codes", "finite sizes",
            "row_size " + std::to_string(header.row_size) + ", bias_size " + std::to_string(header.bias_size));
   }
   return header;

@@ -4,16 +4,15 @@
 #include <cmath>
 #include <cstdint>
 
+#include "engine/elapsed.h"
 #include "engine/model.h"
 
 namespace lsif::engine {
 
 inline float gap_feature(const ModelConfig& config, int64_t newest, int64_t now) {
-  if (!config.request_time || now == kUnknownTime || newest == kUnknownTime || now <= newest) return 0.0f;
+  if (!config.request_time || now == kUnknownTime || newest == kUnknownTime) return 0.0f;
   constexpr double kSecondsPerYear = 31536000.0;
-  // In double: the difference of two int64 may not fit one.
-  const double gap = static_cast<double>(now) - static_cast<double>(newest);
-  return static_cast<float>(std::log1p(gap) / std::log1p(kSecondsPerYear));
+  return static_cast<float>(std::log1p(static_cast<double>(elapsed(newest, now))) / std::log1p(kSecondsPerYear));
 }
 
 inline float length_feature(int64_t num_events) {

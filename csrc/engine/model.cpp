@@ -3,21 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <new>
-#include <stdexcept>
 #include <unordered_map>
 #include <utility>
 
 #include "engine/float_rows.h"
+#include "engine/refuse.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
 
 namespace lsif::engine {
 namespace {
-
-void require(bool ok, const std::string& message) {
-  if (!ok) throw std::invalid_argument(message);
-}
 
 int64_t num_values(const WeightSpec& spec) {
   int64_t n = 1;

@@ -1,15 +1,11 @@
 #include <cmath>
-#include <stdexcept>
 #include <string>
 
 #include "engine/model.h"
+#include "engine/refuse.h"
 
 namespace lsif::engine {
 namespace {
-
-void require(bool ok, const std::string& message) {
-  if (!ok) throw std::invalid_argument(message);
-}
 
 void check_config(const ModelConfig& c) {
   const auto at_least = [](const char* name, int64_t value, int64_t least) {

@@ -1,13 +1,14 @@
 #include "engine/offsets.h"
 
-#include <stdexcept>
 #include <string>
+
+#include "engine/refuse.h"
 
 namespace lsif::engine {
 
 void check_offsets(const char* argument, const int64_t* offsets, int64_t batch, int64_t total) {
   const auto refuse = [argument](const std::string& expected, const std::string& got) {
-    throw std::invalid_argument(std::string(argument) + ": expected " + expected + ", got " + got);
+    engine::refuse(argument, expected, got);
   };
   if (offsets[0] != 0) refuse("a first value of 0", std::to_string(offsets[0]));
   for (int64_t b = 0; b < batch; ++b) {

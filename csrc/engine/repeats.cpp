@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine/elapsed.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 
@@ -12,12 +13,7 @@ namespace lsif::engine {
 namespace {
 
 constexpr double kMaxLogit = 30.0;
-constexpr uint64_t kSecondsPerHour = 3600;
-
-// Unsigned: the difference of two int64 may be anything up to 2^64 - 1.
-uint64_t elapsed(int64_t from, int64_t to) {
-  return to <= from ? 0 : static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
-}
+constexpr int64_t kSecondsPerHour = 3600;
 
 // a_j of an event that has `events_after` later ones, at time `then`; times are unknown if the model does not use them.
 double event_logit(const RepeatParams& p, int64_t events_after, int64_t asked, int64_t then) {
@@ -28,10 +24,9 @@ double event_logit(const RepeatParams& p, int64_t events_after, int64_t asked, i
   int64_t bucket = 0;
   int64_t phase = 0;
   if (asked != kUnknownTime && then != kUnknownTime) {
-    const uint64_t seconds = elapsed(then, asked);
-    const auto is_below = [](uint64_t value, int64_t boundary) { return value < static_cast<uint64_t>(boundary); };
-    bucket = 1 + (std::upper_bound(p.boundaries, p.boundaries + p.num_boundaries, seconds, is_below) - p.boundaries);
-    phase = 1 + static_cast<int64_t>(seconds / kSecondsPerHour % static_cast<uint64_t>(kHoursPerWeek));
+    const int64_t seconds = elapsed(then, asked);
+    bucket = 1 + (std::upper_bound(p.boundaries, p.boundaries + p.num_boundaries, seconds) - p.boundaries);
+    phase = 1 + seconds / kSecondsPerHour % kHoursPerWeek;
   }
   return logit + static_cast<double>(p.age[bucket]) + static_cast<double>(p.phase[phase]);
 }

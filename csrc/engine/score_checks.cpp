@@ -2,19 +2,15 @@
 
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 
 #include "engine/float_rows.h"
+#include "engine/refuse.h"
 
 namespace lsif::engine {
 namespace {
 
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
-
-[[noreturn]] void refuse(const std::string& argument, const std::string& expected, const std::string& got) {
-  throw std::invalid_argument(argument + ": expected " + expected + ", got " + got);
-}
 
 void check_between(const char* argument, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return;

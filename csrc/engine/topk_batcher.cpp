@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "engine/scratch.h"
 
@@ -15,12 +16,16 @@ bool is_similar(int64_t a, int64_t b) {
   return std::max(a, b) <= std::max(kSmall, 2 * std::min(a, b)) && std::max(a, b) <= TopkBatcher::kMostShared;
 }
 
+// Which power of two is the first that is not below size >= 1.
+size_t power_of_two(int64_t size) { return static_cast<size_t>(std::bit_width(static_cast<uint64_t>(size - 1))); }
+
 }  // namespace
 
 TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpid()) {
   if (limits.max_batch < 1 || limits.max_queue < 1 || limits.max_wait_us < 0 || limits.max_searches < 1) {
     throw std::invalid_argument("batching: expected max_batch, max_queue and max_searches >= 1 and max_wait_us >= 0");
   }
+  stats_.sizes.resize(power_of_two(limits.max_batch) + 2);
 }
 
 void TopkBatcher::score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
@@ -67,6 +72,7 @@ void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
   ++stats_.batches;
   stats_.requests += static_cast<int64_t>(batch.size());
   stats_.largest_batch = std::max(stats_.largest_batch, static_cast<int64_t>(batch.size()));
+  ++stats_.sizes[std::min(power_of_two(static_cast<int64_t>(batch.size())), stats_.sizes.size() - 1)];
   for (Ticket* ticket : batch) finish(*ticket, ticket->error);
   if (queue_.empty()) {
     if (--num_searching_ == 0) idle_.notify_all();
@@ -131,7 +137,26 @@ void TopkBatcher::search_alone(Ticket& ticket) {
 }
 
 void TopkBatcher::search_together(const std::vector<Ticket*>& batch) {
-  const CatalogView& catalog = *batch.front()->catalog;
+  Scratch scratch;
+  const ScoreTopkRequest all = put_together(batch, scratch);
+  float* scores = scratch.floats(all.batch * all.k);
+  int64_t* indices = scratch.ints(all.batch * all.k);
+  int64_t* counts = scratch.ints(all.batch);
+  engine::score_topk(*batch.front()->catalog, all, scores, indices, counts);
+  int64_t user = 0;
+  for (const Ticket* ticket : batch) {
+    // The best k of more than k are the best k.
+    const int64_t k = ticket->request->k;
+    for (int64_t b = 0; b < ticket->request->batch; ++b, ++user) {
+      std::copy_n(scores + user * all.k, k, ticket->scores + b * k);
+      std::copy_n(indices + user * all.k, k, ticket->indices + b * k);
+      ticket->counts[b] = std::min(counts[user], k);
+    }
+  }
+}
+
+// One request for the users of all, for the largest k; its arrays are in `scratch`.
+ScoreTopkRequest TopkBatcher::put_together(const std::vector<Ticket*>& batch, Scratch& scratch) {
   ScoreTopkRequest all = *batch.front()->request;
   all.batch = all.k = 0;
   int64_t num_excluded = 0;
@@ -141,51 +166,34 @@ void TopkBatcher::search_together(const std::vector<Ticket*>& batch) {
     all.k = std::max(all.k, request.k);
     if (request.exclude_items != nullptr) num_excluded += request.exclude_offsets[request.batch];
   }
-  const int64_t width = all.num_interests * catalog.dim;
-  Scratch scratch;
+  const int64_t width = all.num_interests * batch.front()->catalog->dim;
   float* vectors = scratch.floats(all.batch * width);
-  float* weights = scratch.floats(all.batch * all.num_interests);
+  float* weights = all.weights == nullptr ? nullptr : scratch.floats(all.batch * all.num_interests);
   int64_t* excluded = scratch.ints(num_excluded);
   int64_t* offsets = scratch.ints(all.batch + 1);
-  std::vector<const uint64_t*> allowed(static_cast<size_t>(all.batch), nullptr);
-  int64_t user = 0;
-  int64_t end = offsets[0] = 0;
-  for (const Ticket* ticket : batch) {
-    const ScoreTopkRequest& request = *ticket->request;
-    std::copy_n(request.vectors, request.batch * width, vectors + user * width);
-    if (all.weights != nullptr) {
-      std::copy_n(request.weights, request.batch * all.num_interests, weights + user * all.num_interests);
-    }
-    for (int64_t b = 0; b < request.batch; ++b) {
-      if (request.exclude_items != nullptr) {
-        const int64_t begin = request.exclude_offsets[b];
-        const int64_t count = request.exclude_offsets[b + 1] - begin;
-        std::copy_n(request.exclude_items + begin, count, excluded + end);
-        end += count;
-      }
-      if (request.allowed != nullptr) allowed[static_cast<size_t>(user)] = request.allowed[b];
-      offsets[++user] = end;
-    }
-  }
+  auto** allowed =
+      static_cast<const uint64_t**>(scratch.bytes(all.batch * static_cast<int64_t>(sizeof(const uint64_t*))));
   all.vectors = vectors;
-  all.weights = all.weights == nullptr ? nullptr : weights;
+  all.weights = weights;
   all.exclude_items = excluded;
   all.exclude_offsets = offsets;
-  all.allowed = allowed.data();
-  float* scores = scratch.floats(all.batch * all.k);
-  int64_t* indices = scratch.ints(all.batch * all.k);
-  int64_t* counts = scratch.ints(all.batch);
-  engine::score_topk(catalog, all, scores, indices, counts);
-  user = 0;
-  for (Ticket* ticket : batch) {
-    // The best k of more than k are the best k.
-    const int64_t k = ticket->request->k;
-    for (int64_t b = 0; b < ticket->request->batch; ++b, ++user) {
-      std::copy_n(scores + user * all.k, k, ticket->scores + b * k);
-      std::copy_n(indices + user * all.k, k, ticket->indices + b * k);
-      ticket->counts[b] = std::min(counts[user], k);
+  all.allowed = allowed;
+  *offsets = 0;
+  for (const Ticket* ticket : batch) {
+    const ScoreTopkRequest& request = *ticket->request;
+    vectors = std::copy_n(request.vectors, request.batch * width, vectors);
+    if (weights != nullptr) weights = std::copy_n(request.weights, request.batch * all.num_interests, weights);
+    for (int64_t b = 0; b < request.batch; ++b, ++offsets) {
+      int64_t count = 0;
+      if (request.exclude_items != nullptr) {
+        count = request.exclude_offsets[b + 1] - request.exclude_offsets[b];
+        excluded = std::copy_n(request.exclude_items + request.exclude_offsets[b], count, excluded);
+      }
+      offsets[1] = offsets[0] + count;
+      *allowed++ = request.allowed == nullptr ? nullptr : request.allowed[b];
     }
   }
+  return all;
 }
 
 void TopkBatcher::close() {
@@ -198,9 +206,13 @@ void TopkBatcher::close() {
 }
 
 TopkBatcher::Stats TopkBatcher::stats() const {
-  if (getpid() != process_) return {};
+  Stats stats;
+  if (getpid() != process_) {
+    stats.sizes.resize(stats_.sizes.size());
+    return stats;
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
-  Stats stats = stats_;
+  stats = stats_;
   stats.queued = static_cast<int64_t>(queue_.size());
   return stats;
 }

@@ -19,6 +19,8 @@
 
 namespace lsif::engine {
 
+class Scratch;
+
 // The queue is full.
 struct Overloaded : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -50,6 +52,9 @@ class TopkBatcher {
     int64_t overloaded = 0;     // refused
     int64_t expired = 0;
     int64_t queued = 0;  // now
+    // Batches by size in requests: up to 1, 2, 4 and so on to the first power of two that is not below max_batch, and
+    // one count for larger ones, of requests without users.
+    std::vector<int64_t> sizes;
   };
 
   explicit TopkBatcher(const Limits& limits);
@@ -93,6 +98,7 @@ class TopkBatcher {
   static void finish(Ticket& ticket, std::exception_ptr error);
   static void search(const std::vector<Ticket*>& batch);
   static void search_together(const std::vector<Ticket*>& batch);
+  static ScoreTopkRequest put_together(const std::vector<Ticket*>& batch, Scratch& scratch);
   static void search_alone(Ticket& ticket);
 
   const Limits limits_;

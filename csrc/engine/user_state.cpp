@@ -7,13 +7,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "engine/refuse.h"
+
 namespace lsif::engine {
 namespace {
 
 constexpr char kFormat[8] = {'l', 's', 'i', 'f', 'u', 's', 'r', '1'};
 
 [[noreturn]] void refuse(const std::string& expected, const std::string& got) {
-  throw std::invalid_argument("state: expected " + expected + ", got " + got);
+  engine::refuse("state", expected, got);
 }
 
 // Bytes of each part of a state, in order.
@@ -110,7 +112,6 @@ ConstUserState check_state(const ModelConfig& config, const std::byte* data, int
   if (header.num_events == 0) return state;
   check_count("an item", header.newest.item, config.num_items - 1);
   check_count("an action", header.newest.action, config.num_actions);
-  for (int64_t i = 0; i < state.num_seen(); ++i) check_count("an item", state.seen_items[i], config.num_items - 1);
   return state;
 }
 
@@ -122,6 +123,10 @@ SeenEvents::SeenEvents(const ModelConfig& config, const std::vector<ConstUserSta
     if (has_times) times_.insert(times_.end(), state.seen_times, state.seen_times + state.num_seen());
     offsets_.push_back(static_cast<int64_t>(items_.size()));
   }
+  // Unsigned, so that a negative row is beyond all; a maximum, so that there is no branch an item.
+  uint64_t highest = 0;
+  for (const int64_t item : items_) highest = std::max(highest, static_cast<uint64_t>(item));
+  check_count("an item", static_cast<int64_t>(highest), config.num_items - 1);
   batch_ = {items_.data(),   has_times ? times_.data() : nullptr, nullptr, offsets_.data(), now,
             offsets_.back(), static_cast<int64_t>(states.size())};
 }

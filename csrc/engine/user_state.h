@@ -79,10 +79,12 @@ void start_state(const ModelConfig& config, const Fingerprint& model, int64_t re
 
 // Throws std::invalid_argument ("state: expected ..., got ...") unless `size` bytes at `data` are a state for models of
 // this shape that can be used without leaving its memory. Whose it is the header says; what its numbers are worth is
-// for a checksum to say.
+// for a checksum to say, and whether the model has the items it remembers is checked where they are read: there are up
+// to a million.
 ConstUserState check_state(const ModelConfig& config, const std::byte* data, int64_t size);
 
-// The events the states still know, as a batch of histories.
+// The events the states still know, as a batch of histories. Throws std::invalid_argument if the model does not have an
+// item among them.
 class SeenEvents {
  public:
   SeenEvents(const ModelConfig& config, const std::vector<ConstUserState>& states, const int64_t* now);

@@ -1,15 +1,12 @@
 #include "ops/checks.h"
 
-#include <stdexcept>
-
 #include "engine/offsets.h"
+#include "engine/refuse.h"
 
 namespace lsif::ops {
 namespace {
 
-[[noreturn]] void fail(const char* argument, const std::string& expected, const std::string& got) {
-  throw std::invalid_argument(std::string(argument) + ": expected " + expected + ", got " + got);
-}
+using engine::refuse;
 
 std::string dtype_name(ScalarType dtype) {
   switch (dtype) {
@@ -53,17 +50,23 @@ bool is_in(const Tensor& t, Place place) {
   return place.is_cuda ? t.is_cuda() && t.get_device_index() == place.index : t.is_cpu();
 }
 
+AttentionKind attention_kind_from(const std::string& name) {
+  if (name == "softmax") return AttentionKind::kSoftmax;
+  if (name == "silu") return AttentionKind::kSilu;
+  refuse("kind", "'softmax' or 'silu'", "'" + name + "'");
+}
+
 }  // namespace
 
 void check_tensor(const char* argument, const Tensor& t, ScalarType dtype, const std::vector<int64_t>& shape,
                   Place place) {
-  if (!is_in(t, place)) fail(argument, "a tensor on " + name_of(place), "one on " + place_of(t));
-  if (t.scalar_type() != dtype) fail(argument, "dtype " + dtype_name(dtype), dtype_name(t.scalar_type()));
+  if (!is_in(t, place)) refuse(argument, "a tensor on " + name_of(place), "one on " + place_of(t));
+  if (t.scalar_type() != dtype) refuse(argument, "dtype " + dtype_name(dtype), dtype_name(t.scalar_type()));
   bool same = t.dim() == static_cast<int64_t>(shape.size());
   for (size_t i = 0; same && i < shape.size(); ++i)
     same = shape[i] == kAny || shape[i] == t.size(static_cast<int64_t>(i));
-  if (!same) fail(argument, "shape " + shape_text(shape.data(), static_cast<int64_t>(shape.size())), shape_text(t));
-  if (!t.is_contiguous()) fail(argument, "a contiguous tensor", "one with other strides");
+  if (!same) refuse(argument, "shape " + shape_text(shape.data(), static_cast<int64_t>(shape.size())), shape_text(t));
+  if (!t.is_contiguous()) refuse(argument, "a contiguous tensor", "one with other strides");
 }
 
 const float* floats(const char* argument, const Tensor& t, const std::vector<int64_t>& shape, Place place) {
@@ -94,7 +97,7 @@ const int64_t* ints(const char* argument, const std::optional<Tensor>& t, const 
 }
 
 int64_t size_of(const char* argument, const Tensor& t, int64_t num_dims, int64_t dim) {
-  if (t.dim() != num_dims) fail(argument, std::to_string(num_dims) + " dimensions", shape_text(t));
+  if (t.dim() != num_dims) refuse(argument, std::to_string(num_dims) + " dimensions", shape_text(t));
   return t.size(dim);
 }
 
@@ -104,7 +107,7 @@ Tensor on_host(const Tensor& t) {
 
 int64_t check_offsets(const char* argument, const Tensor& offsets, int64_t total) {
   const int64_t batch = size_of(argument, offsets, 1, 0) - 1;
-  if (batch < 0) fail(argument, "at least one value", "none");
+  if (batch < 0) refuse(argument, "at least one value", "none");
   const Tensor host = on_host(offsets);
   engine::check_offsets(argument, ints(argument, host, {batch + 1}), batch, total);
   return batch;
@@ -121,8 +124,8 @@ void check_rows(const char* argument, const Tensor& t, int64_t end) {
   const auto* values = static_cast<const int64_t*>(host.const_data_ptr());
   for (int64_t i = 0; i < host.numel(); ++i) {
     if (values[i] < 0 || values[i] >= end) {
-      fail(argument, "values in [0, " + std::to_string(end - 1) + "]",
-           std::to_string(values[i]) + " at position " + std::to_string(i));
+      refuse(argument, "values in [0, " + std::to_string(end - 1) + "]",
+             std::to_string(values[i]) + " at position " + std::to_string(i));
     }
   }
 }
@@ -131,21 +134,14 @@ void check_embedding_rows(const Tensor& items, const std::optional<Tensor>& acti
                           const std::optional<Tensor>& action) {
   check_rows("item", item, items.size(0));
   if (!actions) return;
-  if (actions->size(0) == 0) fail("actions", "at least one row (of unknown actions)", "none");
+  if (actions->size(0) == 0) refuse("actions", "at least one row (of unknown actions)", "none");
   if (action) check_rows("action", *action, actions->size(0));
 }
 
 void check_both_or_none(const char* argument, const std::optional<Tensor>& t, const char* other_argument,
                         const std::optional<Tensor>& other) {
   if (t.has_value() == other.has_value()) return;
-  fail(argument, std::string("with ") + other_argument + " and only then", "one without the other");
-}
-
-void check_position_bias(const Tensor& position_bias, int64_t dim) {
-  const int64_t num_heads = size_of("position_bias", position_bias, 2, 0);
-  if (num_heads >= 1 && position_bias.size(1) >= 1 && dim % num_heads == 0) return;
-  fail("position_bias", "shape [num_heads >= 1 dividing " + std::to_string(dim) + ", window >= 1]",
-       shape_text(position_bias));
+  refuse(argument, std::string("with ") + other_argument + " and only then", "one without the other");
 }
 
 Activation activation_from(const std::string& name) {
@@ -153,13 +149,27 @@ Activation activation_from(const std::string& name) {
   if (name == "relu") return Activation::kRelu;
   if (name == "gelu") return Activation::kGelu;
   if (name == "silu") return Activation::kSilu;
-  fail("activation", "'identity', 'relu', 'gelu' or 'silu'", "'" + name + "'");
+  refuse("activation", "'identity', 'relu', 'gelu' or 'silu'", "'" + name + "'");
 }
 
-AttentionKind attention_kind_from(const std::string& name) {
-  if (name == "softmax") return AttentionKind::kSoftmax;
-  if (name == "silu") return AttentionKind::kSilu;
-  fail("kind", "'softmax' or 'silu'", "'" + name + "'");
+AttentionParams attention_params(int64_t dim, const Tensor& position_bias, const std::optional<Tensor>& time_bias,
+                                 const std::optional<Tensor>& time_boundaries, const std::string& kind, Place place) {
+  const int64_t num_heads = size_of("position_bias", position_bias, 2, 0);
+  const int64_t window = position_bias.size(1);
+  if (num_heads < 1 || window < 1 || dim % num_heads != 0) {
+    refuse("position_bias", "shape [num_heads >= 1 dividing " + std::to_string(dim) + ", window >= 1]",
+           shape_text(position_bias));
+  }
+  check_both_or_none("time_boundaries", time_boundaries, "time_bias", time_bias);
+  const int64_t num_boundaries = time_boundaries ? size_of("time_boundaries", *time_boundaries, 1, 0) : 0;
+  return {attention_kind_from(kind),
+          num_heads,
+          dim / num_heads,
+          window,
+          floats("position_bias", position_bias, {num_heads, window}, place),
+          floats("time_bias", time_bias, {num_heads, num_boundaries + 2}, place),
+          ints("time_boundaries", time_boundaries, {num_boundaries}, place),
+          num_boundaries};
 }
 
 Tensor new_floats(const Tensor& like, const std::vector<int64_t>& shape) {

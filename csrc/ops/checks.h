@@ -64,11 +64,12 @@ void check_embedding_rows(const Tensor& items, const std::optional<Tensor>& acti
 void check_both_or_none(const char* argument, const std::optional<Tensor>& t, const char* other_argument,
                         const std::optional<Tensor>& other);
 
-// attention's position_bias [num_heads, window]: num_heads divides dim, and neither is 0.
-void check_position_bias(const Tensor& position_bias, int64_t dim);
-
 Activation activation_from(const std::string& name);
-AttentionKind attention_kind_from(const std::string& name);
+
+// Of attention over rows of `dim`. position_bias [num_heads, window]: num_heads divides dim, and neither is 0.
+AttentionParams attention_params(int64_t dim, const Tensor& position_bias, const std::optional<Tensor>& time_bias,
+                                 const std::optional<Tensor>& time_boundaries, const std::string& kind,
+                                 Place place = {});
 
 Tensor new_floats(const Tensor& like, const std::vector<int64_t>& shape);
 Tensor new_ints(const Tensor& like, const std::vector<int64_t>& shape);

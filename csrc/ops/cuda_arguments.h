@@ -37,6 +37,8 @@ class DeviceArguments {
  public:
   explicit DeviceArguments(const Tensor& first) : place_{true, first.get_device_index()} {}
 
+  Place place() const { return place_; }
+
   template <typename MaybeTensor>
   const float* floats(const char* argument, const MaybeTensor& t, const std::vector<int64_t>& shape) const {
     return ops::floats(argument, t, shape, place_);

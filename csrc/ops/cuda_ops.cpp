@@ -79,19 +79,7 @@ Tensor attention_cuda(Tensor q, Tensor k, Tensor v, Tensor offsets, std::optiona
   const DeviceArguments on(q);
   const int64_t total = size_of("q", q, 2, 0);
   const int64_t dim = size_of("q", q, 2, 1);
-  check_position_bias(position_bias, dim);
-  check_both_or_none("time_boundaries", time_boundaries, "time_bias", time_bias);
-  const int64_t num_heads = position_bias.size(0);
-  const int64_t window = position_bias.size(1);
-  const int64_t num_boundaries = time_boundaries ? size_of("time_boundaries", *time_boundaries, 1, 0) : 0;
-  const AttentionParams params = {attention_kind_from(kind),
-                                  num_heads,
-                                  dim / num_heads,
-                                  window,
-                                  on.floats("position_bias", position_bias, {num_heads, window}),
-                                  on.floats("time_bias", time_bias, {num_heads, num_boundaries + 2}),
-                                  on.ints("time_boundaries", time_boundaries, {num_boundaries}),
-                                  num_boundaries};
+  const AttentionParams params = attention_params(dim, position_bias, time_bias, time_boundaries, kind, on.place());
   const AttentionInput input = {on.floats("q", q, {total, dim}),
                                 on.floats("k", k, {total, dim}),
                                 on.floats("v", v, {total, dim}),

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 
 __all__ = [
-    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_int64", "as_k", "as_seconds",
-    "as_threads", "check_integer", "check_number", "is_integer", "is_real",
+    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_duration", "as_int64", "as_k",
+    "as_threads", "check_choice", "check_flag", "check_integer", "check_number", "is_integer", "is_real",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -131,15 +131,35 @@ def as_balance(interest: str | float | None) -> float:
     return float(interest)
 
 
-def as_seconds(timeout: float | None) -> float:
-    """A checked number of seconds; -1 for no limit."""
-    if timeout is None:
-        return -1.0
-    if not is_real(timeout):
-        raise ArgumentTypeError("timeout", "seconds, or None", timeout)
-    if not timeout >= 0:
-        raise ArgumentError("timeout", "seconds >= 0, or None", timeout)
-    return _AGES if is_integer(timeout) and timeout > _AGES else float(timeout)  # an integer may be past any float
+def as_duration(argument: str, unit: str, value: float | None) -> float | None:
+    """A checked number of seconds, say, >= 0; None for no limit."""
+    if value is None:
+        return None
+    if not is_real(value):
+        raise ArgumentTypeError(argument, f"{unit}, or None", value)
+    if not value >= 0:
+        raise ArgumentError(argument, f"{unit} >= 0, or None", value)
+    return _AGES if is_integer(value) and value > _AGES else float(value)  # an integer may be past any float
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses what is not one of the choices.
+
+    Raises:
+        ArgumentError: naming the field, the choices and the value.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", shown(value))
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuses what is neither True nor False.
+
+    Raises:
+        ArgumentError: naming the field and the value.
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(name, "True or False", shown(value))
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:

@@ -306,13 +306,18 @@ def _check_file(path: pathlib.Path, recorded: object, verify: bool) -> None:
 
 
 def _read_codes(directory: pathlib.Path, files: Mapping[str, Any]) -> torch.Tensor:
-    """The codes, mapped; codes of other weights would make the search miss items."""
+    """The codes, mapped and checked by the code that searches them; those of other weights would make it miss items."""
     path = directory / CODES_FILE
     if files[CODES_FILE].get(_MADE_OF) != files[WEIGHTS_FILE]["sha256"]:
         raise ArtifactError(f"{path}: made of other weights than {WEIGHTS_FILE}")
     codes = _read_tensors(path).get(_CODES)
     if codes is None or codes.dtype != torch.uint8 or codes.dim() != 1:
         raise ArtifactError(f"{path}: expected {_CODES}, uint8 with one dimension")
+    weights = _read_tensors(directory / WEIGHTS_FILE)  # mapped: of the catalogue only the shape is looked at
+    try:
+        _core.CatalogPath(weights["item_embedding"].numpy(), weights["catalog.bias"].numpy(), codes.numpy())
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from None
     return codes
 
 

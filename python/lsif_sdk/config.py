@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, check_integer, check_number
-from lsif_sdk.errors import ArgumentError, shown
+from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, check_choice, check_flag, check_integer, check_number
+from lsif_sdk.errors import ArgumentError
 
 __all__ = ["ModelConfig"]
 
@@ -95,15 +95,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
-                raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", shown(getattr(self, name)))
+            check_choice(name, getattr(self, name), choices)
         for name, (low, high) in _SIZES.items():
             check_integer(name, getattr(self, name), low, high)
         for name in ("temperature", "item_scale", "norm_eps"):
             check_number(name, getattr(self, name), FLOAT32_TINY, FLOAT32_MAX)
         for name in ("use_times", "request_time", "normalize_items", "repeats"):
-            if not isinstance(getattr(self, name), bool):
-                raise ArgumentError(name, "True or False", shown(getattr(self, name)))
+            check_flag(name, getattr(self, name))
         if self.dim % self.num_heads:
             raise ArgumentError("num_heads", f"a divisor of dim = {self.dim}", self.num_heads)
         if self.num_interests > _MAX_INTERESTS:

@@ -49,6 +49,9 @@ class EventShare:
 class Explanation:
     """A score taken apart; in float64, so that the parts sum to the score within the rounding of `Recommender.score`.
 
+    What is taken apart is the float32 model, also for a recommender with precision="bfloat16": its own scores differ
+    from `score` here by what that costs (docs/model.md, 2: with MovieLens 1e-3 of a vector's length).
+
     score = bias + repeats + balance + the sum over interests = bias + repeats + balance + the sum over events.
 
     item: external id. score: the sum. bias: the item's own, whoever asks. repeats: the bonus of an item of the own

@@ -215,16 +215,18 @@ class ItemTable:
             rows = dict(itertools.islice(rows.items(), len(self)))
         check_texts("titles", list(edit.titles.values()))
         table = copy.copy(self)
-        table.__dict__.pop("by_popularity", None)
-        table.ids = np.concatenate([self.ids, added.ids.astype(self.ids.dtype)])
-        table.ids.flags.writeable = False
-        if self.titles is not None:
+        if ids:
+            table.ids = np.concatenate([self.ids, added.ids.astype(self.ids.dtype)])
+            table.ids.flags.writeable = False
+        if self.titles is not None and (ids or edit.titles):
             table.titles = [*self.titles, *map(str, ids)]
             for row, title in edit.titles.items():
                 table.titles[row] = title
-        table.counts = _with_values(self.counts, size, 0, edit.counts)
-        table.counts.flags.writeable = False
-        if edit.until or self.until is not None:
+        if ids or edit.counts:
+            table.__dict__.pop("by_popularity", None)
+            table.counts = _with_values(self.counts, size, 0, edit.counts)
+            table.counts.flags.writeable = False
+        if edit.until or (ids and self.until is not None):
             until = np.full(len(self), FOREVER) if self.until is None else self.until
             table._available = Availability(_with_values(until, size, FOREVER, edit.until))
         table._rows = rows

@@ -1,10 +1,11 @@
-"""What a recommender has done since it was loaded: counters, and histograms of time."""
+"""What a recommender has done since it was loaded: counters, and histograms of time and of batch sizes."""
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lsif_sdk.locks import ForkSafeLock
 
@@ -21,11 +22,12 @@ STAGES = ("parse", "native", "answer", "total")
 class Histogram:
     """How many observations fell into each bucket, and their sum.
 
-    counts: one for each of `BUCKETS_US`, and one for what took longer. total_us: microseconds.
+    counts: one for each end, and one for what is beyond the last. total: the sum. ends: upper ends, included.
     """
 
     counts: tuple[int, ...]
-    total_us: float
+    total: float
+    ends: tuple[int, ...] = BUCKETS_US
 
     @property
     def count(self) -> int:
@@ -33,9 +35,9 @@ class Histogram:
         return sum(self.counts)
 
     def quantile(self, q: float) -> float:
-        """An upper bound of the q-quantile in microseconds: the end of its bucket; infinity past the last one."""
+        """An upper bound of the q-quantile: the end of its bucket; infinity past the last one."""
         wanted, seen = q * self.count, 0
-        for end, count in zip((*BUCKETS_US, float("inf")), self.counts, strict=True):
+        for end, count in zip((*self.ends, float("inf")), self.counts, strict=True):
             seen += count
             if seen >= wanted:
                 return float(end)
@@ -46,13 +48,16 @@ class Histogram:
 class Stats:
     """A moment's view.
 
-    requests: `recommend` calls answered. users: in them. unknown: events of items the catalogue does not know.
-    fallbacks: users who got the most popular items. short: users who got fewer than k. errors: calls that raised, by
-    the error's name. times: by stage (`STAGES`). batching: of searches shared by callers, {} without batching:
-    requests, batches, largest_batch (in requests), overloaded, expired, queued (now). version: of the snapshot.
+    requests: `recommend` calls answered. degraded: of them, by less than the whole. users: in them. unknown: events of
+    items the catalogue does not know. fallbacks: users who got the most popular items. short: users who got fewer than
+    k. errors: calls that raised, by the error's name. times: in microseconds by stage (`STAGES`). batching: of searches
+    shared by callers, {} without batching: requests, batches, largest_batch (in requests), overloaded, expired, queued
+    (now). batch_sizes: the batches by size in requests, up to 1, 2, 4 and so on to `max_batch`; None without batching.
+    version: of the snapshot.
     """
 
     requests: int
+    degraded: int
     users: int
     unknown: int
     fallbacks: int
@@ -60,7 +65,8 @@ class Stats:
     errors: Mapping[str, int]
     times: Mapping[str, Histogram]
     batching: Mapping[str, int]
-    version: int = 0
+    batch_sizes: Histogram | None
+    version: int
 
 
 class Metrics:
@@ -68,13 +74,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._counters = {"requests": 0, "users": 0, "unknown": 0, "fallbacks": 0, "short": 0}
+        self._counters = dict.fromkeys(("requests", "degraded", "users", "unknown", "fallbacks", "short"), 0)
         self._errors: dict[str, int] = {}
         self._counts = {stage: [0] * (len(BUCKETS_US) + 1) for stage in STAGES}
         self._totals = dict.fromkeys(STAGES, 0.0)
 
     def answered(
-        self, times_ns: tuple[int, int, int, int], users: int, unknown: int, fallbacks: int, short: int
+        self,
+        times_ns: tuple[int, int, int, int],
+        users: int,
+        unknown: int,
+        fallbacks: int,
+        short: int,
+        is_degraded: bool = False,
     ) -> None:
         """Counts a request.
 
@@ -84,12 +96,14 @@ class Metrics:
             unknown: events left out.
             fallbacks: users who got the most popular items.
             short: users who got fewer than k.
+            is_degraded: answered by less than the whole.
         """
         began, parsed, searched, ended = times_ns
         spent = (parsed - began) / 1e3, (searched - parsed) / 1e3, (ended - searched) / 1e3, (ended - began) / 1e3
         with self._lock:
             counters = self._counters
             counters["requests"] += 1
+            counters["degraded"] += is_degraded
             counters["users"] += users
             counters["unknown"] += unknown
             counters["fallbacks"] += fallbacks
@@ -104,9 +118,16 @@ class Metrics:
         with self._lock:
             self._errors[name] = self._errors.get(name, 0) + 1
 
-    def stats(self, batching: Mapping[str, int], version: int = 0) -> Stats:
-        """The counters now."""
+    def stats(self, batching: Mapping[str, Any], version: int = 0) -> Stats:
+        """The counters now, and what native code has counted of batching ({} without)."""
+        shared = dict(batching)
+        sizes = _batch_sizes(shared.pop("sizes"), shared["requests"]) if shared else None
         with self._lock:
             times = {stage: Histogram(tuple(self._counts[stage]), self._totals[stage]) for stage in STAGES}
-            counters = dict(self._counters)
-            return Stats(**counters, errors=dict(self._errors), times=times, batching=batching, version=version)
+            counters, errors = dict(self._counters), dict(self._errors)
+        return Stats(**counters, errors=errors, times=times, batching=shared, batch_sizes=sizes, version=version)
+
+
+def _batch_sizes(counts: Sequence[int], requests: int) -> Histogram:
+    """Of the counts of TopkBatcher::Stats (csrc/engine/topk_batcher.h)."""
+    return Histogram(tuple(counts), float(requests), tuple(1 << power for power in range(len(counts) - 1)))

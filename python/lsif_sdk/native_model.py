@@ -22,6 +22,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import EventBatch, History, Now, request_times
 from lsif_sdk.items import ItemTable
 from lsif_sdk.metrics import Metrics
+from lsif_sdk.pace import Pace
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
 
@@ -64,6 +65,7 @@ class NativeModel:
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
         self._metrics = Metrics()
+        self._pace = Pace()
         batching = as_batching(batching)
         if not isinstance(precision, str) or precision not in ("float32", "bfloat16"):
             raise ArgumentError("precision", "'float32' or 'bfloat16'", shown(precision))

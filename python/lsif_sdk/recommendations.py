@@ -61,7 +61,7 @@ class UserRecommendations:
     items: external ids. scores: float32, one an item. long_share: how much of the fused interest is long-term, 0 to 1.
     unknown: events left out because the catalogue does not know their item.
     fallback: "" or why these are not personal: "popularity" (no known event; scores are training counts).
-    reason: "" or why there are fewer than k.
+    reason: "" or why there are fewer than k. degraded: "" or what was done in place of the whole, to keep `budget_ms`.
     """
 
     items: npt.NDArray[Any]
@@ -70,6 +70,7 @@ class UserRecommendations:
     unknown: int
     fallback: str
     reason: str = ""
+    degraded: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -84,7 +85,8 @@ class Recommendations:
 
     items: ids [batch, k] (None or -1 past counts). scores: float32 [batch, k] (0 past counts). counts: int64 [batch].
     long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True where popularity answered.
-    version: `Recommender.version` of the snapshot that answered.
+    version: `Recommender.version` of the snapshot that answered. degraded: "", or what was done in place of the whole
+    to keep `budget_ms`: "popularity" (the most popular items), "cached state" (`Users`: without the newest events).
     """
 
     items: npt.NDArray[Any]
@@ -94,19 +96,22 @@ class Recommendations:
     unknown: npt.NDArray[np.int64]
     fallback: npt.NDArray[np.bool_]
     version: int = 0
+    degraded: str = ""
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def __getitem__(self, user: int) -> UserRecommendations:
         count = self.counts[user]
+        too_few = f"the catalogue has only {count} items that exclusions and filters allow"
         return UserRecommendations(
             self.items[user, :count],
             self.scores[user, :count],
             float(self.long_share[user]),
             int(self.unknown[user]),
             "popularity" if self.fallback[user] else "",
-            "" if count == self.items.shape[1] else f"only {count} items are left by exclusions and filters",
+            too_few if count < self.items.shape[1] else "",
+            self.degraded,
         )
 
     def __iter__(self) -> Iterator[UserRecommendations]:

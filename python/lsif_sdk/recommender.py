@@ -17,16 +17,16 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.attributes import Attributes, Where
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
-from lsif_sdk.diversity import diversified
-from lsif_sdk.errors import ArgumentError
-from lsif_sdk.events import EventBatch, Events, History, Now, as_users
+from lsif_sdk.errors import ArgumentError, DeadlineError, OverloadedError
+from lsif_sdk.events import Events, History, Now, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
-from lsif_sdk.native_model import NativeModel, Precision
+from lsif_sdk.native_model import Precision
 from lsif_sdk.ops import ops
+from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
-from lsif_sdk.request import Options, Request
+from lsif_sdk.request import Options
 from lsif_sdk.similarity import directions_of, most_similar
 from lsif_sdk.user_state import UserState
 from lsif_sdk.waiting_room import WaitingRoom
@@ -34,7 +34,7 @@ from lsif_sdk.waiting_room import WaitingRoom
 __all__ = ["Recommender"]
 
 
-class Recommender(NativeModel):
+class Recommender(Ranker):
     """A trained model with its catalogue. Immutable, safe to share between threads; native code runs without the GIL.
 
     Args:
@@ -48,9 +48,6 @@ class Recommender(NativeModel):
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
     """
-
-    version = 0
-    """Of the snapshot: 0, or how many a `LiveRecommender` had published before it."""
 
     @classmethod
     def load(
@@ -111,6 +108,7 @@ class Recommender(NativeModel):
         interest: Literal["long", "short"] | float | None = None,
         diversity: float = 0.0,
         timeout: float | None = None,
+        budget_ms: float | None = None,
     ) -> Recommendations:
         """The k best items for one user or many.
 
@@ -138,6 +136,9 @@ class Recommender(NativeModel):
             diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by
                 maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
             timeout: with batching, seconds the request may wait for its search to begin; None: for ever.
+            budget_ms: milliseconds for an answer in any case: where the search, as searches have gone lately, would
+                come too late, or waits too long or finds no place in the queue, the most popular items answer, under
+                the same exclusions and filters, and `degraded` says so. What has begun is not broken off.
 
         Returns:
             Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue,
@@ -150,70 +151,37 @@ class Recommender(NativeModel):
             DeadlineError: with batching, the request's turn did not come in time.
             ClosedError: with batching, after `close` or in a forked child.
         """
-        options = Options(k, now, exclude_seen, exclude, allow, where, interest, diversity, timeout)
+        options = Options(k, now, exclude_seen, exclude, allow, where, interest, diversity, timeout, budget_ms)
         try:
-            return self._recommend(history, state, options)
+            return self._answer(history, state, options)
         except Exception as error:
             self._metrics.failed(error)
             raise
-
-    def _recommend(
-        self,
-        history: History | Sequence[History] | None,
-        state: UserState | Sequence[UserState] | None,
-        options: Options,
-    ) -> Recommendations:
-        began = time.perf_counter_ns()
-        users = self._users(history, state)
-        batch = len(users)
-        request = Request.checked(options, self.items, self._attributes, batch)
-        asked = (
-            self._now(options.now, batch),
-            request.num_candidates,
-            request.exclude_seen,
-            *request.excluded,
-            request.allowed,
-            request.balance,
-            request.timeout,
-            self._threads,
-        )
-        parsed = time.perf_counter_ns()
-        with native_errors():
-            if isinstance(users, EventBatch):
-                answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *asked)
-                unknown, fallback = users.unknown, users.offsets[:-1] == users.offsets[1:]
-            else:
-                answer = self._path.recommend_states([user.data for user in users], *asked)
-                unknown = np.array([user.num_unknown for user in users], np.int64)
-                fallback = np.array([user.num_events == 0 for user in users], np.bool_)
-        searched = time.perf_counter_ns()
-        scores, indices, counts, long_share = answer
-        k = request.k
-        if request.diversity > 0:
-            vectors = self.catalog.vectors.numpy()
-            scores, indices, counts = diversified(vectors, scores, indices, counts, k, request.diversity)
-        popular = fallback.nonzero()[0].tolist()
-        for user in popular:
-            counts[user] = self.items.fill_most_popular(
-                request.excluded_by(user), request.allowed_for(user), scores[user], indices[user]
-            )
-        result = Recommendations(self.items.take(indices), scores, counts, long_share, unknown, fallback, self.version)
-        times = began, parsed, searched, time.perf_counter_ns()
-        self._metrics.answered(times, batch, int(unknown.sum()), len(popular), int((counts < k).sum()))
-        return result
 
     async def recommend_async(
         self, history: History | Sequence[History] | None = None, k: int = 10, **options: Any
     ) -> Recommendations:
         """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
 
-        With batching, requests in flight share searches, and `timeout` counts from this call. A request whose task is
-        cancelled before its turn is dropped; one whose turn has come is answered, to nobody.
+        With batching, requests in flight share searches. `timeout` and `budget_ms` count from this call. A request
+        whose task is cancelled before its turn is dropped; one whose turn has come is answered, to nobody.
 
         Raises:
             OverloadedError: `max_queue` and a batch of requests are in flight, with batching or without.
         """
-        return await self._waiting_room.run(functools.partial(self.recommend, history, k, **options), options)
+        began, budget = time.perf_counter(), options.get("budget_ms")
+
+        def call(**more: Any) -> Recommendations:
+            if isinstance(budget, (int, float)):
+                more["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began)) if budget >= 0 else budget
+            return self.recommend(history, k, **options | more)
+
+        try:
+            return await self._waiting_room.run(call, options)
+        except (DeadlineError, OverloadedError):
+            if budget is None:
+                raise
+            return self.recommend(history, k, **options | {"budget_ms": 0})
 
     @functools.cached_property
     def _waiting_room(self) -> WaitingRoom:
@@ -262,7 +230,7 @@ class Recommender(NativeModel):
         """This recommender as what is published after `before`: with the next version, and counting on from there."""
         successor = copy.copy(self)
         successor.version = before.version + 1
-        successor._metrics = before._metrics
+        successor._metrics, successor._pace = before._metrics, before._pace
         successor.__dict__["_waiting_room"] = before._waiting_room
         return successor
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_balance, as_k, as_seconds
+from lsif_sdk.arguments import as_balance, as_duration, as_k
 from lsif_sdk.attributes import Attributes, allowed_bitmaps
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.diversity import as_diversity, num_candidates
@@ -31,13 +31,15 @@ class Options(NamedTuple):
     interest: Any
     diversity: Any
     timeout: Any
+    budget_ms: Any
 
 
 class Request(NamedTuple):
     """The same, checked, of so many users. Ragged: user b owns entries offsets[b] .. offsets[b + 1] - 1.
 
     k: items wanted; num_candidates: to search for, more where diversity is asked for. excluded: rows int64 and their
-    offsets, or two None. allowed: a bitmap a user, or None: all items. balance, timeout: below 0 where not asked for.
+    offsets, or two None. allowed: a bitmap a user, or None: all items. balance: below 0 where not asked for. timeout,
+    budget: seconds, or None.
     """
 
     k: int
@@ -46,7 +48,8 @@ class Request(NamedTuple):
     excluded: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]
     allowed: list[Bitmap | None] | None
     balance: float
-    timeout: float
+    timeout: float | None
+    budget: float | None
     diversity: float
 
     @classmethod
@@ -54,6 +57,7 @@ class Request(NamedTuple):
         """See `Recommender.recommend` for what is refused."""
         k = as_k(options.k, len(items))
         diversity = as_diversity(options.diversity)
+        budget = as_duration("budget_ms", "milliseconds", options.budget_ms)
         if not isinstance(options.exclude_seen, (bool, np.bool_)):
             raise ArgumentTypeError("exclude_seen", "True or False", options.exclude_seen)
         return cls(
@@ -63,7 +67,8 @@ class Request(NamedTuple):
             excluded_rows(options.exclude, items, batch),
             allowed_bitmaps(options.allow, options.where, attributes, items, batch, time.time()),
             as_balance(options.interest),
-            as_seconds(options.timeout),
+            as_duration("timeout", "seconds", options.timeout),
+            None if budget is None else budget / 1e3,
             diversity,
         )
 
@@ -75,3 +80,13 @@ class Request(NamedTuple):
     def allowed_for(self, user: int) -> Bitmap | None:
         """Rows the user's answer is taken from; None: all."""
         return None if self.allowed is None else self.allowed[user]
+
+    def left(self, spent: float) -> float | None:
+        """Seconds of the budget that are left; None without one."""
+        return None if self.budget is None else self.budget - spent
+
+    def native(self, left: float | None) -> tuple[Any, ...]:
+        """As the native request path takes it; a search that shares the budget may wait no longer than it."""
+        waits = [seconds for seconds in (self.timeout, left) if seconds is not None]
+        timeout = max(0.0, min(waits)) if waits else -1.0
+        return self.num_candidates, self.exclude_seen, *self.excluded, self.allowed, self.balance, timeout

@@ -95,12 +95,15 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
+// Room for the answer, full of values no answer has.
+inline Result room_for(const ScoreTopkRequest& request) {
+  return {std::vector<float>(request.batch * request.k, -7.0f), std::vector<int64_t>(request.batch * request.k, -7),
+          std::vector<int64_t>(request.batch, -7)};
+}
+
 inline Result run(const Catalog& catalog, Question& question, const KernelTable& table) {
   const ScoreTopkRequest& request = question.get();
-  Result result;
-  result.scores.assign(request.batch * request.k, -7.0f);
-  result.indices.assign(request.batch * request.k, -7);
-  result.counts.assign(request.batch, -7);
+  Result result = room_for(request);
   lsif::engine::score_topk(catalog.view(), request, result.scores.data(), result.indices.data(), result.counts.data(),
                            table);
   return result;

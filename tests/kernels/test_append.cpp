@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -156,6 +157,11 @@ TEST(states_give_what_whole_histories_give) {
       State at_once(config);
       append(model, at_once, part(history, 0, 60));
       CHECK(at_once == state);
+      State in_parts(config);  // fewer than remembered, across the limit, none, past it
+      for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, 25}, {25, 50}, {50, 50}, {50, 60}}) {
+        append(model, in_parts, part(history, begin, end));
+      }
+      CHECK(in_parts == state);
     }
   }
 }
@@ -270,9 +276,9 @@ TEST(damaged_states_are_refused) {
   with(&Header::num_unknown, std::numeric_limits<int64_t>::max(), "num_unknown");
   with(&Header::remember, 0, "remember");
   with(&Header::remember, kRemember + 1, "bytes, got");
-  state.view().seen_items[3] = 300;
+  state.view().header->newest.item = 300;
   CHECK_THROWS(check(size), "an item in [0, 299], got 300");
-  state.view().seen_items[3] = 0;
+  state.view().header->newest.item = 0;
   state.view().header->newest.action = 9;
   CHECK_THROWS(check(size), "an action in [0, 3], got 9");
   state.view().header->format[7] = '9';
@@ -300,6 +306,30 @@ TEST(states_that_hold_no_numbers_are_refused_when_they_are_used) {
   refused(state.view().states);
   refused(state.view().keys_values + config.dim);  // of the first value
   encode_from(model, {&sound, &state}, {history.now, history.now});
+}
+
+TEST(remembered_items_the_model_does_not_have_are_refused_where_they_are_read) {
+  const ModelConfig config = hstu_config();
+  const RandomModel random_model(config);
+  oracle::Random random(11);
+  const State whole(config), damaged(config);
+  for (const State* state : {&whole, &damaged}) {
+    append(*random_model.model, *state, part(history_of(random, 9, true), 0, 9));
+  }
+  const auto read = [&] {
+    return lsif::engine::SeenEvents(config, {whole.checked(), damaged.checked()}, nullptr).batch().total;
+  };
+  CHECK(read() == 18);
+  for (const int64_t place : {0, 3, 8}) {
+    for (const int64_t item : {int64_t{300}, int64_t{-1}, std::numeric_limits<int64_t>::min()}) {
+      const int64_t kept = damaged.view().seen_items[place];
+      damaged.view().seen_items[place] = item;
+      CHECK_THROWS(read(), "state: expected an item in [0, 299], got " + std::to_string(item));
+      damaged.view().seen_items[place] = kept;
+    }
+  }
+  damaged.view().seen_items[9] = 300;  // past the events there are
+  CHECK(read() == 18);
 }
 
 }  // namespace

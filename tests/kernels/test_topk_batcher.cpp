@@ -1,7 +1,9 @@
 // Searches of concurrent callers: each gets exactly what it would have got alone, whatever the others ask.
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
@@ -32,6 +34,7 @@ Question random_question(uint64_t seed) {
   const auto users = static_cast<int64_t>(1 + seed % 3);
   Question question(normals(random, users * kDim), kDim, 1, static_cast<int64_t>(seed % 2 == 0 ? 10 : 1 + seed % 40));
   if (seed % 5 == 0) question.exclude(random, kItems);
+  if (seed % 3 == 0) question.allow(random, kItems);
   question.request.threads = 1;
   return question;
 }
@@ -39,10 +42,7 @@ Question random_question(uint64_t seed) {
 Result ask(TopkBatcher& batcher, const CatalogView& view, Question& question,
            TopkBatcher::Clock::time_point deadline = kNever) {
   const ScoreTopkRequest& request = question.get();
-  Result result;
-  result.scores.assign(request.batch * request.k, -7.0f);
-  result.indices.assign(request.batch * request.k, -7);
-  result.counts.assign(request.batch, -7);
+  Result result = room_for(request);
   batcher.score_topk(view, request, deadline, result.scores.data(), result.indices.data(), result.counts.data());
   return result;
 }
@@ -75,6 +75,8 @@ TEST(everybody_gets_what_they_would_get_alone) {
       CHECK(stats.requests == kCallers * kCalls);
       CHECK(stats.batches >= 1 && stats.batches <= stats.requests);
       CHECK(stats.largest_batch <= 8 && stats.queued == 0);
+      CHECK(stats.sizes.size() == 5 && stats.sizes[4] == 0);  // 1, 2, 4, 8, more
+      CHECK(std::accumulate(stats.sizes.begin(), stats.sizes.end(), int64_t{0}) == stats.batches);
     }
   }
 }
@@ -122,6 +124,75 @@ bool throws(Body body) {
     return true;
   }
   return false;
+}
+
+// Asks all at once while a search of `busy` runs, so that the first in the queue takes the others along; again, should
+// the search have been over too early. An answer without counts: refused.
+std::vector<Result> ask_together(Busy& busy, TopkBatcher& batcher, const CatalogView& view,
+                                 std::vector<Question> questions) {
+  const auto num_questions = static_cast<int64_t>(questions.size());
+  for (;;) {
+    const int64_t before = batcher.stats().batches;
+    std::thread other([&] {
+      Question slow(std::vector<float>(16 * kDim, 1.0f), kDim, 1, 10);
+      ask(batcher, busy.view, slow);
+    });
+    int64_t lone = 1;
+    Question probe = random_question(4);
+    while (!throws<DeadlineExceeded>([&] { ask(batcher, view, probe, TopkBatcher::Clock::now()); })) ++lone;
+    std::vector<Result> results(questions.size());
+    std::vector<std::thread> callers;
+    for (size_t i = 0; i < questions.size(); ++i) {
+      callers.emplace_back(
+          [&, i] { throws<std::invalid_argument>([&] { results[i] = ask(batcher, view, questions[i]); }); });
+    }
+    for (std::thread& caller : callers) caller.join();
+    other.join();
+    const TopkBatcher::Stats stats = batcher.stats();
+    if (stats.largest_batch == num_questions && stats.batches == before + lone + 1) return results;
+  }
+}
+
+TEST(requests_that_share_a_search_keep_their_own_filters) {
+  Busy busy;
+  const Catalog catalog = random_catalog(1);
+  TopkBatcher batcher({64, 1000, 0, 1});
+  std::vector<Question> questions;
+  for (const uint64_t seed : {2, 3, 5, 8, 15, 20}) questions.push_back(random_question(seed));
+  const std::vector<Result> results = ask_together(busy, batcher, catalog.view(), questions);
+  for (size_t i = 0; i < results.size(); ++i) {
+    CHECK(results[i] == run(catalog, questions[i], lsif::cpu::kernels()));
+  }
+}
+
+TEST(a_shared_search_that_fails_is_made_again_for_each) {
+  Busy busy;
+  const Catalog catalog = random_catalog(1);
+  for (size_t bad = 0; bad < 4; ++bad) {  // whether it leads or not
+    TopkBatcher batcher({64, 1000, 0, 1});
+    std::vector<Question> questions;
+    for (const uint64_t seed : {2, 3, 5, 8}) questions.push_back(random_question(seed));
+    questions[bad].queries[3] = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<Result> results = ask_together(busy, batcher, catalog.view(), questions);
+    for (size_t i = 0; i < results.size(); ++i) {
+      CHECK(results[i] == (i == bad ? Result{} : run(catalog, questions[i], lsif::cpu::kernels())));
+    }
+  }
+}
+
+TEST(batches_are_counted_by_size) {
+  Busy busy;
+  const Catalog catalog = random_catalog(1);
+  for (const auto& [max_batch, num_questions, buckets, bucket] :
+       {std::array<int64_t, 4>{1, 1, 2, 0}, {2, 2, 3, 1}, {6, 3, 5, 2}, {64, 5, 8, 3}}) {
+    TopkBatcher batcher({max_batch, 1000, 0, 1});
+    const Question question(std::vector<float>(kDim, 1.0f), kDim, 1, 10);
+    ask_together(busy, batcher, catalog.view(), std::vector<Question>(static_cast<size_t>(num_questions), question));
+    const TopkBatcher::Stats stats = batcher.stats();
+    CHECK(static_cast<int64_t>(stats.sizes.size()) == buckets);
+    CHECK(stats.sizes[static_cast<size_t>(bucket)] >= 1 && stats.sizes[0] >= 1 && stats.sizes.back() == 0);
+    CHECK(std::accumulate(stats.sizes.begin(), stats.sizes.end(), int64_t{0}) == stats.batches);
+  }
 }
 
 TEST(a_request_whose_turn_does_not_come_is_told) {

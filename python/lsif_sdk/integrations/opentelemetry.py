@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from lsif_sdk.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from lsif_sdk.metrics import Stats
+    from lsif_sdk.live import LiveRecommender
+    from lsif_sdk.metrics import Histogram, Stats
     from lsif_sdk.recommender import Recommender
 
 __all__ = ["observe"]
@@ -20,13 +21,16 @@ __all__ = ["observe"]
 _QUANTILES = (0.5, 0.9, 0.99)
 
 
-def observe(recommender: Recommender | Callable[[], Recommender], meter: Any, prefix: str = "lsif") -> None:
+def observe(
+    recommender: Recommender | LiveRecommender | Callable[[], Recommender], meter: Any, prefix: str = "lsif"
+) -> None:
     """Registers counters of requests, users, unknown events, fallbacks and errors, and gauges of time and batching.
 
-    Times are upper bounds of quantiles since loading, by stage; the histograms themselves are `stats().times`.
+    Times, by stage, and batch sizes are upper bounds of quantiles since loading; the histograms themselves are
+    `stats().times` and `stats().batch_sizes`.
 
     Args:
-        recommender: whose counters; or a function that gives the one of the moment, where it is replaced.
+        recommender: whose counters, a live one's too; or a function that gives the one of the moment.
         meter: an `opentelemetry.metrics.Meter`.
         prefix: of the names.
 
@@ -44,23 +48,30 @@ def observe(recommender: Recommender | Callable[[], Recommender], meter: Any, pr
     def counter(name: str) -> Callable[[Any], Iterable[Any]]:
         return lambda options: [Observation(getattr(now(), name))]
 
-    for name in ("requests", "users", "unknown", "fallbacks", "short"):
+    for name in ("requests", "degraded", "users", "unknown", "fallbacks", "short"):
         meter.create_observable_counter(f"{prefix}.{name}", callbacks=[counter(name)])
+    meter.create_observable_gauge(f"{prefix}.version", callbacks=[counter("version")])
     meter.create_observable_counter(
         f"{prefix}.errors",
         callbacks=[lambda options: [Observation(n, {"error": error}) for error, n in now().errors.items()]],
     )
+
+    def quantiles(histogram: Histogram | None, labels: dict[str, str]) -> list[Any]:
+        if histogram is None or not histogram.count:
+            return []
+        return [Observation(histogram.quantile(q), labels | {"quantile": q}) for q in _QUANTILES]
+
     meter.create_observable_gauge(
         f"{prefix}.time",
         callbacks=[
             lambda options: [
-                Observation(histogram.quantile(q), {"stage": stage, "quantile": q})
-                for stage, histogram in now().times.items()
-                if histogram.count
-                for q in _QUANTILES
+                point for stage, histogram in now().times.items() for point in quantiles(histogram, {"stage": stage})
             ]
         ],
         unit="us",
+    )
+    meter.create_observable_gauge(
+        f"{prefix}.batch_size", callbacks=[lambda options: quantiles(now().batch_sizes, {})], unit="1"
     )
     meter.create_observable_gauge(
         f"{prefix}.batching",

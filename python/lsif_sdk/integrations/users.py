@@ -5,9 +5,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
+import time
 from typing import Any, Self
 
-from lsif_sdk.arguments import check_integer
+from lsif_sdk.arguments import as_duration, check_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
 from lsif_sdk.events import EventBatch, Events, History
 from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
@@ -96,19 +97,38 @@ class Users:
     def recommend(self, user: Id, k: int = 10, **options: Any) -> Recommendations:
         """The k best items for the user: `Recommender.recommend` of the recorded events, with its options.
 
-        A user nobody recorded anything of gets the most popular items, and `fallback` says so.
+        A user nobody recorded anything of gets the most popular items, and `fallback` says so. With `budget_ms`, what
+        the store takes counts, and if it fails, the state in memory answers or, without one, the most popular items:
+        `degraded` says "cached state" or "popularity".
 
         Raises:
             ArgumentError: a value is out of range.
             ArgumentTypeError: an argument is of the wrong type.
             StoreError: the store failed.
         """
-        user = as_user(user)
-        with self._lock(user):
-            snapshot, current = self._current(user)
+        user, began = as_user(user), time.perf_counter()
+        budget = as_duration("budget_ms", "milliseconds", options.get("budget_ms"))
+        degraded = ""
+        try:
+            with self._lock(user):
+                snapshot, current = self._current(user)
+        except StoreError:
+            if budget is None:
+                raise
+            snapshot, current, degraded = self._without_store(user)
+        if budget is not None:
+            options["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began))
         if isinstance(current, Events):
-            return snapshot.recommend(current, k, **options)
-        return snapshot.recommend(state=current, k=k, **options)
+            answer = snapshot.recommend(current, k, **options)
+        else:
+            answer = snapshot.recommend(state=current, k=k, **options)
+        return answer if answer.degraded or not degraded else dataclasses.replace(answer, degraded=degraded)
+
+    def _without_store(self, user: Id) -> tuple[Recommender, UserState, str]:
+        cached, snapshot = self._states.peek(user), self._snapshot
+        if cached is not None and snapshot.knows(cached.state):
+            return snapshot, cached.state, "cached state"
+        return snapshot, self._new_empty(snapshot).state, "popularity"
 
     def state(self, user: Id) -> UserState:
         """The state of the recorded events, of use where requests are made in batches.

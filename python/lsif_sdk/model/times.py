@@ -7,9 +7,10 @@ from torch import Tensor
 
 __all__ = ["UNKNOWN_TIME", "elapsed"]
 
+_MOST = torch.iinfo(torch.int64).max
+
 UNKNOWN_TIME: int = torch.iinfo(torch.int64).min
 """Stands for "time not known" in every int64 time array."""
-_MOST_SECONDS = torch.iinfo(torch.int64).max
 
 
 def elapsed(later: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,9 +21,9 @@ def elapsed(later: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
         earlier: int64 Unix seconds.
 
     Returns:
-        int64 seconds (0 where a time is unknown, at most 2**63 - 1) and a bool mask that is true where both times are
-        known.
+        int64 seconds (0 where a time is unknown; saturated, for the difference of two int64 need not fit one) and a
+        bool mask that is true where both times are known.
     """
     known = (later != UNKNOWN_TIME) & (earlier != UNKNOWN_TIME)
-    seconds = torch.where(known & (later > earlier), later - earlier, 0)
-    return torch.where(seconds < 0, _MOST_SECONDS, seconds), known  # below 0: the difference did not fit
+    seconds = torch.maximum(later, earlier) - earlier  # never negative but where it wraps around
+    return torch.where(known, torch.where(seconds < 0, _MOST, seconds), 0), known

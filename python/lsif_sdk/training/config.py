@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from lsif_sdk.arguments import FLOAT32_MAX, check_integer, check_number
+from lsif_sdk.arguments import FLOAT32_MAX, check_choice, check_flag, check_integer, check_number
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["LossName", "Precision", "Schedule", "TrainConfig"]
@@ -99,12 +99,9 @@ class TrainConfig:
             check_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]")
         if self.max_seconds is not None:
             check_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]")
-        if not isinstance(self.skip_ties, bool):
-            raise ArgumentError("skip_ties", "True or False", repr(self.skip_ties))
+        check_flag("skip_ties", self.skip_ties)
         for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if not isinstance(value, str) or value not in choices:
-                raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", repr(value))
+            check_choice(name, getattr(self, name), choices)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values (an infinite `clip_norm` as None)."""
