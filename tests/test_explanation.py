@@ -43,6 +43,14 @@ def check_sum(recommender: Recommender, why: Explanation, events: Events, now: i
     assert rest + sum(part.share for part in why.events) == pytest.approx(score, abs=tolerance)
 
 
+@pytest.mark.parametrize("times", [[-(2**63) + 1, 5, 2**63 - 1], [-5, 2**63 - 1, 2**63 - 1], [-(2**63), -5, 2**63 - 1]])
+def test_the_parts_sum_to_the_score_whatever_the_times(recommender, times):
+    """Differences of times need not fit int64."""
+    events, now = Events(["i1", "i2", "i1"], times), 2**63 - 1
+    score = recommender.score(events, ["i2"], now=now)[0, 0]
+    assert recommender.explain(events, "i2", now=now).score == pytest.approx(score, abs=1e-3)
+
+
 @settings(max_examples=20, deadline=None)
 @given(count=st.integers(1, 60), item=st.sampled_from(IDS), seed=st.integers(0, 99))
 def test_the_parts_sum_to_the_score(recommender, count, item, seed):

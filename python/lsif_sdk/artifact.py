@@ -2,7 +2,7 @@
 
 config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
 weights.safetensors   docs/model.md, "Tensors of an artifact"
-items.safetensors     ids, titles and training counts (lsif_sdk.items.ItemTable.to_tensors)
+items.safetensors     ids, titles, training counts, ends of availability (lsif_sdk.items.ItemTable.to_tensors)
 codes.safetensors     what the search scans, made of these weights (docs/score_topk.md); if missing, made when loading
 """
 

@@ -285,29 +285,6 @@ TEST(damaged_states_are_refused) {
   CHECK_THROWS(check(size), "a user state of this version");
 }
 
-TEST(states_that_hold_no_numbers_are_refused_when_they_are_used) {
-  const ModelConfig config = hstu_config();
-  const RandomModel random_model(config);
-  const Model& model = *random_model.model;
-  oracle::Random random(12);
-  const History history = history_of(random, 9, true);
-  State sound(config), state(config);
-  append(model, sound, history);
-  append(model, state, history);
-  const auto refused = [&](auto* place) {
-    const auto kept = *place;
-    *place = std::numeric_limits<std::decay_t<decltype(*place)>>::quiet_NaN();
-    CHECK_THROWS(encode_from(model, {&sound, &state}, {history.now, history.now}),
-                 "state: expected one of finite interests, got NaN or infinity for user 1");
-    *place = kept;
-  };
-  refused(state.view().numerator);
-  refused(state.view().denominator);
-  refused(state.view().states);
-  refused(state.view().keys_values + config.dim);  // of the first value
-  encode_from(model, {&sound, &state}, {history.now, history.now});
-}
-
 TEST(remembered_items_the_model_does_not_have_are_refused_where_they_are_read) {
   const ModelConfig config = hstu_config();
   const RandomModel random_model(config);
@@ -330,6 +307,29 @@ TEST(remembered_items_the_model_does_not_have_are_refused_where_they_are_read) {
   }
   damaged.view().seen_items[9] = 300;  // past the events there are
   CHECK(read() == 18);
+}
+
+TEST(states_that_hold_no_numbers_are_refused_when_they_are_used) {
+  const ModelConfig config = hstu_config();
+  const RandomModel random_model(config);
+  const Model& model = *random_model.model;
+  oracle::Random random(12);
+  const History history = history_of(random, 9, true);
+  State sound(config), state(config);
+  append(model, sound, history);
+  append(model, state, history);
+  const auto refused = [&](auto* place) {
+    const auto kept = *place;
+    *place = std::numeric_limits<std::decay_t<decltype(*place)>>::quiet_NaN();
+    CHECK_THROWS(encode_from(model, {&sound, &state}, {history.now, history.now}),
+                 "state: expected one of finite interests, got NaN or infinity for user 1");
+    *place = kept;
+  };
+  refused(state.view().numerator);
+  refused(state.view().denominator);
+  refused(state.view().states);
+  refused(state.view().keys_values + config.dim);  // of the first value
+  encode_from(model, {&sound, &state}, {history.now, history.now});
 }
 
 }  // namespace
