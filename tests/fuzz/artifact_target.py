@@ -193,7 +193,7 @@ def _set_values(rng: random.Random, values: np.ndarray) -> None:
     begin = rng.randrange(flat.size)
     places = slice(begin, begin + rng.choice((1, 1, 4, flat.size)))
     if flat.dtype.kind == "f":
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             changed = (flat[places] * rng.choice((-1, 0, 1e10, 1e20, 1e38)), np.float64(mutate.number(rng)))
             flat[places] = rng.choice(changed)
     elif flat.dtype.kind == "b":
