@@ -132,8 +132,9 @@ def _code_catalog(vectors: Tensor, bias: Tensor | None, threads: int, ordered: b
 def _update_codes(
     vectors: Tensor, bias: Tensor | None, codes: Tensor, num_coded: int, changed: Tensor, threads: int
 ) -> Tensor:
-    is_ordered = codes.shape[0] != codes_size(num_coded, vectors.shape[1])
-    return vectors.new_empty(codes_size(*vectors.shape, is_ordered), dtype=torch.uint8)
+    num_items, dim = vectors.shape
+    is_ordered = codes.shape[0] != codes_size(num_coded, dim)
+    return vectors.new_empty(codes_size(num_items, dim, is_ordered), dtype=torch.uint8)
 
 
 @torch.library.register_fake("lsif::score_topk")

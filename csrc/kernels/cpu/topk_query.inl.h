@@ -13,6 +13,7 @@ namespace {
 // docs/score_topk.md, "Rounding and range".
 constexpr float kNormSlack = 0x1p-18f;
 constexpr double kUnderflowSlack = 0x1p-80;
+constexpr double kRoundingSlack = 0x1p-150;
 constexpr double kLogSlack = 0x1p-20;
 constexpr double kLeastTemperature = 0x1p-60;
 constexpr int32_t kInfinityBits = 0x7f800000;
@@ -109,7 +110,7 @@ inline void update_threshold(QueryScan& scan) {
   if (query.known_score != nullptr) score = share_score(query.known_score, score);
   scan.threshold = -HUGE_VALF;
   if (scan.is_bounded) {
-    const double scaled = static_cast<double>(score) * power_of_2_double(-scan.exponent);
+    const double scaled = (static_cast<double>(score) - kRoundingSlack) * power_of_2_double(-scan.exponent);
     scan.threshold = static_cast<float>(scaled - kUnderflowSlack);
   }
   scan.vectors[0].threshold = scan.threshold;
