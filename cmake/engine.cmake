@@ -4,6 +4,8 @@ find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
   csrc/engine/append.cpp
   csrc/engine/blocks.cpp
+  csrc/engine/cell_coder.cpp
+  csrc/engine/clusters.cpp
   csrc/engine/codes.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
@@ -15,6 +17,7 @@ add_library(lsif_engine SHARED
   csrc/engine/offsets.cpp
   csrc/engine/recommend.cpp
   csrc/engine/repeats.cpp
+  csrc/engine/row_order.cpp
   csrc/engine/score_checks.cpp
   csrc/engine/score_topk.cpp
   csrc/engine/scratch.cpp

@@ -167,9 +167,9 @@ def test_updated_codes_are_those_of_the_whole_catalogue(name):
 
 @pytest.mark.parametrize("name", CASES["code_catalog"])
 def test_codes_are_within_their_bounds(name):
-    vectors, bias, threads = CASES["code_catalog"][name]()
+    vectors, bias, threads, _ = CASES["code_catalog"][name]()
     num_items, dim = vectors.shape
-    codes = ops.code_catalog(vectors, bias, threads)
+    codes = ops.code_catalog(vectors, bias, threads, False)
     assert codes.shape == (codes_size(num_items, dim),)
     groups = oracles.decode(codes.numpy(), num_items, dim)
     x, c, s, b = f64(vectors), groups.codes, groups.scales, np.zeros(num_items) if bias is None else f64(bias)

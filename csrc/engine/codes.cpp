@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #endif
 
-#include "engine/group_coder.h"
+#include "engine/cell_coder.h"
 #include "engine/refuse.h"
 #include "engine/thread_pool.h"
 
@@ -22,7 +22,8 @@ namespace lsif::engine {
 namespace {
 
 constexpr char kMagic[8] = {'l', 's', 'i', 'f', 'c', 'o', 'd', 'e'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 1;         // rows as they are: the header and groups of rows
+constexpr uint32_t kOrderedVersion = 2;  // besides groups of cells, of regions, and the order
 constexpr int64_t kValuesPerTask = 1 << 18;
 
 struct Header {
@@ -59,55 +60,113 @@ void raise(std::atomic<float>& largest, float x) {
 
 std::string shape_of(int64_t num_items, int64_t dim) { return std::to_string(num_items) + " x " + std::to_string(dim); }
 
-struct Rows {
-  const float* vectors;
-  const float* bias;
-  int64_t num_items;
-  int64_t dim;
-};
+// The parts of codes, in the order in which they lie there; the last three belong to the second version.
+enum Part { kRows, kCells, kRegions, kOrder, kEnd };
 
-Header new_header(int64_t num_items, int64_t dim) {
+// What a row, a cell and a region have of rows.
+constexpr int64_t kRowsEach[] = {1, kCellRows, kRegionRows};
+
+int64_t begin_of(Part part, int64_t num_items, int64_t dim) {
+  int64_t begin = sizeof(Header);
+  for (int p = kRows; p < part && p < kOrder; ++p) {
+    begin += num_groups(divide_up(num_items, kRowsEach[p])) * group_bytes(dim);
+  }
+  return part == kEnd ? begin + divide_up(num_items * 4, kLineBytes) * kLineBytes : begin;
+}
+
+Header new_header(int64_t num_items, int64_t dim, bool is_ordered) {
   Header header{};
   std::copy(std::begin(kMagic), std::end(kMagic), header.magic);
-  header.version = kVersion;
+  header.version = is_ordered ? kOrderedVersion : kVersion;
   header.num_items = num_items;
   header.dim = dim;
   return header;
 }
 
-// Codes the groups, and then writes the header with its sizes raised to theirs.
-void write_groups(const Rows& rows, const std::vector<int64_t>& groups, Header header, uint8_t* codes, int threads) {
-  const int64_t step = std::max<int64_t>(1, kValuesPerTask / (kGroupRows * rows.dim));
+// Codes groups of a part, and raises the header's sizes to theirs.
+void write_groups(const SlotRows& rows, Part part, const std::vector<int64_t>& groups, Header& header, uint8_t* codes,
+                  int threads) {
+  const int64_t rows_each = kRowsEach[part];
+  const int64_t step = std::max<int64_t>(1, kValuesPerTask / (rows_each * kGroupRows * rows.dim));
   const auto num_coded = static_cast<int64_t>(groups.size());
+  uint8_t* lines = codes + begin_of(part, rows.num_items, rows.dim);
   std::atomic<float> row_size{header.row_size};
   std::atomic<float> bias_size{header.bias_size};
   parallel_for(divide_up(num_coded, step), threads, [&](int64_t task) {
-    GroupCoder coder(rows.vectors, rows.bias, rows.num_items, rows.dim);
+    GroupCoder coder(rows.dim);
+    CellCoder cells(rows, rows_each, coder);
     const int64_t end = std::min(num_coded, (task + 1) * step);
     for (int64_t i = task * step; i < end; ++i) {
-      coder.write(groups[i], codes + sizeof(Header) + groups[i] * group_bytes(rows.dim));
+      uint8_t* group = lines + groups[i] * group_bytes(rows.dim);
+      if (part == kRows) {
+        coder.write(group_of(rows, groups[i]), group);
+      } else {
+        cells.write(groups[i], group);
+      }
     }
     raise(row_size, coder.row_size());
     raise(bias_size, coder.bias_size());
   });
   header.row_size = row_size.load();
   header.bias_size = bias_size.load();
-  std::memcpy(codes, &header, sizeof(header));
+}
+
+// The groups of a part that hold a row for which is_stale(item).
+template <typename IsStale>
+std::vector<int64_t> stale_groups(const SlotRows& rows, Part part, IsStale is_stale) {
+  std::vector<int64_t> groups;
+  for (int64_t slot = 0; slot < rows.num_items; ++slot) {
+    const int64_t group = slot / (kRowsEach[part] * kGroupRows);
+    if (is_stale(rows.item(slot)) && (groups.empty() || groups.back() != group)) groups.push_back(group);
+  }
+  return groups;
+}
+
+void write_order(const std::vector<int32_t>& order, int64_t dim, uint8_t* codes) {
+  const auto num_items = static_cast<int64_t>(order.size());
+  uint8_t* bytes = codes + begin_of(kOrder, num_items, dim);
+  std::memset(bytes, 0, static_cast<size_t>(codes + begin_of(kEnd, num_items, dim) - bytes));
+  std::memcpy(bytes, order.data(), order.size() * sizeof(int32_t));
+}
+
+std::vector<int32_t> read_order(const uint8_t* codes, int64_t num_items, int64_t dim) {
+  std::vector<int32_t> order(static_cast<size_t>(num_items));
+  std::memcpy(order.data(), codes + begin_of(kOrder, num_items, dim), order.size() * sizeof(int32_t));
+  return order;
+}
+
+// Codes come from files: a row that is none would be read, one that is missing not be found.
+void check_order(const uint8_t* codes, int64_t num_items, int64_t dim) {
+  std::vector<bool> is_met(static_cast<size_t>(num_items));
+  const uint8_t* bytes = codes + begin_of(kOrder, num_items, dim);
+  for (int64_t slot = 0; slot < num_items; ++slot) {
+    int32_t item = 0;
+    std::memcpy(&item, bytes + slot * 4, sizeof(item));
+    if (item < 0 || item >= num_items || is_met[item]) {
+      refuse("codes", "an order with each row in [0, " + std::to_string(num_items) + ") once",
+             std::to_string(item) + " in place " + std::to_string(slot));
+    }
+    is_met[item] = true;
+  }
 }
 
 // The header of codes of a catalogue of this shape.
 Header read_header(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
-  const int64_t wanted = codes_size(num_items, dim);
+  Header header{};
+  const int64_t least = codes_size(num_items, dim);
+  if (size >= least) std::memcpy(&header, codes, sizeof(header));
+  const bool is_ordered = header.version == kOrderedVersion;
+  const int64_t wanted = codes_size(num_items, dim, is_ordered);
   if (size != wanted) {
     refuse("codes", std::to_string(wanted) + " bytes for " + shape_of(num_items, dim) + " vectors",
            std::to_string(size));
   }
-  Header header;
-  std::memcpy(&header, codes, sizeof(header));
-  if (!std::equal(std::begin(kMagic), std::end(kMagic), header.magic))
+  if (!std::equal(std::begin(kMagic), std::end(kMagic), header.magic)) {
     refuse("codes", "codes of a catalogue", "other bytes");
-  if (header.version != kVersion) {
-    refuse("codes", "version " + std::to_string(kVersion), std::to_string(header.version));
+  }
+  if (header.version != kVersion && !is_ordered) {
+    refuse("codes", "version " + std::to_string(kVersion) + " or " + std::to_string(kOrderedVersion),
+           std::to_string(header.version));
   }
   if (header.num_items != num_items || header.dim != dim) {
     refuse("codes", "those of " + shape_of(num_items, dim) + " vectors",
@@ -123,19 +182,30 @@ Header read_header(const uint8_t* codes, int64_t size, int64_t num_items, int64_
 
 }  // namespace
 
-int64_t codes_size(int64_t num_items, int64_t dim) {
+int64_t codes_size(int64_t num_items, int64_t dim, bool is_ordered) {
   if (dim < 1 || dim > kMaxScoreDim) {
     throw std::invalid_argument("vectors: expected 1 to " + std::to_string(kMaxScoreDim) + " dimensions, got " +
                                 std::to_string(dim));
   }
-  return static_cast<int64_t>(sizeof(Header)) + num_groups(num_items) * group_bytes(dim);
+  return begin_of(is_ordered ? kEnd : kCells, num_items, dim);
 }
 
-void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim, uint8_t* codes, int threads) {
-  advise_huge_pages(codes, codes_size(num_items, dim));
-  std::vector<int64_t> groups(static_cast<size_t>(num_groups(num_items)));
-  std::iota(groups.begin(), groups.end(), int64_t{0});
-  write_groups({vectors, bias, num_items, dim}, groups, new_header(num_items, dim), codes, threads);
+void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim,
+                 const std::vector<int32_t>& order, uint8_t* codes, int threads) {
+  const bool has_order = !order.empty();
+  advise_huge_pages(codes, codes_size(num_items, dim, has_order));
+  const SlotRows rows = {vectors, bias, num_items, dim, has_order ? order.data() : nullptr};
+  Header header = new_header(num_items, dim, has_order);
+  for (const Part part : {kRows, kCells, kRegions}) {
+    if (part != kRows && !has_order) break;
+    write_groups(rows, part, stale_groups(rows, part, [](int64_t) { return true; }), header, codes, threads);
+  }
+  if (has_order) write_order(order, dim, codes);
+  std::memcpy(codes, &header, sizeof(header));
+}
+
+bool is_ordered(const CodedRows& coded, int64_t dim) {
+  return read_header(coded.codes, coded.size, coded.num_items, dim).version == kOrderedVersion;
 }
 
 void update_codes(const CodedRows& old, const float* vectors, const float* bias, int64_t num_items, int64_t dim,
@@ -145,28 +215,47 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
     throw std::invalid_argument("vectors: expected at least the " + std::to_string(old.num_items) +
                                 " rows that are coded, got " + std::to_string(num_items));
   }
-  std::vector<uint8_t> is_stale(static_cast<size_t>(num_groups(num_items)), 0);
-  std::fill(is_stale.begin() + old.num_items / kGroupRows, is_stale.end(), uint8_t{1});
+  std::vector<bool> is_changed(static_cast<size_t>(num_items));
+  std::fill(is_changed.begin() + old.num_items, is_changed.end(), true);
   for (int64_t i = 0; i < num_changed; ++i) {
     if (changed[i] < 0 || changed[i] >= num_items) {
       throw std::invalid_argument("changed: expected rows in [0, " + std::to_string(num_items) + "), got " +
                                   std::to_string(changed[i]));
     }
-    is_stale[changed[i] / kGroupRows] = 1;
+    is_changed[changed[i]] = true;
   }
-  std::vector<int64_t> stale;
-  for (int64_t group = 0; group < num_groups(num_items); ++group) {
-    if (is_stale[group] != 0) stale.push_back(group);
+  std::vector<int32_t> order;
+  if (header.version == kOrderedVersion) {
+    check_order(old.codes, old.num_items, dim);
+    order = read_order(old.codes, old.num_items, dim);
+    for (int64_t item = old.num_items; item < num_items; ++item) order.push_back(static_cast<int32_t>(item));
   }
-  advise_huge_pages(codes, codes_size(num_items, dim));
-  std::memcpy(codes, old.codes, static_cast<size_t>(old.size));
+  const bool has_order = header.version == kOrderedVersion;
+  const SlotRows rows = {vectors, bias, num_items, dim, has_order ? order.data() : nullptr};
+  advise_huge_pages(codes, codes_size(num_items, dim, has_order));
   header.num_items = num_items;
-  write_groups({vectors, bias, num_items, dim}, stale, header, codes, threads);
+  for (const Part part : {kRows, kCells, kRegions}) {
+    if (part != kRows && !has_order) break;
+    const int64_t begin = begin_of(part, old.num_items, dim);
+    const int64_t end = begin_of(static_cast<Part>(part + 1), old.num_items, dim);
+    std::memcpy(codes + begin_of(part, num_items, dim), old.codes + begin, static_cast<size_t>(end - begin));
+    write_groups(rows, part, stale_groups(rows, part, [&](int64_t item) { return is_changed[item]; }), header, codes,
+                 threads);
+  }
+  if (has_order) write_order(order, dim, codes);
+  std::memcpy(codes, &header, sizeof(header));
 }
 
 CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
   const Header header = read_header(codes, size, num_items, dim);
-  return {codes + sizeof(Header), header.row_size, header.bias_size};
+  CodesView view = {codes + sizeof(Header), header.row_size, header.bias_size};
+  if (header.version == kOrderedVersion) {
+    check_order(codes, num_items, dim);
+    view.cells = codes + begin_of(kCells, num_items, dim);
+    view.regions = codes + begin_of(kRegions, num_items, dim);
+    view.order = codes + begin_of(kOrder, num_items, dim);
+  }
+  return view;
 }
 
 }  // namespace lsif::engine

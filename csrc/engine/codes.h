@@ -3,18 +3,22 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "kernels/score_topk.h"
 
 namespace lsif::engine {
 
 // The bytes of the codes of so many rows. Throws std::invalid_argument if dim is not in 1 .. kMaxScoreDim.
-int64_t codes_size(int64_t num_items, int64_t dim);
+int64_t codes_size(int64_t num_items, int64_t dim, bool is_ordered = false);
 
 // Codes rows of float32 and their biases.
-//   vectors [num_items, dim], finite; bias [num_items], finite, or null: zero; codes [codes_size(num_items, dim)]
+//   vectors [num_items, dim], finite; bias [num_items], finite, or null: zero
+//   order [num_items]: each row once, in the order in which they are coded; or empty: as they are (engine/row_order.h)
+//   codes [codes_size(num_items, dim, !order.empty())]
 // The same bytes for any number of threads and on every machine.
-void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim, uint8_t* codes, int threads);
+void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim,
+                 const std::vector<int32_t>& order, uint8_t* codes, int threads);
 
 // Codes of the rows [0, num_items) as write_codes or update_codes left them.
 struct CodedRows {
@@ -23,14 +27,19 @@ struct CodedRows {
   int64_t num_items;
 };
 
+// Whether the codes have an order; so have those that update_codes makes of them. Throws as view_codes does.
+bool is_ordered(const CodedRows& coded, int64_t dim);
+
 // The codes of a catalogue whose rows are those of `old`, but for the `changed` ones and those past its end: only
-// groups that hold one of these are coded. Bounds of sizes stay at least what they were, so `codes` may differ from
-// write_codes' in them; results do not. Throws std::invalid_argument if `old` or a row is none.
+// groups that hold one of these are coded. Rows keep their place in an order, new ones come last. Bounds of sizes stay
+// at least what they were, so `codes` may differ from write_codes' in them; results do not. Throws
+// std::invalid_argument if `old` or a row is none.
+//   codes [codes_size(num_items, dim, is_ordered(old, dim))]
 void update_codes(const CodedRows& old, const float* vectors, const float* bias, int64_t num_items, int64_t dim,
                   const int64_t* changed, int64_t num_changed, uint8_t* codes, int threads);
 
 // Codes that were written for a catalogue of this shape, in place. Throws std::invalid_argument ("codes: expected ...,
-// got ...") if they are not.
+// got ...") if they are not; reads the order, where there is one.
 CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim);
 
 }  // namespace lsif::engine

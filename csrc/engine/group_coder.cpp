@@ -17,6 +17,9 @@ constexpr double kOutwards = 1 + 0x1p-30;
 // max|x| over the scales that are tried: the less a row's largest numbers stand out, the fewer steps they need.
 constexpr float kSteps[] = {7.0f, 7.6f, 8.3f, 9.0f, 9.8f, 10.8f, 12.0f, 14.0f};
 
+// The radius of members over the scale of what stands for them, at most.
+constexpr double kRadiusSteps = 64;
+
 // The smallest power of two that is at least x, in [2^low, 2^127].
 float power_of_2_at_least(double x, int low) {
   int exponent = 0;
@@ -70,6 +73,30 @@ uint16_t upper_half_above(double x) {
   return static_cast<uint16_t>((bits + 0xffff) >> 16);
 }
 
+// |x - centre|, of a centre given by its numbers.
+template <typename Centre>
+double distance(const float* x, int64_t dim, Centre centre) {
+  constexpr int64_t kSums = 4;  // independent sums, for the sake of vectors
+  double missed[kSums] = {};
+  const auto add = [&](int64_t i, int64_t j) {
+    const double error = static_cast<double>(x[i]) - centre(i);
+    missed[j] += error * error;
+  };
+  int64_t i = 0;
+  for (; i + kSums <= dim; i += kSums) {
+    for (int64_t j = 0; j < kSums; ++j) add(i + j, j);
+  }
+  for (int64_t j = 0; i + j < dim; ++j) add(i + j, j);
+  return std::sqrt((missed[0] + missed[1]) + (missed[2] + missed[3]));
+}
+
+template <typename Centre>
+double radius(const Members& members, int64_t dim, Centre centre) {
+  double farthest = 0;
+  for (int64_t i = 0; i < members.count; ++i) farthest = std::max(farthest, distance(members.rows[i], dim, centre));
+  return farthest;
+}
+
 uint8_t steps_above(double x, double unit) {
   if (x == 0) return 0;
   return static_cast<uint8_t>(std::min(255.0, std::max(1.0, std::ceil(x / unit))));
@@ -77,20 +104,17 @@ uint8_t steps_above(double x, double unit) {
 
 }  // namespace
 
-GroupCoder::GroupCoder(const float* vectors, const float* bias, int64_t num_items, int64_t dim)
-    : vectors_(vectors), bias_(bias), num_items_(num_items), dim_(dim), codes_(kGroupRows * dim) {}
-
 float GroupCoder::row_size() const { return round_up(row_size_); }
 
-void GroupCoder::write(int64_t group, uint8_t* lines) {
-  first_ = group * kGroupRows;
-  count_ = std::min(kGroupRows, num_items_ - first_);
+void GroupCoder::write(const RowGroup& group, const Members* members, uint8_t* lines) {
+  group_ = group;
+  members_ = members;
   std::memset(lines, 0, static_cast<size_t>(group_bytes(dim_)));
   GroupSide side{};
   write_biases(side);
   write_rows(side);
   std::memcpy(lines, &side, sizeof(side));
-  for (int64_t r = 0; r < count_; ++r) {
+  for (int64_t r = 0; r < group_.count; ++r) {
     for (int64_t i = 0; i < dim_; ++i) {
       const int64_t in_line = i % kLineDims;
       uint8_t& pair = lines[(1 + i / kLineDims) * kLineBytes + r * 4 + in_line % 4];
@@ -101,9 +125,9 @@ void GroupCoder::write(int64_t group, uint8_t* lines) {
 
 // The base is a multiple of the unit, and both are such that base + 255 units is exact in float32.
 void GroupCoder::write_biases(GroupSide& side) {
-  if (bias_ == nullptr) return;
-  const float* bias = bias_ + first_;
-  const auto [low, high] = std::minmax_element(bias, bias + count_);
+  if (group_.count == 0) return;
+  const float* bias = group_.biases;
+  const auto [low, high] = std::minmax_element(bias, bias + group_.count);
   const float largest = std::max(std::fabs(*low), std::fabs(*high));
   bias_size_ = std::max(bias_size_, largest);
   if (largest == 0) return;
@@ -112,18 +136,18 @@ void GroupCoder::write_biases(GroupSide& side) {
   const double base = std::floor(static_cast<double>(*low) / unit) * unit;
   side.bias_unit = static_cast<float>(unit);
   side.bias_base = static_cast<float>(base);
-  for (int64_t r = 0; r < count_; ++r) side.biases[r] = steps_above(static_cast<double>(bias[r]) - base, unit);
+  for (int64_t r = 0; r < group_.count; ++r) side.biases[r] = steps_above(static_cast<double>(bias[r]) - base, unit);
 }
 
 void GroupCoder::write_rows(GroupSide& side) {
   float wanted[kGroupRows] = {};
-  for (int64_t r = 0; r < count_; ++r) wanted[r] = best_scale(row(r), dim_);
-  const float largest = *std::max_element(wanted, wanted + count_);
+  for (int64_t r = 0; r < group_.count; ++r) wanted[r] = wanted_scale(r);
+  const float largest = *std::max_element(wanted, wanted + group_.count);
   side.scale_unit = power_of_2_at_least(static_cast<double>(largest) / 255, -126);
   RowBounds bounds[kGroupRows] = {};
   double code_norm = 0;
   double error_ratio = 0;
-  for (int64_t r = 0; r < count_; ++r) {
+  for (int64_t r = 0; r < group_.count; ++r) {
     bounds[r] = write_row(r, wanted[r], side);
     code_norm = std::max(code_norm, bounds[r].code_norm);
     error_ratio = std::max(error_ratio, bounds[r].error_ratio);
@@ -132,7 +156,7 @@ void GroupCoder::write_rows(GroupSide& side) {
   side.error_unit = upper_half_above(static_cast<double>(error_unit));
   side.code_norm = upper_half_above(code_norm);
   double size = 0;
-  for (int64_t r = 0; r < count_; ++r) {
+  for (int64_t r = 0; r < group_.count; ++r) {
     side.errors[r] = steps_above(bounds[r].error_ratio, static_cast<double>(error_unit));
     const double bound = bounds[r].code_norm + static_cast<double>(error_unit) * side.errors[r];
     size = std::max(size, static_cast<double>(side.scale_unit) * side.scales[r] * bound);
@@ -151,28 +175,29 @@ GroupCoder::RowBounds GroupCoder::write_row(int64_t r, float wanted, GroupSide& 
   const float scale = side.scale_unit * static_cast<float>(side.scales[r]);
   const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
   int32_t* codes = codes_.data() + r * dim_;
-  for (int64_t i = 0; i < dim_; ++i) codes[i] = code_of(row(r)[i], inverse);
+  for (int64_t i = 0; i < dim_; ++i) codes[i] = code_of(group_.rows[r][i], inverse);
   return bounds_of(r, static_cast<double>(scale));
 }
 
 GroupCoder::RowBounds GroupCoder::bounds_of(int64_t r, double scale) const {
-  const float* x = row(r);
   const int32_t* codes = codes_.data() + r * dim_;
-  constexpr int64_t kSums = 4;  // independent sums, for the sake of vectors
-  double missed[kSums] = {};
+  const auto coded = [&](int64_t i) { return scale * static_cast<double>(codes[i]); };
   int64_t norm = 0;
-  const auto add = [&](int64_t i, int64_t j) {
-    const double error = static_cast<double>(x[i]) - scale * static_cast<double>(codes[i]);
-    missed[j] += error * error;
-  };
-  int64_t i = 0;
-  for (; i + kSums <= dim_; i += kSums) {
-    for (int64_t j = 0; j < kSums; ++j) add(i + j, j);
-  }
-  for (int64_t j = 0; i + j < dim_; ++j) add(i + j, j);
-  for (i = 0; i < dim_; ++i) norm += codes[i] * codes[i];
-  const double error = std::sqrt((missed[0] + missed[1]) + (missed[2] + missed[3])) * kOutwards;
-  return {std::sqrt(static_cast<double>(norm)) * kOutwards, scale == 0 ? 0.0 : error / scale * kOutwards};
+  for (int64_t i = 0; i < dim_; ++i) norm += codes[i] * codes[i];
+  const double error = (members_ == nullptr ? distance(group_.rows[r], dim_, coded) : radius(members_[r], dim_, coded));
+  return {std::sqrt(static_cast<double>(norm)) * kOutwards, scale == 0 ? 0.0 : error * kOutwards / scale * kOutwards};
+}
+
+// The scale of what stands for members is not far below their radius, which is counted in it: a centre may be zero.
+float GroupCoder::wanted_scale(int64_t r) const {
+  const float* x = group_.rows[r];
+  const float scale = best_scale(x, dim_);
+  if (members_ == nullptr) return scale;
+  const double size = radius(members_[r], dim_, [&](int64_t i) { return static_cast<double>(x[i]); });
+  if (size == 0) return scale;
+  constexpr double kLeast = std::numeric_limits<float>::min();
+  constexpr double kMost = std::numeric_limits<float>::max() / 8;
+  return std::max(scale, static_cast<float>(std::clamp(size / kRadiusSteps, kLeast, kMost)));
 }
 
 }  // namespace lsif::engine

@@ -8,14 +8,29 @@
 
 namespace lsif::engine {
 
+// Rows of float32 somewhere in memory, and their biases.
+struct RowGroup {
+  int64_t count = 0;  // <= kGroupRows
+  const float* rows[kGroupRows] = {};
+  float biases[kGroupRows] = {};
+};
+
+// The rows of a cell or a region.
+struct Members {
+  const float* const* rows;
+  int64_t count;
+};
+
 // Codes groups of rows one after another, and remembers how large they were.
 class GroupCoder {
  public:
-  // vectors [num_items, dim], finite; bias [num_items], finite, or null: zero
-  GroupCoder(const float* vectors, const float* bias, int64_t num_items, int64_t dim);
+  explicit GroupCoder(int64_t dim) : dim_(dim), codes_(kGroupRows * dim) {}
 
   // lines: group_bytes(dim) bytes.
-  void write(int64_t group, uint8_t* lines);
+  void write(const RowGroup& group, uint8_t* lines) { write(group, nullptr, lines); }
+
+  // Codes rows that stand for others, members[r] for row r: these stay within its error.
+  void write(const RowGroup& centres, const Members* members, uint8_t* lines);
 
   // Of the groups written: CodesView::row_size and bias_size.
   float row_size() const;
@@ -28,18 +43,15 @@ class GroupCoder {
     double error_ratio;  // |x - s c| / s
   };
 
-  const float* row(int64_t r) const { return vectors_ + (first_ + r) * dim_; }
   void write_biases(GroupSide& side);
   void write_rows(GroupSide& side);
+  float wanted_scale(int64_t r) const;
   RowBounds write_row(int64_t r, float wanted, GroupSide& side);
   RowBounds bounds_of(int64_t r, double scale) const;
 
-  const float* vectors_;
-  const float* bias_;
-  int64_t num_items_;
   int64_t dim_;
-  int64_t first_ = 0;
-  int64_t count_ = 0;
+  RowGroup group_;
+  const Members* members_ = nullptr;
   std::vector<int32_t> codes_;  // [kGroupRows, dim], of the group at hand
   double row_size_ = 0;
   float bias_size_ = 0;

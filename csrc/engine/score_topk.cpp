@@ -21,6 +21,7 @@ constexpr int64_t kRowsPerResult = 16;
 constexpr int64_t kTasksPerThread = 2;
 // Codes read times vectors: below, waking a thread costs more than it gains.
 constexpr int64_t kMinCodesPerThread = 1 << 20;
+constexpr int64_t kRowsPerScanned = 16;  // where there is an order
 
 // Tasks are groups of users times ranges of rows.
 struct Split {
@@ -28,12 +29,13 @@ struct Split {
   int64_t num_groups;
   int64_t users_per_group;
   int64_t num_ranges;
-  int64_t rows_per_range;  // a multiple of kScanBlock
+  int64_t rows_per_range;  // a multiple of kRangeRows
 };
 
 Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors, int64_t k, int threads) {
-  const double work = static_cast<double>(num_vectors) * static_cast<double>(catalog.num_items) *
-                      static_cast<double>(group_bytes(catalog.dim) / kGroupRows);
+  double work = static_cast<double>(num_vectors) * static_cast<double>(catalog.num_items) *
+                static_cast<double>(group_bytes(catalog.dim) / kGroupRows);
+  if (catalog.codes.order != nullptr) work /= kRowsPerScanned;
   const double useful = std::max(1.0, work / static_cast<double>(kMinCodesPerThread));
   Split split{};
   split.threads = static_cast<int>(std::min(static_cast<double>(threads), useful));
@@ -44,7 +46,7 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
   const int64_t least_ranges = divide_up(catalog.num_items, kMaxScanRows);
   const int64_t num_ranges =
       std::clamp<int64_t>(divide_up(wanted, split.num_groups), least_ranges, std::max(least_ranges, most_ranges));
-  split.rows_per_range = divide_up(divide_up(catalog.num_items, num_ranges), kScanBlock) * kScanBlock;
+  split.rows_per_range = divide_up(divide_up(catalog.num_items, num_ranges), kRangeRows) * kRangeRows;
   split.num_ranges = divide_up(catalog.num_items, split.rows_per_range);
   return split;
 }
@@ -107,8 +109,9 @@ class Search {
     const int64_t last_item = std::min(catalog_.num_items, first_item + split_.rows_per_range);
     Scratch scratch;
     const auto count = static_cast<int64_t>(queries.size());
+    const int64_t ordered = num_ordered_candidates(catalog_.codes, catalog_.num_items, k_);
     kernels_.score_topk(catalog_, first_item, last_item, queries.data(), count,
-                        scratch.bytes(score_topk_scratch_size(count, num_vectors, k_)));
+                        scratch.bytes(score_topk_scratch_size(count, num_vectors, k_, ordered)));
     for (int64_t user = first_user; user < last_user; ++user) {
       num_best_[range * batch_ + user] = queries[user - first_user].num_best;
     }

@@ -55,10 +55,24 @@ struct GroupSide {
 };
 static_assert(sizeof(GroupSide) == kLineBytes);
 
+// Rows that lie close together may be coded beside each other: then `order` says which row has which slot, and groups
+// are those of the rows in that order. Each group is a cell, and 16 cells are a region. Cells and regions are coded
+// like rows: all their rows x have |x - s c| <= s r and biases no larger than theirs. None of them is looked at if the
+// bound of the cell or region is below the K-th best.
+inline constexpr int64_t kCellRows = kGroupRows;
+inline constexpr int64_t kRegionRows = kCellRows * kGroupRows;   // whose cells are a group
+inline constexpr int64_t kRangeRows = kRegionRows * kGroupRows;  // whose regions are a group
+
+constexpr int64_t num_cells(int64_t num_items) { return divide_up(num_items, kCellRows); }
+constexpr int64_t num_regions(int64_t num_items) { return divide_up(num_items, kRegionRows); }
+
 struct CodesView {
-  const uint8_t* groups;  // [num_groups(num_items), group_bytes(dim)], at any address
-  float row_size;         // >= |s c| + s r of every row but those of groups that are never dropped
-  float bias_size;        // >= |b| of every row
+  const uint8_t* groups;             // [num_groups(num_items), group_bytes(dim)], at any address
+  float row_size;                    // >= |s c| + s r of everything but groups that are never dropped
+  float bias_size;                   // >= |b| of every row
+  const uint8_t* cells = nullptr;    // [num_groups(num_cells(num_items)), group_bytes(dim)]; or null: no order
+  const uint8_t* regions = nullptr;  // [num_groups(num_regions(num_items)), group_bytes(dim)]; or null
+  const uint8_t* order = nullptr;    // int32 [num_items], the row of each slot, all different, at any address; or null
 };
 
 // A catalogue: the exact rows and their codes. All finite. engine/codes.h makes and checks codes.
@@ -104,19 +118,19 @@ struct TopkQuery {
   const int64_t* exclude;     // [num_exclude] rows never returned, strictly increasing
   int64_t num_exclude;
   const uint64_t* allowed;  // bit i % 64 of word i / 64: row i may be returned; or null: all may
-  // The best of the rows scanned before and how many; the kernel goes on from them. best[0] is the worst one kept (a
-  // heap).
+  // The best of the rows scanned, and how many. best[0] is the worst one kept (a heap).
   ScoredItem* best;  // [k]
-  int64_t num_best;
-  int64_t k;  // >= 1
+  int64_t num_best;  // 0 when the scan begins
+  int64_t k;         // >= 1
   // Or null: the largest K-th best score that any scan for this user knows of, -infinity to begin with. Scans of other
   // rows may run at the same time; all of them read and raise it as an atomic.
   float* known_score;
 };
 
-// Scans rows [first_item, last_item) for all queries, which all have weights or none has, and all the same k; updates
-// best and num_best of each. Scores beyond float32 are kept as infinities: the engine refuses them. first_item is a
-// multiple of kGroupRows, last_item is, too, or num_items. scratch: score_topk_scratch_size() bytes, 64-byte aligned.
+// Scans rows [first_item, last_item), or slots where there is an order, for all queries, which all have weights or none
+// has, and all the same k; sets best and num_best of each. Scores beyond float32 are kept as infinities: the engine
+// refuses them. first_item is a multiple of kRangeRows, last_item is, too, or num_items. scratch:
+// score_topk_scratch_size() bytes, 64-byte aligned.
 using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t last_item, TopkQuery* queries,
                          int64_t num_queries, void* scratch);
 
@@ -134,11 +148,23 @@ inline constexpr int64_t kBytesPerScan = kScanBlock * 20;
 inline constexpr int64_t kBytesPerQuery = 128;
 inline constexpr int64_t kBytesPerVector = 64;
 inline constexpr int64_t kBytesPerCandidate = 8;
-// num_queries > 0; num_vectors: of all queries together.
-constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vectors, int64_t k) {
-  const int64_t candidates = max_candidates(num_queries, k) + 2 * kGroupRows;  // what append_candidates() may touch
-  return kBytesPerScan + num_queries * (kBytesPerQuery + candidates * kBytesPerCandidate) +
-         num_vectors * kBytesPerVector;
+inline constexpr int64_t kTouchedCandidates = 2 * kGroupRows;  // past those that wait, by append_candidates()
+inline constexpr int64_t kRegionsAtOnce = 16384;               // whose bounds are compared with each other
+inline constexpr int64_t kRegionsExpanded = 64;                // into their cells, at a time
+
+// What the scan of one query keeps where there is an order: bounds of cells and of regions, and rows that wait. Queries
+// are scanned one after another then, and each has the longest list.
+constexpr int64_t num_ordered_candidates(const CodesView& codes, int64_t num_items, int64_t k) {
+  if (codes.order == nullptr) return 0;
+  const int64_t regions = num_regions(num_items) < kRegionsAtOnce ? num_regions(num_items) : kRegionsAtOnce;
+  return kRegionsExpanded * kGroupRows + regions + max_candidates(1, k) + 3 * kTouchedCandidates;
+}
+
+// num_queries > 0; num_vectors: of all queries together; ordered: num_ordered_candidates().
+constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vectors, int64_t k, int64_t ordered) {
+  const int64_t candidates = max_candidates(num_queries, k) + kTouchedCandidates;
+  return kBytesPerScan + ordered * kBytesPerCandidate +
+         num_queries * (kBytesPerQuery + candidates * kBytesPerCandidate) + num_vectors * kBytesPerVector;
 }
 
 // The score of one row x with bias b, before its one rounding to float32. vectors, weights, num_interests, temperature

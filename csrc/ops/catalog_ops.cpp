@@ -1,6 +1,7 @@
 // The catalogue's ops: integer codes of rows, exact top-K, exact scores of given rows        (docs/score_topk.md)
 #include "engine/codes.h"
 #include "engine/float_rows.h"
+#include "engine/row_order.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 #include "ops/checks.h"
@@ -15,7 +16,12 @@ void check_finite(const char* argument, const float* values, int64_t num_rows, i
                               std::to_string(bad));
 }
 
-Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads) {
+Tensor new_codes(const Tensor& vectors, int64_t num_items, int64_t dim, bool is_ordered) {
+  const int64_t size = engine::codes_size(num_items, dim, is_ordered);
+  return torch::stable::new_empty(vectors, {&size, 1}, ScalarType::Byte);
+}
+
+Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads, std::optional<bool> ordered) {
   const int64_t num_items = size_of("vectors", vectors, 2, 0);
   const int64_t dim = size_of("vectors", vectors, 2, 1);
   const float* rows = floats("vectors", vectors, {num_items, dim});
@@ -23,9 +29,14 @@ Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads)
   const int num_threads = engine::check_threads(threads);
   check_finite("vectors", rows, num_items, dim, num_threads);
   check_finite("bias", biases, num_items, 1, num_threads);
-  const int64_t size = engine::codes_size(num_items, dim);
-  Tensor codes = torch::stable::new_empty(vectors, {&size, 1}, ScalarType::Byte);
-  engine::write_codes(rows, biases, num_items, dim, static_cast<uint8_t*>(codes.mutable_data_ptr()), num_threads);
+  (void)engine::codes_size(num_items, dim);  // refuses dim
+  const auto ordering = !ordered   ? engine::Ordering::kWherePaying
+                        : *ordered ? engine::Ordering::kAlways
+                                   : engine::Ordering::kNever;
+  const std::vector<int32_t> order = engine::order_rows(rows, biases, num_items, dim, ordering, num_threads);
+  Tensor codes = new_codes(vectors, num_items, dim, !order.empty());
+  engine::write_codes(rows, biases, num_items, dim, order, static_cast<uint8_t*>(codes.mutable_data_ptr()),
+                      num_threads);
   return codes;
 }
 
@@ -48,8 +59,7 @@ Tensor update_codes(Tensor vectors, std::optional<Tensor> bias, Tensor codes, in
   const int64_t old_size = size_of("codes", codes, 1, 0);
   check_tensor("codes", codes, ScalarType::Byte, {old_size});
   const engine::CodedRows old = {static_cast<const uint8_t*>(codes.const_data_ptr()), old_size, num_coded};
-  const int64_t size = engine::codes_size(num_items, dim);
-  Tensor updated = torch::stable::new_empty(vectors, {&size, 1}, ScalarType::Byte);
+  Tensor updated = new_codes(vectors, num_items, dim, engine::is_ordered(old, dim));
   engine::update_codes(old, rows, biases, num_items, dim, stale, num_changed,
                        static_cast<uint8_t*>(updated.mutable_data_ptr()), num_threads);
   return updated;
@@ -120,7 +130,7 @@ Tensor score_items(Tensor queries, std::optional<Tensor> weights, double tempera
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(lsif, m) {
-  m.def("code_catalog(Tensor vectors, Tensor? bias, int threads) -> Tensor");
+  m.def("code_catalog(Tensor vectors, Tensor? bias, int threads, bool? ordered=None) -> Tensor");
   m.def(
       "update_codes(Tensor vectors, Tensor? bias, Tensor codes, int num_coded, Tensor changed, int threads) -> Tensor");
   m.def(

@@ -23,9 +23,20 @@ torch.ops.load_library(pathlib.Path(_core.__file__).with_name("_ops.so"))
 ops = torch.ops.lsif
 
 
-def codes_size(num_items: int, dim: int) -> int:
-    """Bytes of a catalogue's codes: a header, and for 16 rows a line of bounds and one for every 8 dimensions."""
-    return 64 * (1 + -(-num_items // 16) * (1 + -(-dim // 8)))
+_LEAST_ORDERED = 4096
+"""Rows of a catalogue from which on its codes may have an order (csrc/engine/row_order.cpp)."""
+
+
+def codes_size(num_items: int, dim: int, ordered: bool = False) -> int:
+    """Bytes of a catalogue's codes: a header, and for 16 rows a line of bounds and one for every 8 dimensions.
+
+    With an order as much for 16 cells of 16 rows and for 16 regions of 256, and 4 bytes a row.
+    """
+    groups = -(-num_items // 16)
+    if ordered:
+        groups += -(-num_items // 256) + -(-num_items // 4096)
+    order_lines = -(-num_items // 16) if ordered else 0
+    return 64 * (1 + groups * (1 + -(-dim // 8)) + order_lines)
 
 
 @torch.library.register_fake("lsif::embedding")
@@ -110,15 +121,20 @@ def _encode(
 
 
 @torch.library.register_fake("lsif::code_catalog")
-def _code_catalog(vectors: Tensor, bias: Tensor | None, threads: int) -> Tensor:
-    return vectors.new_empty(codes_size(*vectors.shape), dtype=torch.uint8)
+def _code_catalog(vectors: Tensor, bias: Tensor | None, threads: int, ordered: bool | None = None) -> Tensor:
+    num_items, dim = vectors.shape
+    if ordered is None and num_items >= _LEAST_ORDERED:  # the vectors decide
+        return vectors.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.uint8)
+    return vectors.new_empty(codes_size(num_items, dim, bool(ordered) and num_items > 0), dtype=torch.uint8)
 
 
 @torch.library.register_fake("lsif::update_codes")
 def _update_codes(
     vectors: Tensor, bias: Tensor | None, codes: Tensor, num_coded: int, changed: Tensor, threads: int
 ) -> Tensor:
-    return vectors.new_empty(codes_size(*vectors.shape), dtype=torch.uint8)
+    num_items, dim = vectors.shape
+    is_ordered = codes.shape[0] != codes_size(num_coded, dim)
+    return vectors.new_empty(codes_size(num_items, dim, is_ordered), dtype=torch.uint8)
 
 
 @torch.library.register_fake("lsif::score_topk")

@@ -9,6 +9,7 @@
 
 #include "engine/codes.h"
 #include "engine/float_rows.h"
+#include "engine/row_order.h"
 
 namespace score_topk_test {
 
@@ -35,13 +36,26 @@ struct Catalog {
       : num_items(static_cast<int64_t>(rows.size()) / dim_), dim(dim_), bias(std::move(bias_)) {
     vectors.assign(1, 0.0f);
     vectors.insert(vectors.end(), rows.begin(), rows.end());
-    codes.resize(1 + lsif::engine::codes_size(num_items, dim));
-    lsif::engine::write_codes(vectors.data() + 1, bias.empty() ? nullptr : bias.data(), num_items, dim,
-                              codes.data() + 1, 2);
+    code({});
+  }
+
+  const float* biases() const { return bias.empty() ? nullptr : bias.data(); }
+
+  void code(const std::vector<int32_t>& order) {
+    codes.assign(1 + lsif::engine::codes_size(num_items, dim, !order.empty()), 0);
+    lsif::engine::write_codes(vectors.data() + 1, biases(), num_items, dim, order, codes.data() + 1, 2);
+  }
+
+  // The same rows, coded in an order.
+  Catalog ordered() const {
+    Catalog copy = *this;
+    copy.code(
+        lsif::engine::order_rows(vectors.data() + 1, biases(), num_items, dim, lsif::engine::Ordering::kAlways, 2));
+    return copy;
   }
 
   CatalogView view() const {
-    return {vectors.data() + 1, bias.empty() ? nullptr : bias.data(),
+    return {vectors.data() + 1, biases(),
             lsif::engine::view_codes(codes.data() + 1, static_cast<int64_t>(codes.size()) - 1, num_items, dim),
             num_items, dim};
   }

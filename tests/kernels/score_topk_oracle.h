@@ -187,15 +187,20 @@ inline Result brute_force(const Catalog& catalog, const Question& question) {
   return result;
 }
 
+// Rows as they are, and in an order.
 inline void check_against_brute_force(const Catalog& catalog, Question& question, const std::string& what) {
   const Result expected = brute_force(catalog, question);
+  const Catalog ordered = catalog.ordered();
   for (const KernelTable* table : lsif::cpu::tested_kernels()) {
-    if (run(catalog, question, *table) == expected) {
-      CHECK(true);
-    } else {
-      check::fail(what.c_str(), 0,
-                  std::string(table->isa) + " differs from brute force: " + std::to_string(catalog.num_items) + " x " +
-                      std::to_string(catalog.dim) + ", k " + std::to_string(question.request.k));
+    for (const Catalog* coded : {&catalog, &ordered}) {
+      if (run(*coded, question, *table) == expected) {
+        CHECK(true);
+      } else {
+        check::fail(what.c_str(), 0,
+                    std::string(table->isa) + (coded == &ordered ? ", ordered," : "") +
+                        " differs from brute force: " + std::to_string(catalog.num_items) + " x " +
+                        std::to_string(catalog.dim) + ", k " + std::to_string(question.request.k));
+      }
     }
   }
 }

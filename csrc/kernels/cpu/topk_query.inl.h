@@ -13,6 +13,7 @@ namespace {
 // docs/score_topk.md, "Rounding and range".
 constexpr float kNormSlack = 0x1p-18f;
 constexpr double kUnderflowSlack = 0x1p-80;
+constexpr double kRoundingSlack = 0x1p-150;
 constexpr double kLogSlack = 0x1p-20;
 constexpr double kLeastTemperature = 0x1p-60;
 constexpr int32_t kInfinityBits = 0x7f800000;
@@ -85,7 +86,8 @@ struct QueryScan {
   int64_t first_item;  // of the scan
   int exponent;        // of the unit
   bool is_bounded;     // false: some norm or error is beyond float32, nothing can be dropped
-  float threshold;     // rows whose bound is below cannot enter; -inf while there are fewer than k
+  float least;         // so many rows as are wanted score no less: -inf, or what a scan that was given up left
+  float threshold;     // rows whose bound is below cannot enter; -inf while no k rows are known
   float log_total;     // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
   float log_count;     // rounded up
   float temperature;   // 0: too small a part of the unit to divide by
@@ -103,19 +105,36 @@ inline float share_score(float* known_score, float score) {
 
 inline void update_threshold(QueryScan& scan) {
   const TopkQuery& query = *scan.query;
-  float score = query.num_best == query.k ? query.best[0].score : -HUGE_VALF;
+  float score = scan.least;
+  if (query.num_best == query.k && query.best[0].score > score) score = query.best[0].score;
   if (query.known_score != nullptr) score = share_score(query.known_score, score);
   scan.threshold = -HUGE_VALF;
   if (scan.is_bounded) {
-    const double scaled = static_cast<double>(score) * power_of_2_double(-scan.exponent);
+    const double scaled = (static_cast<double>(score) - kRoundingSlack) * power_of_2_double(-scan.exponent);
     scan.threshold = static_cast<float>(scaled - kUnderflowSlack);
   }
   scan.vectors[0].threshold = scan.threshold;
 }
 
-// The group of rows that begins at first_item, which lies in one word of the bitmap.
-inline uint32_t allowed_rows(const TopkQuery& query, int64_t first_item) {
-  return static_cast<uint32_t>(query.allowed[first_item / 64] >> (first_item % 64)) & ((1u << kGroupRows) - 1);
+// The row of a slot.
+inline int64_t item_of(const CodesView& codes, int64_t slot) {
+  if (codes.order == nullptr) return slot;
+  int32_t item = 0;
+  __builtin_memcpy(&item, codes.order + slot * 4, 4);
+  return item;
+}
+
+// Those of `mask` that may be returned, of the group that begins at first_slot.
+inline uint32_t allowed_rows(const CodesView& codes, const uint64_t* allowed, int64_t first_slot, uint32_t mask) {
+  // Without an order they lie in one word of the bitmap.
+  if (codes.order == nullptr) return mask & static_cast<uint32_t>(allowed[first_slot / 64] >> (first_slot % 64));
+  uint32_t kept = 0;
+  for (; mask != 0; mask &= mask - 1) {
+    const int r = __builtin_ctz(mask);
+    const int64_t item = item_of(codes, first_slot + r);
+    kept |= static_cast<uint32_t>(allowed[item / 64] >> (item % 64) & 1) << r;
+  }
+  return kept;
 }
 
 inline bool is_excluded(const TopkQuery& query, int64_t item) {
@@ -143,10 +162,10 @@ inline void score_rows(const CatalogView& catalog, QueryScan& scan, const Candid
   for (int64_t i = 0; i < size; ++i) {
     const int64_t ahead = i + kRowsAhead;
     if (ahead < size && !(candidates[ahead].upper < scan.threshold)) {
-      prefetch_row(catalog, scan.first_item + candidates[ahead].row);
+      prefetch_row(catalog, item_of(catalog.codes, scan.first_item + candidates[ahead].row));
     }
     if (candidates[i].upper < scan.threshold) continue;
-    const int64_t item = scan.first_item + candidates[i].row;
+    const int64_t item = item_of(catalog.codes, scan.first_item + candidates[i].row);
     if (is_excluded(query, item)) continue;
     const double score = exact_score(query.vectors, query.weights, query.num_interests, query.temperature,
                                      catalog.vectors + item * catalog.dim,
@@ -186,7 +205,8 @@ __attribute__((noinline)) void thin_candidates(const CatalogView& catalog, Query
 // Keeps rows first_item + i for each bit i of mask.
 inline void keep_candidates(const CatalogView& catalog, QueryScan& scan, GroupFloats upper, int64_t first_item,
                             uint32_t mask) {
-  if (scan.query->allowed != nullptr) mask &= allowed_rows(*scan.query, first_item);
+  const uint64_t* allowed = scan.query->allowed;
+  if (allowed != nullptr) mask = allowed_rows(catalog.codes, allowed, first_item, mask);
   const auto first_row = static_cast<uint32_t>(first_item - scan.first_item);
   scan.num_candidates += append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
   if (scan.query->known_score != nullptr) update_threshold(scan);
@@ -266,6 +286,13 @@ inline void start_query(const Units& units, int64_t stride, QueryScan& scan) {
   update_threshold(scan);
 }
 
+inline void use_list(Candidate* candidates, int64_t max_candidates, QueryScan& scan) {
+  const int64_t early = 32 + 2 * scan.query->k;
+  scan.candidates = candidates;
+  scan.max_candidates = max_candidates;
+  scan.limit = early < max_candidates ? early : max_candidates;
+}
+
 // Lays the queries' state out in `memory`, as score_topk_scratch_size() counts it.
 inline QueryScan* start_queries(const CatalogView& catalog, const Units& units, int64_t first_item, TopkQuery* queries,
                                 int64_t num_queries, uint8_t* memory) {
@@ -279,13 +306,12 @@ inline QueryScan* start_queries(const CatalogView& catalog, const Units& units, 
     scan = QueryScan{};
     scan.query = queries + q;
     scan.vectors = vectors;
-    scan.candidates = candidates;
-    scan.max_candidates = max_candidates(num_queries, queries[q].k);
-    scan.limit = 32 + 2 * queries[q].k < scan.max_candidates ? 32 + 2 * queries[q].k : scan.max_candidates;
+    use_list(candidates, max_candidates(num_queries, queries[q].k), scan);
     scan.first_item = first_item;
+    scan.least = -HUGE_VALF;
     start_query(units, query_stride(catalog.dim), scan);
     vectors += queries[q].num_interests;
-    candidates += scan.max_candidates + 2 * kGroupRows;
+    candidates += scan.max_candidates + kTouchedCandidates;
   }
   return scans;
 }

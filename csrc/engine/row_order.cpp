@@ -1,0 +1,139 @@
+#include "engine/row_order.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "engine/clusters.h"
+#include "engine/thread_pool.h"
+#include "kernels/exact_dot.h"
+
+namespace lsif::engine {
+namespace {
+
+constexpr int64_t kLeastRows = 4096;  // a scan of fewer takes no time to speak of
+constexpr int64_t kMostRows = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMostClusters = 1024;
+constexpr int64_t kSampleRowsPerCluster = 64;
+constexpr int64_t kSampleValues = 1 << 24;
+
+// The trial: rows of the sample ask for the best of the other rows, in cells of so many.
+constexpr int64_t kTrialQueries = 64;
+constexpr int64_t kTrialCellRows = 16;
+constexpr double kMostNeeded = 0.4;  // of the cells; with more, a scan of all rows takes no longer
+
+struct Rows {
+  const float* vectors;
+  const float* bias;
+  int64_t dim;
+
+  const float* row(int64_t item) const { return vectors + item * dim; }
+  double bias_of(int64_t item) const { return bias == nullptr ? 0.0 : static_cast<double>(bias[item]); }
+};
+
+// Rows as they are met in steps that are all alike.
+std::vector<int32_t> sample_rows(int64_t num_items, int64_t size) {
+  std::vector<int32_t> rows(size);
+  for (int64_t i = 0; i < size; ++i) rows[i] = static_cast<int32_t>(i * num_items / size);
+  return rows;
+}
+
+// Rows by cluster, then by length, up and down by turns: what lies at the border of two clusters is of like length.
+std::vector<int32_t> by_cluster(const Rows& all, const Clusters& clusters, int64_t num_items, int threads) {
+  std::vector<int32_t> assigned(num_items);
+  clusters.assign(all.vectors, num_items, assigned.data(), threads);
+  std::vector<double> lengths(num_items);
+  constexpr int64_t kStep = 4096;
+  parallel_for((num_items + kStep - 1) / kStep, threads, [&](int64_t task) {
+    for (int64_t r = task * kStep; r < std::min(num_items, (task + 1) * kStep); ++r) {
+      lengths[r] = exact_dot(all.row(r), all.row(r), all.dim);
+    }
+  });
+  std::vector<int64_t> first(clusters.size() + 1);
+  for (const int32_t cluster : assigned) ++first[cluster + 1];
+  for (int64_t c = 0; c < clusters.size(); ++c) first[c + 1] += first[c];
+  std::vector<int32_t> order(num_items);
+  std::vector<int64_t> next(first.begin(), first.end() - 1);
+  for (int64_t r = 0; r < num_items; ++r) order[next[assigned[r]]++] = static_cast<int32_t>(r);
+  parallel_for(clusters.size(), threads, [&](int64_t c) {
+    std::sort(order.begin() + first[c], order.begin() + first[c + 1], [&](int32_t a, int32_t b) {
+      return lengths[a] == lengths[b] ? a < b : (lengths[a] < lengths[b]) == (c % 2 == 0);
+    });
+  });
+  return order;
+}
+
+struct TrialCell {
+  std::vector<float> centre;
+  double radius;
+  double bias;
+};
+
+TrialCell trial_cell(const Rows& all, const int32_t* rows, int64_t count) {
+  std::vector<double> sum(all.dim);
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t i = 0; i < all.dim; ++i) sum[i] += static_cast<double>(all.row(rows[r])[i]);
+  }
+  TrialCell cell = {std::vector<float>(all.dim), 0, all.bias_of(rows[0])};
+  for (int64_t i = 0; i < all.dim; ++i) cell.centre[i] = static_cast<float>(sum[i] / static_cast<double>(count));
+  for (int64_t r = 0; r < count; ++r) {
+    double distance = 0;
+    for (int64_t i = 0; i < all.dim; ++i) {
+      const double missed = static_cast<double>(all.row(rows[r])[i]) - static_cast<double>(cell.centre[i]);
+      distance += missed * missed;
+    }
+    cell.radius = std::max(cell.radius, std::sqrt(distance));
+    cell.bias = std::max(cell.bias, all.bias_of(rows[r]));
+  }
+  return cell;
+}
+
+// The share of the cells of a sample that a query must look at, which is one of its rows and looks for the best other.
+double needed_share(const Rows& all, const std::vector<int32_t>& sample, int threads) {
+  const auto size = static_cast<int64_t>(sample.size());
+  const int64_t num_cells = size / kTrialCellRows;
+  std::vector<TrialCell> cells(num_cells);
+  parallel_for(num_cells, threads,
+               [&](int64_t c) { cells[c] = trial_cell(all, sample.data() + c * kTrialCellRows, kTrialCellRows); });
+  std::vector<int64_t> needed(kTrialQueries);
+  parallel_for(kTrialQueries, threads, [&](int64_t q) {
+    const int32_t query = sample[q * size / kTrialQueries];
+    const float* x = all.row(query);
+    double best = -std::numeric_limits<double>::infinity();
+    for (const int32_t item : sample) {
+      if (item != query) best = std::max(best, exact_dot(x, all.row(item), all.dim) + all.bias_of(item));
+    }
+    const double norm = std::sqrt(exact_dot(x, x, all.dim));
+    for (const TrialCell& cell : cells) {
+      needed[q] += exact_dot(x, cell.centre.data(), all.dim) + norm * cell.radius + cell.bias >= best ? 1 : 0;
+    }
+  });
+  int64_t total = 0;
+  for (const int64_t count : needed) total += count;
+  return static_cast<double>(total) / static_cast<double>(num_cells * kTrialQueries);
+}
+
+}  // namespace
+
+std::vector<int32_t> order_rows(const float* vectors, const float* bias, int64_t num_items, int64_t dim,
+                                Ordering ordering, int threads) {
+  if (ordering == Ordering::kNever || num_items < 1 || num_items > kMostRows) return {};
+  if (ordering == Ordering::kWherePaying && num_items < kLeastRows) return {};
+  const Rows all = {vectors, bias, dim};
+  const auto root = static_cast<int64_t>(std::sqrt(static_cast<double>(num_items)));
+  const int64_t wanted = std::min(root, kMostClusters) * kSampleRowsPerCluster;
+  const int64_t size = std::clamp(std::min(wanted, kSampleValues / dim), int64_t{1}, num_items);
+  const std::vector<int32_t> sample = sample_rows(num_items, size);
+  const Clusters clusters(vectors, dim, sample, size / kSampleRowsPerCluster + 1, threads);
+  if (ordering == Ordering::kWherePaying) {
+    std::vector<float> sampled(size * dim);
+    for (int64_t i = 0; i < size; ++i) std::copy_n(all.row(sample[i]), dim, sampled.data() + i * dim);
+    std::vector<int32_t> trial = by_cluster({sampled.data(), nullptr, dim}, clusters, size, threads);
+    for (int32_t& row : trial) row = sample[row];
+    if (needed_share(all, trial, threads) > kMostNeeded) return {};
+  }
+  return by_cluster(all, clusters, num_items, threads);
+}
+
+}  // namespace lsif::engine
