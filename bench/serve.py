@@ -72,7 +72,7 @@ def implementations(options: argparse.Namespace) -> dict[str, Call]:
     torch.set_num_threads(1)
     eager = eager_request(artifact, times, options.k)
     alone = lsif_sdk.Recommender(artifact, threads=1)
-    together = lsif_sdk.Recommender(artifact, batching=True)
+    together = lsif_sdk.Recommender(artifact, threads=1, batching=True)
     calls: dict[str, Call] = {
         "lsif": lambda i: alone.recommend(events[i % len(events)], options.k).items,
         "lsif_batching": lambda i: together.recommend(events[i % len(events)], options.k).items,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from lsif_sdk import _core
 from lsif_sdk.arguments import check_integer
 from lsif_sdk.errors import ArgumentTypeError
 
@@ -24,7 +25,8 @@ class Batching:
         max_batch: users searched for at once.
         max_queue: requests that may wait; further ones are refused with `OverloadedError`.
         max_wait_us: microseconds that the first of several waiting requests waits for more; 0: it does not.
-        max_searches: searches at the same time. Each may use the recommender's `threads`.
+        max_searches: searches at the same time, each of which may use the recommender's `threads`; None: as many as
+            keep the process's CPUs busy, one where `threads` is None.
 
     Raises:
         ArgumentError: a value is out of range.
@@ -33,18 +35,21 @@ class Batching:
     max_batch: int = 64
     max_queue: int = 1024
     max_wait_us: int = 0
-    max_searches: int = 1
+    max_searches: int | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("max_batch", 1, _MOST), ("max_queue", 1, _MOST), ("max_wait_us", 0, _MOST_WAIT_US),
             ("max_searches", 1, _MOST),
         ):  # fmt: skip
-            check_integer(name, getattr(self, name), low, high)
+            if name != "max_searches" or self.max_searches is not None:
+                check_integer(name, getattr(self, name), low, high)
 
-    def limits(self) -> tuple[int, int, int, int]:
-        """As native code takes them."""
-        return self.max_batch, self.max_queue, self.max_wait_us, self.max_searches
+    def limits(self, threads: int) -> tuple[int, int, int, int]:
+        """As native code takes them, for searches of so many threads (0: all)."""
+        cpus = _core.default_threads()
+        searches = max(1, cpus // (threads or cpus)) if self.max_searches is None else self.max_searches
+        return self.max_batch, self.max_queue, self.max_wait_us, searches
 
 
 def as_batching(batching: Batching | bool | None) -> Batching | None:

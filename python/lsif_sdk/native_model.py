@@ -101,7 +101,7 @@ class NativeModel:
                 multi_interest=self.config.scoring == "multi_interest",
                 temperature=self.config.temperature,
                 threads=self._threads,
-                batching=None if self._batching is None else self._batching.limits(),
+                batching=None if self._batching is None else self._batching.limits(self._threads),
                 precision=self.precision,
             )
 
