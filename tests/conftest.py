@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import bench_modules  # noqa: F401 (puts bench/ on the path, whichever test file is run)
 from cli_cases import SMALL
 from lsif_sdk.cli import main
 from lsif_sdk.datasets import simulated_shop
-import bench_modules  # noqa: F401 (puts bench/ on the path, whichever test file is run)
 from store_cases import KINDS, RedisServer, Stores
 
 # Tests use small tensors, on which several threads of torch would mostly wait for each other.
