@@ -101,7 +101,8 @@ def test_asyncio_counts_the_budget_from_the_call() -> None:
     outs = asyncio.run(ask())
     assert len(outs) == 2000
     assert {out.degraded for out in outs} <= {"popularity", ""}
-    assert [out.degraded for out in outs].count("popularity") > 1500
+    refused = 2000 - (64 + 1024)  # all are asked for before the first of them can be over
+    assert [out.degraded for out in outs].count("popularity") >= refused
     with pytest.raises(errors.ArgumentError, match="budget_ms: expected milliseconds >= 0"):
         asyncio.run(recommender.recommend_async(HISTORY, budget_ms=-1))
 

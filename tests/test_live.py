@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 
@@ -119,7 +118,7 @@ def test_states_outlive_snapshots_of_their_model() -> None:
     np.testing.assert_allclose(live.current.encode(state=grown).fused, whole.fused, atol=1e-4)
     assert "new" not in live.current.recommend(state=grown, k=NUM_ITEMS).items
     live.upsert([IDS[2], "newer"], vectors_of(2, seed=5))  # what the encoder makes of IDS[2] stays
-    np.testing.assert_array_equal(live.current.encode(state=grown).fused, live.current.encode(state=grown).fused)
+    np.testing.assert_allclose(live.current.encode(state=grown).fused, whole.fused, atol=1e-4)
     np.testing.assert_allclose(live.current.encode([*HISTORY, "new", IDS[2]]).fused, whole.fused, atol=1e-6)
     live.rollback()
     live.rollback()
@@ -158,6 +157,18 @@ def test_rollback_and_rows_that_came_since() -> None:
     assert {"a", "b"} == {item for item, _ in answers(live.current, [])} - set(IDS)
     expected = from_scratch(live.current)
     assert answers(live.current) == answers(expected)
+
+
+def test_rollback_of_a_hide_takes_over_vectors_and_codes() -> None:
+    live = live_of()
+    before = answers(live.current)
+    codes = live.current.catalog.codes
+    live.hide([IDS[0], IDS[5]])
+    assert answers(live.current) != before
+    live.rollback()
+    assert answers(live.current) == before
+    assert live.current.catalog.codes is codes
+    assert live.current.recommend(HISTORY).version == 2
 
 
 def test_rollback_of_another_model_and_without_snapshots() -> None:
@@ -270,19 +281,14 @@ def test_a_saved_snapshot_is_the_same_when_loaded(tmp_path) -> None:
         ({"titles": ["one", "\ud800"]}, "titles: expected texts that UTF-8"),
         ({"counts": [1, -1]}, "counts: expected values >= 0, got -1"),
         ({"counts": [1.5, 1]}, "counts: expected"),
-        ({"until": [1]}, None),
         ({"until": [1, 2, 3]}, "until: expected one time, or 2 of them, got 3 times"),
         ({"until": "soon"}, "until: expected"),
         ({"attributes": {"genre": ["x", "y"]}}, r"attributes: expected attributes among \[\], got 'genre'"),
     ],
 )
-def test_bad_arguments_are_named_and_change_nothing(changes: dict[str, Any], message: str | None) -> None:
+def test_bad_arguments_are_named_and_change_nothing(changes: dict[str, Any], message: str) -> None:
     live = live_of()
     args = {"ids": ["a", "b"], "vectors": vectors_of(2), **changes}
-    if message is None:
-        live.upsert(**args)
-        assert live.version == 1
-        return
     with pytest.raises((errors.ArgumentError, errors.ArgumentTypeError), match=message):
         live.upsert(**args)
     assert live.version == 0
@@ -327,7 +333,6 @@ def test_the_callers_array_may_change_afterwards() -> None:
     before = answers(live.current)
     vectors[:] = 1e3
     assert answers(live.current) == before
-    assert dataclasses.is_dataclass(live.current.catalog)
 
 
 def test_times_in_milliseconds_are_refused() -> None:

@@ -61,26 +61,7 @@ class CatalogEdit:
         until: Until = None,
         attributes: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        """Adds items, and gives those that are there already other vectors. Hidden and removed ones come back.
-
-        What the encoder makes of an event is settled when the item's id first comes: the item's trained embedding, or
-        the first vector it was added with. So user states and histories stay what they were.
-
-        Args:
-            ids: of the items, each once.
-            vectors: what they are scored with, float32 [num_ids, dim] in the space of `Recommender.user_vectors`.
-            bias: [num_ids]; None: those of known items stay, new ones get the mean of the catalogue's.
-            titles: one an item; None: those of known items stay, new ones have their ids.
-            counts: how often items were met, for the popularity fallback; None: likewise, new ones 0.
-            until: see `show`.
-            attributes: for each attribute one entry an item; None: those of known items stay. New items of a catalogue
-                with attributes need all of them.
-
-        Raises:
-            ArgumentError: a shape is wrong, a value is not finite or out of range, an id comes twice, an attribute is
-                missing, or the catalogue has no titles.
-            ArgumentTypeError: ids are not of the catalogue's kind, or values no numbers.
-        """
+        """`LiveRecommender.upsert`, which has the arguments and what is refused."""
         table, catalog = self._base.items, self._base.catalog
         values, known = _as_ids(ids, table)
         matrix = as_floats("vectors", vectors, 2).numpy().copy()  # the caller may go on writing to it
@@ -112,32 +93,16 @@ class CatalogEdit:
                 self._attributes[name][row] = column[i]
 
     def hide(self, ids: Ids) -> None:
-        """Items are not recommended until `show` or `upsert`; they stay candidates for `score` and part of histories.
-
-        Raises:
-            ArgumentError: an item is not in the catalogue.
-            ArgumentTypeError: ids are not of the catalogue's kind.
-        """
+        """See `LiveRecommender.hide`."""
         self._until.update(dict.fromkeys(self._rows(ids), HIDDEN))
 
     def show(self, ids: Ids, until: Until = None) -> None:
-        """Items are recommended, until a moment or for ever; see `hide`.
-
-        Args:
-            ids: of the items.
-            until: Unix seconds or dates with time zones from which they no longer are, for all or one an item; None:
-                for ever.
-        """
+        """See `LiveRecommender.show`."""
         rows = self._rows(ids)
         self._until.update(zip(rows, _ends(until, len(rows)), strict=True))
 
     def remove(self, ids: Ids) -> None:
-        """Items are no longer of the catalogue; histories that hold them still count. `upsert` brings them back.
-
-        Raises:
-            ArgumentError: an item is not in the catalogue.
-            ArgumentTypeError: ids are not of the catalogue's kind.
-        """
+        """See `LiveRecommender.remove`."""
         self._until.update(dict.fromkeys(self._rows(ids), REMOVED))
 
     @property
@@ -247,6 +212,10 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
 
     What came since is removed, but stays known to the encoder, so that states made since stay usable.
     """
+    if before.catalog.codes is current.catalog.codes:  # the changes were of availability alone
+        artifact = current.artifact.edited(current.artifact.weights, before.items)
+        catalog = dataclasses.replace(current.catalog, items=before.items)
+        return current.succeeded_by(artifact, catalog, before.attributes, current.fingerprint)
     size = len(before.items)
     removed = range(size, len(current.items))
     items = before.items.edited(ItemEdit(current.items.ids[size:].tolist(), until=dict.fromkeys(removed, REMOVED)))
