@@ -63,6 +63,11 @@ void check_k(int64_t k) {
   if (k < 1) refuse("k", "an integer >= 1", std::to_string(k));
 }
 
+float check_error_share(double share) {
+  if (!(share >= 0 && share <= 1)) refuse("error_share", "a number from 0 to 1", std::to_string(share));
+  return static_cast<float>(share);
+}
+
 void check_score_rows(const char* argument, const int64_t* items, const int64_t* offsets, int64_t batch,
                       int64_t num_items) {
   for (int64_t user = 0; user < batch; ++user) {

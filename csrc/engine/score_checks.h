@@ -13,6 +13,9 @@ void check_queries(const CatalogView& catalog, const ScoreQueries& request);
 
 void check_k(int64_t k);
 
+// As ScoreTopkRequest has it.
+float check_error_share(double share);
+
 // items [offsets[batch]], rows of a catalogue of num_items; those of user b are offsets[b] .. offsets[b + 1] - 1.
 void check_score_rows(const char* argument, const int64_t* items, const int64_t* offsets, int64_t batch,
                       int64_t num_items);

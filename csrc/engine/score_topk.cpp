@@ -59,6 +59,7 @@ class Search {
       : catalog_(catalog),
         batch_(request.batch),
         allowed_(request.allowed),
+        error_share_(request.error_share),
         k_(std::min(request.k, catalog.num_items)),
         interests_(interests),
         excluded_(excluded),
@@ -101,6 +102,7 @@ class Search {
       query.allowed = allowed_ == nullptr ? nullptr : allowed_[user];
       query.best = best_of(user, range);
       query.k = k_;
+      query.error_share = error_share_;
       query.known_score = split_.num_ranges > 1 ? known_scores_.data() + user : nullptr;
       num_vectors += query.num_interests;
       queries.push_back(query);
@@ -120,6 +122,7 @@ class Search {
   const CatalogView& catalog_;
   int64_t batch_;
   const uint64_t* const* allowed_;
+  float error_share_;
   int64_t k_;
   const Interests& interests_;
   const Excluded& excluded_;

@@ -18,6 +18,7 @@ struct ScoreTopkRequest : ScoreQueries {
   const int64_t* exclude_offsets = nullptr;  // [batch + 1]: user b excludes items offsets[b] .. offsets[b + 1] - 1
   const uint64_t* const* allowed = nullptr;  // [batch] bitmaps of rows (TopkQuery), entries may be null; or null: all
   int threads = 0;                           // 0: default_threads()
+  float error_share = 1;                     // 1: exact (TopkQuery); in [0, 1]
 };
 
 // The order of results: total, since no row occurs twice.

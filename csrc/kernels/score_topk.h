@@ -110,6 +110,7 @@ struct TopkQuery {
   const float* scales;        // [num_interests], 0 or a normal number
   const float* errors;        // [num_interests], >= |q - t p|
   const float* norms;         // [num_interests], >= |q|
+  float error_share = 1;      // of |q - t p| |c| + |q| r that bounds count; below 1 rows may be lost, in less time
   const float* weights;       // [num_interests], > 0; or null: score = q . x + b, num_interests is 1
   const double* log_weights;  // [num_interests], temperature * log(weights[j]); null without weights
   double log_total;           // temperature * log(sum of weights)

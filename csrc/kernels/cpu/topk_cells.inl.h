@@ -1,5 +1,5 @@
-// Scans of a catalogue whose rows have an order (kernels/score_topk.h): the rows of a few regions first, for the sake
-// of a threshold, then the bounds of all regions, of the cells of those that are left, and of the rows of those cells.
+// Scans of a catalogue whose rows have an order (kernels/score_topk.h): the bounds of all regions, the rows of a few
+// cells for the sake of a threshold, then the bounds of the cells of the regions that are left, and of their rows.
 #pragma once
 
 #include "kernels/cpu/topk_scan.inl.h"
@@ -8,11 +8,16 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-constexpr int64_t kFirstRegions = 8;  // that are scanned for the sake of a threshold, and one for so many rows wanted
+// Regions whose cells compete for being scanned first, and those cells; and one more for so many rows wanted.
+constexpr int64_t kFirstRegions = 8;
 constexpr int64_t kRowsPerFirstRegion = 32;
-constexpr int64_t kGroupsAhead = 3;  // that are fetched while one is scanned
+constexpr int64_t kFirstCells = 12;
+constexpr int64_t kRowsPerFirstCell = 8;
+constexpr int64_t kGroupsAhead = 8;  // that are fetched while one is scanned
 // A query that needs more than one in so many regions is scanned with others like it: rows cost less then.
 constexpr int64_t kRegionsPerNeeded = 2;
+
+inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 struct Ordered {
   const CatalogView& catalog;
@@ -23,63 +28,149 @@ struct Ordered {
   Candidate* candidates;  // [num_ordered_candidates()]
 };
 
+// Of regions or of cells.
+struct GroupBounds {
+  GroupFloats upper;
+  GroupFloats centre;  // what the mean of their rows scores; the bound again where there are several interests
+};
+
 inline void prefetch_group(const uint8_t* groups, int64_t group, int64_t stride) {
   for (int64_t i = 0; i < stride; i += kLineBytes) __builtin_prefetch(groups + group * stride + i);
 }
 
-// Appends those of the group's regions or cells whose bounds are not below the threshold, and returns how many.
-// first: what the group's first one is called; count: how many there are from it on; vector: the query's, if it is one.
-inline int64_t bound_group(const Ordered& in, const uint8_t* group, int64_t first, int64_t count,
-                           const VectorScan& vector, const QueryScan& scan, Candidate* bounds) {
-  GroupFloats upper;
+inline GroupBounds bound_group(const Ordered& in, const uint8_t* group, const QueryScan& scan) {
   in.block.groups = group;
+  const Side side = read_side(group, in.units);
+  GroupBounds bounds;
   if (scan.query->weights == nullptr) {
-    upper = stream_bound(in.block, in.units, vector);
-  } else {
-    in.block.sides[0] = read_side(group, in.units);
-    Maxima maxima[1];
-    find_maxima(in.block, 0, scan, maxima);
-    upper = weighted_bound(scan, in.block.sides[0], maxima[0]);
+    const VectorScan& vector = scan.vectors[0];
+    Dots dots[1][1];
+    dot_tile(in.block.lines(0), in.block.stride, in.block.num_lines, in.block.ahead, &vector, dots);
+    bounds.upper = upper_bound(vector, side, missed_rows(side, vector.missed), dots[0][0]);
+    VectorScan centre = vector;
+    centre.norm = 0;
+    bounds.centre = upper_bound(centre, side, missed_rows(side, vector.missed), dots[0][0]);
+    return bounds;
   }
-  uint32_t mask = not_below(upper, broadcast(scan.threshold));
-  if (count < kGroupRows) mask &= (1u << count) - 1;
-  return append_candidates(bounds, upper, static_cast<uint32_t>(first), mask);
+  in.block.sides[0] = side;
+  Maxima maxima[1];
+  find_maxima(in.block, 0, scan, maxima);
+  bounds.upper = weighted_bound(scan, side, maxima[0]);
+  const uint32_t mask = not_below(bounds.upper, broadcast(scan.threshold));
+  if (mask != 0 && scan.temperature != 0) refine_weighted(in.block, 0, scan, maxima[0].unscaled, mask, bounds.upper);
+  bounds.centre = bounds.upper;
+  return bounds;
 }
 
-// Regions and cells are counted from the first of the scan.
-inline int64_t bound_regions(const Ordered& in, int64_t first, int64_t last, const VectorScan& vector,
-                             const QueryScan& scan, Candidate* regions) {
+// The first `count` of a group, or all of it.
+inline uint32_t mask_of(int64_t count) { return count < kGroupRows ? (1u << count) - 1 : (1u << kGroupRows) - 1; }
+
+// The regions whose centres score most, and which of their cells have been scanned. Regions with the largest bounds
+// would often be those that are merely large.
+struct FirstRegions {
+  int64_t limit = 0;
+  int64_t size = 0;
+  Candidate regions[kRegionsExpanded];  // a heap once it is full
+  uint32_t scanned[kRegionsExpanded] = {};
+
+  void offer(GroupFloats scores, int64_t first, uint32_t mask) {
+    const float least = size < limit ? -HUGE_VALF : regions[0].upper;
+    mask &= not_below(scores, broadcast(least));
+    if (mask == 0) return;
+    Candidate offered[kTouchedCandidates];
+    const int64_t count = append_candidates(offered, scores, static_cast<uint32_t>(first), mask);
+    for (int64_t i = 0; i < count; ++i) offer(offered[i]);
+  }
+
+  void offer(Candidate region) {
+    if (size < limit) {
+      regions[size++] = region;
+      if (size < limit) return;
+      for (int64_t hole = limit / 2; hole-- > 0;) sift_down(regions, limit, hole, regions[hole]);
+    } else if (is_worse(regions[0], region)) {
+      sift_down(regions, limit, 0, region);
+    }
+  }
+
+  uint32_t* scanned_of(int64_t region) {
+    for (int64_t i = 0; i < size; ++i) {
+      if (regions[i].row == region) return scanned + i;
+    }
+    return nullptr;
+  }
+};
+
+// Lists those of the regions, which are counted from the first of the scan, whose bounds are not below the threshold.
+inline int64_t bound_regions(const Ordered& in, int64_t first, int64_t last, const QueryScan& scan,
+                             FirstRegions& first_regions, Candidate* regions) {
   const uint8_t* groups = in.catalog.codes.regions + in.first_item / kRangeRows * in.block.stride;
   int64_t size = 0;
   for (int64_t i = first; i < last; i += kGroupRows) {
-    size += bound_group(in, groups + i / kGroupRows * in.block.stride, i, last - i, vector, scan, regions + size);
+    const GroupBounds bounds = bound_group(in, groups + i / kGroupRows * in.block.stride, scan);
+    const uint32_t mask = mask_of(last - i) & not_below(bounds.upper, broadcast(scan.threshold));
+    size += append_candidates(regions + size, bounds.upper, static_cast<uint32_t>(i), mask);
+    if (first == 0) first_regions.offer(bounds.centre, i, mask_of(last - i));
   }
   return size;
 }
 
-inline int64_t bound_cells(const Ordered& in, const Candidate* regions, int64_t count, const QueryScan& scan,
-                           Candidate* cells) {
-  const uint8_t* groups = in.catalog.codes.cells + in.first_item / kRegionRows * in.block.stride;
-  const int64_t all = num_cells(in.last_item - in.first_item);
-  int64_t size = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (i + kGroupsAhead < count) prefetch_group(groups, regions[i + kGroupsAhead].row, in.block.stride);
-    if (regions[i].upper < scan.threshold) continue;
-    const int64_t first = int64_t{regions[i].row} * kGroupRows;
-    size += bound_group(in, groups + regions[i].row * in.block.stride, first, all - first, scan.vectors[0], scan,
-                        cells + size);
-  }
-  return size;
+inline const uint8_t* cells_of(const Ordered& in, int64_t region) {
+  return in.catalog.codes.cells + (in.first_item / kRegionRows + region) * in.block.stride;
 }
 
-inline void scan_slots(const Ordered& in, int64_t first, int64_t size, QueryScan& scan) {
-  const int64_t end = first + size < in.last_item ? first + size : in.last_item;
-  start_block(in.catalog, first, end, in.block);
+inline uint32_t mask_of_cells(const Ordered& in, int64_t region) {
+  return mask_of(num_cells(in.last_item - in.first_item) - region * kGroupRows);
+}
+
+inline void scan_cell(const Ordered& in, int64_t cell, QueryScan& scan) {
+  const int64_t first = in.first_item + cell * kCellRows;
+  start_block(in.catalog, first, smaller_of(first + kCellRows, in.last_item), in.block);
   if (scan.query->weights == nullptr) {
     scan_stream(in.block, in.units, scan);
   } else {
     scan_blocks(in.block, in.units, &scan, 1);
   }
+}
+
+// Scans the rows of the most promising cells, for the sake of a threshold.
+inline void scan_first(const Ordered& in, FirstRegions& first_regions, Candidate* cells, QueryScan& scan) {
+  int64_t size = 0;
+  for (int64_t i = 0; i < first_regions.size; ++i)
+    prefetch_group(cells_of(in, first_regions.regions[i].row), 0, in.block.stride);
+  for (int64_t i = 0; i < first_regions.size; ++i) {
+    const int64_t region = first_regions.regions[i].row;
+    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan);
+    const auto first = static_cast<uint32_t>(region * kGroupRows);
+    size += append_candidates(cells + size, bounds.centre, first, mask_of_cells(in, region));
+  }
+  const int64_t count = smaller_of(kFirstCells + scan.query->k / kRowsPerFirstCell, size);
+  select_largest(cells, size, count);
+  scan.limit = scan.max_candidates;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t ahead = in.first_item / kGroupRows + cells[smaller_of(i + kGroupsAhead, count - 1)].row;
+    prefetch_group(in.catalog.codes.groups, ahead, in.block.stride);
+    *first_regions.scanned_of(cells[i].row / kGroupRows) |= 1u << cells[i].row % kGroupRows;
+    scan_cell(in, cells[i].row, scan);
+  }
+  score_candidates(in.catalog, scan);
+  use_list(scan.candidates, scan.max_candidates, scan);
+}
+
+// Lists the cells of the regions that are not below the threshold themselves, nor scanned yet.
+inline int64_t bound_cells(const Ordered& in, const Candidate* regions, int64_t count, FirstRegions& first_regions,
+                           const QueryScan& scan, Candidate* cells) {
+  int64_t size = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (i + kGroupsAhead < count) prefetch_group(cells_of(in, regions[i + kGroupsAhead].row), 0, in.block.stride);
+    if (regions[i].upper < scan.threshold) continue;
+    const int64_t region = regions[i].row;
+    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan);
+    uint32_t mask = mask_of_cells(in, region) & not_below(bounds.upper, broadcast(scan.threshold));
+    const uint32_t* scanned = first_regions.scanned_of(region);
+    if (scanned != nullptr) mask &= ~*scanned;
+    size += append_candidates(cells + size, bounds.upper, static_cast<uint32_t>(region * kGroupRows), mask);
+  }
+  return size;
 }
 
 // Scans the rows of those of the cells whose bounds are not below the threshold by then.
@@ -90,42 +181,40 @@ inline void scan_listed(const Ordered& in, const Candidate* cells, int64_t count
       prefetch_group(in.catalog.codes.groups, ahead, in.block.stride);
     }
     if (cells[i].upper < scan.threshold) continue;
-    scan_slots(in, in.first_item + cells[i].row * kCellRows, kCellRows, scan);
+    scan_cell(in, cells[i].row, scan);
   }
 }
 
-inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// Scans the rows of the regions whose centres score most and keeps nothing but the K-th best score: regions with the
-// largest bounds would often be those that are merely large.
-inline void find_threshold(const Ordered& in, int64_t num_regions, Candidate* regions, QueryScan& scan) {
-  VectorScan centre = scan.vectors[0];
-  centre.norm = 0;  // several interests go by their bounds
-  const int64_t count = bound_regions(in, 0, smaller_of(num_regions, kRegionsAtOnce), centre, scan, regions);
-  const int64_t first = smaller_of(kFirstRegions + scan.query->k / kRowsPerFirstRegion, count);
-  select_largest(regions, count, first);
-  for (int64_t i = 0; i < first; ++i) {
-    scan_slots(in, in.first_item + int64_t{regions[i].row} * kRegionRows, kRegionRows, scan);
-  }
-  score_candidates(in.catalog, scan);
-  if (scan.query->num_best == scan.query->k) scan.least = scan.query->best[0].score;
-  scan.query->num_best = 0;
+inline int64_t count_needed(const Candidate* regions, int64_t count, float threshold) {
+  int64_t needed = 0;
+  for (int64_t i = 0; i < count; ++i) needed += regions[i].upper < threshold ? 0 : 1;
+  return needed;
 }
 
 // False, and nothing found but a threshold, if more than most_needed regions have to be looked at.
 inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) {
   const int64_t all = num_regions(in.last_item - in.first_item);
+  const int64_t wanted = smaller_of(kFirstRegions + scan.query->k / kRowsPerFirstRegion, kRegionsExpanded);
+  FirstRegions first_regions;
+  first_regions.limit = smaller_of(wanted, smaller_of(all, kRegionsAtOnce));
   Candidate* cells = in.candidates;
   Candidate* waiting = cells + kRegionsExpanded * kGroupRows + kTouchedCandidates;
   Candidate* regions = waiting + max_candidates(1, scan.query->k) + kTouchedCandidates;
   use_list(waiting, max_candidates(1, scan.query->k), scan);
-  find_threshold(in, all, regions, scan);
   for (int64_t begin = 0; begin < all; begin += kRegionsAtOnce) {
     const int64_t end = smaller_of(begin + kRegionsAtOnce, all);
-    const int64_t count = bound_regions(in, begin, end, scan.vectors[0], scan, regions);
-    if (begin == 0 && count > most_needed) return false;
+    const int64_t count = bound_regions(in, begin, end, scan, first_regions, regions);
+    if (begin == 0) {
+      scan_first(in, first_regions, cells, scan);
+      if (count_needed(regions, count, scan.threshold) > most_needed) {
+        if (scan.query->num_best == scan.query->k) scan.least = scan.query->best[0].score;
+        scan.query->num_best = 0;
+        return false;
+      }
+    }
     for (int64_t i = 0; i < count; i += kRegionsExpanded) {
-      const int64_t size = bound_cells(in, regions + i, smaller_of(kRegionsExpanded, count - i), scan, cells);
+      const Candidate* some = regions + i;
+      const int64_t size = bound_cells(in, some, smaller_of(kRegionsExpanded, count - i), first_regions, scan, cells);
       scan_listed(in, cells, size, scan);
     }
   }

@@ -18,7 +18,7 @@ constexpr double kLogSlack = 0x1p-20;
 constexpr double kLeastTemperature = 0x1p-60;
 constexpr int32_t kInfinityBits = 0x7f800000;
 
-constexpr int64_t kRowsAhead = 8;  // that are fetched while one is scored
+constexpr int64_t kRowsAhead = 16;  // that are fetched while one is scored
 constexpr int64_t kMaxBytesAhead = 512;
 
 inline int32_t float_bits(float x) { return __builtin_bit_cast(int32_t, x); }
@@ -279,7 +279,7 @@ inline void start_query(const Units& units, int64_t stride, QueryScan& scan) {
     vector.start = -kCodeOffset * query.code_sums[j];
     vector.query = &scan;
     vector.scale = query.scales[j] * vector_unit * unit_factor;
-    vector.norm = (norm + norm * kNormSlack) * unit_factor;
+    vector.norm = (norm + norm * kNormSlack) * unit_factor * query.error_share;
     vector.missed = norm == 0 ? 0.0f : error / norm + kNormSlack;
   }
   if (query.weights != nullptr) start_logs(scan);
