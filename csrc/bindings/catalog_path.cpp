@@ -105,6 +105,8 @@ class CatalogPath {
     return py::make_tuple(scores, indices, counts);
   }
 
+  bool is_ordered() const { return view_.codes.order != nullptr; }
+
  private:
   // Python's arrays, held so that the borrowed memory lives as long as this object.
   CatalogArrays arrays_;
@@ -119,6 +121,7 @@ void bind_catalog_path(py::module_& m) {
              return std::make_unique<CatalogPath>(CatalogArrays{std::move(vectors), std::move(bias), std::move(codes)});
            }),
            py::arg("vectors"), py::arg("bias"), py::arg("codes"))
+      .def_property_readonly("is_ordered", &CatalogPath::is_ordered, "Whether the codes' rows have an order.")
       .def("top_k", &CatalogPath::top_k, py::arg("queries"), py::arg("weights"), py::arg("temperature"), py::arg("k"),
            py::arg("exclude_rows"), py::arg("exclude_offsets"), py::arg("threads") = 0, py::arg("error_share") = 1.0,
            "(scores, indices, counts) of each query, float32 [batch, dim] or [batch, num_interests, dim].");

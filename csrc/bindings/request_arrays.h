@@ -46,12 +46,13 @@ class Ranking {
  public:
   Ranking(engine::RecommendRequest& request, int64_t k, bool exclude_seen, const py::object& exclude_items,
           const py::object& exclude_offsets, const py::object& allowed, int64_t num_items, double balance,
-          int64_t threads) {
+          int64_t threads, double error_share) {
     const int64_t batch = request.events.batch;
     request.k = k;
     request.exclude_seen = exclude_seen;
     request.balance = balance;
     request.threads = engine::check_threads(threads);
+    request.error_share = engine::check_error_share(error_share);
     if (exclude_items.is_none() != exclude_offsets.is_none()) {
       refuse("exclude_offsets", "with exclude_items and only then", "one without the other");
     }

@@ -89,12 +89,12 @@ class RequestPath {
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
                       const py::object& offsets, const py::object& now, int64_t k, bool exclude_seen,
                       const py::object& exclude_items, const py::object& exclude_offsets, const py::object& allowed,
-                      double balance, double timeout, int64_t threads) const {
+                      double balance, double timeout, int64_t threads, double error_share) const {
     const Histories histories = histories_from(items, times, actions, offsets, now);
     engine::RecommendRequest request{};
     request.events = histories.events;
     const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, allowed, view_.num_items, balance,
-                          threads);
+                          threads, error_share);
     request.batcher = batcher_.get();
     request.deadline = deadline_after(timeout);
     {
@@ -195,14 +195,15 @@ class RequestPath {
 
   py::tuple recommend_states(const std::vector<py::array>& states, const py::object& now, int64_t k, bool exclude_seen,
                              const py::object& exclude_items, const py::object& exclude_offsets,
-                             const py::object& allowed, double balance, double timeout, int64_t threads) const {
+                             const py::object& allowed, double balance, double timeout, int64_t threads,
+                             double error_share) const {
     const std::vector<engine::ConstUserState> views = checked(states);
     const int64_t* times = view_or_null("now", now, {static_cast<int64_t>(views.size())});
     const engine::SeenEvents seen(model_->config(), views, times);
     engine::RecommendRequest request{};
     request.events = seen.batch();
     const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, allowed, view_.num_items, balance,
-                          threads);
+                          threads, error_share);
     request.batcher = batcher_.get();
     request.deadline = deadline_after(timeout);
     {
@@ -287,7 +288,7 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
       .def("recommend", &RequestPath::recommend, py::arg("items"), py::arg("times"), py::arg("actions"),
            py::arg("offsets"), py::arg("now"), py::arg("k"), py::arg("exclude_seen"), py::arg("exclude_items"),
            py::arg("exclude_offsets"), py::arg("allowed") = none, py::arg("balance") = -1.0, py::arg("timeout") = -1.0,
-           py::arg("threads") = 0, "(scores, indices, counts, long_share) of each user.")
+           py::arg("threads") = 0, py::arg("error_share") = 1.0, "(scores, indices, counts, long_share) of each user.")
       .def("new_state", &RequestPath::new_state, py::arg("model"), py::arg("remember"), "A state without events.")
       .def("append", &RequestPath::append, py::arg("model"), py::arg("states"), py::arg("items"), py::arg("times"),
            py::arg("actions"), py::arg("offsets"), py::arg("unknown"), py::arg("threads") = 0,
@@ -300,7 +301,7 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            py::arg("threads") = 0, "(fused, interests, weights) of each state.")
       .def("recommend_states", &RequestPath::recommend_states, py::arg("states"), py::arg("now"), py::arg("k"),
            py::arg("exclude_seen"), py::arg("exclude_items"), py::arg("exclude_offsets"), py::arg("allowed") = none,
-           py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0,
+           py::arg("balance") = -1.0, py::arg("timeout") = -1.0, py::arg("threads") = 0, py::arg("error_share") = 1.0,
            "(scores, indices, counts, long_share) of each state.");
 }
 

@@ -144,6 +144,7 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   topk.exclude_offsets = exclude.offsets;
   topk.allowed = request.allowed;
   topk.threads = request.threads;
+  topk.error_share = request.error_share;
   if (request.batcher == nullptr) {
     score_topk(catalog, topk, out.scores, out.indices, out.counts);
   } else {

@@ -25,8 +25,9 @@ struct RecommendRequest {
   const int64_t* exclude_items;    // further rows to leave out, ragged; or null
   const int64_t* exclude_offsets;  // [batch + 1]; null with exclude_items
   const uint64_t* const* allowed =
-      nullptr;          // [batch] bitmaps of the rows that may be returned (ScoreTopkRequest); or null
-  double balance = -1;  // weight all long-term interests together shall have, 0 to 1; below 0: the model's
+      nullptr;            // [batch] bitmaps of the rows that may be returned (ScoreTopkRequest); or null
+  double balance = -1;    // weight all long-term interests together shall have, 0 to 1; below 0: the model's
+  float error_share = 1;  // of the search (ScoreTopkRequest)
   int threads;
   TopkBatcher* batcher = nullptr;  // who searches, together with what other callers ask; null: this call alone
   TopkBatcher::Clock::time_point deadline = TopkBatcher::Clock::time_point::max();  // for the batcher to begin

@@ -98,8 +98,8 @@ std::vector<TopkBatcher::Ticket*> TopkBatcher::gather(Ticket& mine, std::unique_
     if (ticket->deadline < now) {
       ++stats_.expired;
       finish(*ticket, std::make_exception_ptr(DeadlineExceeded("timeout: the request's turn did not come in time")));
-    } else if (ticket->catalog == mine.catalog && is_similar(ticket->request->k, mine.request->k) &&
-               users + ticket->request->batch <= limits_.max_batch) {
+    } else if (ticket->catalog == mine.catalog && ticket->request->error_share == mine.request->error_share &&
+               is_similar(ticket->request->k, mine.request->k) && users + ticket->request->batch <= limits_.max_batch) {
       users += ticket->request->batch;
       ticket->state = State::kTaken;
       batch.push_back(ticket);

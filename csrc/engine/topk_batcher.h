@@ -63,9 +63,9 @@ class TopkBatcher {
   TopkBatcher& operator=(const TopkBatcher&) = delete;
 
   // What score_topk gives, for any number of callers at once. All of them have the same num_interests and temperature
-  // and all or none have weights; requests of another catalogue, of a very different k or for more than
-  // kMostShared results are searched apart. One request's error is its own. Throws Overloaded, DeadlineExceeded (only
-  // before the search begins) and Closed beside what score_topk throws.
+  // and all or none have weights; requests of another catalogue, of another error_share, of a very different
+  // k or for more than kMostShared results are searched apart. One request's error is its own. Throws Overloaded,
+  // DeadlineExceeded (only before the search begins) and Closed beside what score_topk throws.
   void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
                   float* scores, int64_t* indices, int64_t* counts);
 

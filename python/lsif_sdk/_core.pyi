@@ -29,7 +29,10 @@ class CatalogPath:
         exclude_rows: npt.NDArray[np.int64] | None,
         exclude_offsets: npt.NDArray[np.int64] | None,
         threads: int = 0,
+        error_share: float = 1.0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
+    @property
+    def is_ordered(self) -> bool: ...
 
 class RequestPath:
     def __init__(
@@ -80,6 +83,7 @@ class RequestPath:
         balance: float = -1.0,
         timeout: float = -1.0,
         threads: int = 0,
+        error_share: float = 1.0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
     def new_state(self, model: bytes, remember: int) -> npt.NDArray[np.uint8]: ...
     def append(
@@ -117,4 +121,5 @@ class RequestPath:
         balance: float = -1.0,
         timeout: float = -1.0,
         threads: int = 0,
+        error_share: float = 1.0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...

@@ -1,4 +1,4 @@
-"""The catalogue: item vectors and biases with their integer codes, and exact top-K over them."""
+"""The catalogue: item vectors and biases with their integer codes, and top-K over them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import torch
 
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_array, as_k, as_threads
+from lsif_sdk.calibration import SAMPLE, Calibration, as_recall_target
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
 from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
 
-__all__ = ["Catalog", "Exclude", "TopK", "as_floats", "native_errors", "ragged_rows"]
+__all__ = ["Catalog", "Exclude", "TopK", "as_floats", "native_errors", "ragged_rows", "spread_rows"]
 
 Exclude = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
 """Rows to leave out: one list for all queries, or one list a query."""
@@ -71,8 +72,9 @@ class Catalog:
             bias: [num_items], finite; None: zero.
             threads: to build with; None: as many as this process may use.
             ordered: whether the codes lie in an order that lets a search skip most of a clustered catalogue, which
-                takes several times as long to build; None: if it seems to pay (docs/score_topk.md, "Cells"). The
-                results are the same.
+                takes several times as long to build; None: if it seems to pay for exact searches (docs/score_topk.md,
+                "Cells"). Their results are the same. Approximate ones (`top_k(recall_target=)`) are faster only with
+                it, on any catalogue.
 
         Raises:
             ArgumentError: a shape is wrong, a value is NaN or infinite, or ids are not unique.
@@ -138,10 +140,11 @@ class Catalog:
         k: int,
         exclude: Exclude | None = None,
         threads: int | None = None,
+        recall_target: float = 1.0,
     ) -> TopK:
-        """The exact k best rows of each query by inner product plus bias.
+        """The exact k best rows of each query by inner product plus bias; or most of them, in less time.
 
-        A score is the float64 value rounded once to float32; the result does not depend on batch size, threads or
+        A score is the float64 value rounded once to float32; the exact result does not depend on batch size, threads or
         instruction set.
 
         Args:
@@ -150,6 +153,11 @@ class Catalog:
                 allowed.
             exclude: row numbers to leave out: one list for all queries, or one (or an array row) a query; -1 is ignored
             threads: None: as many as this process may use.
+            recall_target: share of the exact result that is enough on average, above 0; 1: all of it. What is found has
+                its exact score and is in order; what is missed may depend on batch size and threads. How far a search
+                may go is tried once for each target, on rows of the catalogue as queries, by the first call that has
+                it, which therefore takes as long as some hundreds. Without an order of the codes (`is_ordered`) nothing
+                would be gained, and the result is exact.
 
         Raises:
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
@@ -163,7 +171,8 @@ class Catalog:
             matrix = matrix[None]
         if matrix.ndim != 2 or matrix.shape[1] != self.dim:
             raise ArgumentError("queries", f"shape [batch, {self.dim}]", list(matrix.shape))
-        return self.search(matrix, None, 1.0, k, ragged_rows(exclude, len(matrix)), threads)
+        share = self._error_share(as_recall_target(recall_target), as_k(k, len(self)))
+        return self.search(matrix, None, 1.0, k, ragged_rows(exclude, len(matrix)), threads, share)
 
     def search(
         self,
@@ -173,6 +182,7 @@ class Catalog:
         k: int,
         exclude: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None,
         threads: int | None,
+        error_share: float = 1.0,
     ) -> TopK:
         """`top_k` for one or several interests a query (docs/model.md, 5), on contiguous arrays.
 
@@ -183,12 +193,38 @@ class Catalog:
             k: see `top_k`.
             exclude: ragged (rows int64 [total], -1 ignored; offsets int64 [batch + 1]).
             threads: see `top_k`.
+            error_share: of the errors that bounds count; below 1 rows may be missed (`lsif_sdk.calibration`).
         """
         rows, offsets = (None, None) if exclude is None else exclude
         with native_errors():
             return TopK(
-                *self._path.top_k(queries, weights, temperature, as_k(k, len(self)), rows, offsets, as_threads(threads))
+                *self._path.top_k(
+                    queries, weights, temperature, as_k(k, len(self)), rows, offsets, as_threads(threads), error_share
+                )
             )
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the codes have an order that lets searches skip rows; see `from_vectors`."""
+        return self._path.is_ordered
+
+    def _error_share(self, recall_target: float, k: int) -> float:
+        if recall_target == 1 or not self.is_ordered:
+            return 1.0
+        rows = spread_rows(len(self), SAMPLE)
+        vectors = self.vectors.numpy()
+
+        def search(query: int, k: int, share: float) -> npt.NDArray[np.int64]:
+            own = rows[query : query + 1]  # its own best answer, at a place no user is
+            exclude = own, np.array([0, 1])
+            found: npt.NDArray[np.int64] = self.search(vectors[own], None, 1.0, k, exclude, None, share).indices[0]
+            return found
+
+        return self._calibration.error_share(recall_target, k, search)
+
+    @functools.cached_property
+    def _calibration(self) -> Calibration:
+        return Calibration()
 
     @functools.cached_property
     def _path(self) -> _core.CatalogPath:
@@ -296,6 +332,11 @@ def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
     with np.errstate(over="ignore"):  # infinity, which the caller refuses
         array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def spread_rows(num_items: int, count: int) -> npt.NDArray[np.int64]:
+    """So many rows of a catalogue, evenly spread: int64 [count]; with fewer rows than that, some more than once."""
+    return np.arange(count) * num_items // count
 
 
 def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:

@@ -16,6 +16,7 @@ from lsif_sdk.arguments import as_threads, is_integer
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
+from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
@@ -65,7 +66,8 @@ class NativeModel:
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
         self._metrics = Metrics()
-        self._pace = Pace()
+        self._pace, self._hurried_pace = Pace(), Pace()
+        self._calibration = Calibration()
         batching = as_batching(batching)
         if not isinstance(precision, str) or precision not in ("float32", "bfloat16"):
             raise ArgumentError("precision", "'float32' or 'bfloat16'", shown(precision))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.catalog import native_errors
+from lsif_sdk.calibration import HURRIED_SHARE, SAMPLE
+from lsif_sdk.catalog import native_errors, spread_rows
 from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
 from lsif_sdk.events import EventBatch, History
@@ -40,19 +41,18 @@ class Ranker(NativeModel):
         asked_at = self._now(options.now, batch)
         unknown, fallback = _known_of(users)
         parsed = time.perf_counter_ns()
-        answer = self._search(users, request, asked_at, request.left((parsed - began) / 1e9))
-        degraded = "" if answer is not None else "popularity"
+        answer, degraded = self._search(users, request, asked_at, request.left((parsed - began) / 1e9))
         if answer is None:
             fallback = np.ones(batch, np.bool_)
             answer = _room_for(batch, request.k)
         searched = time.perf_counter_ns()
         scores, indices, counts, long_share = answer
         k = request.k
-        if request.diversity > 0 and not degraded:
+        if request.diversity > 0 and degraded != "popularity":
             vectors = self.catalog.vectors.numpy()
             scores, indices, counts = diversified(vectors, scores, indices, counts, k, request.diversity)
         popular = fallback.nonzero()[0].tolist()
-        seen = self._seen_rows(users) if degraded and request.exclude_seen else None
+        seen = self._seen_rows(users) if degraded == "popularity" and request.exclude_seen else None
         for user in popular:
             unwanted = request.excluded_by(user)
             if seen is not None:
@@ -74,11 +74,16 @@ class Ranker(NativeModel):
         request: Request,
         asked_at: npt.NDArray[np.int64] | None,
         left: float | None,
-    ) -> tuple[npt.NDArray[Any], ...] | None:
-        """The native call; None if it would not be over in `left` seconds."""
-        if left is not None and self._pace.is_too_slow(len(users), left):
-            return None
-        arguments = (asked_at, *request.native(left), self._threads)
+    ) -> tuple[tuple[npt.NDArray[Any], ...] | None, str]:
+        """The answer of a search, or None if none would be over in `left` seconds; and what was done in its place."""
+        share = self._error_share(request)
+        if left is None or not self._pace.is_too_slow(len(users), left):
+            hurried = False
+        elif self.catalog.is_ordered and not self._hurried_pace.is_too_slow(len(users), left):
+            hurried, share = True, min(share, HURRIED_SHARE)
+        else:
+            return None, "popularity"
+        arguments = (asked_at, *request.native(left), self._threads, share)
         began = time.perf_counter()
         try:
             with native_errors():
@@ -89,9 +94,24 @@ class Ranker(NativeModel):
         except (DeadlineError, OverloadedError):
             if left is None:
                 raise
-            return None
-        self._pace.took(len(users), time.perf_counter() - began)
-        return answer
+            return None, "popularity"
+        (self._hurried_pace if hurried else self._pace).took(len(users), time.perf_counter() - began)
+        return answer, "approximate" if hurried else ""
+
+    def _error_share(self, request: Request) -> float:
+        if request.recall_target == 1 or not self.catalog.is_ordered:
+            return 1.0
+        rows = spread_rows(len(self.catalog), SAMPLE)
+
+        def search(query: int, k: int, share: float) -> Any:
+            own = rows[query : query + 1]
+            unwanted = own, np.array([0, 1])
+            answer = self._path.recommend(
+                own, None, None, unwanted[1], None, k, False, *unwanted, None, -1.0, -1.0, self._threads, share
+            )
+            return answer[1][0]
+
+        return self._calibration.error_share(request.recall_target, request.num_candidates, search)
 
     def _seen_rows(self, users: EventBatch | list[UserState]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if isinstance(users, EventBatch):

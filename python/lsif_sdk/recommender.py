@@ -109,6 +109,7 @@ class Recommender(Ranker):
         diversity: float = 0.0,
         timeout: float | None = None,
         budget_ms: float | None = None,
+        recall_target: float = 1.0,
     ) -> Recommendations:
         """The k best items for one user or many.
 
@@ -137,8 +138,11 @@ class Recommender(Ranker):
                 maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
             timeout: with batching, seconds the request may wait for its search to begin; None: for ever.
             budget_ms: milliseconds for an answer in any case: where the search, as searches have gone lately, would
-                come too late, or waits too long or finds no place in the queue, the most popular items answer, under
-                the same exclusions and filters, and `degraded` says so. What has begun is not broken off.
+                come too late, an approximate one takes its place if that would not and the catalogue's codes have an
+                order; otherwise, or if it waits too long or finds no place in the queue, the most popular items answer,
+                under the same exclusions and filters. `degraded` says which. What has begun is not broken off.
+            recall_target: share of the exact k best that is enough on average, above 0; 1: all of them. See
+                `Catalog.top_k`; tried on users of one event.
 
         Returns:
             Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue,
@@ -151,7 +155,9 @@ class Recommender(Ranker):
             DeadlineError: with batching, the request's turn did not come in time.
             ClosedError: with batching, after `close` or in a forked child.
         """
-        options = Options(k, now, exclude_seen, exclude, allow, where, interest, diversity, timeout, budget_ms)
+        options = Options(
+            k, now, exclude_seen, exclude, allow, where, interest, diversity, timeout, budget_ms, recall_target
+        )
         try:
             return self._answer(history, state, options)
         except Exception as error:
@@ -230,7 +236,11 @@ class Recommender(Ranker):
         """This recommender as what is published after `before`: with the next version, and counting on from there."""
         successor = copy.copy(self)
         successor.version = before.version + 1
-        successor._metrics, successor._pace = before._metrics, before._pace
+        successor._metrics, successor._pace, successor._hurried_pace = (
+            before._metrics,
+            before._pace,
+            before._hurried_pace,
+        )
         successor.__dict__["_waiting_room"] = before._waiting_room
         return successor
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from lsif_sdk.arguments import as_balance, as_duration, as_k
 from lsif_sdk.attributes import Attributes, allowed_bitmaps
 from lsif_sdk.bitmaps import Bitmap
+from lsif_sdk.calibration import as_recall_target
 from lsif_sdk.diversity import as_diversity, num_candidates
 from lsif_sdk.errors import ArgumentTypeError
 from lsif_sdk.events import excluded_rows
@@ -32,6 +33,7 @@ class Options(NamedTuple):
     diversity: Any
     timeout: Any
     budget_ms: Any
+    recall_target: Any
 
 
 class Request(NamedTuple):
@@ -51,6 +53,7 @@ class Request(NamedTuple):
     timeout: float | None
     budget: float | None
     diversity: float
+    recall_target: float
 
     @classmethod
     def checked(cls, options: Options, items: ItemTable, attributes: Attributes, batch: int) -> Request:
@@ -70,6 +73,7 @@ class Request(NamedTuple):
             as_duration("timeout", "seconds", options.timeout),
             None if budget is None else budget / 1e3,
             diversity,
+            as_recall_target(options.recall_target),
         )
 
     def excluded_by(self, user: int) -> npt.NDArray[np.int64]:

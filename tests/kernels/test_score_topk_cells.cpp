@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -123,6 +124,43 @@ TEST(queries_that_need_everything_beside_others) {
           CHECK(run(ordered, all, *table) == expected);
         }
       }
+    }
+  }
+}
+
+// Below an error_share of 1 rows may be missed, but what is found has its exact score and place, and there is as much.
+TEST(approximate_results_are_exact_but_for_what_they_miss) {
+  Random random(38);
+  constexpr int64_t kDim = 16;
+  const Catalog catalog = Catalog(make_clustered(random, 20000, kDim), kDim, make_bias(random, 20000, 0.1f)).ordered();
+  for (const int64_t num_interests : {1, 3}) {
+    Question question(make_clustered(random, 40 * num_interests, kDim), kDim, num_interests, 10);
+    if (num_interests > 1) question.weigh(random);
+    question.exclude(random, 20000);
+    for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+      const Result exact = run(catalog, question, *table);
+      int64_t num_missed = 0;
+      for (const float share : {0.0f, 0.4f, 1.0f}) {
+        question.request.error_share = share;
+        const Result found = run(catalog, question, *table);
+        question.request.error_share = 1;
+        CHECK(found.counts == exact.counts);
+        for (int64_t user = 0; user < 40; ++user) {
+          const int64_t* rows = found.indices.data() + user * 10;
+          const float* scores = found.scores.data() + user * 10;
+          for (int64_t i = 0; i < found.counts[user]; ++i) {
+            const Oracle oracle = formula(catalog, question, user, rows[i]);
+            CHECK(std::fabs(scores[i] - oracle.score) <=
+                  oracle.tolerance + std::fabs(oracle.score) * std::numeric_limits<float>::epsilon());
+            CHECK(!question.excludes(user, rows[i]));
+            CHECK(i == 0 || lsif::engine::is_better({scores[i - 1], rows[i - 1]}, {scores[i], rows[i]}));
+          }
+        }
+        const auto missed = std::mismatch(found.indices.begin(), found.indices.end(), exact.indices.begin());
+        if (share == 0) num_missed += missed.first == found.indices.end() ? 0 : 1;
+        if (share == 1) CHECK(found == exact);
+      }
+      CHECK(num_missed > 0);
     }
   }
 }

@@ -124,7 +124,8 @@ class Users:
             answer = snapshot.recommend(current, k, **options)
         else:
             answer = snapshot.recommend(state=current, k=k, **options)
-        return answer if answer.degraded or not degraded else dataclasses.replace(answer, degraded=degraded)
+        worse = degraded and answer.degraded != "popularity"
+        return dataclasses.replace(answer, degraded=degraded) if worse else answer
 
     def _without_store(self, user: Id) -> tuple[Recommender, UserState, str]:
         cached, snapshot = self._states.peek(user), self._snapshot

@@ -1,0 +1,89 @@
+"""How much of a search's bounds can be given up for a part of the exact answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.arguments import is_real
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["HURRIED_SHARE", "SAMPLE", "Calibration", "as_recall_target"]
+
+SAMPLE = 128
+"""Queries a calibration asks."""
+HURRIED_SHARE = 0.5
+"""What a search in a hurry counts of the errors; its recall is .93 and 1.0 on the two kinds of data in bench/."""
+
+_STEPS = 16
+_SIZES = (10, 100, 1000)  # of k, for each of which a target is calibrated once
+
+Search = Callable[[int, int, float], npt.NDArray[np.int64]]
+"""Of a query's number below `SAMPLE`, k and an error share: the rows found, int64 [k], -1 where there are no more."""
+
+
+def as_recall_target(recall_target: float) -> float:
+    """A checked share of the exact answer.
+
+    Raises:
+        ArgumentError: not above 0 and at most 1.
+        ArgumentTypeError: not a number.
+    """
+    if not is_real(recall_target):
+        raise ArgumentTypeError("recall_target", "a number above 0, at most 1", recall_target)
+    if not 0 < recall_target <= 1:
+        raise ArgumentError("recall_target", "a number above 0, at most 1", recall_target)
+    return float(recall_target)
+
+
+class Calibration:
+    """The error share a recall target takes, found by trial once and kept.
+
+    A search skips what cannot be among the best whatever the direction of a row's error (Cauchy-Schwarz,
+    docs/score_topk.md). Hardly any row lies there, so that bounds that count only a share of the errors lose few. Which
+    share is tried on sample queries: the smallest of 1/16, 2/16, .. 1 that misses at most half of what the target
+    allows; half, for the sake of users unlike the sample.
+    """
+
+    def __init__(self) -> None:
+        self._shares: dict[tuple[float, int], float] = {}
+
+    def error_share(self, recall_target: float, k: int, search: Search) -> float:
+        """The share for searches of k rows.
+
+        Args:
+            recall_target: above 0, at most 1; 1 is exact and needs no trial.
+            k: rows wanted.
+            search: asked at the first call for a target and size of k.
+        """
+        if recall_target == 1:
+            return 1.0
+        size = next((size for size in _SIZES if k <= size), _SIZES[-1])
+        share = self._shares.get((recall_target, size))
+        if share is None:  # two threads may both try: they find the same
+            share = self._shares[recall_target, size] = _smallest_share(recall_target, size, search)
+        return share
+
+
+def _smallest_share(recall_target: float, k: int, search: Search) -> float:
+    exact = [search(query, k, 1.0) for query in range(SAMPLE)]
+    wanted = (1 + recall_target) / 2
+    low, high = 0, _STEPS  # the share of `high` steps is enough, that of `low` is not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _recall(exact, [search(query, k, middle / _STEPS) for query in range(SAMPLE)]) >= wanted:
+            high = middle
+        else:
+            low = middle
+    return high / _STEPS
+
+
+def _recall(exact: list[npt.NDArray[np.int64]], found: list[npt.NDArray[np.int64]]) -> float:
+    """Mean over queries of the share of the exact rows that were found."""
+    shares = [
+        np.isin(best[best >= 0], rows).mean() if (best >= 0).any() else 1.0
+        for best, rows in zip(exact, found, strict=True)
+    ]
+    return float(np.mean(shares))
