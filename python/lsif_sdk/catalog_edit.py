@@ -26,7 +26,7 @@ __all__ = ["CatalogEdit", "Ids", "Until", "restored"]
 
 Ids = Sequence[Id] | npt.NDArray[Any]
 Until = Any
-"""When items stop being recommended, for all or one an item: Unix seconds or dates with time zones, as `now` in
+"""When items stop being recommended, for all or one an item: Unix seconds or dates, as `now` in
 `Recommender.recommend`; None: never."""
 
 
