@@ -99,6 +99,35 @@ def test_an_edit_that_fails_changes_nothing() -> None:
         live.current.score(HISTORY, ["new"])
 
 
+def test_an_edit_that_leaves_everything_as_it_was_publishes_nothing() -> None:
+    live = live_of()
+    live.show([IDS[2]], until=2_000_000_000)
+    live.hide([IDS[1]])
+    first, before = live.current, live.current.version
+    with live.edit() as nothing:
+        pass
+    with live.edit() as undone:
+        undone.hide([IDS[0]])
+        undone.show([IDS[0]])
+    versions = [
+        nothing.version,
+        undone.version,
+        live.hide([]),
+        live.hide([IDS[1]]),
+        live.show([IDS[0]]),
+        live.show([IDS[2]], until=2_000_000_000),
+        live.remove([]),
+        live.upsert([], vectors_of(0)),
+    ]
+    assert versions == [before] * len(versions)
+    assert live.current is first
+    live.rollback()  # of the last change, not of nothing
+    assert IDS[1] in [item for item, _ in answers(live.current)]
+    before = live.version
+    assert live.show([IDS[2]], until=2_000_000_001) == live.version == before + 1
+    assert live.upsert([IDS[0]], first.catalog.vectors[:1]) == before + 2  # vectors are not compared
+
+
 def test_readers_finish_on_their_snapshot() -> None:
     live = live_of()
     reader = live.current

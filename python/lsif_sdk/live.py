@@ -70,6 +70,8 @@ class LiveRecommender:
     def edit(self) -> Iterator[CatalogEdit]:
         """Several changes in one snapshot, published when the block ends, or none of them if it raises.
 
+        If everything is as it was (no items, say, or hidden ones hidden), nothing is published.
+
         with live.edit() as edit:
             edit.upsert(ids, vectors)
             edit.hide(sold_out)
@@ -77,7 +79,8 @@ class LiveRecommender:
         with self._lock:
             edit = CatalogEdit(self._current)
             yield edit
-            self._publish(edit.apply())
+            if edit.changes_anything:
+                self._publish(edit.apply())
 
     def upsert(
         self,
