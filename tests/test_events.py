@@ -282,6 +282,22 @@ def test_integers_are_no_ids_of_a_catalogue_of_strings():
         batch_of([1, 2], TEXTS)
 
 
+def test_what_gives_no_array_away_is_refused_by_name():
+    class Broken:
+        def __array__(self, *arguments: Any, **options: Any) -> Any:
+            raise ArithmeticError
+
+    for call, name in (
+        (lambda: Events(Broken()), "items"),
+        (lambda: Events([10], Broken()), "times"),
+        (lambda: request_times(Broken(), 1), "now"),
+        (lambda: as_users(Broken()), "history"),
+        (lambda: as_users([[10], Broken()]), r"history\[1\]"),
+    ):
+        with pytest.raises(ArgumentTypeError, match=f"^{name}: expected "):
+            call()
+
+
 def test_the_callers_arrays_are_unchanged():
     arrays = [np.array([30, 99, 10, 20]), np.array([9, 1, 8, 3]), np.array([1, 0, 2, 4])]
     copies = [array.copy() for array in arrays]

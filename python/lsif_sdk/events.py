@@ -45,8 +45,10 @@ class Events:
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if _is_column(self.items):
-            object.__setattr__(self, "items", as_array("items", self.items))
+        if not isinstance(self.items, np.ndarray) and hasattr(self.items, "__array__"):  # a pandas Series, a tensor
+            column = as_array("items", self.items)
+            if column.ndim == 1:  # a table is refused as what it is
+                object.__setattr__(self, "items", column)
         if not is_flat(self.items):
             raise ArgumentTypeError("items", "a sequence of item ids", self.items)
         for name in ("times", "actions"):
@@ -226,11 +228,6 @@ def is_flat(values: object) -> bool:
     if isinstance(values, (list, tuple)):
         return not any(issubclass(kind, (list, tuple, np.ndarray, Events)) for kind in set(map(type, values)))
     return False
-
-
-def _is_column(values: object) -> bool:
-    """Whether this is an array of another library with one dimension: a pandas Series, a tensor."""
-    return not isinstance(values, np.ndarray) and hasattr(values, "__array__") and np.ndim(values) == 1
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64]:
