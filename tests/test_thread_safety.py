@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import sys
 import threading
 import time
@@ -252,12 +251,6 @@ def test_a_spawned_child_answers_from_the_artifact(recommender, tmp_path):
     assert equal(ask_child("spawn", load_in_child, str(tmp_path / "model")), answer(recommender))
 
 
-def die_after(seconds: int) -> None:
-    """A signal ends this process if it still runs after so many seconds: so a hang fails a test."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(seconds)
-
-
 @pytest.fixture
 def two_torch_threads() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -289,7 +282,6 @@ def test_a_forked_child_does_what_its_parent_did_by_torch_threads(recommender, t
     torch.ones(1 << 20).exp_()  # starts torch's threads, which the child will not have
 
     def work() -> None:
-        die_after(30)
         assert equal(calls[call](), expected)
 
-    run_in_forked_child(work)
+    run_in_forked_child(work, seconds=30)

@@ -86,8 +86,8 @@ def explain(artifact: Artifact, events: EventBatch, item: int, now: int | None) 
         item: the row.
         now: request time, Unix seconds, or None.
     """
-    # torch's pool (OpenMP's) is the calling thread's: after a fork it waits for ever for workers that the child does not
-    # have. A new thread has a pool of its own.
+    # torch's pool (OpenMP's) is the calling thread's, and after a fork without its workers, for whom it waits for ever.
+    # A new thread has a pool of its own.
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="lsif-explain") as thread:
         return thread.submit(_explained, artifact, events, item, now).result()
 
