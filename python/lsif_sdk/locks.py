@@ -22,6 +22,14 @@ class ForkSafeLock:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
 
+    def acquire(self, seconds: float) -> bool:
+        """Takes it, if that takes no longer; any thread may `release` it then."""
+        return self._lock.acquire(timeout=seconds)
+
+    def release(self) -> None:
+        """Gives back what `acquire` took."""
+        self._lock.release()
+
     def free(self) -> None:
         """A new lock in place of the old one."""
         self._lock = threading.Lock()
