@@ -316,7 +316,7 @@ class Soak:
         allowed[[row_of[item] for item in seen]] = False
         may_be = allowed & (contents.until > began)
         must_be = allowed & (contents.until > time.time())  # what has expired meanwhile may be there, or not
-        if not seen:  # of a state, whose seen items nobody knows here
+        if not seen or answer.degraded == "approximate":  # seen items of a state nobody knows here
             must_be[:] = False
         what = f"version {answer.version}, model {contents.model}"
         if len(set(got)) != K or not may_be[got].all():

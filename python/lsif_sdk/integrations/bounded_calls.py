@@ -38,7 +38,7 @@ class BoundedCalls:
 
         A call that has begun goes on, and has the lock until it is over.
         """
-        end = time.monotonic() + seconds
+        end = time.monotonic() + min(seconds, threading.TIMEOUT_MAX / 2)
 
         def left() -> float:
             return max(0.0, end - time.monotonic())

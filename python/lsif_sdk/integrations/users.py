@@ -25,7 +25,7 @@ __all__ = ["Users"]
 
 _NUM_LOCKS = 256
 _NUM_THREADS = 16  # for requests with a budget: what a slow store may hold back
-_SLACK = 1e-3  # seconds until a thread that has waited runs again
+_PATIENCE = 3 / 4  # of a budget: threads that have waited do not run at once on a busy machine
 
 
 class Users:
@@ -137,7 +137,7 @@ class Users:
         if budget is None:
             with lock:
                 return self._current(user)
-        patience = max(budget / 2, budget - 2 * self._snapshot.expected_seconds - _SLACK)
+        patience = max(budget / 2, _PATIENCE * budget - 2 * self._snapshot.expected_seconds)
         return self._calls.within(patience, lock, lambda: self._current(user))
 
     def _without_store(self, user: Id) -> tuple[Recommender, UserState, str]:
