@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable
@@ -28,11 +29,13 @@ def run_together(count: int, work: Callable[[int], Any]) -> None:
         raise failures[0]
 
 
-def run_in_forked_child(work: Callable[[], Any]) -> None:
-    """work() in a forked child, whose error is printed there and fails the test here."""
+def run_in_forked_child(work: Callable[[], Any], seconds: int = 120) -> None:
+    """work() in a forked child, whose error is printed there and fails the test here; it may take so long."""
     child = os.fork()
     if child == 0:
         code = 1
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(seconds)
         try:
             work()
             code = 0

@@ -1,7 +1,8 @@
-"""Threads recommend and append while the catalogue changes under them: `python tests/soak.py --minutes 5`.
+"""Threads recommend and append while catalogue and model change under them: `python tests/soak.py --minutes 5`.
 
 Every answer is checked against a record, kept by the thread that makes the changes, of what the snapshot that the
-answer names has: which items, with which vectors, which of them hidden. Prints a line every ten seconds and, at the
+answer names has: which items, with which vectors and colours, until when they are shown. Of the most popular items,
+which `budget_ms` may give, only that they may be given is checked. Prints a line every ten seconds and, at the
 end, what was done; exits with 1 at the first wrong answer, unexpected error, stuck thread or growth of memory.
 """
 
@@ -28,6 +29,9 @@ from lsif_sdk import Artifact, Batching, ItemTable, LiveRecommender, ModelConfig
 from lsif_sdk.model import InterestFusionModel
 
 NUM_ITEMS, DIM, K = 2000, 16, 10
+COLOURS = ["red", "green", "blue"]
+EDITS = ["upsert", "hide", "show", "show until", "remove", "add"]
+KEEP = 2  # snapshots to roll back to
 KEPT = 64  # versions whose contents are still known
 TOLERANCE = 1e-4  # of scores, relative to the largest: that of states (tests/test_user_state.py)
 GROWTH_MIB = 64
@@ -35,12 +39,33 @@ GROWTH_MIB = 64
 
 @dataclasses.dataclass
 class Contents:
-    """What a snapshot holds, by the record. vectors: float64 [rows, DIM]; shown: of each row."""
+    """What a snapshot holds, by the record: of which model, and of each row.
 
+    vectors: float64 [rows, DIM]; until: Unix seconds, or infinite; colours: what `where=` asks for, "" for none.
+    """
+
+    model: int
     ids: list[str]
     vectors: np.ndarray
     bias: np.ndarray
-    shown: np.ndarray
+    until: np.ndarray
+    removed: np.ndarray
+    colours: np.ndarray
+
+    def copy(self) -> Contents:
+        """One that may be changed."""
+        values = vars(self)
+        return Contents(**{name: value if name == "model" else value.copy() for name, value in values.items()})
+
+    def add(self, ids: list[str], removed: bool, colours: list[str]) -> None:
+        """Further rows, of zeros."""
+        count = len(ids)
+        self.ids += ids
+        self.vectors = np.concatenate([self.vectors, np.zeros((count, DIM))])
+        self.bias = np.concatenate([self.bias, np.zeros(count)])
+        self.until = np.concatenate([self.until, np.full(count, -np.inf if removed else np.inf)])
+        self.removed = np.concatenate([self.removed, np.full(count, removed)])
+        self.colours = np.concatenate([self.colours, np.array(colours, object)])
 
 
 class Record:
@@ -61,26 +86,39 @@ class Record:
                 self._by_version.popitem(last=False)
 
 
-def build() -> Recommender:
+def build(seed: int) -> Recommender:
     """A small model with random weights, whose catalogue is large enough to be searched in parts."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = ModelConfig(num_items=NUM_ITEMS, dim=DIM, num_layers=2, window=20, ffn_dim=32)
     weights = InterestFusionModel(config).export_weights()
     items = ItemTable([f"i{row}" for row in range(NUM_ITEMS)], counts=np.arange(NUM_ITEMS))
     limits = Batching(max_batch=8, max_queue=12)
-    return Recommender(Artifact(config, weights, items), batching=limits)
+    colours = [COLOURS[row % len(COLOURS)] for row in range(NUM_ITEMS)]
+    return Recommender(Artifact(config, weights, items), batching=limits, attributes={"colour": colours})
+
+
+def contents_of(model: int, recommender: Recommender) -> Contents:
+    """Of a model whose catalogue nobody has changed."""
+    catalog = recommender.catalog
+    return Contents(
+        model,
+        list(catalog.ids),
+        catalog.vectors.double().numpy(),
+        catalog.bias.double().numpy(),
+        np.full(NUM_ITEMS, np.inf),
+        np.zeros(NUM_ITEMS, bool),
+        np.array([COLOURS[row % len(COLOURS)] for row in range(NUM_ITEMS)], object),
+    )
 
 
 class Soak:
     """One run. `counts` says what was done; `failures` what went wrong."""
 
     def __init__(self, minutes: float, swaps: int, threads: int) -> None:
-        self.live = LiveRecommender(build(), keep=2)
-        catalog = self.live.current.catalog
-        first = Contents(
-            list(catalog.ids), catalog.vectors.double().numpy(), catalog.bias.double().numpy(), np.ones(NUM_ITEMS, bool)
-        )
-        self.record = Record(first)
+        self.models = [build(seed) for seed in range(2)]
+        self.live = LiveRecommender(self.models[0], keep=KEEP)
+        self.record = Record(contents_of(0, self.models[0]))
+        self.before: collections.deque[Contents] = collections.deque(maxlen=KEEP)
         self.end = time.monotonic() + 60 * minutes
         self.swaps, self.threads, self.minutes = swaps, threads, minutes
         self.counts: collections.Counter[str] = collections.Counter()
@@ -136,68 +174,105 @@ class Soak:
             self.failures.append(traceback.format_exc())
 
     def change(self, rng: random.Random) -> None:
-        """One change of the catalogue, recorded before it is published."""
-        live, before = self.live, self.record.of(self.live.version)
+        """One change of the catalogue or of the model, recorded before it is published."""
+        before = self.record.of(self.live.version)
         assert before is not None
-        after = dataclasses.replace(
-            before,
-            ids=list(before.ids),
-            vectors=before.vectors.copy(),
-            bias=before.bias.copy(),
-            shown=before.shown.copy(),
-        )
-        chosen = rng.sample(range(len(before.ids)), 5)
-        ids = [before.ids[row] for row in chosen]
-        kind = rng.choice(["upsert", "hide", "show", "add", "replace vectors"])
-        with live.edit() as edit:
-            if kind in ("hide", "show"):
-                getattr(edit, kind)(ids)
-                after.shown[chosen] = kind == "show"
-            else:
-                if kind == "add" and len(before.ids) < NUM_ITEMS + 300:
-                    ids = [f"n{live.version}-{i}" for i in range(3)]
-                    chosen = list(range(len(before.ids), len(before.ids) + 3))
-                    after.ids += ids
-                    after.vectors = np.concatenate([after.vectors, np.zeros((3, DIM))])
-                    after.bias = np.concatenate([after.bias, np.zeros(3)])
-                    after.shown = np.concatenate([after.shown, np.ones(3, bool)])
-                vectors = np.random.default_rng(rng.getrandbits(32)).normal(size=(len(ids), DIM)).astype(np.float32)
-                edit.upsert(ids, vectors, bias=np.zeros(len(ids), np.float32))
-                after.vectors[chosen], after.bias[chosen], after.shown[chosen] = vectors, 0.0, True
-            self.record.add(edit.version, after)
+        kind = rng.choice([*EDITS, *EDITS, "replace", "rollback"])
+        if kind == "replace":
+            model = 1 - before.model
+            self.record.add(self.live.version + 1, contents_of(model, self.models[model]))
+            self.live.replace(self.models[model])
+            self.before.append(before)
+        elif kind == "rollback":
+            self.roll_back(before)
+        else:
+            self.edit(rng, kind, before)
         self.count("changes")
         due = self.end - 60 * self.minutes * (1 - self.live.version / self.swaps)
         time.sleep(max(0.0, min(due, self.end) - time.monotonic()))
+
+    def edit(self, rng: random.Random, kind: str, before: Contents) -> None:
+        version, after = self.live.version, before.copy()
+        chosen = rng.sample(range(len(before.ids)), 5)
+        if kind in ("hide", "show", "show until", "remove"):
+            chosen = [row for row in chosen if not before.removed[row]]
+        ids = [before.ids[row] for row in chosen]
+        colours = None
+        with self.live.edit() as edit:
+            if kind in ("hide", "remove"):
+                getattr(edit, kind)(ids)
+                after.until[chosen] = -np.inf
+                after.removed[chosen] = kind == "remove"
+            elif kind == "show":
+                edit.show(ids)
+                after.until[chosen] = np.inf
+            elif kind == "show until":
+                end = int(time.time()) + rng.randrange(3)
+                edit.show(ids, until=end)
+                after.until[chosen] = end
+            else:
+                if kind == "add" and len(before.ids) < NUM_ITEMS + 300:
+                    ids, colours = [f"n{version}-{i}" for i in range(3)], [rng.choice(COLOURS) for _ in range(3)]
+                    chosen = list(range(len(before.ids), len(before.ids) + 3))
+                    after.add(ids, removed=False, colours=colours)
+                vectors = np.random.default_rng(rng.getrandbits(32)).normal(size=(len(ids), DIM)).astype(np.float32)
+                attributes = None if colours is None else {"colour": colours}
+                edit.upsert(ids, vectors, bias=np.zeros(len(ids), np.float32), attributes=attributes)
+                after.vectors[chosen], after.bias[chosen], after.until[chosen] = vectors, 0.0, np.inf
+                after.removed[chosen] = False
+            if edit.version > version:
+                self.record.add(edit.version, after)
+        if self.live.version > version:
+            self.before.append(before)
+
+    def roll_back(self, current: Contents) -> None:
+        if not self.before:
+            return
+        after = self.before.pop().copy()
+        if after.model == current.model:
+            since = current.ids[len(after.ids) :]
+            after.add(since, removed=True, colours=[""] * len(since))
+        self.record.add(self.live.version + 1, after)
+        self.live.rollback()
+        self.count("rollbacks")
 
     def history(self, rng: random.Random) -> list[str]:
         return [f"i{rng.randrange(NUM_ITEMS)}" for _ in range(rng.randrange(1, 30))]
 
     def ask(self, rng: random.Random) -> None:
-        history, snapshot = self.history(rng), self.live.current
+        history, snapshot, began = self.history(rng), self.live.current, time.time()
+        colour = rng.choice([None, None, *COLOURS])
+        options: dict[str, Any] = rng.choice([{}, {}, {"timeout": 0.0005}, {"budget_ms": rng.choice([0.2, 20])}])
         try:
-            answer = snapshot.recommend(history, K, timeout=rng.choice([None, None, 0.0005]))
+            answer = snapshot.recommend(history, K, where=colour and {"colour": colour}, **options)
         except (errors.DeadlineError, errors.OverloadedError) as error:
             self.count(type(error).__name__)
             return
-        self.check(snapshot, answer, snapshot.user_vectors(history)[0], history)
+        self.check(snapshot, answer, snapshot.user_vectors(history)[0], history, began, colour)
 
     def ask_states(self, rng: random.Random) -> None:
-        state = rng.choice(self.states)
-        snapshot = self.live.current
+        user = rng.randrange(len(self.states))
+        state = self.states[user]
+        snapshot, began = self.live.current, time.time()
+        if not snapshot.knows(state):
+            self.states[user] = snapshot.new_state(self.history(rng))
+            self.count("states of another model")
+            return
         try:
             answer = snapshot.recommend(state=state, k=K)
         except errors.OverloadedError:
             self.count("OverloadedError")
             return
         if state.num_events:
-            self.check(snapshot, answer, snapshot.user_vectors(state=state)[0], [])
+            self.check(snapshot, answer, snapshot.user_vectors(state=state)[0], [], began)
 
     def append(self, rng: random.Random) -> None:
         user = rng.randrange(len(self.states))
         state = self.states[user]
-        if state.num_events > 500:
-            state = self.live.current.new_state()
-        self.states[user] = self.live.current.append(state, self.history(rng)[:2])
+        snapshot = self.live.current
+        if state.num_events > 500 or not snapshot.knows(state):
+            state = snapshot.new_state()
+        self.states[user] = snapshot.append(state, self.history(rng)[:2])
         self.count("appends")
         time.sleep(0.001)
 
@@ -205,7 +280,7 @@ class Soak:
         asyncio.run(self.ask_and_cancel(rng))
 
     async def ask_and_cancel(self, rng: random.Random) -> None:
-        snapshot = self.live.current
+        snapshot, began = self.live.current, time.time()
         histories = [self.history(rng) for _ in range(6)]
         tasks = [asyncio.create_task(snapshot.recommend_async(history, K, timeout=0.05)) for history in histories]
         await asyncio.sleep(rng.random() * 0.002)
@@ -217,28 +292,44 @@ class Soak:
             elif isinstance(result, BaseException):
                 raise result
             else:
-                self.check(snapshot, result, snapshot.user_vectors(history)[0], history)
+                self.check(snapshot, result, snapshot.user_vectors(history)[0], history, began)
 
-    def check(self, snapshot: Recommender, answer: Any, fused: np.ndarray, seen: list[str]) -> None:
-        """The items are the best shown ones of the version named, with their scores."""
+    def check(
+        self,
+        snapshot: Recommender,
+        answer: Any,
+        fused: np.ndarray,
+        seen: list[str],
+        began: float,
+        colour: str | None = None,
+    ) -> None:
+        """The items are the best of the version named that are shown and have the colour, with their scores."""
         if answer.version != snapshot.version:
             raise AssertionError(f"asked version {snapshot.version}, got {answer.version}")
         contents = self.record.of(answer.version)
         if contents is None:
             self.count("answers of forgotten versions")
             return
-        scores = contents.vectors @ fused.astype(np.float64) + contents.bias
-        tolerance = TOLERANCE * max(1.0, float(np.abs(scores).max()))
         row_of = {item: row for row, item in enumerate(contents.ids)}
         got = [row_of[item] for item in answer.items[0]]
-        shown = contents.shown.copy()
-        shown[[row_of[item] for item in seen]] = False
-        if len(set(got)) != K or not contents.shown[got].all() or (seen and not shown[got].all()):
-            raise AssertionError(f"version {answer.version}: hidden, seen or repeated items: {answer.items[0]}")
+        allowed = np.full(len(contents.ids), True) if colour is None else contents.colours == colour
+        allowed[[row_of[item] for item in seen]] = False
+        may_be = allowed & (contents.until > began)
+        must_be = allowed & (contents.until > time.time())  # what has expired meanwhile may be there, or not
+        if not seen or answer.degraded == "approximate":  # seen items of a state nobody knows here
+            must_be[:] = False
+        what = f"version {answer.version}, model {contents.model}"
+        if len(set(got)) != K or not may_be[got].all():
+            raise AssertionError(f"{what}: hidden, seen, repeated or other items: {answer.items[0]}")
+        if answer.degraded == "popularity":
+            self.count("answers by popularity")
+            return
+        scores = contents.vectors @ fused.astype(np.float64) + contents.bias
+        tolerance = TOLERANCE * max(1.0, float(np.abs(scores).max()))
         if np.abs(answer.scores[0] - scores[got]).max() > tolerance:
-            raise AssertionError(f"version {answer.version}: scores {answer.scores[0]}, expected {scores[got]}")
-        if seen and np.sort(scores[shown])[-K:].min() > scores[got].min() + tolerance:
-            raise AssertionError(f"version {answer.version}: better items are missing")
+            raise AssertionError(f"{what}: scores {answer.scores[0]}, expected {scores[got]}")
+        if must_be.any() and np.sort(scores[must_be])[-K:].min() > scores[got].min() + tolerance:
+            raise AssertionError(f"{what}: better items are missing")
         self.count("answers")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -153,6 +155,80 @@ def test_asyncio_works_in_a_forked_child():
         assert len(answer[0]) == 2
 
     run_in_forked_child(ask)
+
+
+@contextlib.contextmanager
+def busy_thread(recommender: Recommender) -> Iterator[threading.Event]:
+    """The only thread for asynchronous requests has something else to do until the event is set."""
+    done = threading.Event()
+    recommender._waiting_room._executor.submit(done.wait)
+    try:
+        yield done
+    finally:
+        done.set()
+
+
+async def started(recommender: Recommender, count: int, **options: Any) -> list[asyncio.Task[Recommendations]]:
+    """Tasks of asynchronous requests that are in flight, or refused."""
+    tasks = [asyncio.create_task(recommender.recommend_async(["i1"], 2, **options)) for _ in range(count)]
+    await asyncio.sleep(0.02)
+    return tasks
+
+
+def test_asyncio_refusals_are_counted_once_each():
+    recommender = Recommender(build().artifact, batching=Batching(max_batch=1, max_queue=1))
+
+    async def ask() -> list[Any]:
+        with busy_thread(recommender) as done:
+            tasks = await started(recommender, 5, timeout=0.001)
+            assert recommender.stats().async_in_flight == 2
+            degraded = await recommender.recommend_async(["i1"], 2, budget_ms=1000)
+            assert degraded.degraded == "popularity"
+            done.set()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        with pytest.raises(errors.ArgumentError):
+            await recommender.recommend_async(["i1"], 0)
+        return results
+
+    kinds = [type(result) for result in asyncio.run(ask())]
+    assert kinds == [errors.DeadlineError] * 2 + [errors.OverloadedError] * 3
+    stats = recommender.stats()
+    assert stats.errors == {"DeadlineError": 2, "OverloadedError": 3, "ArgumentError": 1}
+    assert (stats.requests, stats.degraded, stats.async_in_flight) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("batching", [Batching(max_batch=1, max_queue=5), None])
+def test_close_refuses_asyncio_requests_that_wait_and_that_come(batching):
+    recommender = Recommender(build().artifact, batching=batching)
+
+    async def ask() -> list[Any]:
+        if batching is None:
+            tasks = []
+        else:
+            with busy_thread(recommender):
+                tasks = await started(recommender, 4)
+                recommender.close()
+        recommender.close()
+        late = await started(recommender, 4)
+        return await asyncio.gather(*tasks, *late, return_exceptions=True)
+
+    results = asyncio.run(ask())
+    assert set(map(type, results)) == {errors.ClosedError}
+    assert recommender.stats().errors == {"ClosedError": len(results)} and recommender.stats().async_in_flight == 0
+
+
+def test_cancelled_asyncio_requests_leave():
+    recommender = Recommender(build().artifact, batching=Batching(max_batch=1, max_queue=5))
+
+    async def ask() -> None:
+        with busy_thread(recommender):
+            tasks = await started(recommender, 4)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert recommender.stats().async_in_flight == 0
+
+    asyncio.run(ask())
 
 
 def test_after_close_requests_are_refused():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,10 @@ from recommender_cases import IDS, NUM_ITEMS, build, same
 from test_batching import run_together, slow_recommender
 
 HISTORY = [IDS[3], IDS[0], IDS[8]]
+
+
+def fail(*args: Any, **options: Any) -> None:
+    raise errors.StoreError("the disk is gone")
 
 
 def with_slow_searches(recommender: Recommender) -> Recommender:
@@ -122,9 +129,6 @@ def test_the_state_in_memory_answers_when_the_store_fails(tmp_path, monkeypatch:
     users.record("known", HISTORY)
     expected = users.recommend("known", 5)
 
-    def fail(*args: Any, **options: Any) -> None:
-        raise errors.StoreError("the disk is gone")
-
     for name in ("read", "get_state"):
         monkeypatch.setattr(store, name, fail)
     with pytest.raises(errors.StoreError):
@@ -142,4 +146,70 @@ def test_the_time_of_the_store_counts(tmp_path, monkeypatch: pytest.MonkeyPatch)
         read = store.read
         monkeypatch.setattr(store, "read", lambda *args, **options: (time.sleep(0.02), read(*args, **options))[1])
         assert users.recommend("u", NUM_ITEMS, budget_ms=10).degraded == "popularity"
-        assert users.recommend("u", NUM_ITEMS, budget_ms=10_000).degraded == ""
+        for budget in (10_000, float("inf"), 10**400):
+            assert users.recommend("u", NUM_ITEMS, budget_ms=budget).degraded == ""
+
+
+@contextlib.contextmanager
+def stuck(store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The store answers no `read` until the event is set."""
+    read, answers = store.read, threading.Event()
+    monkeypatch.setattr(store, "read", lambda *args, **options: (answers.wait(60), read(*args, **options))[1])
+    try:
+        yield answers
+    finally:
+        answers.set()
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = build()
+    with SQLiteStore(tmp_path / "users.db") as store:
+        users = Users(recommender, store)
+        users.record("known", HISTORY)
+        expected = users.recommend("known", 5)
+        with stuck(store, monkeypatch) as answers:
+            for _ in range(3):  # the first waits for the store, others for the user's lock
+                out = users.recommend("known", 5, budget_ms=400)
+                assert out.degraded == "cached state" and np.array_equal(out.items, expected.items)
+            assert users.recommend("somebody", 5, budget_ms=200).degraded == "popularity"
+            answers.set()
+        store.append("known", [IDS[30]])
+        for _ in range(2):
+            users.state("known")  # after whoever had the lock
+        assert users.recommend("known", 5, budget_ms=60_000).degraded == ""
+        assert users.state("known").num_events == len(HISTORY) + 1
+
+
+def test_what_a_late_store_answers_serves_later_requests(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SQLiteStore(tmp_path / "users.db") as store:
+        store.append("u", HISTORY)
+        users = Users(build(), store)
+        with stuck(store, monkeypatch) as answers:
+            assert users.recommend("u", 5, budget_ms=20).degraded == "popularity"
+            answers.set()
+            with users._lock("u"):  # it is over
+                assert users.stats()["rebuilt"] == users.stats()["users"] == 1
+        monkeypatch.setattr(store, "read", fail)
+        assert users.recommend("u", 5, budget_ms=400).degraded == "cached state"
+
+
+def test_so_many_calls_of_a_stuck_store_and_no_more(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SQLiteStore(tmp_path / "users.db") as store:
+        users = Users(build(), store)
+        before = threading.active_count()
+        with stuck(store, monkeypatch) as answers:
+            for user in range(40):
+                assert users.recommend(user, 5, budget_ms=4).degraded == "popularity"
+            assert threading.active_count() <= before + 16
+            answers.set()
+        for user in range(40):
+            assert users.recommend(user, 5, budget_ms=60_000).degraded == ""
+
+
+def test_what_the_store_call_raises_is_raised(tmp_path) -> None:
+    store = SQLiteStore(tmp_path / "users.db")
+    users = Users(build(), store)
+    store.close()
+    for _ in range(3):  # and the lock is free again
+        with pytest.raises(errors.ClosedError):
+            users.recommend("u", 5, budget_ms=60_000)

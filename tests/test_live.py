@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from concurrency import run_together
-from lsif_sdk import Artifact, Events, ItemTable, LiveRecommender, Recommender, errors
+from concurrency import run_in_forked_child, run_together
+from lsif_sdk import Artifact, Batching, Events, ItemTable, LiveRecommender, Recommender, errors
 from lsif_sdk.items import ItemEdit
 from lsif_sdk.ops import ops
 from recommender_cases import IDS, NUM_ITEMS, build
@@ -371,6 +372,93 @@ def test_the_callers_array_may_change_afterwards() -> None:
 def test_times_in_milliseconds_are_refused() -> None:
     with pytest.raises(errors.ArgumentError, match="until: expected Unix seconds before the year 5138"):
         live_of().show([IDS[0]], until=1_900_000_000_000)
+
+
+def test_a_closed_one_refuses_changes_and_its_snapshots_requests() -> None:
+    plain = build(dim=DIM)
+    live = LiveRecommender(Recommender(plain.artifact, batching=True), keep=1)
+    snapshots = [live.current]
+    for seed in range(3):
+        live.upsert(["new"], vectors_of(1, seed))
+        snapshots.append(live.current)
+    live.rollback()
+    snapshots.append(live.current)
+    live.close()
+    for snapshot in snapshots:
+        with pytest.raises(errors.ClosedError):
+            snapshot.recommend(HISTORY)
+    changes: list[Any] = [
+        lambda: live.upsert(["other"], vectors_of(1)),
+        lambda: live.hide([IDS[0]]),
+        lambda: live.replace(plain),
+        live.rollback,
+    ]
+    for change in changes:
+        with pytest.raises(errors.ClosedError, match="the LiveRecommender is closed"):
+            change()
+    assert live.current is snapshots[-1]
+    live.close()
+
+
+def test_a_change_inside_an_edit_of_the_same_thread_is_refused() -> None:
+    live = live_of()
+    changes: list[Any] = [
+        lambda: live.hide([IDS[0]]),
+        lambda: live.replace(build()),
+        live.rollback,
+        live.close,
+        lambda: live.edit().__enter__(),
+    ]
+    for change in changes:
+        with (
+            pytest.raises(errors.ArgumentError, match="edit: expected the edit's own methods in its block"),
+            live.edit(),
+        ):
+            change()
+    with live.edit() as edit:
+        edit.hide([IDS[0]])
+    assert live.version == 1 and live.hide([IDS[1]]) == 2
+
+
+def test_a_forked_child_changes_what_another_thread_was_changing() -> None:
+    live = live_of()
+    entered, leave = threading.Event(), threading.Event()
+
+    def edit() -> None:
+        with live.edit():
+            entered.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=edit)
+    thread.start()
+    entered.wait(60)
+    run_in_forked_child(lambda: live.hide([IDS[0]]), seconds=30)
+    leave.set()
+    thread.join()
+    with live.edit() as own:
+        own.hide([IDS[0]])
+        run_in_forked_child(lambda: live.current.recommend(HISTORY), seconds=30)
+
+
+def test_another_model_has_its_own_bounds_of_asynchronous_requests() -> None:
+    first, second = (Recommender(build(seed=n).artifact, batching=Batching(max_batch=1, max_queue=n)) for n in (1, 100))
+    live = LiveRecommender(first)
+
+    async def ask() -> int:
+        asked = (live.current.recommend_async([IDS[1]], 2) for _ in range(30))
+        results: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+        return [type(result) for result in results].count(errors.OverloadedError)
+
+    assert asyncio.run(ask()) > 0
+    live.hide([IDS[3]])
+    assert asyncio.run(ask()) > 0
+    live.replace(second)
+    assert asyncio.run(ask()) == 0
+    first.close()
+    assert asyncio.run(ask()) == 0
+    live.rollback()
+    with pytest.raises(errors.ClosedError):
+        asyncio.run(live.current.recommend_async([IDS[1]], 2))
 
 
 def test_two_of_one_recommender_do_not_see_each_others_items() -> None:

@@ -64,6 +64,7 @@ def test_prometheus_has_the_same():
         registry = prometheus_client.CollectorRegistry()
         registry.register(RecommenderCollector(source))
         assert registry.get_sample_value("lsif_requests_total") == 3
+        assert registry.get_sample_value("lsif_async_in_flight") == 0
         assert registry.get_sample_value("lsif_errors_total", {"error": "ArgumentError"}) == 1
         assert registry.get_sample_value("lsif_seconds_count", {"stage": "total"}) == 3
         assert registry.get_sample_value("lsif_seconds_bucket", {"stage": "native", "le": "1.0"}) == 3
@@ -86,6 +87,7 @@ def test_opentelemetry_has_the_same():
     data = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
     points = {metric.name: metric.data.data_points for metric in data}
     assert points["lsif.requests"][0].value == 3
+    assert points["lsif.async_in_flight"][0].value == 0
     assert {point.attributes["error"]: point.value for point in points["lsif.errors"]}["ArgumentTypeError"] == 1
     assert {point.attributes["stage"] for point in points["lsif.time"]} == set(STAGES)
     assert {point.attributes["what"] for point in points["lsif.batching"]} >= {"requests", "queued"}

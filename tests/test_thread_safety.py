@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import native
+from concurrency import run_in_forked_child
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.events import Events
+from lsif_sdk.live import LiveRecommender
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender
 
@@ -246,3 +249,39 @@ def test_a_child_forked_while_other_threads_are_at_work_answers(artifact, recomm
 def test_a_spawned_child_answers_from_the_artifact(recommender, tmp_path):
     recommender.save(tmp_path / "model")
     assert equal(ask_child("spawn", load_in_child, str(tmp_path / "model")), answer(recommender))
+
+
+@pytest.fixture
+def two_torch_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@needs_fork
+@forks
+@pytest.mark.usefixtures("two_torch_threads")
+@pytest.mark.parametrize("call", ["load", "load with batching", "recommend", "score", "explain", "upsert"])
+def test_a_forked_child_does_what_its_parent_did_by_torch_threads(recommender, tmp_path, call):
+    recommender.save(tmp_path / "model")
+    history = [1, 2, 3]
+
+    def load(**options: Any) -> list[np.ndarray]:
+        return arrays_of(Recommender.load(tmp_path / "model", threads=2, **options).recommend(history, 5))
+
+    calls: dict[str, Callable[[], Any]] = {
+        "load": load,
+        "load with batching": lambda: load(batching=True),
+        "recommend": lambda: arrays_of(recommender.recommend(history, 5)),
+        "score": lambda: [recommender.score(history, [7, 8])],
+        "explain": lambda: [recommender.explain(history * 100, 7).score],
+        "upsert": lambda: [LiveRecommender(recommender).upsert([7], recommender.catalog.vectors[:1] * 2)],
+    }
+    expected = calls[call]()
+    torch.ones(1 << 20).exp_()  # starts torch's threads, which the child will not have
+
+    def work() -> None:
+        assert equal(calls[call](), expected)
+
+    run_in_forked_child(work, seconds=30)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import sqlite3
 import subprocess
 import sys
+import threading
 import tracemalloc
 from typing import Any
 
@@ -12,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from concurrency import run_together
+from concurrency import run_in_forked_child, run_together
 from lsif_sdk import Events, Recommender, UserState, errors
 from lsif_sdk.events import UNKNOWN_TIME
 from lsif_sdk.integrations import HistoryStore, SQLiteStore, Users, UserStates
+from lsif_sdk.integrations.history_store import StoredEvents
 from lsif_sdk.integrations.served_state import ServedState
 from recommender_cases import IDS, NUM_ITEMS, build, same
 from test_user_state import check_same_answer, part, random_events
@@ -356,3 +360,70 @@ def test_threads_share_states():
     stats = states.stats()
     assert stats["hits"] + stats["misses"] == 1800
     assert stats["bytes"] == len(states) * (state.nbytes + 576) <= 20_000
+
+
+def test_what_has_no_size_is_refused_and_not_kept() -> None:
+    state = build().new_state(["i1"])
+    states: UserStates[Any] = UserStates(10 * (state.nbytes + 576))
+    states.put("a", state)
+    for bad in (None, "text", 5):
+        with pytest.raises(errors.ArgumentTypeError, match="state: expected a UserState"):
+            states.put("a", bad)
+    assert states.users() == ["a"] and states.get("a") == state
+    assert states.stats()["bytes"] == state.nbytes + 576
+
+
+@pytest.mark.parametrize(("column", "value"), [("data", "text"), ("data", 5), ("data", b""), ("sequence", "text")])
+def test_a_stored_state_of_another_type_is_made_again(tmp_path, column, value) -> None:
+    recommender = build()
+    with SQLiteStore(tmp_path / "users.db") as store:
+        with Users(recommender, store, save_every=1) as users:
+            users.record("u", ["i1", "i2"])
+        with contextlib.closing(sqlite3.connect(tmp_path / "users.db")) as connection:
+            connection.execute(f"UPDATE states SET {column} = ?", (value,))
+            connection.commit()
+        users = Users(recommender, store)
+        check_user(users, recommender, store, "u")
+        assert users.stats()["refused"] == 1
+
+
+def test_a_forked_child_asks_although_the_parent_was_asking() -> None:
+    """Threads of the parent have the locks of the user and of the states when it forks."""
+    recommender = build()
+    asked, answers = threading.Event(), threading.Event()
+
+    class Store:
+        def append(self, *args: Any) -> int:
+            return 2
+
+        def read(self, user: Any, *, last: int | None = None, since: int = 0) -> StoredEvents:
+            asked.set()
+            answers.wait(60)
+            return StoredEvents(Events([] if since else ["i1", "i2"]), since, 2)
+
+        def get_state(self, user: Any) -> None:
+            return None
+
+        def put_state(self, *args: Any) -> bool:
+            return False
+
+    store: Any = Store()
+    users = Users(recommender, store)
+    threads = [
+        threading.Thread(target=users.recommend, args=("u",), kwargs=options) for options in ({}, {"budget_ms": 60_000})
+    ]
+
+    def ask() -> None:
+        answers.set()
+        expected = recommender.recommend(state=recommender.new_state(["i1", "i2"]), k=5)
+        for options in ({}, {"budget_ms": 60_000}):
+            assert same(users.recommend("u", 5, **options), expected)
+
+    for thread in threads:
+        thread.start()
+        asked.wait(60)
+    with users._states._lock:
+        run_in_forked_child(ask, seconds=30)
+    answers.set()
+    for thread in threads:
+        thread.join()

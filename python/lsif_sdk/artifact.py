@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -243,11 +244,12 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
         got = str(tensor.dtype).removeprefix("torch.")
         if got != dtype or tuple(tensor.shape) != shape:
             raise ArtifactError(f"{name}: expected {dtype} {list(shape)}, got {got} {list(tensor.shape)}")
-        if not bool(torch.isfinite(tensor).all()):
+        values = tensor.detach().numpy()  # torch's pool of threads does not outlive a fork
+        if not np.isfinite(values).all():
             raise ArtifactError(f"{name}: holds NaN or infinity")
-        if dtype == "int64" and not (bool((tensor.diff() > 0).all()) and int(tensor[0]) >= 1):
+        if dtype == "int64" and not ((np.diff(values) > 0).all() and values[0] >= 1):
             raise ArtifactError(f"{name}: expected strictly increasing values >= 1")
-    if "long_pooling.decay" in weights and bool((weights["long_pooling.decay"] < 0).any()):
+    if "long_pooling.decay" in weights and (weights["long_pooling.decay"].detach().numpy() < 0).any():
         raise ArtifactError("long_pooling.decay: expected values >= 0")
 
 

@@ -302,9 +302,10 @@ class native_errors:  # noqa: N801 (a context manager, used like a function)
 def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
     """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can (not read-only one)."""
     tensor = _dense_floats(argument, values, num_dims)
-    if not bool(torch.isfinite(tensor).all()):
-        bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-        raise ArgumentError(argument, "finite float32 values", f"{tensor[tuple(bad)].item()} at position {bad}")
+    array = tensor.numpy()  # torch's pool of threads does not outlive a fork
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise ArgumentError(argument, "finite float32 values", f"{array[tuple(bad)]} at position {bad}")
     return tensor
 
 

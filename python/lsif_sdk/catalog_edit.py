@@ -183,7 +183,10 @@ class CatalogEdit:
 
     @functools.cached_property
     def _mean_length(self) -> float:
-        return float(self._base.artifact.weights["item_embedding"].double().norm(dim=1).mean())
+        lengths = np.linalg.norm(
+            self._base.artifact.weights["item_embedding"].detach().numpy().astype(np.float64), axis=1
+        )
+        return float(lengths.mean())
 
     def _rows(self, ids: Ids) -> list[int]:
         values, known = _as_ids(ids, self._base.items)

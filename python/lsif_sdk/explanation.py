@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,6 @@ class Explanation:
     events: tuple[EventShare, ...]
 
 
-@torch.inference_mode()
 def explain(artifact: Artifact, events: EventBatch, item: int, now: int | None) -> Explanation:
     """Takes the score of a catalogue row apart.
 
@@ -86,6 +86,14 @@ def explain(artifact: Artifact, events: EventBatch, item: int, now: int | None) 
         item: the row.
         now: request time, Unix seconds, or None.
     """
+    # torch's pool (OpenMP's) is the calling thread's, and after a fork without its workers, for whom it waits for ever.
+    # A new thread has a pool of its own.
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="lsif-explain") as thread:
+        return thread.submit(_explained, artifact, events, item, now).result()
+
+
+@torch.inference_mode()
+def _explained(artifact: Artifact, events: EventBatch, item: int, now: int | None) -> Explanation:
     model, rows, target = _small_model(artifact, events.items, item)
     config = model.config
     times = np.full(len(rows), UNKNOWN_TIME) if events.times is None else events.times
@@ -101,7 +109,7 @@ def explain(artifact: Artifact, events: EventBatch, item: int, now: int | None) 
         logits = encoded.weights.log() + encoded.interests @ vector / config.temperature
         chosen = logits.softmax(dim=0)
         divergence = torch.xlogy(chosen, chosen) - torch.xlogy(chosen, encoded.weights)
-        balance = -config.temperature * float(divergence.sum())
+        balance = -config.temperature * max(0.0, float(divergence.sum()))  # of one event, say, it is 0 but for rounding
         fusion = chosen
     shares = fusion[:, None] * weights * (values @ vector)  # [M, seq_len]
     repeats = 0.0 if encoded.bonus is None else float(encoded.bonus.of(torch.tensor(target)))

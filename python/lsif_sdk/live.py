@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -13,10 +14,10 @@ import torch
 
 from lsif_sdk.arguments import check_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Until, restored
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
 from lsif_sdk.events import History
 from lsif_sdk.items import Id
-from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.locks import OwnedLock
 from lsif_sdk.metrics import Stats
 from lsif_sdk.recommender import Recommender
 
@@ -49,7 +50,9 @@ class LiveRecommender:
         check_integer("keep", keep, 0, 1 << 20)
         self._current = recommender
         self._before: collections.deque[Recommender] = collections.deque(maxlen=keep)
-        self._lock = ForkSafeLock()
+        self._lock = OwnedLock()
+        self._closed = False
+        self._published = weakref.WeakSet([recommender])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, keep: int = 1, **options: Any) -> LiveRecommender:
@@ -75,8 +78,12 @@ class LiveRecommender:
         with live.edit() as edit:
             edit.upsert(ids, vectors)
             edit.hide(sold_out)
+
+        Raises:
+            ArgumentError: in the block of another edit of the same thread.
+            ClosedError: after `close`.
         """
-        with self._lock:
+        with self._changing():
             edit = CatalogEdit(self._current)
             yield edit
             if edit.changes_anything:
@@ -221,7 +228,7 @@ class LiveRecommender:
         """
         if not isinstance(recommender, Recommender):
             raise ArgumentTypeError("recommender", "a Recommender", recommender)
-        with self._lock:
+        with self._changing():
             return self._publish(recommender.following(self._current))
 
     def rollback(self) -> int:
@@ -235,12 +242,13 @@ class LiveRecommender:
         Raises:
             ArgumentError: no earlier snapshot is kept.
         """
-        with self._lock:
+        with self._changing():
             if not self._before:
                 raise ArgumentError("rollback", f"an earlier snapshot (keep={self._before.maxlen})", "none")
             before = self._before.pop()
             is_same_model = before.fingerprint in {self._current.fingerprint, *self._current.older_fingerprints}
             self._current = restored(self._current, before) if is_same_model else before.following(self._current)
+            self._published.add(self._current)
             return self._current.version
 
     def stats(self) -> Stats:
@@ -248,8 +256,11 @@ class LiveRecommender:
         return self._current.stats()
 
     def close(self) -> None:
-        """`Recommender.close` of the current snapshot."""
-        self._current.close()
+        """`Recommender.close` of all snapshots; refuses changes from now on. Waits for one that is being made."""
+        with self._alone():
+            self._closed = True
+            for snapshot in list(self._published):
+                snapshot.close()
 
     def __enter__(self) -> Self:
         return self
@@ -260,9 +271,24 @@ class LiveRecommender:
     def __repr__(self) -> str:
         return f"LiveRecommender(version {self.version}: {self._current!r})"
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._lock.is_mine:  # and would be waited for by the thread that has it
+            raise ArgumentError("edit", "the edit's own methods in its block", "a change of the LiveRecommender")
+        with self._lock:
+            yield
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._alone():
+            if self._closed:
+                raise ClosedError("the LiveRecommender is closed")
+            yield
+
     def _publish(self, successor: Recommender) -> int:
         if "by_popularity" in self._current.items.__dict__:
             _ = successor.items.by_popularity  # sorted here, so that no request waits for it
         self._before.append(self._current)
         self._current = successor
+        self._published.add(successor)
         return successor.version

@@ -1,4 +1,4 @@
-"""A lock that a forked child can take, whoever held it in the parent."""
+"""Locks that a forked child can take, whoever held them in the parent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 
-__all__ = ["ForkSafeLock"]
+__all__ = ["ForkSafeLock", "OwnedLock"]
 
 
 class ForkSafeLock:
@@ -22,9 +22,44 @@ class ForkSafeLock:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
 
+    def acquire(self, seconds: float) -> bool:
+        """Takes it, if that takes no longer; any thread may `release` it then."""
+        return self._lock.acquire(timeout=seconds)
+
+    def release(self) -> None:
+        """Gives back what `acquire` took."""
+        self._lock.release()
+
     def free(self) -> None:
         """A new lock in place of the old one."""
         self._lock = threading.Lock()
+
+
+class OwnedLock(ForkSafeLock):
+    """One that can tell a thread that has it from one that would have to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner: int | None = None
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread has it."""
+        return self._owner == threading.get_ident()
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._owner = threading.get_ident()
+
+    def __exit__(self, *error: object) -> None:
+        self._owner = None
+        super().__exit__(*error)
+
+    def free(self) -> None:
+        """Of the thread that forked, and that the child has, the lock stays."""
+        if not self.is_mine:
+            super().free()
+            self._owner = None
 
 
 _LOCKS: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()

@@ -53,7 +53,8 @@ class Stats:
     k. errors: calls that raised, by the error's name. times: in microseconds by stage (`STAGES`). batching: of searches
     shared by callers, {} without batching: requests, batches, largest_batch (in requests), overloaded, expired, queued
     (now). batch_sizes: the batches by size in requests, up to 1, 2, 4 and so on to `max_batch`; None without batching.
-    version: of the snapshot.
+    version: of the snapshot. async_in_flight: calls of `recommend_async` that are not over now, those that wait for a
+    thread included.
     """
 
     requests: int
@@ -67,6 +68,7 @@ class Stats:
     batching: Mapping[str, int]
     batch_sizes: Histogram | None
     version: int
+    async_in_flight: int
 
 
 class Metrics:
@@ -118,14 +120,22 @@ class Metrics:
         with self._lock:
             self._errors[name] = self._errors.get(name, 0) + 1
 
-    def stats(self, batching: Mapping[str, Any], version: int = 0) -> Stats:
+    def stats(self, batching: Mapping[str, Any], version: int, async_in_flight: int) -> Stats:
         """The counters now, and what native code has counted of batching ({} without)."""
         shared = dict(batching)
         sizes = _batch_sizes(shared.pop("sizes"), shared["requests"]) if shared else None
         with self._lock:
             times = {stage: Histogram(tuple(self._counts[stage]), self._totals[stage]) for stage in STAGES}
             counters, errors = dict(self._counters), dict(self._errors)
-        return Stats(**counters, errors=errors, times=times, batching=shared, batch_sizes=sizes, version=version)
+        return Stats(
+            **counters,
+            errors=errors,
+            times=times,
+            batching=shared,
+            batch_sizes=sizes,
+            version=version,
+            async_in_flight=async_in_flight,
+        )
 
 
 def _batch_sizes(counts: Sequence[int], requests: int) -> Histogram:

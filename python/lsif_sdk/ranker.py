@@ -28,6 +28,11 @@ class Ranker(NativeModel):
     version = 0
     """Of the snapshot: 0, or how many a `LiveRecommender` had published before it."""
 
+    @property
+    def expected_seconds(self) -> float:
+        """What the search for one user has taken lately; 0 before the first."""
+        return self._pace.expected(1)
+
     def _answer(
         self,
         history: History | Sequence[History] | None,

@@ -17,7 +17,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.attributes import Attributes, Where
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
-from lsif_sdk.errors import ArgumentError, DeadlineError, OverloadedError
+from lsif_sdk.errors import ArgumentError, ClosedError, DeadlineError, OverloadedError
 from lsif_sdk.events import Events, History, Now, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
@@ -174,20 +174,27 @@ class Recommender(Ranker):
 
         Raises:
             OverloadedError: `max_queue` and a batch of requests are in flight, with batching or without.
+            ClosedError: after `close`, with batching or without.
         """
         began, budget = time.perf_counter(), options.get("budget_ms")
+        is_counted = False
 
         def call(**more: Any) -> Recommendations:
+            nonlocal is_counted
+            is_counted = True  # by `recommend`, whatever becomes of it
             if isinstance(budget, (int, float)):
                 more["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began)) if budget >= 0 else budget
             return self.recommend(history, k, **options | more)
 
         try:
             return await self._waiting_room.run(call, options)
-        except (DeadlineError, OverloadedError):
-            if budget is None:
+        except (ClosedError, DeadlineError, OverloadedError) as error:
+            if is_counted:
                 raise
-            return self.recommend(history, k, **options | {"budget_ms": 0})
+            if budget is None or isinstance(error, ClosedError):
+                self._metrics.failed(error)
+                raise
+        return self.recommend(history, k, **options | {"budget_ms": 0})
 
     @functools.cached_property
     def _waiting_room(self) -> WaitingRoom:
@@ -197,14 +204,13 @@ class Recommender(Ranker):
 
     def stats(self) -> Stats:
         """What has been done since loading: counters, histograms of time, and how searches were shared."""
-        return self._metrics.stats(self._path.batching_stats() or {}, self.version)
+        return self._metrics.stats(self._path.batching_stats() or {}, self.version, self._waiting_room.in_flight)
 
     def close(self) -> None:
-        """With batching: refuses what waits and what comes, and returns when no search runs. Ends the threads of
-        `recommend_async`, too."""
+        """With batching: refuses what waits and what comes, and returns when no search runs. Likewise, with batching or
+        without, what `recommend_async` has not begun, whose threads end."""
+        self._waiting_room.close()
         self._path.close()
-        if "_waiting_room" in self.__dict__:
-            self._waiting_room.close()
 
     def __enter__(self) -> Self:
         return self
@@ -230,6 +236,7 @@ class Recommender(Ranker):
             successor.__dict__.pop("_directions", None)
         successor.__dict__["fingerprint"] = fingerprint
         successor.older_fingerprints = self.older_fingerprints | {self.fingerprint}
+        successor.__dict__["_waiting_room"] = self._waiting_room
         return successor.following(self)
 
     def following(self, before: Recommender) -> Recommender:
@@ -241,7 +248,6 @@ class Recommender(Ranker):
             before._pace,
             before._hurried_pace,
         )
-        successor.__dict__["_waiting_room"] = before._waiting_room
         return successor
 
     def score(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lsif_sdk.errors import DeadlineError, OverloadedError
+from lsif_sdk.errors import ClosedError, DeadlineError, OverloadedError
+from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["WaitingRoom"]
 
@@ -27,13 +27,19 @@ class WaitingRoom:
 
     def __init__(self, threads: int, most: int) -> None:
         self._threads, self._most = threads, most
+        self._closed = False
+        self._lock = ForkSafeLock()
         self._start()
 
     def _start(self) -> None:
         self._process = os.getpid()
-        self._lock = threading.Lock()
         self._in_flight = 0
         self._executor = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="lsif")
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are not over, those that wait for a thread included."""
+        return self._in_flight if os.getpid() == self._process else 0
 
     async def run(self, call: Callable[..., T], options: Mapping[str, Any]) -> T:
         """Makes the call in a thread; a number under "timeout" in `options` counts from now on.
@@ -41,16 +47,12 @@ class WaitingRoom:
         Raises:
             OverloadedError: too many calls are in flight.
             DeadlineError: no thread was free in time.
+            ClosedError: after `close`, also for a call that had no thread yet.
         """
-        if os.getpid() != self._process:  # a forked child has the executor, but not its threads
-            self._start()
-        with self._lock:
-            if self._in_flight >= self._most:
-                raise OverloadedError(f"{self._most} asynchronous requests are in flight already")
-            self._in_flight += 1
         timeout, began = options.get("timeout"), time.monotonic()
 
         def make() -> T:
+            self._check_open()
             if not isinstance(timeout, (int, float)):
                 return call()
             left = timeout - (time.monotonic() - began)
@@ -58,14 +60,31 @@ class WaitingRoom:
                 raise DeadlineError("timeout: the request's turn did not come in time")
             return call(timeout=left)
 
-        future = asyncio.get_running_loop().run_in_executor(self._executor, make)
-        future.add_done_callback(lambda _: self._leave())
-        return await future
+        return await asyncio.wrap_future(self._enter(make))
 
-    def _leave(self) -> None:
+    def _enter(self, make: Callable[[], T]) -> concurrent.futures.Future[T]:
+        if os.getpid() != self._process:  # a forked child has the executor, but not its threads
+            self._start()
+        with self._lock:
+            self._check_open()
+            if self._in_flight >= self._most:
+                raise OverloadedError(f"{self._most} asynchronous requests are in flight already")
+            future = self._executor.submit(make)
+            self._in_flight += 1
+        future.add_done_callback(self._leave)
+        return future
+
+    def _leave(self, _: concurrent.futures.Future[Any]) -> None:
         with self._lock:
             self._in_flight -= 1
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the recommender is closed")
+
     def close(self) -> None:
-        """Ends the threads when their calls are over; calls that have no thread yet are dropped."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """Refuses what comes and what has no thread yet; the threads end when their calls are over."""
+        with self._lock:
+            self._closed = True
+        if os.getpid() == self._process:
+            self._executor.shutdown(wait=False)

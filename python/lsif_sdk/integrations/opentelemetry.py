@@ -24,7 +24,7 @@ _QUANTILES = (0.5, 0.9, 0.99)
 def observe(
     recommender: Recommender | LiveRecommender | Callable[[], Recommender], meter: Any, prefix: str = "lsif"
 ) -> None:
-    """Registers counters of requests, users, unknown events, fallbacks and errors, and gauges of time and batching.
+    """Registers counters of requests, users, unknown events, fallbacks, errors; gauges of time, batching, async calls.
 
     Times, by stage, and batch sizes are upper bounds of quantiles since loading; the histograms themselves are
     `stats().times` and `stats().batch_sizes`.
@@ -50,7 +50,8 @@ def observe(
 
     for name in ("requests", "degraded", "users", "unknown", "fallbacks", "short"):
         meter.create_observable_counter(f"{prefix}.{name}", callbacks=[counter(name)])
-    meter.create_observable_gauge(f"{prefix}.version", callbacks=[counter("version")])
+    for name in ("version", "async_in_flight"):
+        meter.create_observable_gauge(f"{prefix}.{name}", callbacks=[counter(name)])
     meter.create_observable_counter(
         f"{prefix}.errors",
         callbacks=[lambda options: [Observation(n, {"error": error}) for error, n in now().errors.items()]],

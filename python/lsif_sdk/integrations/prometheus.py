@@ -56,6 +56,9 @@ class RecommenderCollector:
         ):
             yield self._core.CounterMetricFamily(f"{self._prefix}_{name}", text, value=getattr(stats, name))
         yield self._core.GaugeMetricFamily(f"{self._prefix}_version", "snapshot that answers", value=stats.version)
+        yield self._core.GaugeMetricFamily(
+            f"{self._prefix}_async_in_flight", "recommend_async calls that are not over", value=stats.async_in_flight
+        )
         errors = self._core.CounterMetricFamily(
             f"{self._prefix}_errors", "recommend calls that raised", labels=["error"]
         )

@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 
+from lsif_sdk.arguments import is_integer
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.events import UNKNOWN_TIME, Events
 from lsif_sdk.integrations.history_store import StoredState
@@ -53,6 +54,8 @@ class ServedState:
         Raises:
             ArgumentError: the bytes or the sequence number are not what was written.
         """
+        if not isinstance(stored.data, bytes) or not is_integer(stored.sequence):  # SQLite keeps what it is given
+            raise ArgumentError("stored", "bytes and an integer", f"{stored.data!r:.40} and {stored.sequence!r:.40}")
         data, rest = stored.data[: -_TIME.size - _DIGEST_BYTES], stored.data[-_TIME.size - _DIGEST_BYTES :]
         state = UserState.from_bytes(data)
         (newest,) = _TIME.unpack_from(rest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Literal, Self
@@ -23,6 +22,7 @@ from lsif_sdk.integrations.history_store import (
     events_of,
 )
 from lsif_sdk.items import Id
+from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["SQLiteStore"]
 
@@ -70,7 +70,7 @@ class SQLiteStore:
         self._path = os.path.abspath(path)
         self._synchronous = synchronous
         self._timeout = timeout
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         self._process = os.getpid()

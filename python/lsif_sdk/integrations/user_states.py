@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
-import threading
 from typing import Generic, Protocol, TypeVar
 
-from lsif_sdk.arguments import check_integer
+from lsif_sdk.arguments import check_integer, is_integer
+from lsif_sdk.errors import ArgumentTypeError
 from lsif_sdk.integrations.history_store import as_user
 from lsif_sdk.items import Id
+from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["UserStates"]
 
@@ -38,7 +39,7 @@ class UserStates(Generic[T]):
     def __init__(self, max_bytes: int) -> None:
         check_integer("max_bytes", max_bytes, 0, 2**62)
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._states: collections.OrderedDict[Id, T] = collections.OrderedDict()
         self._bytes = self._hits = self._misses = self._evictions = 0
 
@@ -59,8 +60,14 @@ class UserStates(Generic[T]):
             return self._states.get(as_user(user))
 
     def put(self, user: Id, state: T) -> None:
-        """Keeps the user's state in place of an earlier one."""
+        """Keeps the user's state in place of an earlier one.
+
+        Raises:
+            ArgumentTypeError: `state` has no `nbytes`.
+        """
         user = as_user(user)
+        if not is_integer(getattr(state, "nbytes", None)):
+            raise ArgumentTypeError("state", "a UserState, or something else with nbytes", state)
         with self._lock:
             self._remove(user)
             self._states[user] = state

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import threading
 import time
 from typing import Any, Self
 
 from lsif_sdk.arguments import as_duration, check_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
 from lsif_sdk.events import EventBatch, Events, History
+from lsif_sdk.integrations.bounded_calls import BoundedCalls
 from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
 from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
 from lsif_sdk.integrations.user_states import UserStates
 from lsif_sdk.items import Id
 from lsif_sdk.live import LiveRecommender
+from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.recommendations import Recommendations
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState
@@ -23,6 +24,8 @@ from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState
 __all__ = ["Users"]
 
 _NUM_LOCKS = 256
+_NUM_THREADS = 16  # for requests with a budget: what a slow store may hold back
+_PATIENCE = 3 / 4  # of a budget: threads that have waited do not run at once on a busy machine
 
 
 class Users:
@@ -67,9 +70,10 @@ class Users:
         self._save_every = save_every
         self._states: UserStates[ServedState] = UserStates(max_bytes)
         # Of several threads that find a user's state behind, one brings it up to date. Users share locks.
-        self._locks = tuple(threading.Lock() for _ in range(_NUM_LOCKS))
+        self._locks = tuple(ForkSafeLock() for _ in range(_NUM_LOCKS))
         self._counts: collections.Counter[str] = collections.Counter()
-        self._counts_lock = threading.Lock()
+        self._counts_lock = ForkSafeLock()
+        self._calls = BoundedCalls(_NUM_THREADS)
 
     def record(self, user: Id, history: History) -> None:
         """Adds events, one or several: durable when it returns, and part of every answer that is asked for then.
@@ -100,8 +104,9 @@ class Users:
         """The k best items for the user: `Recommender.recommend` of the recorded events, with its options.
 
         A user nobody recorded anything of gets the most popular items, and `fallback` says so. With `budget_ms`, what
-        the store takes counts, and if it fails, the state in memory answers or, without one, the most popular items:
-        `degraded` says "cached state" or "popularity".
+        the store takes counts, and if it fails or would leave no time for a search, the state in memory answers or,
+        without one, the most popular items: `degraded` says "cached state" or "popularity". What the store was asked is
+        not broken off: its answer serves later requests.
 
         Raises:
             ArgumentError: a value is out of range.
@@ -110,14 +115,13 @@ class Users:
         """
         user, began = as_user(user), time.perf_counter()
         budget = as_duration("budget_ms", "milliseconds", options.get("budget_ms"))
-        degraded = ""
         try:
-            with self._lock(user):
-                snapshot, current = self._current(user)
+            found = self._found(user, None if budget is None else budget / 1e3)
         except StoreError:
             if budget is None:
                 raise
-            snapshot, current, degraded = self._without_store(user)
+            found = None
+        snapshot, current, degraded = self._without_store(user) if found is None else (*found, "")
         if budget is not None:
             options["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began))
         if isinstance(current, Events):
@@ -126,6 +130,15 @@ class Users:
             answer = snapshot.recommend(state=current, k=k, **options)
         worse = degraded and answer.degraded != "popularity"
         return dataclasses.replace(answer, degraded=degraded) if worse else answer
+
+    def _found(self, user: Id, budget: float | None) -> tuple[Recommender, UserState | Events] | None:
+        """`_current`; None if it would leave too little of a budget, in seconds, for a search."""
+        lock = self._lock(user)
+        if budget is None:
+            with lock:
+                return self._current(user)
+        patience = max(budget / 2, _PATIENCE * budget - 2 * self._snapshot.expected_seconds)
+        return self._calls.within(patience, lock, lambda: self._current(user))
 
     def _without_store(self, user: Id) -> tuple[Recommender, UserState, str]:
         cached, snapshot = self._states.peek(user), self._snapshot
@@ -190,7 +203,7 @@ class Users:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _lock(self, user: Id) -> threading.Lock:
+    def _lock(self, user: Id) -> ForkSafeLock:
         return self._locks[hash(user) % _NUM_LOCKS]
 
     def _count(self, name: str) -> None:
