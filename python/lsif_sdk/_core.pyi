@@ -30,6 +30,7 @@ class CatalogPath:
         exclude_offsets: npt.NDArray[np.int64] | None,
         threads: int = 0,
         error_share: float = 1.0,
+        allowed: Sequence[npt.NDArray[np.uint64] | None] | None = None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
     @property
     def is_ordered(self) -> bool: ...

@@ -258,8 +258,11 @@ class LiveRecommender:
         return f"LiveRecommender(version {self.version}: {self._current!r})"
 
     def _publish(self, successor: Recommender) -> int:
+        # What requests of the snapshot before needed is made here, so that none waits for it.
         if "by_popularity" in self._current.items.__dict__:
-            _ = successor.items.by_popularity  # sorted here, so that no request waits for it
+            _ = successor.items.by_popularity
+        if "_directions" in self._current.__dict__:
+            _ = successor._directions
         self._before.append(self._current)
         self._current = successor
         return successor.version

@@ -22,6 +22,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import EventBatch, History, Now, request_times
 from lsif_sdk.items import ItemTable
+from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.metrics import Metrics
 from lsif_sdk.pace import Pace
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
@@ -66,6 +67,7 @@ class NativeModel:
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
         self._metrics = Metrics()
+        self._building = ForkSafeLock()
         self._pace, self._hurried_pace = Pace(), Pace()
         self._calibration = Calibration()
         batching = as_batching(batching)

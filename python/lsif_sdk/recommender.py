@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk.artifact import Artifact
-from lsif_sdk.attributes import Attributes, Where
+from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.errors import ArgumentError, DeadlineError, OverloadedError
-from lsif_sdk.events import Events, History, Now, as_users
+from lsif_sdk.events import Events, History, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
@@ -27,7 +27,7 @@ from lsif_sdk.ops import ops
 from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.request import Options
-from lsif_sdk.similarity import directions_of, most_similar
+from lsif_sdk.similarity import carried_over, directions_of, most_similar
 from lsif_sdk.user_state import UserState
 from lsif_sdk.waiting_room import WaitingRoom
 
@@ -227,7 +227,9 @@ class Recommender(Ranker):
         successor.artifact, successor.catalog, successor._attributes = artifact, catalog, attributes
         if catalog.codes is not self.catalog.codes:
             successor._path = successor._new_path()
-            successor.__dict__.pop("_directions", None)
+            directions = successor.__dict__.pop("_directions", None)
+            if directions is not None:  # by who makes the change, so that no request waits for it
+                successor.__dict__["_directions"] = carried_over(directions, self.catalog, catalog, self._threads)
         successor.__dict__["fingerprint"] = fingerprint
         successor.older_fingerprints = self.older_fingerprints | {self.fingerprint}
         return successor.following(self)
@@ -313,30 +315,49 @@ class Recommender(Ranker):
         row = int(self.items.known_rows([item], "item")[0])
         return explain(self.artifact, events, row, None if asked is None else int(asked[0]))
 
-    def similar_items(self, items: Id | Sequence[Id], k: int = 10) -> Recommendations:
+    def similar_items(
+        self,
+        items: Id | Sequence[Id],
+        k: int = 10,
+        *,
+        exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        allow: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        where: Where | Sequence[Where | None] | None = None,
+    ) -> Recommendations:
         """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
 
         The first call builds a second catalogue, of the directions, and keeps it: as much memory as the item vectors
-        and their codes take, and about as long as loading takes.
+        and their codes take, and about as long as loading takes. From then on a `LiveRecommender` carries it along.
 
         Args:
-            items: one item id or several.
+            items: one item id or several. A hidden one may be asked for; it is not found.
             k: how many, at least 1.
+            exclude: further item ids to leave out; as in `recommend`, like `allow` and `where`, for all items or one
+                entry an item.
+            allow: item ids that may be found; None: all.
+            where: conditions on the `attributes` of what is found.
 
         Returns:
             One row a given item, scores the cosines; long_share, unknown and fallback have no meaning here and are 0.
 
         Raises:
-            ArgumentError: an item is not in the catalogue.
-            ArgumentTypeError: ids are not of the catalogue's kind.
+            ArgumentError: an item is not in the catalogue, or a value is out of range.
+            ArgumentTypeError: ids are not of the catalogue's kind, or an argument is of the wrong type.
         """
         wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
         rows = self.items.known_rows(wanted, "items")
-        return most_similar(self._directions, self.items, rows, k, self._threads, self.version)
+        batch = len(rows)
+        excluded = excluded_rows(exclude, self.items, batch)
+        allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch, time.time())
+        return most_similar(self._directions, self.items, rows, k, excluded, allowed, self._threads, self.version)
 
     @functools.cached_property
     def _directions(self) -> Catalog:
-        return directions_of(self.catalog, self._threads)
+        with self._building:  # of several threads that ask first one builds
+            if "_directions" not in self.__dict__:
+                self.__dict__["_directions"] = directions_of(self.catalog, self._threads)
+            made: Catalog = self.__dict__["_directions"]
+            return made
 
     def _queries(self, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.config.scoring == "fused":
