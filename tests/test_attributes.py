@@ -115,3 +115,16 @@ def test_few_conditions_are_kept(attributes):
     for high in range(200):
         attributes.bitmap({"price": (0, 2 + high)})
     assert attributes.bitmap({"price": (0, 1)}) is not first
+
+
+def test_bitmaps_outlive_changes_of_other_attributes(attributes):
+    of_genre, of_price = {"genre": "Drama"}, {"price": (0, 2.5)}
+    both = of_genre | of_price
+    before = [attributes.bitmap(where) for where in (of_genre, of_price, both)]
+    assert attributes.edited(6, {"genre": {}}) is attributes
+    edited = attributes.edited(6, {"price": {3: 1.5}})
+    assert edited.bitmap(of_genre) is before[0]
+    assert rows(edited.bitmap(of_price)) == [0, 1, 3, 4] and rows(edited.bitmap(both)) == [0, 3]
+    longer = attributes.edited(7, {"genre": {6: "Drama"}, "price": {6: 2}, "year": {6: 1}})
+    assert rows(longer.bitmap(of_genre)) == [0, 3, 6]
+    assert [rows(attributes.bitmap(where)) for where in (of_genre, of_price, both)] == [[0, 3], [0, 1, 4], [0]]

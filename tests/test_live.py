@@ -338,3 +338,15 @@ def test_the_callers_array_may_change_afterwards() -> None:
 def test_times_in_milliseconds_are_refused() -> None:
     with pytest.raises(errors.ArgumentError, match="until: expected Unix seconds before the year 5138"):
         live_of().show([IDS[0]], until=1_900_000_000_000)
+
+
+def test_what_requests_need_of_availability_and_conditions_is_there_when_a_snapshot_is_published() -> None:
+    live = LiveRecommender(Recommender(build(dim=DIM).artifact, attributes={"year": range(NUM_ITEMS)}))
+    kept = live.current.attributes.bitmap({"year": (0, 20)})
+    live.hide([IDS[3]])
+    live.upsert([IDS[5]], vectors_of(1))
+    assert live.current.attributes.bitmap({"year": (0, 20)}) is kept
+    table = live.current.items
+    assert table._available is not None
+    begin, end, bitmap = table._available._known
+    assert begin <= time.time() < end and bitmap is not None

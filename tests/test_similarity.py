@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tracemalloc
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from concurrency import run_in_forked_child, run_together
-from lsif_sdk import LiveRecommender, Recommender, errors, similarity
+from lsif_sdk import Catalog, ItemTable, LiveRecommender, Recommender, errors, similarity
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
 GENRES = [["a", "b"][row % 2] for row in range(NUM_ITEMS)]
@@ -160,8 +161,7 @@ def test_a_forked_child_finds_them_although_its_parent_used_torch_threads():
     rows = np.random.default_rng(0).normal(size=(size, 8)).astype(np.float32)
 
     def ask() -> None:
-        from lsif_sdk import Catalog, ItemTable
-
+        signal.alarm(60)  # which ends a child that hangs
         catalog = Catalog.from_vectors(rows, threads=1)
         directions = similarity.directions_of(catalog, 1)
         found = similarity.most_similar(directions, ItemTable(range(size)), np.array([5]), 3, (None, None), None, 1, 0)

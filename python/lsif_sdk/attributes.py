@@ -65,6 +65,8 @@ class Attributes:
     def edited(self, num_items: int, values: Mapping[str, Mapping[int, Any]]) -> Attributes:
         """Attributes of a longer catalogue, with some entries replaced; these stay as they are.
 
+        Bitmaps of conditions on attributes that stay as they are stay, too.
+
         Args:
             num_items: of that catalogue.
             values: for each attribute entries by row, as in the columns; all new rows have to have one.
@@ -75,6 +77,9 @@ class Attributes:
         if unknown := sorted(set(values) - set(self.names)):
             raise ArgumentError("attributes", f"attributes among {self.names}", shown(unknown[0]))
         added = range(self._num_items, num_items)
+        changed = {name for name, entries in values.items() if entries}
+        if not added and not changed:
+            return self
         twin = Attributes({}, num_items)
         for name in self.names:
             entries = values.get(name, {})
@@ -84,6 +89,10 @@ class Attributes:
                 twin._numbers[name] = _numbers_with(name, self._numbers[name], num_items, entries)
             else:
                 twin._rows[name] = _rows_with(name, self._rows[name], entries)
+        if not added:
+            with self._lock:
+                kept = {key: bitmap for key, bitmap in self._cache.items() if changed.isdisjoint(n for n, _ in key)}
+            twin._cache.update(kept)
         return twin
 
     @property

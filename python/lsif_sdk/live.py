@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -263,6 +264,7 @@ class LiveRecommender:
             _ = successor.items.by_popularity
         if "_directions" in self._current.__dict__:
             _ = successor._directions
+        successor.items.available(time.time())
         self._before.append(self._current)
         self._current = successor
         return successor.version
