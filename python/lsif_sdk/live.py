@@ -242,7 +242,7 @@ class LiveRecommender:
             return self._current.version
 
     def stats(self) -> Stats:
-        """`Recommender.stats` of all snapshots together; those of batching are the current one's."""
+        """`Recommender.stats` of all snapshots together; only what is queued is the current one's."""
         return self._current.stats()
 
     def close(self) -> None:

@@ -192,6 +192,7 @@ class NativeModel:
                 self._threads,
             )
         result = [UserState(data) for data in grown]
+        self._metrics.called("append")
         return result[0] if isinstance(state, UserState) else result
 
     def join_states(self, older: UserState, newer: UserState) -> UserState:

@@ -196,7 +196,10 @@ class Recommender(Ranker):
         return WaitingRoom(limits.max_batch, limits.max_batch + limits.max_queue)
 
     def stats(self) -> Stats:
-        """What has been done since loading: counters, histograms of time, and how searches were shared."""
+        """What has been done since loading: counters, histograms of time, and how searches were shared.
+
+        Of a `LiveRecommender`'s snapshots each counts on from the one before.
+        """
         return self._metrics.stats(self._path.batching_stats() or {}, self.version)
 
     def close(self) -> None:
@@ -243,6 +246,7 @@ class Recommender(Ranker):
             before._pace,
             before._hurried_pace,
         )
+        successor._path.count_on_from(before._path)
         successor.__dict__["_waiting_room"] = before._waiting_room
         return successor
 
@@ -289,6 +293,7 @@ class Recommender(Ranker):
             newest = encoded.interests[:, -1]
             bonus = self.repeat_bonus_rows(events.items, events.times, events.offsets, times, newest)
             result += bonus.of(items.numpy())
+        self._metrics.called("score")
         return result
 
     def explain(self, history: History, item: Id, *, now: Now | None = None) -> Explanation:
@@ -313,7 +318,9 @@ class Recommender(Ranker):
             raise ArgumentError("history", "one user with at least one known event", f"{len(events)} users")
         asked = self._now(now, 1)
         row = int(self.items.known_rows([item], "item")[0])
-        return explain(self.artifact, events, row, None if asked is None else int(asked[0]))
+        explanation = explain(self.artifact, events, row, None if asked is None else int(asked[0]))
+        self._metrics.called("explain")
+        return explanation
 
     def similar_items(
         self,
@@ -349,7 +356,9 @@ class Recommender(Ranker):
         batch = len(rows)
         excluded = excluded_rows(exclude, self.items, batch)
         allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch, time.time())
-        return most_similar(self._directions, self.items, rows, k, excluded, allowed, self._threads, self.version)
+        found = most_similar(self._directions, self.items, rows, k, excluded, allowed, self._threads, self.version)
+        self._metrics.called("similar_items")
+        return found
 
     @functools.cached_property
     def _directions(self) -> Catalog:
