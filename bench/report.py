@@ -24,7 +24,14 @@ __all__ = ["FULL", "QUICK", "write"]
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _EFFORTS = (8, 16, 32, 64, 128, 256)
-_SWEEP = ",".join(["lsif", *(f"{index}@{e}" for index in ("scann_tree", "hnswlib", "usearch") for e in _EFFORTS)])
+_TARGETS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
+_SWEEP = ",".join(
+    [
+        "lsif",
+        *(f"lsif_recall@{target}" for target in _TARGETS),
+        *(f"{index}@{effort}" for index in ("scann_tree", "hnswlib", "usearch") for effort in _EFFORTS),
+    ]
+)
 
 _SIZES = [10_000, 30_000, 100_000, 300_000, 1_000_000]
 _ENCODERS = [(dim, seq_len, 1) for dim in (64, 128) for seq_len in (50, 200)] + [(64, 50, 128)]
@@ -38,7 +45,7 @@ FULL = [
     *(f"score_topk --num-items 1000000 --dim 128 --batch {batch}" for batch in (1, 256)),
     "score_topk --num-items 1000000 --k 100",
     "score_topk --num-items 1000000 --interests 8",
-    f"score_topk --num-items 1000000 --impl {_SWEEP}",
+    *(f"score_topk --num-items 1000000 --data {data} --impl {_SWEEP}" for data in ("isotropic", "clustered")),
     *(f"encode --dim {dim} --seq-len {seq_len} --batch {batch}" for dim, seq_len, batch in _ENCODERS),
     "encode --model hstu",
     "append --model hstu",

@@ -108,6 +108,9 @@ def test_timestamps_are_whole_unix_seconds() -> None:
         assert log.times.tolist() == [1577836800, 1577836801, 1577923200]
     shifted = pd.to_datetime(moments, format="ISO8601").tz_localize("Etc/GMT-1")
     assert read_events(frame.assign(timestamp=shifted)).times[0] == 1577836800 - 3600
+    objects = pd.to_datetime(moments, format="ISO8601").astype(object)
+    for values in (moments, [f"{moment}Z" for moment in moments], objects):
+        assert read_events(frame.assign(timestamp=values)).times.tolist() == [1577836800, 1577836801, 1577923200]
     large = read_events(frame.assign(timestamp=[2**53 + 1, 2**53 + 2, 2**53 + 3]))
     assert large.times.tolist() == [2**53 + 1, 2**53 + 2, 2**53 + 3]
 
@@ -115,12 +118,15 @@ def test_timestamps_are_whole_unix_seconds() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("user,item\n1,2\n", ["e.csv", "'timestamp'", "user"]),
+        ("user,item\n1,2\n", ["e.csv: no column 'timestamp'; it has ['user', 'item']", "(--timestamp)"]),
         (HEADER, ["e.csv", "no rows"]),
         ("", ["e.csv", "empty"]),
         (HEADER + "1,2,3,1\n1,2,later,1\n1,2,soon,1\n", ["'timestamp'", "row 2", "later", "2 such rows"]),
         (HEADER + "1,2,3,1\n1,2,,1\n", ["'timestamp'", "row 2"]),
         (HEADER + "1,2,nan,1\n", ["'timestamp'", "row 1", "nan"]),
+        (HEADER + "1,2,2020-01-01,1\n1,2,01.02.2020,1\n", ["row 2: expected Unix seconds or ISO dates", "01.02.2020"]),
+        (HEADER + "1,2,2020-01-01,1\n1,2,2020-02-30,1\n1,2,,1\n", ["row 2: expected", "2020-02-30", "2 such rows"]),
+        (HEADER + "1,2,7,1\n1,2,2020-01-01,1\n", ["row 2: expected Unix seconds, got '2020-01-01'"]),
         (HEADER + "1,2,inf,1\n", ["'timestamp'", "row 1", "inf"]),
         (HEADER + "1,2,1e30,1\n", ["'timestamp'", "row 1", "1e30"]),
         (HEADER + "1,2,3,1\n,2,3,1\n", ["'user'", "row 2", "missing"]),
@@ -144,6 +150,14 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, text: str, words: list[st
         read_events(write(tmp_path / "e.csv", text), action="action" if "action" in text else None)
     for word in words:
         assert word in str(error.value)
+
+
+def test_dates_of_a_text_file(tmp_path: Path) -> None:
+    rows = ["2020-01-01", "2020-01-01T02:00:00+01:00", "2020-01-01 00:30", "1969-12-31 23:59:59.5"]
+    text = "".join(f"1,{item},{date},1\n" for item, date in enumerate(rows))
+    log = read_events(write(tmp_path / "e.csv", HEADER + text))
+    assert log.items.tolist() == [3, 0, 2, 1]
+    assert log.times.tolist() == [-1, 1577836800, 1577838600, 1577840400]
 
 
 @pytest.mark.parametrize("seconds", [2**62 - 1, 1 - 2**62])

@@ -1,11 +1,15 @@
-"""The Python of README.md and of docs/cookbook runs as it stands there."""
+"""The Python of README.md and of docs/cookbook runs as it stands there, and so do the commands of docs/cookbook."""
 
 from __future__ import annotations
 
+import csv
 import os
 import pathlib
 import re
+import shlex
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pytest
 
 import lsif_sdk
@@ -18,20 +22,37 @@ PAGES = sorted((ROOT / "docs" / "cookbook").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A directory with what the pages start from: model/ of a small shop, and its events as events.csv."""
+    """A directory with what the pages start from: model/ of a small shop, and its events as events.csv.
+
+    They are in watched.csv, too, as an application might have them, with titles in films.csv.
+    """
     path = tmp_path_factory.mktemp("cookbook")
     log = simulated_shop(300, 100)
     lsif_sdk.train(log, {"dim": 16}, TrainConfig(epochs=2), progress=False).save(path / "model")
-    rows = ["user,item,timestamp"]
-    for user in range(log.num_users):
-        events = log.user(user)
-        rows += [f"u{user},{log.item_ids[item]},{time}" for item, time in zip(events.items, events.times, strict=True)]
-    (path / "events.csv").write_text("\n".join(rows) + "\n")
+    users = [f"u{user}" for user in np.repeat(np.arange(log.num_users), log.lengths)]
+    items = [log.item_ids[item] for item in log.items]
+    events = list(zip(users, items, log.times, strict=True))
+    write(path / "events.csv", ("user", "item", "timestamp"), events)
+    dates = log.times.astype("datetime64[s]").tolist()
+    write(path / "watched.csv", ("member", "film", "when"), zip(users, items, dates, strict=True))
+    write(path / "films.csv", ("film", "name"), [(item, f"Film, the {item}") for item in log.item_ids])
     return path
 
 
+def write(path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
 def blocks(page: pathlib.Path) -> str:
-    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    """The page's Python, and its commands as such."""
+    parts = re.findall(r"```(python|bash)\n(.*?)```", page.read_text(), re.DOTALL)
+    return "\n".join(text if language == "python" else as_calls(text) for language, text in parts)
+
+
+def as_calls(commands: str) -> str:
+    calls = [f"assert main({shlex.split(line)[1:]}) == 0, {line!r}" for line in commands.splitlines()]
+    return "\n".join(["from lsif_sdk.cli import main", *calls])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -39,6 +60,9 @@ def test_the_cookbook_runs(page, folder, monkeypatch):
     monkeypatch.chdir(folder)
     source = blocks(page)
     assert "assert" in source, "a page shows what comes out"
+    source = source.replace("'films-model/']", "'films-model/', '--set', 'epochs=1']").replace(
+        "train(log)", "train(log, None, {'epochs': 1})"
+    )
     exec(compile(source, str(page), "exec"), {})
 
 

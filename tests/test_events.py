@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from lsif_sdk import Events, ItemTable
 from lsif_sdk.arguments import as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError
-from lsif_sdk.events import UNKNOWN_TIME, EventBatch, as_users
+from lsif_sdk.events import UNKNOWN_TIME, EventBatch, as_users, request_times
 
 NUMBERS = ItemTable([10, 20, 30])
 TEXTS = ItemTable(["a", "b", "数"])
+BERLIN = datetime.timezone(datetime.timedelta(hours=1))
 PROPERTY = settings(max_examples=30, deadline=None, derandomize=True)
 
 
@@ -50,6 +51,14 @@ def rows_of(batch: EventBatch, name: str = "items") -> list[list[int]]:
         ([np.datetime64("1970-01-02"), np.datetime64("1970-01-01T00:00:09")], [86_400, 9]),
         # Seconds are whole: what a datetime64 has of a fraction is cut off, downwards before 1970 as after.
         (np.array(["1970-01-01T00:00:01.9", "1969-12-31T23:59:59.5"], "M8[ms]"), [1, -1]),
+        # In UTC, where they have no time zone.
+        ([datetime.datetime(1970, 1, 2), datetime.datetime(2020, 1, 1, 3, tzinfo=BERLIN)], [86_400, 1_577_844_000]),
+        (np.array([datetime.datetime(1970, 1, 2), datetime.datetime(1970, 1, 1)]), [86_400, 0]),
+        ([datetime.datetime(1969, 12, 31, 23, 59, 59, 999_999), np.datetime64(1999, "ms")], [-1, 1]),
+        # Exactly, where a float of seconds would be rounded up; and dates that cannot be moved to UTC.
+        ([datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999)] * 2, [253_402_300_799] * 2),
+        ([datetime.datetime.min.replace(tzinfo=BERLIN), datetime.datetime.min], [-62_135_600_400, -62_135_596_800]),
+        (np.zeros(2, ">i8"), [0, 0]),
     ],
     ids=str,
 )
@@ -69,7 +78,6 @@ def test_times_become_whole_seconds(times, expected):
         ([1.0, 2.0**63], ArgumentError, "expected whole numbers"),
         ([2**63, 2**63], ArgumentError, "expected numbers that fit int64, got 9223372036854775808"),
         (np.array([1, 2**63], np.uint64), ArgumentError, "expected numbers that fit int64"),
-        (np.array(["2020-01-01", "NaT"], "M8[s]"), ArgumentError, "expected known times, got NaT"),
         ([True, False], ArgumentTypeError, "got bool"),
         ([1, None], ArgumentTypeError, "got NoneType"),
         (["1", "2"], ArgumentTypeError, "got str"),
@@ -78,21 +86,18 @@ def test_times_become_whole_seconds(times, expected):
         (np.array([1, 2], "m8[ns]"), ArgumentTypeError, "got timedelta64"),
         ([[1, 2]], ArgumentError, r"expected one dimension, got shape \[1, 2\]"),
         ([[1], [2, 3]], ArgumentError, "expected one dimension, got rows of different lengths"),
-        (7, ArgumentTypeError, "expected a sequence of whole numbers or datetime64, got int"),
-        ("12", ArgumentTypeError, "expected a sequence of whole numbers or datetime64, got str"),
-        (b"12", ArgumentTypeError, "expected a sequence of whole numbers or datetime64, got bytes"),
-        ({1: 2}, ArgumentTypeError, "expected a sequence of whole numbers or datetime64, got dict"),
-        (iter([1, 2]), ArgumentTypeError, "expected a sequence of whole numbers or datetime64, got list_iterator"),
-        ([True, 1], ArgumentTypeError, "expected whole numbers or datetime64, got bool"),
-        ([1.0, np.False_], ArgumentTypeError, "expected whole numbers or datetime64, got bool"),
+        (7, ArgumentTypeError, "expected a sequence of {numbers}, got int"),
+        ("12", ArgumentTypeError, "expected a sequence of {numbers}, got str"),
+        (b"12", ArgumentTypeError, "expected a sequence of {numbers}, got bytes"),
+        ({1: 2}, ArgumentTypeError, "expected a sequence of {numbers}, got dict"),
+        (iter([1, 2]), ArgumentTypeError, "expected a sequence of {numbers}, got list_iterator"),
+        ([True, 1], ArgumentTypeError, "expected {numbers}, got bool"),
+        ([1.0, np.False_], ArgumentTypeError, "expected {numbers}, got bool"),
         ([1], ArgumentError, "expected 2 values, one an item, got 1"),
         ([], ArgumentError, "expected 2 values, one an item, got 0"),
         ([1, 2, 3], ArgumentError, "expected 2 values, one an item, got 3"),
         (range(10**12), ArgumentError, "expected 2 values, one an item, got 1000000000000"),
         ([range(10**12)], ArgumentError, "expected one dimension, got ranges"),
-        (np.array([1, 2**62], "M8[D]"), ArgumentError, "expected dates whose seconds fit int64"),
-        (np.array([1, 2**60], "M8[Y]"), ArgumentError, "expected dates whose seconds fit int64"),
-        (np.array([1, 2], "M8[as]"), ArgumentError, "expected dates in units of at least a femtosecond"),
         (
             torch.zeros(2, requires_grad=True),
             ArgumentTypeError,
@@ -104,10 +109,47 @@ def test_times_become_whole_seconds(times, expected):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", ["times", "actions"])
-def test_odd_times_and_actions_are_refused(name, values, error, message):
-    with pytest.raises(error, match=f"^{name}: .*{message.removeprefix('expected ')}"):
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("times", "whole numbers, datetime or datetime64"), ("actions", "whole numbers")],
+    ids=["times", "actions"],
+)
+def test_odd_times_and_actions_are_refused(name, numbers, values, error, message):
+    expected = message.replace("{numbers}", numbers).removeprefix("expected ")
+    with pytest.raises(error, match=f"^{name}: .*{expected}"):
         Events([10, 20], **{name: values})
+
+
+NOON = datetime.datetime(2020, 1, 1, 12)
+
+
+@pytest.mark.parametrize(
+    ("times", "error", "message"),
+    [
+        (np.array(["2020-01-01", "NaT"], "M8[s]"), ArgumentError, "times: expected known times, got NaT at position 1"),
+        ([NOON, np.datetime64("NaT")], ArgumentError, "times: expected known times, got NaT at position 1"),
+        (np.array([1, 2**62], "M8[D]"), ArgumentError, "times: expected dates whose seconds fit int64"),
+        (np.array([1, 2**60], "M8[Y]"), ArgumentError, "times: expected dates whose seconds fit int64"),
+        ([NOON, np.datetime64(2**60, "Y")], ArgumentError, "times: expected dates whose seconds fit int64"),
+        (np.array([1, 2], "M8[as]"), ArgumentError, "times: expected dates in units of at least a femtosecond"),
+        ([NOON, 5], ArgumentTypeError, r"times\[1\]: expected datetime .* as others of them are, got int"),
+        ([None, NOON], ArgumentTypeError, r"times\[0\]: expected datetime .* as others of them are, got NoneType"),
+        ([NOON, NOON.date()], ArgumentTypeError, r"times\[1\]: expected datetime .* as others of them are, got date"),
+        ([NOON.date()] * 2, ArgumentTypeError, "times: expected whole numbers, datetime or datetime64"),
+        ([[NOON], [NOON]], ArgumentError, "times: expected one dimension"),
+        ([NOON], ArgumentError, "times: expected 2 values, one an item, got 1"),
+    ],
+    ids=str,
+)
+def test_odd_dates_are_refused(times, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        Events([10, 20], times)
+
+
+def test_dates_are_no_actions():
+    for dates in ([NOON, NOON], np.array([1, 2], "M8[s]")):
+        with pytest.raises(ArgumentTypeError, match="actions: expected whole numbers, got "):
+            Events([10, 20], None, dates)
 
 
 def test_items_of_events_are_a_sequence():
@@ -240,6 +282,22 @@ def test_integers_are_no_ids_of_a_catalogue_of_strings():
         batch_of([1, 2], TEXTS)
 
 
+def test_what_gives_no_array_away_is_refused_by_name():
+    class Broken:
+        def __array__(self, *arguments: Any, **options: Any) -> Any:
+            raise ArithmeticError
+
+    for call, name in (
+        (lambda: Events(Broken()), "items"),
+        (lambda: Events([10], Broken()), "times"),
+        (lambda: request_times(Broken(), 1), "now"),
+        (lambda: as_users(Broken()), "history"),
+        (lambda: as_users([[10], Broken()]), r"history\[1\]"),
+    ):
+        with pytest.raises(ArgumentTypeError, match=f"^{name}: expected "):
+            call()
+
+
 def test_the_callers_arrays_are_unchanged():
     arrays = [np.array([30, 99, 10, 20]), np.array([9, 1, 8, 3]), np.array([1, 0, 2, 4])]
     copies = [array.copy() for array in arrays]
@@ -300,6 +358,23 @@ def test_events_compare_by_identity():
     assert events == events
     assert events != Events(["a", "b"], [1, 2])
     assert len({events, events}) == 1
+
+
+def test_dates_of_pandas_are_times():
+    pandas = pytest.importorskip("pandas")
+    texts = ["2020-01-01T00:00:00.999999999", "1969-12-31T23:59:59.5"]
+    naive = pandas.Series([pandas.Timestamp(text) for text in texts])
+    berlin = naive.dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
+    for dates in (naive, berlin, list(naive), list(berlin), pandas.DatetimeIndex(naive), berlin.astype(object)):
+        assert Events([10, 20], dates).times.tolist() == [1_577_836_800, -1]
+        assert request_times(dates, 2).tolist() == [1_577_836_800, -1]
+        assert request_times(dates[0], 2).tolist() == [1_577_836_800] * 2
+        unknown = [*dates[:1], pandas.NaT]
+        for odd in (unknown, pandas.Series(unknown)):
+            with pytest.raises(ArgumentError, match="times: expected known times, got NaT at position 1"):
+                Events([10, 20], odd)
+    with pytest.raises(ArgumentError, match="now: expected known times, got NaT at position 0"):
+        request_times(pandas.NaT, 1)
 
 
 def test_columns_of_other_libraries_are_histories_and_tables_are_not():

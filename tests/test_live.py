@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from typing import Any
 
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from concurrency import run_together
 from lsif_sdk import Artifact, Events, ItemTable, LiveRecommender, Recommender, errors
+from lsif_sdk.items import ItemEdit
 from lsif_sdk.ops import ops
 from recommender_cases import IDS, NUM_ITEMS, build
 
@@ -93,6 +97,35 @@ def test_an_edit_that_fails_changes_nothing() -> None:
     assert live.current is first
     with pytest.raises(errors.ArgumentError):
         live.current.score(HISTORY, ["new"])
+
+
+def test_an_edit_that_leaves_everything_as_it_was_publishes_nothing() -> None:
+    live = live_of()
+    live.show([IDS[2]], until=2_000_000_000)
+    live.hide([IDS[1]])
+    first, before = live.current, live.current.version
+    with live.edit() as nothing:
+        pass
+    with live.edit() as undone:
+        undone.hide([IDS[0]])
+        undone.show([IDS[0]])
+    versions = [
+        nothing.version,
+        undone.version,
+        live.hide([]),
+        live.hide([IDS[1]]),
+        live.show([IDS[0]]),
+        live.show([IDS[2]], until=2_000_000_000),
+        live.remove([]),
+        live.upsert([], vectors_of(0)),
+    ]
+    assert versions == [before] * len(versions)
+    assert live.current is first
+    live.rollback()  # of the last change, not of nothing
+    assert IDS[1] in [item for item, _ in answers(live.current)]
+    before = live.version
+    assert live.show([IDS[2]], until=2_000_000_001) == live.version == before + 1
+    assert live.upsert([IDS[0]], first.catalog.vectors[:1]) == before + 2  # vectors are not compared
 
 
 def test_readers_finish_on_their_snapshot() -> None:
@@ -350,3 +383,47 @@ def test_what_requests_need_of_availability_and_conditions_is_there_when_a_snaps
     assert table._available is not None
     begin, end, bitmap = table._available._known
     assert begin <= time.time() < end and bitmap is not None
+
+
+def test_two_of_one_recommender_do_not_see_each_others_items() -> None:
+    """Though the tables of both share one dictionary of ids for as long as they can."""
+    first = build(dim=DIM, titles=TITLES)
+    one, other = LiveRecommender(first), LiveRecommender(first)
+    one.upsert(["a", "b"], vectors_of(2))
+    other.hide([IDS[0]])
+    other.upsert(["c"], vectors_of(1, seed=1))
+    one.upsert(["d"], vectors_of(1, seed=2))
+    other.upsert(["b"], vectors_of(1, seed=3))
+    expected = {one: ["a", "b", "d"], other: ["c", "b"]}
+    for live, new in expected.items():
+        table = live.current.items
+        assert table.ids.tolist() == [*IDS, *new]
+        assert table.rows([*IDS, *new]).tolist() == list(range(NUM_ITEMS + len(new)))
+        absent = [item for item in "abcd" if item not in new]
+        assert table.rows(absent).tolist() == [-1] * len(absent)
+        assert answers(live.current) == answers(from_scratch(live.current))
+        assert first.items.rows(new).tolist() == [-1] * len(new)
+    assert answers(first) == answers(build(dim=DIM, titles=TITLES))
+
+
+def test_two_of_one_recommender_add_items_at_once() -> None:
+    class Dictionary(dict[Any, int]):
+        """Waits, after a look at its length, for the other thread to have had one, too, unless that is kept out."""
+
+        def __len__(self) -> int:
+            length = super().__len__()
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(0.5)
+            return length
+
+    first = build(dim=DIM)
+    both = threading.Barrier(2)
+    tables = {}
+
+    def add(number: int) -> None:
+        tables[number] = first.items.edited(ItemEdit([f"{number}"]))
+
+    first.items._rows = Dictionary(first.items._rows)
+    run_together(2, add)
+    for number in range(2):
+        assert tables[number].rows([f"{number}", f"{1 - number}"]).tolist() == [NUM_ITEMS, -1]

@@ -11,15 +11,15 @@ import numpy.typing as npt
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 
 __all__ = [
-    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_duration", "as_int64", "as_k",
-    "as_threads", "check_choice", "check_flag", "check_integer", "check_number", "is_integer", "is_real",
+    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_column", "as_duration",
+    "as_int64", "as_k", "as_threads", "check_choice", "check_flag", "check_integer", "check_number", "is_integer",
+    "is_real", "whole_numbers",
 ]  # fmt: skip
 
 MAX_K = 2**20
 """Results a query may ask for; of a larger catalogue, as many as it has items."""
 MAX_THREADS = 4096
 _AGES = 1e12  # seconds
-_COARSE = frozenset({"Y", "M", "W", "D", "h", "m"})
 _SHARES = {"long": 1.0, "short": 0.0}
 FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
@@ -72,23 +72,29 @@ def as_threads(threads: int | None) -> int:
     return int(threads)
 
 
-def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
-    """Whole numbers, or datetime64 as Unix seconds, as a new int64 array with one dimension."""
+def as_column(argument: str, values: Any, expected: str) -> npt.NDArray[Any]:
+    """A sequence, or an array of any library, as an array with one dimension; `expected` says in messages of what."""
     if not hasattr(values, "__array__"):
         if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-            raise ArgumentTypeError(argument, "a sequence of whole numbers or datetime64", values)
+            raise ArgumentTypeError(argument, f"a sequence of {expected}", values)
         kinds = set(map(type, values))
         if not kinds.isdisjoint({bool, np.bool_}):  # beside numbers they would become numbers
-            raise ArgumentTypeError(argument, "whole numbers or datetime64", True)
+            raise ArgumentTypeError(argument, expected, True)
         if range in kinds:  # of which NumPy would make a row
             raise ArgumentError(argument, "one dimension", "ranges")
     array = as_array(argument, values, "one dimension")
     if array.ndim != 1:
         raise ArgumentError(argument, "one dimension", f"shape {list(array.shape)}")
-    if array.dtype.kind == "M":
-        if bool(np.isnat(array).any()):
-            raise ArgumentError(argument, "known times", "NaT")
-        return _unix_seconds(argument, array)
+    return array
+
+
+def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
+    """Whole numbers as a new int64 array with one dimension."""
+    return whole_numbers(argument, as_column(argument, values, "whole numbers"), "whole numbers")
+
+
+def whole_numbers(argument: str, array: npt.NDArray[Any], expected: str) -> npt.NDArray[np.int64]:
+    """A column's values as a new int64 array; `expected` says in messages what they may be."""
     if array.dtype.kind == "i":
         return array.astype(np.int64)
     if array.dtype.kind in "uO" and all(type(value) is int for value in array.tolist()):
@@ -102,20 +108,9 @@ def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
         if bool(bad.any()):
             raise ArgumentError(argument, "whole numbers", f"{floats[bad][0]} at position {int(np.argmax(bad))}")
         return floats.astype(np.int64)
-    # Durations in nanoseconds become int in a list, so that there may be no odd value to show.
+    # Nanoseconds become int in a list, so that there may be no odd value to show.
     odd = next((value for value in array.tolist() if type(value) is not int), array[0])
-    raise ArgumentTypeError(argument, "whole numbers or datetime64", odd)
-
-
-def _unix_seconds(argument: str, dates: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Known dates, rounded down. NumPy lets those wrap around that do not fit int64."""
-    try:
-        seconds = dates.astype("datetime64[s]")
-    except OverflowError:  # units so fine that a second is too many of them
-        raise ArgumentError(argument, "dates in units of at least a femtosecond", dates.dtype) from None
-    if np.datetime_data(dates.dtype)[0] in _COARSE and not np.array_equal(seconds.astype(dates.dtype), dates):
-        raise ArgumentError(argument, "dates whose seconds fit int64", "others")
-    return seconds.astype(np.int64)
+    raise ArgumentTypeError(argument, expected, odd)
 
 
 def as_balance(interest: str | float | None) -> float:

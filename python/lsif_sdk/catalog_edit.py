@@ -26,7 +26,7 @@ __all__ = ["CatalogEdit", "Ids", "Until", "restored"]
 
 Ids = Sequence[Id] | npt.NDArray[Any]
 Until = Any
-"""When items stop being recommended, for all or one an item: Unix seconds or dates with time zones, as `now` in
+"""When items stop being recommended, for all or one an item: Unix seconds or dates, as `now` in
 `Recommender.recommend`; None: never."""
 
 
@@ -107,8 +107,13 @@ class CatalogEdit:
 
     @property
     def version(self) -> int:
-        """Of the snapshot these changes make."""
-        return self._base.version + 1
+        """Of the snapshot these changes make, or of the base if they make none."""
+        return self._base.version + self.changes_anything
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether a recommender with these changes would be another than the base. Vectors are not compared."""
+        return bool(self._vectors) or any(self._base_until(row) != until for row, until in self._until.items())
 
     def apply(self) -> Recommender:
         """The recommender with these changes: shares with the old one what did not change.
@@ -189,8 +194,11 @@ class CatalogEdit:
         return list(rows)
 
     def _until_of(self, row: int) -> int:
+        return self._until.get(row, self._base_until(row))
+
+    def _base_until(self, row: int) -> int:
         until = self._base.items.until
-        return self._until.get(row, FOREVER if until is None or row >= len(until) else int(until[row]))
+        return FOREVER if until is None or row >= len(until) else int(until[row])
 
     def _columns(
         self, attributes: Mapping[str, Sequence[Any]] | None, ids: list[Id], known: npt.NDArray[np.int64]

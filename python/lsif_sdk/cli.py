@@ -121,7 +121,7 @@ def _add_event_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("events", help="CSV, TSV or Parquet file (.gz allowed) of events")
     parser.add_argument("--user", default="user", help="user column (default: user)")
     parser.add_argument("--item", default="item", help="item column (default: item)")
-    parser.add_argument("--timestamp", default="timestamp", help="time column in Unix seconds; '' if there is none")
+    parser.add_argument("--timestamp", default="timestamp", help="time column, Unix seconds or ISO dates; '' for none")
     parser.add_argument("--action", help="action type column, integers from 1")
     parser.add_argument("--separator", type=_separator, help=_SEPARATOR_HELP)
 

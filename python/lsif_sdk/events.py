@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.arguments import as_array, as_int64
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.items import Id, ItemTable, id_list
+from lsif_sdk.times import as_seconds
 
 __all__ = ["LATEST_TIME", "UNKNOWN_TIME", "EventBatch", "Events", "History", "Now"]
 
@@ -30,21 +31,24 @@ class Events:
 
     Args:
         items: external item ids.
-        times: Unix seconds, one an event (integers, whole floats or datetime64); None: unknown.
+        times: one an event, as Unix seconds or as dates: a list of `datetime.datetime`, datetime64, or a column of
+            another library. They become Unix seconds, rounded down; dates without time zone are UTC. None: unknown.
         actions: action types from 1 to the model's `num_actions`, 0 where unknown; None: all unknown.
 
     Raises:
-        ArgumentError: lengths differ, a time or action is not a whole number, or an action is negative.
+        ArgumentError: lengths differ, a time or action is not a whole number, a date is NaT, or an action is negative.
         ArgumentTypeError: an argument is not a sequence.
     """
 
     items: Sequence[Id] | npt.NDArray[Any]
-    times: Sequence[int] | npt.NDArray[Any] | None = None
+    times: Sequence[int] | Sequence[datetime.datetime] | npt.NDArray[Any] | None = None
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if _is_column(self.items):
-            object.__setattr__(self, "items", as_array("items", self.items))
+        if not isinstance(self.items, np.ndarray) and hasattr(self.items, "__array__"):  # a pandas Series, a tensor
+            column = as_array("items", self.items)
+            if column.ndim == 1:  # a table is refused as what it is
+                object.__setattr__(self, "items", column)
         if not is_flat(self.items):
             raise ArgumentTypeError("items", "a sequence of item ids", self.items)
         for name in ("times", "actions"):
@@ -54,7 +58,7 @@ class Events:
             # Before they are copied: a range may be of any length.
             if isinstance(values, range) and len(values) != len(self.items):
                 raise ArgumentError(name, f"{len(self.items)} values, one an item", len(values))
-            array = as_int64(name, values)
+            array = as_seconds(name, values) if name == "times" else as_int64(name, values)
             if len(array) != len(self.items):
                 raise ArgumentError(name, f"{len(self.items)} values, one an item", len(array))
             object.__setattr__(self, name, array)
@@ -68,8 +72,8 @@ class Events:
 History = Events | Sequence[Id] | npt.NDArray[Any]
 """One user's history: `Events`, or item ids alone, oldest first."""
 
-Now = int | float | datetime.datetime | np.datetime64 | Sequence[int] | npt.NDArray[Any]
-"""Request time: Unix seconds or a date with time zone, one for all users or one a user."""
+Now = int | float | datetime.datetime | np.datetime64 | Sequence[int] | Sequence[datetime.datetime] | npt.NDArray[Any]
+"""Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -199,21 +203,17 @@ def excluded_rows(
 
 
 def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np.int64]:
-    """Unix seconds int64 [batch], one a user; a fraction of a single time is rounded down.
+    """Unix seconds int64 [batch], one a user; a single float is rounded down, as dates are.
 
     Raises:
-        ArgumentError: not whole numbers, a date without time zone, or another number of times.
+        ArgumentError: not whole numbers, NaT, or another number of times.
         ArgumentTypeError: not times.
     """
-    if isinstance(now, datetime.datetime):
-        if now.tzinfo is None:
-            raise ArgumentError(argument, "a date with a time zone", shown(now))
-        now = now.timestamp()
     if isinstance(now, (float, np.floating)):
         now = np.floor(now)
     if hasattr(now, "__array__"):
         now = np.atleast_1d(as_array(argument, now))
-    values = as_int64(argument, now if isinstance(now, (np.ndarray, list, tuple)) else [now])
+    values = as_seconds(argument, now if isinstance(now, (np.ndarray, list, tuple)) else [now])
     if len(values) not in (1, batch):
         raise ArgumentError(
             argument, "one time" if batch == 1 else f"one time, or {batch} of them", f"{len(values)} times"
@@ -228,11 +228,6 @@ def is_flat(values: object) -> bool:
     if isinstance(values, (list, tuple)):
         return not any(issubclass(kind, (list, tuple, np.ndarray, Events)) for kind in set(map(type, values)))
     return False
-
-
-def _is_column(values: object) -> bool:
-    """Whether this is an array of another library with one dimension: a pandas Series, a tensor."""
-    return not isinstance(values, np.ndarray) and hasattr(values, "__array__") and np.ndim(values) == 1
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64]:

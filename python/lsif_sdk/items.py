@@ -16,6 +16,7 @@ import torch
 from lsif_sdk.arguments import as_array
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
+from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
 
 __all__ = ["Id", "ItemEdit", "ItemTable", "as_list", "id_list"]
@@ -25,6 +26,8 @@ Id = int | str
 _INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
 _STR_TYPES = frozenset({str, np.str_})
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
+
+_ADDING = ForkSafeLock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +88,7 @@ class ItemTable:
         if until is not None and (until.shape != (len(values),) or until.dtype != np.int64):
             raise ArgumentError("until", f"int64 of shape [{len(values)}]", f"{until.dtype} {list(until.shape)}")
         self._available = None if until is None else Availability(until)
-        # Shared with the tables edited from this one: rows past the end are theirs.
+        # Shared with tables edited from this one: rows past the end are of no concern here.
         self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
         if len(self._rows) != len(values):
             raise ArgumentError("ids", "no two equal ids", f"{_first_repeat(values)!r} more than once")
@@ -200,9 +203,10 @@ class ItemTable:
         return None if self._available is None else self._available.bitmap(now)
 
     def edited(self, edit: ItemEdit) -> ItemTable:
-        """A table with these changes; this one stays as it is. Not for two threads at once.
+        """A table with these changes; this one stays as it is.
 
-        Costs no lookup of the old ids: both tables share one dictionary.
+        Costs no lookup of the old ids: both tables share one dictionary. Where others were edited from this one before,
+        and got other ids, it is copied once.
 
         Raises:
             ArgumentError: new ids are not unique or of the catalogue, or texts cannot be encoded.
@@ -213,12 +217,8 @@ class ItemTable:
             raise ArgumentTypeError("ids", f"{self.id_kind}, as the catalogue's ids", edit.ids[0])
         ids = added.ids.tolist()
         size = len(self) + len(ids)
-        rows = self._rows
-        if again := [item for item in ids if rows.get(item, size) < len(self)]:
+        if again := [item for item in ids if self._rows.get(item, size) < len(self)]:
             raise ArgumentError("ids", "ids the catalogue does not have", shown(again[0]))
-        if len(rows) != len(self) and list(itertools.islice(rows, len(self), None)) != ids:
-            # This table was edited before, and other ids got the rows past its end.
-            rows = dict(itertools.islice(rows.items(), len(self)))
         check_texts("titles", list(edit.titles.values()))
         table = copy.copy(self)
         if ids:
@@ -235,9 +235,19 @@ class ItemTable:
         if edit.until or (ids and self.until is not None):
             until = np.full(len(self), FOREVER) if self.until is None else self.until
             table._available = Availability(_with_values(until, size, FOREVER, edit.until))
-        table._rows = rows
-        rows.update(zip(ids, range(len(self), size), strict=True))
+        table._rows = self._rows_with(ids)
         return table
+
+    def _rows_with(self, ids: list[Id]) -> dict[Id, int]:
+        """The dictionary of a table that has these ids past the end of this one: the same, if no others are there."""
+        if not ids:
+            return self._rows
+        with _ADDING:  # two may be edited from this one at once
+            rows = self._rows
+            if len(rows) != len(self) and list(itertools.islice(rows, len(self), None)) != ids:
+                rows = dict(itertools.islice(rows.items(), len(self)))
+            rows.update(zip(ids, range(len(self), len(self) + len(ids)), strict=True))
+        return rows
 
     @functools.cached_property
     def by_popularity(self) -> npt.NDArray[np.int64]:

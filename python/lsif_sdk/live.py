@@ -71,6 +71,8 @@ class LiveRecommender:
     def edit(self) -> Iterator[CatalogEdit]:
         """Several changes in one snapshot, published when the block ends, or none of them if it raises.
 
+        If everything is as it was (no items, say, or hidden ones hidden), nothing is published.
+
         with live.edit() as edit:
             edit.upsert(ids, vectors)
             edit.hide(sold_out)
@@ -78,7 +80,8 @@ class LiveRecommender:
         with self._lock:
             edit = CatalogEdit(self._current)
             yield edit
-            self._publish(edit.apply())
+            if edit.changes_anything:
+                self._publish(edit.apply())
 
     def upsert(
         self,
@@ -103,8 +106,8 @@ class LiveRecommender:
             titles: one an item; None: those of known items stay, new ones have their ids.
             counts: how often items were met, for the popularity fallback; None: those of known items stay, new ones
                 have 0 and come last there.
-            until: Unix seconds or dates with time zones from which items are no longer recommended, for all or one an
-                item; None: for ever.
+            until: Unix seconds or dates from which items are no longer recommended, for all or one an item; None: for
+                ever.
             attributes: for each attribute one entry an item; None: those of known items stay. New items of a catalogue
                 with attributes need all of them.
 

@@ -123,7 +123,7 @@ class Recommender(Ranker):
                 fewer are left get fewer (`counts`).
             state: in place of `history`, what is kept of the user or of each: the answer is that for the whole history
                 (docs/user_state.md), at a cost that does not depend on its length.
-            now: request time, Unix seconds; used by models with `request_time`; None: the time of the newest event.
+            now: request time, Unix seconds or a date, for models with `request_time`; None: that of the newest event.
             exclude_seen: leave out the items of the user's own history. False where people consume again.
             exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
                 ignored.

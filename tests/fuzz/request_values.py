@@ -11,6 +11,7 @@ _ODD = (pathlib.Path(__file__).parent / "odd_values.txt").read_text().splitlines
 
 _INTS = ["0", "1", "2", "3", "6", "7", "100", "-1", "2**20", "2**20+1", "2**31", "2**63", "np.int64(3)", "True", "3.0"]
 _TIMES = ["0", "1", "1700000000", "1700003600", "1800000000", "-5", "2**62", "-2**62", "2**63-1", "-2**63", "2**63"]
+_DATES = ["np.datetime64('2030-01-01')", "datetime.datetime(2030, 1, 1)", "[datetime.datetime(2030, 1, 1)]"]
 _SHARES = ["0", "1", "0.5", "'long'", "'short'", "None", "1.5", "-1e-9", "nan", "'x'", "np.float32(0.3)", "1e-45"]
 _CONDITIONS = [
     "{}", "{'year':1990}", "{'year':[1990,1991]}", "{'year':(1990,None)}", "{'price':(0,20)}", "{'price':1.5}",
@@ -99,7 +100,8 @@ class Requests:
         return self._mostly(self._one_of([one, one, f"[{one}]", f"[{one}, {one}]", "[]"]), 0.9)
 
     def _now(self) -> str:
-        return self._maybe("now", self._one_of([*_TIMES, "[1800000000]", "[1800000000, -5]", "1.8e9", "range(10**12)"]))
+        more = ["[1800000000]", "[1800000000, -5]", "1.8e9", "range(10**12)"]
+        return self._maybe("now", self._one_of([*_TIMES, *_DATES, *more]))
 
     def _users(self) -> list[str]:
         if self._rng.random() < 0.3:
@@ -172,7 +174,7 @@ class Requests:
         ]  # fmt: skip
 
     def _until(self, count: int) -> str:
-        return self._one_of([*_TIMES, f"[1800000000] * {count}", "np.datetime64('2030-01-01')", "None"])
+        return self._one_of([*_TIMES, f"[1800000000] * {count}", *_DATES, "None"])
 
     def _hide(self) -> list[str]:
         return [self._mostly(self.ids(), 0.9)]

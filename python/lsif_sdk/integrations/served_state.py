@@ -69,9 +69,9 @@ class ServedState:
 
 def newest_time(events: Events) -> int:
     """The greatest time; `UNKNOWN_TIME`, which is less than all others, if none is known."""
-    return UNKNOWN_TIME if events.times is None else int(np.max(events.times, initial=UNKNOWN_TIME))
+    return UNKNOWN_TIME if events.times is None else int(np.asarray(events.times).max(initial=UNKNOWN_TIME))
 
 
 def oldest_time(events: Events) -> int:
     """The least time of at least one event, `UNKNOWN_TIME` if any is unknown."""
-    return UNKNOWN_TIME if events.times is None else int(np.min(events.times))
+    return UNKNOWN_TIME if events.times is None else int(np.asarray(events.times).min())

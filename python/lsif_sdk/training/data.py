@@ -144,8 +144,9 @@ def read_events(
             have a header; a ":type" suffix of its names is dropped ("user_id:token" is the column "user_id").
         user: column of user ids.
         item: column of item ids.
-        timestamp: column of times: Unix seconds (fractions are rounded down) or a datetime column (taken as UTC if it
-            has no time zone); None = there are none, the order of the source is the order of events.
+        timestamp: column of times: Unix seconds (fractions are rounded down), or dates, datetime or text in ISO 8601
+            ("2024-01-31 17:05:00"; in UTC without a time zone); None = there are none, the order of the source is the
+            order of events.
         action: column of action types, whole numbers from 1 (0 = unknown); None = there are none.
         separator: of a text file; None = tab if the header has one, otherwise comma.
 
@@ -154,8 +155,9 @@ def read_events(
         ArgumentTypeError: `source` is neither a path nor a DataFrame.
         MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
     """
-    columns = [column for column in (user, item, timestamp, action) if column is not None]
-    table = read_table(source, columns, separator)
+    columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
+    named = {f"{option}= (--{option})": column for option, column in columns.items() if column is not None}
+    table = read_table(source, named, separator)
     users, user_ids = table.ids(user)
     items, item_ids = table.ids(item)
     times = None if timestamp is None else table.seconds(timestamp)
@@ -185,6 +187,6 @@ def read_titles(
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, or a row has no id.
     """
-    table = read_table(source, [item, title], separator)
+    table = read_table(source, {"item= (--title-item)": item, "title= (--title-column)": title}, separator)
     rows, ids = table.ids(item)
     return {str(ids[row]): text for row, text in zip(rows.tolist(), table.text(title), strict=True)}

@@ -8,9 +8,9 @@ import io
 import os
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,17 +67,26 @@ class Table:
         return ["" if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)]
 
     def seconds(self, column: str) -> NDArray[np.int64]:
-        """Unix seconds int64 [num_rows]: numbers rounded down, or a datetime column (UTC if it has no time zone).
+        """Unix seconds int64 [num_rows]: numbers rounded down, or dates (UTC where they have no time zone): a datetime
+        column, or text in ISO 8601 if no value is a number.
 
         Raises:
-            DataError: a value is missing, not a number or not within +-2**62, or most look like milliseconds.
+            DataError: a value is missing, neither a number nor a date or not within +-2**62, or most look like
+                milliseconds.
         """
+        import pandas as pd
+
         values = self._frame[column]
         if values.dtype.kind == "M" or hasattr(values.dtype, "tz"):
             self._refuse(column, values.isna(), "a time is missing")
             utc = values.dt.tz_convert("UTC").dt.tz_localize(None) if hasattr(values.dtype, "tz") else values
             return np.asarray(utc.to_numpy(), dtype="datetime64[s]").astype(np.int64)
-        seconds = self._numbers(column, "Unix seconds")
+        numbers = pd.to_numeric(values, errors="coerce")
+        if bool(numbers.isna().all()):
+            dates = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
+            self._refuse(column, dates.isna(), "expected Unix seconds or ISO dates (2024-01-31 17:05:00)")
+            return np.asarray(dates.dt.tz_localize(None).to_numpy(), dtype="datetime64[s]").astype(np.int64)
+        seconds = self._int64(column, numbers, "Unix seconds")
         middle = float(np.median(seconds)) if len(seconds) else 0.0
         if LATEST_TIME < middle < _MICROSECONDS:
             got = f"what looks like milliseconds: {middle:.0f}"
@@ -90,15 +99,15 @@ class Table:
         Raises:
             DataError: a value is missing, not a whole number or negative.
         """
-        actions = self._numbers(column, "an action type (a whole number)", whole=True)
-        self._refuse(column, actions < 0, "an action type is negative")
-        return actions
-
-    def _numbers(self, column: str, expected: str, whole: bool = False) -> NDArray[np.int64]:
-        """Numbers within +-2**62, rounded down unless only `whole` ones will do."""
         import pandas as pd
 
         numbers = pd.to_numeric(self._frame[column], errors="coerce")
+        actions = self._int64(column, numbers, "an action type (a whole number)", whole=True)
+        self._refuse(column, actions < 0, "an action type is negative")
+        return actions
+
+    def _int64(self, column: str, numbers: pd.Series[Any], expected: str, whole: bool = False) -> NDArray[np.int64]:
+        """A column's numbers within +-2**62, rounded down unless only `whole` ones will do."""
         fits = numbers.between(-_TIME_LIMIT, _TIME_LIMIT, inclusive="neither")
         self._refuse(column, ~fits.to_numpy(dtype=np.bool_, na_value=False), f"expected {expected}")
         if numbers.dtype.kind in "iu":
@@ -116,13 +125,13 @@ class Table:
             raise DataError(f"{self.name}: column {column!r}, row {rows[0] + 1}: {reason}, got {value!r}{more}")
 
 
-def read_table(source: Source, columns: Sequence[str], separator: str | None = None) -> Table:
+def read_table(source: Source, columns: Mapping[str, str], separator: str | None = None) -> Table:
     """Reads the named columns of a source.
 
     Args:
         source: a DataFrame, or the path of a Parquet (.parquet) or text file, gzipped if it ends in .gz. The first
             line of a text file names the columns; a ":type" suffix of a name (RecBole's files) is dropped.
-        columns: names of the columns to read.
+        columns: names of the columns to read, by how the caller may name another one, for messages.
         separator: of a text file; None = tab if the first line has one, otherwise comma.
 
     Raises:
@@ -142,10 +151,12 @@ def read_table(source: Source, columns: Sequence[str], separator: str | None = N
         name, frame = path.name, _read_file(path, separator)
     else:
         raise ArgumentTypeError("source", "a path or a pandas DataFrame", source)
-    if missing := [column for column in columns if column not in frame.columns]:
-        raise DataError(f"{name}: no column {missing[0]!r}; it has {[str(column) for column in frame.columns]}")
     names = list(frame.columns)
-    if repeated := [column for column in columns if names.count(column) > 1]:
+    for option, column in columns.items():
+        if column not in names:
+            known = [str(other) for other in names]
+            raise DataError(f"{name}: no column {column!r}; it has {known}, one of which {option} can name")
+    if repeated := [column for column in columns.values() if names.count(column) > 1]:
         raise DataError(f"{name}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
     if len(frame) == 0:
         raise DataError(f"{name}: it has no rows")

@@ -1,0 +1,71 @@
+"""Points in time as applications have them, as Unix seconds."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.arguments import as_column, whole_numbers
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["as_seconds"]
+
+_EXPECTED = "whole numbers, datetime or datetime64"
+_COARSE = frozenset({"Y", "M", "W", "D", "h", "m"})
+_SECOND = datetime.timedelta(seconds=1)
+_EPOCH = datetime.datetime(1970, 1, 1)
+_EPOCH_UTC = _EPOCH.replace(tzinfo=datetime.UTC)
+
+
+def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
+    """Unix seconds as a new int64 array with one dimension.
+
+    Args:
+        argument: for messages.
+        values: whole numbers, which are Unix seconds already; or dates, rounded down: datetime64 of any unit, or
+            `datetime.datetime` (pandas' Timestamps are some), in UTC where they have no time zone.
+
+    Raises:
+        ArgumentError: a number is not whole, a date not a time (NaT), or one does not fit int64.
+        ArgumentTypeError: neither numbers nor dates.
+    """
+    if type(values) is np.ndarray and values.dtype == np.int64 and values.ndim == 1:  # as a server has them
+        return values.copy()
+    array = as_column(argument, values, _EXPECTED)
+    if array.dtype.kind == "M":
+        return _of_datetime64(argument, array)
+    if array.dtype.kind == "O" and any(isinstance(value, (datetime.datetime, np.datetime64)) for value in array):
+        return np.array([_of_date(argument, position, value) for position, value in enumerate(array)], np.int64)
+    return whole_numbers(argument, array, _EXPECTED)
+
+
+def _of_date(argument: str, position: int, date: Any) -> int:
+    if not isinstance(date, (datetime.datetime, np.datetime64)):
+        raise ArgumentTypeError(f"{argument}[{position}]", "datetime or datetime64, as others of them are", date)
+    if date != date:  # pandas' NaT is a datetime, too
+        raise _not_a_time(argument, position)
+    if isinstance(date, np.datetime64):
+        return int(_of_datetime64(argument, np.array([date]))[0])
+    # Exact, unlike timestamp(): that is a float, and takes a date without time zone for local time.
+    return int((date - (_EPOCH if date.utcoffset() is None else _EPOCH_UTC)) // _SECOND)
+
+
+def _of_datetime64(argument: str, dates: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """NumPy lets dates wrap around whose seconds do not fit int64."""
+    unknown = np.isnat(dates)
+    if bool(unknown.any()):
+        raise _not_a_time(argument, int(np.argmax(unknown)))
+    try:
+        seconds = dates.astype("datetime64[s]")
+    except OverflowError:  # units so fine that a second is too many of them
+        raise ArgumentError(argument, "dates in units of at least a femtosecond", dates.dtype) from None
+    if np.datetime_data(dates.dtype)[0] in _COARSE and not np.array_equal(seconds.astype(dates.dtype), dates):
+        raise ArgumentError(argument, "dates whose seconds fit int64", "others")
+    return seconds.astype(np.int64)
+
+
+def _not_a_time(argument: str, position: int) -> ArgumentError:
+    return ArgumentError(argument, "known times", f"NaT at position {position}")
