@@ -294,12 +294,23 @@ def test_the_balance_can_be_overridden(recommender, interest, share):
     fused = (weights[:, None] * encoded.interests[0]).sum(axis=0)[None]
     expected = all_scores_of(recommender, Encoded(fused, encoded.interests, weights[None]))[0]
     out = recommender.recommend(HISTORIES[0], k=NUM_ITEMS, exclude_seen=False, interest=interest)
-    assert out.long_share == pytest.approx(share)
+    assert out.long_share == [share]  # what was asked for, not what is left of it by rounding
     rows = [IDS.index(item) for item in out[0].items]
     np.testing.assert_allclose(out[0].scores, expected[rows], rtol=1e-5, atol=1e-5)
     assert np.all(np.diff(expected[rows]) < 1e-5)
     state = recommender.new_state(HISTORIES[0])
-    assert recommender.recommend(state=state, interest=interest).long_share == pytest.approx(share)
+    assert recommender.recommend(state=state, interest=interest).long_share == [share]
+
+
+def test_shares_lie_between_0_and_1():
+    mostly_long = build(num_long=4, num_short=0)  # whose rest is the newest state's alone
+    histories = [[IDS[row] for row in np.random.default_rng(seed).integers(NUM_ITEMS, size=9)] for seed in range(100)]
+    for interest in (None, "long", 0.3):
+        shares = mostly_long.recommend(histories, interest=interest).long_share
+        assert ((shares >= 0) & (shares <= 1)).all()
+    weights = mostly_long.encode(histories).weights.astype(np.float64)
+    got = mostly_long.recommend(histories).long_share
+    np.testing.assert_array_equal(got, np.minimum(weights[:, :4].sum(axis=1), 1).astype(np.float32))
 
 
 def test_a_balance_that_cannot_be_is_refused(recommender):

@@ -20,7 +20,7 @@ from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import EventBatch, History, Now, request_times
+from lsif_sdk.events import EventBatch, History, Now, check_recent, request_times
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.metrics import Metrics
@@ -315,6 +315,8 @@ class NativeModel:
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
         times = None if now is None else request_times(now, batch)  # checked even where the model does not read it
+        if times is not None:
+            check_recent("now", times)
         return times if self.config.request_time else None
 
 

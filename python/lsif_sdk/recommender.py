@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.errors import ArgumentError, DeadlineError, OverloadedError
-from lsif_sdk.events import Events, History, Now, as_users, excluded_rows
+from lsif_sdk.events import Events, History, IdLists, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
@@ -102,8 +102,8 @@ class Recommender(Ranker):
         state: UserState | Sequence[UserState] | None = None,
         now: Now | None = None,
         exclude_seen: bool = True,
-        exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
-        allow: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        exclude: IdLists | None = None,
+        allow: IdLists | None = None,
         where: Where | Sequence[Where | None] | None = None,
         interest: Literal["long", "short"] | float | None = None,
         diversity: float = 0.0,
@@ -125,18 +125,20 @@ class Recommender(Ranker):
                 (docs/user_state.md), at a cost that does not depend on its length.
             now: request time, Unix seconds or a date, for models with `request_time`; None: that of the newest event.
             exclude_seen: leave out the items of the user's own history. False where people consume again.
-            exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
-                ignored.
-            allow: item ids that may be recommended, one list (or set) for all users or one a user; None: all.
+            exclude: further item ids to leave out, one list (or set) for all users or a list of them, one a user
+                (None: none); unknown ids are ignored.
+            allow: item ids that may be recommended, one list (or set) for all users or a list of them, one a user
+                (None: all); None: all.
             where: conditions on the `attributes` of items, for all users or a list of them, one a user (None: none):
-                {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)}: any of the values, this number, between.
-                All conditions have to hold, and `allow` as well.
+                {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)}: any of the values, this number, between;
+                {"in_stock": True} of columns of True and False. All conditions have to hold, and `allow` as well.
             interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
             diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by
                 maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
-            timeout: with batching, seconds the request may wait for its search to begin; None: for ever.
+            timeout: with batching, seconds the request may wait for its search to begin; None: for ever. Without
+                batching nothing waits, and it changes nothing.
             budget_ms: milliseconds for an answer in any case: where the search, as searches have gone lately, would
                 come too late, an approximate one takes its place if that would not and the catalogue's codes have an
                 order; otherwise, or if it waits too long or finds no place in the queue, the most popular items answer,
@@ -315,7 +317,8 @@ class Recommender(Ranker):
         """
         events = self._events(history)
         if len(events) != 1 or len(events.items) == 0:
-            raise ArgumentError("history", "one user with at least one known event", f"{len(events)} users")
+            got = f"{len(events)} users" if len(events) != 1 else f"none ({events.unknown[0]} unknown)"
+            raise ArgumentError("history", "one user with at least one known event", got)
         asked = self._now(now, 1)
         row = int(self.items.known_rows([item], "item")[0])
         explanation = explain(self.artifact, events, row, None if asked is None else int(asked[0]))
@@ -327,8 +330,8 @@ class Recommender(Ranker):
         items: Id | Sequence[Id],
         k: int = 10,
         *,
-        exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
-        allow: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        exclude: IdLists | None = None,
+        allow: IdLists | None = None,
         where: Where | Sequence[Where | None] | None = None,
     ) -> Recommendations:
         """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
