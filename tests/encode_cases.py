@@ -68,6 +68,7 @@ CASES = {
     "short-term and newest": Case({**TRANSFORMER, "num_long": 0, "num_short": 5, "short_window": 1}),
     "wide pooling of states": Case({"num_long": 1, "num_short": 1, "short_window": 600}),
     "multi_interest, normalized": Case({"scoring": "multi_interest", "temperature": 0.5, "normalize_items": True}),
+    "normalized inputs": Case({"normalize_inputs": True}),
     "repeats": Case({"repeats": True, "request_time": True}, "mixed", "mixed"),
     "repeats, no times": Case({**TRANSFORMER, "repeats": True, "use_times": False}),
     "empty histories": Case({}, lengths=(0, 0, 0)),

@@ -21,6 +21,8 @@ CONFIGS = {
     "window_of_one": {"window": 1, "short_window": 1},
     "newest_only": {"num_long": 0, "num_short": 0},
     "long_only": {"num_short": 0, "normalize_items": True, "item_scale": 2.5},
+    "normalized_inputs": {"normalize_inputs": True},
+    "both_normalized": {"normalize_inputs": True, "normalize_items": True, "item_scale": 2.5},
     "short_only": {"num_long": 0, "normalize_items": True, "scoring": "multi_interest"},
 }
 
@@ -124,6 +126,8 @@ class Oracle:
     def encode(self, items: list[int], times: list[int], actions: list[int], now: int, cut_off: int = 0) -> Encoded:
         c, newest = self.config, times[-1]
         x = [self.w["item_embedding"][item].clone() for item in items]
+        if c.normalize_inputs:
+            x = [math.sqrt(c.dim) * row / row.norm() for row in x]
         if c.num_actions:
             x = [row + self.w["action_embedding"][action] for row, action in zip(x, actions, strict=True)]
         asked = times

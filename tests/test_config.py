@@ -109,3 +109,9 @@ def test_the_ends_of_the_intervals_of_a_training_run():
 def test_precision_is_one_of_four(value):
     with pytest.raises(ArgumentError, match=r"^precision: expected one of '32-true', "):
         dataclasses.replace(TRAIN, precision=value)
+
+
+def test_what_was_written_before_a_field_came_has_its_default() -> None:
+    values = ModelConfig(num_items=5).to_dict()
+    del values["normalize_inputs"]
+    assert ModelConfig.from_dict(values) == ModelConfig(num_items=5)

@@ -16,7 +16,7 @@ CONFIGS = {
     "request time, actions": {"request_time": True, "num_actions": 3},
     "multi_interest": {"scoring": "multi_interest", "block": "transformer", "num_layers": 2},
     "multi_interest, normalised, repeats": {"scoring": "multi_interest", "normalize_items": True, "repeats": True},
-    "repeats": {"repeats": True, "request_time": True},
+    "repeats, normalised inputs": {"repeats": True, "request_time": True, "normalize_inputs": True},
     "encoder alone": {"num_long": 0, "num_short": 0, "use_times": False},
 }
 

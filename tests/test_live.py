@@ -44,8 +44,8 @@ def answers(recommender: Recommender, history: Any = HISTORY, **options: Any) ->
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"normalize_items": True}, {"scoring": "multi_interest"}, {"repeats": True}],
-    ids=["plain", "normalized", "multi_interest", "repeats"],
+    [{}, {"normalize_items": True}, {"normalize_inputs": True}, {"scoring": "multi_interest"}, {"repeats": True}],
+    ids=["plain", "normalized", "normalized inputs", "multi_interest", "repeats"],
 )
 def test_a_snapshot_is_what_a_new_recommender_of_its_items_would_be(changes: dict[str, Any]) -> None:
     live = live_of(**changes)

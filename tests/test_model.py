@@ -136,7 +136,7 @@ def test_export_and_from_weights_are_inverse(name: str) -> None:
     assert all(
         value.dtype == (torch.int64 if key == "time_boundaries" else torch.float32) for key, value in weights.items()
     )
-    assert ("catalog.vectors" in weights) == config.normalize_items
+    assert ("catalog.vectors" in weights) == config.has_two_tables
     if config.num_long:
         assert (weights["long_pooling.decay"] >= 0).all()
         assert weights["long_pooling.decay"].shape == (config.num_long,)
@@ -199,6 +199,20 @@ def test_catalogue_vectors_that_are_not_those_of_the_embedding_are_refused() -> 
         InterestFusionModel.from_weights(plain, weights)
     with pytest.raises(ArtifactError, match=r"catalog\.vectors: expected a tensor"):
         InterestFusionModel.from_weights(config, InterestFusionModel(plain).export_weights())
+
+
+def test_inputs_that_are_not_those_of_the_vectors_are_refused() -> None:
+    config = make_config(normalize_inputs=True, dim=16)
+    weights = InterestFusionModel(config).export_weights()
+    lengths = weights["item_embedding"].norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full_like(lengths, 4.0))
+    assert not torch.allclose(weights["catalog.vectors"], weights["item_embedding"])
+    other = weights["item_embedding"].clone()
+    other[2] *= 1.1
+    with pytest.raises(ArtifactError, match=r"item_embedding: expected the rows of catalog\.vectors at length 4"):
+        InterestFusionModel.from_weights(config, {**weights, "item_embedding": other})
+    with pytest.raises(ArtifactError, match=r"catalog\.vectors: expected a tensor"):
+        InterestFusionModel.from_weights(config, InterestFusionModel(make_config(dim=16)).export_weights())
 
 
 @pytest.mark.parametrize("offsets", [[0, 3], [1, 4], [0, 5, 4], []])

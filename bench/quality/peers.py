@@ -19,6 +19,7 @@ from data import DATASETS, load
 from numpy.typing import NDArray
 from rectools.dataset import Dataset
 from rectools.models import HSTUModel, SASRecModel
+from rectools.models.nn.transformers.lightning import TransformerLightningModule
 from results import ranks_path, record, save_ranks
 
 from lsif_sdk.evaluation.metrics import coverage, novelty, rank_gains
@@ -54,6 +55,50 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+_LOGITS_PER_CHUNK = 1 << 20
+
+
+class LossOfTargets(TransformerLightningModule):
+    """RecTools' full softmax loss, computed where there is a target only and in chunks that stay in the cache.
+
+    The value is the same (`check_loss`); RecTools makes logits of padding, too, and of a whole batch at once, which
+    takes several times as long on a CPU.
+    """
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """The mean cross-entropy of a batch."""
+        item_embs = self.torch_model.item_model.get_all_embeddings()
+        sessions = self.torch_model.encode_sessions(batch, item_embs)
+        valid = batch["y"] != 0
+        states, targets = sessions[valid], batch["y"][valid]
+        rows = max(1, _LOGITS_PER_CHUNK // len(item_embs))
+        sums = [
+            torch.nn.functional.cross_entropy(
+                self.torch_model.similarity_module(states[part : part + rows], item_embs),
+                targets[part : part + rows],
+                reduction="sum",
+            )
+            for part in range(0, len(targets), rows)
+        ]
+        loss = torch.stack(sums).sum() / len(targets)
+        self.log(self.train_loss_name, loss, on_step=False, on_epoch=True, prog_bar=self.verbose > 0)
+        return loss
+
+    def check_loss(self, batch: dict[str, torch.Tensor]) -> None:
+        """Refuses to go on if RecTools' own loss differs by more than rounding; dropout off."""
+        self.eval()
+        with torch.no_grad():
+            theirs = TransformerLightningModule.training_step(self, batch, 0).item()
+            ours = self.training_step(batch, 0).item()
+        self.train()
+        if abs(theirs - ours) > 1e-4 * abs(theirs):
+            raise SystemExit(f"loss: RecTools has {theirs}, this {ours}")
+
+    def on_train_batch_start(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Compares both losses on the first batch."""
+        if batch_idx == 0 and self.current_epoch == 0:
+            self.check_loss(batch)
+
 
 def main() -> None:
     """Fits a peer, asks it for its top 10 and appends a row like run.py's."""
@@ -76,7 +121,7 @@ def main() -> None:
     settings = {"epochs": options.epochs, **published, **options.settings}
     request_time = bool(settings.get("relative_time_attention"))
     kind = HSTUModel if options.model == "rectools-hstu" else SASRecModel
-    model = kind(**settings, deterministic=True, verbose=1)
+    model = kind(**settings, deterministic=True, verbose=1, lightning_module_type=LossOfTargets)
     events = Dataset.construct(interactions(history))
     began = time.monotonic()
     model.fit(events)

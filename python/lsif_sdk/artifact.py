@@ -230,7 +230,7 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
     if config.num_layers > len(weights):
         raise ArtifactError(f"num_layers: expected tensors of {config.num_layers} layers, got {len(weights)} tensors")
     specs = encoder_specs(config) + catalog_specs(config)
-    if _VECTORS not in weights and not config.normalize_items:
+    if _VECTORS not in weights and not config.has_two_tables:
         specs.pop()
     if missing := [name for name, _, _ in specs if name not in weights]:
         raise ArtifactError(f"missing {', '.join(missing)}")

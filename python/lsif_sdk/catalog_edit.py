@@ -173,11 +173,13 @@ class CatalogEdit:
         return self._added[item]
 
     def _embedding_of(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """What the encoder reads of a new item: of trained embeddings' mean length, where vectors have a fixed one."""
-        if not self._base.config.normalize_items:
+        """What the encoder reads of a new item: of trained embeddings' length, which is their mean where it varies."""
+        config = self._base.config
+        if not config.has_two_tables:
             return vector
         length = np.linalg.norm(vector.astype(np.float64))
-        return vector if length == 0 else (vector * (self._mean_length / length)).astype(np.float32)
+        wanted = config.dim**0.5 if config.normalize_inputs else self._mean_length
+        return vector if length == 0 else (vector * (wanted / length)).astype(np.float32)
 
     @functools.cached_property
     def _mean_length(self) -> float:

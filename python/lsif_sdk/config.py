@@ -35,6 +35,8 @@ _SIZES = {
     "num_actions": (0, 2**20),
 }
 
+_LATER = {"normalize_inputs"}  # fields that artifacts written before them lack; their defaults are what was done then
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -60,6 +62,7 @@ class ModelConfig:
         num_actions: action types, numbered from 1; 0 if events have none.
         scoring: "fused" (one dot product an item) or "multi_interest" (log-sum-exp over the interests).
         temperature: tau of "multi_interest".
+        normalize_inputs: what the encoder reads of an item is its embedding scaled to length sqrt(dim).
         normalize_items: catalogue vectors are the item embeddings scaled to length `item_scale`.
         item_scale: see `normalize_items`.
         repeats: items of the history get a learned bonus, for catalogues that people consume again.
@@ -88,6 +91,7 @@ class ModelConfig:
     num_actions: int = 0
     scoring: Literal["fused", "multi_interest"] = "fused"
     temperature: float = 1.0
+    normalize_inputs: bool = False
     normalize_items: bool = False
     item_scale: float = 1.0
     repeats: bool = False
@@ -100,7 +104,7 @@ class ModelConfig:
             check_integer(name, getattr(self, name), low, high)
         for name in ("temperature", "item_scale", "norm_eps"):
             check_number(name, getattr(self, name), FLOAT32_TINY, FLOAT32_MAX)
-        for name in ("use_times", "request_time", "normalize_items", "repeats"):
+        for name in ("use_times", "request_time", "normalize_inputs", "normalize_items", "repeats"):
             check_flag(name, getattr(self, name))
         if self.dim % self.num_heads:
             raise ArgumentError("num_heads", f"a divisor of dim = {self.dim}", self.num_heads)
@@ -119,13 +123,18 @@ class ModelConfig:
         """Width of one attention head."""
         return self.dim // self.num_heads
 
+    @property
+    def has_two_tables(self) -> bool:
+        """Whether items are scored by other vectors than the encoder reads of them."""
+        return self.normalize_inputs or self.normalize_items
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of `to_dict`; unknown and missing fields are refused by name.
+        """The inverse of `to_dict`; unknown and missing fields are refused by name, but for those of later versions.
 
         Raises:
             ArgumentError: a field is unknown, missing or out of range.
@@ -133,6 +142,6 @@ class ModelConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ArgumentError("model config", f"only the fields of {cls.__name__}", f"unknown {unknown}")
-        if missing := sorted(known - set(values)):
+        if missing := sorted(known - set(values) - _LATER):
             raise ArgumentError("model config", "every field", f"no {missing}")
         return cls(**values)

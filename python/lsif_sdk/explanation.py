@@ -129,7 +129,7 @@ def _small_model(artifact: Artifact, items: Any, item: int) -> tuple[InterestFus
     weights = {name: value for name, value in artifact.weights.items() if name != "catalog.vectors"}
     weights |= {name: weights[name][kept] for name in ("item_embedding", "catalog.bias")}
     # What items are scored with is taken from the artifact: a live catalogue has vectors of its own.
-    config = dataclasses.replace(artifact.config, num_items=len(used), normalize_items=False)
+    config = dataclasses.replace(artifact.config, num_items=len(used), normalize_items=False, normalize_inputs=False)
     from lsif_sdk.model import InterestFusionModel  # which recommending does without
 
     model = InterestFusionModel.from_weights(config, weights, dtype=torch.float64).eval()

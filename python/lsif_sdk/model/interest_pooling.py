@@ -41,7 +41,9 @@ class LongTermPooling(nn.Module):
         # States have norm sqrt(dim) from the start; without this, embeddings would be too short to matter beside them
         # and the fusion would learn to ignore what is pooled from them.
         with torch.no_grad():
-            nn.init.eye_(self.value.weight).div_(EMBEDDING_STD)
+            nn.init.eye_(self.value.weight)
+            if not config.normalize_inputs:
+                self.value.weight.div_(EMBEDDING_STD)
 
     def decay(self) -> Tensor:
         """Decay per day of each interest, [num_long], >= 0."""

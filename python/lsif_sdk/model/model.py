@@ -22,7 +22,7 @@ _NORM_EPS = 1e-12
 _VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision, far below what other items have
 _ENCODER = "encoder."
 _RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
-_VECTORS = "catalog.vectors"
+_INPUTS, _VECTORS = "item_embedding", "catalog.vectors"
 _STEPS, _TABLES = "_steps", ("repeats.distance", "repeats.age")
 
 
@@ -240,9 +240,12 @@ class InterestFusionModel(nn.Module):
         """What items are scored by."""
         vectors: Tensor = self.item_embedding
         if self.config.normalize_items:
-            length = (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt()
-            vectors = vectors * (self.config.item_scale / length)
+            vectors = _at_length(vectors, self.config.item_scale)
         return CatalogRows(vectors, self.catalog.bias)
+
+    def _inputs_of(self, embeddings: Tensor) -> Tensor:
+        """What the encoder reads of items."""
+        return _at_length(embeddings, self.config.dim**0.5) if self.config.normalize_inputs else embeddings
 
     @torch.no_grad()
     def export_weights(self) -> dict[str, Tensor]:
@@ -255,8 +258,9 @@ class InterestFusionModel(nn.Module):
         if self.config.num_long > 0:
             del weights[_RATE]
             weights[_DECAY] = self.long_pooling.decay()
-        if self.config.normalize_items:
+        if self.config.has_two_tables:
             weights[_VECTORS] = self.catalog_rows().vectors
+            weights[_INPUTS] = self._inputs_of(self.item_embedding)
         return {
             name: value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous().clone()
             for name, value in weights.items()
@@ -268,8 +272,9 @@ class InterestFusionModel(nn.Module):
     ) -> InterestFusionModel:
         """Rebuilds a model from `export_weights`.
 
-        The model holds `item_embedding` alone and makes the vectors of `catalog.vectors` from it when it scores, in its
-        own float type; others than those are refused, for the model would not score what the artifact does.
+        The model holds one matrix and makes from it, in its own float type, what it reads of items and what it scores
+        them by. An artifact whose `item_embedding` and `catalog.vectors` are not made from one is refused, for the
+        model would not score what the artifact does.
 
         Args:
             config: the config the weights belong to.
@@ -280,11 +285,13 @@ class InterestFusionModel(nn.Module):
             ArtifactError: a tensor is missing, unknown or has another shape, or `catalog.vectors` does not belong to
                 `item_embedding`; the message names it.
         """
-        if config.normalize_items != (_VECTORS in weights):
-            raise ArtifactError(f"{_VECTORS}: expected {'a tensor' if config.normalize_items else 'none'}")
+        if config.has_two_tables != (_VECTORS in weights):
+            raise ArtifactError(f"{_VECTORS}: expected {'a tensor' if config.has_two_tables else 'none'}")
         model = cls(config)
         derived = (_VECTORS, _DECAY, *_TABLES)
         state = {name: value for name, value in weights.items() if name not in derived} | Repeats.steps(weights)
+        if config.normalize_inputs:  # its direction is all of an embedding that this does not keep
+            state[_INPUTS] = weights[_VECTORS]
         if _DECAY in weights:
             state[_RATE] = weights[_DECAY].to(torch.float64).sqrt()
         names = {name.removeprefix(_ENCODER): name for name in model.state_dict()}
@@ -293,12 +300,12 @@ class InterestFusionModel(nn.Module):
             model.load_state_dict({names.get(name, name): value for name, value in state.items()})
         except RuntimeError as error:
             raise ArtifactError(f"weights do not fit the config: {error}") from error
-        if config.normalize_items:
-            _check_vectors(model, weights[_VECTORS])
+        if config.has_two_tables:
+            _check_tables(model, weights)
         return model
 
     def _embed(self, items: Tensor, actions: Tensor | None) -> Tensor:
-        x = nn.functional.embedding(items, self.item_embedding)
+        x = self._inputs_of(nn.functional.embedding(items, self.item_embedding))
         if self.config.num_actions > 0:
             actions = torch.zeros_like(items) if actions is None else actions
             x = x + nn.functional.embedding(actions, self.action_embedding)
@@ -341,13 +348,24 @@ class InterestFusionModel(nn.Module):
 
 
 @torch.no_grad()
-def _check_vectors(model: InterestFusionModel, vectors: Tensor) -> None:
-    expected = model.catalog_rows().vectors
-    fits = vectors.shape == expected.shape
-    if not fits or not torch.allclose(
-        vectors.to(expected), expected, rtol=0, atol=_VECTORS_TOLERANCE * model.config.item_scale
-    ):
-        raise ArtifactError(f"{_VECTORS}: expected the rows of item_embedding at length {model.config.item_scale}")
+def _at_length(vectors: Tensor, length: float) -> Tensor:
+    """The rows scaled to a length; zeros stay zeros."""
+    return vectors * (length / (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt())
+
+
+def _check_tables(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> None:
+    """Refuses vectors and inputs that are not those the model makes of its one matrix."""
+    c = model.config
+    tables = []
+    if c.normalize_items:
+        tables.append((_VECTORS, _INPUTS, model.catalog_rows().vectors, c.item_scale))
+    if c.normalize_inputs:
+        tables.append((_INPUTS, _VECTORS, model._inputs_of(model.item_embedding), c.dim**0.5))
+    for name, other, expected, length in tables:
+        got = weights[name].to(expected)
+        fits = got.shape == expected.shape
+        if not fits or not torch.allclose(got, expected, rtol=0, atol=_VECTORS_TOLERANCE * length):
+            raise ArtifactError(f"{name}: expected the rows of {other} at length {length:g}")
 
 
 def _lengths(offsets: Tensor, total: int) -> Tensor:
