@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsif_sdk import Batching, Recommender, errors
+from lsif_sdk import Batching, Events, Recommender, errors
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
 GENRES = [["a"], ["b"], ["a", "b"], []]
@@ -159,6 +159,8 @@ def test_each_user_may_have_a_set_or_none(recommender):
     assert same(ask(allow=[None, []], where={"genre": "a"}), ask(allow=[IDS, []], where={"genre": "a"}))
     alone = recommender.recommend(["i1"], k=5, exclude=[{"i5"}], allow=[None])
     assert same(alone, recommender.recommend(["i1"], k=5, exclude=["i5"]))
+    events = Events(["i5"], [7])
+    assert same(recommender.recommend(["i1"], allow=events), recommender.recommend(["i1"], allow=["i5"]))
     for name in ("exclude", "allow"):
         with pytest.raises(errors.ArgumentError, match=rf"{name}: expected one list of ids, or one a user \(2\)"):
             ask(**{name: [{"i5"}]})

@@ -200,8 +200,9 @@ def allowed_bitmaps(
     for_all = isinstance(allow, Set) or (is_flat(allow) and not is_one_a_user(allow))
     rows, offsets = excluded_rows(allow, items, 1 if for_all else batch, "allow")
     assert rows is not None and offsets is not None
+    lists = allow if is_one_a_user(allow) else None
     for user, wanted in enumerate(bitmaps):
-        if not for_all and allow[user] is None:  # type: ignore[index]
+        if lists is not None and lists[user] is None:  # all that the user's conditions let pass
             continue
         if user == 0 or not for_all:
             holds = np.zeros(len(items), np.bool_)

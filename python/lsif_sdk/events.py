@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import itertools
 from collections.abc import Sequence, Set
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -238,7 +238,7 @@ def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = ""
         raise ArgumentError(argument, "Unix seconds before the year 5138" + expected, latest)
 
 
-def is_one_a_user(lists: object) -> bool:
+def is_one_a_user(lists: Any) -> TypeGuard[Sequence[Any]]:
     """Whether these are lists or sets of ids or None, one a user (as against ids for all)."""
     kinds = set(map(type, lists)) if isinstance(lists, (list, tuple)) else set()
     return bool(kinds) and all(issubclass(kind, (list, tuple, np.ndarray, Events, Set, type(None))) for kind in kinds)
