@@ -115,3 +115,44 @@ def test_few_conditions_are_kept(attributes):
     for high in range(200):
         attributes.bitmap({"price": (0, 2 + high)})
     assert attributes.bitmap({"price": (0, 1)}) is not first
+
+
+def test_bitmaps_outlive_changes_of_other_attributes(attributes):
+    of_genre, of_price = {"genre": "Drama"}, {"price": (0, 2.5)}
+    both = of_genre | of_price
+    before = [attributes.bitmap(where) for where in (of_genre, of_price, both)]
+    assert attributes.edited(6, {"genre": {}}) is attributes
+    edited = attributes.edited(6, {"price": {3: 1.5}})
+    assert edited.bitmap(of_genre) is before[0]
+    assert rows(edited.bitmap(of_price)) == [0, 1, 3, 4] and rows(edited.bitmap(both)) == [0, 3]
+    longer = attributes.edited(7, {"genre": {6: "Drama"}, "price": {6: 2}, "year": {6: 1}})
+    assert rows(longer.bitmap(of_genre)) == [0, 3, 6]
+    assert [rows(attributes.bitmap(where)) for where in (of_genre, of_price, both)] == [[0, 3], [0, 1, 4], [0]]
+
+
+def test_true_and_false_are_0_and_1():
+    flags = [True, False, np.True_]
+    for column in (flags, np.array(flags), np.array(flags, object)):
+        attributes = Attributes({"in_stock": column}, 3)
+        for condition in (True, 1, [True], (1, None), (0.5, 1.0), np.True_):
+            assert rows(attributes.bitmap({"in_stock": condition})) == [0, 2]
+        assert rows(attributes.bitmap({"in_stock": False})) == [1]
+        assert rows(attributes.bitmap({"in_stock": [0, True]})) == [0, 1, 2]
+        with pytest.raises(errors.ArgumentError, match=r"where\['in_stock'\]: expected a number"):
+            attributes.bitmap({"in_stock": "yes"})
+        edited = attributes.edited(5, {"in_stock": {0: False, 3: True, 4: attributes.blank("in_stock")}})
+        assert rows(edited.bitmap({"in_stock": True})) == [2, 3]
+        for odd in (1, "yes", None):
+            with pytest.raises(errors.ArgumentError, match=r"attributes\['in_stock'\]: expected True or False, as the"):
+                attributes.edited(4, {"in_stock": {3: odd}})
+    with pytest.raises(errors.ArgumentError, match=r"attributes\['price'\]: expected numbers, as the column has"):
+        Attributes({"price": [1, 2]}, 2).edited(3, {"price": {2: True}})
+
+
+@pytest.mark.parametrize("column", [[1.5, None, 3], [2, None], [None, True], np.array([None, 1.0], object)])
+def test_an_unknown_number_is_told_apart_from_an_unknown_text(column):
+    row = list(column).index(None)
+    message = rf"attributes\['price'\]: expected numbers, NaN where unknown, got None at row {row}"
+    with pytest.raises(errors.ArgumentError, match=message):
+        Attributes({"price": column}, len(column))
+    Attributes({"genre": [None, None]}, 2)  # of texts

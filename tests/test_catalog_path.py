@@ -36,6 +36,14 @@ def test_it_answers_as_the_torch_op_does():
     assert_same(TopK(*several), as_op(interests, weights, 0.5))
 
 
+def test_only_rows_of_the_bitmaps_are_found():
+    bitmaps = [None, np.array([0b1011000], np.uint64), np.zeros(1, np.uint64)]
+    found = TopK(*PATH.top_k(**REQUEST, allowed=bitmaps))
+    assert_same(TopK(*(part[:1] for part in found)), TopK(*(part[:1] for part in PATH.top_k(**REQUEST))))
+    assert found.counts.tolist() == [5, 3, 0]
+    assert sorted(found.indices[1, :3].tolist()) == [3, 4, 6]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -52,6 +60,9 @@ def test_it_answers_as_the_torch_op_does():
         ({"exclude_rows": np.array([0, 1, -2, 4])}, r"exclude: expected rows in \[0, 39\] \(or -1, ignored\), got -2"),
         ({"exclude_rows": np.array([0.0])}, "exclude: expected dtype int64, got float64"),
         ({"exclude_offsets": np.array([0, 1, 2, 3])}, "exclude offsets: expected a last value of 4"),
+        ({"allowed": [None, None]}, "allowed: expected 3 bitmaps, got 2"),
+        ({"allowed": [None, np.zeros(1), None]}, "allowed: expected dtype uint64, got float64"),
+        ({"allowed": [np.zeros(2, np.uint64)] * 3}, r"allowed: expected shape \[1\], got \[2\]"),
         ({"exclude_offsets": np.array([0, 4])}, r"exclude offsets: expected shape \[4\], got \[2\]"),
     ],
 )

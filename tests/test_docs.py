@@ -55,6 +55,7 @@ def as_calls(commands: str) -> str:
     return "\n".join(["from lsif_sdk.cli import main", *calls])
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads.md does so, and says when it may be done
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_cookbook_runs(page, folder, monkeypatch):
     monkeypatch.chdir(folder)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsif_sdk import Batching, Recommender, errors
-from recommender_cases import IDS, NUM_ITEMS, build
+from lsif_sdk import Batching, Events, Recommender, errors
+from recommender_cases import IDS, NUM_ITEMS, build, same
 
 GENRES = [["a"], ["b"], ["a", "b"], []]
 COLUMNS: dict[str, Any] = {
@@ -142,3 +142,28 @@ def test_a_large_catalogue_and_few_items_left():
         out = recommender.recommend([5, 6], k=10, where={"group": wanted})[0]
         expected = [item for item in everything.items.tolist() if group[item] == wanted][:10]
         assert out.items.tolist() == expected
+
+
+def test_each_user_may_have_a_set_or_none(recommender):
+    def ask(**options):
+        return recommender.recommend([["i1"], ["i2"]], k=NUM_ITEMS, **options)
+
+    for name in ("exclude", "allow"):
+        listed = ask(**{name: [["i5", "i7"], ["i6"]]})
+        for lists in ([{"i5", "i7"}, {"i6"}], ({"i5", "i7"}, ["i6"]), [frozenset({"i5", "i7"}), np.array(["i6"])]):
+            assert same(ask(**{name: lists}), listed)
+    assert same(ask(exclude=[{"i5"}, None]), ask(exclude=[["i5"], []]))
+    assert same(ask(exclude=[None, None]), ask())
+    assert same(ask(allow=[{"i5"}, None]), ask(allow=[["i5"], IDS]))
+    assert same(ask(allow=[None, None]), ask())
+    assert same(ask(allow=[None, []], where={"genre": "a"}), ask(allow=[IDS, []], where={"genre": "a"}))
+    alone = recommender.recommend(["i1"], k=5, exclude=[{"i5"}], allow=[None])
+    assert same(alone, recommender.recommend(["i1"], k=5, exclude=["i5"]))
+    events = Events(["i5"], [7])
+    assert same(recommender.recommend(["i1"], allow=events), recommender.recommend(["i1"], allow=["i5"]))
+    for name in ("exclude", "allow"):
+        with pytest.raises(errors.ArgumentError, match=rf"{name}: expected one list of ids, or one a user \(2\)"):
+            ask(**{name: [{"i5"}]})
+        for odd in (["i5", None], ["i5", {"i6"}]):
+            with pytest.raises(errors.ArgumentTypeError, match=f"{name}: expected strings"):
+                ask(**{name: odd})

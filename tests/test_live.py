@@ -288,6 +288,22 @@ def test_fit_item_makes_an_item_its_users_get() -> None:
         multi.fit_item("new", met, others)
 
 
+@pytest.mark.parametrize("none", [[], [[]], [["new"]], [[], ["new", "newer"]]])
+def test_an_item_is_fitted_to_users_with_known_events(none: Any) -> None:
+    live = live_of()
+    for lists in ((none, [[IDS[1]]]), ([[IDS[1]]], none)):
+        argument = "met" if lists[0] is none else "others"
+        with pytest.raises(errors.ArgumentError, match=f"^{argument}: expected histories with known events"):
+            live.fit_item("junk", *lists)
+    assert live.version == 0 and live.current.items.rows(["junk"]) == [-1]
+    met, others = [[IDS[1]], [IDS[2], IDS[9]]], [[IDS[row]] for row in range(10, 30)]
+    live.fit_item("fitted", [*met, *none], [*none, *others])
+    twin = live_of()
+    twin.fit_item("fitted", met, others)
+    assert np.array_equal(live.current.catalog.vectors[-1], twin.current.catalog.vectors[-1])
+    assert live.current.catalog.bias[-1] == twin.current.catalog.bias[-1]
+
+
 def test_a_saved_snapshot_is_the_same_when_loaded(tmp_path) -> None:
     live = live_of()
     live.upsert(["new", IDS[0]], vectors_of(2), titles=["New", "Other"])
@@ -459,6 +475,18 @@ def test_another_model_has_its_own_bounds_of_asynchronous_requests() -> None:
     live.rollback()
     with pytest.raises(errors.ClosedError):
         asyncio.run(live.current.recommend_async([IDS[1]], 2))
+
+
+def test_what_requests_need_of_availability_and_conditions_is_there_when_a_snapshot_is_published() -> None:
+    live = LiveRecommender(Recommender(build(dim=DIM).artifact, attributes={"year": range(NUM_ITEMS)}))
+    kept = live.current.attributes.bitmap({"year": (0, 20)})
+    live.hide([IDS[3]])
+    live.upsert([IDS[5]], vectors_of(1))
+    assert live.current.attributes.bitmap({"year": (0, 20)}) is kept
+    table = live.current.items
+    assert table._available is not None
+    begin, end, bitmap = table._available._known
+    assert begin <= time.time() < end and bitmap is not None
 
 
 def test_two_of_one_recommender_do_not_see_each_others_items() -> None:

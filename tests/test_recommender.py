@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lsif_sdk import Artifact, Events, Recommender, errors, train
 from lsif_sdk.datasets import simulated_shop
@@ -197,24 +196,6 @@ def test_events_are_sorted_by_time_and_the_callers_arrays_left_alone(recommender
     assert items.tolist() == ["i1", "i2", "i3"]
 
 
-def test_similar_items_are_the_nearest_by_cosine(recommender):
-    out = recommender.similar_items(["i4", "i11"], k=3)
-    vectors = recommender.catalog.vectors.double().numpy()
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    for b, row in enumerate((4, 11)):
-        cosines = units @ units[row]
-        cosines[row] = -2
-        assert out[b].items.tolist() == [IDS[best] for best in np.argsort(-cosines)[:3]]
-        np.testing.assert_allclose(out[b].scores, np.sort(cosines)[::-1][:3], rtol=1e-6, atol=1e-7)
-    for items in ("i4", ["i4"], ("i4",), np.array(["i4"])):
-        assert recommender.similar_items(items, 3)[0].items.tolist() == out[0].items.tolist()
-    everything = recommender.similar_items("i4", NUM_ITEMS + 5)
-    assert everything.counts.tolist() == [NUM_ITEMS - 1]
-    assert sorted(everything[0].items) == sorted(set(IDS) - {"i4"})
-    assert not everything.fallback.any()
-    assert recommender.similar_items([], 3).items.shape == (0, 3)
-
-
 def test_saved_and_loaded_it_answers_the_same(recommender, tmp_path):
     recommender.save(tmp_path / "model")
     loaded = Recommender.load(tmp_path / "model", threads=1)
@@ -235,28 +216,6 @@ def test_what_is_trained_beats_popularity():
     recommender = train(simulated_shop(300, 150), model, training, progress=False)
     ndcg = {name: report["metrics"]["ndcg@10"] for name, report in recommender.artifact.metrics["test"].items()}
     assert ndcg["lsif"] > 2 * ndcg["popularity"]
-
-
-class LargestFloat64(TorchDispatchMode):
-    """Notes how many rows the longest float64 tensor has that is made meanwhile."""
-
-    rows = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
-            self.rows = max(self.rows, len(result))
-        return result
-
-
-def test_similar_items_never_hold_the_catalogue_in_float64(monkeypatch):
-    whole = build().similar_items(IDS, k=NUM_ITEMS)
-    monkeypatch.setattr("lsif_sdk.similarity._ROWS_PER_BLOCK", 7)
-    recommender = build()
-    with LargestFloat64() as largest:
-        blocks = recommender.similar_items(IDS, k=NUM_ITEMS)
-    assert 0 < largest.rows <= 7
-    assert same(blocks, whole)
 
 
 def test_a_loaded_model_scores_with_the_mapped_weights(recommender, tmp_path):
@@ -335,12 +294,23 @@ def test_the_balance_can_be_overridden(recommender, interest, share):
     fused = (weights[:, None] * encoded.interests[0]).sum(axis=0)[None]
     expected = all_scores_of(recommender, Encoded(fused, encoded.interests, weights[None]))[0]
     out = recommender.recommend(HISTORIES[0], k=NUM_ITEMS, exclude_seen=False, interest=interest)
-    assert out.long_share == pytest.approx(share)
+    assert out.long_share == [share]  # what was asked for, not what is left of it by rounding
     rows = [IDS.index(item) for item in out[0].items]
     np.testing.assert_allclose(out[0].scores, expected[rows], rtol=1e-5, atol=1e-5)
     assert np.all(np.diff(expected[rows]) < 1e-5)
     state = recommender.new_state(HISTORIES[0])
-    assert recommender.recommend(state=state, interest=interest).long_share == pytest.approx(share)
+    assert recommender.recommend(state=state, interest=interest).long_share == [share]
+
+
+def test_shares_lie_between_0_and_1():
+    mostly_long = build(num_long=4, num_short=0)  # whose rest is the newest state's alone
+    histories = [[IDS[row] for row in np.random.default_rng(seed).integers(NUM_ITEMS, size=9)] for seed in range(100)]
+    for interest in (None, "long", 0.3):
+        shares = mostly_long.recommend(histories, interest=interest).long_share
+        assert ((shares >= 0) & (shares <= 1)).all()
+    weights = mostly_long.encode(histories).weights.astype(np.float64)
+    got = mostly_long.recommend(histories).long_share
+    np.testing.assert_array_equal(got, np.minimum(weights[:, :4].sum(axis=1), 1).astype(np.float32))
 
 
 def test_a_balance_that_cannot_be_is_refused(recommender):

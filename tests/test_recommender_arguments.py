@@ -115,6 +115,8 @@ def test_request_time_takes_seconds_and_dates():
         (np.array([np.inf]), "now: expected whole numbers"),
         (2**63, "now: expected numbers that fit int64"),
         ([[later]], "now: expected one dimension"),
+        (1000 * later, "now: expected Unix seconds before the year 5138, got 1600700000000"),
+        ([1e3 * later], "now: expected Unix seconds before the year 5138, got 1600700000000"),
         (np.datetime64("NaT"), "now: expected known times"),
         ("today", "now: expected whole numbers, datetime or datetime64, got str"),
         (True, "now: expected whole numbers, datetime or datetime64, got bool"),

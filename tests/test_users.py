@@ -59,6 +59,16 @@ def test_answers_are_those_for_all_events(stores, fields):
         assert stats["users"] == 2 and stats["misses"] == 3 and stats["saved"] >= 2 and stats["refused"] == 0
 
 
+def test_milliseconds_are_not_recorded(stores):
+    with stores.open() as store, Users(build(), store) as users:
+        users.record("u", Events([IDS[1]], [1_700_000_000]))
+        with pytest.raises(
+            errors.ArgumentError, match="times: expected Unix seconds before the year 5138, got 17000000010"
+        ):
+            users.record("u", Events([IDS[2], IDS[3]], [1_700_000_000, 1_700_000_001_000]))
+        assert store.read("u").events.items == [IDS[1]]
+
+
 record = st.tuples(
     st.sampled_from(["record", "record", "other process", "forget", "restart", "break"]),
     st.lists(st.tuples(st.integers(0, NUM_ITEMS + 2), st.integers(0, 50), st.integers(0, 2)), min_size=1, max_size=4),

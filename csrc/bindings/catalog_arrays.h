@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "bindings/arrays.h"
 #include "engine/codes.h"
 #include "kernels/score_topk.h"
@@ -18,6 +22,30 @@ struct CatalogArrays {
     return {view<float>("vectors", vectors, {num_items, dim}), view<float>("bias", bias, {num_items}),
             engine::view_codes(view<uint8_t>("codes", codes, {size}), size, num_items, dim), num_items, dim};
   }
+};
+
+// For each of a batch of users a bitmap of the rows that may be found, or None; or None for all. Holds the bitmaps.
+class AllowedRows {
+ public:
+  AllowedRows() = default;
+  AllowedRows(const py::object& allowed, int64_t batch, int64_t num_items) {
+    if (allowed.is_none()) return;
+    held_ = allowed.cast<std::vector<py::object>>();
+    if (static_cast<int64_t>(held_.size()) != batch) {
+      refuse("allowed", std::to_string(batch) + " bitmaps", std::to_string(held_.size()));
+    }
+    const std::vector<int64_t> shape = {(num_items + 63) / 64};
+    for (const py::object& bitmap : held_) {
+      bitmaps_.push_back(bitmap.is_none() ? nullptr : view<uint64_t>("allowed", array_from("allowed", bitmap), shape));
+    }
+  }
+
+  // As requests take it: null for all.
+  const uint64_t* const* data() const { return bitmaps_.empty() ? nullptr : bitmaps_.data(); }
+
+ private:
+  std::vector<py::object> held_;
+  std::vector<const uint64_t*> bitmaps_;
 };
 
 }  // namespace lsif::bindings

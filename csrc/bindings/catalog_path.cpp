@@ -71,7 +71,7 @@ class CatalogPath {
 
   py::tuple top_k(const py::array& queries, const py::object& weights, double temperature, int64_t k,
                   const py::object& exclude_rows, const py::object& exclude_offsets, int64_t threads,
-                  double error_share) const {
+                  double error_share, const py::object& allowed) const {
     engine::ScoreTopkRequest request;
     request.batch = queries.ndim() > 0 ? queries.shape(0) : 0;
     request.num_interests = queries.ndim() == 3 ? queries.shape(1) : 1;
@@ -89,6 +89,8 @@ class CatalogPath {
       request.exclude_items = exclusions.items.data();
       request.exclude_offsets = exclusions.offsets.data();
     }
+    const AllowedRows allowed_rows(allowed, request.batch, view_.num_items);
+    request.allowed = allowed_rows.data();
     request.threads = engine::check_threads(threads);
     request.error_share = engine::check_error_share(error_share);
     engine::check_k(k);
@@ -124,6 +126,7 @@ void bind_catalog_path(py::module_& m) {
       .def_property_readonly("is_ordered", &CatalogPath::is_ordered, "Whether the codes' rows have an order.")
       .def("top_k", &CatalogPath::top_k, py::arg("queries"), py::arg("weights"), py::arg("temperature"), py::arg("k"),
            py::arg("exclude_rows"), py::arg("exclude_offsets"), py::arg("threads") = 0, py::arg("error_share") = 1.0,
+           py::arg("allowed") = py::none(),
            "(scores, indices, counts) of each query, float32 [batch, dim] or [batch, num_interests, dim].");
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/arrays.h"
+#include "bindings/catalog_arrays.h"
 #include "engine/offsets.h"
 #include "engine/recommend.h"
 #include "engine/score_checks.h"
@@ -64,18 +65,8 @@ class Ranking {
       request.exclude_offsets = offsets_.data();
       engine::check_offsets("exclude_offsets", request.exclude_offsets, batch, total);
     }
-    if (!allowed.is_none()) {
-      allowed_ = allowed.cast<std::vector<py::object>>();
-      if (static_cast<int64_t>(allowed_.size()) != batch) {
-        refuse("allowed", std::to_string(batch) + " bitmaps", std::to_string(allowed_.size()));
-      }
-      for (const py::object& bitmap : allowed_) {
-        const std::vector<int64_t> shape = {(num_items + 63) / 64};
-        bitmaps_.push_back(bitmap.is_none() ? nullptr
-                                            : view<uint64_t>("allowed", array_from("allowed", bitmap), shape));
-      }
-      request.allowed = bitmaps_.data();
-    }
+    allowed_ = AllowedRows(allowed, batch, num_items);
+    request.allowed = allowed_.data();
     engine::check_k(k);
     scores_ = Array<float>({batch, k});
     indices_ = Array<int64_t>({batch, k});
@@ -91,8 +82,7 @@ class Ranking {
  private:
   std::vector<int64_t> excluded_;
   std::vector<int64_t> offsets_;
-  std::vector<py::object> allowed_;  // held while the bitmaps are read
-  std::vector<const uint64_t*> bitmaps_;
+  AllowedRows allowed_;
   Array<float> scores_;
   Array<int64_t> indices_;
   Array<int64_t> counts_;

@@ -110,6 +110,10 @@ class RequestPath {
     if (batcher_ != nullptr) batcher_->close();
   }
 
+  void count_on_from(const RequestPath& before) {
+    if (batcher_ != nullptr && before.batcher_ != nullptr) batcher_->count_on_from(*before.batcher_);
+  }
+
   py::object batching_stats() const {
     if (batcher_ == nullptr) return py::none();
     const engine::TopkBatcher::Stats stats = batcher_->stats();
@@ -278,6 +282,8 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none,
            py::arg("precision") = "float32")
       .def("close", &RequestPath::close, py::call_guard<py::gil_scoped_release>(), "Ends batching.")
+      .def("count_on_from", &RequestPath::count_on_from, py::arg("before"),
+           "Batching counts together with `before`, whose place this path takes.")
       .def("batching_stats", &RequestPath::batching_stats, "Counters of the batcher, or None without one.")
       .def("encode", &RequestPath::encode, py::arg("items"), py::arg("times") = none, py::arg("actions") = none,
            py::arg("offsets"), py::arg("now") = none, py::arg("threads") = 0,

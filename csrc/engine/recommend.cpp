@@ -124,10 +124,13 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   const EventBatch& events = request.events;
   for (int64_t b = 0; b < events.batch; ++b) {
     float* weights = users.weights + b * c.num_interests();
+    // The weights sum to 1 but for their rounding.
+    const double long_share = std::min(std::accumulate(weights, weights + c.num_long, 0.0), 1.0);
+    out.long_share[b] = static_cast<float>(long_share);
     if (request.balance >= 0 && events.offsets[b] < events.offsets[b + 1]) {
       rebalance(c, request.balance, users.interests + b * c.num_interests() * c.dim, weights, users.fused + b * c.dim);
+      out.long_share[b] = static_cast<float>(request.balance);
     }
-    out.long_share[b] = std::accumulate(weights, weights + c.num_long, 0.0f);
     // Without events all interests are zero; any weight that sums to one gives the bias alone.
     if (events.offsets[b] == events.offsets[b + 1]) weights[c.num_interests() - 1] = 1.0f;
   }

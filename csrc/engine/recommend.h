@@ -37,7 +37,8 @@ struct Recommendations {
   float* scores;      // [batch, k]
   int64_t* indices;   // [batch, k], -1 past counts
   int64_t* counts;    // [batch]
-  float* long_share;  // [batch], weight of the long-term interests; 0 for an empty history
+  float* long_share;  // [batch], weight of the long-term interests, 0 to 1, the balance if there is one; 0 for an
+                      // empty history
 };
 
 // Refuses a balance that is neither below 0 nor in [0, 1], and one a model without long-term interests cannot have.

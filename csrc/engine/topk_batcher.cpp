@@ -19,13 +19,20 @@ bool is_similar(int64_t a, int64_t b) {
 // Which power of two is the first that is not below size >= 1.
 size_t power_of_two(int64_t size) { return static_cast<size_t>(std::bit_width(static_cast<uint64_t>(size - 1))); }
 
+// The last count, of what is larger than all sizes there are, stays the last one.
+void add_sizes(const std::vector<int64_t>& more, std::vector<int64_t>& sizes) {
+  if (sizes.size() < more.size()) sizes.insert(sizes.end() - 1, more.size() - sizes.size(), 0);
+  for (size_t i = 0; i + 1 < more.size(); ++i) sizes[i] += more[i];
+  sizes.back() += more.back();
+}
+
 }  // namespace
 
 TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpid()) {
   if (limits.max_batch < 1 || limits.max_queue < 1 || limits.max_wait_us < 0 || limits.max_searches < 1) {
     throw std::invalid_argument("batching: expected max_batch, max_queue and max_searches >= 1 and max_wait_us >= 0");
   }
-  stats_.sizes.resize(power_of_two(limits.max_batch) + 2);
+  counters_->stats.sizes.resize(power_of_two(limits.max_batch) + 2);
 }
 
 void TopkBatcher::score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
@@ -48,7 +55,7 @@ void TopkBatcher::score_topk(const CatalogView& catalog, const ScoreTopkRequest&
 
 void TopkBatcher::wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock) {
   if (static_cast<int64_t>(queue_.size()) >= limits_.max_queue) {
-    ++stats_.overloaded;
+    count([](Stats& stats) { ++stats.overloaded; });
     throw Overloaded("batching: " + std::to_string(limits_.max_queue) + " requests wait already (max_queue)");
   }
   queue_.push_back(&mine);
@@ -57,7 +64,7 @@ void TopkBatcher::wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock
   }
   if (mine.state == State::kWaiting) {
     queue_.erase(std::find(queue_.begin(), queue_.end(), &mine));
-    ++stats_.expired;
+    count([](Stats& stats) { ++stats.expired; });
     throw DeadlineExceeded("timeout: the request's turn did not come in time");
   }
   mine.changed.wait(lock, [&] { return mine.state != State::kTaken; });
@@ -69,10 +76,12 @@ void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   search(batch);
   lock.lock();
-  ++stats_.batches;
-  stats_.requests += static_cast<int64_t>(batch.size());
-  stats_.largest_batch = std::max(stats_.largest_batch, static_cast<int64_t>(batch.size()));
-  ++stats_.sizes[std::min(power_of_two(static_cast<int64_t>(batch.size())), stats_.sizes.size() - 1)];
+  count([size = static_cast<int64_t>(batch.size())](Stats& stats) {
+    ++stats.batches;
+    stats.requests += size;
+    stats.largest_batch = std::max(stats.largest_batch, size);
+    ++stats.sizes[std::min(power_of_two(size), stats.sizes.size() - 1)];
+  });
   for (Ticket* ticket : batch) finish(*ticket, ticket->error);
   if (queue_.empty()) {
     if (--num_searching_ == 0) idle_.notify_all();
@@ -96,7 +105,7 @@ std::vector<TopkBatcher::Ticket*> TopkBatcher::gather(Ticket& mine, std::unique_
   std::deque<Ticket*> left;
   for (Ticket* ticket : queue_) {
     if (ticket->deadline < now) {
-      ++stats_.expired;
+      count([](Stats& stats) { ++stats.expired; });
       finish(*ticket, std::make_exception_ptr(DeadlineExceeded("timeout: the request's turn did not come in time")));
     } else if (ticket->catalog == mine.catalog && ticket->request->error_share == mine.request->error_share &&
                is_similar(ticket->request->k, mine.request->k) && users + ticket->request->batch <= limits_.max_batch) {
@@ -205,14 +214,36 @@ void TopkBatcher::close() {
   idle_.wait(lock, [&] { return num_searching_ == 0; });
 }
 
+void TopkBatcher::count_on_from(const TopkBatcher& before) {
+  if (getpid() != process_ || getpid() != before.process_) return;
+  std::unique_lock<std::mutex> lock(before.mutex_);
+  const std::shared_ptr<Counters> shared = before.counters_;
+  lock.unlock();
+  lock = std::unique_lock<std::mutex>(mutex_);
+  if (shared == counters_) return;
+  {
+    const std::scoped_lock both(shared->mutex, counters_->mutex);
+    const Stats& mine = counters_->stats;
+    Stats& all = shared->stats;
+    all.requests += mine.requests;
+    all.batches += mine.batches;
+    all.largest_batch = std::max(all.largest_batch, mine.largest_batch);
+    all.overloaded += mine.overloaded;
+    all.expired += mine.expired;
+    add_sizes(mine.sizes, all.sizes);
+  }
+  counters_ = shared;
+}
+
 TopkBatcher::Stats TopkBatcher::stats() const {
   Stats stats;
   if (getpid() != process_) {
-    stats.sizes.resize(stats_.sizes.size());
+    stats.sizes.resize(power_of_two(limits_.max_batch) + 2);
     return stats;
   }
   const std::lock_guard<std::mutex> lock(mutex_);
-  stats = stats_;
+  const std::lock_guard<std::mutex> of_counters(counters_->mutex);
+  stats = counters_->stats;
   stats.queued = static_cast<int64_t>(queue_.size());
   return stats;
 }

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <vector>
@@ -72,6 +73,11 @@ class TopkBatcher {
   // Refuses further requests and those that wait, and returns when no search runs.
   void close();
 
+  // Takes the place of `before`: what both have counted and will count, requests that `before` has not answered yet
+  // among them, is counted together from now on, in the stats of both. Nothing where they are of different processes.
+  // Not for two that take each other's place at once.
+  void count_on_from(const TopkBatcher& before);
+
   Stats stats() const;
 
   static constexpr int64_t kMostShared = 1024;
@@ -92,6 +98,18 @@ class TopkBatcher {
     std::condition_variable changed;
   };
 
+  // Of this batcher and those it took the place of. Locked after mutex_.
+  struct Counters {
+    std::mutex mutex;
+    Stats stats;
+  };
+
+  template <typename Change>
+  void count(Change change) {
+    const std::lock_guard<std::mutex> lock(counters_->mutex);
+    change(counters_->stats);
+  }
+
   void wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock);
   void lead(Ticket& mine, std::unique_lock<std::mutex>& lock);
   std::vector<Ticket*> gather(Ticket& mine, std::unique_lock<std::mutex>& lock);
@@ -109,7 +127,7 @@ class TopkBatcher {
   std::deque<Ticket*> queue_;
   int num_searching_ = 0;
   bool is_closed_ = false;
-  Stats stats_;
+  std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
 };
 
 }  // namespace lsif::engine

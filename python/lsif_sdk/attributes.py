@@ -13,8 +13,8 @@ import numpy.typing as npt
 from lsif_sdk.arguments import is_integer, is_real
 from lsif_sdk.bitmaps import Bitmap, as_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import excluded_rows, is_flat
-from lsif_sdk.items import Id, ItemTable, as_list
+from lsif_sdk.events import IdLists, excluded_rows, is_flat, is_one_a_user
+from lsif_sdk.items import ItemTable, as_list
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["Attributes", "Where", "allowed_bitmaps"]
@@ -23,6 +23,7 @@ Where = Mapping[str, Any]
 """Conditions by attribute, all of which have to hold: a value, a list of values of which one has to, or a tuple
 (low, high) of numbers between which the attribute lies, both included, None for no bound."""
 
+_Numbers = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
 _MOST_CACHED = 128
 
 
@@ -30,8 +31,8 @@ class Attributes:
     """What is known of the items, by name. Immutable, safe to share between threads.
 
     Args:
-        columns: for each attribute one entry an item, in the order of the catalogue: numbers (NaN where unknown),
-            strings (None where unknown), or lists of strings (genres, say).
+        columns: for each attribute one entry an item, in the order of the catalogue: numbers (NaN where unknown), True
+            and False, strings (None where unknown), or lists of strings (genres, say).
         num_items: items of the catalogue.
 
     Raises:
@@ -43,7 +44,7 @@ class Attributes:
         if not isinstance(columns, Mapping) or not all(isinstance(name, str) for name in columns):
             raise ArgumentTypeError("attributes", "a mapping of names to columns", columns)
         self._num_items = num_items
-        self._numbers: dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]] = {}
+        self._numbers: dict[str, _Numbers] = {}
         self._rows: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
         for name, column in columns.items():
             if not isinstance(column, np.ndarray) or column.ndim == 0:
@@ -51,6 +52,8 @@ class Attributes:
             if len(column) != num_items:
                 raise ArgumentError(f"attributes[{name!r}]", f"{num_items} entries, one an item", len(column))
             numbers = _numbers(column)
+            if numbers is None and (row := _missing_number(column)) is not None:
+                raise ArgumentError(f"attributes[{name!r}]", "numbers, NaN where unknown", f"None at row {row}")
             if numbers is not None:
                 self._numbers[name] = numbers
             else:
@@ -60,10 +63,12 @@ class Attributes:
 
     def blank(self, name: str) -> Any:
         """An entry that the attribute's column may have, for an item nobody will ask for."""
-        return 0 if name in self._numbers else None
+        return self._numbers[name].dtype.type(0) if name in self._numbers else None
 
     def edited(self, num_items: int, values: Mapping[str, Mapping[int, Any]]) -> Attributes:
         """Attributes of a longer catalogue, with some entries replaced; these stay as they are.
+
+        Bitmaps of conditions on attributes that stay as they are stay, too.
 
         Args:
             num_items: of that catalogue.
@@ -75,6 +80,9 @@ class Attributes:
         if unknown := sorted(set(values) - set(self.names)):
             raise ArgumentError("attributes", f"attributes among {self.names}", shown(unknown[0]))
         added = range(self._num_items, num_items)
+        changed = {name for name, entries in values.items() if entries}
+        if not added and not changed:
+            return self
         twin = Attributes({}, num_items)
         for name in self.names:
             entries = values.get(name, {})
@@ -84,6 +92,10 @@ class Attributes:
                 twin._numbers[name] = _numbers_with(name, self._numbers[name], num_items, entries)
             else:
                 twin._rows[name] = _rows_with(name, self._rows[name], entries)
+        if not added:
+            with self._lock:
+                kept = {key: bitmap for key, bitmap in self._cache.items() if changed.isdisjoint(n for n, _ in key)}
+            twin._cache.update(kept)
         return twin
 
     @property
@@ -144,7 +156,8 @@ class Attributes:
                 holds &= numbers >= low
             return holds if high is None else holds & (numbers <= high)
         values = condition if isinstance(condition, (list, set, frozenset)) else [condition]
-        if not values or not all(map(_is_number, values)):
+        is_fit = _is_flag_or_number if numbers.dtype == np.bool_ else _is_number
+        if not values or not all(map(is_fit, values)):
             raise ArgumentError(f"where[{name!r}]", "a number, a list of numbers, or (low, high)", shown(condition))
         holds = np.zeros(len(numbers), np.bool_)
         for value in values:
@@ -153,7 +166,7 @@ class Attributes:
 
 
 def allowed_bitmaps(
-    allow: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None,
+    allow: IdLists | None,
     where: Where | Sequence[Where | None] | None,
     attributes: Attributes,
     items: ItemTable,
@@ -163,7 +176,7 @@ def allowed_bitmaps(
     """The rows each user may get: of those there are now, by ids, conditions, or both; None: all.
 
     Args:
-        allow: item ids for all users, or a list of them for each; unknown ids are ignored.
+        allow: item ids for all users, or a list of them (None: all) for each; unknown ids are ignored.
         where: conditions for all users, or a list of them for each.
         attributes: of the catalogue.
         items: of the catalogue.
@@ -184,10 +197,13 @@ def allowed_bitmaps(
         bitmaps = [available if wanted is None else wanted & available for wanted in bitmaps]
     if allow is None:
         return bitmaps
-    for_all = isinstance(allow, Set) or is_flat(allow)
+    for_all = isinstance(allow, Set) or (is_flat(allow) and not is_one_a_user(allow))
     rows, offsets = excluded_rows(allow, items, 1 if for_all else batch, "allow")
     assert rows is not None and offsets is not None
+    lists = allow if is_one_a_user(allow) else None
     for user, wanted in enumerate(bitmaps):
+        if lists is not None and lists[user] is None:  # all that the user's conditions let pass
+            continue
         if user == 0 or not for_all:
             holds = np.zeros(len(items), np.bool_)
             holds[rows[offsets[user] : offsets[user + 1]]] = True
@@ -204,6 +220,14 @@ def _of_conditions(where: Where | Sequence[Where | None], attributes: Attributes
     return [None if conditions is None else attributes.bitmap(conditions) for conditions in where]
 
 
+def _is_flag(value: object) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
+def _is_flag_or_number(value: object) -> bool:
+    return _is_flag(value) or _is_number(value)
+
+
 def _is_number(value: object) -> bool:
     """Whether it is a finite number that fits 64 bits; integers are compared as such, not as floats."""
     if is_integer(value):
@@ -211,17 +235,27 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
 
 
-def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.int64] | npt.NDArray[np.float64] | None:
-    """The column as int64 or, if it has fractions or unknown values, float64; None if it is not of numbers."""
-    if isinstance(column, np.ndarray) and column.dtype.kind in "if":
-        return column.astype(np.int64) if column.dtype.kind == "i" else column.astype(np.float64)
+def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> _Numbers | None:
+    """The column as bool, int64 or, if it has fractions or unknown values, float64; None if it is not of numbers."""
+    if isinstance(column, np.ndarray) and column.dtype.kind in "bif":
+        return column.astype({"b": np.bool_, "i": np.int64, "f": np.float64}[column.dtype.kind])
     values = list(column)
+    if values and all(map(_is_flag, values)):
+        return np.array(values, np.bool_)
     if values and all(is_integer(v) and _is_number(v) for v in values):
         return np.array(values, np.int64)
     if values and all(map(is_real, values)):
         with contextlib.suppress(OverflowError):  # an integer past any float
             return np.array(values, np.float64)
     return None
+
+
+def _missing_number(column: Sequence[Any] | npt.NDArray[Any]) -> int | None:
+    """The row of the first None in what is a column of numbers otherwise."""
+    values = list(column)
+    given = [value for value in values if value is not None]
+    is_missing = len(given) < len(values) and given and all(_is_flag(v) or is_real(v) for v in given)
+    return values.index(None) if is_missing else None
 
 
 def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]:
@@ -237,17 +271,14 @@ def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[
     return {value: np.array(of_value, np.int64) for value, of_value in rows.items()}
 
 
-def _numbers_with(
-    name: str,
-    old: npt.NDArray[np.int64] | npt.NDArray[np.float64],
-    num_items: int,
-    entries: Mapping[int, Any],
-) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+def _numbers_with(name: str, old: _Numbers, num_items: int, entries: Mapping[int, Any]) -> _Numbers:
     if not entries:
         return old
     new = _numbers(list(entries.values()))
-    if new is None:
-        raise ArgumentError(f"attributes[{name!r}]", "numbers, as the column has", shown(next(iter(entries.values()))))
+    if new is None or (new.dtype == np.bool_) != (old.dtype == np.bool_):
+        kind = "True or False" if old.dtype == np.bool_ else "numbers"
+        odd = next((v for v in entries.values() if not (_is_flag if old.dtype == np.bool_ else is_real)(v)), None)
+        raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has", shown(odd))
     numbers = np.zeros(num_items, np.result_type(old, new))
     numbers[: len(old)] = old
     numbers[list(entries)] = new

@@ -13,6 +13,7 @@ import torch
 
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_array, as_k, as_threads
+from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.calibration import SAMPLE, Calibration, as_recall_target
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
 from lsif_sdk.fold_in import FoldedItem, fold_in
@@ -183,6 +184,7 @@ class Catalog:
         exclude: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None,
         threads: int | None,
         error_share: float = 1.0,
+        allowed: Sequence[Bitmap | None] | None = None,
     ) -> TopK:
         """`top_k` for one or several interests a query (docs/model.md, 5), on contiguous arrays.
 
@@ -194,14 +196,12 @@ class Catalog:
             exclude: ragged (rows int64 [total], -1 ignored; offsets int64 [batch + 1]).
             threads: see `top_k`.
             error_share: of the errors that bounds count; below 1 rows may be missed (`lsif_sdk.calibration`).
+            allowed: a bitmap of the rows that may be found a query, or None (`lsif_sdk.bitmaps`); None: all.
         """
-        rows, offsets = (None, None) if exclude is None else exclude
+        unwanted = (None, None) if exclude is None else exclude
+        limits = as_k(k, len(self)), *unwanted, as_threads(threads), error_share, allowed
         with native_errors():
-            return TopK(
-                *self._path.top_k(
-                    queries, weights, temperature, as_k(k, len(self)), rows, offsets, as_threads(threads), error_share
-                )
-            )
+            return TopK(*self._path.top_k(queries, weights, temperature, *limits))
 
     @property
     def is_ordered(self) -> bool:

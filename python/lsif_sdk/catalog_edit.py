@@ -17,7 +17,7 @@ from lsif_sdk.arguments import as_int64
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog, as_floats, native_errors
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import LATEST_TIME, is_flat, request_times
+from lsif_sdk.events import check_recent, is_flat, request_times
 from lsif_sdk.items import Id, ItemEdit, ItemTable, as_list, id_list
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender
@@ -270,8 +270,7 @@ def _ends(until: Until, num_items: int) -> list[int]:
     ends: list[int] = request_times(until, num_items, "until").tolist()
     if min(ends, default=0) <= HIDDEN:  # which with REMOVED stands for something else
         raise ArgumentError("until", f"times after {HIDDEN}", min(ends))
-    if max(ends, default=0) > LATEST_TIME:
-        raise ArgumentError("until", "Unix seconds before the year 5138, or None", max(ends))
+    check_recent("until", np.array(ends, np.int64), ", or None")
     return ends
 
 

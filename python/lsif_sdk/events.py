@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import itertools
 from collections.abc import Sequence, Set
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.items import Id, ItemTable, id_list
 from lsif_sdk.times import as_seconds
 
-__all__ = ["LATEST_TIME", "UNKNOWN_TIME", "EventBatch", "Events", "History", "Now"]
+__all__ = ["LATEST_TIME", "UNKNOWN_TIME", "EventBatch", "Events", "History", "IdLists", "Now", "check_recent"]
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
@@ -74,6 +74,10 @@ History = Events | Sequence[Id] | npt.NDArray[Any]
 
 Now = int | float | datetime.datetime | np.datetime64 | Sequence[int] | Sequence[datetime.datetime] | npt.NDArray[Any]
 """Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
+
+
+IdLists = Sequence[Id] | Set[Id] | Sequence[Sequence[Id] | Set[Id] | None] | npt.NDArray[Any]
+"""Item ids: one list or set for all users, or a list of them, one (or None) a user."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,7 +174,7 @@ def ragged_rows_of(
 
 
 def excluded_rows(
-    exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None,
+    exclude: IdLists | None,
     table: ItemTable,
     batch: int,
     argument: str = "exclude",
@@ -178,7 +182,7 @@ def excluded_rows(
     """Catalogue rows int64 [total] that each user's answer leaves out, and offsets int64 [batch + 1]; or two None.
 
     Args:
-        exclude: item ids for all users, or a list of them for each; unknown ids are ignored.
+        exclude: item ids for all users, or a list of them (or a set, or None) for each; unknown ids are ignored.
         table: of the catalogue.
         batch: users.
         argument: for messages.
@@ -189,9 +193,11 @@ def excluded_rows(
     """
     if exclude is None:
         return None, None
-    exclude = list(exclude) if isinstance(exclude, Set) else exclude
-    lists = as_users(exclude, argument)
-    for_all = is_flat(exclude) if isinstance(exclude, (list, tuple)) else np.ndim(exclude) == 1
+    given: Any = list(exclude) if isinstance(exclude, Set) else exclude
+    if is_one_a_user(given):
+        given = [() if ids is None else list(ids) if isinstance(ids, Set) else ids for ids in given]
+    lists = as_users(given, argument)
+    for_all = is_flat(given) if isinstance(given, (list, tuple)) else np.ndim(given) == 1
     if not for_all and len(lists) != batch:
         raise ArgumentError(argument, f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
     rows, offsets = ragged_rows_of(lists, table, argument)
@@ -219,6 +225,23 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
             argument, "one time" if batch == 1 else f"one time, or {batch} of them", f"{len(values)} times"
         )
     return np.ascontiguousarray(np.broadcast_to(values, batch))
+
+
+def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = "") -> None:
+    """Refuses times that are milliseconds.
+
+    Raises:
+        ArgumentError: a time is after `LATEST_TIME`.
+    """
+    latest = int(times.max(initial=UNKNOWN_TIME))
+    if latest > LATEST_TIME:
+        raise ArgumentError(argument, "Unix seconds before the year 5138" + expected, latest)
+
+
+def is_one_a_user(lists: Any) -> TypeGuard[Sequence[Any]]:
+    """Whether these are lists or sets of ids or None, one a user (as against ids for all)."""
+    kinds = set(map(type, lists)) if isinstance(lists, (list, tuple)) else set()
+    return bool(kinds) and all(issubclass(kind, (list, tuple, np.ndarray, Events, Set, type(None))) for kind in kinds)
 
 
 def is_flat(values: object) -> bool:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
 from lsif_sdk.arguments import check_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Until, restored
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
-from lsif_sdk.events import History
+from lsif_sdk.events import EventBatch, History
 from lsif_sdk.items import Id
 from lsif_sdk.locks import OwnedLock
 from lsif_sdk.metrics import Stats
@@ -175,7 +177,7 @@ class LiveRecommender:
 
         Args:
             item: the new item, or a known one that gets another vector and bias.
-            met: histories of users who met it, up to then.
+            met: histories of users who met it, up to then. Users without known events are left out, as of `others`.
             others: histories of users as they come, some thousands.
             place: see `Catalog.fit_item`.
             ridge: see there.
@@ -188,7 +190,8 @@ class LiveRecommender:
             The version.
 
         Raises:
-            ArgumentError: a value is out of range, there are no users, or the model's scoring is not "fused".
+            ArgumentError: a value is out of range, there are no users with known events, or the model's scoring is not
+                "fused".
             ArgumentTypeError: an argument is of the wrong type.
         """
         with self.edit() as edit:
@@ -197,9 +200,9 @@ class LiveRecommender:
                 raise ArgumentError(
                     "scoring", "a model that scores with the fused vector", repr(current.config.scoring)
                 )
-            users = [current.user_vectors(histories) for histories in (met, others)]
+            users = {name: _vectors_of(current, name, given) for name, given in (("met", met), ("others", others))}
             fitted = current.catalog.fit_item(
-                *users, place=place, ridge=ridge, others_weight=others_weight, threads=current.threads or None
+                **users, place=place, ridge=ridge, others_weight=others_weight, threads=current.threads or None
             )
             edit.upsert(
                 [item],
@@ -252,7 +255,7 @@ class LiveRecommender:
             return self._current.version
 
     def stats(self) -> Stats:
-        """`Recommender.stats` of all snapshots together; those of batching are the current one's."""
+        """`Recommender.stats` of all snapshots together; only what is queued is the current one's."""
         return self._current.stats()
 
     def close(self) -> None:
@@ -286,9 +289,23 @@ class LiveRecommender:
             yield
 
     def _publish(self, successor: Recommender) -> int:
+        # What requests of the snapshot before needed is made here, so that none waits for it.
         if "by_popularity" in self._current.items.__dict__:
-            _ = successor.items.by_popularity  # sorted here, so that no request waits for it
+            _ = successor.items.by_popularity
+        if "_directions" in self._current.__dict__:
+            _ = successor._directions
+        successor.items.available(time.time())
         self._before.append(self._current)
         self._current = successor
         self._published.add(successor)
         return successor.version
+
+
+def _vectors_of(recommender: Recommender, argument: str, histories: Sequence[History]) -> npt.NDArray[np.float32]:
+    """The fused interests of those users who have known events."""
+    batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions)
+    known = np.diff(batch.offsets) > 0
+    if not known.any():
+        raise ArgumentError(argument, "histories with known events, of at least one user", f"{len(known)} without")
+    encoded = recommender.encode_rows(batch.items, batch.times, batch.actions, batch.offsets)
+    return encoded.fused[known]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lsif_sdk.locks import ForkSafeLock
 
-__all__ = ["BUCKETS_US", "Histogram", "Metrics", "Stats"]
+__all__ = ["BUCKETS_US", "CALLS", "Histogram", "Metrics", "Stats"]
 
-BUCKETS_US = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000)
+BUCKETS_US = (
+    10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+)  # fmt: skip
 """Upper ends of the buckets of time, microseconds, included; one more bucket has what took longer."""
+
+CALLS = ("append", "score", "explain", "similar_items")
+"""Other calls than `recommend` that are counted, `new_state` as an `append`."""
 
 STAGES = ("parse", "native", "answer", "total")
 """Of a request: ids to rows, the native call (waiting for a batch included), rows to ids, and all of it."""
@@ -34,6 +40,11 @@ class Histogram:
         """Observations."""
         return sum(self.counts)
 
+    def cumulative(self, unit: float = 1.0) -> list[tuple[str, int]]:
+        """How many observations there are up to each end, in words and in parts of `unit`, "+Inf" the last."""
+        ends = [*(str(end / unit) for end in self.ends), "+Inf"]
+        return list(zip(ends, itertools.accumulate(self.counts), strict=True))
+
     def quantile(self, q: float) -> float:
         """An upper bound of the q-quantile: the end of its bucket; infinity past the last one."""
         wanted, seen = q * self.count, 0
@@ -48,13 +59,14 @@ class Histogram:
 class Stats:
     """A moment's view.
 
-    requests: `recommend` calls answered. degraded: of them, by less than the whole. users: in them. unknown: events of
-    items the catalogue does not know. fallbacks: users who got the most popular items. short: users who got fewer than
-    k. errors: calls that raised, by the error's name. times: in microseconds by stage (`STAGES`). batching: of searches
-    shared by callers, {} without batching: requests, batches, largest_batch (in requests), overloaded, expired, queued
-    (now). batch_sizes: the batches by size in requests, up to 1, 2, 4 and so on to `max_batch`; None without batching.
-    version: of the snapshot. async_in_flight: calls of `recommend_async` that are not over now, those that wait for a
-    thread included.
+    requests: `recommend` calls answered. degraded: of them, by less than the whole. users: in them. unknown: events
+    of items the catalogue does not know. fallbacks: users who got the most popular items. short: users who got
+    fewer than k. errors: calls that raised, by the error's name. times: in microseconds by stage
+    (`STAGES`). batching: of searches shared by callers, {} without batching: requests, batches, largest_batch (in
+    requests), overloaded, expired, queued (now); of all snapshots together. batch_sizes: the batches by size in
+    requests, up to 1, 2, 4 and so on to `max_batch`; None without batching. version: of the snapshot. calls: others
+    than `recommend` that were answered, by name (`CALLS`). async_in_flight: calls of `recommend_async` that are not
+    over now, those that wait for a thread included.
     """
 
     requests: int
@@ -69,6 +81,7 @@ class Stats:
     batch_sizes: Histogram | None
     version: int
     async_in_flight: int
+    calls: Mapping[str, int]
 
 
 class Metrics:
@@ -78,6 +91,7 @@ class Metrics:
         self._lock = ForkSafeLock()
         self._counters = dict.fromkeys(("requests", "degraded", "users", "unknown", "fallbacks", "short"), 0)
         self._errors: dict[str, int] = {}
+        self._calls = dict.fromkeys(CALLS, 0)
         self._counts = {stage: [0] * (len(BUCKETS_US) + 1) for stage in STAGES}
         self._totals = dict.fromkeys(STAGES, 0.0)
 
@@ -114,6 +128,11 @@ class Metrics:
                 self._counts[stage][bisect.bisect_left(BUCKETS_US, took)] += 1
                 self._totals[stage] += took
 
+    def called(self, name: str) -> None:
+        """Counts one of the `CALLS`."""
+        with self._lock:
+            self._calls[name] += 1
+
     def failed(self, error: BaseException) -> None:
         """Counts a request that raised."""
         name = type(error).__name__
@@ -126,7 +145,7 @@ class Metrics:
         sizes = _batch_sizes(shared.pop("sizes"), shared["requests"]) if shared else None
         with self._lock:
             times = {stage: Histogram(tuple(self._counts[stage]), self._totals[stage]) for stage in STAGES}
-            counters, errors = dict(self._counters), dict(self._errors)
+            counters, errors, calls = dict(self._counters), dict(self._errors), dict(self._calls)
         return Stats(
             **counters,
             errors=errors,
@@ -134,6 +153,7 @@ class Metrics:
             batching=shared,
             batch_sizes=sizes,
             version=version,
+            calls=calls,
             async_in_flight=async_in_flight,
         )
 

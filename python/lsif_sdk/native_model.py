@@ -20,8 +20,9 @@ from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import EventBatch, History, Now, request_times
+from lsif_sdk.events import EventBatch, History, Now, check_recent, request_times
 from lsif_sdk.items import ItemTable
+from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.metrics import Metrics
 from lsif_sdk.pace import Pace
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
@@ -66,6 +67,7 @@ class NativeModel:
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
         self._threads = as_threads(threads)
         self._metrics = Metrics()
+        self._building = ForkSafeLock()
         self._pace, self._hurried_pace = Pace(), Pace()
         self._calibration = Calibration()
         batching = as_batching(batching)
@@ -190,6 +192,7 @@ class NativeModel:
                 self._threads,
             )
         result = [UserState(data) for data in grown]
+        self._metrics.called("append")
         return result[0] if isinstance(state, UserState) else result
 
     def join_states(self, older: UserState, newer: UserState) -> UserState:
@@ -312,6 +315,8 @@ class NativeModel:
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
         times = None if now is None else request_times(now, batch)  # checked even where the model does not read it
+        if times is not None:
+            check_recent("now", times)
         return times if self.config.request_time else None
 
 

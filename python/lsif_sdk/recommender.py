@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk.artifact import Artifact
-from lsif_sdk.attributes import Attributes, Where
+from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.errors import ArgumentError, ClosedError, DeadlineError, OverloadedError
-from lsif_sdk.events import Events, History, Now, as_users
+from lsif_sdk.events import Events, History, IdLists, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
@@ -27,7 +27,7 @@ from lsif_sdk.ops import ops
 from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.request import Options
-from lsif_sdk.similarity import directions_of, most_similar
+from lsif_sdk.similarity import carried_over, directions_of, most_similar
 from lsif_sdk.user_state import UserState
 from lsif_sdk.waiting_room import WaitingRoom
 
@@ -102,8 +102,8 @@ class Recommender(Ranker):
         state: UserState | Sequence[UserState] | None = None,
         now: Now | None = None,
         exclude_seen: bool = True,
-        exclude: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
-        allow: Sequence[Id] | Set[Id] | Sequence[Sequence[Id]] | None = None,
+        exclude: IdLists | None = None,
+        allow: IdLists | None = None,
         where: Where | Sequence[Where | None] | None = None,
         interest: Literal["long", "short"] | float | None = None,
         diversity: float = 0.0,
@@ -125,18 +125,20 @@ class Recommender(Ranker):
                 (docs/user_state.md), at a cost that does not depend on its length.
             now: request time, Unix seconds or a date, for models with `request_time`; None: that of the newest event.
             exclude_seen: leave out the items of the user's own history. False where people consume again.
-            exclude: further item ids to leave out, one list (or set) for all users or one a user; unknown ids are
-                ignored.
-            allow: item ids that may be recommended, one list (or set) for all users or one a user; None: all.
+            exclude: further item ids to leave out, one list (or set) for all users or a list of them, one a user
+                (None: none); unknown ids are ignored.
+            allow: item ids that may be recommended, one list (or set) for all users or a list of them, one a user
+                (None: all); None: all.
             where: conditions on the `attributes` of items, for all users or a list of them, one a user (None: none):
-                {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)}: any of the values, this number, between.
-                All conditions have to hold, and `allow` as well.
+                {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)}: any of the values, this number, between;
+                {"in_stock": True} of columns of True and False. All conditions have to hold, and `allow` as well.
             interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
             diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by
                 maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
-            timeout: with batching, seconds the request may wait for its search to begin; None: for ever.
+            timeout: with batching, seconds the request may wait for its search to begin; None: for ever. Without
+                batching nothing waits, and it changes nothing.
             budget_ms: milliseconds for an answer in any case: where the search, as searches have gone lately, would
                 come too late, an approximate one takes its place if that would not and the catalogue's codes have an
                 order; otherwise, or if it waits too long or finds no place in the queue, the most popular items answer,
@@ -203,7 +205,10 @@ class Recommender(Ranker):
         return WaitingRoom(limits.max_batch, limits.max_batch + limits.max_queue)
 
     def stats(self) -> Stats:
-        """What has been done since loading: counters, histograms of time, and how searches were shared."""
+        """What has been done since loading: counters, histograms of time, and how searches were shared.
+
+        Of a `LiveRecommender`'s snapshots each counts on from the one before.
+        """
         return self._metrics.stats(self._path.batching_stats() or {}, self.version, self._waiting_room.in_flight)
 
     def close(self) -> None:
@@ -233,7 +238,9 @@ class Recommender(Ranker):
         successor.artifact, successor.catalog, successor._attributes = artifact, catalog, attributes
         if catalog.codes is not self.catalog.codes:
             successor._path = successor._new_path()
-            successor.__dict__.pop("_directions", None)
+            directions = successor.__dict__.pop("_directions", None)
+            if directions is not None:  # by who makes the change, so that no request waits for it
+                successor.__dict__["_directions"] = carried_over(directions, self.catalog, catalog, self._threads)
         successor.__dict__["fingerprint"] = fingerprint
         successor.older_fingerprints = self.older_fingerprints | {self.fingerprint}
         successor.__dict__["_waiting_room"] = self._waiting_room
@@ -248,6 +255,7 @@ class Recommender(Ranker):
             before._pace,
             before._hurried_pace,
         )
+        successor._path.count_on_from(before._path)
         return successor
 
     def score(
@@ -293,6 +301,7 @@ class Recommender(Ranker):
             newest = encoded.interests[:, -1]
             bonus = self.repeat_bonus_rows(events.items, events.times, events.offsets, times, newest)
             result += bonus.of(items.numpy())
+        self._metrics.called("score")
         return result
 
     def explain(self, history: History, item: Id, *, now: Now | None = None) -> Explanation:
@@ -314,35 +323,59 @@ class Recommender(Ranker):
         """
         events = self._events(history)
         if len(events) != 1 or len(events.items) == 0:
-            raise ArgumentError("history", "one user with at least one known event", f"{len(events)} users")
+            got = f"{len(events)} users" if len(events) != 1 else f"none ({events.unknown[0]} unknown)"
+            raise ArgumentError("history", "one user with at least one known event", got)
         asked = self._now(now, 1)
         row = int(self.items.known_rows([item], "item")[0])
-        return explain(self.artifact, events, row, None if asked is None else int(asked[0]))
+        explanation = explain(self.artifact, events, row, None if asked is None else int(asked[0]))
+        self._metrics.called("explain")
+        return explanation
 
-    def similar_items(self, items: Id | Sequence[Id], k: int = 10) -> Recommendations:
+    def similar_items(
+        self,
+        items: Id | Sequence[Id],
+        k: int = 10,
+        *,
+        exclude: IdLists | None = None,
+        allow: IdLists | None = None,
+        where: Where | Sequence[Where | None] | None = None,
+    ) -> Recommendations:
         """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
 
         The first call builds a second catalogue, of the directions, and keeps it: as much memory as the item vectors
-        and their codes take, and about as long as loading takes.
+        and their codes take, and about as long as loading takes. From then on a `LiveRecommender` carries it along.
 
         Args:
-            items: one item id or several.
+            items: one item id or several. A hidden one may be asked for; it is not found.
             k: how many, at least 1.
+            exclude: further item ids to leave out; as in `recommend`, like `allow` and `where`, for all items or one
+                entry an item.
+            allow: item ids that may be found; None: all.
+            where: conditions on the `attributes` of what is found.
 
         Returns:
             One row a given item, scores the cosines; long_share, unknown and fallback have no meaning here and are 0.
 
         Raises:
-            ArgumentError: an item is not in the catalogue.
-            ArgumentTypeError: ids are not of the catalogue's kind.
+            ArgumentError: an item is not in the catalogue, or a value is out of range.
+            ArgumentTypeError: ids are not of the catalogue's kind, or an argument is of the wrong type.
         """
         wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
         rows = self.items.known_rows(wanted, "items")
-        return most_similar(self._directions, self.items, rows, k, self._threads, self.version)
+        batch = len(rows)
+        excluded = excluded_rows(exclude, self.items, batch)
+        allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch, time.time())
+        found = most_similar(self._directions, self.items, rows, k, excluded, allowed, self._threads, self.version)
+        self._metrics.called("similar_items")
+        return found
 
     @functools.cached_property
     def _directions(self) -> Catalog:
-        return directions_of(self.catalog, self._threads)
+        with self._building:  # of several threads that ask first one builds
+            if "_directions" not in self.__dict__:
+                self.__dict__["_directions"] = directions_of(self.catalog, self._threads)
+            made: Catalog = self.__dict__["_directions"]
+            return made
 
     def _queries(self, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.config.scoring == "fused":

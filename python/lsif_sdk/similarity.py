@@ -2,51 +2,74 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.bitmaps import in_bitmap
-from lsif_sdk.catalog import Catalog
+from lsif_sdk.bitmaps import Bitmap
+from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.items import ItemTable
+from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Recommendations
 
-__all__ = ["directions_of", "most_similar"]
+__all__ = ["carried_over", "directions_of", "most_similar"]
 
 _ROWS_PER_BLOCK = 1 << 14
 
 
 def directions_of(catalog: Catalog, threads: int) -> Catalog:
     """The catalogue's vectors at length 1 (zero vectors stay zero), for cosine similarity."""
-    vectors = torch.empty_like(catalog.vectors)
-    # In blocks, since the lengths are taken in float64: of the whole catalogue that would be twice its size.
-    for begin in range(0, len(vectors), _ROWS_PER_BLOCK):
-        block = slice(begin, begin + _ROWS_PER_BLOCK)
-        vectors[block] = torch.nn.functional.normalize(catalog.vectors[block].double(), dim=1)
-    return Catalog.from_checked(vectors, torch.zeros(len(vectors)), catalog.items, threads or None)
+    vectors = catalog.vectors.numpy()
+    return Catalog.from_checked(*_as_rows(_directions(vectors)), catalog.items, threads or None)
+
+
+def carried_over(directions: Catalog, before: Catalog, after: Catalog, threads: int) -> Catalog:
+    """`directions_of(after)` from those of `before`, an earlier catalogue of the same items and perhaps fewer: only
+    vectors that differ are looked at again, and coded in the order there is."""
+    old, new = before.vectors.numpy(), after.vectors.numpy()
+    num_old = len(old)
+    changed = np.concatenate(
+        [begin + np.flatnonzero(differs) for begin, differs in _blocks_that_differ(old, new[:num_old])]
+    )
+    rows = np.concatenate([directions.vectors.numpy(), _directions(new[num_old:])])
+    rows[changed] = _directions(new[changed])
+    vectors, bias = _as_rows(rows)
+    with torch.inference_mode(), native_errors():
+        codes = ops.update_codes(vectors, bias, directions.codes, num_old, torch.from_numpy(changed), threads)
+    return Catalog.from_checked(vectors, bias, after.items, codes=codes)
 
 
 def most_similar(
-    directions: Catalog, items: ItemTable, rows: npt.NDArray[np.int64], k: int, threads: int, version: int
+    directions: Catalog,
+    items: ItemTable,
+    rows: npt.NDArray[np.int64],
+    k: int,
+    excluded: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None],
+    allowed: Sequence[Bitmap | None] | None,
+    threads: int,
+    version: int,
 ) -> Recommendations:
-    """The k available items nearest to each row by cosine, the row itself left out.
+    """The k items nearest to each row by cosine, the row itself left out.
 
     Args:
         directions: see `directions_of`.
         items: of the catalogue, as they are now.
         rows: of the items asked for.
         k: how many.
+        excluded: further rows to leave out, ragged: those of each row and their offsets, or two None.
+        allowed: bitmaps of what may be found, one a row; None: all.
         threads: to search with; 0: all.
         version: of the snapshot.
     """
     batch = len(rows)
-    unwanted = rows[:, None]
-    if (available := items.available(time.time())) is not None:
-        hidden = np.flatnonzero(~in_bitmap(available, np.arange(len(items))))
-        unwanted = np.concatenate([unwanted, np.tile(hidden, (batch, 1))], axis=1)
-    found = directions.top_k(directions.vectors[rows], k, exclude=unwanted, threads=threads or None)
+    unwanted = rows, np.arange(batch + 1)
+    others, offsets = excluded
+    if others is not None and offsets is not None:
+        unwanted = np.insert(others, offsets[:-1], rows), offsets + unwanted[1]
+    queries = directions.vectors.numpy()[rows]
+    found = directions.search(queries, None, 1.0, k, unwanted, threads or None, allowed=allowed)
     return Recommendations(
         items.take(found.indices),
         found.scores,
@@ -56,3 +79,28 @@ def most_similar(
         np.zeros(batch, np.bool_),
         version,
     )
+
+
+# By NumPy, in this thread alone: torch's threads would take other requests' processors, and a forked child of a process
+# that has used them has none and waits for ever.
+def _directions(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    result = np.empty_like(vectors)
+    # In blocks, since the lengths are taken in float64: of the whole catalogue that would be twice its size.
+    for begin in range(0, len(vectors), _ROWS_PER_BLOCK):
+        block = vectors[begin : begin + _ROWS_PER_BLOCK].astype(np.float64)
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+        lengths[lengths == 0] = 1
+        result[begin : begin + _ROWS_PER_BLOCK] = block / lengths[:, None]
+    return result
+
+
+def _blocks_that_differ(
+    old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]
+) -> list[tuple[int, npt.NDArray[np.bool_]]]:
+    blocks = [slice(begin, begin + _ROWS_PER_BLOCK) for begin in range(0, max(1, len(old)), _ROWS_PER_BLOCK)]
+    return [(block.start, (old[block] != new[block]).any(axis=1)) for block in blocks]
+
+
+def _as_rows(directions: npt.NDArray[np.float32]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors and biases of a catalogue."""
+    return torch.from_numpy(directions), torch.from_numpy(np.zeros(len(directions), np.float32))

@@ -77,6 +77,28 @@ def _plain(ids: Any) -> list[Any]:
     return np.asarray(ids).tolist() if hasattr(ids, "__array__") else list(ids)
 
 
+def _limits_of(ids: Any, batch: int) -> list[set[Any] | None]:
+    """`_ids_of`, where one a user may be a set or None."""
+    if (
+        isinstance(ids, (list, tuple))
+        and ids
+        and all(i is None or (np.iterable(i) and not isinstance(i, str)) for i in ids)
+    ):
+        return [None if entry is None else set(_plain(entry)) for entry in ids]
+    return list(_ids_of(ids, batch))
+
+
+def _check_limits(out: Any, batch: int, options: dict[str, Any]) -> list[set[Any]]:
+    items = [set(user.items.tolist()) for user in out]
+    if options.get("exclude") is not None:
+        excluded = _limits_of(options["exclude"], batch)
+        assert all(b is None or a.isdisjoint(b) for a, b in zip(items, excluded, strict=True)), "an excluded item"
+    if options.get("allow") is not None:
+        allowed = _limits_of(options["allow"], batch)
+        assert all(b is None or a <= b for a, b in zip(items, allowed, strict=True)), "an item that is not allowed"
+    return items
+
+
 def _recommend(variant: int, history: Any = None, k: Any = 10, **options: Any) -> None:
     model = models.recommender(variant)
     out = model.recommend(history, k, **options)
@@ -84,13 +106,7 @@ def _recommend(variant: int, history: Any = None, k: Any = 10, **options: Any) -
     models.check_answer(out, model, batch, int(k))
     if not options.get("diversity"):
         assert all((np.diff(user.scores) <= 0).all() for user in out), "scores ascend"
-    items = [set(user.items.tolist()) for user in out]
-    if options.get("exclude") is not None:
-        excluded = _ids_of(options["exclude"], batch)
-        assert all(a.isdisjoint(b) for a, b in zip(items, excluded, strict=True)), "an excluded item"
-    if options.get("allow") is not None:
-        allowed = _ids_of(options["allow"], batch)
-        assert all(a <= b for a, b in zip(items, allowed, strict=True)), "an item that is not allowed"
+    items = _check_limits(out, batch, options)
     if history is not None and options.get("exclude_seen", True):
         seen = _ids_of([history] if batch == 1 and isinstance(history, Events) else history, batch)
         assert all(a.isdisjoint(b) for a, b in zip(items, seen, strict=True)), "an item of the history"
@@ -141,6 +157,7 @@ def _similar_items(variant: int, items: Any, **options: Any) -> None:
     asked = [items] if isinstance(items, (str, int, np.integer)) else _plain(items)
     models.check_answer(out, model, len(asked), int(options.get("k", 10)))
     assert all(item not in user.items for item, user in zip(asked, out, strict=True)), "the item itself"
+    _check_limits(out, len(asked), options)
 
 
 def _top_k(variant: int, queries: Any, k: Any, **options: Any) -> None:

@@ -95,6 +95,15 @@ class Requests:
             return self._mostly(self.ids(), 0.9)
         return f"[{', '.join(self.ids() for _ in range(self._rng.randrange(4)))}]"
 
+    def _limits(self) -> list[str]:
+        """exclude= and allow=: as lists of ids, or sets and None one a user."""
+        return [self._maybe(name, self._one_of([self._id_lists(), self._id_sets()])) for name in ("exclude", "allow")]
+
+    def _id_sets(self) -> str:
+        some = f"{{{self._one_of(self._ids)}, {self._unknown}}}"
+        sets = [self._one_of([some, "None", self.ids()]) for _ in range(self._rng.randrange(4))]
+        return f"[{', '.join(sets)}]"
+
     def _state(self) -> str:
         one = f"state({self._model})"
         return self._mostly(self._one_of([one, one, f"[{one}]", f"[{one}, {one}]", "[]"]), 0.9)
@@ -112,9 +121,9 @@ class Requests:
         conditions = self._one_of([*_CONDITIONS, f"[{self._one_of(_CONDITIONS)}, None]"])
         return [
             *self._users(), self._maybe("k", self._one_of(_INTS), 0.7), self._now(),
-            self._maybe("exclude_seen", self._one_of(["True", "False"])), self._maybe("exclude", self._id_lists()),
-            self._maybe("allow", self._id_lists()), self._maybe("where", conditions),
-            self._maybe("interest", self._one_of(_SHARES)), self._maybe("diversity", self._one_of(_SHARES[:3]), 0.15),
+            self._maybe("exclude_seen", self._one_of(["True", "False"])), *self._limits(),
+            self._maybe("where", conditions), self._maybe("interest", self._one_of(_SHARES)),
+            self._maybe("diversity", self._one_of(_SHARES[:3]), 0.15),
             self._maybe("timeout", self._one_of(["1", "0", "None", "1e300", "-1", "nan"]), 0.15),
             self._maybe("budget_ms", self._one_of(["5", "0", "0.01", "None", "1e300", "-1", "nan"]), 0.15),
         ]  # fmt: skip
@@ -138,7 +147,13 @@ class Requests:
         return [self.one_history(), self._id(), self._now()]
 
     def _similar_items(self) -> list[str]:
-        return [self._one_of([self._id(), self.ids()]), self._maybe("k", self._one_of(_INTS), 0.6)]
+        where = self._maybe("where", self._one_of(_CONDITIONS))
+        return [
+            self._one_of([self._id(), self.ids()]),
+            self._maybe("k", self._one_of(_INTS), 0.6),
+            *self._limits(),
+            where,
+        ]
 
     def _top_k(self) -> list[str]:
         queries = self._one_of(

@@ -129,7 +129,7 @@ std::vector<lsif::ScoredItem> brute_force(const Shop& shop, const Wish& wish, in
   std::vector<float> interests(c.num_interests() * c.dim);
   std::vector<float> weights(c.num_interests());
   lsif::engine::encode(*shop.model.model, batch.events(), 1, {fused.data(), interests.data(), weights.data()});
-  *long_share = std::accumulate(weights.begin(), weights.begin() + c.num_long, 0.0f);
+  *long_share = static_cast<float>(std::min(1.0, std::accumulate(weights.begin(), weights.begin() + c.num_long, 0.0)));
   std::vector<bool> excluded(kNumItems, false);
   if (wish.exclude_seen) {
     for (const int64_t item : shop.histories[user].items) excluded[item] = true;

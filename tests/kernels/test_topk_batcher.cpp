@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <thread>
@@ -241,6 +242,46 @@ TEST(a_full_queue_refuses) {
   CHECK(refused > 0);
   CHECK(batcher.stats().overloaded == refused);
   CHECK(batcher.stats().requests == 6 * 30 - refused);
+}
+
+TEST(who_takes_a_place_counts_on_from_there) {
+  const Catalog catalog = random_catalog(1);
+  TopkBatcher first({2, 1000, 0, 1});
+  TopkBatcher second({64, 1000, 0, 1});
+  TopkBatcher third({1, 1000, 0, 1});
+  for (TopkBatcher* batcher : {&first, &second, &third}) {
+    Question question = random_question(2);
+    ask(*batcher, catalog.view(), question);
+  }
+  for (int again = 0; again < 2; ++again) {
+    second.count_on_from(first);
+    third.count_on_from(second);
+  }
+  Question question = random_question(2);
+  ask(first, catalog.view(), question);  // a late one
+  for (const TopkBatcher* batcher : {&first, &second, &third}) {
+    const TopkBatcher::Stats stats = batcher->stats();
+    CHECK(stats.requests == 4 && stats.batches == 4 && stats.largest_batch == 1);
+    CHECK(stats.sizes == std::vector<int64_t>({4, 0, 0, 0, 0, 0, 0, 0}));
+  }
+}
+
+TEST(nothing_is_lost_that_is_asked_while_places_are_taken) {
+  const Catalog catalog = random_catalog(1);
+  std::vector<std::unique_ptr<TopkBatcher>> batchers;
+  for (int i = 0; i < 20; ++i) batchers.push_back(std::make_unique<TopkBatcher>(TopkBatcher::Limits{8, 1000, 0, 1}));
+  std::vector<std::thread> threads;
+  for (size_t thread = 0; thread < 3; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (size_t i = 0; i < 200; ++i) {
+        Question question = random_question(2);
+        ask(*batchers[(i + 7 * thread) % batchers.size()], catalog.view(), question);
+      }
+    });
+  }
+  for (size_t i = 1; i < batchers.size(); ++i) batchers[i]->count_on_from(*batchers[i - 1]);
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& batcher : batchers) CHECK(batcher->stats().requests == 600);
 }
 
 TEST(one_request_that_cannot_be_answered_fails_alone) {

@@ -6,33 +6,41 @@ observe(rec, metrics.get_meter("my-service"))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from lsif_sdk.integrations.users import Users
     from lsif_sdk.live import LiveRecommender
     from lsif_sdk.metrics import Histogram, Stats
     from lsif_sdk.recommender import Recommender
 
 __all__ = ["observe"]
 
-_QUANTILES = (0.5, 0.9, 0.99)
+_Points = list[tuple[float, dict[str, str]]]
+_BATCHING_NOW, _STATES_NOW = ("queued", "largest_batch"), ("users", "bytes")
 
 
 def observe(
-    recommender: Recommender | LiveRecommender | Callable[[], Recommender], meter: Any, prefix: str = "lsif"
+    recommender: Recommender | LiveRecommender | Callable[[], Recommender],
+    meter: Any,
+    prefix: str = "lsif",
+    users: Users | None = None,
 ) -> None:
-    """Registers counters of requests, users, unknown events, fallbacks, errors; gauges of time, batching, async calls.
+    """Registers counters of requests, users, unknown events, fallbacks, errors, times and batching, and gauges.
 
-    Times, by stage, and batch sizes are upper bounds of quantiles since loading; the histograms themselves are
-    `stats().times` and `stats().batch_sizes`.
+    OpenTelemetry has no histograms that are read when they are exported. So those of time (seconds, by stage) and of
+    batch sizes are counters as Prometheus has them, `time.bucket` and `batch_size.bucket`: observations up to "le",
+    "+Inf" all of them; `time.sum` and `batch_size.sum` are what they sum to. Their rates are those of the moment.
 
     Args:
         recommender: whose counters, a live one's too; or a function that gives the one of the moment.
         meter: an `opentelemetry.metrics.Meter`.
         prefix: of the names.
+        users: whose states in memory are counted, too, as `Users.stats` has them.
 
     Raises:
         MissingExtraError: opentelemetry-api is not installed.
@@ -45,36 +53,50 @@ def observe(
     def now() -> Stats:
         return (recommender() if callable(recommender) else recommender).stats()
 
-    def counter(name: str) -> Callable[[Any], Iterable[Any]]:
-        return lambda options: [Observation(getattr(now(), name))]
+    def register(create: Any, name: str, points: Callable[[], _Points], unit: str = "1") -> None:
+        create(
+            f"{prefix}.{name}",
+            callbacks=[lambda options: [Observation(value, labels) for value, labels in points()]],
+            unit=unit,
+        )
 
+    counter, gauge = meter.create_observable_counter, meter.create_observable_gauge
     for name in ("requests", "degraded", "users", "unknown", "fallbacks", "short"):
-        meter.create_observable_counter(f"{prefix}.{name}", callbacks=[counter(name)])
+        register(counter, name, functools.partial(lambda name: _only(vars(now()), name), name))
     for name in ("version", "async_in_flight"):
-        meter.create_observable_gauge(f"{prefix}.{name}", callbacks=[counter(name)])
-    meter.create_observable_counter(
-        f"{prefix}.errors",
-        callbacks=[lambda options: [Observation(n, {"error": error}) for error, n in now().errors.items()]],
-    )
+        register(gauge, name, functools.partial(lambda name: _only(vars(now()), name), name))
+    register(counter, "errors", lambda: _by("error", now().errors))
+    register(counter, "calls", lambda: _by("method", now().calls))
+    register(counter, "time.bucket", lambda: [point for entry in _times(now()) for point in _buckets(*entry, 1e6)])
+    register(counter, "time.sum", lambda: [(spent.total / 1e6, labels) for spent, labels in _times(now())], "s")
+    register(counter, "batch_size.bucket", lambda: _buckets(now().batch_sizes, {}))
+    register(counter, "batch_size.sum", lambda: [(sizes.total, {}) for sizes in [now().batch_sizes] if sizes])
+    register(counter, "batching", lambda: _by("what", _without(now().batching, _BATCHING_NOW)))
+    for name in _BATCHING_NOW:
+        register(gauge, f"batching.{name}", functools.partial(lambda name: _only(now().batching, name), name))
+    if users is None:
+        return
+    states = users.stats
+    register(counter, "states", lambda: _by("what", _without(states(), _STATES_NOW)))
+    for name in _STATES_NOW:
+        register(gauge, f"states.{name}", functools.partial(lambda name: _only(states(), name), name))
 
-    def quantiles(histogram: Histogram | None, labels: dict[str, str]) -> list[Any]:
-        if histogram is None or not histogram.count:
-            return []
-        return [Observation(histogram.quantile(q), labels | {"quantile": q}) for q in _QUANTILES]
 
-    meter.create_observable_gauge(
-        f"{prefix}.time",
-        callbacks=[
-            lambda options: [
-                point for stage, histogram in now().times.items() for point in quantiles(histogram, {"stage": stage})
-            ]
-        ],
-        unit="us",
-    )
-    meter.create_observable_gauge(
-        f"{prefix}.batch_size", callbacks=[lambda options: quantiles(now().batch_sizes, {})], unit="1"
-    )
-    meter.create_observable_gauge(
-        f"{prefix}.batching",
-        callbacks=[lambda options: [Observation(n, {"what": what}) for what, n in now().batching.items()]],
-    )
+def _by(label: str, counts: Mapping[str, int]) -> _Points:
+    return [(count, {label: name}) for name, count in counts.items()]
+
+
+def _only(counts: Mapping[str, int], name: str) -> _Points:
+    return [(counts[name], {})] if name in counts else []
+
+
+def _without(counts: Mapping[str, int], names: tuple[str, ...]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if name not in names}
+
+
+def _times(stats: Stats) -> list[tuple[Histogram, dict[str, str]]]:
+    return [(histogram, {"stage": stage}) for stage, histogram in stats.times.items()]
+
+
+def _buckets(histogram: Histogram | None, labels: dict[str, str], unit: float = 1.0) -> _Points:
+    return [] if histogram is None else [(count, labels | {"le": end}) for end, count in histogram.cumulative(unit)]

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.errors import MissingExtraError
-from lsif_sdk.metrics import Histogram
 
 if TYPE_CHECKING:
+    from lsif_sdk.integrations.users import Users
     from lsif_sdk.live import LiveRecommender
     from lsif_sdk.recommender import Recommender
 
@@ -26,13 +26,17 @@ class RecommenderCollector:
     Args:
         recommender: whose counters, a live one's too; or a function that gives the one of the moment.
         prefix: of the names.
+        users: whose states in memory are counted, too, as `Users.stats` has them.
 
     Raises:
         MissingExtraError: prometheus_client is not installed.
     """
 
     def __init__(
-        self, recommender: Recommender | LiveRecommender | Callable[[], Recommender], prefix: str = "lsif"
+        self,
+        recommender: Recommender | LiveRecommender | Callable[[], Recommender],
+        prefix: str = "lsif",
+        users: Users | None = None,
     ) -> None:
         try:
             from prometheus_client import core
@@ -41,6 +45,7 @@ class RecommenderCollector:
         self._core = core
         self._recommender = recommender
         self._prefix = prefix
+        self._users = users
 
     def collect(self) -> Iterable[Any]:
         """The metrics of the moment."""
@@ -65,29 +70,29 @@ class RecommenderCollector:
         for name, count in stats.errors.items():
             errors.add_metric([name], count)
         yield errors
+        calls = self._core.CounterMetricFamily(
+            f"{self._prefix}_calls", "calls of other methods answered", labels=["method"]
+        )
+        for name, count in stats.calls.items():
+            calls.add_metric([name], count)
+        yield calls
         times = self._core.HistogramMetricFamily(f"{self._prefix}_seconds", "time of a request", labels=["stage"])
         for stage, histogram in stats.times.items():
-            times.add_metric([stage], _buckets(histogram, 1e6), sum_value=histogram.total / 1e6)
+            times.add_metric([stage], histogram.cumulative(1e6), sum_value=histogram.total / 1e6)
         yield times
         for name, count in stats.batching.items():
-            kind = (
-                self._core.GaugeMetricFamily if name in ("queued", "largest_batch") else self._core.CounterMetricFamily
-            )
-            yield kind(f"{self._prefix}_batching_{name}", f"batching: {name}", value=count)
+            yield self._one(f"batching_{name}", f"batching: {name}", count, name in ("queued", "largest_batch"))
         if stats.batch_sizes is not None:
             yield self._core.HistogramMetricFamily(
                 f"{self._prefix}_batch_size",
                 "requests that shared a search",
-                buckets=_buckets(stats.batch_sizes, 1),
+                buckets=stats.batch_sizes.cumulative(),
                 sum_value=stats.batch_sizes.total,
             )
+        if self._users is not None:
+            for name, count in self._users.stats().items():
+                yield self._one(f"states_{name}", f"states in memory: {name}", count, name in ("users", "bytes"))
 
-
-def _buckets(histogram: Histogram, unit: float) -> list[tuple[str, float]]:
-    """Cumulative counts by upper end, of which one `unit` is 1."""
-    ends = [*(str(end / unit) for end in histogram.ends), "+Inf"]
-    total, buckets = 0, []
-    for end, count in zip(ends, histogram.counts, strict=True):
-        total += count
-        buckets.append((end, float(total)))
-    return buckets
+    def _one(self, name: str, text: str, value: float, is_gauge: bool) -> Any:
+        family = self._core.GaugeMetricFamily if is_gauge else self._core.CounterMetricFamily
+        return family(f"{self._prefix}_{name}", text, value=value)

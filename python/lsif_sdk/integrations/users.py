@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from lsif_sdk.arguments import as_duration, check_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
-from lsif_sdk.events import EventBatch, Events, History
+from lsif_sdk.events import EventBatch, Events, History, check_recent
 from lsif_sdk.integrations.bounded_calls import BoundedCalls
 from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
 from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
@@ -83,7 +83,8 @@ class Users:
             history: the events, as in `Recommender.append`, but in any order of time and with or without times.
 
         Raises:
-            ArgumentError: an action is out of the model's range, or an id cannot be stored. Nothing was recorded.
+            ArgumentError: an action is out of the model's range, a time in milliseconds, or an id cannot be stored.
+                Nothing was recorded.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind. Likewise.
             StoreError: the store failed. Whether the events were recorded `HistoryStore.append` cannot always know.
         """
@@ -92,7 +93,9 @@ class Users:
             return
         # What the model refuses would be refused at every later request, too.
         snapshot = self._snapshot
-        EventBatch.from_histories(history, snapshot.items, snapshot.config.num_actions)
+        batch = EventBatch.from_histories(history, snapshot.items, snapshot.config.num_actions)
+        if batch.times is not None:
+            check_recent("times", batch.times)
         self._store.append(user, history)  # not under the lock: who asks need not wait for the disk
         with self._lock(user):
             try:
