@@ -70,10 +70,13 @@ def test_appending_gives_what_the_whole_history_gives(recommender):
     assert state.num_events == 90
 
 
-def test_five_thousand_events(recommender):
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_five_thousand_events(recommender, one_by_one):
     events = random_events(recommender, 5000, seed=1)
-    state = recommender.new_state(events, remember=5000)
-    check_same_answer(recommender, state, events, int(events.times[-1]) + 1)
+    state = recommender.new_state([] if one_by_one else events, remember=5000)
+    for count in range(5000 if one_by_one else 0):
+        state = recommender.append(state, part(events, count, count + 1))
+    check_same_answer(recommender, state, events, int(events.times[-1]) + 10**6)
     assert state.nbytes == recommender.new_state([], remember=5000).nbytes
 
 
