@@ -278,3 +278,29 @@ def test_long_term_interests_of_every_position_are_those_of_its_history(
     wanted = [part for part in (x, *pooling.parameters()) if use_times or part is not pooling.rate]
     gradients = [torch.autograd.grad((out * weights).sum(), wanted) for out in (expected, got)]
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["normalized_inputs", "both_normalized", "long_only", "hstu"])
+def test_item_embeddings_are_trained_through_all_they_are_used_for(name: str) -> None:
+    """The gradient of a score by one embedding, against central differences: as input, as vector, and scaled."""
+    config = make_config(**CONFIGS[name])
+    model = make_model(config)
+    items, times, actions = make_history(6, 4)
+    row = int(items[-1])
+
+    def score(model: InterestFusionModel) -> torch.Tensor:
+        encoded = model.encode(items, times, actions, offsets=torch.tensor([0, 6]))
+        return model.scores(encoded)[0, [row, 1]].sum()
+
+    score(model).backward()
+    gradient = model.item_embedding.grad[row]
+    step = 1e-6
+    for column in range(config.dim):
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                model.item_embedding[row, column] += sign * step
+                values.append(float(score(model)))
+                model.item_embedding[row, column] -= sign * step
+        # Central differences err by step^2 of the third derivative, and by the rounding of scores over the step.
+        assert float(gradient[column]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5, abs=1e-7)

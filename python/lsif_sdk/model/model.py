@@ -347,12 +347,12 @@ class InterestFusionModel(nn.Module):
         return torch.cat(parts, dim=2)
 
 
-@torch.no_grad()
 def _at_length(vectors: Tensor, length: float) -> Tensor:
     """The rows scaled to a length; zeros stay zeros."""
     return vectors * (length / (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt())
 
 
+@torch.no_grad()
 def _check_tables(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> None:
     """Refuses vectors and inputs that are not those the model makes of its one matrix."""
     c = model.config
