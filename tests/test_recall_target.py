@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsif_sdk import Catalog, ItemTable, ModelConfig, Recommender, errors
+from lsif_sdk import Batching, Catalog, ItemTable, ModelConfig, Recommender, errors
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.calibration import Calibration
 from native import random_weights
@@ -146,3 +146,33 @@ def test_a_search_in_a_hurry_comes_before_popular_items() -> None:
     assert recommender.stats().degraded == 1
     recommender._hurried_pace.took(1, 10.0)
     assert recommender.recommend([5], 10, budget_ms=50).degraded == "popularity"
+
+
+def test_batches_find_as_many_rows_as_there_are() -> None:
+    rows = make_rows("isotropic", 300, 8, np.random.default_rng(6))
+    catalog = Catalog.from_vectors(rows, ordered=True)
+    queries = make_rows("isotropic", 64, 8, np.random.default_rng(7))
+    assert catalog.top_k(queries, 300, recall_target=0.9).counts.tolist() == [300] * 64
+
+
+def test_a_budget_leaves_no_time_to_try() -> None:
+    recommender = recommender_of(batching=Batching(max_batch=1, max_queue=1))
+    exact = recommender.recommend([5], 10)
+    assert same(recommender.recommend([5], 10, recall_target=0.05, budget_ms=60_000), exact)
+    assert recommender._calibration.known(0.05, 10) is None
+    recommender.calibrate(0.05)
+    share = recommender._calibration.known(0.05, 10)
+    assert share is not None and share < 1
+    assert recommender.stats().batching["requests"] == 2  # trials are no requests
+    recommender.close()
+    recommender.calibrate(0.1, k=100)
+    with pytest.raises(errors.ClosedError):
+        recommender.recommend([5], 10, recall_target=0.1)
+
+
+def test_what_was_asked_for_is_not_called_degraded() -> None:
+    recommender = recommender_of()
+    recommender.calibrate(0.05)
+    recommender._pace.took(1, 10.0)
+    out = recommender.recommend([5], 10, recall_target=0.05, budget_ms=1000)
+    assert out.degraded == "" and not out.fallback[0]

@@ -17,6 +17,7 @@ import torch
 import native
 from concurrency import run_in_forked_child
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.catalog import Catalog
 from lsif_sdk.events import Events
 from lsif_sdk.live import LiveRecommender
 from lsif_sdk.ops import ops
@@ -262,10 +263,18 @@ def two_torch_threads() -> Iterator[None]:
 @needs_fork
 @forks
 @pytest.mark.usefixtures("two_torch_threads")
-@pytest.mark.parametrize("call", ["load", "load with batching", "recommend", "score", "explain", "upsert"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "load", "load with batching", "recommend", "score", "explain", "upsert", "similar_items", "from_vectors",
+        "fit_item", "float64",
+    ],
+)  # fmt: skip
 def test_a_forked_child_does_what_its_parent_did_by_torch_threads(recommender, tmp_path, call):
     recommender.save(tmp_path / "model")
     history = [1, 2, 3]
+    doubles = torch.from_numpy(np.random.default_rng(0).standard_normal((40_000, 8)))
+    many = np.random.default_rng(0).standard_normal((40_000, 8)).astype(np.float32)  # torch shares work above 32,768
 
     def load(**options: Any) -> list[np.ndarray]:
         return arrays_of(Recommender.load(tmp_path / "model", threads=2, **options).recommend(history, 5))
@@ -276,6 +285,10 @@ def test_a_forked_child_does_what_its_parent_did_by_torch_threads(recommender, t
         "recommend": lambda: arrays_of(recommender.recommend(history, 5)),
         "score": lambda: [recommender.score(history, [7, 8])],
         "explain": lambda: [recommender.explain(history * 100, 7).score],
+        "similar_items": lambda: arrays_of(Recommender.load(tmp_path / "model").similar_items([7])),
+        "from_vectors": lambda: arrays_of(Catalog.from_vectors(many).top_k(many[:3], 5)),
+        "fit_item": lambda: [Catalog.from_vectors(many).fit_item(many[:5], many[:50]).vector],
+        "float64": lambda: arrays_of(Catalog.from_vectors(doubles).top_k(many[:3], 5)),
         "upsert": lambda: [LiveRecommender(recommender).upsert([7], recommender.catalog.vectors[:1] * 2)],
     }
     expected = calls[call]()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import pickle
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from concurrency import run_together
 from lsif_sdk import Events, Recommender, UserState, errors
+from lsif_sdk.native_model import _SCORING
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -261,3 +264,16 @@ def test_threads_may_share_a_state(recommender):
 
     run_together(4, work)
     assert len(results) == 80 and set(results) == {expected}
+
+
+def test_states_outlive_a_new_field_of_the_config() -> None:
+    recommender = build()
+    values = recommender.config.to_dict()
+    assert values.pop("normalize_inputs") is False
+    shape = {name: value for name, value in values.items() if name not in _SCORING}
+    head = json.dumps([shape, recommender.items.ids.tolist()], sort_keys=True).encode()
+    expected = hashlib.blake2b(head, digest_size=32)
+    for weight in recommender.artifact.encoder_weights:
+        expected.update(weight.numpy().data)
+    assert recommender.fingerprint == expected.digest()
+    assert build(normalize_inputs=True).fingerprint != recommender.fingerprint

@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from lsif_sdk.arguments import is_real
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["HURRIED_SHARE", "SAMPLE", "Calibration", "as_recall_target"]
 
 SAMPLE = 128
 """Queries a calibration asks."""
 HURRIED_SHARE = 0.5
-"""What a search in a hurry counts of the errors; its recall is .93 and 1.0 on the two kinds of data in bench/."""
+"""What a search in a hurry counts of the errors: no promise of recall (docs/score_topk.md has what was measured)."""
 
 _STEPS = 16
 _SIZES = (10, 100, 1000)  # of k, for each of which a target is calibrated once
@@ -43,12 +44,17 @@ class Calibration:
 
     A search skips what cannot be among the best whatever the direction of a row's error (Cauchy-Schwarz,
     docs/score_topk.md). Hardly any row lies there, so that bounds that count only a share of the errors lose few. Which
-    share is tried on sample queries: the smallest of 1/16, 2/16, .. 1 that misses at most half of what the target
+    share is tried on sample queries: by bisection of 1/16, 2/16, .. 1, one that misses at most half of what the target
     allows; half, for the sake of users unlike the sample.
     """
 
     def __init__(self) -> None:
         self._shares: dict[tuple[float, int], float] = {}
+        self._lock = ForkSafeLock()  # one tries, the others wait for what it finds
+
+    def known(self, recall_target: float, k: int) -> float | None:
+        """The share for searches of k rows; None if it has not been tried."""
+        return 1.0 if recall_target == 1 else self._shares.get((recall_target, _size_of(k)))
 
     def error_share(self, recall_target: float, k: int, search: Search) -> float:
         """The share for searches of k rows.
@@ -58,13 +64,18 @@ class Calibration:
             k: rows wanted.
             search: asked at the first call for a target and size of k.
         """
-        if recall_target == 1:
-            return 1.0
-        size = next((size for size in _SIZES if k <= size), _SIZES[-1])
-        share = self._shares.get((recall_target, size))
-        if share is None:  # two threads may both try: they find the same
-            share = self._shares[recall_target, size] = _smallest_share(recall_target, size, search)
+        share = self.known(recall_target, k)
+        if share is None:
+            with self._lock:
+                share = self.known(recall_target, k)
+                if share is None:
+                    share = _smallest_share(recall_target, _size_of(k), search)
+                    self._shares[recall_target, _size_of(k)] = share
         return share
+
+
+def _size_of(k: int) -> int:
+    return next((size for size in _SIZES if k <= size), _SIZES[-1])
 
 
 def _smallest_share(recall_target: float, k: int, search: Search) -> float:

@@ -85,7 +85,7 @@ class Catalog:
         num_items, dim = matrix.shape
         if dim < 1:
             raise ArgumentError("vectors", "at least one dimension", f"shape {list(matrix.shape)}")
-        offsets = torch.zeros(num_items) if bias is None else as_floats("bias", bias, 1)
+        offsets = torch.from_numpy(np.zeros(num_items, np.float32)) if bias is None else as_floats("bias", bias, 1)
         if len(offsets) != num_items:
             raise ArgumentError("bias", f"shape [{num_items}]", list(offsets.shape))
         table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
@@ -264,8 +264,8 @@ class Catalog:
         if as_k(place, len(self)) > len(self):
             raise ArgumentError("place", f"at most the number of items, {len(self)}", place)
         met_scores = self.top_k(users["met"], place, threads=threads).scores[:, -1]
-        center = self.vectors.double().mean(dim=0)
-        other_scores = (users["others"].double() @ center + self.bias.double().mean()).numpy()
+        center = self.vectors.numpy().mean(axis=0, dtype=np.float64)
+        other_scores = users["others"].numpy().astype(np.float64) @ center + self.bias.numpy().mean(dtype=np.float64)
         return fold_in(
             users["met"].numpy(),
             met_scores,
@@ -318,7 +318,10 @@ def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims:
         raise ArgumentError(argument, "a dense tensor", "a quantized one" if tensor.is_quantized else tensor.layout)
     if tensor.device.type != "cpu":
         raise ArgumentError(argument, "a tensor on the CPU", f"one on {tensor.device}")
-    tensor = tensor.to(torch.float32).contiguous()
+    if tensor.dtype == torch.bfloat16:  # which NumPy does not have
+        tensor = tensor.to(torch.float32)
+    with np.errstate(over="ignore"):  # infinity, which the caller refuses
+        tensor = torch.from_numpy(np.ascontiguousarray(tensor.numpy(), np.float32).reshape(tensor.shape))
     if num_dims is not None and tensor.dim() != num_dims:
         raise ArgumentError(
             argument, f"{num_dims} dimension{'s' if num_dims > 1 else ''}", f"shape {list(tensor.shape)}"

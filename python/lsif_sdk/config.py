@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, check_choice, check_flag, check_integer, check_number
 from lsif_sdk.errors import ArgumentError
 
-__all__ = ["ModelConfig"]
+__all__ = ["LATER", "ModelConfig"]
 
 _CHOICES = {
     "block": ("hstu", "transformer"),
@@ -35,7 +35,7 @@ _SIZES = {
     "num_actions": (0, 2**20),
 }
 
-_LATER = {"normalize_inputs"}  # fields that artifacts written before them lack; their defaults are what was done then
+LATER = {"normalize_inputs"}  # fields that artifacts written before them lack; their defaults are what was done then
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,6 +142,6 @@ class ModelConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ArgumentError("model config", f"only the fields of {cls.__name__}", f"unknown {unknown}")
-        if missing := sorted(known - set(values) - _LATER):
+        if missing := sorted(known - set(values) - LATER):
             raise ArgumentError("model config", "every field", f"no {missing}")
         return cls(**values)

@@ -18,7 +18,7 @@ from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog, native_errors
-from lsif_sdk.config import ModelConfig
+from lsif_sdk.config import LATER, ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import EventBatch, History, Now, check_recent, request_times
 from lsif_sdk.items import ItemTable
@@ -122,7 +122,9 @@ class NativeModel:
     @functools.cached_property
     def fingerprint(self) -> bytes:
         """What tells this model's user states from another's: 32 bytes, a hash of shape, item ids and encoder."""
-        shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
+        # Fields artifacts used to lack count only where they say something, so that stored states stay readable.
+        said = {name: value for name, value in self.config.to_dict().items() if name not in LATER or value}
+        shape = {name: value for name, value in said.items() if name not in _SCORING}
         if self.precision != "float32":
             shape["precision"] = self.precision
         result = hashlib.blake2b(json.dumps([shape, self.items.ids.tolist()], sort_keys=True).encode(), digest_size=32)

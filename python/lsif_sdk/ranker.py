@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.calibration import HURRIED_SHARE, SAMPLE
+from lsif_sdk.arguments import as_k
+from lsif_sdk.calibration import HURRIED_SHARE, SAMPLE, as_recall_target
 from lsif_sdk.catalog import native_errors, spread_rows
 from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
@@ -82,12 +83,13 @@ class Ranker(NativeModel):
     ) -> tuple[tuple[npt.NDArray[Any], ...] | None, str]:
         """The answer of a search, or None if none would be over in `left` seconds; and what was done in its place."""
         share = self._error_share(request)
-        if left is None or not self._pace.is_too_slow(len(users), left):
-            hurried = False
-        elif self.catalog.is_ordered and not self._hurried_pace.is_too_slow(len(users), left):
-            hurried, share = True, min(share, HURRIED_SHARE)
-        else:
-            return None, "popularity"
+        pace = self._pace if share == 1 else self._hurried_pace
+        degraded = ""
+        if left is not None and pace.is_too_slow(len(users), left):
+            pace = self._hurried_pace
+            if share <= HURRIED_SHARE or not self.catalog.is_ordered or pace.is_too_slow(len(users), left):
+                return None, "popularity"
+            share, degraded = HURRIED_SHARE, "approximate"
         arguments = (asked_at, *request.native(left), self._threads, share)
         began = time.perf_counter()
         try:
@@ -100,23 +102,45 @@ class Ranker(NativeModel):
             if left is None:
                 raise
             return None, "popularity"
-        (self._hurried_pace if hurried else self._pace).took(len(users), time.perf_counter() - began)
-        return answer, "approximate" if hurried else ""
+        pace.took(len(users), time.perf_counter() - began)
+        return answer, degraded
+
+    def calibrate(self, recall_target: float, k: int = 10) -> None:
+        """Tries how far searches for so much of the exact answer may go, as the first request with this target would.
+
+        For servers, before they take requests: it takes as long as some hundreds. Requests with `budget_ms` do not try:
+        their answers are exact until somebody has.
+
+        Args:
+            recall_target: see `recommend`.
+            k: see `recommend`; one serves for all k up to 10, to 100, and beyond.
+
+        Raises:
+            ArgumentError: a value is out of range.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        target, k = as_recall_target(recall_target), as_k(k, len(self.items))
+        if target == 1 or not self.catalog.is_ordered:
+            return
+        rows = spread_rows(len(self.catalog), SAMPLE)
+        users = self.encode_rows(rows, None, None, np.arange(SAMPLE + 1))
+        several = self.config.scoring == "multi_interest"
+
+        def search(query: int, k: int, share: float) -> Any:
+            one = slice(query, query + 1)
+            vectors, weights = (users.interests[one], users.weights[one]) if several else (users.fused[one], None)
+            own = rows[one], np.array([0, 1])
+            found = self.catalog.search(vectors, weights, self.config.temperature, k, own, self._threads or None, share)
+            return found.indices[0]
+
+        self._calibration.error_share(target, k, search)
 
     def _error_share(self, request: Request) -> float:
         if request.recall_target == 1 or not self.catalog.is_ordered:
             return 1.0
-        rows = spread_rows(len(self.catalog), SAMPLE)
-
-        def search(query: int, k: int, share: float) -> Any:
-            own = rows[query : query + 1]
-            unwanted = own, np.array([0, 1])
-            answer = self._path.recommend(
-                own, None, None, unwanted[1], None, k, False, *unwanted, None, -1.0, -1.0, self._threads, share
-            )
-            return answer[1][0]
-
-        return self._calibration.error_share(request.recall_target, request.num_candidates, search)
+        if request.budget is None and self._calibration.known(request.recall_target, request.num_candidates) is None:
+            self.calibrate(request.recall_target, request.num_candidates)
+        return self._calibration.known(request.recall_target, request.num_candidates) or 1.0
 
     def _seen_rows(self, users: EventBatch | list[UserState]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if isinstance(users, EventBatch):

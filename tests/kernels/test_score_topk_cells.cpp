@@ -165,6 +165,35 @@ TEST(approximate_results_are_exact_but_for_what_they_miss) {
   }
 }
 
+// However little of the errors counts, there are as many rows as an exact search finds, for one query as for many.
+TEST(approximate_searches_find_as_many_rows_as_there_are) {
+  Random random(39);
+  for (const int64_t num_items : {1, 40, 300, 9300}) {
+    for (const int64_t num_equal : {int64_t{0}, num_items}) {
+      std::vector<float> rows = normals(random, num_items * 8);
+      if (num_equal > 0) std::fill(rows.begin(), rows.end(), 0.7f);
+      Catalog catalog(rows, 8);
+      catalog.code(shuffled(random, num_items));
+      for (const int64_t batch : {1, 2, 40}) {
+        for (const int64_t k : {int64_t{1}, int64_t{30}, num_items}) {
+          Question question(normals(random, batch * 8), 8, 1, k);
+          question.allow(random, num_items);
+          const Result exact = run(catalog, question, *lsif::cpu::tested_kernels().front());
+          for (const float share : {0.0f, 0.25f, 0.9f}) {
+            question.request.error_share = share;
+            for (const int threads : {1, 3}) {
+              question.request.threads = threads;
+              for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+                CHECK(run(catalog, question, *table).counts == exact.counts);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(an_order_has_each_row_once_and_does_not_depend_on_threads) {
   Random random(34);
   for (const int64_t num_items : {1, 5, 64, 1000, 20000}) {

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import os
+import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["BoundedCalls"]
 
 T = TypeVar("T")
+_Calls: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
 
 
 class BoundedCalls:
@@ -31,7 +35,9 @@ class BoundedCalls:
     def _start(self) -> None:
         self._process = os.getpid()
         self._free = threading.Semaphore(self._threads)
-        self._executor = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="lsif-store")
+        self._calls: _Calls = queue.SimpleQueue()
+        self._started = 0
+        weakref.finalize(self, _end, self._calls, self._threads)
 
     def within(self, seconds: float, lock: ForkSafeLock, call: Callable[[], T]) -> T | None:
         """call() under the lock; None if the lock, a free thread and the call together take longer than that.
@@ -46,20 +52,39 @@ class BoundedCalls:
         with self._lock:
             if os.getpid() != self._process:  # a forked child has no threads of its parent
                 self._start()
-            free, executor = self._free, self._executor
+            free, calls = self._free, self._calls
+            if self._started < self._threads:
+                # Not those of concurrent.futures, which the interpreter waits for at its end: a store may never answer.
+                threading.Thread(target=_work, args=(calls,), name="lsif-store", daemon=True).start()
+                self._started += 1
         if not lock.acquire(left()):
             return None
         if not free.acquire(timeout=left()):
             lock.release()
             return None
 
-        def make() -> T:
-            try:
-                return call()
-            finally:
-                free.release()
-                lock.release()
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
-        future = executor.submit(make)
+        def make() -> None:
+            outcome: Callable[[], None]
+            try:
+                outcome = functools.partial(future.set_result, call())
+            except BaseException as error:
+                outcome = functools.partial(future.set_exception, error)
+            free.release()
+            lock.release()
+            outcome()
+
+        calls.put(make)
         concurrent.futures.wait([future], left())
         return future.result() if future.done() else None
+
+
+def _work(calls: _Calls) -> None:
+    while (call := calls.get()) is not None:
+        call()
+
+
+def _end(calls: _Calls, threads: int) -> None:
+    for _ in range(threads):
+        calls.put(None)
