@@ -8,6 +8,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ from lsif_sdk.evaluation import (
     leave_one_out,
     time_split,
 )
+from recommender_cases import build
 
 
 class FixedScorer:
@@ -299,3 +301,10 @@ def test_report_is_json_even_for_one_user():
     assert values["standard_errors"]["ndcg@10"] is None
     assert values["metrics"]["hr@10"] == 1.0 and "per_user" not in values
     assert report.to_dict(per_user=True)["per_user"] == [1]
+
+
+def test_events_of_other_items_are_refused() -> None:
+    recommender = build()
+    frame = pd.DataFrame({"user": [1, 1, 1], "item": ["x", "y", "z"], "timestamp": [1, 2, 3]})
+    with pytest.raises(DataError, match="no item is in the recommender's catalogue; they name x, y, z"):
+        evaluate(recommender, frame, progress=False)

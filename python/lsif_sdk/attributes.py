@@ -134,7 +134,8 @@ class Attributes:
         if name in self._numbers:
             return self._number_holds(name, condition)
         if name not in self._rows:
-            raise ArgumentError("where", f"attributes among {self.names}", shown(name))
+            loaded = f"attributes among {self.names}" if self.names else "attributes given to load(attributes=)"
+            raise ArgumentError("where", loaded, shown(name))
         values = [condition] if isinstance(condition, str) else condition
         if not isinstance(values, (list, set, frozenset)) or not values or not all(isinstance(v, str) for v in values):
             raise ArgumentError(f"where[{name!r}]", "a string or a list of strings", shown(condition))

@@ -150,6 +150,9 @@ def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
     """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too."""
     known = {str(item) for item in split.log.item_ids}
     extra = [str(item) for item in recommender.items.ids if str(item) not in known]
+    if len(extra) == len(recommender.items.ids) > 0:
+        got = ", ".join(sorted(known)[:3])
+        raise DataError(f"events: no item is in the recommender's catalogue; they name {got} and so on")
     if not extra:
         return split
 
