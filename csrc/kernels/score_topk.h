@@ -129,9 +129,9 @@ struct TopkQuery {
 };
 
 // Scans rows [first_item, last_item), or slots where there is an order, for all queries, which all have weights or none
-// has, and all the same k and error_share; sets best and num_best of each. Scores beyond float32 are kept as infinities: the engine
-// refuses them. first_item is a multiple of kRangeRows, last_item is, too, or num_items. scratch:
-// score_topk_scratch_size() bytes, 64-byte aligned.
+// has, and all the same k and error_share; sets best and num_best of each. Scores beyond float32 are kept as
+// infinities: the engine refuses them. first_item is a multiple of kRangeRows, last_item is, too, or num_items.
+// scratch: score_topk_scratch_size() bytes, 64-byte aligned.
 using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t last_item, TopkQuery* queries,
                          int64_t num_queries, void* scratch);
 

@@ -225,7 +225,8 @@ inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) 
 // Scans for all queries but those that need most regions, which it brings to the front: returns how many these are.
 inline int64_t scan_cells(const Ordered& in, QueryScan* scans, int64_t num_queries) {
   const int64_t all = num_regions(in.last_item - in.first_item);
-  // An approximate scan of all rows could drop those that gave it its threshold: their bounds may be below their scores.
+  // An approximate scan of all rows could drop those that gave it its threshold: their bounds may be below their
+  // scores.
   const bool gives_up = num_queries > 1 && scans[0].query->error_share == 1;
   const int64_t most_needed = gives_up ? all / kRegionsPerNeeded : all;
   start_block(in.catalog, in.first_item, in.last_item, in.block);
