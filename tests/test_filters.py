@@ -122,7 +122,7 @@ def test_filters_that_make_no_sense_are_refused(recommender):
     ):
         with pytest.raises(errors.LsifError, match=message):
             recommender.recommend([["i1"], ["i2"]], **options)
-    with pytest.raises(errors.ArgumentError, match=r"where: expected attributes among \[\], got 'genre'"):
+    with pytest.raises(errors.ArgumentError, match=r"where: expected attributes given to load\("):
         build().recommend(["i1"], where={"genre": "a"})
     with pytest.raises(errors.ArgumentError, match=r"attributes\['x'\]: expected 40 entries"):
         Recommender(recommender.artifact, attributes={"x": [1]})

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
-import functools
 import os
-import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["BoundedCalls"]
 
 T = TypeVar("T")
-_Calls: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
 
 
 class BoundedCalls:
@@ -35,9 +31,7 @@ class BoundedCalls:
     def _start(self) -> None:
         self._process = os.getpid()
         self._free = threading.Semaphore(self._threads)
-        self._calls: _Calls = queue.SimpleQueue()
-        self._started = 0
-        weakref.finalize(self, _end, self._calls, self._threads)
+        self._executor = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="lsif-store")
 
     def within(self, seconds: float, lock: ForkSafeLock, call: Callable[[], T]) -> T | None:
         """call() under the lock; None if the lock, a free thread and the call together take longer than that.
@@ -52,39 +46,20 @@ class BoundedCalls:
         with self._lock:
             if os.getpid() != self._process:  # a forked child has no threads of its parent
                 self._start()
-            free, calls = self._free, self._calls
-            if self._started < self._threads:
-                # Not those of concurrent.futures, which the interpreter waits for at its end: a store may never answer.
-                threading.Thread(target=_work, args=(calls,), name="lsif-store", daemon=True).start()
-                self._started += 1
+            free, executor = self._free, self._executor
         if not lock.acquire(left()):
             return None
         if not free.acquire(timeout=left()):
             lock.release()
             return None
 
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-        def make() -> None:
-            outcome: Callable[[], None]
+        def make() -> T:
             try:
-                outcome = functools.partial(future.set_result, call())
-            except BaseException as error:
-                outcome = functools.partial(future.set_exception, error)
-            free.release()
-            lock.release()
-            outcome()
+                return call()
+            finally:
+                free.release()
+                lock.release()
 
-        calls.put(make)
+        future = executor.submit(make)
         concurrent.futures.wait([future], left())
         return future.result() if future.done() else None
-
-
-def _work(calls: _Calls) -> None:
-    while (call := calls.get()) is not None:
-        call()
-
-
-def _end(calls: _Calls, threads: int) -> None:
-    for _ in range(threads):
-        calls.put(None)
