@@ -204,7 +204,12 @@ class SQLiteStore:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Makes the tables in an empty file, and refuses what is not ours before anything is written."""
-        if self._is_ours(connection):
+        connection.execute("BEGIN")  # one view of a file that another process may be making just now
+        try:
+            is_ours = self._is_ours(connection)
+        finally:
+            connection.execute("ROLLBACK")
+        if is_ours:
             return
         self._use_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
