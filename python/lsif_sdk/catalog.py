@@ -172,7 +172,8 @@ class Catalog:
             matrix = matrix[None]
         if matrix.ndim != 2 or matrix.shape[1] != self.dim:
             raise ArgumentError("queries", f"shape [batch, {self.dim}]", list(matrix.shape))
-        share = self._error_share(as_recall_target(recall_target), as_k(k, len(self)))
+        target = as_recall_target(recall_target)
+        share = 1.0 if target == 1 else self._error_share(target, as_k(k, len(self)))
         return self.search(matrix, None, 1.0, k, ragged_rows(exclude, len(matrix)), threads, share)
 
     def search(
@@ -209,7 +210,7 @@ class Catalog:
         return self._path.is_ordered
 
     def _error_share(self, recall_target: float, k: int) -> float:
-        if recall_target == 1 or not self.is_ordered:
+        if not self.is_ordered:
             return 1.0
         rows = spread_rows(len(self), SAMPLE)
         vectors = self.vectors.numpy()
