@@ -133,9 +133,18 @@ def test_recommend_takes_times_actions_and_items_to_leave_out(numbers, capsys):
     assert got == list(expected)
     assert not {105, 110} & {item for item, _ in got}
     assert got != list(recommender.recommend([101, 104], 30, exclude=[105, 110])[0])
+    dates = [
+        "--times",
+        "1970-01-01T00:05,1970-01-01T01:01:40+01:00",
+        "--now",
+        "1970-01-01 00:06:40",
+        *options[2:4],
+        *options[6:],
+    ]
+    assert run(capsys, "recommend", numbers / "model", "101", "104", "--k", 30, "--json", *dates)[1] == out
     refusals = {
         ("--times", "300"): "times: expected 2 values, one an item, got 1",
-        ("--times", "300,now"): "--times: expected whole numbers with commas between them, got 'now'",
+        ("--times", "300,now"): "--times: expected Unix seconds or ISO dates, got 'now'",
         ("--actions", "4,1"): "actions: expected values in [0, 3], got 4",
         ("--exclude", "a105"): "--exclude: expected integers, as the catalogue's ids, got 'a105'",
     }

@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, nargs="+", choices=MODELS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tune", action="store_true", help="choose the settings first")
+    parser.add_argument("--tune-epochs", type=int, help="of each training while settings are chosen (default: all)")
     parser.add_argument("--set", type=json.loads, default={}, help="fields in place of the recipe's, as JSON")
     parser.add_argument("--once", action="store_true", help="no second training on the validation targets, too")
     parser.add_argument("--encoder", help="folder of a sentence-transformers model, for models that read titles")
@@ -43,20 +44,21 @@ def main() -> None:
         settings = _settings(options.out, options.data, name)
         if options.tune and len(model.grid) > 1:
             job = Job(dataset, options.data, split, "validation", 0)
-            settings = _tune(model, job, options.out, name)
+            settings = _tune(model, job, options, name)
         for seed in options.seeds if model.seeds else [0]:
             folder = options.out / "checkpoints" / f"{options.data}-{model.trained_as or name}-{seed}"
             job = Job(dataset, options.data, split, "test", seed, folder, options.encoder, options.once)
             _measure(model, job, {**settings, **options.set}, options.out, name)
 
 
-def _tune(model: Model, job: Job, out: pathlib.Path, name: str) -> dict[str, Any]:
+def _tune(model: Model, job: Job, options: argparse.Namespace, name: str) -> dict[str, Any]:
     """The settings with the best validation NDCG@10."""
-    trials = []
+    out, trials = options.out, []
+    shorter = {"epochs": options.tune_epochs} if model.grid is TRAINING_GRID and options.tune_epochs else {}
     for settings in model.grid:
         began = time.monotonic()
         report = evaluate(
-            model.fit(job, settings),
+            model.fit(job, {**settings, **options.set, **shorter}),
             job.split,
             target="validation",
             exclude_seen=job.dataset.exclude_seen,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import json
 import pathlib
 import sys
@@ -15,6 +16,7 @@ from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.events import Events
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
+from lsif_sdk.times import as_seconds
 
 if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
@@ -165,7 +167,7 @@ def recommend(options: argparse.Namespace) -> int:
     user = recommender.recommend(
         _history(options, ids),
         options.k,
-        now=options.now,
+        now=_moment("--now", options.now),
         exclude_seen=not options.include_seen,
         exclude=_ids("--exclude", options.exclude, ids),
     )[0]
@@ -195,7 +197,7 @@ def explain(options: argparse.Namespace) -> int:
     recommender = Recommender.load(options.model)
     items = recommender.items
     (item,) = _ids("--item", [options.item], items)
-    why = recommender.explain(_history(options, items), item, now=options.now)
+    why = recommender.explain(_history(options, items), item, now=_moment("--now", options.now))
     if options.plot:
         draw(why, items, options.plot)
         print(f"wrote {options.plot}", file=sys.stderr)
@@ -206,9 +208,27 @@ def explain(options: argparse.Namespace) -> int:
 def _history(options: argparse.Namespace, table: ItemTable) -> Events:
     return Events(
         _ids("items", options.items, table),
-        _integers("--times", options.times),
+        _moments("--times", options.times),
         _integers("--actions", options.actions),
     )
+
+
+def _moments(argument: str, text: str | None) -> list[int] | None:
+    return None if text is None else [_moment(argument, part) for part in text.split(",")]
+
+
+def _moment(argument: str, text: Any) -> Any:
+    """Unix seconds of what people write: those seconds, or an ISO date (UTC where it has no time zone); None: None."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return int(as_seconds(argument, [datetime.datetime.fromisoformat(text.strip())])[0])
+    except ValueError:
+        raise ArgumentError(argument, "Unix seconds or ISO dates", repr(text)) from None
 
 
 def _ids(argument: str, texts: list[str], table: ItemTable) -> list[Any]:
