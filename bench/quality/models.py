@@ -20,7 +20,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.evaluation import OwnItems, Popularity, RecentPopularity, Split
 from lsif_sdk.text import embed_titles
-from lsif_sdk.training import TrainConfig, fit
+from lsif_sdk.training import EventLog, TrainConfig, fit
 from lsif_sdk.training.pipeline import describe_items
 
 RECIPES = pathlib.Path(__file__).parents[2] / "recipes"
@@ -100,24 +100,8 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
 
     def fit_neural(job: Job, settings: Mapping[str, Any]) -> Any:
         config, training = recipe(job, {**fixed, "request_time": request_time, **settings})
-        options: dict[str, Any] = {} if build is None else {"build": build}
-        result = fit(
-            job.split.train,
-            config,
-            training,
-            validation=job.split.targets("validation"),
-            exclude_seen=job.dataset.exclude_seen,
-            checkpoint_dir=job.checkpoint_dir,
-            resume=job.checkpoint_dir is not None,
-            **options,
-        )
+        trained_on, model = _trained(job, config, training, {} if build is None else {"build": build})
         history = job.split.history(job.target)  # type: ignore[arg-type]
-        trained_on, model = job.split.train, result.model
-        if job.target == "test" and not job.once:
-            trained_on, model = (
-                job.split.test_history,
-                _again(job, config, training, int(result.best["epoch"]), options),
-            )
         if titles:
             describe_items(model, trained_on, title_features(job))
         if build is not None:
@@ -130,17 +114,28 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
     return fit_neural
 
 
-def _again(job: Job, config: ModelConfig, training: TrainConfig, epochs: int, options: Mapping[str, Any]) -> Any:
-    """The model trained on all that is known at the test time, as the other baselines are.
+def _trained(job: Job, config: ModelConfig, training: TrainConfig, options: Mapping[str, Any]) -> tuple[EventLog, Any]:
+    """The events trained on and the model; for the test all that is known then, as the other baselines have it.
 
-    For as many epochs as validation found best; a cosine schedule has to end where it was meant to.
+    For as many epochs as validation found best. A cosine schedule has to end where it was meant to, whatever validation
+    says of its epochs, so there the first training is left out.
     """
-    if training.schedule == "constant":
-        training = dataclasses.replace(training, epochs=epochs)
+    again = job.target == "test" and not job.once
+    if not again or training.schedule != "cosine":
+        validation: dict[str, Any] = {
+            "validation": job.split.targets("validation"),
+            "exclude_seen": job.dataset.exclude_seen,
+        }
+        result = fit(job.split.train, config, training, **_kept_in(job.checkpoint_dir), **validation, **options)
+        if not again:
+            return job.split.train, result.model
+        training = dataclasses.replace(training, epochs=int(result.best["epoch"]))
     folder = None if job.checkpoint_dir is None else job.checkpoint_dir.with_name(job.checkpoint_dir.name + "-again")
-    return fit(
-        job.split.test_history, config, training, checkpoint_dir=folder, resume=folder is not None, **options
-    ).model
+    return job.split.test_history, fit(job.split.test_history, config, training, **_kept_in(folder), **options).model
+
+
+def _kept_in(folder: pathlib.Path | None) -> dict[str, Any]:
+    return {"checkpoint_dir": folder, "resume": folder is not None}
 
 
 def title_features(job: Job) -> NDArray[np.float32]:
