@@ -81,7 +81,7 @@ def test_interests_have_the_weights_the_model_gives_them(recommender):
         row = recommender.items.row("i5")
         dots = encoded.interests[0].astype(np.float64) @ recommender.catalog.vectors[row].double().numpy()
         shares = [part.share for part in why.interests]
-        np.testing.assert_allclose(shares, encoded.weights[0] * dots, atol=1e-4)
+        np.testing.assert_allclose(shares, encoded.weights[0] * dots, rtol=1e-5, atol=1e-4)
 
 
 def test_an_event_before_every_window_acts_through_the_long_term_interests_alone():

@@ -59,13 +59,13 @@ def test_time_dropout_hides_whole_sequences() -> None:
     assert 0.3 < hidden / (hidden + shown) < 0.5
 
 
-def make_loss(scoring: str, num_negatives: int = 5, smoothing: float = 0.0) -> tuple[NextEventLoss, Batch]:
+def make_loss(scoring: str, num_negatives: int = 5, exclude_seen: bool = False) -> tuple[NextEventLoss, Batch]:
     torch.manual_seed(3)
     log = cyclic_log()
     model = InterestFusionModel(small_config(scoring=scoring)).to(torch.float64)
     batch = all_batches(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0))[0]
     counts = np.bincount(log.items, minlength=NUM_ITEMS)
-    return NextEventLoss(model, counts, num_negatives, smoothing), batch
+    return NextEventLoss(model, counts, num_negatives, exclude_seen=exclude_seen), batch
 
 
 def gradients(loss: NextEventLoss, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -75,16 +75,24 @@ def gradients(loss: NextEventLoss, batch: Batch) -> tuple[torch.Tensor, dict[str
     return value.detach(), {name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("exclude_seen", [False, True])
 @pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
-def test_full_loss_is_the_mean_negative_log_probability(scoring: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss, batch = make_loss(scoring, smoothing=0.1)
+def test_full_loss_is_the_mean_negative_log_probability(
+    scoring: str, exclude_seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, batch = make_loss(scoring, exclude_seen=exclude_seen)
     encoded = loss.model(
         batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
     )
-    terms = []
+    terms, hidden = [], 0
     for row, position in (batch.targets >= 0).nonzero().tolist():
-        log_probability = loss.model.scores(encoded.select((row, position))).log_softmax(dim=-1)
-        terms.append(0.9 * log_probability[batch.targets[row, position]] + 0.1 * log_probability.mean())
+        target = int(batch.targets[row, position])
+        scores = loss.model.scores(encoded.select((row, position)))
+        seen = set(batch.items[row, : position + 1].tolist()) - {target}
+        left = [item for item in range(NUM_ITEMS) if not exclude_seen or item not in seen]
+        hidden += NUM_ITEMS - len(left)
+        terms.append(scores[target] - scores[left].logsumexp(dim=-1))
+    assert (hidden > 0) == exclude_seen
     value, grads = gradients(loss, batch)
     torch.testing.assert_close(value, -torch.stack(terms).mean().detach())
     # Neither the size of the chunks nor computing them twice changes anything.

@@ -52,7 +52,7 @@ def binary_loss(scoring: str, num_negatives: int) -> tuple[NextEventLoss, Batch]
     model = InterestFusionModel(small_config(scoring=scoring)).to(torch.float64).eval()
     batch = next(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0).batches(np.random.default_rng(0)))
     skewed = 1000 * np.arange(NUM_ITEMS)  # must not matter: negatives are drawn uniformly
-    return NextEventLoss(model, skewed, num_negatives, 0.3, "binary"), batch
+    return NextEventLoss(model, skewed, num_negatives, "binary"), batch
 
 
 @pytest.mark.parametrize("scoring", ["fused", "multi_interest"])

@@ -100,7 +100,7 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
 
     def fit_neural(job: Job, settings: Mapping[str, Any]) -> Any:
         config, training = recipe(job, {**fixed, "request_time": request_time, **settings})
-        trained_on, model = _trained(job, config, training, {} if build is None else {"build": build})
+        trained_on, model = _trained(job, config, training, build)
         history = job.split.history(job.target)  # type: ignore[arg-type]
         if titles:
             describe_items(model, trained_on, title_features(job))
@@ -114,19 +114,17 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
     return fit_neural
 
 
-def _trained(job: Job, config: ModelConfig, training: TrainConfig, options: Mapping[str, Any]) -> tuple[EventLog, Any]:
+def _trained(job: Job, config: ModelConfig, training: TrainConfig, build: Any) -> tuple[EventLog, Any]:
     """The events trained on and the model; for the test all that is known then, as the other baselines have it.
 
     For as many epochs as validation found best. A cosine schedule has to end where it was meant to, whatever validation
     says of its epochs, so there the first training is left out.
     """
+    options: dict[str, Any] = {"exclude_seen": job.dataset.exclude_seen} | ({} if build is None else {"build": build})
     again = job.target == "test" and not job.once
     if not again or training.schedule != "cosine":
-        validation: dict[str, Any] = {
-            "validation": job.split.targets("validation"),
-            "exclude_seen": job.dataset.exclude_seen,
-        }
-        result = fit(job.split.train, config, training, **_kept_in(job.checkpoint_dir), **validation, **options)
+        targets = job.split.targets("validation")
+        result = fit(job.split.train, config, training, validation=targets, **_kept_in(job.checkpoint_dir), **options)
         if not again:
             return job.split.train, result.model
         training = dataclasses.replace(training, epochs=int(result.best["epoch"]))

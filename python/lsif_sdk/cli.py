@@ -112,7 +112,9 @@ _SEPARATOR_HELP = "what separates its columns, or 'tab' (default: tab if the fir
 def _add_history_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="artifact directory")
     parser.add_argument("items", nargs="*", help="item ids of the history, oldest first")
-    parser.add_argument("--times", metavar="T,T,...", help="times of the events, Unix seconds or ISO dates, one an item")
+    parser.add_argument(
+        "--times", metavar="T,T,...", help="times of the events, Unix seconds or ISO dates, one an item"
+    )
     parser.add_argument("--actions", metavar="A,A,...", help="action types of the events, one an item")
     parser.add_argument("--now", help="request time, Unix seconds or an ISO date (default: the newest of --times)")
 

@@ -16,7 +16,7 @@ __all__ = ["InterestFusion"]
 _GAP_SCALE = math.log1p(365 * 86400)
 _LENGTH_SCALE = math.log1p(1000)
 _NORM_EPS = 1e-12
-_NEWEST_WEIGHT = 0.9
+_NEWEST_WEIGHT = 0.99
 
 
 class InterestFusion(nn.Module):

@@ -32,7 +32,6 @@ _NUMBERS = {
     "weight_decay": (0.0, FLOAT32_MAX, "[]"),
     "dropout": (0.0, 1.0, "[)"),
     "time_dropout": (0.0, 1.0, "[]"),
-    "label_smoothing": (0.0, 1.0, "[)"),
     "averaging": (0.0, 1.0, "[)"),
 }
 
@@ -51,7 +50,6 @@ class TrainConfig:
         dropout: probability on embedded events and residual branches.
         time_dropout: probability that a sequence is trained with all its times unknown, so that the model can also
             serve events without times.
-        label_smoothing: share of the target's probability spread over the whole catalogue (full softmax only).
         max_len: events a training sequence has at most; a longer history becomes several sequences.
         num_negatives: sampled items a step, for "binary" and for catalogues too large for the full softmax.
         patience: validations without a better NDCG@10 before training stops.
@@ -78,7 +76,6 @@ class TrainConfig:
     clip_norm: float = 1.0
     dropout: float = 0.3
     time_dropout: float = 0.1
-    label_smoothing: float = 0.0
     max_len: int = 200
     num_negatives: int = 4096
     patience: int = 10

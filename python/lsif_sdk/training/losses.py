@@ -39,12 +39,15 @@ class NextEventLoss(nn.Module):
 
         softplus(-score(target)) + mean_j softplus(score(negative_j))
 
+    Where items of the history will be left out of what is recommended, they are left out of the full softmax, too,
+    but for the target: otherwise the model spends itself on learning not to recommend them.
+
     Args:
         model: the model to train.
         counts: events of each item, int64 [num_items].
         num_negatives: draws a batch.
-        label_smoothing: see `TrainConfig`.
         loss: see `TrainConfig`.
+        exclude_seen: whether items of the history will be left out.
     """
 
     def __init__(
@@ -52,14 +55,14 @@ class NextEventLoss(nn.Module):
         model: InterestFusionModel,
         counts: NDArray[np.int64],
         num_negatives: int,
-        label_smoothing: float,
         loss: LossName = "softmax",
+        exclude_seen: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.num_negatives = num_negatives
-        self.label_smoothing = label_smoothing
         self.binary = loss == "binary"
+        self.exclude_seen = exclude_seen
         self.sampled = self.binary or model.config.num_items > FULL_SOFTMAX_ITEMS
         weights = np.ones(len(counts)) if self.binary else (counts + 1.0) ** _SAMPLING_POWER
         cumulative = torch.from_numpy(np.cumsum(weights / weights.sum()))
@@ -78,21 +81,34 @@ class NextEventLoss(nn.Module):
         if self.model.config.scoring == "multi_interest":
             width *= self.model.config.num_interests
         catalog = self.model.catalog_rows()
+        user, position = valid.nonzero(as_tuple=True)
         rows = max(1, _LOGITS_PER_CHUNK // width)
         sums = []
         for begin in range(0, len(targets), rows):
             chunk = slice(begin, begin + rows)
-            arguments = encoded.select(chunk), targets[chunk], negatives, catalog
+            seen = None
+            if self.exclude_seen and negatives is None:
+                seen = _seen_before(batch.items[user[chunk]], position[chunk], targets[chunk])
+            arguments = encoded.select(chunk), targets[chunk], negatives, catalog, seen
             if len(targets) * width <= _KEPT_LOGITS:
                 sums.append(self._sum(*arguments))
             else:
                 sums.append(checkpoint(self._sum, *arguments, use_reentrant=False, preserve_rng_state=False))
         return torch.stack(sums).sum() / len(targets)
 
-    def _sum(self, encoded: Encoded, targets: Tensor, negatives: Tensor | None, catalog: CatalogRows) -> Tensor:
+    def _sum(
+        self,
+        encoded: Encoded,
+        targets: Tensor,
+        negatives: Tensor | None,
+        catalog: CatalogRows,
+        seen: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         if negatives is None:
             scores = self.model.scores(encoded, rows=catalog)
-            return functional.cross_entropy(scores, targets, reduction="sum", label_smoothing=self.label_smoothing)
+            if seen is not None:
+                scores = scores.index_put(seen, scores.new_tensor(-torch.inf))
+            return functional.cross_entropy(scores, targets, reduction="sum")
         positive = self.model.target_scores(encoded, targets, catalog)
         scores = self.model.scores(encoded, negatives, catalog)
         if self.binary:
@@ -106,3 +122,19 @@ class NextEventLoss(nn.Module):
     def _draw(self) -> Tensor:
         draws = torch.rand(self.num_negatives, dtype=torch.float64, device=self.cumulative.device)
         return torch.searchsorted(self.cumulative, draws, right=True).clamp_max(len(self.cumulative) - 1)
+
+
+def _seen_before(items: Tensor, position: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Where, in scores [num_rows, num_items], the items up to each row's position stand, but for its target.
+
+    Args:
+        items: each row's sequence, int64 [num_rows, seq_len].
+        position: int64 [num_rows].
+        targets: int64 [num_rows].
+
+    Returns:
+        rows and columns, int64 [num_seen] each; an item seen twice stands there twice.
+    """
+    seen = torch.arange(items.shape[1], device=items.device) <= position[:, None]
+    row, place = (seen & (items != targets[:, None])).nonzero(as_tuple=True)
+    return row, items[row, place]

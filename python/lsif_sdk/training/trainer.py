@@ -36,7 +36,7 @@ __all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
 
 CHECKPOINT_NAME = "last.pt"
 STOP_METRIC = "ndcg@10"
-_CHECKPOINT_VERSION = 3
+_CHECKPOINT_VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,8 @@ def fit(
         train_config: how to train; None for the defaults.
         validation: one held-out event a user, which follows the user's events in `log`, as (items, times) (see
             `Targets`); None trains for `epochs` without early stopping.
-        exclude_seen: validation leaves the items of a history out (see `validate`); False where people consume again.
+        exclude_seen: items of a history are left out of what is learned to be next (see `NextEventLoss`) and of
+            validation (see `validate`), as they will be of what is recommended; False where people consume again.
         build: makes the untrained model from `model_config` and the dropout probability; for research, a subclass with
             another encoder or fusion. It draws its weights from torch's global generator, seeded beforehand.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
@@ -139,7 +140,7 @@ class _Run:
         self.model, self.exclude_seen = model, exclude_seen
         self.sequences = Sequences(log, config.max_len, config.batch_size, config.time_dropout, config.skip_ties)
         counts = np.bincount(log.items, minlength=model.config.num_items)
-        loss = NextEventLoss(self.model, counts, config.num_negatives, config.label_smoothing, config.loss)
+        loss = NextEventLoss(self.model, counts, config.num_negatives, config.loss, exclude_seen)
         optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
         self.loss, self.optimizer = fabric.setup(loss, optimizer)
         self.average: AveragedModel | None = None
