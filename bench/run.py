@@ -49,6 +49,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-recall", type=float, default=0.99, help="that trees and graphs are set for")
     parser.add_argument("--hnsw-m", type=int, default=16, help="links of a graph's node")
     parser.add_argument("--hnsw-ef-construction", type=int, default=200, help="candidates while a graph is built")
+    parser.add_argument("--indexes", type=pathlib.Path, help="folder where graphs, minutes to build, are kept")
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ def score_topk(options: argparse.Namespace) -> Case:
         num_interests=options.interests,
         k=options.k,
         threads=options.threads,
+        kept=options.indexes,
     )
     builders: dict[str, Builder] = {
         "lsif": lambda _: _lsif(problem),
@@ -128,6 +130,4 @@ def _search(
 
 def _lsif_one(problem: Problem) -> Implementation:
     first = np.ascontiguousarray(problem.interests[:, :1])
-    return _lsif(
-        Problem(problem.vectors, first, None, problem.batch, problem.k, problem.threads, problem.exact, problem.indexes)
-    )
+    return _lsif(dataclasses.replace(problem, interests=first, weights=None))

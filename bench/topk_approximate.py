@@ -96,7 +96,13 @@ def _hnswlib(problem: Problem, ef: int, m: int, ef_construction: int) -> Impleme
         index.add_items(problem.vectors, num_threads=problem.threads)
         return index
 
-    index, seconds = problem.index("hnswlib", build)
+    def load(path: str) -> Any:
+        index = hnswlib.Index(space="ip", dim=problem.vectors.shape[1])
+        index.load_index(path)
+        return index
+
+    name = f"hnswlib-{m}-{ef_construction}-{problem.threads}"
+    index, seconds = problem.kept_index(name, build, lambda index, path: index.save_index(path), load)
 
     def call(queries: Vectors) -> Any:
         index.set_ef(ef)  # of the index, which the settings of a run share; 0.1 us
@@ -123,7 +129,8 @@ def _usearch(problem: Problem, ef: int, m: int, ef_construction: int) -> Impleme
         index.add(np.arange(len(problem.vectors)), problem.vectors, threads=problem.threads)
         return index
 
-    index, seconds = problem.index("usearch", build)
+    name = f"usearch-{m}-{ef_construction}-{problem.threads}"
+    index, seconds = problem.kept_index(name, build, lambda index, path: index.save(path), Index.restore)
 
     def call(queries: Vectors) -> Any:
         index.expansion_search = ef  # of the index, which the settings of a run share

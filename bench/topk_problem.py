@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -45,6 +47,7 @@ class Problem:
     k: int
     threads: int
     exact: Exact
+    kept: pathlib.Path | None = None
     indexes: dict[str, tuple[Any, float]] = dataclasses.field(default_factory=dict)
 
     def batches(self) -> list[Vectors]:
@@ -59,6 +62,23 @@ class Problem:
             started = time.perf_counter()
             built = build()
             self.indexes[name] = built, time.perf_counter() - started
+        return self.indexes[name]
+
+    def kept_index(
+        self, name: str, build: Callable[[], Any], save: Callable[[Any, str], Any], load: Callable[[str], Any]
+    ) -> tuple[Any, float]:
+        """As `index`, but read from the folder if it was built before, of the same vectors and by the same name."""
+        if self.kept is None or name in self.indexes:
+            return self.index(name, build)
+        path = self.kept / f"{name}-{hashlib.sha256(self.vectors.data).hexdigest()[:16]}"
+        seconds = path.with_suffix(".seconds")
+        if seconds.exists():
+            self.indexes[name] = load(str(path)), float(seconds.read_text())
+        else:
+            self.kept.mkdir(parents=True, exist_ok=True)
+            built, took = self.index(name, build)
+            save(built, str(path))
+            seconds.write_text(str(took))
         return self.indexes[name]
 
 
@@ -79,7 +99,15 @@ def sample(count: int, dim: int, data: Data, seed: int) -> Vectors:
 
 
 def make_problem(
-    *, num_items: int, dim: int, data: Data, batch: int, num_interests: int, k: int, threads: int
+    *,
+    num_items: int,
+    dim: int,
+    data: Data,
+    batch: int,
+    num_interests: int,
+    k: int,
+    threads: int,
+    kept: pathlib.Path | None = None,
 ) -> Problem:
     """The problem of the command line's size."""
     vectors = sample(num_items, dim, data, seed=0)
@@ -89,7 +117,7 @@ def make_problem(
     if num_interests > 1:
         weights = np.random.default_rng(2).dirichlet(np.ones(num_interests), num_queries).astype(np.float32)
     exact = exact_top_k(vectors, interests, weights, k)
-    return Problem(vectors, interests, weights, batch, k, threads, exact)
+    return Problem(vectors, interests, weights, batch, k, threads, exact, kept)
 
 
 def _combine(products: torch.Tensor, weights: Vectors | None) -> torch.Tensor:
