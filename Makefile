@@ -10,7 +10,7 @@ CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
 CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-emulated test-neon test-python fuzz dev lint format sanitize soak bench cuda-compile clean
+.PHONY: help demo test test-cpp test-emulated test-cuda-emulated test-neon test-python fuzz dev lint format sanitize soak bench cuda-compile clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,11 @@ test-emulated: dev ## C++ tests of the AVX-512 kernels too, emulated on AVX2 (ne
 	  $(CMAKE) --build build/emulated && \
 	  $(CTEST) --test-dir build/emulated --output-on-failure; \
 	else echo "Skipped: $(CXX) finds no simde/x86/avx512.h (Debian: libsimde-dev)"; fi
+
+test-cuda-emulated: dev ## C++ tests of the CUDA kernels, run on the CPU (part of test-cpp too)
+	$(CMAKE) -S . -B build/tests -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON
+	$(CMAKE) --build build/tests
+	$(CTEST) --test-dir build/tests --output-on-failure --tests-regex '^cuda_'
 
 # Without test_thread_pool: QEMU itself gives up in a forked child that starts threads.
 NEON_CXX ?= aarch64-linux-gnu-g++

@@ -33,7 +33,7 @@ cudaError_t layer_norm(const LayerNormParams& params, const float* x, int64_t x_
 // The layout of lsif::pack_linear, from weights in device memory.
 cudaError_t pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed, cudaStream_t stream);
 
-// Bit-equal to the CPU kernel for kIdentity and kRelu.
+// Bit-equal to the CPU kernel for kIdentity and kRelu in float32.
 cudaError_t linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
                    int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows, cudaStream_t stream);
 
@@ -45,11 +45,11 @@ constexpr int64_t interest_pooling_scratch_size(const InterestPoolingParams& par
   return total * (params.hidden.out_dim + params.logits.out_dim);
 }
 
-// x, times: [total] rows of all sequences, total = offsets[batch]; the newest time of a sequence is that of its last
-// event. y: [batch, num_interests, dim]; scratch: interest_pooling_scratch_size() floats.
+// x, times: [total] rows of all sequences, total = offsets[batch]; newest_times: [batch], or null: that of a sequence's
+// last event. y: [batch, num_interests, dim]; scratch: interest_pooling_scratch_size() floats.
 cudaError_t interest_pooling(const InterestPoolingParams& params, const float* x, int64_t x_stride,
-                             const int64_t* times, const int64_t* offsets, int64_t batch, int64_t total, float* y,
-                             float* scratch, cudaStream_t stream);
+                             const int64_t* times, const int64_t* newest_times, const int64_t* offsets, int64_t batch,
+                             int64_t total, float* y, float* scratch, cudaStream_t stream);
 
 constexpr int64_t interest_fusion_scratch_size(const InterestFusionParams& params, int64_t batch) {
   return batch * (params.hidden.in_dim + params.hidden.out_dim);
