@@ -10,7 +10,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <tuple>
 
 #include "fibers.h"
 
@@ -63,8 +62,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 // Of whole warps only.
 template <typename T>
 T __shfl_sync(unsigned, T x, int lane, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  std::memcpy(&x, emulated::Block::get().exchange(x, file, line)[lane & 31], sizeof(x));
-  return x;
+  return emulated::Block::get().exchange(x, file, line)[lane & 31];
 }
 
 template <typename T>
@@ -82,10 +80,26 @@ inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); 
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
 inline float normcdff(float x) { return 0.5f * erfcf(x * -0.70710678118654752f); }
 
+struct uint2 {
+  unsigned x, y;
+};
+
 // One thread runs at a time.
 template <typename T>
 T atomicAdd(T* address, T x) {
   const T old = *address;
   *address = old + x;
   return old;
+}
+
+template <typename T>
+T atomicMax(T* address, T x) {
+  const T old = *address;
+  *address = x > old ? x : old;
+  return old;
+}
+
+template <typename T>
+T max(T a, T b) {
+  return a > b ? a : b;
 }

@@ -10,6 +10,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -31,6 +32,8 @@ namespace emulated {
 enum class Order { kAscending, kDescending, kShuffled };
 
 inline Order order = Order::kAscending;  // of the blocks of a launch, and of the threads of a block
+
+inline void take_next_order() { order = static_cast<Order>((static_cast<int>(order) + 1) % 3); }
 
 inline constexpr int kWarpThreads = 32;
 inline constexpr int kSlotBytes = 64;
@@ -91,16 +94,20 @@ class Block {
   }
 
   // What all threads of the warp hand over at this place.
- template <typename T>
- const unsigned char (*exchange(const T& mine, const char* file, int line)) [kSlotBytes] {
-   static_assert(sizeof(T) <= kSlotBytes);
-   auto* slots = warps_[current_ / kWarpThreads].slots[fibers_[current_]->exchanges++ % 2];
-   std::memcpy(slots[current_ % kWarpThreads], &mine, sizeof(T));
-   wait(Fiber::State::kAtWarp, file, line);
-   return slots;
- }
+  template <typename T>
+  std::array<T, kWarpThreads> exchange(const T& mine, const char* file, int line) {
+    static_assert(sizeof(T) <= kSlotBytes);
+    Warp& warp = warps_[current_ / kWarpThreads];
+    auto& slots = warp.slots[fibers_[current_]->exchanges++ % 2];
+    std::memcpy(slots[current_ % kWarpThreads], &mine, sizeof(T));
+    wait(Fiber::State::kAtWarp, file, line);
+    std::array<T, kWarpThreads> all;
+    for (int lane = 0; lane < kWarpThreads; ++lane) std::memcpy(&all[lane], slots[lane], sizeof(T));
+    return all;
+  }
 
- private : static void run_fiber() {
+ private:
+  static void run_fiber() {
     Block& block = get();
     finish_switch(nullptr);
     for (;;) {

@@ -1,5 +1,5 @@
-// The CUDA kernels, emulated, as tables of CPU kernels: the tests of these hold them against the same oracles. A table
-// for each order in which the threads of a block, and the blocks of a launch, can run.
+// The CUDA kernels, emulated, as a table of CPU kernels: the tests of these hold them against the same oracles. The
+// threads of a block, and the blocks of a launch, run in another order at every call.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -11,9 +11,8 @@
 #include "tables.h"
 
 namespace lsif::cpu {
-namespace {
 
-using emulated::Order;
+namespace {
 
 void expect_success(cudaError_t error) {
   if (error == cudaSuccess) return;
@@ -24,33 +23,29 @@ void expect_success(cudaError_t error) {
 // Scratch that ends at an unreadable page.
 guarded::Array<float> scratch_of(int64_t size) { return guarded::Array<float>(size); }
 
-template <Order kOrder>
 void embedding(const EmbeddingParams& params, const int64_t* item, const int64_t* action, int64_t num_rows, float* y,
                int64_t y_stride) {
-  emulated::order = kOrder;
+  emulated::take_next_order();
   expect_success(cuda::embedding(params, item, action, num_rows, y, y_stride, nullptr));
 }
 
-template <Order kOrder>
 void layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride, const float* gate, int64_t gate_stride,
                 float* y, int64_t y_stride, int64_t num_rows) {
-  emulated::order = kOrder;
+  emulated::take_next_order();
   expect_success(cuda::layer_norm(params, x, x_stride, gate, gate_stride, y, y_stride, num_rows, nullptr));
 }
 
-template <Order kOrder>
 void linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
             int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows) {
-  emulated::order = kOrder;
+  emulated::take_next_order();
   expect_success(cuda::linear(params, x, x_stride, residual, residual_stride, y, y_stride, num_rows, nullptr));
 }
 
 // The launcher answers all queries: those before first_query get some vectors, and their rows are left out. Before the
 // sequence comes another one of one event, whose keys are never read.
-template <Order kOrder>
 void attention(const AttentionParams& params, const AttentionInput& input, int64_t first_query, float* y,
                int64_t y_stride, float*) {
-  emulated::order = kOrder;
+  emulated::take_next_order();
   const int64_t dim = params.num_heads * params.head_dim;
   std::vector<float> q(static_cast<size_t>(input.seq_len * dim));
   guarded::Matrix all(input.seq_len, dim);
@@ -67,42 +62,28 @@ void attention(const AttentionParams& params, const AttentionInput& input, int64
   }
 }
 
-template <Order kOrder>
 void interest_pooling(const InterestPoolingParams& params, const float* x, int64_t x_stride, const int64_t* times,
                       int64_t newest_time, int64_t seq_len, float* y, float*) {
-  emulated::order = kOrder;
+  emulated::take_next_order();
   guarded::Array<float> scratch = scratch_of(cuda::interest_pooling_scratch_size(params, seq_len));
   const int64_t offsets[] = {0, seq_len};
   expect_success(cuda::interest_pooling(params, x, x_stride, times, &newest_time, offsets, 1, seq_len, y,
                                         scratch.data(), nullptr));
 }
 
-template <Order kOrder>
 void interest_fusion(const InterestFusionParams& params, const float* interests, float gap, float length,
                      float* weights, float* fused, float*) {
-  emulated::order = kOrder;
+  emulated::take_next_order();
   guarded::Array<float> scratch = scratch_of(cuda::interest_fusion_scratch_size(params, 1));
   expect_success(cuda::interest_fusion(params, interests, &gap, &length, 1, weights, fused, scratch.data(), nullptr));
 }
 
-template <Order kOrder>
-const KernelTable& table(const char* name) {
-  static const KernelTable kernels = {name,
-                                      embedding<kOrder>,
-                                      layer_norm<kOrder>,
-                                      linear<kOrder>,
-                                      attention<kOrder>,
-                                      interest_pooling<kOrder>,
-                                      interest_fusion<kOrder>,
-                                      nullptr};
-  return kernels;
-}
-
 }  // namespace
 
-std::vector<const KernelTable*> cuda_emulated_kernels() {
-  return {&table<Order::kAscending>("cuda, ascending"), &table<Order::kDescending>("cuda, descending"),
-          &table<Order::kShuffled>("cuda, shuffled")};
+const KernelTable& cuda_emulated_kernels() {
+  static const KernelTable kernels = {"cuda",    embedding,        layer_norm,      linear,
+                                      attention, interest_pooling, interest_fusion, nullptr};
+  return kernels;
 }
 
 }  // namespace lsif::cpu

@@ -13,9 +13,9 @@ const KernelTable& avx512emu_kernels();
 #endif
 
 #if defined(LSIF_EMULATE_CUDA)
-std::vector<const KernelTable*> cuda_emulated_kernels();
+const KernelTable& cuda_emulated_kernels();
 
-inline std::vector<const KernelTable*> tested_kernels() { return cuda_emulated_kernels(); }
+inline std::vector<const KernelTable*> tested_kernels() { return {&cuda_emulated_kernels()}; }
 #else
 inline std::vector<const KernelTable*> tested_kernels() {
   std::vector<const KernelTable*> tables = runnable_kernels();

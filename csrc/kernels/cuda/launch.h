@@ -61,23 +61,24 @@ cudaError_t interest_fusion(const InterestFusionParams& params, const float* int
                             const float* length, int64_t batch, float* weights, float* fused, float* scratch,
                             cudaStream_t stream);
 
-// Rows never returned: those of query b are items[offsets[b]] .. items[offsets[b + 1] - 1], in any order, repeats
-// allowed.
-struct Exclusions {
-  const int64_t* items;
-  const int64_t* offsets;  // [batch + 1], or null: nothing is excluded
+// Rows never returned.
+struct Filters {
+  const int64_t* exclude_items = nullptr;    // query b's are items[offsets[b]] .. items[offsets[b + 1] - 1], ascending
+  const int64_t* exclude_offsets = nullptr;  // [batch + 1], or null: nothing is excluded
+  const uint64_t* const* allowed = nullptr;  // [batch] bitmaps of rows (TopkQuery), entries may be null; or null: all
 };
 
-// Bytes of workspace score_topk needs; k is cut to num_items.
-int64_t score_topk_workspace_size(int64_t num_items, int64_t batch, int64_t k);
+// Bytes of workspace score_topk needs; of `queries` it looks at the sizes alone.
+int64_t score_topk_workspace_size(const CatalogView& catalog, const ScoreQueries& queries, int64_t k);
 
-// The contract of kernels/score_topk.h, from catalog.vectors and catalog.bias alone: every row is scored exactly, the
-// codes are not read and may be null. Any k >= 1; num_items < 2^32. For each query writes the counts[b] = min(k, rows
-// not excluded) best rows.
+// The contract of kernels/score_topk.h. catalog.codes: what engine/codes.h writes, moved to the device, groups and
+// order 16-byte aligned; cells and regions are not read. Any k >= 1; num_items < 2^32. For each query writes the
+// counts[b] = min(k, rows that may be returned) best rows.
 //   scores [batch, k], 0 past counts (a zero is +0); indices [batch, k], -1 past counts; counts [batch]
 // Bit-equal to the CPU without weights. With weights the float64 score differs by what exp and log of the two platforms
-// differ by, about 2^-52 of the larger of its terms, before its one rounding to float32. workspace: 8-byte aligned.
-cudaError_t score_topk(const CatalogView& catalog, const ScoreQueries& queries, const Exclusions& exclude, int64_t k,
+// differ by, about 2^-52 of the larger of its terms, before its one rounding to float32. Scores beyond float32 are
+// returned as infinities. workspace: 16-byte aligned.
+cudaError_t score_topk(const CatalogView& catalog, const ScoreQueries& queries, const Filters& filters, int64_t k,
                        void* workspace, float* scores, int64_t* indices, int64_t* counts, cudaStream_t stream);
 
 // scores[b][i] is the exact score of row items[b][i] for query b; items, scores: [batch, num_candidates].
