@@ -10,8 +10,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <map>
+#include <utility>
 
 #include "fibers.h"
+#include "guarded.h"
 
 #define LSIF_CUDA_EMULATED 1
 #define __global__
@@ -24,6 +27,11 @@
 
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
+
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaSuccess ? "no error" : error == cudaErrorInvalidValue ? "invalid value" : "invalid configuration";
+}
 
 struct dim3 {
   unsigned x, y, z;
@@ -37,6 +45,32 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream = nullptr;
 };
 
+// Memory that notices a step past its end, and begins as NaN.
+inline std::map<void*, guarded::Array<unsigned char>>& device_memory() {
+  static std::map<void*, guarded::Array<unsigned char>> memory;
+  return memory;
+}
+
+inline cudaError_t cudaMalloc(void** memory, size_t size) {
+  guarded::Array<unsigned char> array(static_cast<int64_t>(size));
+  *memory = size == 0 ? nullptr : array.data();
+  if (size > 0) device_memory().emplace(*memory, std::move(array));
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  const auto found = device_memory().find(memory);
+  if (found == device_memory().end() || !found->second.front_intact()) return cudaErrorInvalidValue;
+  device_memory().erase(found);
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind) {
+  std::memcpy(to, from, size);
+  return cudaSuccess;
+}
+
 inline dim3 gridDim;
 inline dim3 blockDim;
 inline dim3 blockIdx;
@@ -45,6 +79,7 @@ inline dim3 blockIdx;
 // The arguments are those of the kernel, by value.
 template <typename... Params>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Params... args) {
+  emulated::choose_order();
   gridDim = config->gridDim;
   blockDim = config->blockDim;
   for (const int block : emulated::in_order(static_cast<int>(gridDim.x))) {

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -31,18 +32,23 @@ namespace emulated {
 
 enum class Order { kAscending, kDescending, kShuffled };
 
-inline Order order = Order::kAscending;  // of the blocks of a launch, and of the threads of a block
+inline Order order = Order::kAscending;   // of the blocks of a launch, and of the threads of a block
+inline std::optional<Order> fixed_order;  // or every launch draws one
 
-inline void take_next_order() { order = static_cast<Order>((static_cast<int>(order) + 1) % 3); }
+inline std::mt19937& random() {
+  static std::mt19937 engine(1);
+  return engine;
+}
+
+inline void choose_order() { order = fixed_order ? *fixed_order : static_cast<Order>(random()() % 3); }
 
 inline constexpr int kWarpThreads = 32;
 inline constexpr int kSlotBytes = 64;
 
 inline std::vector<int> in_order(int count) {
-  static std::mt19937 random(1);
   std::vector<int> all(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) all[i] = order == Order::kDescending ? count - 1 - i : i;
-  if (order == Order::kShuffled) std::shuffle(all.begin(), all.end(), random);
+  if (order == Order::kShuffled) std::shuffle(all.begin(), all.end(), random());
   return all;
 }
 

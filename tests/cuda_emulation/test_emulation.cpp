@@ -73,7 +73,7 @@ __global__ void diverging_kernel(int* y, int mode) {
 
 template <typename... Args>
 std::vector<int> run(Order order, int size, void (*kernel)(int*, Args...), Args... args) {
-  emulated::order = order;
+  emulated::fixed_order = order;
   std::vector<int> y(static_cast<size_t>(size), -1);
   CHECK(lsif::cuda::launch(kernel, 1, kThreads, nullptr, y.data(), args...) == cudaSuccess);
   return y;

@@ -11,7 +11,7 @@
 #include "engine/score_topk.h"
 #include "score_topk_data.h"
 #include "tables.h"
-#if defined(LSIF_EMULATE_CUDA)
+#if defined(LSIF_TEST_CUDA)
 #include "run_score_topk.h"
 #endif
 
@@ -107,7 +107,7 @@ inline Result room_for(const ScoreTopkRequest& request) {
 inline Result run(const Catalog& catalog, Question& question, const KernelTable& table) {
   const ScoreTopkRequest& request = question.get();
   Result result = room_for(request);
-#if defined(LSIF_EMULATE_CUDA)
+#if defined(LSIF_TEST_CUDA)
   run_on_cuda(catalog.view(), request, result.scores.data(), result.indices.data(), result.counts.data());
   (void)table;
 #else

@@ -1,5 +1,5 @@
 // All kernel tables a test must hold against its oracle: the runnable ones and, where built, the emulated AVX-512 one.
-// Or, in the test's second executable, the emulated CUDA kernels alone (tests/cuda_emulation/).
+// Or, in other executables of the same tests, that of the CUDA kernels alone (tests/cuda/).
 #pragma once
 
 #include <vector>
@@ -12,10 +12,10 @@ namespace lsif::cpu {
 const KernelTable& avx512emu_kernels();
 #endif
 
-#if defined(LSIF_EMULATE_CUDA)
-const KernelTable& cuda_emulated_kernels();
+#if defined(LSIF_TEST_CUDA)
+const KernelTable& cuda_kernels();
 
-inline std::vector<const KernelTable*> tested_kernels() { return {&cuda_emulated_kernels()}; }
+inline std::vector<const KernelTable*> tested_kernels() { return {&cuda_kernels()}; }
 #else
 inline std::vector<const KernelTable*> tested_kernels() {
   std::vector<const KernelTable*> tables = runnable_kernels();

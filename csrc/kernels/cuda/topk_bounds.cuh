@@ -8,6 +8,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/topk_search.h"
 
 namespace lsif::cuda {
 
@@ -59,28 +60,9 @@ inline CatalogUnits units_of(const CodesView& codes) {
   return {row, bias, power_of_2(-row), power_of_2(-bias)};
 }
 
-// One interest of a query, in its query's unit.
-struct VectorBound {
-  float scale;
-  float norm;
-  float missed;      // |q - t p| / |q|
-  float log_weight;  // with weights: temperature * log(weight); -infinity where the weight is 0
-  int32_t start;     // what makes unsigned codes signed
-};
-
-struct QueryBound {
-  int exponent;       // of the unit
-  bool is_bounded;    // false: some norm or error is beyond float32, nothing can be dropped
-  float bias_factor;  // what is left to multiply biases by
-  float log_total;    // temperature * log(sum of weights) and temperature * log(their number), rounded up
-  float log_count;
-  float threshold;  // rows whose bound is below cannot be among the k best
-  unsigned count;   // of rows that wait for being scored exactly
-};
-
 // The threshold for a score that k rows have at least; -infinity where nothing is known.
 __device__ inline float threshold_of(const QueryBound& query, float score) {
-  if (!query.is_bounded) return -kInfinity;
+  if (query.is_bounded == 0) return -kInfinity;
   const double scaled = ldexp(static_cast<double>(score) - kRoundingSlack, -query.exponent);
   return static_cast<float>(scaled - kUnderflowSlack);
 }
@@ -217,7 +199,7 @@ __device__ inline QueryBound start_query(const CatalogUnits& units, const float*
   }
   QueryBound query = {};
   const int vector_exponent = exponent_above(largest);
-  query.is_bounded = largest < kInfinity;
+  query.is_bounded = largest < kInfinity ? 1 : 0;
   query.exponent = max(units.bias_exponent, vector_exponent + units.row_exponent);
   LogSizes logs = {0, 0, 0, 0};
   if (weights != nullptr) {
