@@ -119,6 +119,10 @@ struct uint2 {
   unsigned x, y;
 };
 
+struct uint4 {
+  unsigned x, y, z, w;
+};
+
 // One thread runs at a time.
 template <typename T>
 T atomicAdd(T* address, T x) {

@@ -46,10 +46,12 @@ constexpr int64_t interest_pooling_scratch_size(const InterestPoolingParams& par
 }
 
 // x, times: [total] rows of all sequences, total = offsets[batch]; newest_times: [batch], or null: that of a sequence's
-// last event. y: [batch, num_interests, dim]; scratch: interest_pooling_scratch_size() floats.
+// last event. Of a sequence only the newest most_events are pooled. y: [batch, num_interests, dim]; scratch:
+// interest_pooling_scratch_size() floats.
 cudaError_t interest_pooling(const InterestPoolingParams& params, const float* x, int64_t x_stride,
                              const int64_t* times, const int64_t* newest_times, const int64_t* offsets, int64_t batch,
-                             int64_t total, float* y, float* scratch, cudaStream_t stream);
+                             int64_t total, float* y, float* scratch, cudaStream_t stream,
+                             int64_t most_events = INT64_MAX);
 
 constexpr int64_t interest_fusion_scratch_size(const InterestFusionParams& params, int64_t batch) {
   return batch * (params.hidden.in_dim + params.hidden.out_dim);
@@ -60,6 +62,40 @@ constexpr int64_t interest_fusion_scratch_size(const InterestFusionParams& param
 cudaError_t interest_fusion(const InterestFusionParams& params, const float* interests, const float* gap,
                             const float* length, int64_t batch, float* weights, float* fused, float* scratch,
                             cudaStream_t stream);
+
+// Histories of events, one behind the other: what engine/cuda_encode.h needs between the kernels above.
+struct Histories {
+  const int64_t* offsets;  // [batch + 1]
+  const int64_t* times;    // [total], or null: all unknown
+  const int64_t* now;      // [batch], or null: all unknown
+  int64_t batch;
+  int64_t total;
+};
+
+// The time each event is asked about: its successor's; the last one's is now or, where that is unknown, its own. times
+// must not be null.
+cudaError_t query_times(const Histories& histories, int64_t* query_times, cudaStream_t stream);
+
+struct InterestParts {
+  const float* long_interests;   // [batch, num_long, dim]
+  const float* short_interests;  // [batch, num_short, dim]
+  const float* states;           // [total, dim]
+  int64_t num_long;
+  int64_t num_short;
+  int64_t dim;
+};
+
+// interests: [batch, num_long + num_short + 1, dim], the last of each the state of the newest event, or 0 if there is
+// none.
+cudaError_t gather_interests(const Histories& histories, const InterestParts& parts, float* interests,
+                             cudaStream_t stream);
+
+// gap, length: [batch], what the fusion knows besides (docs/model.md, 4); the gap is 0 where a time is unknown.
+cudaError_t fusion_context(const Histories& histories, float* gap, float* length, cudaStream_t stream);
+
+// Zeros for histories without events.  weights: [batch, num_interests]; fused: [batch, dim]
+cudaError_t clear_empty(const Histories& histories, float* weights, int64_t num_interests, float* fused, int64_t dim,
+                        cudaStream_t stream);
 
 // Rows never returned.
 struct Filters {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cfloat>
+#include <cstddef>
 #include <cstring>
 
 #include "kernels/cuda/device.cuh"
@@ -75,17 +76,24 @@ struct RowBounds {
   float code_norm;
 };
 
-__device__ inline float upper_half(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
-
+// Four loads: the rows' neighbouring bytes, and all units at once.
 __device__ inline RowBounds read_bounds(const CatalogUnits& units, const uint8_t* line, int g) {
-  const auto& side = *reinterpret_cast<const GroupSide*>(line);
+  const auto pair = [&](size_t offset) { return *reinterpret_cast<const uint16_t*>(line + offset + 2 * g); };
+  const uint16_t scales = pair(offsetof(GroupSide, scales));
+  const uint16_t errors = pair(offsetof(GroupSide, errors));
+  const uint16_t biases = pair(offsetof(GroupSide, biases));
+  static_assert(offsetof(GroupSide, scale_unit) == 48 && offsetof(GroupSide, error_unit) == 60);
+  const uint4 side = *reinterpret_cast<const uint4*>(line + offsetof(GroupSide, scale_unit));
+  const float scale_unit = __uint_as_float(side.x) * units.row;
+  const float bias_base = __uint_as_float(side.y) * units.bias;
+  const float bias_unit = __uint_as_float(side.z) * units.bias;
+  const float error_unit = __uint_as_float(side.w << 16);  // both are upper halves of a float32
   RowBounds rows;
-  rows.code_norm = upper_half(side.code_norm);
+  rows.code_norm = __uint_as_float(side.w & 0xffff0000u);
   for (int r = 0; r < 2; ++r) {
-    const int row = 2 * g + r;
-    rows.scale[r] = static_cast<float>(side.scales[row]) * (side.scale_unit * units.row);
-    rows.error[r] = static_cast<float>(side.errors[row]) * upper_half(side.error_unit);
-    rows.bias[r] = fmaf(static_cast<float>(side.biases[row]), side.bias_unit * units.bias, side.bias_base * units.bias);
+    rows.scale[r] = static_cast<float>(scales >> 8 * r & 0xff) * scale_unit;
+    rows.error[r] = static_cast<float>(errors >> 8 * r & 0xff) * error_unit;
+    rows.bias[r] = fmaf(static_cast<float>(biases >> 8 * r & 0xff), bias_unit, bias_base);
   }
   return rows;
 }

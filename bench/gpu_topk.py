@@ -27,7 +27,7 @@ _MAX_SCORES = 1 << 30  # of the peer's at a time
 
 
 class Launcher:
-    """The C interface of bench/cuda_launch.cpp."""
+    """The C interface of bench/gpu_launch.cpp."""
 
     def __init__(self, path: str) -> None:
         self._library = ctypes.CDLL(path)
@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"emulated: {case} is right; nothing was timed")
         return 0
     if not torch.cuda.is_available():
-        print("bench/cuda.py: torch finds no CUDA device, so nothing was timed", file=sys.stderr)
+        print("bench/gpu_topk.py: torch finds no CUDA device, so nothing was timed", file=sys.stderr)
         return 1
     print("\n".join(bench(launcher)))
     return 0

@@ -1,4 +1,4 @@
-// score_topk's launcher with a C interface, for bench/cuda.py (ctypes). Built by tests/cuda/CMakeLists.txt.
+// score_topk's launcher with a C interface, for bench/gpu_topk.py (ctypes). Built by tests/cuda/CMakeLists.txt.
 #include <cuda_runtime_api.h>
 
 #include "engine/codes.h"
