@@ -10,7 +10,7 @@ CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
 CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-emulated test-neon test-python fuzz dev lint format sanitize soak bench cuda-compile clean
+.PHONY: help demo test test-cpp test-emulated test-cuda-emulated test-cuda bench-cuda test-neon test-python fuzz dev lint format sanitize soak bench cuda-compile clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,29 @@ test-emulated: dev ## C++ tests of the AVX-512 kernels too, emulated on AVX2 (ne
 	  $(CMAKE) --build build/emulated && \
 	  $(CTEST) --test-dir build/emulated --output-on-failure; \
 	else echo "Skipped: $(CXX) finds no simde/x86/avx512.h (Debian: libsimde-dev)"; fi
+
+test-cuda-emulated: dev ## C++ tests of the CUDA kernels, run on the CPU (part of test-cpp, too)
+	$(CMAKE) -S . -B build/tests -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON
+	$(CMAKE) --build build/tests
+	$(CTEST) --test-dir build/tests --output-on-failure --tests-regex '^cuda_'
+
+# On a GPU machine nothing is downloaded: CMake, ninja and nvcc are those at hand.
+HAS_GPU = nvidia-smi -L > /dev/null 2>&1 || { echo "make $@: no NVIDIA GPU here (nvidia-smi -L), so nothing was run;" \
+  "the CUDA kernels have not been run on a GPU by this. make test-cuda-emulated runs their logic on the CPU."; exit 1; }
+CONFIGURE_GPU = $(CMAKE) -S . -B build/gpu -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_CUDA=ON \
+  -DCMAKE_CUDA_ARCHITECTURES=native
+
+test-cuda: ## On a GPU machine: C++ tests of the CUDA kernels there, then compute-sanitizer on the small ones
+	@$(HAS_GPU)
+	$(CONFIGURE_GPU)
+	$(CMAKE) --build build/gpu --target gpu_tests
+	sh tests/cuda/run.sh build/gpu/tests/cuda
+
+bench-cuda: ## On a GPU machine: times score_topk beside torch (eager and as a CUDA graph)
+	@$(HAS_GPU)
+	$(CONFIGURE_GPU)
+	$(CMAKE) --build build/gpu --target lsif_cuda_bench
+	$(PYTHON) bench/gpu_topk.py build/gpu/tests/cuda/liblsif_cuda_bench.so
 
 # Without test_thread_pool: QEMU itself gives up in a forked child that starts threads.
 NEON_CXX ?= aarch64-linux-gnu-g++

@@ -25,16 +25,17 @@ set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 find_package(CUDAToolkit REQUIRED)
 
-set(cuda_kernels embedding layer_norm linear attention interest_pooling interest_fusion score_topk)
+set(cuda_kernels embedding layer_norm linear attention interest_pooling interest_fusion histories score_topk)
 list(TRANSFORM cuda_kernels REPLACE "(.+)" "csrc/kernels/cuda/\\1.cu")
-add_library(lsif_kernels_cuda STATIC ${cuda_kernels})
+add_library(lsif_kernels_cuda STATIC ${cuda_kernels} csrc/engine/cuda_encode.cpp)
 target_include_directories(lsif_kernels_cuda PUBLIC csrc)
 target_link_libraries(lsif_kernels_cuda PUBLIC CUDA::cudart_static)
-target_compile_options(lsif_kernels_cuda PRIVATE -Xcompiler=-Wall,-Wextra,-Wshadow)
+# Sizes that the contracts' headers define (kernels/score_topk.h) are computed on the device, too.
+target_compile_options(lsif_kernels_cuda PRIVATE -Xcompiler=-Wall,-Wextra,-Wshadow --expt-relaxed-constexpr)
 # Float64 scores round as on the CPU, which does not contract either.
 set_source_files_properties(csrc/kernels/cuda/score_topk.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
 
-set(cuda_ops csrc/ops/cuda_ops.cpp csrc/ops/cuda_catalog_ops.cpp)
+set(cuda_ops csrc/ops/cuda_ops.cpp csrc/ops/cuda_catalog_ops.cpp csrc/ops/cuda_encode_op.cpp)
 # Shows the CUDA part of torch's stable interface.
 set_source_files_properties(${cuda_ops} PROPERTIES COMPILE_DEFINITIONS USE_CUDA)
 if(LSIF_PYTHON)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lsif_sdk.ops import ops
-from op_cases import first_args
+from op_cases import CASES, first_args
 from test_ops_refusals import NAMES, REFUSED
 
 UNKNOWN_TIME = -(2**63)
@@ -31,6 +31,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def to_cuda(value: object) -> object:
+    if isinstance(value, list):
+        return [to_cuda(one) for one in value]
     return value.to("cuda") if isinstance(value, Tensor) else value
 
 
@@ -120,6 +122,11 @@ def test_interest_ops(num_interests: int) -> None:
     assert_close(ops.interest_fusion, interests, normal(batch), normal(batch, seed=1), *layers)
 
 
+@pytest.mark.parametrize("case", list(CASES["encode"]))
+def test_encode(case: str) -> None:
+    assert_close(ops.encode, *CASES["encode"][case]())
+
+
 def make_catalog(kind: str, num_items: int, dim: int) -> tuple[Tensor, ...]:
     vectors, bias = normal(num_items, dim, seed=7), normal(num_items, seed=8)
     if kind == "duplicate":
@@ -129,6 +136,13 @@ def make_catalog(kind: str, num_items: int, dim: int) -> tuple[Tensor, ...]:
     elif kind == "tiny":
         vectors, bias = vectors * 1e-20, torch.zeros(num_items)
     return vectors, bias, ops.code_catalog(vectors, bias, 1)
+
+
+@pytest.mark.parametrize("batch", [1, 9, 70])
+def test_score_topk_reads_codes_in_an_order(batch: int) -> None:
+    vectors, bias = normal(50_000, 24, seed=7), normal(50_000, seed=8)
+    codes = ops.code_catalog(vectors, bias, 1, True)
+    assert_equal(ops.score_topk, normal(batch, 1, 24), None, 1.0, vectors, bias, codes, 20, None, None, 1)
 
 
 def make_exclusions(batch: int, num_items: int) -> tuple[Tensor, Tensor]:
@@ -175,7 +189,7 @@ def test_scores_of_several_interests() -> None:
 
 @pytest.mark.parametrize(
     ("op", "changes", "message"),
-    [case for case in REFUSED if case[0] not in ("encode", "code_catalog", "update_codes")],
+    [case for case in REFUSED if case[0] not in ("code_catalog", "update_codes")],
 )
 def test_what_the_cpu_refuses_is_refused_in_the_same_words(op: str, changes: dict[str, object], message: str) -> None:
     args = {**dict(zip(NAMES[op], first_args(op), strict=True)), **changes}

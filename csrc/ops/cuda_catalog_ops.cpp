@@ -1,6 +1,11 @@
 // The catalogue's ops on CUDA (docs/cuda.md); as in cuda_ops.cpp, what is checked is copied to the host first.
 #include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
 
+#include "engine/codes.h"
+#include "engine/excluded.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 #include "kernels/cuda/launch.h"
@@ -43,19 +48,76 @@ ScoreQueries queries_on(const DeviceArguments& on, const CatalogView& catalog, c
   return queries;
 }
 
-cuda::Exclusions exclusions_on(const DeviceArguments& on, const std::optional<Tensor>& items,
-                               const std::optional<Tensor>& offsets, int64_t batch, int64_t num_items) {
+// Views codes in device memory, checked on copies of their header and order, which is all that view_codes reads.
+CodesView codes_on(const DeviceArguments& on, const Tensor& codes, int64_t num_items, int64_t dim,
+                   cudaStream_t stream) {
+  const int64_t size = size_of("codes", codes, 1, 0);
+  check_tensor("codes", codes, ScalarType::Byte, {size}, on.place());
+  const auto* device = static_cast<const uint8_t*>(codes.const_data_ptr());
+  // Zeros that are never touched take no memory.
+  const std::unique_ptr<uint8_t, decltype(&std::free)> host(
+      static_cast<uint8_t*>(std::calloc(static_cast<size_t>(std::max<int64_t>(size, 1)), 1)), &std::free);
+  if (host == nullptr) throw std::bad_alloc();
+  const auto copy = [&](int64_t begin, int64_t end) {
+    check_launch(cudaMemcpyAsync(host.get() + begin, device + begin, static_cast<size_t>(end - begin),
+                                 cudaMemcpyDeviceToHost, stream));
+  };
+  copy(0, std::min(size, kLineBytes));
+  const int64_t order_bytes = divide_up(num_items * 4, kLineBytes) * kLineBytes;
+  if (size == engine::codes_size(num_items, dim, true)) copy(size - order_bytes, size);
+  check_launch(cudaStreamSynchronize(stream));
+  CodesView view = engine::view_codes(host.get(), size, num_items, dim);
+  const auto move = [&](const uint8_t*& part) {
+    if (part != nullptr) part = device + (part - host.get());
+  };
+  move(view.groups);
+  move(view.cells);
+  move(view.regions);
+  move(view.order);
+  return view;
+}
+
+// Exclusions in ascending order on the device.
+struct SortedExclusions {
+  std::optional<Tensor> items;
+  std::optional<Tensor> offsets;
+  cuda::Filters filters;
+};
+
+Tensor to_device(const Tensor& like, const std::vector<int64_t>& values, cudaStream_t stream) {
+  Tensor copy = new_ints(like, {static_cast<int64_t>(values.size())});
+  check_launch(cudaMemcpyAsync(copy.mutable_data_ptr(), values.data(), values.size() * sizeof(int64_t),
+                               cudaMemcpyHostToDevice, stream));
+  check_launch(cudaStreamSynchronize(stream));  // before `values` go
+  return copy;
+}
+
+SortedExclusions exclusions_on(const DeviceArguments& on, const std::optional<Tensor>& items,
+                               const std::optional<Tensor>& offsets, int64_t batch, int64_t num_items,
+                               cudaStream_t stream) {
   check_both_or_none("exclude_offsets", offsets, "exclude_items", items);
-  if (!items) return {nullptr, nullptr};
+  if (!items) return {};
   const int64_t total = size_of("exclude_items", *items, 1, 0);
-  const cuda::Exclusions exclude = {on.ints("exclude_items", *items, {total}),
-                                    on.ints("exclude_offsets", *offsets, {batch + 1})};
+  on.ints("exclude_items", *items, {total});
+  on.ints("exclude_offsets", *offsets, {batch + 1});
   check_offsets("exclude_offsets", *offsets, total);
   const Tensor host_items = on_host(*items);
   const Tensor host_offsets = on_host(*offsets);
-  engine::check_score_rows("exclude_items", static_cast<const int64_t*>(host_items.const_data_ptr()),
-                           static_cast<const int64_t*>(host_offsets.const_data_ptr()), batch, num_items);
-  return exclude;
+  engine::ScoreTopkRequest request;
+  request.batch = batch;
+  request.exclude_items = static_cast<const int64_t*>(host_items.const_data_ptr());
+  request.exclude_offsets = static_cast<const int64_t*>(host_offsets.const_data_ptr());
+  const engine::Excluded excluded(request, num_items);
+  std::vector<int64_t> sorted;
+  std::vector<int64_t> begins = {0};
+  for (int64_t user = 0; user < batch; ++user) {
+    sorted.insert(sorted.end(), excluded.items(user), excluded.items(user) + excluded.size_of(user));
+    begins.push_back(static_cast<int64_t>(sorted.size()));
+  }
+  SortedExclusions result = {to_device(*items, sorted, stream), to_device(*offsets, begins, stream), {}};
+  result.filters.exclude_items = static_cast<const int64_t*>(result.items->const_data_ptr());
+  result.filters.exclude_offsets = static_cast<const int64_t*>(result.offsets->const_data_ptr());
+  return result;
 }
 
 // scores and the rows they are of: [batch, count]; places that hold no row have the score 0.
@@ -69,33 +131,36 @@ void check_scores(const Tensor& scores, const Tensor& rows) {
   }
 }
 
-// The codes, unnamed here, are not read: every row is scored exactly.
 std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional<Tensor> weights, double temperature,
-                                                   Tensor vectors, std::optional<Tensor> bias, Tensor, int64_t k,
+                                                   Tensor vectors, std::optional<Tensor> bias, Tensor codes, int64_t k,
                                                    std::optional<Tensor> exclude_items,
                                                    std::optional<Tensor> exclude_offsets, int64_t threads) {
   const DeviceArguments on(vectors);
-  const CatalogView catalog = catalog_on(on, vectors, bias);
+  CatalogView catalog = catalog_on(on, vectors, bias);
+  const OnDevice device(vectors);
+  catalog.codes = codes_on(on, codes, catalog.num_items, catalog.dim, device.stream);
   const ScoreQueries all = queries_on(on, catalog, queries, weights, temperature);
-  const cuda::Exclusions exclude = exclusions_on(on, exclude_items, exclude_offsets, all.batch, catalog.num_items);
+  const SortedExclusions exclude =
+      exclusions_on(on, exclude_items, exclude_offsets, all.batch, catalog.num_items, device.stream);
   engine::check_threads(threads);
   engine::check_k(k);
   Tensor scores = new_floats(vectors, {all.batch, k});
   Tensor indices = new_ints(vectors, {all.batch, k});
   Tensor counts = new_ints(vectors, {all.batch});
-  const int64_t bytes_per_query = std::max<int64_t>(1, cuda::score_topk_workspace_size(catalog.num_items, 1, k));
+  ScoreQueries some = all;
+  some.batch = 1;
+  const int64_t bytes_per_query = std::max<int64_t>(1, cuda::score_topk_workspace_size(catalog, some, k));
   const int64_t group = std::clamp<int64_t>(kWorkspaceBytes / bytes_per_query, 1, std::max<int64_t>(1, all.batch));
-  Tensor workspace = new_ints(vectors, {group * bytes_per_query / static_cast<int64_t>(sizeof(int64_t))});
-  const OnDevice device(vectors);
+  some.batch = group;
+  Tensor workspace = new_ints(
+      vectors, {divide_up(cuda::score_topk_workspace_size(catalog, some, k), static_cast<int64_t>(sizeof(int64_t)))});
   for (int64_t first = 0; first < all.batch; first += group) {
-    ScoreQueries some = all;
     some.batch = std::min(group, all.batch - first);
-    some.vectors += first * all.num_interests * catalog.dim;
-    if (some.weights != nullptr) some.weights += first * all.num_interests;
-    const cuda::Exclusions some_exclude = {exclude.items,
-                                           exclude.offsets == nullptr ? nullptr : exclude.offsets + first};
-    check_launch(cuda::score_topk(catalog, some, some_exclude, k, workspace.mutable_data_ptr(),
-                                  output(scores) + first * k,
+    some.vectors = all.vectors + first * all.num_interests * catalog.dim;
+    if (all.weights != nullptr) some.weights = all.weights + first * all.num_interests;
+    cuda::Filters filters = exclude.filters;
+    if (filters.exclude_offsets != nullptr) filters.exclude_offsets += first;
+    check_launch(cuda::score_topk(catalog, some, filters, k, workspace.mutable_data_ptr(), output(scores) + first * k,
                                   static_cast<int64_t*>(indices.mutable_data_ptr()) + first * k,
                                   static_cast<int64_t*>(counts.mutable_data_ptr()) + first, device.stream));
   }

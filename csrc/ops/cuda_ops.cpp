@@ -117,8 +117,8 @@ Tensor interest_pooling_cuda(Tensor x, Tensor offsets, std::optional<Tensor> tim
   const PackedLinear logits = pack(logits_weight, nullptr, Activation::kIdentity, device.stream);
   const InterestPoolingParams params = {hidden.params, logits.params, decay_data};
   Tensor scratch = new_floats(x, {cuda::interest_pooling_scratch_size(params, total)});
-  check_launch(cuda::interest_pooling(params, x_data, dim, time_data, begin, batch, total, output(y), output(scratch),
-                                      device.stream));
+  check_launch(cuda::interest_pooling(params, x_data, dim, time_data, nullptr, begin, batch, total, output(y),
+                                      output(scratch), device.stream));
   return y;
 }
 

@@ -11,6 +11,9 @@
 #include "engine/score_topk.h"
 #include "score_topk_data.h"
 #include "tables.h"
+#if defined(LSIF_TEST_CUDA)
+#include "run_score_topk.h"
+#endif
 
 namespace score_topk_test {
 
@@ -104,8 +107,13 @@ inline Result room_for(const ScoreTopkRequest& request) {
 inline Result run(const Catalog& catalog, Question& question, const KernelTable& table) {
   const ScoreTopkRequest& request = question.get();
   Result result = room_for(request);
+#if defined(LSIF_TEST_CUDA)
+  run_on_cuda(catalog.view(), request, result.scores.data(), result.indices.data(), result.counts.data());
+  (void)table;
+#else
   lsif::engine::score_topk(catalog.view(), request, result.scores.data(), result.indices.data(), result.counts.data(),
                            table);
+#endif
   return result;
 }
 

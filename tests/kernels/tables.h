@@ -1,4 +1,5 @@
 // All kernel tables a test must hold against its oracle: the runnable ones and, where built, the emulated AVX-512 one.
+// Or, in other executables of the same tests, that of the CUDA kernels alone (tests/cuda/).
 #pragma once
 
 #include <vector>
@@ -11,6 +12,11 @@ namespace lsif::cpu {
 const KernelTable& avx512emu_kernels();
 #endif
 
+#if defined(LSIF_TEST_CUDA)
+const KernelTable& cuda_kernels();
+
+inline std::vector<const KernelTable*> tested_kernels() { return {&cuda_kernels()}; }
+#else
 inline std::vector<const KernelTable*> tested_kernels() {
   std::vector<const KernelTable*> tables = runnable_kernels();
 #if defined(LSIF_EMULATE_AVX512)
@@ -18,5 +24,6 @@ inline std::vector<const KernelTable*> tested_kernels() {
 #endif
   return tables;
 }
+#endif
 
 }  // namespace lsif::cpu

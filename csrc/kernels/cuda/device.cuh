@@ -71,10 +71,25 @@ __device__ float warp_reduce(float x, Op op) {
   return x;
 }
 
+// Memory the threads of a block share. In functions that are no templates, for the sake of tests/cuda_emulation/.
+namespace {
+
+__device__ inline float* shared_partials() {
+  __shared__ float partials[kThreads / kWarp];
+  return partials;
+}
+
+__device__ inline float* shared_weights() {
+  __shared__ float weights[kThreads];
+  return weights;
+}
+
+}  // namespace
+
 // Over the kThreads threads of a block, all of which must call.
 template <typename Op>
 __device__ float block_reduce(float x, Op op) {
-  __shared__ float partial[kThreads / kWarp];
+  float* partial = shared_partials();
   x = warp_reduce(x, op);
   if (threadIdx.x % kWarp == 0) partial[threadIdx.x / kWarp] = x;
   __syncthreads();
@@ -90,7 +105,7 @@ __device__ float block_reduce(float x, Op op) {
 // belongs to one thread, which keeps its sum in y.
 template <bool kSoftmax, typename Score>
 __device__ void weighted_sum(int64_t n, Score score, const float* values, int64_t stride, int64_t dim, float* y) {
-  __shared__ float weights[kThreads];
+  float* weights = shared_weights();
   constexpr float kLowest = -__builtin_inff();
   float maximum = kLowest;
   float denominator = 0.0f;

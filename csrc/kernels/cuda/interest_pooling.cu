@@ -6,12 +6,14 @@ namespace {
 
 // Linear layers are launched for all events at once; this sums up: a block per sequence and interest.
 __global__ void pool_kernel(const float* logits, const float* decay, int64_t num_interests, const float* x,
-                            int64_t x_stride, int64_t dim, const int64_t* times, const int64_t* offsets, float* y) {
+                            int64_t x_stride, int64_t dim, const int64_t* times, const int64_t* newest_times,
+                            const int64_t* offsets, int64_t most_events, float* y) {
   const int64_t sequence = blockIdx.x / num_interests;
   const int64_t interest = blockIdx.x % num_interests;
-  const int64_t begin = offsets[sequence];
   const int64_t end = offsets[sequence + 1];
-  const int64_t newest_time = times == nullptr || begin == end ? kUnknownTime : times[end - 1];
+  const int64_t begin = end - offsets[sequence] > most_events ? end - most_events : offsets[sequence];
+  int64_t newest_time = kUnknownTime;
+  if (times != nullptr && begin != end) newest_time = newest_times == nullptr ? times[end - 1] : newest_times[sequence];
   const auto logit = [&](int64_t j) {
     const float z = logits[(begin + j) * num_interests + interest];
     if (decay == nullptr || newest_time == kUnknownTime || times[begin + j] == kUnknownTime) return z;
@@ -24,8 +26,8 @@ __global__ void pool_kernel(const float* logits, const float* decay, int64_t num
 }  // namespace
 
 cudaError_t interest_pooling(const InterestPoolingParams& params, const float* x, int64_t x_stride,
-                             const int64_t* times, const int64_t* offsets, int64_t batch, int64_t total, float* y,
-                             float* scratch, cudaStream_t stream) {
+                             const int64_t* times, const int64_t* newest_times, const int64_t* offsets, int64_t batch,
+                             int64_t total, float* y, float* scratch, cudaStream_t stream, int64_t most_events) {
   const int64_t pooling_dim = params.hidden.out_dim;
   const int64_t num_interests = params.logits.out_dim;
   float* hidden = scratch;                       // [total, pooling_dim]
@@ -35,7 +37,7 @@ cudaError_t interest_pooling(const InterestPoolingParams& params, const float* x
   error = linear(params.logits, hidden, pooling_dim, nullptr, 0, logits, num_interests, total, stream);
   if (error != cudaSuccess) return error;
   return launch(pool_kernel, batch * num_interests, kThreads, stream, logits, params.decay, num_interests, x, x_stride,
-                params.hidden.in_dim, times, offsets, y);
+                params.hidden.in_dim, times, newest_times, offsets, most_events, y);
 }
 
 }  // namespace lsif::cuda

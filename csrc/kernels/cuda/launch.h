@@ -33,7 +33,7 @@ cudaError_t layer_norm(const LayerNormParams& params, const float* x, int64_t x_
 // The layout of lsif::pack_linear, from weights in device memory.
 cudaError_t pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed, cudaStream_t stream);
 
-// Bit-equal to the CPU kernel for kIdentity and kRelu.
+// Bit-equal to the CPU kernel for kIdentity and kRelu in float32.
 cudaError_t linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
                    int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows, cudaStream_t stream);
 
@@ -45,11 +45,13 @@ constexpr int64_t interest_pooling_scratch_size(const InterestPoolingParams& par
   return total * (params.hidden.out_dim + params.logits.out_dim);
 }
 
-// x, times: [total] rows of all sequences, total = offsets[batch]; the newest time of a sequence is that of its last
-// event. y: [batch, num_interests, dim]; scratch: interest_pooling_scratch_size() floats.
+// x, times: [total] rows of all sequences, total = offsets[batch]; newest_times: [batch], or null: that of a sequence's
+// last event. Of a sequence only the newest most_events are pooled. y: [batch, num_interests, dim]; scratch:
+// interest_pooling_scratch_size() floats.
 cudaError_t interest_pooling(const InterestPoolingParams& params, const float* x, int64_t x_stride,
-                             const int64_t* times, const int64_t* offsets, int64_t batch, int64_t total, float* y,
-                             float* scratch, cudaStream_t stream);
+                             const int64_t* times, const int64_t* newest_times, const int64_t* offsets, int64_t batch,
+                             int64_t total, float* y, float* scratch, cudaStream_t stream,
+                             int64_t most_events = INT64_MAX);
 
 constexpr int64_t interest_fusion_scratch_size(const InterestFusionParams& params, int64_t batch) {
   return batch * (params.hidden.in_dim + params.hidden.out_dim);
@@ -61,23 +63,58 @@ cudaError_t interest_fusion(const InterestFusionParams& params, const float* int
                             const float* length, int64_t batch, float* weights, float* fused, float* scratch,
                             cudaStream_t stream);
 
-// Rows never returned: those of query b are items[offsets[b]] .. items[offsets[b + 1] - 1], in any order, repeats
-// allowed.
-struct Exclusions {
-  const int64_t* items;
-  const int64_t* offsets;  // [batch + 1], or null: nothing is excluded
+// Histories of events, one behind the other: what engine/cuda_encode.h needs between the kernels above.
+struct Histories {
+  const int64_t* offsets;  // [batch + 1]
+  const int64_t* times;    // [total], or null: all unknown
+  const int64_t* now;      // [batch], or null: all unknown
+  int64_t batch;
+  int64_t total;
 };
 
-// Bytes of workspace score_topk needs; k is cut to num_items.
-int64_t score_topk_workspace_size(int64_t num_items, int64_t batch, int64_t k);
+// The time each event is asked about: its successor's; the last one's is now or, where that is unknown, its own. times
+// must not be null.
+cudaError_t query_times(const Histories& histories, int64_t* query_times, cudaStream_t stream);
 
-// The contract of kernels/score_topk.h, from catalog.vectors and catalog.bias alone: every row is scored exactly, the
-// codes are not read and may be null. Any k >= 1; num_items < 2^32. For each query writes the counts[b] = min(k, rows
-// not excluded) best rows.
+struct InterestParts {
+  const float* long_interests;   // [batch, num_long, dim]
+  const float* short_interests;  // [batch, num_short, dim]
+  const float* states;           // [total, dim]
+  int64_t num_long;
+  int64_t num_short;
+  int64_t dim;
+};
+
+// interests: [batch, num_long + num_short + 1, dim], the last of each the state of the newest event, or 0 if there is
+// none.
+cudaError_t gather_interests(const Histories& histories, const InterestParts& parts, float* interests,
+                             cudaStream_t stream);
+
+// gap, length: [batch], what the fusion knows besides (docs/model.md, 4); the gap is 0 where a time is unknown.
+cudaError_t fusion_context(const Histories& histories, float* gap, float* length, cudaStream_t stream);
+
+// Zeros for histories without events.  weights: [batch, num_interests]; fused: [batch, dim]
+cudaError_t clear_empty(const Histories& histories, float* weights, int64_t num_interests, float* fused, int64_t dim,
+                        cudaStream_t stream);
+
+// Rows never returned.
+struct Filters {
+  const int64_t* exclude_items = nullptr;    // query b's are items[offsets[b]] .. items[offsets[b + 1] - 1], ascending
+  const int64_t* exclude_offsets = nullptr;  // [batch + 1], or null: nothing is excluded
+  const uint64_t* const* allowed = nullptr;  // [batch] bitmaps of rows (TopkQuery), entries may be null; or null: all
+};
+
+// Bytes of workspace score_topk needs; of `queries` it looks at the sizes alone.
+int64_t score_topk_workspace_size(const CatalogView& catalog, const ScoreQueries& queries, int64_t k);
+
+// The contract of kernels/score_topk.h. catalog.codes: what engine/codes.h writes, moved to the device, groups and
+// order 16-byte aligned; cells and regions are not read. Any k >= 1; num_items < 2^32. For each query writes the
+// counts[b] = min(k, rows that may be returned) best rows.
 //   scores [batch, k], 0 past counts (a zero is +0); indices [batch, k], -1 past counts; counts [batch]
 // Bit-equal to the CPU without weights. With weights the float64 score differs by what exp and log of the two platforms
-// differ by, about 2^-52 of the larger of its terms, before its one rounding to float32. workspace: 8-byte aligned.
-cudaError_t score_topk(const CatalogView& catalog, const ScoreQueries& queries, const Exclusions& exclude, int64_t k,
+// differ by, about 2^-52 of the larger of its terms, before its one rounding to float32. Scores beyond float32 are
+// returned as infinities. workspace: 16-byte aligned.
+cudaError_t score_topk(const CatalogView& catalog, const ScoreQueries& queries, const Filters& filters, int64_t k,
                        void* workspace, float* scores, int64_t* indices, int64_t* counts, cudaStream_t stream);
 
 // scores[b][i] is the exact score of row items[b][i] for query b; items, scores: [batch, num_candidates].

@@ -31,6 +31,27 @@ __device__ float activate(float z, Activation activation) {
   return z;
 }
 
+// To the nearest, ties to even.
+__device__ float to_bf16(float x) {
+  const uint32_t bits = __float_as_uint(x);
+  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  return __uint_as_float((is_nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u);
+}
+
+// z + x w, term by term; w: the column's weights of a panel.
+__device__ float add_products(const float* x, const float* w, int64_t in_dim, float z) {
+  for (int64_t i = 0; i < in_dim; ++i) z = fmaf(x[i], w[i * kPanel], z);
+  return z;
+}
+
+__device__ float add_products(const float* x, const uint16_t* w, int64_t in_dim, float z) {
+  for (int64_t i = 0; i < in_dim; ++i) {
+    const uint32_t weight = w[i / 2 * 2 * kPanel + i % 2];
+    z = fmaf(to_bf16(x[i]), __uint_as_float(weight << 16), z);
+  }
+  return z;
+}
+
 // A block computes kBlockRows rows of one panel, a thread one element of y: the contract's chain of fused
 // multiply-adds.
 __global__ void linear_kernel(LinearParams params, Rows rows, int64_t num_panels) {
@@ -40,9 +61,13 @@ __global__ void linear_kernel(LinearParams params, Rows rows, int64_t num_panels
   const int64_t column = panel * kPanel + column_in_panel;
   if (row >= rows.count || column >= params.out_dim) return;
   const float* x = rows.x + row * rows.x_stride;
-  const float* weights = params.packed + panel * params.in_dim * kPanel + column_in_panel;
   float z = params.bias == nullptr ? 0.0f : params.bias[column];
-  for (int64_t i = 0; i < params.in_dim; ++i) z = fmaf(x[i], weights[i * kPanel], z);
+  if (params.packed_bf16 == nullptr) {
+    z = add_products(x, params.packed + panel * params.in_dim * kPanel + column_in_panel, params.in_dim, z);
+  } else {
+    const int64_t padded_dim = (params.in_dim + 1) / 2 * 2;
+    z = add_products(x, params.packed_bf16 + panel * padded_dim * kPanel + 2 * column_in_panel, params.in_dim, z);
+  }
   z = activate(z, params.activation);
   if (rows.residual != nullptr) z += rows.residual[row * rows.residual_stride + column];
   rows.y[row * rows.y_stride + column] = z;

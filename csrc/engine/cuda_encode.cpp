@@ -1,0 +1,276 @@
+#include "engine/cuda_encode.h"
+
+#include <algorithm>
+#include <string>
+#include <unordered_map>
+
+#include "kernels/cuda/launch.h"
+
+namespace lsif::engine {
+namespace {
+
+// Does one thing after the other until one fails.
+class Steps {
+ public:
+  template <typename Launch>
+  Steps& then(Launch launch) {
+    if (error_ == cudaSuccess) error_ = launch();
+    return *this;
+  }
+
+  cudaError_t error() const { return error_; }
+
+ private:
+  cudaError_t error_ = cudaSuccess;
+};
+
+// Hands out parts of memory, or counts them if there is none.
+class Arena {
+ public:
+  explicit Arena(void* memory) : memory_(static_cast<uint8_t*>(memory)) {}
+
+  template <typename T>
+  T* take(int64_t count) {
+    T* begin = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + size_);
+    size_ += (count * static_cast<int64_t>(sizeof(T)) + 7) / 8 * 8;
+    return begin;
+  }
+
+  int64_t size() const { return size_; }
+
+ private:
+  uint8_t* memory_;
+  int64_t size_ = 0;
+};
+
+// Packs linear layers one after the other; without a place for them only counts their floats.
+class Packer {
+ public:
+  Packer(const ModelConfig& config, const std::vector<const void*>& data, float* packed, cudaStream_t stream)
+      : packed_(packed), stream_(stream) {
+    const std::vector<WeightSpec> specs = weight_specs(config);
+    for (size_t i = 0; i < specs.size(); ++i) data_[specs[i].name] = data.empty() ? nullptr : data[i];
+  }
+
+  const float* floats(const std::string& name) const {
+    const auto it = data_.find(name);
+    return it == data_.end() ? nullptr : static_cast<const float*>(it->second);
+  }
+
+  const int64_t* ints(const std::string& name) const { return reinterpret_cast<const int64_t*>(floats(name)); }
+
+  LinearParams linear(const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation) {
+    const int64_t size = packed_linear_size(in_dim, out_dim);
+    float* place = packed_ == nullptr ? nullptr : packed_ + size_;
+    size_ += size;
+    if (packed_ != nullptr) {
+      steps_.then([&] { return cuda::pack_linear(floats(name + ".weight"), in_dim, out_dim, place, stream_); });
+    }
+    return {place, floats(name + ".bias"), in_dim, out_dim, activation};
+  }
+
+  LayerNormParams norm(const std::string& name, const ModelConfig& c) const {
+    return {floats(name + ".weight"), floats(name + ".bias"), c.dim, c.norm_eps};
+  }
+
+  int64_t size() const { return size_; }
+  cudaError_t error() const { return steps_.error(); }
+
+ private:
+  std::unordered_map<std::string, const void*> data_;
+  float* packed_;
+  cudaStream_t stream_;
+  int64_t size_ = 0;
+  Steps steps_;
+};
+
+Layer make_layer(const ModelConfig& c, const std::string& prefix, Packer& packer) {
+  const bool hstu = c.block == Block::kHstu;
+  Layer layer{};
+  layer.norm = packer.norm(prefix + "norm", c);
+  layer.input =
+      packer.linear(prefix + "input", c.dim, (hstu ? 4 : 3) * c.dim, hstu ? Activation::kSilu : Activation::kIdentity);
+  layer.attention = {hstu ? AttentionKind::kSilu : AttentionKind::kSoftmax,
+                     c.num_heads,
+                     c.head_dim(),
+                     c.window,
+                     packer.floats(prefix + "position_bias"),
+                     packer.floats(prefix + "time_bias"),
+                     packer.ints("time_boundaries"),
+                     c.num_time_boundaries};
+  layer.output = packer.linear(prefix + "output", c.dim, c.dim, Activation::kIdentity);
+  if (hstu) {
+    layer.output_norm = packer.norm(prefix + "output_norm", c);
+    return layer;
+  }
+  layer.ffn_norm = packer.norm(prefix + "ffn_norm", c);
+  layer.ffn_up = packer.linear(prefix + "ffn_up", c.dim, c.ffn_dim, c.activation);
+  layer.ffn_down = packer.linear(prefix + "ffn_down", c.ffn_dim, c.dim, Activation::kIdentity);
+  return layer;
+}
+
+InterestPoolingParams make_pooling(const ModelConfig& c, const std::string& name, int64_t num_interests,
+                                   Packer& packer) {
+  const LinearParams hidden = packer.linear(name + ".hidden", c.dim, c.pooling_dim, Activation::kSilu);
+  return {hidden, packer.linear(name + ".logits", c.pooling_dim, num_interests, Activation::kIdentity),
+          packer.floats(name + ".decay")};
+}
+
+DeviceModel make_model(const ModelConfig& c, Packer& packer) {
+  DeviceModel model{};
+  model.config = c;
+  model.embedding = {packer.floats("item_embedding"), packer.floats("action_embedding"), c.dim};
+  for (int64_t l = 0; l < c.num_layers; ++l) {
+    model.layers.push_back(make_layer(c, "layers." + std::to_string(l) + ".", packer));
+  }
+  model.norm = packer.norm("norm", c);
+  if (c.num_long > 0) {
+    model.long_pooling = make_pooling(c, "long_pooling", c.num_long, packer);
+    model.long_value = packer.linear("long_pooling.value", c.dim, c.dim, Activation::kIdentity);
+  }
+  if (c.num_short > 0) model.short_pooling = make_pooling(c, "short_pooling", c.num_short, packer);
+  const int64_t context = c.num_interests() * c.dim + kFusionContext;
+  model.fusion.hidden = packer.linear("fusion.hidden", context, c.fusion_dim, Activation::kSilu);
+  model.fusion.logits = packer.linear("fusion.logits", c.fusion_dim, c.num_interests(), Activation::kIdentity);
+  model.fusion.num_interests = c.num_interests();
+  model.fusion.dim = c.dim;
+  return model;
+}
+
+// Where everything of one call lies.
+struct Workspace {
+  Workspace(const ModelConfig& c, int64_t total, int64_t batch, void* memory) : arena(memory) {
+    query_times = arena.take<int64_t>(total);
+    x = arena.take<float>(total * c.dim);
+    normed = arena.take<float>(total * c.dim);
+    mixed = arena.take<float>(total * c.dim);
+    projected = arena.take<float>(total * (c.block == Block::kHstu ? 4 : 3) * c.dim);
+    hidden = arena.take<float>(c.block == Block::kTransformer ? total * c.ffn_dim : 0);
+    pooling = arena.take<float>(total * (c.pooling_dim + std::max(c.num_long, c.num_short)));
+    pooled = arena.take<float>(batch * c.num_long * c.dim);
+    long_interests = arena.take<float>(batch * c.num_long * c.dim);
+    short_interests = arena.take<float>(batch * c.num_short * c.dim);
+    gap = arena.take<float>(batch);
+    length = arena.take<float>(batch);
+    fusion = arena.take<float>(batch * (c.num_interests() * c.dim + kFusionContext + c.fusion_dim));
+  }
+
+  Arena arena;
+  int64_t* query_times;    // [total]
+  float* x;                // [total, dim]
+  float* normed;           // [total, dim]
+  float* mixed;            // [total, dim]
+  float* projected;        // [total, 3 or 4 dim]
+  float* hidden;           // [total, ffn_dim]
+  float* pooling;          // interest_pooling's scratch
+  float* pooled;           // [batch, num_long, dim]
+  float* long_interests;   // [batch, num_long, dim]
+  float* short_interests;  // [batch, num_short, dim]
+  float* gap;              // [batch]
+  float* length;           // [batch]
+  float* fusion;           // interest_fusion's scratch
+};
+
+// x becomes the layer's result.
+cudaError_t run_layer(const ModelConfig& c, const Layer& layer, const EventBatch& events, const int64_t* times,
+                      const int64_t* query_times, const Workspace& w, cudaStream_t stream) {
+  const int64_t d = c.dim;
+  const int64_t rows = events.total;
+  const int64_t width = layer.input.out_dim;
+  const AttentionInput input = {w.projected, w.projected + d, w.projected + 2 * d, width,
+                                width,       times,           query_times,         rows};
+  Steps steps;
+  steps.then([&] { return cuda::layer_norm(layer.norm, w.x, d, nullptr, 0, w.normed, d, rows, stream); })
+      .then([&] { return cuda::linear(layer.input, w.normed, d, nullptr, 0, w.projected, width, rows, stream); })
+      .then([&] { return cuda::attention(layer.attention, input, events.offsets, events.batch, w.mixed, d, stream); });
+  if (c.block == Block::kHstu) {
+    const float* gate = w.projected + 3 * d;
+    steps.then([&] { return cuda::layer_norm(layer.output_norm, w.mixed, d, gate, width, w.mixed, d, rows, stream); });
+  }
+  steps.then([&] { return cuda::linear(layer.output, w.mixed, d, w.x, d, w.x, d, rows, stream); });
+  if (c.block == Block::kHstu) return steps.error();
+  return steps.then([&] { return cuda::layer_norm(layer.ffn_norm, w.x, d, nullptr, 0, w.normed, d, rows, stream); })
+      .then([&] { return cuda::linear(layer.ffn_up, w.normed, d, nullptr, 0, w.hidden, c.ffn_dim, rows, stream); })
+      .then([&] { return cuda::linear(layer.ffn_down, w.hidden, c.ffn_dim, w.x, d, w.x, d, rows, stream); })
+      .error();
+}
+
+cudaError_t pool_long(const DeviceModel& model, const EventBatch& events, const Workspace& w, cudaStream_t stream) {
+  const ModelConfig& c = model.config;
+  if (c.num_long == 0) return cudaSuccess;
+  const int64_t* times = c.use_times ? events.times : nullptr;
+  return Steps()
+      .then([&] {
+        return cuda::interest_pooling(model.long_pooling, w.x, c.dim, times, nullptr, events.offsets, events.batch,
+                                      events.total, w.pooled, w.pooling, stream);
+      })
+      .then([&] {
+        return cuda::linear(model.long_value, w.pooled, c.dim, nullptr, 0, w.long_interests, c.dim,
+                            events.batch * c.num_long, stream);
+      })
+      .error();
+}
+
+cudaError_t pool_short(const DeviceModel& model, const EventBatch& events, const Workspace& w, cudaStream_t stream) {
+  const ModelConfig& c = model.config;
+  if (c.num_short == 0) return cudaSuccess;
+  return cuda::interest_pooling(model.short_pooling, w.x, c.dim, nullptr, nullptr, events.offsets, events.batch,
+                                events.total, w.short_interests, w.pooling, stream, c.short_window);
+}
+
+}  // namespace
+
+int64_t device_model_size(const ModelConfig& config) {
+  Packer packer(config, {}, nullptr, nullptr);
+  make_model(config, packer);
+  return packer.size();
+}
+
+cudaError_t make_device_model(const ModelConfig& config, const std::vector<const void*>& data, float* packed,
+                              cudaStream_t stream, DeviceModel& model) {
+  Packer packer(config, data, packed, stream);
+  model = make_model(config, packer);
+  return packer.error();
+}
+
+int64_t encode_workspace_size(const ModelConfig& config, int64_t total, int64_t batch) {
+  return Workspace(config, total, batch, nullptr).arena.size();
+}
+
+cudaError_t encode(const DeviceModel& model, const EventBatch& events, void* workspace, const Encoded& out,
+                   cudaStream_t stream) {
+  const ModelConfig& c = model.config;
+  const Workspace w(c, events.total, events.batch, workspace);
+  const int64_t* times = c.use_times ? events.times : nullptr;
+  const int64_t* query_times = times != nullptr && c.request_time ? w.query_times : times;
+  const cuda::Histories histories = {events.offsets, events.times, c.request_time ? events.now : nullptr, events.batch,
+                                     events.total};
+  Steps steps;
+  steps
+      .then([&] {
+        return cuda::embedding(model.embedding, events.items, events.actions, events.total, w.x, c.dim, stream);
+      })
+      .then([&] { return pool_long(model, events, w, stream); })
+      .then([&] {
+        return query_times == w.query_times ? cuda::query_times(histories, w.query_times, stream) : cudaSuccess;
+      });
+  for (const Layer& layer : model.layers) {
+    steps.then([&] { return run_layer(c, layer, events, times, query_times, w, stream); });
+  }
+  return steps
+      .then([&] { return cuda::layer_norm(model.norm, w.x, c.dim, nullptr, 0, w.x, c.dim, events.total, stream); })
+      .then([&] { return pool_short(model, events, w, stream); })
+      .then([&] {
+        const cuda::InterestParts parts = {w.long_interests, w.short_interests, w.x, c.num_long, c.num_short, c.dim};
+        return cuda::gather_interests(histories, parts, out.interests, stream);
+      })
+      .then([&] { return cuda::fusion_context(histories, w.gap, w.length, stream); })
+      .then([&] {
+        return cuda::interest_fusion(model.fusion, out.interests, w.gap, w.length, events.batch, out.weights, out.fused,
+                                     w.fusion, stream);
+      })
+      .then([&] { return cuda::clear_empty(histories, out.weights, c.num_interests(), out.fused, c.dim, stream); })
+      .error();
+}
+
+}  // namespace lsif::engine

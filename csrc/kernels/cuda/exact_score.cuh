@@ -1,0 +1,53 @@
+// The score that decides, and which rows may be returned. To be compiled without contraction (-fmad=false): the float64
+// sums round as on the CPU.
+#pragma once
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/topk_keys.cuh"
+#include "kernels/exact_dot.h"
+
+namespace lsif::cuda {
+
+__device__ inline float exact_score(const CatalogView& catalog, const ScoreQueries& queries, int64_t query,
+                                    int64_t item) {
+  const int64_t dim = catalog.dim;
+  const float* x = catalog.vectors + item * dim;
+  const float* q = queries.vectors + query * queries.num_interests * dim;
+  const double bias = catalog.bias == nullptr ? 0.0 : static_cast<double>(catalog.bias[item]);
+  if (queries.weights == nullptr) return static_cast<float>(exact_dot(q, x, dim) + bias);
+  const float* weights = queries.weights + query * queries.num_interests;
+  double largest = -static_cast<double>(__builtin_inff());
+  for (int64_t j = 0; j < queries.num_interests; ++j) {
+    if (weights[j] > 0.0f) largest = fmax(largest, exact_dot(q + j * dim, x, dim));
+  }
+  // The products are computed again, as there is no place for them.
+  double sum = 0.0;
+  for (int64_t j = 0; j < queries.num_interests; ++j) {
+    if (weights[j] == 0.0f) continue;
+    sum += static_cast<double>(weights[j]) * exp((exact_dot(q + j * dim, x, dim) - largest) / queries.temperature);
+  }
+  return static_cast<float>(largest + queries.temperature * log(sum) + bias);
+}
+
+__device__ inline bool is_allowed(const Filters& filters, int64_t query, int64_t item) {
+  if (filters.allowed == nullptr || filters.allowed[query] == nullptr) return true;
+  return (filters.allowed[query][item / 64] >> (item % 64) & 1) != 0;
+}
+
+__device__ inline bool is_excluded(const Filters& filters, int64_t query, int64_t item) {
+  if (filters.exclude_offsets == nullptr) return false;
+  const int64_t* items = filters.exclude_items + filters.exclude_offsets[query];
+  const int64_t count = filters.exclude_offsets[query + 1] - filters.exclude_offsets[query];
+  const int64_t place = partition_point(count, [&](int64_t i) { return items[i] < item; });
+  return place < count && items[place] == item;
+}
+
+// The key of a row for a query; kNoRow if it must not be returned.
+__device__ inline uint64_t exact_key(const CatalogView& catalog, const ScoreQueries& queries, const Filters& filters,
+                                     int64_t query, int64_t item) {
+  if (!is_allowed(filters, query, item) || is_excluded(filters, query, item)) return kNoRow;
+  return key_of(exact_score(catalog, queries, query, item), item);
+}
+
+}  // namespace lsif::cuda

@@ -1,0 +1,239 @@
+// Upper bounds of scores from integer codes, in the units and with the slack that docs/score_topk.md derives
+// ("Rounding and range"); what csrc/kernels/cpu/topk_query.inl.h and topk_scan.inl.h do.
+#pragma once
+
+#include <cfloat>
+#include <cstddef>
+#include <cstring>
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/topk_search.h"
+
+namespace lsif::cuda {
+
+inline constexpr float kNormSlack = 0x1p-18f;
+inline constexpr double kUnderflowSlack = 0x1p-80;
+inline constexpr double kRoundingSlack = 0x1p-150;
+inline constexpr double kLogSlack = 0x1p-20;
+inline constexpr double kOutwards = 1 + 0x1p-30;
+inline constexpr float kInfinity = __builtin_inff();
+
+inline constexpr int kMmaDims = 32;
+inline constexpr int kMmaColumns = 8;
+inline constexpr int kStepLines = kMmaDims / static_cast<int>(kLineDims);
+
+// Bytes of one query's codes, zero past dim.
+constexpr int64_t code_stride(int64_t dim) { return divide_up(dim, kMmaDims) * kMmaDims; }
+
+__host__ __device__ inline int32_t float_bits(float x) {
+  int32_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+
+// 2^exponent; 0 below the normal numbers.
+__host__ __device__ inline float power_of_2(int exponent) { return exponent < -126 ? 0.0f : ldexpf(1.0f, exponent); }
+
+// An e with x < 2^e for the x >= 0 of these bits, as far as 2^-126 <= 2^e <= 2^126; so x 2^-e <= 4 for all finite x.
+__host__ __device__ inline int exponent_above(float x) {
+  const int exponent = (float_bits(x) >> 23) - 126;
+  return exponent < -126 ? -126 : exponent > 126 ? 126 : exponent;
+}
+
+__device__ inline float round_up(double x) {
+  const auto nearest = static_cast<float>(x);
+  return static_cast<double>(nearest) < x ? nextafterf(nearest, kInfinity) : nearest;
+}
+
+// Of the catalogue; `row` and `bias` are 2^-row_exponent and 2^-bias_exponent.
+struct CatalogUnits {
+  int row_exponent;
+  int bias_exponent;
+  float row;
+  float bias;
+};
+
+inline CatalogUnits units_of(const CodesView& codes) {
+  const int row = exponent_above(codes.row_size);
+  const int bias = exponent_above(codes.bias_size);
+  return {row, bias, power_of_2(-row), power_of_2(-bias)};
+}
+
+// The threshold for a score that k rows have at least; -infinity where nothing is known.
+__device__ inline float threshold_of(const QueryBound& query, float score) {
+  if (query.is_bounded == 0) return -kInfinity;
+  const double scaled = ldexp(static_cast<double>(score) - kRoundingSlack, -query.exponent);
+  return static_cast<float>(scaled - kUnderflowSlack);
+}
+
+// The bounds of the two rows of a group that a thread computes: rows 2 g and 2 g + 1, g = lane / 4.
+struct RowBounds {
+  float scale[2];
+  float error[2];
+  float bias[2];
+  float code_norm;
+};
+
+// Four loads: the rows' neighbouring bytes, and all units at once.
+__device__ inline RowBounds read_bounds(const CatalogUnits& units, const uint8_t* line, int g) {
+  const auto pair = [&](size_t offset) { return *reinterpret_cast<const uint16_t*>(line + offset + 2 * g); };
+  const uint16_t scales = pair(offsetof(GroupSide, scales));
+  const uint16_t errors = pair(offsetof(GroupSide, errors));
+  const uint16_t biases = pair(offsetof(GroupSide, biases));
+  static_assert(offsetof(GroupSide, scale_unit) == 48 && offsetof(GroupSide, error_unit) == 60);
+  const uint4 side = *reinterpret_cast<const uint4*>(line + offsetof(GroupSide, scale_unit));
+  const float scale_unit = __uint_as_float(side.x) * units.row;
+  const float bias_base = __uint_as_float(side.y) * units.bias;
+  const float bias_unit = __uint_as_float(side.z) * units.bias;
+  const float error_unit = __uint_as_float(side.w << 16);  // both are upper halves of a float32
+  RowBounds rows;
+  rows.code_norm = __uint_as_float(side.w & 0xffff0000u);
+  for (int r = 0; r < 2; ++r) {
+    rows.scale[r] = static_cast<float>(scales >> 8 * r & 0xff) * scale_unit;
+    rows.error[r] = static_cast<float>(errors >> 8 * r & 0xff) * error_unit;
+    rows.bias[r] = fmaf(static_cast<float>(biases >> 8 * r & 0xff), bias_unit, bias_base);
+  }
+  return rows;
+}
+
+// What of the bound q.x <= s (t p.c + |q - t p| |c| + |q| r) is in brackets; without kIsBound t p.c alone.
+template <bool kIsBound>
+__device__ inline float unscaled_bound(const VectorBound& vector, const RowBounds& rows, int r, int32_t dot) {
+  const float estimate = static_cast<float>(dot);
+  if constexpr (!kIsBound) return estimate * vector.scale;
+  const float missed = fmaf(rows.code_norm, vector.missed, rows.error[r]);
+  return fmaf(estimate, vector.scale, missed * vector.norm);
+}
+
+// The codes of a group's rows in four lines, those from 4 `step` on, as the rows of a product: 2 g and 2 g + 1 in the
+// places of g and g + 8; and the dimensions so that the halves of a byte are k and k + 16.
+__device__ inline MmaA read_rows(const uint8_t* lines, int64_t num_lines, int64_t step, int lane) {
+  const int64_t line = step * kStepLines + lane % 4;
+  if (line >= num_lines) return MmaA{};
+  const auto pair = *reinterpret_cast<const uint2*>(lines + line * kLineBytes + lane / 4 * 8);
+  constexpr uint32_t kLow = 0x0f0f0f0fu;
+  return {{pair.x & kLow, pair.y & kLow, pair.x >> 4 & kLow, pair.y >> 4 & kLow}};
+}
+
+// In the same order of dimensions.
+__device__ inline MmaB read_query(const int8_t* codes, int64_t step, int lane) {
+  const auto pair = *reinterpret_cast<const uint2*>(codes + step * kMmaDims + lane % 4 * 8);
+  return {{pair.x, pair.y}};
+}
+
+namespace {
+
+__device__ inline double* shared_doubles() {
+  __shared__ double partials[kThreads / kWarp];
+  return partials;
+}
+
+}  // namespace
+
+// Over the kThreads threads of a block, all of which must call.
+__device__ inline double block_sum(double x) {
+  double* partials = shared_doubles();
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+  if (threadIdx.x % kWarp == 0) partials[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  x = 0;
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) x += partials[warp];
+  __syncthreads();  // the next call writes to them
+  return x;
+}
+
+// |q| and |q - t p|, rounded up.
+struct VectorSize {
+  float norm;
+  float error;
+};
+
+// Codes one vector as int8, by all threads of a block: scale t = max|q| / 127, or 0 where that is no normal number.
+__device__ inline VectorSize code_vector(const float* q, int64_t dim, int8_t* codes, VectorBound& vector) {
+  float largest = 0;
+  for (int64_t i = threadIdx.x; i < dim; i += kThreads) largest = fmaxf(largest, fabsf(q[i]));
+  vector.scale = block_reduce(largest, Max()) / 127.0f;
+  if (vector.scale < FLT_MIN) vector.scale = 0;
+  const float inverse = vector.scale == 0 ? 0.0f : 1.0f / vector.scale;
+  double error = 0;
+  double norm = 0;
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < code_stride(dim); i += kThreads) {
+    const double value = i < dim ? static_cast<double>(q[i]) : 0.0;
+    const float ratio = static_cast<float>(value) * inverse;
+    const auto rounded = static_cast<int>(ratio + (ratio < 0 ? -0.5f : 0.5f));
+    const int code = rounded > 127 ? 127 : rounded < -127 ? -127 : rounded;
+    codes[i] = static_cast<int8_t>(code);
+    const double missed = value - static_cast<double>(vector.scale) * code;
+    error += missed * missed;
+    norm += value * value;
+    sum += code;
+  }
+  vector.start = -kCodeOffset * static_cast<int32_t>(block_sum(sum));
+  const float error_bound = round_up(sqrt(block_sum(error)) * kOutwards);
+  return {round_up(sqrt(block_sum(norm)) * kOutwards), error_bound};
+}
+
+// The largest of the logarithms in the bounds of a query with weights, and what they are made of.
+struct LogSizes {
+  double total;  // temperature * log(sum of weights)
+  double count;  // temperature * log(number of weights that are not 0)
+  double largest;
+  int64_t num_used;
+};
+
+__device__ inline LogSizes log_sizes(const float* weights, int64_t num_interests, double temperature) {
+  LogSizes sizes = {0, 0, 0, 0};
+  for (int64_t j = 0; j < num_interests; ++j) {
+    if (weights[j] == 0) continue;
+    sizes.total += static_cast<double>(weights[j]);
+    sizes.largest = fmax(sizes.largest, fabs(temperature * log(static_cast<double>(weights[j]))));
+    ++sizes.num_used;
+  }
+  sizes.total = temperature * log(sizes.total);
+  sizes.count = temperature * log(static_cast<double>(sizes.num_used));
+  sizes.largest = fmax(sizes.largest, fabs(sizes.total) + sizes.count);
+  return sizes;
+}
+
+// Puts a query's vectors, which come as code_vector left them with their sizes in norm and missed, into its unit.
+__device__ inline QueryBound start_query(const CatalogUnits& units, const float* weights, double temperature,
+                                         int64_t num_interests, VectorBound* vectors) {
+  float largest = 0;
+  for (int64_t j = 0; j < num_interests; ++j) {
+    if (weights == nullptr || weights[j] > 0) largest = fmaxf(largest, fmaxf(vectors[j].norm, vectors[j].missed));
+  }
+  QueryBound query = {};
+  const int vector_exponent = exponent_above(largest);
+  query.is_bounded = largest < kInfinity ? 1 : 0;
+  query.exponent = max(units.bias_exponent, vector_exponent + units.row_exponent);
+  LogSizes logs = {0, 0, 0, 0};
+  if (weights != nullptr) {
+    logs = log_sizes(weights, num_interests, temperature);
+    query.exponent = max(query.exponent, exponent_above(static_cast<float>(logs.largest)));
+    // Of logarithms, as the exponentials of the CPU's bound are not used here.
+    query.log_total = static_cast<float>(ldexp(logs.total + logs.largest * kLogSlack, -query.exponent));
+    query.log_count = static_cast<float>(ldexp(logs.count + logs.largest * kLogSlack, -query.exponent));
+  }
+  query.bias_factor = power_of_2(units.bias_exponent - query.exponent);
+  query.threshold = -kInfinity;
+  const float vector_unit = power_of_2(-vector_exponent);
+  const float unit_factor = power_of_2(vector_exponent + units.row_exponent - query.exponent);
+  for (int64_t j = 0; j < num_interests; ++j) {
+    VectorBound& vector = vectors[j];
+    const float norm = vector.norm * vector_unit;
+    const float error = vector.missed * vector_unit;
+    vector.scale = vector.scale * vector_unit * unit_factor;
+    vector.norm = (norm + norm * kNormSlack) * unit_factor;
+    vector.missed = norm == 0 ? 0.0f : error / norm + kNormSlack;
+    vector.log_weight = 0;
+    if (weights == nullptr) continue;
+    const double log_weight = temperature * log(static_cast<double>(weights[j]));
+    vector.log_weight = weights[j] == 0 ? -kInfinity : static_cast<float>(ldexp(log_weight, -query.exponent));
+  }
+  return query;
+}
+
+}  // namespace lsif::cuda

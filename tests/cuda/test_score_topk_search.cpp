@@ -1,0 +1,83 @@
+// What score_topk does on a GPU beyond its bounds, which tests/kernels/test_score_topk*.cpp test.
+#include "kernels/cuda/topk_search.h"
+#include "score_topk_oracle.h"
+
+namespace {
+
+using namespace score_topk_test;  // NOLINT: what these tests are written in
+
+// How many rows of each query waited for being scored exactly: QueryBound is what the workspace ends with.
+std::vector<unsigned> run_and_count(const Catalog& catalog, Question& question, Result& result) {
+  std::vector<unsigned char> workspace;
+  const ScoreTopkRequest& request = question.get();
+  result = room_for(request);
+  run_on_cuda(catalog.view(), request, result.scores.data(), result.indices.data(), result.counts.data(), &workspace);
+  std::vector<lsif::cuda::QueryBound> bounds(request.batch);
+  const size_t size = bounds.size() * sizeof(bounds[0]);
+  std::memcpy(bounds.data(), workspace.data() + workspace.size() - size, size);
+  std::vector<unsigned> counts;
+  for (const lsif::cuda::QueryBound& bound : bounds) counts.push_back(bound.count);
+  return counts;
+}
+
+TEST(few_rows_are_scored_exactly) {
+  Random random(4);
+  const Catalog catalog(make_clustered(random, 100000, 16), 16, make_bias(random, 100000, 0.1f));
+  for (const int64_t k : {1, 10, 300}) {
+    for (const bool is_filtered : {false, true}) {
+      Question question(make_clustered(random, 3, 16), 16, 1, k);
+      if (is_filtered) {  // the best rows of all
+        Result best;
+        run_and_count(catalog, question, best);
+        question.exclude_items.assign(best.indices.begin(), best.indices.end());
+        question.exclude_offsets = {0, k, 2 * k, 3 * k};
+      }
+      Result result;
+      for (const unsigned count : run_and_count(catalog, question, result)) {
+        CHECK(count >= k);
+        CHECK(count < 2000 + 20 * k);
+      }
+      CHECK(result == brute_force(catalog, question));
+    }
+  }
+}
+
+TEST(more_rows_than_can_wait) {
+  Random random(5);
+  // All rows equal, and rows whose codes say nothing: beside each other sizes that are 10^30 times the others.
+  std::vector<float> rows;
+  for (int64_t i = 0; i < 40000; ++i) rows.push_back((i % 16 == 0 ? -1e30f : 1.0f) * std::fabs(normal(random)));
+  for (const Catalog& catalog : {Catalog(std::vector<float>(40000, 0.5f), 1), Catalog(rows, 1)}) {
+    for (const int64_t k : {1, 300, 3000}) {
+      Question question({1.0f, 2.0f}, 1, 1, k);
+      Result result;
+      for (const unsigned count : run_and_count(catalog, question, result)) CHECK(count > 20000);
+      question.exclude(random, 20000);
+      check_against_brute_force(catalog, question, "more rows than can wait");
+    }
+  }
+}
+
+TEST(every_number_of_queries) {
+  Random random(6);
+  for (const int64_t dim : {5, 32, 70}) {
+    const Catalog catalog(normals(random, 1500 * dim), dim, make_bias(random, 1500, 0.5f));
+    for (const int64_t batch : {1, 7, 8, 9, 31, 32, 33, 70}) {
+      Question question(normals(random, batch * dim), dim, 1, 10);
+      check_against_brute_force(catalog, question, "batch");
+    }
+    for (const int64_t num_interests : {1, 7, 8, 9, 40, 256}) {
+      Question question(normals(random, 2 * num_interests * dim), dim, num_interests, 10);
+      question.weigh(random);
+      question.weights[num_interests / 2] = num_interests == 1 ? 1.0f : 0.0f;
+      Result result;
+      run_and_count(catalog, question, result);
+      Result expected = room_for(question.request);
+      lsif::engine::score_topk(catalog.view(), question.request, expected.scores.data(), expected.indices.data(),
+                               expected.counts.data());
+      CHECK(result == expected);
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,1 @@
+#include "cuda_runtime.h"  // in emulation both are the same

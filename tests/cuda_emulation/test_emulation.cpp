@@ -1,0 +1,134 @@
+// The emulation itself: kernels with the mistakes it is there to find, and the same kernels without them.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "check.h"
+#include "kernels/cuda/device.cuh"
+
+namespace {
+
+using emulated::Order;
+using lsif::cuda::kThreads;
+using lsif::cuda::kWarp;
+
+constexpr Order kOrders[] = {Order::kAscending, Order::kDescending, Order::kShuffled};
+
+// Each thread hands a number to the next one.
+__global__ void rotate_kernel(int* y, bool with_barrier) {
+  __shared__ int shared[kThreads];
+  shared[threadIdx.x] = static_cast<int>(threadIdx.x);
+  if (with_barrier) __syncthreads();
+  y[threadIdx.x] = shared[(threadIdx.x + 1) % kThreads];
+}
+
+// The second round overwrites what the first has not read yet.
+__global__ void rotate_twice_kernel(int* y, bool with_barrier) {
+  __shared__ int shared[kThreads];
+  for (int round = 0; round < 2; ++round) {
+    shared[threadIdx.x] = static_cast<int>(threadIdx.x) + round * kThreads;
+    __syncthreads();
+    y[round * kThreads + static_cast<int>(threadIdx.x)] = shared[(threadIdx.x + 1) % kThreads];
+    if (with_barrier) __syncthreads();
+  }
+}
+
+// A warp that does not wait is a round ahead.
+__global__ void reduce_twice_kernel(int* y, bool with_barrier) {
+  __shared__ int shared[kThreads / kWarp];
+  for (int round = 0; round < 2; ++round) {
+    const int sum = static_cast<int>(threadIdx.x) / kWarp + __shfl_sync(0xffffffffu, 10 * round, 0);
+    if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = sum;
+    __syncthreads();
+    y[round * kThreads + static_cast<int>(threadIdx.x)] = shared[(threadIdx.x / kWarp + 1) % (kThreads / kWarp)];
+    if (with_barrier) __syncthreads();
+  }
+}
+
+__global__ void warp_kernel(int* y) {
+  const int x = static_cast<int>(threadIdx.x);
+  int sum = x;
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+  y[x] = sum + __shfl_up_sync(0xffffffffu, x, 1) + __shfl_sync(0xffffffffu, x, 5);
+}
+
+__global__ void uninitialised_kernel(int* y) {
+  __shared__ int shared[kThreads];
+  y[threadIdx.x] = shared[threadIdx.x];
+  shared[threadIdx.x] = 7;
+}
+
+// mode 0: half of the threads skip a barrier; 1: they wait at another one; 2: half of a warp does not shuffle.
+__global__ void diverging_kernel(int* y, int mode) {
+  const bool is_half = threadIdx.x % 2 == 0;
+  if (mode == 2 && is_half) {
+    y[0] = __shfl_sync(0xffffffffu, 1, 0);
+  } else if (is_half) {
+    __syncthreads();
+  } else if (mode == 1) {
+    __syncthreads();
+  }
+}
+
+template <typename... Args>
+std::vector<int> run(Order order, int size, void (*kernel)(int*, Args...), Args... args) {
+  emulated::fixed_order = order;
+  std::vector<int> y(static_cast<size_t>(size), -1);
+  CHECK(lsif::cuda::launch(kernel, 1, kThreads, nullptr, y.data(), args...) == cudaSuccess);
+  return y;
+}
+
+template <typename Body>
+bool survives(Body body) {
+  std::fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    if (std::freopen("/dev/null", "w", stdout) != nullptr) body();
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+TEST(a_missing_barrier_shows_in_some_order) {
+  for (void (*kernel)(int*, bool) : {rotate_kernel, rotate_twice_kernel, reduce_twice_kernel}) {
+    std::set<std::vector<int>> with;
+    std::set<std::vector<int>> without;
+    for (const Order order : kOrders) {
+      with.insert(run(order, 2 * kThreads, kernel, true));
+      without.insert(run(order, 2 * kThreads, kernel, false));
+    }
+    CHECK(with.size() == 1);
+    CHECK(without.size() > 1);
+    const int step = kernel == reduce_twice_kernel ? kWarp : 1;
+    for (int t = 0; t < kThreads; ++t) CHECK((*with.begin())[t] == (t / step + 1) % (kThreads / step));
+  }
+}
+
+TEST(shuffles_are_those_of_the_warp) {
+  for (const Order order : kOrders) {
+    const std::vector<int> y = run(order, kThreads, warp_kernel);
+    for (int t = 0; t < kThreads; ++t) {
+      const int first = t / kWarp * kWarp;
+      const int sum = kWarp * first + kWarp * (kWarp - 1) / 2;
+      CHECK(y[t] == sum + (t == first ? t : t - 1) + first + 5);
+    }
+  }
+}
+
+TEST(shared_memory_begins_as_nothing_useful) {
+  for (int round = 0; round < 2; ++round) {
+    for (const int value : run(Order::kAscending, kThreads, uninitialised_kernel)) CHECK(value == -1);
+  }
+}
+
+TEST(threads_that_diverge_stop_the_program) {
+  CHECK(survives([] { run(Order::kAscending, 2 * kThreads, rotate_kernel, true); }));
+  for (int mode = 0; mode < 3; ++mode) {
+    CHECK(!survives([=] { run(Order::kAscending, kThreads, diverging_kernel, mode); }));
+  }
+}
+
+}  // namespace
