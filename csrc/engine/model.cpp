@@ -88,6 +88,7 @@ void Model::absorb(Layer& layer, const float* input_weight) {
   layer.absorbed_attention = layer.attention;
   layer.absorbed_attention.head_dim = d;
   layer.absorbed_attention.shared_keys = true;
+  layer.absorbed_attention.bf16 = false;  // few queries: laying out pairs costs more than they save
 }
 
 void Model::make_input_table(int threads) {
@@ -147,6 +148,7 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
                        optional(prefix + "time_bias"),
                        boundaries,
                        config.num_time_boundaries};
+    layer.attention.bf16 = precision_ == Precision::kBfloat16;
     if (hstu) layer.output_norm = norm(prefix + "output_norm");
     layer.output = linear_of(prefix + "output", config.dim, config.dim, Activation::kIdentity, precision_);
     if (!hstu) {

@@ -8,8 +8,9 @@
 //
 // In bfloat16 (packed_bf16 in place of packed) x and W are rounded to 8 bits of precision first, to the nearest, ties
 // to even; numbers below 2^-126 may count as 0. Products are exact then, and added in float32 in pairs of i, two
-// roundings a pair at most: the error bound is that above for the rounded x and W. The rounding itself moves the result
-// by at most (2^-8 + 2^-18) sum_i |x_i W_i|.
+// roundings a pair at most: the error bound is that above for the rounded x and W, but for gelu's, which is 1.25 *
+// 2^-13 min(|z|, 1) + 2^-24 of the result. The rounding itself moves the result by at most (2^-7 + 2^-16) sum_i |x_i
+// W_i|.
 #pragma once
 
 #include "kernels/types.h"

@@ -119,17 +119,20 @@ TEST(activations_keep_their_documented_errors) {
     for (const std::vector<float>& x : {evenly(-20, 20, 400009), evenly(-0.1, 0.1, 50021), all_magnitudes(50021)}) {
       const std::vector<float> relu = mapped(probe->relu, x);
       const std::vector<float> gelu = mapped(probe->gelu, x);
+      const std::vector<float> coarse = mapped(probe->coarse_gelu, x);
       const std::vector<float> silu = mapped(probe->silu, x);
       for (size_t i = 0; i < x.size(); ++i) {
         const oracle::Approx argument = {x[i], 0};
         const oracle::Approx g = oracle::activate(lsif::Activation::kGelu, argument);
+        const oracle::Approx cg = oracle::activate(lsif::Activation::kGelu, argument, true);
         const oracle::Approx s = oracle::activate(lsif::Activation::kSilu, argument);
         CHECK(relu[i] == (x[i] > 0 ? x[i] : 0.0f));
         CHECK_NEAR(gelu[i], g.value, g.error);
+        CHECK_NEAR(coarse[i], cg.value, cg.error);
         CHECK_NEAR(silu[i], s.value, s.error);
       }
     }
-    for (Map map : {probe->relu, probe->gelu, probe->silu}) {
+    for (Map map : {probe->relu, probe->gelu, probe->coarse_gelu, probe->silu}) {
       const std::vector<float> y = mapped(map, {kNan, kInfinity});
       CHECK(std::isnan(y[0]));
       CHECK(y[1] == kInfinity);
@@ -147,6 +150,12 @@ TEST(gelu_uses_the_error_it_documents) {
     }
     std::printf("%s: gelu is off by at most %.2f 2^-24 of its argument\n", probe->isa, worst);
     CHECK(worst > oracle::kGeluUnits / 2);
+    const std::vector<float> coarse = mapped(probe->coarse_gelu, x);
+    worst = 0;
+    for (size_t i = 0; i + 1 < x.size(); ++i) {
+      worst = std::fmax(worst, std::fabs(coarse[i] - oracle::gelu(x[i])) / std::fmin(std::fabs(x[i]), 1));
+    }
+    CHECK(worst > 0.9 * oracle::kCoarseGelu);
   }
 }
 

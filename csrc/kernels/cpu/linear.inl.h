@@ -166,7 +166,8 @@ LSIF_INLINE void linear_bf16_block(const LinearCall& call, RoundedRows& rounded,
     const int64_t depth = smaller(kRoundedDepth, params.in_dim - begin);
     if (params.in_dim > kRoundedDepth) round_rows(call, row, kRows, begin, depth, rounded);
     multiply_add_pairs<kRows, kVecs>(rounded.values + first * kRoundedDepth, kRoundedDepth,
-                                     weights + begin * kLinearPanel, panel_size / 2, (depth + 1) / 2, acc);
+                                     weights + begin * kLinearPanel, kLinearPanel, panel_size / 2, (depth + 1) / 2,
+                                     acc);
   }
   finish_block(call, row, column, columns, acc);
 }

@@ -280,8 +280,9 @@ LSIF_INLINE Vec relu(Vec z) { return max(broadcast(0.0f), z); }
 // z / (1 + e^-z), relative error at most 2^-21 (4 ulp); 0 where e^-z overflows (z < -88.72; the value is below 3e-37).
 LSIF_INLINE Vec silu(Vec z) { return z / (broadcast(1.0f) + exp(broadcast(0.0f) - z)); }
 
-// z Phi(z) = max(z, 0) - a Q(a), a = |z| up to `top`, Q(a) = Phi(-a), which a polynomial in t = 2 a / top - 1 gives, its
-// highest power first (minimax fit). Several vectors at once: their chains of multiply-adds fill each other's waits.
+// z Phi(z) = max(z, 0) - a Q(a), a = |z| up to `top`, Q(a) = Phi(-a), which a polynomial in t = 2 a / top - 1 gives,
+// its highest power first (minimax fit). Several vectors at once: their chains of multiply-adds fill each other's
+// waits.
 template <int kTerms, int kCount>
 LSIF_INLINE void gelu(const float (&q)[kTerms], float top, Vec (&z)[kCount]) {
   Vec a[kCount], t[kCount], p[kCount];
@@ -298,15 +299,15 @@ LSIF_INLINE void gelu(const float (&q)[kTerms], float top, Vec (&z)[kCount]) {
 
 // Q to within 5.9e-8 up to a = 5.25, where a Q(a) is 4e-7. Error at most 4 * 2^-24 min(|z|, 5.25) + 2^-24 |result|.
 inline constexpr float kGeluTop = 5.25f;
-inline constexpr float kGelu[] = {
-    -0.003956181f,  0.00587687083f, 0.0175541993f,  -0.0377164595f, -0.0167404544f, 0.0987305567f,
-    -0.0632519647f, -0.0957532898f, 0.196736038f,   -0.0976565108f, -0.120998129f,  0.257110655f,
-    -0.22594215f,   0.115075707f,   -0.0334012732f, 0.0043324572f};
+inline constexpr float kGelu[] = {-0.003956181f,  0.00587687083f, 0.0175541993f,  -0.0377164595f,
+                                  -0.0167404544f, 0.0987305567f,  -0.0632519647f, -0.0957532898f,
+                                  0.196736038f,   -0.0976565108f, -0.120998129f,  0.257110655f,
+                                  -0.22594215f,   0.115075707f,   -0.0334012732f, 0.0043324572f};
 
-// For what is rounded to 8 bits afterwards. Error at most 1.25 * 2^-13 min(|z|, 1) + 2^-23 |z|.
+// For what is rounded to 8 bits afterwards. Error at most 1.25 * 2^-13 min(|z|, 1) + 2^-24 |result|.
 inline constexpr float kCoarseGeluTop = 4.25f;
-inline constexpr float kCoarseGelu[] = {0.0197676159f,  -0.00163226842f, -0.09330612f, 0.0798597261f, 0.10502214f,
-                                        -0.239786729f,  0.20172973f,     -0.08837436f, 0.0167542156f};
+inline constexpr float kCoarseGelu[] = {0.0197676159f, -0.00163226842f, -0.09330612f, 0.0798597261f, 0.10502214f,
+                                        -0.239786729f, 0.20172973f,     -0.08837436f, 0.0167542156f};
 
 LSIF_INLINE Vec gelu(Vec z) {
   Vec one[1] = {z};
