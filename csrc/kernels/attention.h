@@ -9,7 +9,7 @@
 // that saturates instead of overflowing. Times need not be sorted.
 //
 // Float32 throughout unless bf16 is set; softmax subtracts the row's maximum. With u = 2^-24, a logit's error is at
-// most e = u ((head_dim + 5) sum_c |q_c k_c| / sqrt(head_dim) + 2 |position bias| + 2 |time bias|), and an output's,
+// most e = u ((head_dim + 7) sum_c |q_c k_c| / sqrt(head_dim) + 4 |position bias| + 4 |time bias|), and an output's,
 // for n keys,
 //   kSoftmax: sum_j p_j |v_j| (d_j + sum_k p_k d_k + (2 n + 14) u), d_j = e_j + u |s_j - max s|, to first order
 //   kSilu:    (1 / window) sum_j (1.1 e_j + (n + 13) u |silu(s_j)|) |v_j|

@@ -207,7 +207,7 @@ inline std::vector<Approx> attention(const lsif::AttentionParams& params, const 
       time = params.time_bias[h * (params.num_time_boundaries + 2) + b];
     }
     const double error =
-        kUnit * (static_cast<double>(head_dim + 5) * magnitude * scale + 2 * std::fabs(position) + 2 * std::fabs(time));
+        kUnit * (static_cast<double>(head_dim + 7) * magnitude * scale + 4 * std::fabs(position) + 4 * std::fabs(time));
     weights.push_back({dot * scale + position + time, error + kTiny});
   }
   if (params.kind == lsif::AttentionKind::kSoftmax) {

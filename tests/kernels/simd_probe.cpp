@@ -28,6 +28,9 @@ void map(const float* x, int64_t n, float* y, Operation operation) {
 void map_exp(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return exp(a); });
 }
+void map_exp2(const float* x, int64_t n, float* y) {
+  map(x, n, y, [](Vec a) { return exp2(a); });
+}
 void map_silu(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return silu(a); });
 }
@@ -77,6 +80,7 @@ const SimdProbe& LSIF_JOIN(LSIF_ISA, _simd_probe)() {
       LSIF_ISA::kLanes,
       LSIF_ISA::kFused,
       LSIF_ISA::map_exp,
+      LSIF_ISA::map_exp2,
       LSIF_ISA::map_silu,
       LSIF_ISA::map_gelu,
       LSIF_ISA::map_coarse_gelu,

@@ -10,6 +10,7 @@ struct SimdProbe {
   int64_t lanes;
   bool fused;  // fma rounds once
   void (*exp)(const float* x, int64_t n, float* y);
+  void (*exp2)(const float* x, int64_t n, float* y);
   void (*silu)(const float* x, int64_t n, float* y);
   void (*gelu)(const float* x, int64_t n, float* y);
   void (*coarse_gelu)(const float* x, int64_t n, float* y);

@@ -36,7 +36,7 @@ inline void fill_time_bias(const AttentionCall& call, int64_t i, float* time_bia
     for (int64_t h = 0; h < params.num_heads; ++h) {
       float* to = time_bias + h * call.row_stride;
       const float* from = params.time_bias + h * num_buckets;
-      for (int64_t c = 0; c < keys; ++c) to[c] = from[buckets[c]];
+      for (int64_t c = 0; c < keys; ++c) to[c] = from[buckets[c]] * call.unit;
     }
   }
 }
@@ -56,43 +56,54 @@ LSIF_INLINE void score_block(const AttentionCall& call, const float* q, const fl
   }
 }
 
-// The bias of each key and the weights' function, in place, over the n keys of one query; weights past them, up to a
-// whole vector, become 0. Returns the factor the weighted sum of values is still to be multiplied with.
-inline float softmax_weights(float* s, const float* position, const float* time, int64_t n, float scale) {
-  const auto biased = [&](int64_t c) {
-    const Vec z = fma(load(s + c), broadcast(scale), load(position + c));
-    return time == nullptr ? z : z + load(time + c);
-  };
+// The scores of a query over its own keys, and the biases beside them.
+struct ScoreRow {
+  float* s;
+  const float* position;
+  const float* time;  // or null
+  int64_t n;
+};
+
+LSIF_INLINE Vec biased(const ScoreRow& row, int64_t c, float scale) {
+  const Vec z = fma(load(row.s + c), broadcast(scale), load(row.position + c));
+  return row.time == nullptr ? z : z + load(row.time + c);
+}
+
+// In place; -inf past the last key, up to a whole vector. Returns the highest.
+inline float add_biases(const ScoreRow& row, float scale) {
   constexpr float kLowest = -__builtin_inff();
   Vec highest = broadcast(kLowest);
   int64_t c = 0;
-  for (; c + kLanes <= n; c += kLanes) {
-    const Vec z = biased(c);
-    store(s + c, z);
+  for (; c + kLanes <= row.n; c += kLanes) {
+    const Vec z = biased(row, c, scale);
+    store(row.s + c, z);
     highest = max(highest, z);
   }
-  if (c < n) {
-    const Vec z = keep_first(biased(c), n - c, kLowest);
-    store(s + c, z);
+  if (c < row.n) {
+    const Vec z = keep_first(biased(row, c, scale), row.n - c, kLowest);
+    store(row.s + c, z);
     highest = max(highest, z);
   }
-  const Vec top = broadcast(max_lanes(highest));
-  Vec total = broadcast(0.0f);
-  for (c = 0; c < n; c += kLanes) {
-    const Vec e = exp(load(s + c) - top);
-    store(s + c, e);
-    total = total + e;
-  }
-  return 1.0f / sum_lanes(total);
+  return max_lanes(highest);
 }
 
-inline float silu_weights(float* s, const float* position, const float* time, int64_t n, float scale, int64_t window) {
-  for (int64_t c = 0; c < n; c += kLanes) {
-    const Vec z = fma(load(s + c), broadcast(scale), load(position + c));
-    const Vec weight = silu(time == nullptr ? z : z + load(time + c));
-    store(s + c, n - c < kLanes ? keep_first(weight, n - c, 0.0f) : weight);
+// 2^(s - top) in place; lanes of their sum.
+inline Vec exponentials(const ScoreRow& row, float top) {
+  Vec total = broadcast(0.0f);
+  for (int64_t c = 0; c < row.n; c += kLanes) {
+    const Vec e = exp2(load(row.s + c) - broadcast(top));
+    store(row.s + c, e);
+    total = total + e;
   }
-  return 1.0f / static_cast<float>(window);
+  return total;
+}
+
+// 0 past the last key, up to a whole vector.
+inline void silu_weights(const ScoreRow& row, float scale) {
+  for (int64_t c = 0; c < row.n; c += kLanes) {
+    const Vec weight = silu(biased(row, c, scale));
+    store(row.s + c, row.n - c < kLanes ? keep_first(weight, row.n - c, 0.0f) : weight);
+  }
 }
 
 // y[r] = factor[r] sum_j weights[r][j] v_j for kRows rows and kVecs vectors of head_dim.
@@ -138,23 +149,35 @@ inline void score_keys(const AttentionCall& call, const float* q, const float* k
                   [&](auto vecs, int64_t c) { score_block<kRows, vecs.value>(call, q, keys + c, call.scores + c); });
 }
 
-// The weights of query row + r over `columns` keys from `begin` on, 0 where it sees none. Returns their factor.
-inline float weigh_keys(const AttentionCall& call, int64_t row, int64_t r, int64_t head, int64_t begin,
-                        int64_t columns) {
+// The weights of a block's queries over `columns` keys from `begin` on, in place of their scores: 0 where a query sees
+// none. factor[r]: what its weighted sum of values is still to be multiplied with.
+template <int kRows>
+inline void weigh_keys(const AttentionCall& call, int64_t row, int64_t head, int64_t begin, int64_t columns,
+                       float (&factor)[kRows]) {
   const AttentionParams& params = *call.params;
-  const int64_t from = first_key(call, row + r);
-  const int64_t n = row + r + 1 - from;
-  float* weights = call.scores + r * call.row_stride;
-  float* s = weights + from - begin;
-  const float* position = call.position_bias + (head + 1) * params.window - n;
-  const float* time =
-      params.time_bias == nullptr ? nullptr : call.time_bias + (r * params.num_heads + head) * call.row_stride;
-  const float factor = params.kind == AttentionKind::kSoftmax
-                           ? softmax_weights(s, position, time, n, call.scale)
-                           : silu_weights(s, position, time, n, call.scale, params.window);
-  for (int64_t c = 0; c < from - begin; ++c) weights[c] = 0;
-  for (int64_t c = from - begin + n; c < columns; ++c) weights[c] = 0;
-  return factor;
+  ScoreRow rows[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    const int64_t from = first_key(call, row + r);
+    const int64_t n = row + r + 1 - from;
+    const float* time = call.time_bias + (r * params.num_heads + head) * call.row_stride;
+    rows[r] = {call.scores + r * call.row_stride + from - begin, call.position_bias + (head + 1) * params.window - n,
+               params.time_bias == nullptr ? nullptr : time, n};
+  }
+  if (params.kind == AttentionKind::kSoftmax) {  // each step for all rows: none waits for another's
+    float top[kRows];
+    Vec total[kRows];
+    for (int r = 0; r < kRows; ++r) top[r] = add_biases(rows[r], call.scale);
+    for (int r = 0; r < kRows; ++r) total[r] = exponentials(rows[r], top[r]);
+    for (int r = 0; r < kRows; ++r) factor[r] = 1.0f / sum_lanes(total[r]);
+  } else {
+    for (int r = 0; r < kRows; ++r) silu_weights(rows[r], call.scale);
+    for (int r = 0; r < kRows; ++r) factor[r] = 1.0f / static_cast<float>(params.window);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    float* weights = call.scores + r * call.row_stride;
+    for (float* w = weights; w < rows[r].s; ++w) *w = 0;
+    for (float* w = rows[r].s + rows[r].n; w < weights + columns; ++w) *w = 0;
+  }
 }
 
 // Queries row .. row + kRows - 1; call.keys holds the keys from `tile_begin` on.
@@ -176,7 +199,7 @@ inline void attend(const AttentionCall& call, int64_t tile_begin, int64_t row) {
       score_keys<kRows>(call, q, keys, columns);
     }
     float factor[kRows];
-    for (int r = 0; r < kRows; ++r) factor[r] = weigh_keys(call, row, r, h, begin, columns);
+    weigh_keys(call, row, h, begin, columns, factor);
     if (params.bf16) {
       weighted_value_pairs<kRows>(call, tile_begin, row, h, begin, factor);
     } else {
@@ -194,7 +217,8 @@ void attention(const AttentionParams& params, const AttentionInput& input, int64
   call.first_query = first_query;
   call.y = y;
   call.y_stride = y_stride;
-  call.scale = 1.0f / __builtin_sqrtf(static_cast<float>(params.head_dim));
+  call.unit = params.kind == AttentionKind::kSoftmax ? 1.44269504f : 1.0f;
+  call.scale = call.unit / __builtin_sqrtf(static_cast<float>(params.head_dim));
   call.keys_stride = parts.keys_stride;
   call.row_stride = parts.row_stride;
   call.position_bias = scratch;

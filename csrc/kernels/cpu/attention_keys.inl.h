@@ -19,12 +19,13 @@ struct AttentionCall {
   int64_t first_query;
   float* y;
   int64_t y_stride;
-  float scale;           // 1 / sqrt(head_dim)
+  float unit;            // of logits: log2 e for softmax, which takes powers of 2; else 1
+  float scale;           // unit / sqrt(head_dim)
   int64_t keys_stride;   // columns of `keys`
   int64_t row_stride;    // columns of `scores` and `time_bias`
-  float* position_bias;  // [num_heads, window]: params->position_bias with the distance descending, as keys ascend
+  float* position_bias;  // [num_heads, window]: params->position_bias in the unit of logits, the newest key last
   float* keys;           // [key_heads * head_dim, keys_stride]: the tile's keys, transposed
-  float* time_bias;      // [kMaxRows, num_heads, row_stride]: of one block of queries
+  float* time_bias;      // [kMaxRows, num_heads, row_stride]: of one block of queries, in the unit of logits
   float* scores;         // [kMaxRows, row_stride]: of one block and head; then the weights
   float* values[2];      // bf16: [.., key_heads * head_dim] pairs of the tile's values, from its first or second key on
   Rounded* rounded;      // bf16: [kMaxRows, rounded_stride]
@@ -38,7 +39,7 @@ inline void reverse_position_bias(const AttentionCall& call) {
   const int64_t window = call.params->window;
   for (int64_t h = 0; h < call.params->num_heads; ++h) {
     for (int64_t d = 0; d < window; ++d) {
-      call.position_bias[h * window + window - 1 - d] = call.params->position_bias[h * window + d];
+      call.position_bias[h * window + window - 1 - d] = call.params->position_bias[h * window + d] * call.unit;
     }
   }
 }
