@@ -35,6 +35,9 @@ constexpr int64_t packed_linear_size(int64_t in_dim, int64_t out_dim) {
 // weight: [out_dim, in_dim], contiguous. The layout is the same for every ISA.
 void pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed);
 
+// To 8 bits of precision, to the nearest, ties to even; x finite.
+void to_bfloat16(const float* x, int64_t n, uint16_t* y);
+
 // In panels of [(in_dim + 1) / 2][kLinearPanel][2] bfloat16, zero past in_dim and out_dim.
 constexpr int64_t packed_bf16_size(int64_t in_dim, int64_t out_dim) {
   return packed_linear_size((in_dim + 1) / 2 * 2, out_dim);

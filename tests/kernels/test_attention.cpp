@@ -1,5 +1,3 @@
-#include <cstring>
-
 #include "check.h"
 #include "guarded.h"
 #include "oracle.h"
@@ -117,14 +115,11 @@ constexpr Mode kModes[] = {{AttentionKind::kSoftmax, false},
                            {AttentionKind::kSoftmax, true},
                            {AttentionKind::kSilu, true}};
 
-// The CUDA kernels, which may be tested here, too, have float32 alone.
-bool has_bf16(const lsif::cpu::KernelTable& table) { return std::strncmp(table.isa, "cuda", 4) != 0; }
-
 template <typename Body>
 void for_tables_and_modes(Body body) {
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
     for (const Mode mode : kModes) {
-      if (mode.bf16 && !has_bf16(*table)) continue;
+      if (mode.bf16 && !lsif::cpu::has_bf16(*table)) continue;
       oracle::Random random(8);
       body(*table, mode, random);
     }
@@ -241,7 +236,7 @@ TEST(attention_ignores_what_lies_outside_the_window) {
 
 TEST(attention_in_bfloat16_is_off_by_what_rounding_the_weights_costs) {
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
-    if (!has_bf16(*table)) continue;
+    if (!lsif::cpu::has_bf16(*table)) continue;
     for (const AttentionKind kind : {AttentionKind::kSoftmax, AttentionKind::kSilu}) {
       oracle::Random random(9);
       const Problem problem({kind, true}, {60, 20, 2, 8}, random);
