@@ -15,13 +15,13 @@ inline void transpose_key_pairs(const AttentionCall& call, int64_t begin, int64_
     for (int64_t p = 0; p < pairs; p += kLanes) {
       const float* k = call.input->k + h * params.head_dim + 2 * p;
       const int64_t n = smaller(params.head_dim - 2 * p, 2 * kLanes);
-      float* to = call.keys + (h * pairs + p) * call.keys_stride - begin;
+      float* to = call.keys + (h * pairs + p) * call.keys_stride;
       for (int64_t j = begin; j < end; j += kLanes) {
         Vec rows[kLanes];
         for (int i = 0; i < kLanes; ++i)
           rows[i] = j + i < end ? round_pairs(k + (j + i) * call.input->stride, n) : broadcast(0.0f);
         transpose(rows);
-        for (int i = 0; i < kLanes && p + i < pairs; ++i) store(to + i * call.keys_stride + j, rows[i]);
+        for (int i = 0; i < kLanes && p + i < pairs; ++i) store(to + i * call.keys_stride + j - begin, rows[i]);
       }
     }
   }
@@ -74,7 +74,7 @@ inline void score_key_pairs(const AttentionCall& call, const float* q, int64_t h
   });
 }
 
-// y of `count` queries `queries` of a block, whose weights call.rounded holds, from `pairs` pairs of values.
+// y of the queries `queries` of a block, whose weights call.rounded holds, from `pairs` pairs of values.
 template <int kRows>
 inline void add_value_pairs(const AttentionCall& call, const int (&queries)[kMaxRows], const float* values,
                             int64_t pairs, const float* factor, float* y) {
