@@ -88,6 +88,12 @@ void Model::absorb(Layer& layer, const float* input_weight) {
   layer.absorbed_attention = layer.attention;
   layer.absorbed_attention.head_dim = d;
   layer.absorbed_attention.shared_keys = true;
+  layer.absorbed_attention.bf16 = false;  // few queries: laying out pairs costs more than they save
+}
+
+// A transformer's attention rounds queries, keys and values anyway; hstu's gates stay float32.
+bool Model::has_bf16_table() const {
+  return precision_ == Precision::kBfloat16 && config_.block == Block::kTransformer;
 }
 
 void Model::make_input_table(int threads) {
@@ -95,16 +101,19 @@ void Model::make_input_table(int threads) {
   const Layer& layer = layers_[0];
   const int64_t d = config_.dim;
   const int64_t width = layer.input.out_dim;
-  float* table = allocate(config_.num_items * width);
+  const bool bf16 = has_bf16_table();
+  float* table = allocate(bf16 ? (config_.num_items * width + 1) / 2 : config_.num_items * width);
   parallel_for((config_.num_items + kBlock - 1) / kBlock, threads, [&](int64_t block) {
     const int64_t begin = block * kBlock;
     const int64_t rows = std::min(kBlock, config_.num_items - begin);
     Scratch scratch;
     float* normed = scratch.floats(rows * d);
     cpu::kernels().layer_norm(layer.norm, embedding_.items + begin * d, d, nullptr, 0, normed, d, rows);
-    cpu::kernels().linear(layer.input, normed, d, nullptr, 0, table + begin * width, width, rows);
+    float* projected = bf16 ? scratch.floats(rows * width) : table + begin * width;
+    cpu::kernels().linear(layer.input, normed, d, nullptr, 0, projected, width, rows);
+    if (bf16) to_bfloat16(projected, rows * width, reinterpret_cast<uint16_t*>(table) + begin * width);
   });
-  input_table_ = {table, nullptr, width};
+  input_table_ = {bf16 ? nullptr : table, nullptr, width, bf16 ? reinterpret_cast<const uint16_t*>(table) : nullptr};
 }
 
 Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options)
@@ -147,6 +156,7 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
                        optional(prefix + "time_bias"),
                        boundaries,
                        config.num_time_boundaries};
+    layer.attention.bf16 = precision_ == Precision::kBfloat16;
     if (hstu) layer.output_norm = norm(prefix + "output_norm");
     layer.output = linear_of(prefix + "output", config.dim, config.dim, Activation::kIdentity, precision_);
     if (!hstu) {
@@ -161,7 +171,8 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
     }
     layers_.push_back(std::move(layer));
   }
-  const int64_t table_bytes = config.num_items * layers_[0].input.out_dim * static_cast<int64_t>(sizeof(float));
+  const auto number_bytes = static_cast<int64_t>(has_bf16_table() ? sizeof(uint16_t) : sizeof(float));
+  const int64_t table_bytes = config.num_items * layers_[0].input.out_dim * number_bytes;
   if (config.num_actions == 0 && !layers_[0].is_absorbed() && table_bytes <= options.most_table_bytes) {
     make_input_table(threads);
   }

@@ -110,7 +110,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const EmbeddingParams& embedding() const { return embedding_; }
   // What the first layer's `input` makes of every item, which without actions and positions depends on the item alone.
-  bool has_input_table() const { return input_table_.items != nullptr; }
+  bool has_input_table() const { return input_table_.dim != 0; }
   const EmbeddingParams& input_table() const { return input_table_; }
   const std::vector<Layer>& layers() const { return layers_; }
   const LayerNormParams& norm() const { return norm_; }
@@ -128,6 +128,7 @@ class Model {
   LinearParams linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim, Activation activation,
                       Precision precision);
   void absorb(Layer& layer, const float* input_weight);
+  bool has_bf16_table() const;
   void make_input_table(int threads);
 
   ModelConfig config_;

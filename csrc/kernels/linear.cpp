@@ -13,6 +13,10 @@ uint16_t to_bfloat16(float x) {
 
 }  // namespace
 
+void to_bfloat16(const float* x, int64_t n, uint16_t* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = to_bfloat16(x[i]);
+}
+
 void pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed) {
   for (int64_t panel = 0; panel < out_dim; panel += kLinearPanel) {
     for (int64_t i = 0; i < in_dim; ++i) {

@@ -8,8 +8,9 @@
 //
 // In bfloat16 (packed_bf16 in place of packed) x and W are rounded to 8 bits of precision first, to the nearest, ties
 // to even; numbers below 2^-126 may count as 0. Products are exact then, and added in float32 in pairs of i, two
-// roundings a pair at most: the error bound is that above for the rounded x and W. The rounding itself moves the result
-// by at most (2^-8 + 2^-18) sum_i |x_i W_i|.
+// roundings a pair at most: the error bound is that above for the rounded x and W, but for gelu's, which is 1.25 *
+// 2^-13 min(|z|, 1) + 2^-24 of the result. The rounding itself moves the result by at most (2^-7 + 2^-16) sum_i |x_i
+// W_i|.
 #pragma once
 
 #include "kernels/types.h"
@@ -33,6 +34,9 @@ constexpr int64_t packed_linear_size(int64_t in_dim, int64_t out_dim) {
 
 // weight: [out_dim, in_dim], contiguous. The layout is the same for every ISA.
 void pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, float* packed);
+
+// To 8 bits of precision, to the nearest, ties to even; x finite.
+void to_bfloat16(const float* x, int64_t n, uint16_t* y);
 
 // In panels of [(in_dim + 1) / 2][kLinearPanel][2] bfloat16, zero past in_dim and out_dim.
 constexpr int64_t packed_bf16_size(int64_t in_dim, int64_t out_dim) {

@@ -50,10 +50,11 @@ inline float to_bfloat16(float x) {
 inline double silu(double z) { return z / (1 + std::exp(-z)); }
 inline double gelu(double z) { return 0.5 * z * std::erfc(-z * M_SQRT1_2); }
 
-inline constexpr double kGeluUnits = 4;  // simd.h: its error in 2^-24 of the argument
+inline constexpr double kGeluUnits = 4;                // simd.h: its error in 2^-24 of the argument
+inline constexpr double kCoarseGelu = 1.25 * 0x1p-13;  // simd.h: that of bfloat16 layers, at most of min(|z|, 1)
 
 // The errors simd.h documents, on top of the argument's error times the steepest slope (gelu's is 1.13, silu's 1.10).
-inline Approx activate(lsif::Activation activation, Approx z) {
+inline Approx activate(lsif::Activation activation, Approx z, bool coarse = false) {
   switch (activation) {
     case lsif::Activation::kIdentity:
       return z;
@@ -61,7 +62,8 @@ inline Approx activate(lsif::Activation activation, Approx z) {
       return {z.value > 0 ? z.value : 0, z.error};
     case lsif::Activation::kGelu: {
       const double y = gelu(z.value);
-      const double own = kGeluUnits * kUnit * std::fmin(std::fabs(z.value), 5.25);
+      const double own = coarse ? kCoarseGelu * std::fmin(std::fabs(z.value), 1)
+                                : kGeluUnits * kUnit * std::fmin(std::fabs(z.value), 5.25);
       return {y, 1.13 * z.error + own + kUnit * std::fabs(y) + kTiny};
     }
     case lsif::Activation::kSilu: {
@@ -74,7 +76,7 @@ inline Approx activate(lsif::Activation activation, Approx z) {
 
 // activation(bias + W x): weight [out_dim, in_dim]; bias may be null.
 inline std::vector<Approx> linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim,
-                                  lsif::Activation activation, const std::vector<Approx>& x) {
+                                  lsif::Activation activation, const std::vector<Approx>& x, bool coarse = false) {
   std::vector<Approx> y;
   for (int64_t o = 0; o < out_dim; ++o) {
     Approx z = {bias == nullptr ? 0.0 : bias[o], 0};
@@ -86,7 +88,7 @@ inline std::vector<Approx> linear(const float* weight, const float* bias, int64_
       magnitude += std::fabs(w * x[i].value);
     }
     z.error += static_cast<double>(in_dim + 2) * kUnit * magnitude + kTiny;
-    y.push_back(activate(activation, z));
+    y.push_back(activate(activation, z, coarse));
   }
   return y;
 }
@@ -176,9 +178,12 @@ inline int64_t bucket(int64_t query_time, int64_t time, const int64_t* boundarie
   return 1 + passed;
 }
 
+inline constexpr double kWeightRounding = 0x1p-8;  // attention.h: of weights, in bfloat16
+
 // Row i of head h: head_dim values.
 inline std::vector<Approx> attention(const lsif::AttentionParams& params, const lsif::AttentionInput& input, int64_t h,
-                                     int64_t i) {
+                                     int64_t i, double weight_rounding = kWeightRounding) {
+  const auto used = [&](float x) { return params.bf16 ? to_bfloat16(x) : x; };
   const int64_t head_dim = params.head_dim;
   const int64_t column = h * head_dim;
   const int64_t key_column = params.shared_keys ? 0 : column;
@@ -187,8 +192,8 @@ inline std::vector<Approx> attention(const lsif::AttentionParams& params, const 
   for (int64_t j = first; j <= i; ++j) {
     double dot = 0, magnitude = 0;
     for (int64_t c = 0; c < head_dim; ++c) {
-      const double q = input.q[i * input.q_stride + column + c];
-      const double term = q * input.k[j * input.stride + key_column + c];
+      const double q = used(input.q[i * input.q_stride + column + c]);
+      const double term = q * used(input.k[j * input.stride + key_column + c]);
       dot += term;
       magnitude += std::fabs(term);
     }
@@ -202,7 +207,7 @@ inline std::vector<Approx> attention(const lsif::AttentionParams& params, const 
       time = params.time_bias[h * (params.num_time_boundaries + 2) + b];
     }
     const double error =
-        kUnit * (static_cast<double>(head_dim + 5) * magnitude * scale + 2 * std::fabs(position) + 2 * std::fabs(time));
+        kUnit * (static_cast<double>(head_dim + 7) * magnitude * scale + 4 * std::fabs(position) + 4 * std::fabs(time));
     weights.push_back({dot * scale + position + time, error + kTiny});
   }
   if (params.kind == lsif::AttentionKind::kSoftmax) {
@@ -214,7 +219,13 @@ inline std::vector<Approx> attention(const lsif::AttentionParams& params, const 
       weight.error = weight.error / static_cast<double>(params.window) + 3 * kUnit * std::fabs(weight.value);
     }
   }
-  return weighted_sum(weights, input.v + first * input.stride + key_column, input.stride, head_dim);
+  if (!params.bf16) return weighted_sum(weights, input.v + first * input.stride + key_column, input.stride, head_dim);
+  for (Approx& weight : weights) weight.error += weight_rounding * (std::fabs(weight.value) + weight.error);
+  std::vector<float> values;
+  for (int64_t j = first; j <= i; ++j) {
+    for (int64_t c = 0; c < head_dim; ++c) values.push_back(used(input.v[j * input.stride + key_column + c]));
+  }
+  return weighted_sum(weights, values.data(), head_dim, head_dim);
 }
 
 inline double age_in_days(int64_t newest_time, int64_t time) {

@@ -28,11 +28,17 @@ void map(const float* x, int64_t n, float* y, Operation operation) {
 void map_exp(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return exp(a); });
 }
+void map_exp2(const float* x, int64_t n, float* y) {
+  map(x, n, y, [](Vec a) { return exp2(a); });
+}
 void map_silu(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return silu(a); });
 }
 void map_gelu(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return gelu(a); });
+}
+void map_coarse_gelu(const float* x, int64_t n, float* y) {
+  map(x, n, y, [](Vec a) { return coarse_gelu(a); });
 }
 void map_relu(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return relu(a); });
@@ -70,11 +76,23 @@ float max_of_lanes(const float* x) { return max_lanes(load(x)); }
 
 const SimdProbe& LSIF_JOIN(LSIF_ISA, _simd_probe)() {
   static constexpr SimdProbe probe = {
-      LSIF_STRING(LSIF_ISA),       LSIF_ISA::kLanes,       LSIF_ISA::kFused,
-      LSIF_ISA::map_exp,           LSIF_ISA::map_silu,     LSIF_ISA::map_gelu,
-      LSIF_ISA::map_relu,          LSIF_ISA::copy_first,   LSIF_ISA::all_of_load_first,
-      LSIF_ISA::all_of_keep_first, LSIF_ISA::arithmetic,   LSIF_ISA::scaled,
-      LSIF_ISA::interleaved,       LSIF_ISA::sum_of_lanes, LSIF_ISA::max_of_lanes,
+      LSIF_STRING(LSIF_ISA),
+      LSIF_ISA::kLanes,
+      LSIF_ISA::kFused,
+      LSIF_ISA::map_exp,
+      LSIF_ISA::map_exp2,
+      LSIF_ISA::map_silu,
+      LSIF_ISA::map_gelu,
+      LSIF_ISA::map_coarse_gelu,
+      LSIF_ISA::map_relu,
+      LSIF_ISA::copy_first,
+      LSIF_ISA::all_of_load_first,
+      LSIF_ISA::all_of_keep_first,
+      LSIF_ISA::arithmetic,
+      LSIF_ISA::scaled,
+      LSIF_ISA::interleaved,
+      LSIF_ISA::sum_of_lanes,
+      LSIF_ISA::max_of_lanes,
   };
   return probe;
 }

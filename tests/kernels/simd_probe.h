@@ -10,8 +10,10 @@ struct SimdProbe {
   int64_t lanes;
   bool fused;  // fma rounds once
   void (*exp)(const float* x, int64_t n, float* y);
+  void (*exp2)(const float* x, int64_t n, float* y);
   void (*silu)(const float* x, int64_t n, float* y);
   void (*gelu)(const float* x, int64_t n, float* y);
+  void (*coarse_gelu)(const float* x, int64_t n, float* y);
   void (*relu)(const float* x, int64_t n, float* y);
   void (*copy_first)(const float* x, int64_t n, float* y);      // one vector: load_first, store_first
   void (*load_first)(const float* x, int64_t n, float* lanes);  // all lanes of load_first(x, n)

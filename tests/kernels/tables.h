@@ -2,11 +2,15 @@
 // Or, in other executables of the same tests, that of the CUDA kernels alone (tests/cuda/).
 #pragma once
 
+#include <cstring>
 #include <vector>
 
 #include "kernels/cpu/dispatch.h"
 
 namespace lsif::cpu {
+
+// The CUDA kernels, which may be among the tables, have float32 alone.
+inline bool has_bf16(const KernelTable& table) { return std::strncmp(table.isa, "cuda", 4) != 0; }
 
 #if defined(LSIF_EMULATE_AVX512)
 const KernelTable& avx512emu_kernels();

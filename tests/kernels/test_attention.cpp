@@ -10,6 +10,11 @@ using guarded::Matrix;
 using lsif::AttentionKind;
 using lsif::kUnknownTime;
 
+struct Mode {
+  AttentionKind kind;
+  bool bf16;
+};
+
 enum class Times { kNone, kNull, kSorted, kUnsorted, kUnknown, kExtreme };
 
 struct Shape {
@@ -42,7 +47,7 @@ int64_t draw_time(Times times, int64_t i, oracle::Random& random) {
 
 // A problem with its memory: everything the kernel reads ends at an unreadable page.
 struct Problem {
-  Problem(AttentionKind kind, const Shape& shape, oracle::Random& random)
+  Problem(Mode mode, const Shape& shape, oracle::Random& random)
       : dim(shape.num_heads * shape.head_dim),
         q(shape.seq_len, dim, dim + shape.gap),
         k(shape.seq_len, shape.shared_keys ? shape.head_dim : dim, dim + 2 * shape.gap),
@@ -61,15 +66,10 @@ struct Problem {
       query_times[i] = i + 1 < shape.seq_len ? times[i + 1] : draw_time(shape.times, i + 1, random);
     }
     const bool timed = shape.times != Times::kNone;
-    params = {kind,
-              shape.num_heads,
-              shape.head_dim,
-              shape.window,
-              position_bias.data(),
-              timed ? time_bias.data() : nullptr,
-              boundaries.data(),
-              shape.num_boundaries,
-              shape.shared_keys};
+    params = {mode.kind,         shape.num_heads,      shape.head_dim,
+              shape.window,      position_bias.data(), timed ? time_bias.data() : nullptr,
+              boundaries.data(), shape.num_boundaries, shape.shared_keys,
+              mode.bf16};
     const bool known = shape.times != Times::kNull;
     input = {q.data(),
              k.data(),
@@ -96,9 +96,8 @@ void run(const lsif::cpu::KernelTable& table, const lsif::AttentionParams& param
   CHECK(y.gaps_intact());
 }
 
-void check_problem(const lsif::cpu::KernelTable& table, AttentionKind kind, const Shape& shape,
-                   oracle::Random& random) {
-  const Problem problem(kind, shape, random);
+void check_problem(const lsif::cpu::KernelTable& table, Mode mode, const Shape& shape, oracle::Random& random) {
+  const Problem problem(mode, shape, random);
   Matrix y(shape.seq_len, problem.dim, problem.dim + 2 * shape.gap);
   run(table, problem.params, problem.input, 0, y);
   for (int64_t i = 0; i < shape.seq_len; ++i) {
@@ -111,74 +110,78 @@ void check_problem(const lsif::cpu::KernelTable& table, AttentionKind kind, cons
   }
 }
 
-constexpr AttentionKind kKinds[] = {AttentionKind::kSoftmax, AttentionKind::kSilu};
+constexpr Mode kModes[] = {{AttentionKind::kSoftmax, false},
+                           {AttentionKind::kSilu, false},
+                           {AttentionKind::kSoftmax, true},
+                           {AttentionKind::kSilu, true}};
 
 template <typename Body>
-void for_tables_and_kinds(Body body) {
+void for_tables_and_modes(Body body) {
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
-    for (AttentionKind kind : kKinds) {
+    for (const Mode mode : kModes) {
+      if (mode.bf16 && !lsif::cpu::has_bf16(*table)) continue;
       oracle::Random random(8);
-      body(*table, kind, random);
+      body(*table, mode, random);
     }
   }
 }
 
 TEST(attention_keeps_the_contract_for_every_head_shape) {
-  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     for (int64_t head_dim : {1, 3, 8, 16, 17, 32, 64}) {
       for (int64_t num_heads : {1, 2, 3})
-        check_problem(table, kind, {23, 9, num_heads, head_dim, Times::kSorted, 5}, random);
+        check_problem(table, mode, {23, 9, num_heads, head_dim, Times::kSorted, 5}, random);
     }
   });
 }
 
 TEST(attention_shares_keys_between_heads) {
-  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     for (int64_t head_dim : {1, 5, 16, 35}) {
       for (int64_t num_heads : {1, 2, 4})
-        check_problem(table, kind, {37, 20, num_heads, head_dim, Times::kSorted, 3, 1, 12, true}, random);
+        check_problem(table, mode, {37, 20, num_heads, head_dim, Times::kSorted, 3, 1, 12, true}, random);
     }
   });
 }
 
 TEST(attention_keeps_the_contract_for_every_window_and_length) {
-  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     for (int64_t window : {1, 2, 3, 7, 16, 50}) {
       for (int64_t seq_len : {int64_t{0}, int64_t{1}, int64_t{2}, window - 1, window, window + 1, 3 * window + 5}) {
-        check_problem(table, kind, {seq_len, window, 2, 5, Times::kSorted, seq_len % 3}, random);
+        check_problem(table, mode, {seq_len, window, 2, 5, Times::kSorted, seq_len % 3}, random);
       }
     }
-    check_problem(table, kind, {500, 50, 2, 8}, random);
-    check_problem(table, kind, {40, 1000, 1, 4}, random);
-    check_problem(table, kind, {lsif::kAttentionTile + 1, 2, 1, 4}, random);
-    check_problem(table, kind, {2 * lsif::kAttentionTile, 200, 1, 4}, random);
+    check_problem(table, mode, {500, 50, 2, 8}, random);
+    check_problem(table, mode, {40, 1000, 1, 4}, random);
+    check_problem(table, mode, {lsif::kAttentionTile + 1, 2, 1, 4}, random);
+    check_problem(table, mode, {2 * lsif::kAttentionTile, 200, 1, 4}, random);
   });
 }
 
 TEST(attention_buckets_all_kinds_of_times) {
-  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     for (Times times :
          {Times::kNone, Times::kNull, Times::kSorted, Times::kUnsorted, Times::kUnknown, Times::kExtreme}) {
       for (int64_t num_boundaries : {1, 2, 12, 60}) {
-        check_problem(table, kind, {45, 20, 2, 4, times, 0, 1, num_boundaries}, random);
+        check_problem(table, mode, {45, 20, 2, 4, times, 0, 1, num_boundaries}, random);
       }
-      check_problem(table, kind, {150, 100, 1, 4, times}, random);  // more keys than one chunk of the walk
+      check_problem(table, mode, {150, 100, 1, 4, times}, random);  // more keys than one chunk of the walk
     }
   });
 }
 
 TEST(attention_survives_extreme_logits) {
-  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     for (double scale : {0.0, 1e-20, 30.0, 60.0, 1e4}) {  // logits up to about 1e4 at 60, 1e9 at 1e4
-      check_problem(table, kind, {60, 20, 2, 32, Times::kSorted, 0, scale}, random);
+      check_problem(table, mode, {60, 20, 2, 32, Times::kSorted, 0, scale}, random);
     }
   });
 }
 
 TEST(attention_from_a_later_query_gives_the_same_rows) {
-  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     for (int64_t window : {1, 7, 50}) {
-      const Problem problem(kind, {170, window, 2, 12, Times::kUnsorted, 3}, random);
+      const Problem problem(mode, {170, window, 2, 12, Times::kUnsorted, 3}, random);
       Matrix all(170, problem.dim);
       run(table, problem.params, problem.input, 0, all);
       for (int64_t first : {1, 5, 63, 127, 128, 130, 168, 169, 170}) {
@@ -193,9 +196,9 @@ TEST(attention_from_a_later_query_gives_the_same_rows) {
 }
 
 TEST(attention_of_a_suffix_gives_the_same_rows_where_the_window_lies_inside) {
-  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     for (int64_t window : {1, 7, 50}) {
-      const Problem problem(kind, {140, window, 2, 12, Times::kUnknown}, random);
+      const Problem problem(mode, {140, window, 2, 12, Times::kUnknown}, random);
       Matrix all(140, problem.dim);
       run(table, problem.params, problem.input, 0, all);
       for (int64_t start : {1, 2, 3, 64, 83, 90}) {
@@ -215,12 +218,12 @@ TEST(attention_of_a_suffix_gives_the_same_rows_where_the_window_lies_inside) {
 }
 
 TEST(attention_ignores_what_lies_outside_the_window) {
-  for_tables_and_kinds([](const auto& table, AttentionKind kind, oracle::Random& random) {
-    Problem problem(kind, {60, 9, 2, 8}, random);
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
+    Problem problem(mode, {60, 9, 2, 8}, random);
     Matrix before(60, problem.dim);
     run(table, problem.params, problem.input, 0, before);
     for (Matrix* matrix : {&problem.q, &problem.k, &problem.v}) {
-      for (int64_t c = 0; c < problem.dim; ++c) matrix->at(30, c) = std::nanf("");
+      for (int64_t c = 0; c < problem.dim; ++c) matrix->at(30, c) = 1e30f;  // any finite number
     }
     Matrix after(60, problem.dim);
     run(table, problem.params, problem.input, 0, after);
@@ -229,6 +232,25 @@ TEST(attention_ignores_what_lies_outside_the_window) {
       CHECK(guarded::same_bits(after, i, before, i) == !sees_it);
     }
   });
+}
+
+TEST(attention_in_bfloat16_is_off_by_what_rounding_the_weights_costs) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    if (!lsif::cpu::has_bf16(*table)) continue;
+    for (const AttentionKind kind : {AttentionKind::kSoftmax, AttentionKind::kSilu}) {
+      oracle::Random random(9);
+      const Problem problem({kind, true}, {60, 20, 2, 8}, random);
+      Matrix y(60, problem.dim);
+      run(*table, problem.params, problem.input, 0, y);
+      double worst = 0;  // in what the contract grants beside it
+      for (int64_t i = 0; i < 60; ++i) {
+        const auto expected = oracle::attention(problem.params, problem.input, 1, i, 0);
+        for (int64_t c = 0; c < 8; ++c)
+          worst = std::fmax(worst, std::fabs(y.at(i, 8 + c) - expected[c].value) / expected[c].error);
+      }
+      CHECK(worst > 10);
+    }
+  }
 }
 
 }  // namespace

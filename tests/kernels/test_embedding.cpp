@@ -41,4 +41,24 @@ TEST(embedding_adds_the_rows_it_is_told) {
   }
 }
 
+TEST(embedding_widens_rows_in_bfloat16) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    if (!lsif::cpu::has_bf16(*table)) continue;
+    oracle::Random random(2);
+    for (int64_t dim : {1, 3, 8, 15, 16, 31, 32, 33, 67, 96}) {
+      Matrix items(11, dim);
+      items.fill([&] { return oracle::to_bfloat16(random.normal()); });
+      Array<uint16_t> rounded(11 * dim);
+      for (int64_t i = 0; i < 11; ++i) lsif::to_bfloat16(items.row(i), dim, rounded.data() + i * dim);
+      Array<int64_t> item(40);
+      for (int64_t r = 0; r < 40; ++r) item[r] = r == 0 ? 10 : random.integer(0, 10);
+      Matrix y(40, dim, dim + 3);
+      const lsif::EmbeddingParams params = {nullptr, nullptr, dim, rounded.data()};
+      table->embedding(params, item.data(), nullptr, 40, y.data(), y.stride());
+      CHECK(y.gaps_intact());
+      for (int64_t r = 0; r < 40; ++r) CHECK(guarded::same_bits(y, r, items, item[r]));
+    }
+  }
+}
+
 }  // namespace

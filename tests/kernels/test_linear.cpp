@@ -56,8 +56,8 @@ void check_rows(const lsif::cpu::KernelTable& table, const Layer& layer, int64_t
   for (int64_t r = 0; r < rows; ++r) {
     std::vector<oracle::Approx> used = oracle::exact(x.row(r), params.in_dim);
     for (oracle::Approx& value : used) value.value = layer.used(static_cast<float>(value.value));
-    const auto expected =
-        oracle::linear(used_weight.data(), params.bias, params.in_dim, params.out_dim, params.activation, used);
+    const auto expected = oracle::linear(used_weight.data(), params.bias, params.in_dim, params.out_dim,
+                                         params.activation, used, params.packed_bf16 != nullptr);
     for (int64_t o = 0; o < params.out_dim; ++o) {
       const double value = expected[o].value + (with_residual ? residual.at(r, o) : 0.0f);
       CHECK_NEAR(y.at(r, o), value,

@@ -114,22 +114,52 @@ TEST(exp_ends_right) {
   }
 }
 
+TEST(exp2_is_within_its_error_and_ends_right) {
+  for (const SimdProbe* probe : probes()) {
+    double worst = 0;
+    for (const std::vector<float>& x : {evenly(-126, 127, 1000003), evenly(-1, 1, 200003), all_magnitudes(100003)}) {
+      const std::vector<float> y = mapped(probe->exp2, x);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double expected = std::exp2(static_cast<double>(x[i]));
+        if (expected < 0x1p-126 || x[i] > 127) continue;
+        CHECK_NEAR(y[i], expected, 1.25 * ulp(expected));
+        worst = std::fmax(worst, std::fabs(y[i] - expected) / ulp(expected));
+      }
+    }
+    std::printf("%s: exp2 is off by at most %.3f ulp\n", probe->isa, worst);
+    CHECK(worst > (probe->fused ? 0.9 : 1.1));
+    const std::vector<float> ends = mapped(probe->exp2, {-kInfinity, -151.0f, -1e30f, kNan, 0.0f, 127.0f, -149.0f});
+    for (int i : {0, 1, 2}) CHECK(ends[i] == 0.0f);
+    CHECK(std::isnan(ends[3]));
+    CHECK(ends[4] == 1.0f && ends[5] == 0x1p127f && ends[6] == 0x1p-149f);
+    const std::vector<float> small = evenly(-150.9, -126, 10007);
+    const std::vector<float> result = mapped(probe->exp2, small);
+    for (size_t i = 0; i < small.size(); ++i) {
+      const double expected = std::exp2(static_cast<double>(small[i]));
+      CHECK_NEAR(result[i], expected, 2 * 0x1p-24 * expected + 0x1p-149);
+    }
+  }
+}
+
 TEST(activations_keep_their_documented_errors) {
   for (const SimdProbe* probe : probes()) {
     for (const std::vector<float>& x : {evenly(-20, 20, 400009), evenly(-0.1, 0.1, 50021), all_magnitudes(50021)}) {
       const std::vector<float> relu = mapped(probe->relu, x);
       const std::vector<float> gelu = mapped(probe->gelu, x);
+      const std::vector<float> coarse = mapped(probe->coarse_gelu, x);
       const std::vector<float> silu = mapped(probe->silu, x);
       for (size_t i = 0; i < x.size(); ++i) {
         const oracle::Approx argument = {x[i], 0};
         const oracle::Approx g = oracle::activate(lsif::Activation::kGelu, argument);
+        const oracle::Approx cg = oracle::activate(lsif::Activation::kGelu, argument, true);
         const oracle::Approx s = oracle::activate(lsif::Activation::kSilu, argument);
         CHECK(relu[i] == (x[i] > 0 ? x[i] : 0.0f));
         CHECK_NEAR(gelu[i], g.value, g.error);
+        CHECK_NEAR(coarse[i], cg.value, cg.error);
         CHECK_NEAR(silu[i], s.value, s.error);
       }
     }
-    for (Map map : {probe->relu, probe->gelu, probe->silu}) {
+    for (Map map : {probe->relu, probe->gelu, probe->coarse_gelu, probe->silu}) {
       const std::vector<float> y = mapped(map, {kNan, kInfinity});
       CHECK(std::isnan(y[0]));
       CHECK(y[1] == kInfinity);
@@ -147,6 +177,12 @@ TEST(gelu_uses_the_error_it_documents) {
     }
     std::printf("%s: gelu is off by at most %.2f 2^-24 of its argument\n", probe->isa, worst);
     CHECK(worst > oracle::kGeluUnits / 2);
+    const std::vector<float> coarse = mapped(probe->coarse_gelu, x);
+    worst = 0;
+    for (size_t i = 0; i + 1 < x.size(); ++i) {
+      worst = std::fmax(worst, std::fabs(coarse[i] - oracle::gelu(x[i])) / std::fmin(std::fabs(x[i]), 1));
+    }
+    CHECK(worst > 0.9 * oracle::kCoarseGelu);
   }
 }
 

@@ -3,74 +3,14 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/cpu/attention_bf16.inl.h"
+#include "kernels/cpu/attention_keys.inl.h"
 #include "kernels/cpu/elapsed.inl.h"
 #include "kernels/cpu/multiply_add.inl.h"
 #include "kernels/cpu/simd.h"
 
 namespace lsif::cpu::LSIF_ISA {
 namespace {
-
-static_assert(kMaxRows <= kAttentionRows && kLanes <= kAttentionSlack);
-
-// One call: its arguments and how its scratch is divided. Every part ends with room for a vector to be read past its
-// end.
-struct AttentionCall {
-  const AttentionParams* params;
-  const AttentionInput* input;
-  int64_t first_query;
-  float* y;
-  int64_t y_stride;
-  float scale;           // 1 / sqrt(head_dim)
-  int64_t keys_stride;   // columns of `keys`
-  int64_t row_stride;    // columns of `scores` and `time_bias`
-  float* position_bias;  // [num_heads, window]: params->position_bias with the distance descending, as keys ascend
-  float* keys;           // [key_heads * head_dim, keys_stride]: the tile's keys, transposed
-  float* time_bias;      // [kMaxRows, num_heads, row_stride]: of one block of queries
-  float* scores;         // [kMaxRows, row_stride]: of one block and head; then the weights
-};
-
-// The first key of query i.
-LSIF_INLINE int64_t first_key(const AttentionCall& call, int64_t i) { return larger(0, i - call.params->window + 1); }
-
-inline void reverse_position_bias(const AttentionCall& call) {
-  const int64_t window = call.params->window;
-  for (int64_t h = 0; h < call.params->num_heads; ++h) {
-    for (int64_t d = 0; d < window; ++d) {
-      call.position_bias[h * window + window - 1 - d] = call.params->position_bias[h * window + d];
-    }
-  }
-}
-
-// A block of kLanes x kLanes: interleaving row i with row i + kLanes / 2 log2(kLanes) times over transposes it.
-LSIF_INLINE void transpose_block(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
-  Vec rows[kLanes];
-  for (int i = 0; i < kLanes; ++i) rows[i] = load(from + i * from_stride);
-  for (int done = 1; done < kLanes; done *= 2) {
-    Vec mixed[kLanes];
-    for (int i = 0; i < kLanes / 2; ++i) interleave(rows[i], rows[i + kLanes / 2], mixed[2 * i], mixed[2 * i + 1]);
-    for (int i = 0; i < kLanes; ++i) rows[i] = mixed[i];
-  }
-  for (int i = 0; i < kLanes; ++i) store(to + i * to_stride, rows[i]);
-}
-
-inline void transpose_keys(const AttentionCall& call, int64_t begin, int64_t end) {
-  const int64_t columns = call.params->key_heads() * call.params->head_dim;
-  const int64_t stride = call.input->stride;
-  const float* k = call.input->k + begin * stride;
-  int64_t j = 0;
-  for (; j + kLanes <= end - begin; j += kLanes, k += kLanes * stride) {
-    int64_t c = 0;
-    for (; c + kLanes <= columns; c += kLanes) {
-      transpose_block(k + c, stride, call.keys + c * call.keys_stride + j, call.keys_stride);
-    }
-    for (; c < columns; ++c) {
-      for (int64_t r = 0; r < kLanes; ++r) call.keys[c * call.keys_stride + j + r] = k[r * stride + c];
-    }
-  }
-  for (; j < end - begin; ++j, k += stride) {
-    for (int64_t c = 0; c < columns; ++c) call.keys[c * call.keys_stride + j] = k[c];
-  }
-}
 
 // time_bias[h][j - first_key(i)] for one query and all heads. The bucket walks along the boundaries from key to key:
 // few steps where times are sorted, and right where they are not.
@@ -96,7 +36,7 @@ inline void fill_time_bias(const AttentionCall& call, int64_t i, float* time_bia
     for (int64_t h = 0; h < params.num_heads; ++h) {
       float* to = time_bias + h * call.row_stride;
       const float* from = params.time_bias + h * num_buckets;
-      for (int64_t c = 0; c < keys; ++c) to[c] = from[buckets[c]];
+      for (int64_t c = 0; c < keys; ++c) to[c] = from[buckets[c]] * call.unit;
     }
   }
 }
@@ -116,113 +56,155 @@ LSIF_INLINE void score_block(const AttentionCall& call, const float* q, const fl
   }
 }
 
-// The bias of each key and the weights' function, in place, over the n keys of one query; weights past them are
-// garbage. Returns the factor the weighted sum of values is still to be multiplied with.
-inline float softmax_weights(float* s, const float* position, const float* time, int64_t n, float scale) {
-  const auto biased = [&](int64_t c) {
-    const Vec z = fma(load(s + c), broadcast(scale), load(position + c));
-    return time == nullptr ? z : z + load(time + c);
-  };
+// The scores of a query over its own keys, and the biases beside them.
+struct ScoreRow {
+  float* s;
+  const float* position;
+  const float* time;  // or null
+  int64_t n;
+};
+
+LSIF_INLINE Vec biased(const ScoreRow& row, int64_t c, float scale) {
+  const Vec z = fma(load(row.s + c), broadcast(scale), load(row.position + c));
+  return row.time == nullptr ? z : z + load(row.time + c);
+}
+
+// In place; -inf past the last key, up to a whole vector. Returns the highest.
+inline float add_biases(const ScoreRow& row, float scale) {
   constexpr float kLowest = -__builtin_inff();
   Vec highest = broadcast(kLowest);
   int64_t c = 0;
-  for (; c + kLanes <= n; c += kLanes) {
-    const Vec z = biased(c);
-    store(s + c, z);
+  for (; c + kLanes <= row.n; c += kLanes) {
+    const Vec z = biased(row, c, scale);
+    store(row.s + c, z);
     highest = max(highest, z);
   }
-  if (c < n) {
-    const Vec z = keep_first(biased(c), n - c, kLowest);
-    store(s + c, z);
+  if (c < row.n) {
+    const Vec z = keep_first(biased(row, c, scale), row.n - c, kLowest);
+    store(row.s + c, z);
     highest = max(highest, z);
   }
-  const Vec top = broadcast(max_lanes(highest));
+  return max_lanes(highest);
+}
+
+// 2^(s - top) in place; lanes of their sum.
+inline Vec exponentials(const ScoreRow& row, float top) {
   Vec total = broadcast(0.0f);
-  for (c = 0; c < n; c += kLanes) {
-    const Vec e = exp(load(s + c) - top);
-    store(s + c, e);
+  for (int64_t c = 0; c < row.n; c += kLanes) {
+    const Vec e = exp2(load(row.s + c) - broadcast(top));
+    store(row.s + c, e);
     total = total + e;
   }
-  return 1.0f / sum_lanes(total);
+  return total;
 }
 
-inline float silu_weights(float* s, const float* position, const float* time, int64_t n, float scale, int64_t window) {
-  for (int64_t c = 0; c < n; c += kLanes) {
-    const Vec z = fma(load(s + c), broadcast(scale), load(position + c));
-    store(s + c, silu(time == nullptr ? z : z + load(time + c)));
+// 0 past the last key, up to a whole vector.
+inline void silu_weights(const ScoreRow& row, float scale) {
+  for (int64_t c = 0; c < row.n; c += kLanes) {
+    const Vec weight = silu(biased(row, c, scale));
+    store(row.s + c, row.n - c < kLanes ? keep_first(weight, row.n - c, 0.0f) : weight);
   }
-  return 1.0f / static_cast<float>(window);
 }
 
-// y[row + r] = factor[r] sum_j weights[r][j - begin] v_j over each query's own keys: first the older keys that not all
-// queries of the block see, then those that all see together, then the newer ones. Every query still adds its keys in
-// ascending order.
+// y[r] = factor[r] sum_j weights[r][j] v_j for kRows rows and kVecs vectors of head_dim.
+template <int kRows, int kVecs, bool kPartial>
+LSIF_INLINE void value_block(const AttentionCall& call, const float* v, int64_t keys, const float* factor,
+                             int64_t columns, float* y) {
+  Vec acc[kRows][kVecs];
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kVecs; ++c) acc[r][c] = broadcast(0.0f);
+  }
+  multiply_add<kRows, kVecs, kPartial>(call.scores, call.row_stride, v, call.input->stride, kLinearPanel, keys, columns,
+                                       acc);
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kVecs; ++c) {
+      const Vec scaled = acc[r][c] * broadcast(factor[r]);
+      if (kPartial) {
+        store_first(y + r * call.y_stride, scaled, columns);
+      } else {
+        store(y + r * call.y_stride + c * kLanes, scaled);
+      }
+    }
+  }
+}
+
+// Over the keys from `begin` on; what a query does not see has weight 0, which changes no bit.
 template <int kRows>
-inline void weighted_values(const AttentionCall& call, int64_t row, int64_t head, const float* factor) {
+inline void weighted_values(const AttentionCall& call, int64_t row, int64_t head, int64_t begin, const float* factor) {
   const int64_t head_dim = call.params->head_dim;
-  const int64_t v_stride = call.input->stride;
-  const float* v = call.input->v + call.params->key_column(head);
+  const int64_t keys = row + kRows - begin;
+  const float* v = call.input->v + begin * call.input->stride + call.params->key_column(head);
   float* y = call.y + (row - call.first_query) * call.y_stride + head * head_dim;
-  const int64_t begin = first_key(call, row);
-  const int64_t shared_begin = first_key(call, row + kRows - 1);
-  const int64_t shared_end = larger(row + 1, shared_begin);
-  const auto add_own = [&](int r, int64_t from, int64_t to) {
-    if (from >= to) return;
-    accumulate<1>(call.scores + r * call.row_stride + from - begin, 0, v + from * v_stride, v_stride, to - from,
-                  y + r * call.y_stride, 0, head_dim);
-  };
+  const int64_t whole = head_dim / kLanes * kLanes;
+  for_vecs<kRows>(whole, 0, [&](auto vecs, int64_t c) {
+    value_block<kRows, vecs.value, false>(call, v + c, keys, factor, 0, y + c);
+  });
+  if (whole < head_dim) value_block<kRows, 1, true>(call, v + whole, keys, factor, head_dim - whole, y + whole);
+}
+
+// call.scores of a block's queries and one head, over the keys from `begin` on.
+template <int kRows>
+inline void score_keys(const AttentionCall& call, const float* q, const float* keys, int64_t columns) {
+  for_vecs<kRows>(columns, kLanes - 1,
+                  [&](auto vecs, int64_t c) { score_block<kRows, vecs.value>(call, q, keys + c, call.scores + c); });
+}
+
+// The weights of a block's queries over `columns` keys from `begin` on, in place of their scores: 0 where a query sees
+// none. factor[r]: what its weighted sum of values is still to be multiplied with.
+template <int kRows>
+inline void weigh_keys(const AttentionCall& call, int64_t row, int64_t head, int64_t begin, int64_t columns,
+                       float (&factor)[kRows]) {
+  const AttentionParams& params = *call.params;
+  ScoreRow rows[kRows];
   for (int r = 0; r < kRows; ++r) {
-    float* to = y + r * call.y_stride;
-    for (int64_t c = 0; c < head_dim; ++c) to[c] = 0.0f;
-    add_own(r, first_key(call, row + r), smaller(shared_begin, row + r + 1));
+    const int64_t from = first_key(call, row + r);
+    const int64_t n = row + r + 1 - from;
+    const float* time = call.time_bias + (r * params.num_heads + head) * call.row_stride;
+    rows[r] = {call.scores + r * call.row_stride + from - begin, call.position_bias + (head + 1) * params.window - n,
+               params.time_bias == nullptr ? nullptr : time, n};
   }
-  if (shared_begin < shared_end) {
-    accumulate<kRows>(call.scores + shared_begin - begin, call.row_stride, v + shared_begin * v_stride, v_stride,
-                      shared_end - shared_begin, y, call.y_stride, head_dim);
+  if (params.kind == AttentionKind::kSoftmax) {  // each step for all rows: none waits for another's
+    float top[kRows];
+    Vec total[kRows];
+    for (int r = 0; r < kRows; ++r) top[r] = add_biases(rows[r], call.scale);
+    for (int r = 0; r < kRows; ++r) total[r] = exponentials(rows[r], top[r]);
+    for (int r = 0; r < kRows; ++r) factor[r] = 1.0f / sum_lanes(total[r]);
+  } else {
+    for (int r = 0; r < kRows; ++r) silu_weights(rows[r], call.scale);
+    for (int r = 0; r < kRows; ++r) factor[r] = 1.0f / static_cast<float>(params.window);
   }
   for (int r = 0; r < kRows; ++r) {
-    add_own(r, shared_end, row + r + 1);
-    float* to = y + r * call.y_stride;
-    for (int64_t c = 0; c < head_dim; ++c) to[c] *= factor[r];
+    float* weights = call.scores + r * call.row_stride;
+    for (float* w = weights; w < rows[r].s; ++w) *w = 0;
+    for (float* w = rows[r].s + rows[r].n; w < weights + columns; ++w) *w = 0;
   }
 }
 
 // Queries row .. row + kRows - 1; call.keys holds the keys from `tile_begin` on.
 template <int kRows>
 inline void attend(const AttentionCall& call, int64_t tile_begin, int64_t row) {
-  constexpr int kVecs = kPanelVecs > 2 ? kPanelVecs : 2;
-  constexpr int kWide = kAccumulators / kRows < 4 ? kAccumulators / kRows : 4;
   const AttentionParams& params = *call.params;
-  const bool timed = params.time_bias != nullptr;
   const int64_t begin = first_key(call, row);
   const int64_t columns = row + kRows - begin;
-  if (timed) {
+  if (params.time_bias != nullptr) {
     for (int r = 0; r < kRows; ++r)
       fill_time_bias(call, row + r, call.time_bias + r * params.num_heads * call.row_stride);
   }
   for (int64_t h = 0; h < params.num_heads; ++h) {
     const float* q = call.input->q + (row - call.first_query) * call.input->q_stride + h * params.head_dim;
-    const float* keys = call.keys + params.key_column(h) * call.keys_stride + begin - tile_begin;
-    int64_t c = 0;
-    if constexpr (kWide > kVecs) {
-      for (; c + (kWide - 1) * kLanes < columns; c += kWide * kLanes)
-        score_block<kRows, kWide>(call, q, keys + c, call.scores + c);
+    if (params.bf16) {
+      score_key_pairs<kRows>(call, q, h, begin - tile_begin, columns);
+    } else {
+      const float* keys = call.keys + params.key_column(h) * call.keys_stride + begin - tile_begin;
+      score_keys<kRows>(call, q, keys, columns);
     }
-    for (; c + (kVecs - 1) * kLanes < columns; c += kVecs * kLanes)
-      score_block<kRows, kVecs>(call, q, keys + c, call.scores + c);
-    for (; c < columns; c += kLanes) score_block<kRows, 1>(call, q, keys + c, call.scores + c);
     float factor[kRows];
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t from = first_key(call, row + r);
-      const int64_t n = row + r + 1 - from;
-      float* s = call.scores + r * call.row_stride + from - begin;
-      const float* position = call.position_bias + (h + 1) * params.window - n;
-      const float* time = timed ? call.time_bias + (r * params.num_heads + h) * call.row_stride : nullptr;
-      factor[r] = params.kind == AttentionKind::kSoftmax
-                      ? softmax_weights(s, position, time, n, call.scale)
-                      : silu_weights(s, position, time, n, call.scale, params.window);
+    weigh_keys(call, row, h, begin, columns, factor);
+    if (params.bf16) {
+      weighted_value_pairs<kRows>(call, tile_begin, row, h, begin, factor);
+    } else {
+      weighted_values<kRows>(call, row, h, begin, factor);
     }
-    weighted_values<kRows>(call, row, h, factor);
   }
 }
 
@@ -235,18 +217,27 @@ void attention(const AttentionParams& params, const AttentionInput& input, int64
   call.first_query = first_query;
   call.y = y;
   call.y_stride = y_stride;
-  call.scale = 1.0f / __builtin_sqrtf(static_cast<float>(params.head_dim));
+  call.unit = params.kind == AttentionKind::kSoftmax ? 1.44269504f : 1.0f;
+  call.scale = call.unit / __builtin_sqrtf(static_cast<float>(params.head_dim));
   call.keys_stride = parts.keys_stride;
   call.row_stride = parts.row_stride;
   call.position_bias = scratch;
   call.keys = call.position_bias + parts.position_bias;
   call.time_bias = call.keys + parts.keys;
   call.scores = call.time_bias + parts.time_bias;
+  call.values[0] = call.scores + parts.scores;
+  call.values[1] = call.values[0] + parts.values / 2;
+  call.rounded = reinterpret_cast<Rounded*>(call.values[0] + parts.values);
+  call.rounded_stride = parts.rounded_stride;
   reverse_position_bias(call);
   for (int64_t tile = first_query; tile < input.seq_len; tile += kAttentionTile) {
     const int64_t tile_end = smaller(tile + kAttentionTile, input.seq_len);
     const int64_t tile_begin = first_key(call, tile);
-    transpose_keys(call, tile_begin, tile_end);
+    if (params.bf16) {
+      lay_out_pairs(call, tile, tile_end);
+    } else {
+      transpose_keys(call, tile_begin, tile_end);
+    }
     for_row_blocks(tile, tile_end, [&](auto rows, int64_t row) { attend<rows.value>(call, tile_begin, row); });
   }
 }

@@ -20,6 +20,21 @@ inline void round_to_bf16(const float* x, int64_t n, Rounded* y) {
   }
 }
 
+// The first n floats of x as bfloat16 side by side, 0 past them: a pair a lane.
+LSIF_INLINE Vec round_pairs(const float* x, int64_t n) {
+  const Vec low = load_first(x, smaller(n, kLanes));
+  const Vec high = n > kLanes ? load_first(x + kLanes, smaller(n - kLanes, kLanes)) : broadcast(0.0f);
+  return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(high.v, low.v))};
+}
+
+// Lane c: a's and b's lane c as bfloat16.
+LSIF_INLINE Vec round_beside(Vec a, Vec b) {
+  alignas(64) static constexpr uint16_t kOrder[] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b.v, a.v));
+  return {_mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), both))};
+}
+
 LSIF_INLINE __m512bh broadcast_pair(const Rounded* p) {
   int pair;
   __builtin_memcpy(&pair, p, sizeof(pair));
@@ -44,15 +59,44 @@ LSIF_INLINE void add_pair(const Rounded* x, int64_t x_stride, const uint16_t* b,
 
 using Rounded = float;
 
+// x rounded, its lower half 0.
+LSIF_INLINE uint32_t rounded_bits(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const bool is_nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+  return (is_nan ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000;
+}
+
 inline void round_to_bf16(const float* x, int64_t n, Rounded* y) {
   for (int64_t i = 0; i < n; ++i) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, x + i, sizeof(bits));
-    const bool is_nan = (bits & 0x7FFFFFFF) > 0x7F800000;
-    const uint32_t rounded = (is_nan ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000;
+    const uint32_t rounded = rounded_bits(x[i]);
     __builtin_memcpy(y + i, &rounded, sizeof(rounded));
   }
   for (int64_t i = n; i % kLanes != 0; ++i) y[i] = 0;
+}
+
+LSIF_INLINE Vec load_words(const uint32_t* words) {
+  Vec a;
+  __builtin_memcpy(&a, words, sizeof(a));
+  return a;
+}
+
+LSIF_INLINE Vec round_pairs(const float* x, int64_t n) {
+  uint32_t words[kLanes];
+  for (int64_t c = 0; c < kLanes; ++c) {
+    words[c] = 2 * c < n ? rounded_bits(x[2 * c]) >> 16 : 0;
+    if (2 * c + 1 < n) words[c] |= rounded_bits(x[2 * c + 1]);
+  }
+  return load_words(words);
+}
+
+LSIF_INLINE Vec round_beside(Vec a, Vec b) {
+  float low[kLanes], high[kLanes];
+  store(low, a);
+  store(high, b);
+  uint32_t words[kLanes];
+  for (int c = 0; c < kLanes; ++c) words[c] = rounded_bits(low[c]) >> 16 | rounded_bits(high[c]);
+  return load_words(words);
 }
 
 LSIF_INLINE Vec load_pairs(const uint16_t* p) {
@@ -79,12 +123,13 @@ LSIF_INLINE void add_pair(const Rounded* x, int64_t x_stride, const uint16_t* b,
 
 #endif
 
-// acc[r][v] += sum_i x[r][i] B[i][v] over pairs of i; one chain for every lane, as in multiply_add.
+// acc[r][v] += sum_i x[r][i] B[i][v] over pairs of i, which are b_stride pairs apart in b; one chain for every lane, as
+// in multiply_add.
 template <int kRows, int kVecs>
-LSIF_INLINE void multiply_add_pairs(const Rounded* x, int64_t x_stride, const uint16_t* b, int64_t panel_stride,
-                                    int64_t pairs, Vec (&acc)[kRows][kVecs]) {
+LSIF_INLINE void multiply_add_pairs(const Rounded* x, int64_t x_stride, const uint16_t* b, int64_t b_stride,
+                                    int64_t panel_stride, int64_t pairs, Vec (&acc)[kRows][kVecs]) {
   for (int64_t i = 0; i < pairs; ++i) {
-    add_pair<kRows, kVecs>(x + 2 * i, x_stride, b + 2 * i * kLinearPanel, panel_stride, acc);
+    add_pair<kRows, kVecs>(x + 2 * i, x_stride, b + 2 * i * b_stride, panel_stride, acc);
   }
 }
 

@@ -8,10 +8,29 @@ namespace {
 
 // Rows lie anywhere in a large table: they are asked for, into the second-level cache, so many rows ahead of their use.
 inline constexpr int64_t kAhead = 24;
-inline constexpr int64_t kLineFloats = 16;
+inline constexpr int64_t kLine = 64;
+
+// Rows in bfloat16 are so many half-words; both halves of a lane are numbers, side by side.
+inline void widen_row(const uint16_t* x, int64_t dim, float* y) {
+  int64_t c = 0;
+  for (; c + 2 * kLanes <= dim; c += 2 * kLanes) {
+    Vec pairs;
+    __builtin_memcpy(&pairs, x + c, sizeof(pairs));
+    Vec low;
+    Vec high;
+    interleave(lower_halves(pairs), upper_halves(pairs), low, high);
+    store(y + c, low);
+    store(y + c + kLanes, high);
+  }
+  for (; c < dim; ++c) {
+    const uint32_t bits = static_cast<uint32_t>(x[c]) << 16;
+    __builtin_memcpy(y + c, &bits, sizeof(bits));
+  }
+}
 
 inline void embedding_row(const EmbeddingParams& params, int64_t item, int64_t action, float* y) {
   const int64_t dim = params.dim;
+  if (params.items_bf16 != nullptr) return widen_row(params.items_bf16 + item * dim, dim, y);
   const float* x = params.items + item * dim;
   int64_t c = 0;
   if (params.actions == nullptr) {
@@ -27,8 +46,11 @@ void embedding(const EmbeddingParams& params, const int64_t* item, const int64_t
                int64_t y_stride) {
   for (int64_t r = 0; r < num_rows + kAhead; ++r) {
     if (r < num_rows) {
-      const float* next = params.items + item[r] * params.dim;
-      for (int64_t c = 0; c < params.dim; c += kLineFloats) __builtin_prefetch(next + c, 0, 2);
+      const int64_t size = params.items_bf16 == nullptr ? sizeof(float) : sizeof(uint16_t);
+      const char* table = params.items_bf16 == nullptr ? reinterpret_cast<const char*>(params.items)
+                                                       : reinterpret_cast<const char*>(params.items_bf16);
+      const char* next = table + item[r] * params.dim * size;
+      for (int64_t c = 0; c < params.dim * size; c += kLine) __builtin_prefetch(next + c, 0, 2);
     }
     const int64_t row = r - kAhead;
     if (row >= 0) embedding_row(params, item[row], action == nullptr ? 0 : action[row], y + row * y_stride);

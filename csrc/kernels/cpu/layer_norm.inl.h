@@ -1,49 +1,68 @@
 #pragma once
 
+#include "kernels/cpu/multiply_add.inl.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/layer_norm.h"
 
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-inline float mean(const float* x, int64_t dim) {
-  Vec total = broadcast(0.0f);
-  int64_t c = 0;
-  for (; c + kLanes <= dim; c += kLanes) total = total + load(x + c);
-  total = total + load_first(x + c, dim - c);
-  return sum_lanes(total) / static_cast<float>(dim);
-}
+// Rows normalised at once: the sums of one wait for each other, those of several fill the waits.
+inline constexpr int kNormRows = 4;
 
-inline float variance(const float* x, int64_t dim, float center) {
-  const Vec m = broadcast(center);
-  Vec total = broadcast(0.0f);
+// mean[r]: of a term of each of the row's numbers; add(r, x, n, total) adds those of x's first n.
+template <int kRows, typename Add>
+LSIF_INLINE void row_means(const float* x, int64_t x_stride, int64_t dim, float (&mean)[kRows], Add add) {
+  Vec total[kRows];
+  for (int r = 0; r < kRows; ++r) total[r] = broadcast(0.0f);
   int64_t c = 0;
   for (; c + kLanes <= dim; c += kLanes) {
-    const Vec d = load(x + c) - m;
-    total = fma(d, d, total);
+    for (int r = 0; r < kRows; ++r) total[r] = add(r, load(x + r * x_stride + c), kLanes, total[r]);
   }
-  const Vec d = keep_first(load_first(x + c, dim - c) - m, dim - c, 0.0f);
-  total = fma(d, d, total);
-  return sum_lanes(total) / static_cast<float>(dim);
+  if (c < dim) {
+    for (int r = 0; r < kRows; ++r) total[r] = add(r, load_first(x + r * x_stride + c, dim - c), dim - c, total[r]);
+  }
+  for (int r = 0; r < kRows; ++r) mean[r] = sum_lanes(total[r]) / static_cast<float>(dim);
+}
+
+template <int kRows>
+LSIF_INLINE void norm_rows(const LayerNormParams& params, const float* x, int64_t x_stride, const float* gate,
+                           int64_t gate_stride, float* y, int64_t y_stride) {
+  const int64_t dim = params.dim;
+  float mean[kRows];
+  float variance[kRows];
+  Vec center[kRows];
+  Vec scale[kRows];
+  row_means(x, x_stride, dim, mean, [](int, Vec a, int64_t, Vec total) { return total + a; });
+  for (int r = 0; r < kRows; ++r) center[r] = broadcast(mean[r]);
+  row_means(x, x_stride, dim, variance, [&](int r, Vec a, int64_t n, Vec total) {
+    const Vec d = n < kLanes ? keep_first(a - center[r], n, 0.0f) : a - center[r];
+    return fma(d, d, total);
+  });
+  for (int r = 0; r < kRows; ++r) scale[r] = broadcast(1.0f / __builtin_sqrtf(variance[r] + params.eps));
+  int64_t c = 0;
+  for (; c + kLanes <= dim; c += kLanes) {
+    for (int r = 0; r < kRows; ++r) {
+      const Vec z =
+          fma((load(x + r * x_stride + c) - center[r]) * scale[r], load(params.weight + c), load(params.bias + c));
+      store(y + r * y_stride + c, gate == nullptr ? z : z * load(gate + r * gate_stride + c));
+    }
+  }
+  const int64_t n = dim - c;
+  for (int r = 0; r < kRows && n > 0; ++r) {
+    const Vec z = fma((load_first(x + r * x_stride + c, n) - center[r]) * scale[r], load_first(params.weight + c, n),
+                      load_first(params.bias + c, n));
+    store_first(y + r * y_stride + c, gate == nullptr ? z : z * load_first(gate + r * gate_stride + c, n), n);
+  }
 }
 
 void layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride, const float* gate, int64_t gate_stride,
                 float* y, int64_t y_stride, int64_t num_rows) {
-  const int64_t dim = params.dim;
-  for (int64_t r = 0; r < num_rows; ++r, x += x_stride, y += y_stride) {
-    const float center = mean(x, dim);
-    const Vec m = broadcast(center);
-    const Vec scale = broadcast(1.0f / __builtin_sqrtf(variance(x, dim, center) + params.eps));
-    const float* g = gate == nullptr ? nullptr : gate + r * gate_stride;
-    int64_t c = 0;
-    for (; c + kLanes <= dim; c += kLanes) {
-      const Vec z = fma((load(x + c) - m) * scale, load(params.weight + c), load(params.bias + c));
-      store(y + c, g == nullptr ? z : z * load(g + c));
-    }
-    const int64_t n = dim - c;
-    const Vec z =
-        fma((load_first(x + c, n) - m) * scale, load_first(params.weight + c, n), load_first(params.bias + c, n));
-    store_first(y + c, g == nullptr ? z : z * load_first(g + c, n), n);
+  for (int64_t row = 0; row < num_rows; row += kNormRows) {
+    with_rows<kNormRows>(smaller(kNormRows, num_rows - row), row, [&](auto rows, int64_t r) {
+      norm_rows<rows.value>(params, x + r * x_stride, x_stride, gate == nullptr ? nullptr : gate + r * gate_stride,
+                            gate_stride, y + r * y_stride, y_stride);
+    });
   }
 }
 

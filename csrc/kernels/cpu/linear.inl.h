@@ -18,20 +18,32 @@ struct LinearCall {
   int64_t y_stride;
 };
 
-// y = residual + activate(tile) for `columns` columns of some rows; tile_stride is a multiple of kLanes.
+// y = residual + activate(tile) for kCount whole vectors.
+template <int kCount, typename Activate>
+LSIF_INLINE void finish_vecs(const float* tile, const float* residual, float* y, Activate activate) {
+  Vec z[kCount];
+  for (int v = 0; v < kCount; ++v) z[v] = load(tile + v * kLanes);
+  activate(z);
+  for (int v = 0; v < kCount; ++v)
+    store(y + v * kLanes, residual == nullptr ? z[v] : load(residual + v * kLanes) + z[v]);
+}
+
+// The same for `columns` columns of some rows; tile_stride is a multiple of kLanes.
 template <typename Activate>
 LSIF_INLINE void finish(const float* tile, int64_t tile_stride, int64_t rows, int64_t columns, const float* residual,
                         int64_t residual_stride, float* y, int64_t y_stride, Activate activate) {
+  constexpr int kCount = 4;
   for (int64_t r = 0; r < rows; ++r, tile += tile_stride, y += y_stride) {
     const float* from = residual == nullptr ? nullptr : residual + r * residual_stride;
+    const auto residual_at = [&](int64_t c) { return from == nullptr ? nullptr : from + c; };
     int64_t c = 0;
-    for (; c + kLanes <= columns; c += kLanes) {
-      const Vec z = activate(load(tile + c));
-      store(y + c, from == nullptr ? z : load(from + c) + z);
-    }
+    for (; c + kCount * kLanes <= columns; c += kCount * kLanes)
+      finish_vecs<kCount>(tile + c, residual_at(c), y + c, activate);
+    for (; c + kLanes <= columns; c += kLanes) finish_vecs<1>(tile + c, residual_at(c), y + c, activate);
     if (c < columns) {
-      const Vec z = activate(load(tile + c));
-      store_first(y + c, from == nullptr ? z : load_first(from + c, columns - c) + z, columns - c);
+      Vec z[1] = {load(tile + c)};
+      activate(z);
+      store_first(y + c, from == nullptr ? z[0] : load_first(from + c, columns - c) + z[0], columns - c);
     }
   }
 }
@@ -43,15 +55,21 @@ inline void finish_tile(const LinearCall& call, const float* tile, int64_t tile_
   const auto run = [&](auto activate) {
     finish(tile, tile_stride, rows, columns, from, call.residual_stride, to, call.y_stride, activate);
   };
+  const auto each = [](auto function) {
+    return [function](auto& z) {
+      for (Vec& one : z) one = function(one);
+    };
+  };
   switch (call.params->activation) {
     case Activation::kIdentity:
-      return run([](Vec z) { return z; });
+      return run(each([](Vec z) { return z; }));
     case Activation::kRelu:
-      return run([](Vec z) { return relu(z); });
+      return run(each([](Vec z) { return relu(z); }));
     case Activation::kGelu:
-      return run([](Vec z) { return gelu(z); });
+      if (call.params->packed_bf16 != nullptr) return run([](auto& z) { gelu(kCoarseGelu, kCoarseGeluTop, z); });
+      return run([](auto& z) { gelu(kGelu, kGeluTop, z); });
     case Activation::kSilu:
-      return run([](Vec z) { return silu(z); });
+      return run(each([](Vec z) { return silu(z); }));
   }
 }
 
@@ -148,7 +166,8 @@ LSIF_INLINE void linear_bf16_block(const LinearCall& call, RoundedRows& rounded,
     const int64_t depth = smaller(kRoundedDepth, params.in_dim - begin);
     if (params.in_dim > kRoundedDepth) round_rows(call, row, kRows, begin, depth, rounded);
     multiply_add_pairs<kRows, kVecs>(rounded.values + first * kRoundedDepth, kRoundedDepth,
-                                     weights + begin * kLinearPanel, panel_size / 2, (depth + 1) / 2, acc);
+                                     weights + begin * kLinearPanel, kLinearPanel, panel_size / 2, (depth + 1) / 2,
+                                     acc);
   }
   finish_block(call, row, column, columns, acc);
 }

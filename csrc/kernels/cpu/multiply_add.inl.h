@@ -86,6 +86,20 @@ struct Constant {
   static constexpr int value = kValue;
 };
 
+// Calls body(Constant<vecs>(), column) for blocks of vectors that cover `columns` columns: as wide as kRows rows leave
+// registers for, while no more than `slack` columns too many are computed, at last single ones.
+template <int kRows, typename Body>
+LSIF_INLINE void for_vecs(int64_t columns, int64_t slack, Body body) {
+  constexpr int kFew = kPanelVecs > 2 ? kPanelVecs : 2;
+  constexpr int kMany = kAccumulators / kRows < 4 ? kAccumulators / kRows : 4;
+  int64_t c = 0;
+  if constexpr (kMany > kFew) {
+    for (; c + kMany * kLanes <= columns + slack; c += kMany * kLanes) body(Constant<kMany>(), c);
+  }
+  for (; c + kFew * kLanes <= columns + slack; c += kFew * kLanes) body(Constant<kFew>(), c);
+  for (; c < columns; c += kLanes) body(Constant<1>(), c);
+}
+
 template <int kRows, typename Body>
 LSIF_INLINE void with_rows(int64_t rows, int64_t row, Body body) {
   if constexpr (kRows > 0) {
