@@ -145,7 +145,7 @@ constexpr int64_t max_candidates(int64_t num_queries, int64_t k) {
   return least < share ? share : least;
 }
 
-inline constexpr int64_t kBytesPerScan = kScanBlock * 20;
+inline constexpr int64_t kBytesPerScan = kScanBlock * 20 + kMaxScoreInterests * 2 * kLineBytes;
 inline constexpr int64_t kBytesPerQuery = 128;
 inline constexpr int64_t kBytesPerVector = 64;
 inline constexpr int64_t kBytesPerCandidate = 8;

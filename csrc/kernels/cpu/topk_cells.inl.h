@@ -31,14 +31,20 @@ struct Ordered {
 // Of regions or of cells.
 struct GroupBounds {
   GroupFloats upper;
-  GroupFloats centre;  // what the mean of their rows scores; the bound again where there are several interests
+  GroupFloats centre;  // what the mean of their rows scores, if asked for
 };
 
 inline void prefetch_group(const uint8_t* groups, int64_t group, int64_t stride) {
   for (int64_t i = 0; i < stride; i += kLineBytes) __builtin_prefetch(groups + group * stride + i);
 }
 
-inline GroupBounds bound_group(const Ordered& in, const uint8_t* group, const QueryScan& scan) {
+LSIF_INLINE GroupFloats all_of(float x) {
+  GroupFloats same;
+  for (int i = 0; i < kVecs; ++i) same.v[i] = broadcast(x);
+  return same;
+}
+
+inline GroupBounds bound_group(const Ordered& in, const uint8_t* group, const QueryScan& scan, bool with_centre) {
   in.block.groups = group;
   const Side side = read_side(group, in.units);
   GroupBounds bounds;
@@ -52,13 +58,11 @@ inline GroupBounds bound_group(const Ordered& in, const uint8_t* group, const Qu
     bounds.centre = upper_bound(centre, side, missed_rows(side, vector.missed), dots[0][0]);
     return bounds;
   }
-  in.block.sides[0] = side;
-  Maxima maxima[1];
-  find_maxima(in.block, 0, scan, maxima);
-  bounds.upper = weighted_bound(scan, side, maxima[0]);
-  const uint32_t mask = not_below(bounds.upper, broadcast(scan.threshold));
-  if (mask != 0 && scan.temperature != 0) refine_weighted(in.block, 0, scan, maxima[0].unscaled, mask, bounds.upper);
-  bounds.centre = bounds.upper;
+  const auto* products = multiply_interests<1>(in.block, 0, scan);
+  uint32_t mask = 0;
+  bounds.upper = bound_interests<1>(scan, side, products, 0, mask);
+  if (mask == 0) bounds.upper = all_of(-HUGE_VALF);
+  if (with_centre) bounds.centre = score_bound<1>(scan, side, all_of(0.0f), products, 0);
   return bounds;
 }
 
@@ -106,7 +110,7 @@ inline int64_t bound_regions(const Ordered& in, int64_t first, int64_t last, con
   const uint8_t* groups = in.catalog.codes.regions + in.first_item / kRangeRows * in.block.stride;
   int64_t size = 0;
   for (int64_t i = first; i < last; i += kGroupRows) {
-    const GroupBounds bounds = bound_group(in, groups + i / kGroupRows * in.block.stride, scan);
+    const GroupBounds bounds = bound_group(in, groups + i / kGroupRows * in.block.stride, scan, first == 0);
     const uint32_t mask = mask_of(last - i) & not_below(bounds.upper, broadcast(scan.threshold));
     size += append_candidates(regions + size, bounds.upper, static_cast<uint32_t>(i), mask);
     if (first == 0) first_regions.offer(bounds.centre, i, mask_of(last - i));
@@ -139,7 +143,7 @@ inline void scan_first(const Ordered& in, FirstRegions& first_regions, Candidate
     prefetch_group(cells_of(in, first_regions.regions[i].row), 0, in.block.stride);
   for (int64_t i = 0; i < first_regions.size; ++i) {
     const int64_t region = first_regions.regions[i].row;
-    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan);
+    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan, true);
     const auto first = static_cast<uint32_t>(region * kGroupRows);
     size += append_candidates(cells + size, bounds.centre, first, mask_of_cells(in, region));
   }
@@ -164,7 +168,7 @@ inline int64_t bound_cells(const Ordered& in, const Candidate* regions, int64_t 
     if (i + kGroupsAhead < count) prefetch_group(cells_of(in, regions[i + kGroupsAhead].row), 0, in.block.stride);
     if (regions[i].upper < scan.threshold) continue;
     const int64_t region = regions[i].row;
-    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan);
+    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan, false);
     uint32_t mask = mask_of_cells(in, region) & not_below(bounds.upper, broadcast(scan.threshold));
     const uint32_t* scanned = first_regions.scanned_of(region);
     if (scanned != nullptr) mask &= ~*scanned;
