@@ -104,16 +104,25 @@ struct FirstRegions {
   }
 };
 
-// Lists those of the regions, which are counted from the first of the scan, whose bounds are not below the threshold.
-inline int64_t bound_regions(const Ordered& in, int64_t first, int64_t last, const QueryScan& scan,
-                             FirstRegions& first_regions, Candidate* regions) {
+// Writes the bounds of the regions [first, last), which are counted from the first of the scan.
+inline void bound_regions(const Ordered& in, int64_t first, int64_t last, const QueryScan& scan,
+                          FirstRegions& first_regions, float* uppers) {
   const uint8_t* groups = in.catalog.codes.regions + in.first_item / kRangeRows * in.block.stride;
-  int64_t size = 0;
   for (int64_t i = first; i < last; i += kGroupRows) {
     const GroupBounds bounds = bound_group(in, groups + i / kGroupRows * in.block.stride, scan, first == 0);
-    const uint32_t mask = mask_of(last - i) & not_below(bounds.upper, broadcast(scan.threshold));
-    size += append_candidates(regions + size, bounds.upper, static_cast<uint32_t>(i), mask);
+    for (int v = 0; v < kVecs; ++v) store(uppers + (i - first) + v * kLanes, bounds.upper.v[v]);
     if (first == 0) first_regions.offer(bounds.centre, i, mask_of(last - i));
+  }
+}
+
+// Lists those whose bounds are not below the threshold: a few of very many.
+inline int64_t list_regions(const float* uppers, int64_t first, int64_t last, float threshold, Candidate* regions) {
+  int64_t size = 0;
+  for (int64_t i = first; i < last; i += kGroupRows) {
+    GroupFloats upper;
+    for (int v = 0; v < kVecs; ++v) upper.v[v] = load(uppers + (i - first) + v * kLanes);
+    const uint32_t mask = mask_of(last - i) & not_below(upper, broadcast(threshold));
+    if (mask != 0) size += append_candidates(regions + size, upper, static_cast<uint32_t>(i), mask);
   }
   return size;
 }
@@ -189,12 +198,6 @@ inline void scan_listed(const Ordered& in, const Candidate* cells, int64_t count
   }
 }
 
-inline int64_t count_needed(const Candidate* regions, int64_t count, float threshold) {
-  int64_t needed = 0;
-  for (int64_t i = 0; i < count; ++i) needed += regions[i].upper < threshold ? 0 : 1;
-  return needed;
-}
-
 // False, and nothing found but a threshold, if more than most_needed regions have to be looked at.
 inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) {
   const int64_t all = num_regions(in.last_item - in.first_item);
@@ -204,17 +207,17 @@ inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) 
   Candidate* cells = in.candidates;
   Candidate* waiting = cells + kRegionsExpanded * kGroupRows + kTouchedCandidates;
   Candidate* regions = waiting + max_candidates(1, scan.query->k) + kTouchedCandidates;
+  auto* uppers = reinterpret_cast<float*>(regions + regions_at_once(in.catalog.num_items) + kTouchedCandidates);
   use_list(waiting, max_candidates(1, scan.query->k), scan);
   for (int64_t begin = 0; begin < all; begin += kRegionsAtOnce) {
     const int64_t end = smaller_of(begin + kRegionsAtOnce, all);
-    const int64_t count = bound_regions(in, begin, end, scan, first_regions, regions);
-    if (begin == 0) {
-      scan_first(in, first_regions, cells, scan);
-      if (count_needed(regions, count, scan.threshold) > most_needed) {
-        if (scan.query->num_best == scan.query->k) scan.least = scan.query->best[0].score;
-        scan.query->num_best = 0;
-        return false;
-      }
+    bound_regions(in, begin, end, scan, first_regions, uppers);
+    if (begin == 0) scan_first(in, first_regions, cells, scan);
+    const int64_t count = list_regions(uppers, begin, end, scan.threshold, regions);
+    if (begin == 0 && count > most_needed) {
+      if (scan.query->num_best == scan.query->k) scan.least = scan.query->best[0].score;
+      scan.query->num_best = 0;
+      return false;
     }
     for (int64_t i = 0; i < count; i += kRegionsExpanded) {
       const Candidate* some = regions + i;

@@ -30,8 +30,8 @@ LSIF_INLINE Vec exp2_above(Vec x) {
 }
 #endif
 
-// log x for normal x > 0, in place, to within 2^-21 (|log x| + 1/4): with x = 2^e m, 1/2 <= m^2 < 2, s = (m - 1) / (m + 1),
-// log m = 2 (s + s^3 / 3 + s^5 / 5 + ..).
+// log x for normal x > 0, in place, to within 2^-21 (|log x| + 1/4): with x = 2^e m, 1/2 <= m^2 < 2, s = (m - 1) / (m +
+// 1), log m = 2 (s + s^3 / 3 + s^5 / 5 + ..).
 inline void take_logs(float (&x)[kGroupRows]) {
   constexpr int32_t kRootOfHalf = 0x3f3504f3;  // bits of the least m
   for (int64_t i = 0; i < kGroupRows; ++i) {
@@ -56,7 +56,7 @@ LSIF_INLINE void multiply_tiles(const Block& block, int64_t group, const VectorS
 }
 
 template <int kGroups>
-LSIF_INLINE Dots (*multiply_interests(Block& block, int64_t group, const QueryScan& scan))[kGroups] {
+LSIF_INLINE Dots (*multiply_interests(Block& block, int64_t group, const QueryScan& scan)) [kGroups] {
   auto* products = reinterpret_cast<Dots(*)[kGroups]>(&block.products);
   multiply_tiles<kMaxTileVectors>(block, group, scan.vectors, scan.query->num_interests, products);
   return products;
@@ -64,8 +64,8 @@ LSIF_INLINE Dots (*multiply_interests(Block& block, int64_t group, const QuerySc
 
 // The rows for which sum_j w_j exp((u_j + b - threshold) / tau) may be 1 or more.
 template <int kGroups>
-LSIF_INLINE uint32_t reaching_rows(const QueryScan& scan, const Side& side, const Dots (*products)[kGroups],
-                                   int64_t group) {
+LSIF_INLINE uint32_t
+    reaching_rows(const QueryScan& scan, const Side& side, const Dots (*products)[kGroups], int64_t group) {
   const GroupFloats rows = missed_rows(side, scan.missed);
   GroupFloats scales;
   GroupFloats scaled_rows;
@@ -143,7 +143,8 @@ LSIF_INLINE GroupFloats bound_interests(const QueryScan& scan, const Side& side,
                                         int64_t group, uint32_t& mask) {
   const bool can_test = scan.temperature != 0 && scan.threshold > -HUGE_VALF;
   mask = can_test ? reaching_rows<kGroups>(scan, side, products, group) : (1u << kGroupRows) - 1;
-  if (mask == 0) [[likely]] return {};
+  if (mask == 0) [[likely]]
+    return {};
   const GroupFloats upper = score_bound<kGroups>(scan, side, missed_rows(side, scan.missed), products, group);
   mask &= not_below(upper, broadcast(scan.threshold));
   return upper;
@@ -155,7 +156,8 @@ inline void scan_interests(Block& block, int64_t group, QueryScan& scan) {
   for (int g = 0; g < kGroups; ++g) {
     uint32_t mask = 0;
     const GroupFloats upper = bound_interests<kGroups>(scan, block.sides[group + g], products, g, mask);
-    if (mask != 0) [[unlikely]] keep_rows(block, group + g, mask, upper, scan);
+    if (mask != 0) [[unlikely]]
+      keep_rows(block, group + g, mask, upper, scan);
   }
 }
 
