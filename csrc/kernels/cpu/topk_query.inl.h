@@ -162,18 +162,16 @@ inline void prefetch_row(const CatalogView& catalog, int64_t item) {
   const auto* row = reinterpret_cast<const uint8_t*>(catalog.vectors + item * catalog.dim);
   const int64_t size = catalog.dim * 4 < kMaxBytesAhead ? catalog.dim * 4 : kMaxBytesAhead;
   for (int64_t i = 0; i < size; i += kLineBytes) __builtin_prefetch(row + i);
-}
-
-inline void prefetch_candidate(const CatalogView& catalog, const QueryScan& scan, Candidate candidate) {
-  if (candidate.upper < scan.threshold) return;
-  prefetch_row(catalog, item_of(catalog.codes, scan.first_item + candidate.row));
+  if (catalog.bias != nullptr) __builtin_prefetch(catalog.bias + item);
 }
 
 inline void score_rows(const CatalogView& catalog, QueryScan& scan, const Candidate* candidates, int64_t size) {
   TopkQuery& query = *scan.query;
-  for (int64_t i = 0; i < kRowsAhead && i < size; ++i) prefetch_candidate(catalog, scan, candidates[i]);
   for (int64_t i = 0; i < size; ++i) {
-    if (i + kRowsAhead < size) prefetch_candidate(catalog, scan, candidates[i + kRowsAhead]);
+    const int64_t ahead = i + kRowsAhead;
+    if (ahead < size && !(candidates[ahead].upper < scan.threshold)) {
+      prefetch_row(catalog, item_of(catalog.codes, scan.first_item + candidates[ahead].row));
+    }
     if (candidates[i].upper < scan.threshold) continue;
     const int64_t item = item_of(catalog.codes, scan.first_item + candidates[i].row);
     if (is_excluded(query, item)) continue;
@@ -217,7 +215,6 @@ inline void keep_candidates(const CatalogView& catalog, QueryScan& scan, GroupFl
                             uint32_t mask) {
   const uint64_t* allowed = scan.query->allowed;
   if (allowed != nullptr) mask = allowed_rows(catalog.codes, allowed, first_item, mask);
-  if (catalog.codes.order != nullptr && mask != 0) __builtin_prefetch(catalog.codes.order + first_item * 4);
   const auto first_row = static_cast<uint32_t>(first_item - scan.first_item);
   scan.num_candidates += append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
   if (scan.query->known_score != nullptr) update_threshold(scan);
