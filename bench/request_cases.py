@@ -19,6 +19,7 @@ from implementations import Builder, Case, Implementation, Quality, build_all, p
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
 from newest_state import NewestState, newest_state_flops, plain_config
+from topk_problem import Data, sample
 
 __all__ = ["append", "eager_request", "encode", "load", "random_artifact", "random_histories", "recommend"]
 
@@ -29,8 +30,11 @@ _MODEL_SPREAD = 0.05  # of what is added to the first weights, some of which are
 Histories = npt.NDArray[np.int64]
 
 
-def random_artifact(options: argparse.Namespace, num_items: int) -> lsif_sdk.Artifact:
-    """A model of the size asked for with random weights; ids are row numbers."""
+def random_artifact(options: argparse.Namespace, num_items: int, data: Data | None = None) -> lsif_sdk.Artifact:
+    """A model of the size asked for with random weights; ids are row numbers.
+
+    data: how items lie, in whose place there are others then (`topk_problem.sample`); None: as the model begins.
+    """
     torch.manual_seed(0)
     if options.model == "sasrec":
         config = plain_config(num_items, options.dim, options.seq_len)
@@ -42,7 +46,11 @@ def random_artifact(options: argparse.Namespace, num_items: int) -> lsif_sdk.Art
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(_MODEL_SPREAD * torch.randn_like(weight))
-    return lsif_sdk.Artifact(config, model.export_weights(), ItemTable(np.arange(num_items)))
+    weights = model.export_weights()
+    if data is not None:
+        weights.pop("catalog.vectors", None)
+        weights["item_embedding"] = torch.from_numpy(sample(num_items, options.dim, data, seed=0))
+    return lsif_sdk.Artifact(config, weights, ItemTable(np.arange(num_items)))
 
 
 def random_histories(options: argparse.Namespace, num_items: int) -> tuple[list[Histories], Histories]:
@@ -117,7 +125,7 @@ def _eager(
 
 def recommend(options: argparse.Namespace) -> Case:
     """The whole request: lists of ids in, ids out, items of the history left out."""
-    artifact = random_artifact(options, options.num_items)
+    artifact = random_artifact(options, options.num_items, options.data)
     histories, times = random_histories(options, options.num_items)
     recommender = lsif_sdk.Recommender(artifact, threads=options.threads)
     torch.set_num_threads(options.threads)
@@ -141,7 +149,7 @@ def recommend(options: argparse.Namespace) -> Case:
         return Quality(recall=recall(found, expected))
 
     chosen = options.impl.split(",") if options.impl else list(builders)
-    params = params_of(options, "model", "num_items", "dim", "seq_len", "batch", "k")
+    params = params_of(options, "model", "num_items", "dim", "data", "seq_len", "batch", "k")
     return Case(build_all(builders, chosen), params, check)
 
 

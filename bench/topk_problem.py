@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Exact", "Problem", "Vectors", "exact_scores", "exact_top_k", "make_problem", "sample"]
+__all__ = ["Data", "Exact", "Problem", "Vectors", "exact_scores", "exact_top_k", "make_problem", "sample"]
 
 Vectors = npt.NDArray[np.float32]
 Data = Literal["clustered", "isotropic"]

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import ItemTable
+from lsif_sdk.dense_rows import DenseRows
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
+from lsif_sdk.items import ItemEdit
 
 NUMBERS = ItemTable([10, 20, 30])
 TEXTS = ItemTable(["a", "b", "数"])
@@ -234,3 +236,35 @@ def test_tensors_that_disagree_are_refused():
             ArtifactError, match=f"^folder/items: {expected}" if "unknown" not in expected else expected
         ):
             ItemTable.from_tensors({**tensors, **change}, 3, "folder/items")
+
+
+@PROPERTY
+@given(
+    st.lists(st.integers(-9, 9), min_size=1, max_size=12, unique=True),
+    st.sampled_from([0, 5, 2**63 - 10, -(2**63) + 9]),
+    st.lists(st.integers(-(2**63) - 20, 2**63 + 20) | st.integers(-25, 25), max_size=12),
+)
+def test_ids_that_lie_close_together_are_found_as_others_are(ids, base, asked):
+    ids = [value + base for value in ids]
+    asked = [*asked, *ids, *(base + value for value in asked)]
+    table = ItemTable(ids)
+    expected = [ids.index(value) if value in ids else -1 for value in asked]
+    assert table.rows(asked).tolist() == expected
+    grown = table.edited(ItemEdit(ids=[base + 30 if base < 2**62 else 7]))
+    assert grown.rows(asked + grown.ids[-1:].tolist()).tolist() == [
+        *(row if value != grown.ids[-1] else len(ids) for row, value in zip(expected, asked, strict=True)),
+        len(ids),
+    ]
+    dense = DenseRows.of(np.array(ids, np.int64))
+    assert (dense is None) == (max(ids) - min(ids) >= 4 * len(ids))
+    if dense is not None:
+        found = dense.find([value for value in asked if -(2**63) <= value < 2**63])
+        assert found is not None
+        assert found.tolist() == [row for row, value in zip(expected, asked, strict=True) if -(2**63) <= value < 2**63]
+        assert dense.find([2**63]) is None
+
+
+def test_a_table_of_ids_takes_memory_in_proportion_to_them():
+    assert DenseRows.of(np.array([0, 2**62])) is None
+    assert DenseRows.of(np.array([-(2**63), 2**63 - 1])) is None
+    assert DenseRows.of(np.zeros(0, np.int64)) is None

@@ -145,7 +145,7 @@ constexpr int64_t max_candidates(int64_t num_queries, int64_t k) {
   return least < share ? share : least;
 }
 
-inline constexpr int64_t kBytesPerScan = kScanBlock * 20;
+inline constexpr int64_t kBytesPerScan = kScanBlock * 20 + kMaxScoreInterests * 2 * kLineBytes;
 inline constexpr int64_t kBytesPerQuery = 128;
 inline constexpr int64_t kBytesPerVector = 64;
 inline constexpr int64_t kBytesPerCandidate = 8;
@@ -153,12 +153,17 @@ inline constexpr int64_t kTouchedCandidates = 2 * kGroupRows;  // past those tha
 inline constexpr int64_t kRegionsAtOnce = 16384;               // whose bounds are compared with each other
 inline constexpr int64_t kRegionsExpanded = 64;                // into their cells, at a time
 
-// What the scan of one query keeps where there is an order: bounds of cells and of regions, and rows that wait. Queries
-// are scanned one after another then, and each has the longest list.
+constexpr int64_t regions_at_once(int64_t num_items) {
+  return num_regions(num_items) < kRegionsAtOnce ? num_regions(num_items) : kRegionsAtOnce;
+}
+
+// What the scan of one query keeps where there is an order: bounds of cells and of regions, once of all and once of
+// those that are listed, and rows that wait. Queries are scanned one after another then, and each has the longest list.
 constexpr int64_t num_ordered_candidates(const CodesView& codes, int64_t num_items, int64_t k) {
   if (codes.order == nullptr) return 0;
-  const int64_t regions = num_regions(num_items) < kRegionsAtOnce ? num_regions(num_items) : kRegionsAtOnce;
-  return kRegionsExpanded * kGroupRows + regions + max_candidates(1, k) + 3 * kTouchedCandidates;
+  const int64_t all_bounds = divide_up(num_groups(regions_at_once(num_items)) * kGroupRows * 4, kBytesPerCandidate);
+  return kRegionsExpanded * kGroupRows + regions_at_once(num_items) + all_bounds + max_candidates(1, k) +
+         3 * kTouchedCandidates;
 }
 
 // num_queries > 0; num_vectors: of all queries together; ordered: num_ordered_candidates().

@@ -15,6 +15,7 @@ import torch
 
 from lsif_sdk.arguments import as_array
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
+from lsif_sdk.dense_rows import DenseRows
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
@@ -25,6 +26,7 @@ Id = int | str
 
 _INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
 _STR_TYPES = frozenset({str, np.str_})
+_PLAIN = {int}
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
 
 _ADDING = ForkSafeLock()
@@ -92,6 +94,9 @@ class ItemTable:
         self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
         if len(self._rows) != len(values):
             raise ArgumentError("ids", "no two equal ids", f"{_first_repeat(values)!r} more than once")
+        # Of tables edited from this one, too, whose further ids only the dictionary has.
+        self._dense = None if self.has_string_ids else DenseRows.of(self.ids)
+        self._num_dense = len(values)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -123,8 +128,13 @@ class ItemTable:
     def rows_of_plain(self, values: Sequence[Any]) -> npt.NDArray[np.int64] | None:
         """`rows` of a list of ids of the catalogue's kind; None if it is not one."""
         # On the way of every request: no work an id but one lookup.
-        if not self._id_types.issuperset(map(type, values)):
+        kinds = set(map(type, values))
+        if not self._id_types.issuperset(kinds):
             return None
+        if self._dense is not None and kinds == _PLAIN:
+            found = self._dense.find(values)
+            if found is not None and (self._num_dense == len(self) or found.min() >= 0):
+                return found
         rows = np.fromiter(map(self._rows.get, values, itertools.repeat(-1)), np.int64, len(values))
         if len(self._rows) != len(self):
             rows[rows >= len(self)] = -1

@@ -179,4 +179,52 @@ TEST(the_bound_of_several_interests_is_above_the_rounding_of_its_logarithms) {
   }
 }
 
+// Ordered, so that the last slots are looked at when there is a threshold, by exponentials that are compared with it.
+Catalog last_slot_first(const std::vector<float>& rows, int64_t dim, const std::vector<float>& bias) {
+  Catalog catalog(rows, dim, bias);
+  std::vector<int32_t> order(catalog.num_items);
+  for (int64_t slot = 0; slot < catalog.num_items; ++slot) order[slot] = static_cast<int32_t>(order.size() - 1 - slot);
+  catalog.code(order);
+  return catalog;
+}
+
+// A row that is its own codes must win by the smallest step of float32 against as many as give a threshold.
+TEST(exponentials_of_several_interests_are_above_their_rounding) {
+  Random random(19);
+  for (int turn = 0; turn < 1000; ++turn) {
+    const int64_t dim = 1 + static_cast<int64_t>(random() % 12);
+    const int64_t num_interests = 2 + turn % 9;
+    std::vector<float> queries;
+    for (int64_t i = 0; i < num_interests * dim; ++i) {
+      queries.push_back(i % dim == 0 ? 127.0f : static_cast<float>(static_cast<int64_t>(random() % 255) - 127));
+    }
+    std::vector<float> rows;
+    for (int64_t i = 0; i < dim; ++i) rows.push_back(i == 0 ? 7.0f : static_cast<float>(random() % 15) - 7.0f);
+    rows.resize(500 * dim);
+    std::vector<float> bias(500);
+    Question question(queries, dim, num_interests, 1);
+    question.weigh(random);
+    question.request.temperature = std::exp2(4 + static_cast<double>(random() % 16));
+    const Catalog unbiased(rows, dim, bias);
+    bias[0] = -static_cast<float>(shared_score(unbiased, question, 0, 0));
+    const auto score = static_cast<float>(shared_score(Catalog(rows, dim, bias), question, 0, 0));
+    const auto rival = static_cast<float>(shared_score(unbiased, question, 0, 499));
+    for (size_t i = 1; i < bias.size(); ++i) bias[i] = std::nextafter(score, -HUGE_VALF) - rival;
+    for (size_t i = 1; i < 300; ++i) bias[i] -= 1;
+    check_against_brute_force(last_slot_first(rows, dim, bias), question, "exponentials");
+  }
+}
+
+// The first row scores less than the last ones by what the bias's last digit does not show, and wins by its number.
+TEST(exponentials_of_several_interests_are_above_the_rounding_of_scores) {
+  std::vector<float> rows(500, 1.0f);
+  std::fill(rows.begin(), rows.begin() + 300, 0.75f);
+  Question question({1.0f, 1.0f}, 1, 2, 1);
+  question.weights = {0.5f, 0.5f};
+  question.request.temperature = 0.01;
+  for (const float bias : {0x1p22f, -0x1p22f}) {
+    check_against_brute_force(last_slot_first(rows, 1, std::vector<float>(500, bias)), question, "rounding of scores");
+  }
+}
+
 }  // namespace

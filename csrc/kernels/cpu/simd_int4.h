@@ -57,8 +57,11 @@ struct Dots {
 template <typename Vector, int kVectors, int kGroups>
 LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t num_lines, int64_t ahead,
                           const Vector* vectors, Dots (&dots)[kVectors][kGroups]) {
+  // One row of sums alone would wait for the one before: the high halves have their own.
+  constexpr int kChains = kVectors * kGroups == 1 ? 2 : 1;
   const __m512i mask = _mm512_set1_epi8(15);
   __m512i sums[kVectors][kGroups];
+  __m512i second = _mm512_setzero_si512();
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 4
@@ -83,14 +86,15 @@ LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t nu
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g) {
         sums[v][g] = _mm512_dpbusd_epi32(sums[v][g], low[g], with_low);
-        sums[v][g] = _mm512_dpbusd_epi32(sums[v][g], high[g], with_high);
+        __m512i& with_rest = kChains == 2 ? second : sums[v][g];
+        with_rest = _mm512_dpbusd_epi32(with_rest, high[g], with_high);
       }
     }
   }
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 4
-    for (int g = 0; g < kGroups; ++g) dots[v][g].v = sums[v][g];
+    for (int g = 0; g < kGroups; ++g) dots[v][g].v = kChains == 2 ? _mm512_add_epi32(sums[v][g], second) : sums[v][g];
   }
 }
 

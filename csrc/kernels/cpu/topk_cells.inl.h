@@ -31,14 +31,20 @@ struct Ordered {
 // Of regions or of cells.
 struct GroupBounds {
   GroupFloats upper;
-  GroupFloats centre;  // what the mean of their rows scores; the bound again where there are several interests
+  GroupFloats centre;  // what the mean of their rows scores, if asked for
 };
 
 inline void prefetch_group(const uint8_t* groups, int64_t group, int64_t stride) {
   for (int64_t i = 0; i < stride; i += kLineBytes) __builtin_prefetch(groups + group * stride + i);
 }
 
-inline GroupBounds bound_group(const Ordered& in, const uint8_t* group, const QueryScan& scan) {
+LSIF_INLINE GroupFloats all_of(float x) {
+  GroupFloats same;
+  for (int i = 0; i < kVecs; ++i) same.v[i] = broadcast(x);
+  return same;
+}
+
+inline GroupBounds bound_group(const Ordered& in, const uint8_t* group, const QueryScan& scan, bool with_centre) {
   in.block.groups = group;
   const Side side = read_side(group, in.units);
   GroupBounds bounds;
@@ -52,13 +58,11 @@ inline GroupBounds bound_group(const Ordered& in, const uint8_t* group, const Qu
     bounds.centre = upper_bound(centre, side, missed_rows(side, vector.missed), dots[0][0]);
     return bounds;
   }
-  in.block.sides[0] = side;
-  Maxima maxima[1];
-  find_maxima(in.block, 0, scan, maxima);
-  bounds.upper = weighted_bound(scan, side, maxima[0]);
-  const uint32_t mask = not_below(bounds.upper, broadcast(scan.threshold));
-  if (mask != 0 && scan.temperature != 0) refine_weighted(in.block, 0, scan, maxima[0].unscaled, mask, bounds.upper);
-  bounds.centre = bounds.upper;
+  const auto* products = multiply_interests<1>(in.block, 0, scan);
+  uint32_t mask = 0;
+  bounds.upper = bound_interests<1>(scan, side, products, 0, mask);
+  if (mask == 0) bounds.upper = all_of(-HUGE_VALF);
+  if (with_centre) bounds.centre = score_bound<1>(scan, side, all_of(0.0f), products, 0);
   return bounds;
 }
 
@@ -100,16 +104,25 @@ struct FirstRegions {
   }
 };
 
-// Lists those of the regions, which are counted from the first of the scan, whose bounds are not below the threshold.
-inline int64_t bound_regions(const Ordered& in, int64_t first, int64_t last, const QueryScan& scan,
-                             FirstRegions& first_regions, Candidate* regions) {
+// Writes the bounds of the regions [first, last), which are counted from the first of the scan.
+inline void bound_regions(const Ordered& in, int64_t first, int64_t last, const QueryScan& scan,
+                          FirstRegions& first_regions, float* uppers) {
   const uint8_t* groups = in.catalog.codes.regions + in.first_item / kRangeRows * in.block.stride;
+  for (int64_t i = first; i < last; i += kGroupRows) {
+    const GroupBounds bounds = bound_group(in, groups + i / kGroupRows * in.block.stride, scan, first == 0);
+    for (int v = 0; v < kVecs; ++v) store(uppers + (i - first) + v * kLanes, bounds.upper.v[v]);
+    if (first == 0) first_regions.offer(bounds.centre, i, mask_of(last - i));
+  }
+}
+
+// Lists those whose bounds are not below the threshold: a few of very many.
+inline int64_t list_regions(const float* uppers, int64_t first, int64_t last, float threshold, Candidate* regions) {
   int64_t size = 0;
   for (int64_t i = first; i < last; i += kGroupRows) {
-    const GroupBounds bounds = bound_group(in, groups + i / kGroupRows * in.block.stride, scan);
-    const uint32_t mask = mask_of(last - i) & not_below(bounds.upper, broadcast(scan.threshold));
-    size += append_candidates(regions + size, bounds.upper, static_cast<uint32_t>(i), mask);
-    if (first == 0) first_regions.offer(bounds.centre, i, mask_of(last - i));
+    GroupFloats upper;
+    for (int v = 0; v < kVecs; ++v) upper.v[v] = load(uppers + (i - first) + v * kLanes);
+    const uint32_t mask = mask_of(last - i) & not_below(upper, broadcast(threshold));
+    if (mask != 0) size += append_candidates(regions + size, upper, static_cast<uint32_t>(i), mask);
   }
   return size;
 }
@@ -139,7 +152,7 @@ inline void scan_first(const Ordered& in, FirstRegions& first_regions, Candidate
     prefetch_group(cells_of(in, first_regions.regions[i].row), 0, in.block.stride);
   for (int64_t i = 0; i < first_regions.size; ++i) {
     const int64_t region = first_regions.regions[i].row;
-    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan);
+    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan, true);
     const auto first = static_cast<uint32_t>(region * kGroupRows);
     size += append_candidates(cells + size, bounds.centre, first, mask_of_cells(in, region));
   }
@@ -164,7 +177,7 @@ inline int64_t bound_cells(const Ordered& in, const Candidate* regions, int64_t 
     if (i + kGroupsAhead < count) prefetch_group(cells_of(in, regions[i + kGroupsAhead].row), 0, in.block.stride);
     if (regions[i].upper < scan.threshold) continue;
     const int64_t region = regions[i].row;
-    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan);
+    const GroupBounds bounds = bound_group(in, cells_of(in, region), scan, false);
     uint32_t mask = mask_of_cells(in, region) & not_below(bounds.upper, broadcast(scan.threshold));
     const uint32_t* scanned = first_regions.scanned_of(region);
     if (scanned != nullptr) mask &= ~*scanned;
@@ -185,12 +198,6 @@ inline void scan_listed(const Ordered& in, const Candidate* cells, int64_t count
   }
 }
 
-inline int64_t count_needed(const Candidate* regions, int64_t count, float threshold) {
-  int64_t needed = 0;
-  for (int64_t i = 0; i < count; ++i) needed += regions[i].upper < threshold ? 0 : 1;
-  return needed;
-}
-
 // False, and nothing found but a threshold, if more than most_needed regions have to be looked at.
 inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) {
   const int64_t all = num_regions(in.last_item - in.first_item);
@@ -200,17 +207,17 @@ inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) 
   Candidate* cells = in.candidates;
   Candidate* waiting = cells + kRegionsExpanded * kGroupRows + kTouchedCandidates;
   Candidate* regions = waiting + max_candidates(1, scan.query->k) + kTouchedCandidates;
+  auto* uppers = reinterpret_cast<float*>(regions + regions_at_once(in.catalog.num_items) + kTouchedCandidates);
   use_list(waiting, max_candidates(1, scan.query->k), scan);
   for (int64_t begin = 0; begin < all; begin += kRegionsAtOnce) {
     const int64_t end = smaller_of(begin + kRegionsAtOnce, all);
-    const int64_t count = bound_regions(in, begin, end, scan, first_regions, regions);
-    if (begin == 0) {
-      scan_first(in, first_regions, cells, scan);
-      if (count_needed(regions, count, scan.threshold) > most_needed) {
-        if (scan.query->num_best == scan.query->k) scan.least = scan.query->best[0].score;
-        scan.query->num_best = 0;
-        return false;
-      }
+    bound_regions(in, begin, end, scan, first_regions, uppers);
+    if (begin == 0) scan_first(in, first_regions, cells, scan);
+    const int64_t count = list_regions(uppers, begin, end, scan.threshold, regions);
+    if (begin == 0 && count > most_needed) {
+      if (scan.query->num_best == scan.query->k) scan.least = scan.query->best[0].score;
+      scan.query->num_best = 0;
+      return false;
     }
     for (int64_t i = 0; i < count; i += kRegionsExpanded) {
       const Candidate* some = regions + i;

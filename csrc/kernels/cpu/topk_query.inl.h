@@ -15,7 +15,9 @@ constexpr float kNormSlack = 0x1p-18f;
 constexpr double kUnderflowSlack = 0x1p-80;
 constexpr double kRoundingSlack = 0x1p-150;
 constexpr double kLogSlack = 0x1p-20;
+constexpr float kScoreSlack = 0x1p-22f;
 constexpr double kLeastTemperature = 0x1p-60;
+constexpr double kLog2E = 1.4426950408889634;
 constexpr int32_t kInfinityBits = 0x7f800000;
 
 constexpr int64_t kRowsAhead = 16;  // that are fetched while one is scored
@@ -91,6 +93,9 @@ struct QueryScan {
   float log_total;     // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
   float log_count;     // rounded up
   float temperature;   // 0: too small a part of the unit to divide by
+  float binary;        // log2(e) / temperature
+  float offset;        // binary * (log_total - threshold), rounded up
+  float missed;        // the largest of the vectors'
 };
 
 // The larger of `score` and what other scans know, which learn it from this.
@@ -113,6 +118,8 @@ inline void update_threshold(QueryScan& scan) {
     const double scaled = (static_cast<double>(score) - kRoundingSlack) * power_of_2_double(-scan.exponent);
     scan.threshold = static_cast<float>(scaled - kUnderflowSlack);
   }
+  const float rounding = (scan.threshold < 0 ? -scan.threshold : scan.threshold) * kScoreSlack;
+  scan.offset = scan.binary * (rounding + scan.log_total - scan.threshold);
   scan.vectors[0].threshold = scan.threshold;
 }
 
@@ -155,6 +162,7 @@ inline void prefetch_row(const CatalogView& catalog, int64_t item) {
   const auto* row = reinterpret_cast<const uint8_t*>(catalog.vectors + item * catalog.dim);
   const int64_t size = catalog.dim * 4 < kMaxBytesAhead ? catalog.dim * 4 : kMaxBytesAhead;
   for (int64_t i = 0; i < size; i += kLineBytes) __builtin_prefetch(row + i);
+  if (catalog.bias != nullptr) __builtin_prefetch(catalog.bias + item);
 }
 
 inline void score_rows(const CatalogView& catalog, QueryScan& scan, const Candidate* candidates, int64_t size) {
@@ -255,6 +263,7 @@ inline void start_logs(QueryScan& scan) {
   scan.log_count = static_cast<float>((log_count + slack) * unit);
   const double temperature = query.temperature * unit;
   scan.temperature = query.num_interests > 1 && temperature > kLeastTemperature ? static_cast<float>(temperature) : 0;
+  scan.binary = scan.temperature == 0 ? 0.0f : static_cast<float>(kLog2E / temperature);
   double total = 0;
   for (int64_t j = 0; j < query.num_interests; ++j) total += static_cast<double>(query.weights[j]);
   for (int64_t j = 0; j < query.num_interests; ++j) {
@@ -281,6 +290,7 @@ inline void start_query(const Units& units, int64_t stride, QueryScan& scan) {
     vector.scale = query.scales[j] * vector_unit * unit_factor;
     vector.norm = (norm + norm * kNormSlack) * unit_factor * query.error_share;
     vector.missed = norm == 0 ? 0.0f : error / norm + kNormSlack;
+    scan.missed = vector.missed > scan.missed ? vector.missed : scan.missed;
   }
   if (query.weights != nullptr) start_logs(scan);
   update_threshold(scan);
