@@ -31,7 +31,8 @@ add_library(lsif_kernels_cuda STATIC ${cuda_kernels} csrc/engine/cuda_encode.cpp
 target_include_directories(lsif_kernels_cuda PUBLIC csrc)
 target_link_libraries(lsif_kernels_cuda PUBLIC CUDA::cudart_static)
 # Sizes that the contracts' headers define (kernels/score_topk.h) are computed on the device, too.
-target_compile_options(lsif_kernels_cuda PRIVATE -Xcompiler=-Wall,-Wextra,-Wshadow --expt-relaxed-constexpr)
+target_compile_options(lsif_kernels_cuda PRIVATE
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow;--expt-relaxed-constexpr>")
 # Float64 scores round as on the CPU, which does not contract either.
 set_source_files_properties(csrc/kernels/cuda/score_topk.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
 

@@ -1,0 +1,79 @@
+// What score_topk.cu computes from the sizes of a search, and how its workspace is divided.
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/topk_bounds.cuh"
+
+namespace lsif::cuda {
+namespace {
+
+constexpr int64_t kLeastParts = 4096;   // of a sample, where there are as many groups,
+constexpr int64_t kPartsPerResult = 8;  // and so many for each result
+constexpr int64_t kMaxSampleStep = 32;
+constexpr int64_t kLeastCapacity = 16384;   // rows of a query that may wait,
+constexpr int64_t kCapacityPerResult = 64;  // so many for each result,
+constexpr int64_t kRowsPerCapacity = 64;    // and one of so many
+
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// What a search needs besides its arguments, and where it lies in the workspace.
+struct Search {
+  CatalogView catalog;
+  ScoreQueries queries;
+  Filters filters;
+  CatalogUnits units;
+  int64_t k;            // at most num_items
+  int64_t num_vectors;  // of all queries together
+  int64_t sample_step;  // every so manieth group is in the sample
+  int64_t num_parts;    // the groups of the sample
+  int64_t capacity;     // rows that may wait, of a query
+  int64_t result_size;  // a power of two, at least k
+
+  VectorBound* vectors;  // [num_vectors]
+  QueryBound* bounds;    // [batch]
+  int8_t* codes;         // [num_vectors, code_stride(dim)]
+  uint64_t* parts;       // [batch, num_parts], the key of each part's most promising row, by its estimate
+  uint64_t* waiting;     // [batch, capacity], rows, then their keys
+  uint64_t* results;     // [batch, result_size]
+};
+
+Search plan(const CatalogView& catalog, const ScoreQueries& queries, int64_t k) {
+  Search s = {};
+  s.catalog = catalog;
+  s.queries = queries;
+  s.k = smaller(k, catalog.num_items);
+  s.num_vectors = queries.batch * queries.num_interests;
+  const int64_t groups = num_groups(catalog.num_items);
+  const int64_t wanted = larger(kLeastParts, kPartsPerResult * s.k);
+  s.sample_step = smaller(kMaxSampleStep, larger(1, groups / wanted));
+  s.num_parts = divide_up(groups, s.sample_step);
+  const int64_t capacity =
+      larger(larger(kLeastCapacity, kCapacityPerResult * s.k), divide_up(catalog.num_items, kRowsPerCapacity));
+  s.capacity = smaller(catalog.num_items, capacity);
+  s.result_size = 1;
+  while (s.result_size < s.k) s.result_size *= 2;
+  return s;
+}
+
+// Gives the search its arrays, one behind the other, and returns their bytes.
+int64_t lay_out(Search& s, void* workspace) {
+  auto* begin = static_cast<uint8_t*>(workspace);
+  int64_t size = 0;
+  const auto take = [&](auto*& array, int64_t count) {
+    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(begin + size);
+    size += divide_up(count * static_cast<int64_t>(sizeof(*array)), 16) * 16;
+  };
+  const int64_t batch = s.queries.batch;
+  take(s.parts, batch * s.num_parts);
+  take(s.waiting, batch * s.capacity);
+  take(s.results, batch * s.result_size);
+  take(s.codes, s.num_vectors * code_stride(s.catalog.dim));
+  take(s.vectors, s.num_vectors);
+  take(s.bounds, batch);
+  return size;
+}
+}  // namespace
+}  // namespace lsif::cuda
