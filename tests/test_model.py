@@ -124,7 +124,7 @@ def test_training_starts_at_the_encoder_alone() -> None:
     model = InterestFusionModel(make_config()).eval()
     items, times, actions = make_history(12, 6)
     weights = model.encode(items, times, actions, offsets=torch.tensor([0, 4, 12])).weights
-    torch.testing.assert_close(weights[:, -1], torch.full((2,), 0.9))
+    torch.testing.assert_close(weights[:, -1], torch.full((2,), 0.99))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -47,6 +47,23 @@ def test_every_event_but_the_first_is_a_target_once() -> None:
     assert len(batches) == len(Sequences(log, 4, 5, 0.0))
 
 
+def test_what_was_seen_is_no_target() -> None:
+    log = cyclic_log(num_users=40)
+    rng = np.random.default_rng(2)
+    log = dataclasses.replace(log, items=rng.integers(0, 6, len(log.items)))
+    expected = [
+        (user, position)
+        for user in range(log.num_users)
+        for position, event in enumerate(range(log.offsets[user] + 1, log.offsets[user + 1]), 1)
+        if log.items[event] not in log.items[log.offsets[user] : event]
+    ]
+    got = sum(int((batch.targets >= 0).sum()) for batch in all_batches(Sequences(log, 3, 5, 0.0, skip_seen=True)))
+    assert got == len(expected) < log.lengths.sum() - log.num_users
+    same = dataclasses.replace(log, items=np.zeros_like(log.items))
+    with pytest.raises(ArgumentError, match="exclude_seen: expected False where all that people come to"):
+        Sequences(same, 3, 5, 0.0, skip_seen=True)
+
+
 def test_time_dropout_hides_whole_sequences() -> None:
     log = cyclic_log(num_users=300)
     hidden = shown = 0
@@ -63,7 +80,7 @@ def make_loss(scoring: str, num_negatives: int = 5, exclude_seen: bool = False) 
     torch.manual_seed(3)
     log = cyclic_log()
     model = InterestFusionModel(small_config(scoring=scoring)).to(torch.float64)
-    batch = all_batches(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0))[0]
+    batch = all_batches(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0, skip_seen=exclude_seen))[0]
     counts = np.bincount(log.items, minlength=NUM_ITEMS)
     return NextEventLoss(model, counts, num_negatives, exclude_seen=exclude_seen), batch
 
@@ -88,7 +105,7 @@ def test_full_loss_is_the_mean_negative_log_probability(
     for row, position in (batch.targets >= 0).nonzero().tolist():
         target = int(batch.targets[row, position])
         scores = loss.model.scores(encoded.select((row, position)))
-        seen = set(batch.items[row, : position + 1].tolist()) - {target}
+        seen = set(batch.items[row, : position + 1].tolist())
         left = [item for item in range(NUM_ITEMS) if not exclude_seen or item not in seen]
         hidden += NUM_ITEMS - len(left)
         terms.append(scores[target] - scores[left].logsumexp(dim=-1))
@@ -103,12 +120,15 @@ def test_full_loss_is_the_mean_negative_log_probability(
     torch.testing.assert_close(chunked_grads, grads)
 
 
+@pytest.mark.parametrize("exclude_seen", [False, True])
 @pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
-def test_sampled_loss_approaches_the_full_loss(scoring: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss, batch = make_loss(scoring)
+def test_sampled_loss_approaches_the_full_loss(
+    scoring: str, exclude_seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, batch = make_loss(scoring, exclude_seen=exclude_seen)
     value, grads = gradients(loss, batch)
     monkeypatch.setattr(losses, "FULL_SOFTMAX_ITEMS", NUM_ITEMS - 1)
-    sampled, _ = make_loss(scoring, num_negatives=100_000)
+    sampled, _ = make_loss(scoring, 100_000, exclude_seen)
     assert sampled.sampled
     assert not loss.sampled
     torch.manual_seed(0)

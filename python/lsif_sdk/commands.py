@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -167,7 +168,7 @@ def recommend(options: argparse.Namespace) -> int:
     user = recommender.recommend(
         _history(options, ids),
         options.k,
-        now=_moment("--now", options.now),
+        now=_now(options),
         exclude_seen=not options.include_seen,
         exclude=_ids("--exclude", options.exclude, ids),
     )[0]
@@ -197,7 +198,7 @@ def explain(options: argparse.Namespace) -> int:
     recommender = Recommender.load(options.model)
     items = recommender.items
     (item,) = _ids("--item", [options.item], items)
-    why = recommender.explain(_history(options, items), item, now=_moment("--now", options.now))
+    why = recommender.explain(_history(options, items), item, now=_now(options))
     if options.plot:
         draw(why, items, options.plot)
         print(f"wrote {options.plot}", file=sys.stderr)
@@ -213,22 +214,24 @@ def _history(options: argparse.Namespace, table: ItemTable) -> Events:
     )
 
 
+def _now(options: argparse.Namespace) -> int | None:
+    return None if options.now is None else _moment("--now", options.now)
+
+
 def _moments(argument: str, text: str | None) -> list[int] | None:
     return None if text is None else [_moment(argument, part) for part in text.split(",")]
 
 
-def _moment(argument: str, text: Any) -> Any:
-    """Unix seconds of what people write: those seconds, or an ISO date (UTC where it has no time zone); None: None."""
-    if text is None:
-        return None
-    try:
+def _moment(argument: str, text: str) -> int:
+    """Unix seconds of what people write: those, or an ISO date with hyphens (UTC where it has no time zone)."""
+    if re.fullmatch(r"-?[0-9]+", text):
         return int(text)
+    try:
+        if "-" in text:
+            return int(as_seconds(argument, [datetime.datetime.fromisoformat(text)])[0])
     except ValueError:
         pass
-    try:
-        return int(as_seconds(argument, [datetime.datetime.fromisoformat(text.strip())])[0])
-    except ValueError:
-        raise ArgumentError(argument, "Unix seconds or ISO dates", repr(text)) from None
+    raise ArgumentError(argument, "Unix seconds or ISO dates with hyphens", repr(text))
 
 
 def _ids(argument: str, texts: list[str], table: ItemTable) -> list[Any]:

@@ -57,13 +57,20 @@ class Sequences:
         batch_size: sequences a batch.
         time_dropout: probability that all times of a sequence are hidden.
         skip_ties: an event at the same time as the one before is no target.
+        skip_seen: an event with an item that the user's earlier events hold is no target.
 
     Raises:
         ArgumentError: `skip_ties` without times, or nothing is left to train on.
     """
 
     def __init__(
-        self, log: EventLog, max_len: int, batch_size: int, time_dropout: float, skip_ties: bool = False
+        self,
+        log: EventLog,
+        max_len: int,
+        batch_size: int,
+        time_dropout: float,
+        skip_ties: bool = False,
+        skip_seen: bool = False,
     ) -> None:
         self._log = log
         self._batch_size = batch_size
@@ -76,14 +83,20 @@ class Sequences:
         self._start = np.maximum(end - max_len, 0)
         self._length = end - self._start
         self._first = log.offsets[user] + self._start
-        self._tied = _ties(log) if skip_ties else None
-        if self._tied is not None:
-            # Sequences without a target teach nothing.
-            targets = np.concatenate([[0], np.cumsum(~self._tied)])
-            kept = targets[self._first + self._length + 1] > targets[self._first + 1]
-            if not kept.any():
-                raise ArgumentError("skip_ties", "False where no event is later than the one before it", True)
-            self._start, self._length, self._first = self._start[kept], self._length[kept], self._first[kept]
+        self._skipped: NDArray[np.bool_] | None = None
+        if skip_ties:
+            self._skip(_ties(log), "skip_ties", "False where no event is later than the one before it")
+        if skip_seen:
+            self._skip(_seen(log), "exclude_seen", "False where all that people come to is what they had before")
+
+    def _skip(self, events: NDArray[np.bool_], argument: str, expected: str) -> None:
+        """Takes these events off the targets, and the sequences that are left without one, which teach nothing."""
+        self._skipped = events if self._skipped is None else self._skipped | events
+        targets = np.concatenate([[0], np.cumsum(~self._skipped)])
+        kept = targets[self._first + self._length + 1] > targets[self._first + 1]
+        if not kept.any():
+            raise ArgumentError(argument, expected, True)
+        self._start, self._length, self._first = self._start[kept], self._length[kept], self._first[kept]
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -107,8 +120,8 @@ class Sequences:
         valid = positions < lengths[:, None]
         # Padding repeats the newest event: any valid row would do.
         index = first[:, None] + np.minimum(positions, lengths[:, None] - 1)
-        if self._tied is not None:
-            valid &= ~self._tied[index + 1]
+        if self._skipped is not None:
+            valid &= ~self._skipped[index + 1]
         times, now = self._times(index, first + lengths, rng)
         return Batch(
             items=torch.from_numpy(self._log.items[index]),
@@ -138,3 +151,11 @@ def _ties(log: EventLog) -> NDArray[np.bool_]:
     tied[1:] = log.times[1:] == log.times[:-1]
     tied[log.offsets[:-1][log.lengths > 0]] = False
     return tied
+
+
+def _seen(log: EventLog) -> NDArray[np.bool_]:
+    """Which events have an item that an earlier event of the user has, bool [total]."""
+    users = np.repeat(np.arange(log.num_users), log.lengths)
+    seen = np.ones(len(log.items), dtype=np.bool_)
+    seen[np.unique(users * log.num_items + log.items, return_index=True)[1]] = False
+    return seen

@@ -39,8 +39,9 @@ class NextEventLoss(nn.Module):
 
         softplus(-score(target)) + mean_j softplus(score(negative_j))
 
-    Where items of the history will be left out of what is recommended, they are left out of the full softmax, too,
-    but for the target: otherwise the model spends itself on learning not to recommend them.
+    Where items of the history will be left out of what is recommended, they are left out of the softmax, full or
+    sampled, too: otherwise the model spends itself on learning not to recommend them. Of a long history those of the
+    sequence are; "binary" leaves none out. Targets must not be among them (`Sequences`, `skip_seen`).
 
     Args:
         model: the model to train.
@@ -87,8 +88,8 @@ class NextEventLoss(nn.Module):
         for begin in range(0, len(targets), rows):
             chunk = slice(begin, begin + rows)
             seen = None
-            if self.exclude_seen and negatives is None:
-                seen = _seen_before(batch.items[user[chunk]], position[chunk], targets[chunk])
+            if self.exclude_seen and not self.binary:
+                seen = _seen_before(batch.items[user[chunk]], position[chunk])
             arguments = encoded.select(chunk), targets[chunk], negatives, catalog, seen
             if len(targets) * width <= _KEPT_LOGITS:
                 sums.append(self._sum(*arguments))
@@ -115,7 +116,10 @@ class NextEventLoss(nn.Module):
             return (functional.softplus(-positive) + functional.softplus(scores).mean(dim=-1)).sum()
         probability = self.cumulative.diff(prepend=self.cumulative.new_zeros(1))[negatives]
         correction = torch.log(self.num_negatives * probability).to(encoded.fused.dtype)
-        scores = (scores - correction).masked_fill(negatives == targets[:, None], -torch.inf)
+        hits = negatives == targets[:, None]
+        if seen is not None:
+            hits |= _drawn(negatives, seen, len(targets))
+        scores = (scores - correction).masked_fill(hits, -torch.inf)
         logits = torch.cat([positive[:, None], scores], dim=1)
         return functional.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")
 
@@ -124,17 +128,26 @@ class NextEventLoss(nn.Module):
         return torch.searchsorted(self.cumulative, draws, right=True).clamp_max(len(self.cumulative) - 1)
 
 
-def _seen_before(items: Tensor, position: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Where, in scores [num_rows, num_items], the items up to each row's position stand, but for its target.
+def _seen_before(items: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    """Where, in scores [num_rows, num_items], the items up to each row's position stand.
 
     Args:
         items: each row's sequence, int64 [num_rows, seq_len].
         position: int64 [num_rows].
-        targets: int64 [num_rows].
 
     Returns:
         rows and columns, int64 [num_seen] each; an item seen twice stands there twice.
     """
-    seen = torch.arange(items.shape[1], device=items.device) <= position[:, None]
-    row, place = (seen & (items != targets[:, None])).nonzero(as_tuple=True)
+    row, place = (torch.arange(items.shape[1], device=items.device) <= position[:, None]).nonzero(as_tuple=True)
     return row, items[row, place]
+
+
+def _drawn(negatives: Tensor, seen: tuple[Tensor, Tensor], num_rows: int) -> Tensor:
+    """Which draws each row has seen (see `_seen_before`), bool [num_rows, num_negatives]."""
+    distinct, which = torch.unique(negatives, return_inverse=True)
+    row, item = seen
+    place = torch.searchsorted(distinct, item).clamp_max(len(distinct) - 1)
+    met = distinct[place] == item
+    drawn = torch.zeros(num_rows, len(distinct), dtype=torch.bool, device=negatives.device)
+    drawn[row[met], place[met]] = True
+    return drawn[:, which]

@@ -99,8 +99,9 @@ def fit(
         train_config: how to train; None for the defaults.
         validation: one held-out event a user, which follows the user's events in `log`, as (items, times) (see
             `Targets`); None trains for `epochs` without early stopping.
-        exclude_seen: items of a history are left out of what is learned to be next (see `NextEventLoss`) and of
-            validation (see `validate`), as they will be of what is recommended; False where people consume again.
+        exclude_seen: items of a history are left out of what is learned to be next (neither targets nor part of the
+            softmax) and of validation (see `validate`), as they will be of what is recommended; False where people
+            consume again.
         build: makes the untrained model from `model_config` and the dropout probability; for research, a subclass with
             another encoder or fusion. It draws its weights from torch's global generator, seeded beforehand.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
@@ -114,6 +115,8 @@ def fit(
     """
     config = train_config or TrainConfig()
     _check(log, model_config, validation, resume, checkpoint_dir)
+    if model_config.repeats and exclude_seen:
+        raise ArgumentError("exclude_seen", "False with repeats, a bonus for the items of the history", True)
     fabric = _fabric(config.precision)
     path = None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT_NAME
     targets = None if validation is None else Targets(*validation)
@@ -138,7 +141,9 @@ class _Run:
     ) -> None:
         self.fabric, self.log, self.config, self.validation, self.path = fabric, log, config, validation, path
         self.model, self.exclude_seen = model, exclude_seen
-        self.sequences = Sequences(log, config.max_len, config.batch_size, config.time_dropout, config.skip_ties)
+        self.sequences = Sequences(
+            log, config.max_len, config.batch_size, config.time_dropout, config.skip_ties, skip_seen=exclude_seen
+        )
         counts = np.bincount(log.items, minlength=model.config.num_items)
         loss = NextEventLoss(self.model, counts, config.num_negatives, config.loss, exclude_seen)
         optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
