@@ -15,6 +15,7 @@ from report_text import Row, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["figures", "recall_points", "roofline_points", "size_series"]
 
@@ -46,16 +47,17 @@ def roofline_points(rows: Sequence[Row]) -> list[tuple[str, float, float]]:
     ]
 
 
-def recall_points(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
-    """(recall, median us) of each index swept over its settings, and of the others of the same measurement."""
-    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for _, group in itertools.groupby(rows, key=title_of):
+def recall_points(rows: Sequence[Row]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """(recall, median us) of each index swept over its settings, and of the others, by measurement."""
+    sweeps: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for title, group in itertools.groupby(rows, key=title_of):
         together = list(group)
         if any("@" in row["impl"] for row in together):
-            points.clear()  # the last sweep counts
+            points: dict[str, list[tuple[float, float]]] = defaultdict(list)
             for row in together:
                 points[row["impl"].partition("@")[0]].append((row["recall"], row["median_us"]))
-    return {name: sorted(values) for name, values in points.items()}
+            sweeps[title] = {name: sorted(values) for name, values in points.items()}
+    return sweeps
 
 
 def figures(rows: Sequence[Row], ceilings: Sequence[Ceilings], page: pathlib.Path) -> list[pathlib.Path]:
@@ -71,7 +73,7 @@ def figures(rows: Sequence[Row], ceilings: Sequence[Ceilings], page: pathlib.Pat
         figure.savefig(path, dpi=120)
         written.append(path)
 
-    def axes_of(figure: Figure, title: str, x: str, y: str) -> Axes:
+    def axes_of(figure: Figure | SubFigure, title: str, x: str, y: str) -> Axes:
         axes = figure.subplots()
         axes.set(title=title, xlabel=x, ylabel=y, yscale="log")
         axes.grid(alpha=0.3, which="both")
@@ -89,9 +91,11 @@ def figures(rows: Sequence[Row], ceilings: Sequence[Ceilings], page: pathlib.Pat
         _roofline(axes, points, one_thread[0])
         save("roofline", figure)
     if by_recall:
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        axes = axes_of(figure, "Top-K: latency against recall", "recall", "median, us")
-        _lines(axes, by_recall)
+        figure = Figure(figsize=(8, 5 * len(by_recall)), layout="constrained")
+        for part, (title, sweep) in zip(
+            np.atleast_1d(figure.subfigures(len(by_recall))), by_recall.items(), strict=True
+        ):
+            _lines(axes_of(part, title.removesuffix(", interests 1, 1 thread"), "recall", "median, us"), sweep)
         save("recall", figure)
     return written
 

@@ -147,9 +147,11 @@ def test_series_of_the_figures():
         "faiss_flat": [(1000, 25.0), (100_000, 2000.0)],
     }
     assert recall_points(ROWS) == {
-        "lsif": [(1.0, 500.0)],
-        "faiss_flat": [(1.0, 2000.0)],
-        "hnswlib": [(0.9, 20.0), (0.99, 60.0)],
+        title_of(ROWS[2]): {
+            "lsif": [(1.0, 500.0)],
+            "faiss_flat": [(1.0, 2000.0)],
+            "hnswlib": [(0.9, 20.0), (0.99, 60.0)],
+        }
     }
     names, intensities, rates = zip(*roofline_points(ROWS), strict=True)
     assert names == ("score_topk: 1,000 items, k 10", "score_topk: 100,000 items, k 10")
