@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def _hnswlib(problem: Problem, ef: int, m: int, ef_construction: int) -> Impleme
         index.load_index(path)
         return index
 
-    name = f"hnswlib-{m}-{ef_construction}-{problem.threads}"
+    name = f"hnswlib-{version('hnswlib')}-{m}-{ef_construction}-{problem.threads}"
     index, seconds = problem.kept_index(name, build, lambda index, path: index.save_index(path), load)
 
     def call(queries: Vectors) -> Any:
@@ -129,7 +130,7 @@ def _usearch(problem: Problem, ef: int, m: int, ef_construction: int) -> Impleme
         index.add(np.arange(len(problem.vectors)), problem.vectors, threads=problem.threads)
         return index
 
-    name = f"usearch-{m}-{ef_construction}-{problem.threads}"
+    name = f"usearch-{version('usearch')}-bf16-{m}-{ef_construction}-{problem.threads}"
     index, seconds = problem.kept_index(name, build, lambda index, path: index.save(path), Index.restore)
 
     def call(queries: Vectors) -> Any:

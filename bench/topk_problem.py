@@ -67,7 +67,10 @@ class Problem:
     def kept_index(
         self, name: str, build: Callable[[], Any], save: Callable[[Any, str], Any], load: Callable[[str], Any]
     ) -> tuple[Any, float]:
-        """As `index`, but read from the folder if it was built before, of the same vectors and by the same name."""
+        """As `index`, but read from the folder if it was built before, of the same vectors and by the same name.
+
+        So the name has to say all settings, and the version of the peer.
+        """
         if self.kept is None or name in self.indexes:
             return self.index(name, build)
         path = self.kept / f"{name}-{hashlib.sha256(self.vectors.data).hexdigest()[:16]}"

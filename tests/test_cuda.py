@@ -145,6 +145,15 @@ def test_score_topk_reads_codes_in_an_order(batch: int) -> None:
     assert_equal(ops.score_topk, normal(batch, 1, 24), None, 1.0, vectors, bias, codes, 20, None, None, 1)
 
 
+def test_score_topk_reads_codes_at_any_address() -> None:
+    vectors, bias, codes = make_catalog("normal", 3000, 24)
+    queries = normal(9, 1, 24)
+    expected = ops.score_topk(queries, None, 1.0, vectors, bias, codes, 20, None, None, 1)
+    shifted = torch.cat([codes[:1], codes]).cuda()[1:]
+    got = ops.score_topk(queries.cuda(), None, 1.0, vectors.cuda(), bias.cuda(), shifted, 20, None, None, 1)
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(expected, got, strict=True))
+
+
 def make_exclusions(batch: int, num_items: int) -> tuple[Tensor, Tensor]:
     """In no order and with repeats; the last user's leave a third of the rows."""
     lists = [

@@ -14,7 +14,8 @@
 //   kSoftmax: sum_j p_j |v_j| (d_j + sum_k p_k d_k + (2 n + 14) u), d_j = e_j + u |s_j - max s|, to first order
 //   kSilu:    (1 / window) sum_j (1.1 e_j + (n + 13) u |silu(s_j)|) |v_j|
 // Row i depends on keys and values of its window only and adds them in ascending order of j, so it is the same bit for
-// bit in any call that covers its whole window. q, k and v must be finite for that; y must not overlap them.
+// bit in any call that covers its whole window. |q|, |k| and |v| must be below 2^127 for that, as their roundings
+// to bf16 must be finite; y must not overlap them.
 //
 // With bf16, q, k, v and the weights before they are divided by their sum, or by the window, are rounded to 8 bits of
 // precision where they are multiplied, as in linear.h; all else stays as it is. The bounds above hold for the rounded

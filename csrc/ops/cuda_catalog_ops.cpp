@@ -1,5 +1,6 @@
 // The catalogue's ops on CUDA (docs/cuda.md); as in cuda_ops.cpp, what is checked is copied to the host first.
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -46,6 +47,11 @@ ScoreQueries queries_on(const DeviceArguments& on, const CatalogView& catalog, c
                                 num_interests};
   check_values(catalog, queries, vectors, weights);
   return queries;
+}
+
+// The kernels need codes at a multiple of 16 (launch.h); a slice of a longer tensor begins anywhere.
+Tensor aligned(const Tensor& codes) {
+  return reinterpret_cast<uintptr_t>(codes.const_data_ptr()) % 16 == 0 ? codes : torch::stable::clone(codes);
 }
 
 // Views codes in device memory, checked on copies of their header and order, which is all that view_codes reads.
@@ -138,6 +144,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional
   const DeviceArguments on(vectors);
   CatalogView catalog = catalog_on(on, vectors, bias);
   const OnDevice device(vectors);
+  codes = aligned(codes);
   catalog.codes = codes_on(on, codes, catalog.num_items, catalog.dim, device.stream);
   const ScoreQueries all = queries_on(on, catalog, queries, weights, temperature);
   const SortedExclusions exclude =

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the gpu_test_* in a folder, each for at most so many seconds, and says in a table how it went; then the small ones
-# under compute-sanitizer. For `make test-cuda`.
+# under compute-sanitizer, which may make them a hundred times slower. For `make test-cuda`.
 folder=$1
 seconds=60
 table=$(mktemp)
@@ -10,7 +10,8 @@ run() {  # name, command ...
   name=$1
   shift
   start=$(date +%s)
-  if timeout $seconds "$@" > "$folder/$name.log" 2>&1; then result=ok; else result=FAILED failed=1; fi
+  timeout $seconds "$@" > "$folder/$name.log" 2>&1
+  case $? in 0) result=ok ;; 124) result=TIMEOUT failed=1 ;; *) result=FAILED failed=1 ;; esac
   [ $result = ok ] || tail -n 20 "$folder/$name.log"
   printf '%-44s %-7s %4s s\n' "$name" "$result" $(($(date +%s) - start)) | tee -a "$table"
 }
@@ -19,6 +20,7 @@ for test in "$folder"/gpu_test_*; do
   case $test in *.log) ;; *) run "$(basename "$test")" "$test" ;; esac
 done
 if command -v compute-sanitizer > /dev/null; then
+  seconds=300
   for tool in memcheck racecheck synccheck; do
     for test in launches layer_norm interest_fusion; do
       run "$tool $test" compute-sanitizer --tool $tool --error-exitcode 1 "$folder/gpu_test_$test"

@@ -88,11 +88,12 @@ std::vector<ModelConfig> configs() {
   return {hstu_config(), transformer_config(), narrow, wide};
 }
 
-// The same formulas in another order of float32 sums, through a few layers.
+// The same formulas in another order of float32 sums, through a few layers. Not derived: 20 times what the emulation is
+// off by. Each kernel is held to a derived bound by its own test.
 void check_near(const std::vector<float>& result, const std::vector<float>& expected) {
   float largest = 0;
   for (const float x : expected) largest = std::fmax(largest, std::fabs(x));
-  for (size_t i = 0; i < expected.size(); ++i) CHECK_NEAR(result[i], expected[i], 2e-5 * static_cast<double>(largest));
+  for (size_t i = 0; i < expected.size(); ++i) CHECK_NEAR(result[i], expected[i], 5e-6 * static_cast<double>(largest));
 }
 
 TEST(encode_agrees_with_the_cpu_and_does_not_depend_on_the_batch) {
@@ -124,7 +125,10 @@ TEST(encode_agrees_with_the_cpu_and_does_not_depend_on_the_batch) {
     bare.times = bare.actions = bare.now = nullptr;
     lsif::engine::encode(*model.model, bare, 1,
                          {expected.fused.data(), expected.interests.data(), expected.weights.data()});
-    check_near(device.encode(bare).interests, expected.interests);
+    const Encoding without = device.encode(bare);
+    check_near(without.fused, expected.fused);
+    check_near(without.interests, expected.interests);
+    check_near(without.weights, expected.weights);
     CHECK(device.encode(Batch(std::vector<History>()).events()).fused.empty());
   }
 }

@@ -1,4 +1,4 @@
-// What launchers do beyond the CPU kernels: batches of sequences, and packing.
+// What launchers do beyond the CPU kernels: batches of sequences, packing, and refusals.
 #include "check.h"
 #include "device_array.h"
 #include "guarded.h"
@@ -28,6 +28,17 @@ TEST(pack_linear_gives_the_cpu_layout) {
       CHECK(packed == expected);
     }
   }
+}
+
+// linear alone has it. With no rows nothing would be read.
+TEST(bfloat16_is_refused) {
+  const uint16_t table = 0;
+  lsif::EmbeddingParams embedding = {nullptr, nullptr, 4};
+  embedding.items_bf16 = &table;
+  CHECK(lsif::cuda::embedding(embedding, nullptr, nullptr, 0, nullptr, 4, nullptr) == cudaErrorInvalidValue);
+  lsif::AttentionParams attention = {lsif::AttentionKind::kSoftmax, 1, 4, 3, nullptr, nullptr, nullptr, 0};
+  attention.bf16 = true;
+  CHECK(lsif::cuda::attention(attention, {}, nullptr, 0, nullptr, 4, nullptr) == cudaErrorInvalidValue);
 }
 
 // A batch gives each sequence what it gets alone, bit for bit.

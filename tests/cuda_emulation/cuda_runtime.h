@@ -3,7 +3,7 @@
 //
 // What it cannot show: how fast anything is, races between blocks other than by their order, float functions of the
 // CUDA library (those of the C library stand in), and whether a fragment of a matrix instruction lies in registers as
-// NVIDIA's manual, after which mma.h was written, says.
+// NVIDIA's manual, after which mma.cuh was written, says.
 #pragma once
 
 #include <math.h>

@@ -1,6 +1,7 @@
 // Compiled once per instruction set, like csrc/kernels/cpu/variant.cpp.
 #include "simd_probe.h"
 
+#include "kernels/cpu/exp2_above.inl.h"
 #include "kernels/cpu/simd.h"
 
 #define LSIF_STRING_(x) #x
@@ -30,6 +31,9 @@ void map_exp(const float* x, int64_t n, float* y) {
 }
 void map_exp2(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return exp2(a); });
+}
+void map_exp2_above(const float* x, int64_t n, float* y) {
+  map(x, n, y, [](Vec a) { return exp2_above(a); });
 }
 void map_silu(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return silu(a); });
@@ -76,23 +80,11 @@ float max_of_lanes(const float* x) { return max_lanes(load(x)); }
 
 const SimdProbe& LSIF_JOIN(LSIF_ISA, _simd_probe)() {
   static constexpr SimdProbe probe = {
-      LSIF_STRING(LSIF_ISA),
-      LSIF_ISA::kLanes,
-      LSIF_ISA::kFused,
-      LSIF_ISA::map_exp,
-      LSIF_ISA::map_exp2,
-      LSIF_ISA::map_silu,
-      LSIF_ISA::map_gelu,
-      LSIF_ISA::map_coarse_gelu,
-      LSIF_ISA::map_relu,
-      LSIF_ISA::copy_first,
-      LSIF_ISA::all_of_load_first,
-      LSIF_ISA::all_of_keep_first,
-      LSIF_ISA::arithmetic,
-      LSIF_ISA::scaled,
-      LSIF_ISA::interleaved,
-      LSIF_ISA::sum_of_lanes,
-      LSIF_ISA::max_of_lanes,
+      LSIF_STRING(LSIF_ISA),       LSIF_ISA::kLanes,         LSIF_ISA::kFused,     LSIF_ISA::map_exp,
+      LSIF_ISA::map_exp2,          LSIF_ISA::map_exp2_above, LSIF_ISA::map_silu,   LSIF_ISA::map_gelu,
+      LSIF_ISA::map_coarse_gelu,   LSIF_ISA::map_relu,       LSIF_ISA::copy_first, LSIF_ISA::all_of_load_first,
+      LSIF_ISA::all_of_keep_first, LSIF_ISA::arithmetic,     LSIF_ISA::scaled,     LSIF_ISA::interleaved,
+      LSIF_ISA::sum_of_lanes,      LSIF_ISA::max_of_lanes,
   };
   return probe;
 }

@@ -1,4 +1,5 @@
-// What simd.h offers, as functions on arrays, so that one test can look at every instruction set's version.
+// What simd.h and exp2_above.inl.h offer, as functions on arrays, so that one test can look at every instruction set's
+// version.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@ struct SimdProbe {
   bool fused;  // fma rounds once
   void (*exp)(const float* x, int64_t n, float* y);
   void (*exp2)(const float* x, int64_t n, float* y);
+  void (*exp2_above)(const float* x, int64_t n, float* y);
   void (*silu)(const float* x, int64_t n, float* y);
   void (*gelu)(const float* x, int64_t n, float* y);
   void (*coarse_gelu)(const float* x, int64_t n, float* y);

@@ -7,6 +7,9 @@
 #include <string>
 #include <utility>
 #include <vector>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 #include "score_topk_oracle.h"
 
@@ -214,6 +217,35 @@ TEST(exponentials_of_several_interests_are_above_their_rounding) {
     check_against_brute_force(last_slot_first(rows, dim, bias), question, "exponentials");
   }
 }
+
+#if defined(__SSE__)
+// As torch.set_flush_denormal does, for the thread, while this lives.
+class FlushedDenormals {
+ public:
+  FlushedDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~FlushedDenormals() { _mm_setcsr(before_); }
+  FlushedDenormals(const FlushedDenormals&) = delete;
+  FlushedDenormals& operator=(const FlushedDenormals&) = delete;
+
+ private:
+  unsigned before_;
+};
+
+// The last row is the best by an interest whose share of the weights is 2^-127, which counts as 0 there.
+TEST(shares_below_the_normal_numbers_count_where_they_are_flushed) {
+  std::vector<float> rows;
+  for (int64_t i = 0; i < 499; ++i) rows.insert(rows.end(), {1.0f, 0.0f});
+  rows.insert(rows.end(), {0.0f, 89.25f});  // its own codes; exp(88.25) < 2^128 < exp(89.25)
+  const Catalog catalog(rows, 2);
+  Question question({1.0f, 0.0f, 0.0f, 1.0f}, 2, 2, 1);
+  question.weights = {0x1p60f, 0x1p-67f};
+  check_against_brute_force(catalog, question, "tiny share");
+  for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+    const FlushedDenormals flushed;
+    CHECK(run(catalog, question, *table).indices.front() == 499);
+  }
+}
+#endif
 
 // The first row scores less than the last ones by what the bias's last digit does not show, and wins by its number.
 TEST(exponentials_of_several_interests_are_above_the_rounding_of_scores) {

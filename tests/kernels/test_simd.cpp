@@ -141,6 +141,32 @@ TEST(exp2_is_within_its_error_and_ends_right) {
   }
 }
 
+// That rows which belong are not lost rests on the lower side (docs/score_topk.md, "Rounding and range").
+TEST(exp2_above_lies_above_and_ends_right) {
+  for (const SimdProbe* probe : probes()) {
+    double least = 1, most = 0;
+    for (const std::vector<float>& x : {evenly(-252, 252, 2000003), evenly(-2, 2, 400009), all_magnitudes(100003)}) {
+      const std::vector<float> y = mapped(probe->exp2_above, x);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double power = std::exp2(static_cast<double>(x[i]));
+        const double rounding = power < 0x1p-126 ? 0x1p-149 : 0;
+        const double limit = power * (1 + 0x1p-8) + rounding;
+        if (std::isnan(y[i]) && limit > std::numeric_limits<float>::max()) continue;
+        CHECK(y[i] >= std::fmin(power * (1 + 0x1p-14), 0x1p128) - rounding);
+        CHECK(y[i] <= limit || limit > std::numeric_limits<float>::max());
+        if (power < 0x1p-126 || std::isinf(y[i])) continue;
+        least = std::fmin(least, y[i] / power - 1);
+        most = std::fmax(most, y[i] / power - 1);
+      }
+    }
+    std::printf("%s: exp2_above is 2^%.2f to 2^%.2f above\n", probe->isa, std::log2(least), std::log2(most));
+    const std::vector<float> x = {kInfinity, 128.0f, 252.0f, 253.0f, 1e30f, kNan, -kInfinity, -152.0f, -253.0f, -1e30f};
+    const std::vector<float> y = mapped(probe->exp2_above, x);
+    for (size_t i = 0; i < 6; ++i) CHECK(y[i] == kInfinity || std::isnan(y[i]));
+    for (size_t i = 6; i < x.size(); ++i) CHECK(y[i] == 0.0f);
+  }
+}
+
 TEST(activations_keep_their_documented_errors) {
   for (const SimdProbe* probe : probes()) {
     for (const std::vector<float>& x : {evenly(-20, 20, 400009), evenly(-0.1, 0.1, 50021), all_magnitudes(50021)}) {

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "kernels/cpu/exp2_above.inl.h"
 #include "kernels/cpu/topk_block.inl.h"
 #include "kernels/score_topk.h"
 
@@ -10,25 +11,6 @@ namespace lsif::cpu::LSIF_ISA {
 namespace {
 
 constexpr float kLeastSum = 0x1p-60f;  // that is normal for sure
-constexpr float kMostExponent = 252.0f;
-
-// (1 + 2^-14) 2^x to (1 + 2^-8) 2^x; infinite or NaN where that is too large, 0 where it is too small. The polynomials,
-// of 2^r for 0 <= r < 1 and for |r| <= 1/2, are the best of degree 2.
-#if defined(LSIF_SIMD_AVX512)
-LSIF_INLINE Vec exp2_above(Vec x) {
-  const Vec r = {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF)};
-  const Vec p = fma(fma(broadcast(0.33781326f), r, broadcast(0.65885293f)), r, broadcast(1.003577948f));
-  return {_mm512_scalef_ps(p.v, x.v)};  // which takes the floor of x
-}
-#else
-LSIF_INLINE Vec exp2_above(Vec x) {
-  x = max(broadcast(-kMostExponent), min(broadcast(kMostExponent), x));
-  const Vec n = (x + broadcast(kShift)) - broadcast(kShift);
-  const Vec r = x - n;
-  const Vec p = fma(fma(broadcast(0.23887004f), r, broadcast(0.7047494f)), r, broadcast(1.002293944f));
-  return scale_pow2(p, n);
-}
-#endif
 
 // log x for normal x > 0, in place, to within 2^-21 (|log x| + 1/4): with x = 2^e m, 1/2 <= m^2 < 2, s = (m - 1) / (m +
 // 1), log m = 2 (s + s^3 / 3 + s^5 / 5 + ..).

@@ -17,6 +17,7 @@ constexpr double kRoundingSlack = 0x1p-150;
 constexpr double kLogSlack = 0x1p-20;
 constexpr float kScoreSlack = 0x1p-22f;
 constexpr double kLeastTemperature = 0x1p-60;
+constexpr float kLeastShare = 0x1p-126f;
 constexpr double kLog2E = 1.4426950408889634;
 constexpr int32_t kInfinityBits = 0x7f800000;
 
@@ -74,7 +75,7 @@ struct VectorScan : CodedVector {
   float norm;
   float missed;      // |q - t p| / |q|
   float log_weight;  // with weights: temperature * log(weight)
-  float weight;      // and its share of their sum
+  float weight;      // and its share of their sum, at least kLeastShare
   float threshold;   // without: the query's
 };
 
@@ -268,7 +269,9 @@ inline void start_logs(QueryScan& scan) {
   for (int64_t j = 0; j < query.num_interests; ++j) total += static_cast<double>(query.weights[j]);
   for (int64_t j = 0; j < query.num_interests; ++j) {
     scan.vectors[j].log_weight = static_cast<float>(query.log_weights[j] * unit);
-    scan.vectors[j].weight = static_cast<float>(static_cast<double>(query.weights[j]) / total);
+    // The least normal number in place of those below: they are rounded too far, or to 0 where denormals are flushed.
+    const auto share = static_cast<float>(static_cast<double>(query.weights[j]) / total);
+    scan.vectors[j].weight = share > kLeastShare ? share : kLeastShare;
   }
 }
 

@@ -60,6 +60,7 @@ __global__ void attention_kernel(AttentionParams params, AttentionInput input, S
 
 cudaError_t attention(const AttentionParams& params, const AttentionInput& input, const int64_t* offsets, int64_t batch,
                       float* y, int64_t y_stride, cudaStream_t stream) {
+  if (params.bf16) return cudaErrorInvalidValue;
   return launch(attention_kernel, input.seq_len * params.num_heads, kThreads, stream, params, input,
                 Sequences{offsets, batch}, y, y_stride);
 }

@@ -21,6 +21,7 @@ __global__ void embedding_kernel(EmbeddingParams params, const int64_t* item, co
 
 cudaError_t embedding(const EmbeddingParams& params, const int64_t* item, const int64_t* action, int64_t num_rows,
                       float* y, int64_t y_stride, cudaStream_t stream) {
+  if (params.items_bf16 != nullptr) return cudaErrorInvalidValue;
   return launch(embedding_kernel, divide_up(num_rows * params.dim, kThreads), kThreads, stream, params, item, action,
                 num_rows, y, y_stride);
 }

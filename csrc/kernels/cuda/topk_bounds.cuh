@@ -1,5 +1,6 @@
 // Upper bounds of scores from integer codes, in the units and with the slack that docs/score_topk.md derives
-// ("Rounding and range"); what csrc/kernels/cpu/topk_query.inl.h and topk_scan.inl.h do.
+// ("Rounding and range"); what csrc/kernels/cpu/topk_query.inl.h, topk_block.inl.h and
+// topk_interests.inl.h do, the latter's exponentials excepted.
 #pragma once
 
 #include <cfloat>
