@@ -96,8 +96,9 @@ def _lsif(problem: Problem) -> Implementation:
         call=call,
         inputs=inputs,
         read=lambda answer: answer.indices,
-        bytes=catalog.code_bytes,
-        flops=2 * num_items * dim * problem.batch * num_interests,
+        # Codes in an order: most are skipped, how many depends on the queries.
+        bytes=None if catalog.is_ordered else catalog.code_bytes,
+        flops=None if catalog.is_ordered else 2 * num_items * dim * problem.batch * num_interests,
         unit="int8",
         build_s=seconds,
         index_bytes=catalog.code_bytes + 4 * (dim + 1) * num_items,

@@ -169,9 +169,9 @@ def test_events_older_than_a_training_sequence_count_like_the_oldest_in_one() ->
     log = simulated_shop(40, 15)
     config = ModelConfig(num_items=15, dim=8, num_layers=1, num_heads=2, repeats=True)
     settings = TrainConfig(epochs=1, max_len=8, learning_rate=0.01, time_dropout=0.0)
-    with pytest.raises(ArgumentError, match="exclude_seen: expected False with repeats"):
-        fit(log, config, settings, progress=False)
-    weights = fit(log, config, settings, exclude_seen=False, progress=False).model.export_weights()
+    with pytest.raises(ArgumentError, match="skip_seen: expected False with repeats"):
+        fit(log, config, dataclasses.replace(settings, skip_seen=True), progress=False)
+    weights = fit(log, config, settings, progress=False).model.export_weights()
     table = weights["repeats.distance"]
     last = math.ceil(math.log2(settings.max_len))  # of distance max_len - 1
     assert table[: last + 1].unique().numel() == last + 1

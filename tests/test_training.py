@@ -60,7 +60,7 @@ def test_what_was_seen_is_no_target() -> None:
     got = sum(int((batch.targets >= 0).sum()) for batch in all_batches(Sequences(log, 3, 5, 0.0, skip_seen=True)))
     assert got == len(expected) < log.lengths.sum() - log.num_users
     same = dataclasses.replace(log, items=np.zeros_like(log.items))
-    with pytest.raises(ArgumentError, match="exclude_seen: expected False where all that people come to"):
+    with pytest.raises(ArgumentError, match="skip_seen: expected False where all that people come to"):
         Sequences(same, 3, 5, 0.0, skip_seen=True)
 
 
@@ -76,13 +76,13 @@ def test_time_dropout_hides_whole_sequences() -> None:
     assert 0.3 < hidden / (hidden + shown) < 0.5
 
 
-def make_loss(scoring: str, num_negatives: int = 5, exclude_seen: bool = False) -> tuple[NextEventLoss, Batch]:
+def make_loss(scoring: str, num_negatives: int = 5, skip_seen: bool = False) -> tuple[NextEventLoss, Batch]:
     torch.manual_seed(3)
     log = cyclic_log()
     model = InterestFusionModel(small_config(scoring=scoring)).to(torch.float64)
-    batch = all_batches(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0, skip_seen=exclude_seen))[0]
+    batch = all_batches(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0, skip_seen=skip_seen))[0]
     counts = np.bincount(log.items, minlength=NUM_ITEMS)
-    return NextEventLoss(model, counts, num_negatives, exclude_seen=exclude_seen), batch
+    return NextEventLoss(model, counts, num_negatives, skip_seen=skip_seen), batch
 
 
 def gradients(loss: NextEventLoss, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -92,12 +92,12 @@ def gradients(loss: NextEventLoss, batch: Batch) -> tuple[torch.Tensor, dict[str
     return value.detach(), {name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("skip_seen", [False, True])
 @pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
 def test_full_loss_is_the_mean_negative_log_probability(
-    scoring: str, exclude_seen: bool, monkeypatch: pytest.MonkeyPatch
+    scoring: str, skip_seen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss, batch = make_loss(scoring, exclude_seen=exclude_seen)
+    loss, batch = make_loss(scoring, skip_seen=skip_seen)
     encoded = loss.model(
         batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
     )
@@ -106,10 +106,10 @@ def test_full_loss_is_the_mean_negative_log_probability(
         target = int(batch.targets[row, position])
         scores = loss.model.scores(encoded.select((row, position)))
         seen = set(batch.items[row, : position + 1].tolist())
-        left = [item for item in range(NUM_ITEMS) if not exclude_seen or item not in seen]
+        left = [item for item in range(NUM_ITEMS) if not skip_seen or item not in seen]
         hidden += NUM_ITEMS - len(left)
         terms.append(scores[target] - scores[left].logsumexp(dim=-1))
-    assert (hidden > 0) == exclude_seen
+    assert (hidden > 0) == skip_seen
     value, grads = gradients(loss, batch)
     torch.testing.assert_close(value, -torch.stack(terms).mean().detach())
     # Neither the size of the chunks nor computing them twice changes anything.
@@ -120,15 +120,13 @@ def test_full_loss_is_the_mean_negative_log_probability(
     torch.testing.assert_close(chunked_grads, grads)
 
 
-@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("skip_seen", [False, True])
 @pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
-def test_sampled_loss_approaches_the_full_loss(
-    scoring: str, exclude_seen: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loss, batch = make_loss(scoring, exclude_seen=exclude_seen)
+def test_sampled_loss_approaches_the_full_loss(scoring: str, skip_seen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, batch = make_loss(scoring, skip_seen=skip_seen)
     value, grads = gradients(loss, batch)
     monkeypatch.setattr(losses, "FULL_SOFTMAX_ITEMS", NUM_ITEMS - 1)
-    sampled, _ = make_loss(scoring, 100_000, exclude_seen)
+    sampled, _ = make_loss(scoring, 100_000, skip_seen)
     assert sampled.sampled
     assert not loss.sampled
     torch.manual_seed(0)

@@ -58,9 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         default=commands.SPLITS[0],
         help=_SPLIT_HELP + f" (default: {commands.SPLITS[0]})",
     )
-    train.add_argument(
-        "--include-seen", action="store_true", help="people consume again: train and validate with seen items"
-    )
+    train.add_argument("--include-seen", action="store_true", help="people consume again: validate with seen items")
     train.add_argument("--checkpoints", help="directory for checkpoints")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     train.add_argument("--quiet", action="store_true", help="no progress")

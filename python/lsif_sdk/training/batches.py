@@ -87,7 +87,7 @@ class Sequences:
         if skip_ties:
             self._skip(_ties(log), "skip_ties", "False where no event is later than the one before it")
         if skip_seen:
-            self._skip(_seen(log), "exclude_seen", "False where all that people come to is what they had before")
+            self._skip(_seen(log), "skip_seen", "False where all that people come to is what they had before")
 
     def _skip(self, events: NDArray[np.bool_], argument: str, expected: str) -> None:
         """Takes these events off the targets, and the sequences that are left without one, which teach nothing."""

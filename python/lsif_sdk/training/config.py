@@ -63,6 +63,8 @@ class TrainConfig:
             (Polyak and Juditsky 1992); about 1 / (1 - averaging) steps count. 0 = the weights themselves.
         skip_ties: do not train on targets that share their time with the event before: the order within a basket says
             nothing of what comes next. They stay part of the history. Needs events with times.
+        skip_seen: do not train on targets that the user had before, and leave what the user had before out of the
+            softmax, full or sampled: for models that will never be asked to recommend it. Not with `repeats`.
 
     Raises:
         ArgumentError: a value is out of range; the message names the field.
@@ -86,6 +88,7 @@ class TrainConfig:
     loss: LossName = "softmax"
     averaging: float = 0.0
     skip_ties: bool = False
+    skip_seen: bool = False
 
     def __post_init__(self) -> None:
         for name, (least, most) in _INTEGERS.items():
@@ -97,6 +100,7 @@ class TrainConfig:
         if self.max_seconds is not None:
             check_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]")
         check_flag("skip_ties", self.skip_ties)
+        check_flag("skip_seen", self.skip_seen)
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
 

@@ -39,16 +39,16 @@ class NextEventLoss(nn.Module):
 
         softplus(-score(target)) + mean_j softplus(score(negative_j))
 
-    Where items of the history will be left out of what is recommended, they are left out of the softmax, full or
-    sampled, too: otherwise the model spends itself on learning not to recommend them. Of a long history those of the
-    sequence are; "binary" leaves none out. Targets must not be among them (`Sequences`, `skip_seen`).
+    With `skip_seen` items of the history are left out of the softmax, full or sampled: otherwise a model that is never
+    asked for them spends itself on learning not to recommend them. Of a long history those of the sequence are left
+    out; "binary" leaves out none. Targets must not be among them (see `Sequences`).
 
     Args:
         model: the model to train.
         counts: events of each item, int64 [num_items].
         num_negatives: draws a batch.
         loss: see `TrainConfig`.
-        exclude_seen: whether items of the history will be left out.
+        skip_seen: see above.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class NextEventLoss(nn.Module):
         counts: NDArray[np.int64],
         num_negatives: int,
         loss: LossName = "softmax",
-        exclude_seen: bool = False,
+        skip_seen: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.num_negatives = num_negatives
         self.binary = loss == "binary"
-        self.exclude_seen = exclude_seen
+        self.skip_seen = skip_seen
         self.sampled = self.binary or model.config.num_items > FULL_SOFTMAX_ITEMS
         weights = np.ones(len(counts)) if self.binary else (counts + 1.0) ** _SAMPLING_POWER
         cumulative = torch.from_numpy(np.cumsum(weights / weights.sum()))
@@ -88,7 +88,7 @@ class NextEventLoss(nn.Module):
         for begin in range(0, len(targets), rows):
             chunk = slice(begin, begin + rows)
             seen = None
-            if self.exclude_seen and not self.binary:
+            if self.skip_seen and not self.binary:
                 seen = _seen_before(batch.items[user[chunk]], position[chunk])
             arguments = encoded.select(chunk), targets[chunk], negatives, catalog, seen
             if len(targets) * width <= _KEPT_LOGITS:

@@ -122,9 +122,9 @@ def train(
         action: see `user`; None = there are none.
         split: see above; "time" needs events with times.
         holdout: see above.
-        exclude_seen: the items of a history will be left out of what is recommended, as `recommend` does by default:
-            they are left out of what the model learns to be next and of the ranking of targets. False where people
-            consume again; then recommend with `exclude_seen=False`, too.
+        exclude_seen: leave items of a history out when targets are ranked; False where people consume again. It changes
+            which epoch is the best and what is measured, not what `recommend` returns. `TrainConfig.skip_seen` leaves
+            them out of training, too.
         features: a description of each item, float32 [num_items, feature_dim] in the order of `EventLog.item_ids`, such
             as `lsif_sdk.text.embed_titles` of its title; zeros where there is none. When training is over, items
             without events get rows from the items of nearest descriptions, and those with few events better ones

@@ -99,9 +99,8 @@ def fit(
         train_config: how to train; None for the defaults.
         validation: one held-out event a user, which follows the user's events in `log`, as (items, times) (see
             `Targets`); None trains for `epochs` without early stopping.
-        exclude_seen: items of a history are left out of what is learned to be next (neither targets nor part of the
-            softmax) and of validation (see `validate`), as they will be of what is recommended; False where people
-            consume again.
+        exclude_seen: validation leaves the items of a history out (see `validate`); False where people consume again.
+            `TrainConfig.skip_seen` leaves them out of training, too.
         build: makes the untrained model from `model_config` and the dropout probability; for research, a subclass with
             another encoder or fusion. It draws its weights from torch's global generator, seeded beforehand.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
@@ -115,8 +114,8 @@ def fit(
     """
     config = train_config or TrainConfig()
     _check(log, model_config, validation, resume, checkpoint_dir)
-    if model_config.repeats and exclude_seen:
-        raise ArgumentError("exclude_seen", "False with repeats, a bonus for the items of the history", True)
+    if model_config.repeats and config.skip_seen:
+        raise ArgumentError("skip_seen", "False with repeats, a bonus for the items of the history", True)
     fabric = _fabric(config.precision)
     path = None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT_NAME
     targets = None if validation is None else Targets(*validation)
@@ -142,10 +141,10 @@ class _Run:
         self.fabric, self.log, self.config, self.validation, self.path = fabric, log, config, validation, path
         self.model, self.exclude_seen = model, exclude_seen
         self.sequences = Sequences(
-            log, config.max_len, config.batch_size, config.time_dropout, config.skip_ties, skip_seen=exclude_seen
+            log, config.max_len, config.batch_size, config.time_dropout, config.skip_ties, config.skip_seen
         )
         counts = np.bincount(log.items, minlength=model.config.num_items)
-        loss = NextEventLoss(self.model, counts, config.num_negatives, config.loss, exclude_seen)
+        loss = NextEventLoss(self.model, counts, config.num_negatives, config.loss, config.skip_seen)
         optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
         self.loss, self.optimizer = fabric.setup(loss, optimizer)
         self.average: AveragedModel | None = None
