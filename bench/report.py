@@ -131,6 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not rows:
         raise SystemExit("no rows: nothing written")
     command = "python bench/report.py" + (" --quick" if options.quick else "")
+    command += f" --seconds {options.seconds:g}" if options.seconds else ""
     for path in write(rows, ceilings, installed_versions(), command, options.out):
         print(path)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 __all__ = ["DenseRows"]
 
-_PLACES_AN_ID = 4  # at most: 32 bytes an item, a third of what a dictionary takes
+_PLACES_AN_ID = 4  # at most: 32 bytes an item, beside the dictionary, which takes three times as much
 
 
 class DenseRows:

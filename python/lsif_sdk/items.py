@@ -26,7 +26,7 @@ Id = int | str
 
 _INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
 _STR_TYPES = frozenset({str, np.str_})
-_PLAIN = {int}
+_PLAIN = frozenset({int})
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
 
 _ADDING = ForkSafeLock()
