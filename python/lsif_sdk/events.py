@@ -111,10 +111,8 @@ class EventBatch:
                 return cls(rows, None, None, np.array((0, len(rows)), np.int64), np.zeros(1, np.int64))
         users = as_users(histories)
         items, offsets = ragged_rows_of(users, table, "history")
-        has_times = any(user.times is not None for user in users)
-        has_actions = num_actions > 0 and any(user.actions is not None for user in users)
-        times = _gather(users, "times", UNKNOWN_TIME) if has_times else None
-        actions = _gather(users, "actions", 0) if has_actions else None
+        times = _gather(users, "times", UNKNOWN_TIME)
+        actions = _gather(users, "actions", 0) if num_actions > 0 else None
         unknown = np.zeros(len(users), np.int64)
         if items.min(initial=0) < 0:
             known = items >= 0
@@ -253,13 +251,15 @@ def is_flat(values: object) -> bool:
     return False
 
 
-def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64]:
-    """Times or actions of all events, int64 [total]."""
-    if len(users) == 1 and isinstance(own := getattr(users[0], name), np.ndarray):
-        return own
+def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:
+    """Times or actions of all events, int64 [total]; None if nobody has any."""
+    given = [getattr(user, name) for user in users]
+    if len(given) == 1:
+        return given[0]  # type: ignore[no-any-return]
+    if all(values is None for values in given):
+        return None
     parts = [np.zeros(0, np.int64)]
-    for user in users:
-        values = getattr(user, name)
+    for user, values in zip(users, given, strict=True):
         parts.append(np.full(len(user), missing, np.int64) if values is None else values)
     return np.concatenate(parts)
 

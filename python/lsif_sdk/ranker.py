@@ -70,8 +70,9 @@ class Ranker(NativeModel):
             self.items.take(indices), scores, counts, long_share, unknown, fallback, self.version, degraded
         )
         times = began, parsed, searched, time.perf_counter_ns()
-        short = int((counts < k).sum())
-        self._metrics.answered(times, batch, int(unknown.sum()), len(popular), short, bool(degraded))
+        # Of few users lists are faster than reductions of arrays, by microseconds that a request notices.
+        short = sum(count < k for count in counts.tolist())
+        self._metrics.answered(times, batch, sum(unknown.tolist()), len(popular), short, bool(degraded))
         return result
 
     def _search(
