@@ -10,10 +10,11 @@ import torch
 
 import lsif_sdk.native_model
 from lsif_sdk import Recommendations, Recommender
-from lsif_sdk.device import as_device, cuda_problem
+from lsif_sdk.device.facts import gathered, problem
 from recommender_cases import build
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(bool(cuda_problem()), reason=cuda_problem() or "-"))]
+NO_GPU = problem(gathered())
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU), reason=NO_GPU))]
 """The torch ops on the CPU, whose results have to be the native path's bit by bit; and a GPU."""
 
 
@@ -48,6 +49,3 @@ def assert_same(device: str, expected: Recommendations, actual: Recommendations)
     clear[:, :-1] &= gaps > 1e-3
     clear[:, -1] = False
     np.testing.assert_array_equal(actual.items[clear], expected.items[clear])
-
-
-__all__ = ["DEVICES", "as_device", "assert_same", "on_device", "pair"]

@@ -283,10 +283,10 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
                                   int64_t threads, const std::optional<std::array<int64_t, 4>>& batching,
                                   const std::string& precision, bool input_table) {
              CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
-             return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
-                                                  multi_interest, temperature, threads, limits_from(batching),
-                                                  engine::ModelOptions{input_table ? engine::kMostTableBytes : 0,
-                                                                       precision_from(precision)});
+             return std::make_unique<RequestPath>(
+                 config_from(config), std::move(weights), std::move(catalog), multi_interest, temperature, threads,
+                 limits_from(batching),
+                 engine::ModelOptions{input_table ? engine::kMostTableBytes : 0, precision_from(precision)});
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
            py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none,

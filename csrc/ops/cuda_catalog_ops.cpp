@@ -195,9 +195,8 @@ std::tuple<Tensor, Tensor, Tensor> run_score_topk(const CudaCatalog& catalog, co
   const int64_t bytes_per_query = std::max<int64_t>(1, cuda::score_topk_workspace_size(catalog.view, some, k));
   const int64_t group = std::clamp<int64_t>(kWorkspaceBytes / bytes_per_query, 1, std::max<int64_t>(1, batch));
   some.batch = group;
-  Tensor workspace =
-      new_ints(catalog.vectors, {divide_up(cuda::score_topk_workspace_size(catalog.view, some, k),
-                                           static_cast<int64_t>(sizeof(int64_t)))});
+  Tensor workspace = new_ints(catalog.vectors, {divide_up(cuda::score_topk_workspace_size(catalog.view, some, k),
+                                                          static_cast<int64_t>(sizeof(int64_t)))});
   for (int64_t first = 0; first < batch; first += group) {
     some.batch = std::min(group, batch - first);
     some.vectors = queries.vectors + first * queries.num_interests * catalog.view.dim;

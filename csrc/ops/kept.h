@@ -39,7 +39,8 @@ class Kept {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = objects_.find(number);
     if (found != objects_.end()) return found->second;
-    throw std::invalid_argument(std::string(argument) + ": expected the number of one that is kept on this device, got " +
+    throw std::invalid_argument(std::string(argument) +
+                                ": expected the number of one that is kept on this device, got " +
                                 std::to_string(number));
   }
 

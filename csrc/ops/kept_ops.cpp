@@ -1,6 +1,4 @@
 // torch.ops.lsif_kept on the CPU                                                                    (ops/kept.h)
-#include "ops/kept.h"
-
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +11,7 @@
 #include "engine/score_topk.h"
 #include "engine/thread_pool.h"
 #include "ops/checks.h"
+#include "ops/kept.h"
 
 namespace lsif::ops {
 namespace {

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
-from lsif_sdk import _core
+from lsif_sdk.device.facts import gathered, problem
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.ops import cuda_ops_problem
 
-__all__ = ["as_device", "cuda_problem", "memory_errors"]
+__all__ = ["as_device", "memory_errors"]
 
 
 def as_device(device: object) -> torch.device | None:
@@ -31,26 +30,13 @@ def as_device(device: object) -> torch.device | None:
         return None
     if wanted.type != "cuda":
         raise ArgumentError("device", "'cpu', 'cuda' or 'cuda:0'", shown(str(device)))
-    if problem := cuda_problem():
-        raise ArgumentError("device", f"'cpu' ({problem})", repr(str(device)))
+    if reason := problem(gathered()):
+        raise ArgumentError("device", f"'cpu', since {reason}", repr(str(device)))
     count = torch.cuda.device_count()
     index = torch.cuda.current_device() if wanted.index is None else wanted.index
     if index >= count:
         raise ArgumentError("device", f"'cuda:0' to 'cuda:{count - 1}'" if count > 1 else "'cuda:0'", str(device))
     return torch.device("cuda", index)
-
-
-def cuda_problem() -> str:
-    """Why nothing can be answered on a GPU in this process, or ""."""
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} has no CUDA build"
-    if not _core.build_info()["built_for_cuda"]:
-        return "this lsif_sdk was built without CUDA; the wheel built for it has it"
-    if cuda_ops_problem():
-        return f"the CUDA ops do not load: {cuda_ops_problem()}"
-    if not torch.cuda.is_available():
-        return "torch finds no GPU or no driver for it"
-    return ""
 
 
 @contextlib.contextmanager

@@ -138,7 +138,7 @@ class DevicePath:
         scored = OwnRows.of(own, ranking) if self._config.repeats and not ranking.exclude_seen else None
         unwanted = [own] if self._config.repeats or ranking.exclude_seen else []
         unwanted += ranking.excluded
-        to_encode = events if encoded is None else _Events(np.zeros(0, np.int64), None, None, np.zeros(1, np.int64), None)
+        to_encode = events if encoded is None else _NONE
         values = to_encode.parts()
         shape = to_encode.shape()._replace(batch=len(users), k=ranking.k)
         if unwanted:
@@ -223,3 +223,6 @@ class _Events(NamedTuple):
     def parts(self) -> dict[str, Ints | None]:
         """Of that request."""
         return dict(self._asdict())
+
+
+_NONE = _Events(np.zeros(0, np.int64), None, None, np.zeros(1, np.int64), None)
