@@ -143,8 +143,10 @@ LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t nu
                           const Vector* vectors, Dots (&dots)[kVectors][kGroups]) {
   static_assert(kGroups == 1);
   (void)group_stride;
+  constexpr int kChains = kVectors == 1 ? 2 : 1;  // as for AVX-512
   const __m256i mask = _mm256_set1_epi8(15);
   __m256i sums[kVectors][2];
+  __m256i second[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
   for (int v = 0; v < kVectors; ++v) sums[v][0] = sums[v][1] = _mm256_set1_epi32(vectors[v].start);
   for (int64_t i = 0; i < num_lines; ++i) {
     const uint8_t* line = lines + i * kLineBytes;
@@ -162,12 +164,13 @@ LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t nu
       const __m256i with_high = _mm256_set1_epi32(load_4_codes(codes + 4));
       for (int half = 0; half < 2; ++half) {
         sums[v][half] = _mm256_dpbusd_avx_epi32(sums[v][half], low[half], with_low);
-        sums[v][half] = _mm256_dpbusd_avx_epi32(sums[v][half], high[half], with_high);
+        __m256i& with_rest = kChains == 2 ? second[half] : sums[v][half];
+        with_rest = _mm256_dpbusd_avx_epi32(with_rest, high[half], with_high);
       }
     }
   }
   for (int v = 0; v < kVectors; ++v) {
-    for (int half = 0; half < 2; ++half) dots[v][0].v[half] = sums[v][half];
+    for (int half = 0; half < 2; ++half) dots[v][0].v[half] = _mm256_add_epi32(sums[v][half], second[half]);
   }
 }
 
