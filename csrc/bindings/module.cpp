@@ -78,6 +78,9 @@ py::dict build_info() {
 #if defined(LSIF_HAVE_AVX2)
   compiled.append("avx2");
 #endif
+#if defined(LSIF_HAVE_AVX2VNNI)
+  compiled.append("avx2vnni");
+#endif
 #if defined(LSIF_HAVE_AVX512)
   compiled.append("avx512");
 #endif
