@@ -18,8 +18,15 @@ const KernelTable& avx512emu_kernels();
 
 #if defined(LSIF_TEST_CUDA)
 const KernelTable& cuda_kernels();
+const KernelTable& cuda_encoder_kernels();  // the parts of encode_users.cu
 
-inline std::vector<const KernelTable*> tested_kernels() { return {&cuda_kernels()}; }
+inline std::vector<const KernelTable*> tested_kernels() {
+#if defined(LSIF_TEST_CUDA_ENCODER)
+  return {&cuda_kernels(), &cuda_encoder_kernels()};
+#else
+  return {&cuda_kernels()};
+#endif
+}
 #else
 inline std::vector<const KernelTable*> tested_kernels() {
   std::vector<const KernelTable*> tables = runnable_kernels();

@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention_bias.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -10,19 +11,11 @@ struct Sequences {
 };
 
 // The bias of key `key` for the query `row` of the same sequence.
-__device__ float attention_bias(const AttentionParams& params, const AttentionInput& input, int64_t head, int64_t row,
-                                int64_t key) {
-  const float position = params.position_bias[head * params.window + row - key];
-  if (params.time_bias == nullptr) return position;
-  const int64_t query_time = input.query_times == nullptr ? kUnknownTime : input.query_times[row];
-  const int64_t time = input.times == nullptr ? kUnknownTime : input.times[key];
-  int64_t bucket = 0;
-  if (query_time != kUnknownTime && time != kUnknownTime) {
-    const int64_t dt = elapsed(time, query_time);
-    bucket =
-        1 + partition_point(params.num_time_boundaries, [&](int64_t b) { return params.time_boundaries[b] <= dt; });
-  }
-  return position + params.time_bias[head * (params.num_time_boundaries + 2) + bucket];
+__device__ float bias_of(const AttentionParams& params, const AttentionInput& input, int64_t head, int64_t row,
+                         int64_t key) {
+  const bool is_timed = params.time_bias != nullptr && input.times != nullptr && input.query_times != nullptr;
+  const int64_t bucket = is_timed ? time_bucket(params, input.query_times[row], input.times[key]) : 0;
+  return attention_bias(params, head, row - key, bucket);
 }
 
 // A block per query and head, a thread per key.
@@ -42,7 +35,7 @@ __global__ void attention_kernel(AttentionParams params, AttentionInput input, S
     const float* k = input.k + (first + j) * input.stride + key_column;
     float dot = 0.0f;
     for (int64_t c = 0; c < params.head_dim; ++c) dot = fmaf(q[c], k[c], dot);
-    return fmaf(dot, scale, attention_bias(params, input, head, row, first + j));
+    return fmaf(dot, scale, bias_of(params, input, head, row, first + j));
   };
   const float* v = input.v + first * input.stride + key_column;
   float* out = y + row * y_stride + column;

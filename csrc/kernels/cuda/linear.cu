@@ -17,20 +17,6 @@ struct Rows {
   int64_t count;
 };
 
-__device__ float activate(float z, Activation activation) {
-  switch (activation) {
-    case Activation::kIdentity:
-      break;
-    case Activation::kRelu:
-      return z > 0.0f ? z : 0.0f;
-    case Activation::kGelu:
-      return z * normcdff(z);
-    case Activation::kSilu:
-      return silu(z);
-  }
-  return z;
-}
-
 // To the nearest, ties to even.
 __device__ float to_bf16(float x) {
   const uint32_t bits = __float_as_uint(x);
