@@ -163,24 +163,6 @@ cudaError_t pool_short(const DeviceModel& model, const EventBatch& events, const
                                 events.total, w.short_interests, w.pooling, stream, c.short_window);
 }
 
-cuda::EncoderShape encoder_shape(const ModelConfig& c) {
-  const bool hstu = c.block == Block::kHstu;
-  return {
-      c.dim,          c.num_layers,  (hstu ? 4 : 3) * c.dim, hstu ? 0 : c.ffn_dim, c.window, c.num_long, c.num_short,
-      c.short_window, c.pooling_dim, c.fusion_dim,           c.num_time_boundaries};
-}
-
-cudaError_t encode_users(const DeviceModel& model, const cuda::Histories& histories, const EventBatch& events,
-                         void* workspace, const Encoded& out, cudaStream_t stream) {
-  const ModelConfig& c = model.config;
-  const ModelParts& parts = model.parts;
-  cuda::EncoderParams params = {encoder_shape(c), parts.embedding,     {},           parts.norm,  parts.long_pooling,
-                                parts.long_value, parts.short_pooling, parts.fusion, c.use_times, c.request_time};
-  std::copy(parts.layers.begin(), parts.layers.end(), params.blocks);
-  return cuda::encode_users(params, histories, events.items, events.actions, workspace, out.fused, out.interests,
-                            out.weights, stream);
-}
-
 }  // namespace
 
 int64_t device_model_size(const ModelConfig& config) {
@@ -196,6 +178,23 @@ cudaError_t make_device_model(const ModelConfig& config, const std::vector<const
   return packer.error();
 }
 
+cuda::EncoderShape encoder_shape(const ModelConfig& c) {
+  const bool hstu = c.block == Block::kHstu;
+  return {
+      c.dim,          c.num_layers,  (hstu ? 4 : 3) * c.dim, hstu ? 0 : c.ffn_dim, c.window, c.num_long, c.num_short,
+      c.short_window, c.pooling_dim, c.fusion_dim,           c.num_time_boundaries};
+}
+
+cuda::EncoderParams encoder_params(const DeviceModel& model) {
+  const ModelConfig& c = model.config;
+  const ModelParts& parts = model.parts;
+  cuda::EncoderParams params = {encoder_shape(c), parts.embedding,     {},           parts.norm,  parts.long_pooling,
+                                parts.long_value, parts.short_pooling, parts.fusion, c.use_times, c.request_time};
+  const int64_t num_layers = std::min(c.num_layers, cuda::kMostEncoderLayers);
+  std::copy_n(parts.layers.begin(), num_layers, params.blocks);
+  return params;
+}
+
 int64_t encode_workspace_size(const ModelConfig& config, int64_t total, int64_t batch) {
   return std::max(Workspace(config, total, batch, nullptr).arena.size(),
                   cuda::encode_users_workspace_size(encoder_shape(config), total, batch));
@@ -207,7 +206,8 @@ cudaError_t encode(const DeviceModel& model, const EventBatch& events, void* wor
   const cuda::Histories histories = {events.offsets, events.times, c.request_time ? events.now : nullptr, events.batch,
                                      events.total};
   if (may_fuse && cuda::encode_users_fits(encoder_shape(c))) {
-    return encode_users(model, histories, events, workspace, out, stream);
+    return cuda::encode_users(encoder_params(model), histories, events.items, events.actions, workspace, out.fused,
+                              out.interests, out.weights, stream);
   }
   const Workspace w(c, events.total, events.batch, workspace);
   const int64_t* times = c.use_times ? events.times : nullptr;

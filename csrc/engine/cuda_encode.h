@@ -11,6 +11,7 @@
 
 #include "engine/encode.h"
 #include "engine/model.h"
+#include "kernels/cuda/encode_users.h"
 
 namespace lsif::engine {
 
@@ -27,6 +28,10 @@ int64_t device_model_size(const ModelConfig& config);
 // `packed`, device_model_size(config) floats that the stream fills.
 cudaError_t make_device_model(const ModelConfig& config, const std::vector<const void*>& data, float* packed,
                               cudaStream_t stream, DeviceModel& model);
+
+// The model as kernels/cuda/encode_users.h and user_states.h take it, if its shape fits.
+cuda::EncoderShape encoder_shape(const ModelConfig& config);
+cuda::EncoderParams encoder_params(const DeviceModel& model);
 
 // Bytes of workspace, 16-byte aligned.
 int64_t encode_workspace_size(const ModelConfig& config, int64_t total, int64_t batch);

@@ -40,13 +40,13 @@ __device__ void block_buckets(const AttentionParams& params, const int64_t* time
   }
 }
 
-// q.k of kQueries queries and one key, as everywhere in ascending order of columns.
-__device__ inline void dot_products(const float* const (&q)[kQueries], const float* k, int dim,
-                                    float (&dots)[kQueries]) {
+// dots[t] += q[t].k, as everywhere in ascending order of columns.
+template <int kCount>
+__device__ void add_dot_products(const float* const (&q)[kCount], const float* k, int dim, float (&dots)[kCount]) {
   int c = 0;
-  for (const int vector_dim = dim % 4 == 0 ? dim : 0; c < vector_dim; c += 4) {
+  for (const int vector_dim = dim % 4 == 0 ? dim : 0; c < vector_dim; c += 4) {  // rows begin at 16 bytes
     const float4 key = *reinterpret_cast<const float4*>(k + c);
-    for (int t = 0; t < kQueries; ++t) {
+    for (int t = 0; t < kCount; ++t) {
       const float4 query = *reinterpret_cast<const float4*>(q[t] + c);
       dots[t] = fmaf(query.x, key.x, dots[t]);
       dots[t] = fmaf(query.y, key.y, dots[t]);
@@ -55,7 +55,7 @@ __device__ inline void dot_products(const float* const (&q)[kQueries], const flo
     }
   }
   for (; c < dim; ++c) {
-    for (int t = 0; t < kQueries; ++t) dots[t] = fmaf(q[t][c], k[c], dots[t]);
+    for (int t = 0; t < kCount; ++t) dots[t] = fmaf(q[t][c], k[c], dots[t]);
   }
 }
 
@@ -82,7 +82,7 @@ __device__ inline void attend_queries(const AttentionParams& params, const Encod
   }
   for (int key = lane; key < num_keys; key += kWarp) {
     float logits[kQueries] = {};
-    dot_products(q, k + key * input.stride, dim, logits);
+    add_dot_products(q, k + key * input.stride, dim, logits);
     for (int t = 0; t < kQueries; ++t) {
       const int distance = base + t - first_key - key;
       if (t >= num_queries || distance < 0 || distance >= window) {

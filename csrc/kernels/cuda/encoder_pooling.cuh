@@ -47,7 +47,7 @@ __device__ inline void weigh_chunk(const PoolingBuffers& buffers, int interest, 
 }
 
 // The contract for `count` events, by all threads of a block. rows(begin, n): the vectors of n events from event
-// `begin` on, which may just have been written. y: num_interests rows; when this returns every thread may read them.
+// `begin` on, which may just have been written. y: num_interests rows, which another thread may read behind a barrier.
 template <typename Rows>
 __device__ void block_pooling(const InterestPoolingParams& params, int64_t count, Rows rows, const PoolingTimes& times,
                               const PoolingBuffers& buffers, const RowsView& y) {
@@ -86,7 +86,6 @@ __device__ void block_pooling(const InterestPoolingParams& params, int64_t count
     const float total = buffers.total[i / dim];
     if (total != 0.0f) y.row(i / dim)[i % dim] /= total;
   }
-  __syncthreads();
 }
 
 }  // namespace lsif::cuda
