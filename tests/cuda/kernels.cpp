@@ -27,8 +27,9 @@ void embedding(const EmbeddingParams& params, const int64_t* item, const int64_t
   const Array<int64_t> item_rows(item, num_rows);
   const Array<int64_t> action_rows(action, num_rows);
   const Array<float> out(y, span(num_rows, params.dim, y_stride));
-  expect_success(cuda::embedding({items.data(), actions.data(), params.dim}, item_rows.data(), action_rows.data(),
-                                 num_rows, out.data(), y_stride, nullptr));
+  const Array<uint16_t> items_bf16(params.items_bf16, rows(item) * params.dim);
+  expect_success(cuda::embedding({items.data(), actions.data(), params.dim, items_bf16.data()}, item_rows.data(),
+                                 action_rows.data(), num_rows, out.data(), y_stride, nullptr));
   out.copy_to(y);
 }
 

@@ -9,8 +9,10 @@
 
 namespace lsif::cpu {
 
-// The CUDA kernels, which may be among the tables, have float32 alone.
-inline bool has_bf16(const KernelTable& table) { return std::strncmp(table.isa, "cuda", 4) != 0; }
+inline bool is_cuda(const KernelTable& table) { return std::strncmp(table.isa, "cuda", 4) == 0; }
+
+// The encoder in one launch has float32 alone.
+inline bool has_bf16(const KernelTable& table) { return std::strcmp(table.isa, "cuda_encoder") != 0; }
 
 #if defined(LSIF_EMULATE_AVX512)
 const KernelTable& avx512emu_kernels();

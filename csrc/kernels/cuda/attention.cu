@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention_bf16.h"
 #include "kernels/cuda/attention_bias.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
@@ -9,14 +10,6 @@ struct Sequences {
   const int64_t* offsets;
   int64_t batch;
 };
-
-// The bias of key `key` for the query `row` of the same sequence.
-__device__ float bias_of(const AttentionParams& params, const AttentionInput& input, int64_t head, int64_t row,
-                         int64_t key) {
-  const bool is_timed = params.time_bias != nullptr && input.times != nullptr && input.query_times != nullptr;
-  const int64_t bucket = is_timed ? time_bucket(params, input.query_times[row], input.times[key]) : 0;
-  return attention_bias(params, head, row - key, bucket);
-}
 
 // A block per query and head, a thread per key.
 __global__ void attention_kernel(AttentionParams params, AttentionInput input, Sequences sequences, float* y,
@@ -53,7 +46,7 @@ __global__ void attention_kernel(AttentionParams params, AttentionInput input, S
 
 cudaError_t attention(const AttentionParams& params, const AttentionInput& input, const int64_t* offsets, int64_t batch,
                       float* y, int64_t y_stride, cudaStream_t stream) {
-  if (params.bf16) return cudaErrorInvalidValue;
+  if (params.bf16) return attention_bf16(params, input, offsets, batch, y, y_stride, stream);
   return launch(attention_kernel, input.seq_len * params.num_heads, kThreads, stream, params, input,
                 Sequences{offsets, batch}, y, y_stride);
 }

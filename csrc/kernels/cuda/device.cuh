@@ -108,6 +108,13 @@ __device__ inline float activate(float z, Activation activation) {
   return z;
 }
 
+// Rounded to 8 bits of precision, to the nearest, ties to even.
+__device__ inline float to_bf16(float x) {
+  const uint32_t bits = __float_as_uint(x);
+  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  return __uint_as_float((is_nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u);
+}
+
 struct Sum {
   __device__ float operator()(float a, float b) const { return a + b; }
 };

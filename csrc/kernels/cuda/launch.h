@@ -23,7 +23,7 @@
 
 namespace lsif::cuda {
 
-// Bit-equal to the CPU kernel. float32 alone: items_bf16 gives cudaErrorInvalidValue.
+// Bit-equal to the CPU kernel.
 cudaError_t embedding(const EmbeddingParams& params, const int64_t* item, const int64_t* action, int64_t num_rows,
                       float* y, int64_t y_stride, cudaStream_t stream);
 
@@ -37,8 +37,9 @@ cudaError_t pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, fl
 cudaError_t linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
                    int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows, cudaStream_t stream);
 
-// input holds the rows of all sequences, input.seq_len = offsets[batch] of them. Writes every row of y. float32
-// alone: bf16 gives cudaErrorInvalidValue.
+// input holds the rows of all sequences, input.seq_len = offsets[batch] of them. Writes every row of y. With bf16,
+// which is made of matrix instructions, a row's bits depend on its place in the sequence, and head_dim above 128 gives
+// cudaErrorInvalidValue; the bound counts on sums of 16 products that are off by at most 2^-23 of the largest a term.
 cudaError_t attention(const AttentionParams& params, const AttentionInput& input, const int64_t* offsets, int64_t batch,
                       float* y, int64_t y_stride, cudaStream_t stream);
 

@@ -17,13 +17,6 @@ struct Rows {
   int64_t count;
 };
 
-// To the nearest, ties to even.
-__device__ float to_bf16(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  return __uint_as_float((is_nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u);
-}
-
 // z + x w, term by term; w: the column's weights of a panel.
 __device__ float add_products(const float* x, const float* w, int64_t in_dim, float z) {
   for (int64_t i = 0; i < in_dim; ++i) z = fmaf(x[i], w[i * kPanel], z);
