@@ -48,8 +48,9 @@ class Arena {
 // Packs linear layers one after the other; without a place for them only counts their floats.
 class Packer {
  public:
-  Packer(const ModelConfig& config, const std::vector<const void*>& data, float* packed, cudaStream_t stream)
-      : packed_(packed), stream_(stream) {
+  Packer(const ModelConfig& config, Precision precision, const std::vector<const void*>& data, float* packed,
+         cudaStream_t stream)
+      : precision_(precision), packed_(packed), stream_(stream) {
     const std::vector<WeightSpec> specs = weight_specs(config);
     for (size_t i = 0; i < specs.size(); ++i) data_[specs[i].name] = data.empty() ? nullptr : data[i];
   }
@@ -61,21 +62,39 @@ class Packer {
 
   const int64_t* ints(const std::string& name) const { return reinterpret_cast<const int64_t*>(floats(name)); }
 
-  LinearParams linear(const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation, bool) {
-    const int64_t size = packed_linear_size(in_dim, out_dim);
-    float* place = packed_ == nullptr ? nullptr : packed_ + size_;
-    size_ += size;
-    if (packed_ != nullptr) {
-      steps_.then([&] { return cuda::pack_linear(floats(name + ".weight"), in_dim, out_dim, place, stream_); });
+  LinearParams linear(const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation,
+                      bool is_in_block) {
+    const float* weight = floats(name + ".weight");
+    LinearParams params = {nullptr, floats(name + ".bias"), in_dim, out_dim, activation};
+    if (is_in_block && precision_ == Precision::kBfloat16) {
+      auto* place = reinterpret_cast<uint16_t*>(take(packed_bf16_size(in_dim, out_dim) / 2));
+      steps_.then(
+          [&] { return pack([&] { return cuda::pack_linear_bf16(weight, in_dim, out_dim, place, stream_); }); });
+      params.packed_bf16 = place;
+    } else {
+      float* place = take(packed_linear_size(in_dim, out_dim));
+      steps_.then([&] { return pack([&] { return cuda::pack_linear(weight, in_dim, out_dim, place, stream_); }); });
+      params.packed = place;
     }
-    return {place, floats(name + ".bias"), in_dim, out_dim, activation};
+    return params;
   }
 
   int64_t size() const { return size_; }
   cudaError_t error() const { return steps_.error(); }
 
  private:
+  float* take(int64_t count) {
+    size_ += count;
+    return packed_ == nullptr ? nullptr : packed_ + size_ - count;
+  }
+
+  template <typename Launch>
+  cudaError_t pack(Launch launch) const {
+    return packed_ == nullptr ? cudaSuccess : launch();
+  }
+
   std::unordered_map<std::string, const void*> data_;
+  Precision precision_;
   float* packed_;
   cudaStream_t stream_;
   int64_t size_ = 0;
@@ -165,16 +184,17 @@ cudaError_t pool_short(const DeviceModel& model, const EventBatch& events, const
 
 }  // namespace
 
-int64_t device_model_size(const ModelConfig& config) {
-  Packer packer(config, {}, nullptr, nullptr);
+int64_t device_model_size(const ModelConfig& config, Precision precision) {
+  Packer packer(config, precision, {}, nullptr, nullptr);
   Assembler(config, packer).parts();
   return packer.size();
 }
 
 cudaError_t make_device_model(const ModelConfig& config, const std::vector<const void*>& data, float* packed,
-                              cudaStream_t stream, DeviceModel& model) {
-  Packer packer(config, data, packed, stream);
-  model = {config, Assembler(config, packer).parts()};
+                              cudaStream_t stream, DeviceModel& model, Precision precision) {
+  Packer packer(config, precision, data, packed, stream);
+  model = {config, precision, Assembler(config, packer).parts()};
+  for (Layer& layer : model.parts.layers) layer.attention.bf16 = precision == Precision::kBfloat16;
   return packer.error();
 }
 
@@ -205,7 +225,7 @@ cudaError_t encode(const DeviceModel& model, const EventBatch& events, void* wor
   const ModelConfig& c = model.config;
   const cuda::Histories histories = {events.offsets, events.times, c.request_time ? events.now : nullptr, events.batch,
                                      events.total};
-  if (may_fuse && cuda::encode_users_fits(encoder_shape(c))) {
+  if (may_fuse && model.precision == Precision::kFloat32 && cuda::encode_users_fits(encoder_shape(c))) {
     return cuda::encode_users(encoder_params(model), histories, events.items, events.actions, workspace, out.fused,
                               out.interests, out.weights, stream);
   }

@@ -15,6 +15,7 @@ namespace cuda_test {
 using device::Array;
 using device::expect_success;
 using lsif::engine::EventBatch;
+using lsif::engine::Precision;
 using request_test::hstu_config;
 using request_test::ModelConfig;
 using request_test::RandomModel;
@@ -32,7 +33,8 @@ struct Encoding {
 // A model's numbers on the device.
 class OnDevice {
  public:
-  explicit OnDevice(const RandomModel& host) : packed_(lsif::engine::device_model_size(host.config)) {
+  explicit OnDevice(const RandomModel& host, Precision precision = Precision::kFloat32)
+      : packed_(lsif::engine::device_model_size(host.config, precision)) {
     const std::vector<lsif::engine::WeightSpec> specs = lsif::engine::weight_specs(host.config);
     std::vector<const void*> data;
     for (size_t i = 0; i < specs.size(); ++i) {
@@ -41,7 +43,7 @@ class OnDevice {
       weights_.push_back(std::make_unique<Array<char>>(static_cast<const char*>(host.data[i]), size));
       data.push_back(weights_.back()->data());
     }
-    expect_success(lsif::engine::make_device_model(host.config, data, packed_.data(), nullptr, model_));
+    expect_success(lsif::engine::make_device_model(host.config, data, packed_.data(), nullptr, model_, precision));
   }
 
   Encoding encode(const EventBatch& events, bool may_fuse = true) const {

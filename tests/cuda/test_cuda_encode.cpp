@@ -17,6 +17,7 @@ using cuda_test::Encoding;
 using cuda_test::on_cpu;
 using cuda_test::OnDevice;
 using lsif::engine::EventBatch;
+using lsif::engine::Precision;
 using request_test::Batch;
 using request_test::History;
 using request_test::hstu_config;
@@ -82,6 +83,35 @@ TEST(what_is_too_large_for_one_block_takes_the_steps) {
   CHECK(!is_fused([](ModelConfig& c) { c.dim = lsif::cuda::kMostEncoderDim + 1; }));
   CHECK(!is_fused([](ModelConfig& c) { c.num_layers = lsif::cuda::kMostEncoderLayers + 1; }));
   CHECK(!is_fused([](ModelConfig& c) { c.window = lsif::cuda::kMostEncoderWindow + 1; }));
+}
+
+// How far b is from a, by the length of a.
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double squared = 0;
+  double length = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    squared += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    length += std::pow(static_cast<double>(a[i]), 2);
+  }
+  return std::sqrt(squared / length);
+}
+
+// The bounds are those of test_encode.cpp for the CPU.
+TEST(bfloat16_is_near_float32_and_near_the_cpu) {
+  for (const ModelConfig& c : configs()) {
+    const RandomModel exact(c);
+    const RandomModel rounded(c, 1, {0, Precision::kBfloat16});
+    const OnDevice device(exact, Precision::kBfloat16);
+    const Batch batch(histories_for(c));
+    const Encoding all = device.encode(batch.events());
+    const double lost = distance(on_cpu(exact, batch.events()).interests, all.interests);
+    CHECK(lost > 1e-4);
+    CHECK(lost < 2e-2);
+    CHECK(distance(on_cpu(rounded, batch.events()).interests, all.interests) < 2e-2);
+    const Batch newest(std::vector{histories_for(c).back()});
+    const Encoding alone = device.encode(newest.events());
+    CHECK(std::equal(alone.interests.rbegin(), alone.interests.rend(), all.interests.rbegin()));
+  }
 }
 
 #if defined(LSIF_CUDA_EMULATED)

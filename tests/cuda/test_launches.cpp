@@ -26,6 +26,13 @@ TEST(pack_linear_gives_the_cpu_layout) {
       expect_success(lsif::cuda::pack_linear(on_device.data(), in_dim, out_dim, out.data(), nullptr));
       out.copy_to(packed.data());
       CHECK(packed == expected);
+      const int64_t bf16_size = lsif::packed_bf16_size(in_dim, out_dim);
+      std::vector<uint16_t> expected_bf16(bf16_size), packed_bf16(bf16_size);
+      lsif::pack_linear_bf16(weight.data(), in_dim, out_dim, expected_bf16.data());
+      const Array<uint16_t> out_bf16(bf16_size);
+      expect_success(lsif::cuda::pack_linear_bf16(on_device.data(), in_dim, out_dim, out_bf16.data(), nullptr));
+      out_bf16.copy_to(packed_bf16.data());
+      CHECK(packed_bf16 == expected_bf16);
     }
   }
 }
