@@ -4,6 +4,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "engine/assemble.h"
+#include "kernels/cuda/encode_users.h"
 #include "kernels/cuda/launch.h"
 
 namespace lsif::engine {
@@ -46,8 +48,9 @@ class Arena {
 // Packs linear layers one after the other; without a place for them only counts their floats.
 class Packer {
  public:
-  Packer(const ModelConfig& config, const std::vector<const void*>& data, float* packed, cudaStream_t stream)
-      : packed_(packed), stream_(stream) {
+  Packer(const ModelConfig& config, Precision precision, const std::vector<const void*>& data, float* packed,
+         cudaStream_t stream)
+      : precision_(precision), packed_(packed), stream_(stream) {
     const std::vector<WeightSpec> specs = weight_specs(config);
     for (size_t i = 0; i < specs.size(); ++i) data_[specs[i].name] = data.empty() ? nullptr : data[i];
   }
@@ -59,83 +62,44 @@ class Packer {
 
   const int64_t* ints(const std::string& name) const { return reinterpret_cast<const int64_t*>(floats(name)); }
 
-  LinearParams linear(const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation) {
-    const int64_t size = packed_linear_size(in_dim, out_dim);
-    float* place = packed_ == nullptr ? nullptr : packed_ + size_;
-    size_ += size;
-    if (packed_ != nullptr) {
-      steps_.then([&] { return cuda::pack_linear(floats(name + ".weight"), in_dim, out_dim, place, stream_); });
+  LinearParams linear(const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation,
+                      bool is_in_block) {
+    const float* weight = floats(name + ".weight");
+    LinearParams params = {nullptr, floats(name + ".bias"), in_dim, out_dim, activation};
+    if (is_in_block && precision_ == Precision::kBfloat16) {
+      auto* place = reinterpret_cast<uint16_t*>(take(packed_bf16_size(in_dim, out_dim) / 2));
+      steps_.then(
+          [&] { return pack([&] { return cuda::pack_linear_bf16(weight, in_dim, out_dim, place, stream_); }); });
+      params.packed_bf16 = place;
+    } else {
+      float* place = take(packed_linear_size(in_dim, out_dim));
+      steps_.then([&] { return pack([&] { return cuda::pack_linear(weight, in_dim, out_dim, place, stream_); }); });
+      params.packed = place;
     }
-    return {place, floats(name + ".bias"), in_dim, out_dim, activation};
-  }
-
-  LayerNormParams norm(const std::string& name, const ModelConfig& c) const {
-    return {floats(name + ".weight"), floats(name + ".bias"), c.dim, c.norm_eps};
+    return params;
   }
 
   int64_t size() const { return size_; }
   cudaError_t error() const { return steps_.error(); }
 
  private:
+  float* take(int64_t count) {
+    size_ += count;
+    return packed_ == nullptr ? nullptr : packed_ + size_ - count;
+  }
+
+  template <typename Launch>
+  cudaError_t pack(Launch launch) const {
+    return packed_ == nullptr ? cudaSuccess : launch();
+  }
+
   std::unordered_map<std::string, const void*> data_;
+  Precision precision_;
   float* packed_;
   cudaStream_t stream_;
   int64_t size_ = 0;
   Steps steps_;
 };
-
-Layer make_layer(const ModelConfig& c, const std::string& prefix, Packer& packer) {
-  const bool hstu = c.block == Block::kHstu;
-  Layer layer{};
-  layer.norm = packer.norm(prefix + "norm", c);
-  layer.input =
-      packer.linear(prefix + "input", c.dim, (hstu ? 4 : 3) * c.dim, hstu ? Activation::kSilu : Activation::kIdentity);
-  layer.attention = {hstu ? AttentionKind::kSilu : AttentionKind::kSoftmax,
-                     c.num_heads,
-                     c.head_dim(),
-                     c.window,
-                     packer.floats(prefix + "position_bias"),
-                     packer.floats(prefix + "time_bias"),
-                     packer.ints("time_boundaries"),
-                     c.num_time_boundaries};
-  layer.output = packer.linear(prefix + "output", c.dim, c.dim, Activation::kIdentity);
-  if (hstu) {
-    layer.output_norm = packer.norm(prefix + "output_norm", c);
-    return layer;
-  }
-  layer.ffn_norm = packer.norm(prefix + "ffn_norm", c);
-  layer.ffn_up = packer.linear(prefix + "ffn_up", c.dim, c.ffn_dim, c.activation);
-  layer.ffn_down = packer.linear(prefix + "ffn_down", c.ffn_dim, c.dim, Activation::kIdentity);
-  return layer;
-}
-
-InterestPoolingParams make_pooling(const ModelConfig& c, const std::string& name, int64_t num_interests,
-                                   Packer& packer) {
-  const LinearParams hidden = packer.linear(name + ".hidden", c.dim, c.pooling_dim, Activation::kSilu);
-  return {hidden, packer.linear(name + ".logits", c.pooling_dim, num_interests, Activation::kIdentity),
-          packer.floats(name + ".decay")};
-}
-
-DeviceModel make_model(const ModelConfig& c, Packer& packer) {
-  DeviceModel model{};
-  model.config = c;
-  model.embedding = {packer.floats("item_embedding"), packer.floats("action_embedding"), c.dim};
-  for (int64_t l = 0; l < c.num_layers; ++l) {
-    model.layers.push_back(make_layer(c, "layers." + std::to_string(l) + ".", packer));
-  }
-  model.norm = packer.norm("norm", c);
-  if (c.num_long > 0) {
-    model.long_pooling = make_pooling(c, "long_pooling", c.num_long, packer);
-    model.long_value = packer.linear("long_pooling.value", c.dim, c.dim, Activation::kIdentity);
-  }
-  if (c.num_short > 0) model.short_pooling = make_pooling(c, "short_pooling", c.num_short, packer);
-  const int64_t context = c.num_interests() * c.dim + kFusionContext;
-  model.fusion.hidden = packer.linear("fusion.hidden", context, c.fusion_dim, Activation::kSilu);
-  model.fusion.logits = packer.linear("fusion.logits", c.fusion_dim, c.num_interests(), Activation::kIdentity);
-  model.fusion.num_interests = c.num_interests();
-  model.fusion.dim = c.dim;
-  return model;
-}
 
 // Where everything of one call lies.
 struct Workspace {
@@ -201,11 +165,11 @@ cudaError_t pool_long(const DeviceModel& model, const EventBatch& events, const 
   const int64_t* times = c.use_times ? events.times : nullptr;
   return Steps()
       .then([&] {
-        return cuda::interest_pooling(model.long_pooling, w.x, c.dim, times, nullptr, events.offsets, events.batch,
-                                      events.total, w.pooled, w.pooling, stream);
+        return cuda::interest_pooling(model.parts.long_pooling, w.x, c.dim, times, nullptr, events.offsets,
+                                      events.batch, events.total, w.pooled, w.pooling, stream);
       })
       .then([&] {
-        return cuda::linear(model.long_value, w.pooled, c.dim, nullptr, 0, w.long_interests, c.dim,
+        return cuda::linear(model.parts.long_value, w.pooled, c.dim, nullptr, 0, w.long_interests, c.dim,
                             events.batch * c.num_long, stream);
       })
       .error();
@@ -214,51 +178,75 @@ cudaError_t pool_long(const DeviceModel& model, const EventBatch& events, const 
 cudaError_t pool_short(const DeviceModel& model, const EventBatch& events, const Workspace& w, cudaStream_t stream) {
   const ModelConfig& c = model.config;
   if (c.num_short == 0) return cudaSuccess;
-  return cuda::interest_pooling(model.short_pooling, w.x, c.dim, nullptr, nullptr, events.offsets, events.batch,
+  return cuda::interest_pooling(model.parts.short_pooling, w.x, c.dim, nullptr, nullptr, events.offsets, events.batch,
                                 events.total, w.short_interests, w.pooling, stream, c.short_window);
 }
 
 }  // namespace
 
-int64_t device_model_size(const ModelConfig& config) {
-  Packer packer(config, {}, nullptr, nullptr);
-  make_model(config, packer);
+int64_t device_model_size(const ModelConfig& config, Precision precision) {
+  Packer packer(config, precision, {}, nullptr, nullptr);
+  Assembler(config, packer).parts();
   return packer.size();
 }
 
 cudaError_t make_device_model(const ModelConfig& config, const std::vector<const void*>& data, float* packed,
-                              cudaStream_t stream, DeviceModel& model) {
-  Packer packer(config, data, packed, stream);
-  model = make_model(config, packer);
+                              cudaStream_t stream, DeviceModel& model, Precision precision) {
+  Packer packer(config, precision, data, packed, stream);
+  model = {config, precision, Assembler(config, packer).parts()};
+  for (Layer& layer : model.parts.layers) layer.attention.bf16 = precision == Precision::kBfloat16;
   return packer.error();
 }
 
+cuda::EncoderShape encoder_shape(const ModelConfig& c) {
+  const bool hstu = c.block == Block::kHstu;
+  return {
+      c.dim,          c.num_layers,  (hstu ? 4 : 3) * c.dim, hstu ? 0 : c.ffn_dim, c.window, c.num_long, c.num_short,
+      c.short_window, c.pooling_dim, c.fusion_dim,           c.num_time_boundaries};
+}
+
+cuda::EncoderParams encoder_params(const DeviceModel& model) {
+  const ModelConfig& c = model.config;
+  const ModelParts& parts = model.parts;
+  cuda::EncoderParams params = {encoder_shape(c), parts.embedding,     {},           parts.norm,  parts.long_pooling,
+                                parts.long_value, parts.short_pooling, parts.fusion, c.use_times, c.request_time};
+  const int64_t num_layers = std::min(c.num_layers, cuda::kMostEncoderLayers);
+  std::copy_n(parts.layers.begin(), num_layers, params.blocks);
+  return params;
+}
+
 int64_t encode_workspace_size(const ModelConfig& config, int64_t total, int64_t batch) {
-  return Workspace(config, total, batch, nullptr).arena.size();
+  return std::max(Workspace(config, total, batch, nullptr).arena.size(),
+                  cuda::encode_users_workspace_size(encoder_shape(config), total, batch));
 }
 
 cudaError_t encode(const DeviceModel& model, const EventBatch& events, void* workspace, const Encoded& out,
-                   cudaStream_t stream) {
+                   cudaStream_t stream, bool may_fuse) {
   const ModelConfig& c = model.config;
+  const cuda::Histories histories = {events.offsets, events.times, c.request_time ? events.now : nullptr, events.batch,
+                                     events.total};
+  if (may_fuse && model.precision == Precision::kFloat32 && cuda::encode_users_fits(encoder_shape(c))) {
+    return cuda::encode_users(encoder_params(model), histories, events.items, events.actions, workspace, out.fused,
+                              out.interests, out.weights, stream);
+  }
   const Workspace w(c, events.total, events.batch, workspace);
   const int64_t* times = c.use_times ? events.times : nullptr;
   const int64_t* query_times = times != nullptr && c.request_time ? w.query_times : times;
-  const cuda::Histories histories = {events.offsets, events.times, c.request_time ? events.now : nullptr, events.batch,
-                                     events.total};
   Steps steps;
   steps
       .then([&] {
-        return cuda::embedding(model.embedding, events.items, events.actions, events.total, w.x, c.dim, stream);
+        return cuda::embedding(model.parts.embedding, events.items, events.actions, events.total, w.x, c.dim, stream);
       })
       .then([&] { return pool_long(model, events, w, stream); })
       .then([&] {
         return query_times == w.query_times ? cuda::query_times(histories, w.query_times, stream) : cudaSuccess;
       });
-  for (const Layer& layer : model.layers) {
+  for (const Layer& layer : model.parts.layers) {
     steps.then([&] { return run_layer(c, layer, events, times, query_times, w, stream); });
   }
   return steps
-      .then([&] { return cuda::layer_norm(model.norm, w.x, c.dim, nullptr, 0, w.x, c.dim, events.total, stream); })
+      .then(
+          [&] { return cuda::layer_norm(model.parts.norm, w.x, c.dim, nullptr, 0, w.x, c.dim, events.total, stream); })
       .then([&] { return pool_short(model, events, w, stream); })
       .then([&] {
         const cuda::InterestParts parts = {w.long_interests, w.short_interests, w.x, c.num_long, c.num_short, c.dim};
@@ -266,8 +254,8 @@ cudaError_t encode(const DeviceModel& model, const EventBatch& events, void* wor
       })
       .then([&] { return cuda::fusion_context(histories, w.gap, w.length, stream); })
       .then([&] {
-        return cuda::interest_fusion(model.fusion, out.interests, w.gap, w.length, events.batch, out.weights, out.fused,
-                                     w.fusion, stream);
+        return cuda::interest_fusion(model.parts.fusion, out.interests, w.gap, w.length, events.batch, out.weights,
+                                     out.fused, w.fusion, stream);
       })
       .then([&] { return cuda::clear_empty(histories, out.weights, c.num_interests(), out.fused, c.dim, stream); })
       .error();

@@ -1,8 +1,7 @@
 // engine/encode.h on a GPU: the same steps, made of the launchers of kernels/cuda/launch.h             (docs/cuda.md)
 //
 // Every pointer to weights, events, workspace and results is to device memory. Nothing is allocated or waited for, so
-// the work can be captured in a CUDA graph. All events of a history go through all layers, whatever its outputs need of
-// them. A user's result does not depend on the rest of the batch.
+// the work can be captured in a CUDA graph. A user's result does not depend on the rest of the batch.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -12,34 +11,36 @@
 
 #include "engine/encode.h"
 #include "engine/model.h"
+#include "kernels/cuda/encode_users.h"
 
 namespace lsif::engine {
 
 // A Model whose numbers are on the device.
 struct DeviceModel {
   ModelConfig config;
-  EmbeddingParams embedding;
-  std::vector<Layer> layers;  // none is absorbed
-  LayerNormParams norm;
-  InterestPoolingParams long_pooling;
-  LinearParams long_value;
-  InterestPoolingParams short_pooling;
-  InterestFusionParams fusion;
+  Precision precision;  // of the products in the blocks
+  ModelParts parts;     // none of its layers is absorbed
 };
 
 // Floats of packed weights.
-int64_t device_model_size(const ModelConfig& config);
+int64_t device_model_size(const ModelConfig& config, Precision precision = Precision::kFloat32);
 
 // data[i] points to the values of weight_specs(config)[i], which have been checked and are kept by the caller, as is
-// `packed`, device_model_size(config) floats that the stream fills.
+// `packed`, device_model_size() floats, 64-byte aligned, that the stream fills.
 cudaError_t make_device_model(const ModelConfig& config, const std::vector<const void*>& data, float* packed,
-                              cudaStream_t stream, DeviceModel& model);
+                              cudaStream_t stream, DeviceModel& model, Precision precision = Precision::kFloat32);
 
-// Bytes of workspace, 8-byte aligned.
+// The model as kernels/cuda/encode_users.h and user_states.h take it, if its shape fits and it is
+// float32.
+cuda::EncoderShape encoder_shape(const ModelConfig& config);
+cuda::EncoderParams encoder_params(const DeviceModel& model);
+
+// Bytes of workspace, 16-byte aligned.
 int64_t encode_workspace_size(const ModelConfig& config, int64_t total, int64_t batch);
 
-// events have passed check_events.
+// events have passed check_events. Models in float32 that fit are run in one launch (kernels/cuda/encode_users.h),
+// unless may_fuse is off.
 cudaError_t encode(const DeviceModel& model, const EventBatch& events, void* workspace, const Encoded& out,
-                   cudaStream_t stream);
+                   cudaStream_t stream, bool may_fuse = true);
 
 }  // namespace lsif::engine

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "engine/assemble.h"
 #include "engine/float_rows.h"
 #include "engine/refuse.h"
 #include "engine/scratch.h"
@@ -98,7 +99,7 @@ bool Model::has_bf16_table() const {
 
 void Model::make_input_table(int threads) {
   constexpr int64_t kBlock = 256;
-  const Layer& layer = layers_[0];
+  const Layer& layer = parts_.layers[0];
   const int64_t d = config_.dim;
   const int64_t width = layer.input.out_dim;
   const bool bf16 = has_bf16_table();
@@ -108,7 +109,7 @@ void Model::make_input_table(int threads) {
     const int64_t rows = std::min(kBlock, config_.num_items - begin);
     Scratch scratch;
     float* normed = scratch.floats(rows * d);
-    cpu::kernels().layer_norm(layer.norm, embedding_.items + begin * d, d, nullptr, 0, normed, d, rows);
+    cpu::kernels().layer_norm(layer.norm, parts_.embedding.items + begin * d, d, nullptr, 0, normed, d, rows);
     float* projected = bf16 ? scratch.floats(rows * width) : table + begin * width;
     cpu::kernels().linear(layer.input, normed, d, nullptr, 0, projected, width, rows);
     if (bf16) to_bfloat16(projected, rows * width, reinterpret_cast<uint16_t*>(table) + begin * width);
@@ -116,86 +117,58 @@ void Model::make_input_table(int threads) {
   input_table_ = {bf16 ? nullptr : table, nullptr, width, bf16 ? reinterpret_cast<const uint16_t*>(table) : nullptr};
 }
 
+// The caller's tensors by name, as assemble.h asks for them.
+struct Model::Weights {
+  const float* floats(const std::string& name) const {
+    const auto it = by_name.find(name);
+    return it == by_name.end() ? nullptr : it->second;
+  }
+
+  const int64_t* ints(const std::string&) const { return boundaries; }
+
+  LinearParams linear(const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation,
+                      bool is_in_block) {
+    return model.linear(floats(name + ".weight"), floats(name + ".bias"), in_dim, out_dim, activation,
+                        is_in_block ? model.precision_ : Precision::kFloat32);
+  }
+
+  Model& model;
+  std::unordered_map<std::string, const float*> by_name;
+  const int64_t* boundaries = nullptr;
+};
+
 Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options)
     : config_(config), precision_(options.precision) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   require(data.size() == specs.size(),
           "weights: expected " + std::to_string(specs.size()) + " tensors, got " + std::to_string(data.size()));
-  std::unordered_map<std::string, const float*> floats;
-  const int64_t* boundaries = nullptr;
+  Weights weights = {*this, {}};
   for (size_t i = 0; i < specs.size(); ++i) {
     check_weight(specs[i], data[i], threads);
-    if (specs[i].is_int64) boundaries = static_cast<const int64_t*>(data[i]);
-    floats[specs[i].name] = static_cast<const float*>(data[i]);
+    if (specs[i].is_int64) weights.boundaries = static_cast<const int64_t*>(data[i]);
+    weights.by_name[specs[i].name] = static_cast<const float*>(data[i]);
   }
-  const auto optional = [&](const std::string& name) {
-    const auto it = floats.find(name);
-    return it == floats.end() ? nullptr : it->second;
-  };
-  const auto linear_of = [&](const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation,
-                             Precision precision = Precision::kFloat32) {
-    return linear(floats.at(name + ".weight"), optional(name + ".bias"), in_dim, out_dim, activation, precision);
-  };
-  const auto norm = [&](const std::string& name) {
-    return LayerNormParams{floats.at(name + ".weight"), floats.at(name + ".bias"), config.dim, config.norm_eps};
-  };
-
-  const bool hstu = config.block == Block::kHstu;
-  embedding_ = {floats.at("item_embedding"), optional("action_embedding"), config.dim};
-  for (int64_t l = 0; l < config.num_layers; ++l) {
-    const std::string prefix = "layers." + std::to_string(l) + ".";
-    Layer layer{};
-    layer.norm = norm(prefix + "norm");
-    layer.input = linear_of(prefix + "input", config.dim, (hstu ? 4 : 3) * config.dim,
-                            hstu ? Activation::kSilu : Activation::kIdentity, precision_);
-    layer.attention = {hstu ? AttentionKind::kSilu : AttentionKind::kSoftmax,
-                       config.num_heads,
-                       config.head_dim(),
-                       config.window,
-                       floats.at(prefix + "position_bias"),
-                       optional(prefix + "time_bias"),
-                       boundaries,
-                       config.num_time_boundaries};
-    layer.attention.bf16 = precision_ == Precision::kBfloat16;
-    if (hstu) layer.output_norm = norm(prefix + "output_norm");
-    layer.output = linear_of(prefix + "output", config.dim, config.dim, Activation::kIdentity, precision_);
-    if (!hstu) {
-      layer.ffn_norm = norm(prefix + "ffn_norm");
-      layer.ffn_up = linear_of(prefix + "ffn_up", config.dim, config.ffn_dim, config.activation, precision_);
-      layer.ffn_down = linear_of(prefix + "ffn_down", config.ffn_dim, config.dim, Activation::kIdentity, precision_);
-    }
-    const int64_t num_states = config.num_short > 0 ? config.short_window : 1;
-    const bool saves_work = num_states * (config.num_heads - 1) < config.dim;
-    if (!hstu && l + 1 == config.num_layers && saves_work) {
-      absorb(layer, floats.at(prefix + "input.weight"));
-    }
-    layers_.push_back(std::move(layer));
+  parts_ = Assembler(config, weights).parts();
+  for (Layer& layer : parts_.layers) layer.attention.bf16 = precision_ == Precision::kBfloat16;
+  const int64_t num_states = config.num_short > 0 ? config.short_window : 1;
+  const bool saves_work = num_states * (config.num_heads - 1) < config.dim;
+  if (config.block == Block::kTransformer && saves_work) {
+    absorb(parts_.layers.back(), weights.floats("layers." + std::to_string(config.num_layers - 1) + ".input.weight"));
   }
   const auto number_bytes = static_cast<int64_t>(has_bf16_table() ? sizeof(uint16_t) : sizeof(float));
-  const int64_t table_bytes = config.num_items * layers_[0].input.out_dim * number_bytes;
-  if (config.num_actions == 0 && !layers_[0].is_absorbed() && table_bytes <= options.most_table_bytes) {
+  const int64_t table_bytes = config.num_items * parts_.layers[0].input.out_dim * number_bytes;
+  if (config.num_actions == 0 && !parts_.layers[0].is_absorbed() && table_bytes <= options.most_table_bytes) {
     make_input_table(threads);
   }
-  norm_ = norm("norm");
-  const auto pooling = [&](const std::string& name, int64_t num_interests) {
-    return InterestPoolingParams{linear_of(name + ".hidden", config.dim, config.pooling_dim, Activation::kSilu),
-                                 linear_of(name + ".logits", config.pooling_dim, num_interests, Activation::kIdentity),
-                                 optional(name + ".decay")};
-  };
-  if (config.num_long > 0) {
-    long_pooling_ = pooling("long_pooling", config.num_long);
-    long_value_ = linear_of("long_pooling.value", config.dim, config.dim, Activation::kIdentity);
-    for (int64_t a = 0; a < config.num_long; ++a) {
-      require(long_pooling_.decay[a] >= 0, "long_pooling.decay: expected values >= 0, got a negative one");
-    }
+  for (int64_t a = 0; a < config.num_long; ++a) {
+    require(parts_.long_pooling.decay[a] >= 0, "long_pooling.decay: expected values >= 0, got a negative one");
   }
-  if (config.num_short > 0) short_pooling_ = pooling("short_pooling", config.num_short);
-  fusion_ = {linear_of("fusion.hidden", config.num_interests() * config.dim + kFusionContext, config.fusion_dim,
-                       Activation::kSilu),
-             linear_of("fusion.logits", config.fusion_dim, config.num_interests(), Activation::kIdentity),
-             config.num_interests(), config.dim};
-  repeats_ = {optional("repeats.gate.weight"), optional("repeats.gate.bias"), optional("repeats.distance"),
-              optional("repeats.age"),         optional("repeats.phase"),     boundaries,
+  repeats_ = {weights.floats("repeats.gate.weight"),
+              weights.floats("repeats.gate.bias"),
+              weights.floats("repeats.distance"),
+              weights.floats("repeats.age"),
+              weights.floats("repeats.phase"),
+              weights.boundaries,
               config.num_time_boundaries};
 }
 

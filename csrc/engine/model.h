@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/block.h"
 #include "kernels/embedding.h"
 #include "kernels/interest_fusion.h"
 #include "kernels/interest_pooling.h"
@@ -80,21 +81,24 @@ struct RepeatParams {
   int64_t num_boundaries;
 };
 
-struct Layer {
-  LayerNormParams norm;
-  LinearParams input;
-  AttentionParams attention;
-  LayerNormParams output_norm;  // hstu
-  LinearParams output;
-  LayerNormParams ffn_norm;  // transformer
-  LinearParams ffn_up;
-  LinearParams ffn_down;
+struct Layer : BlockParams {
   // Only of a last transformer layer that makes neither keys nor values (docs/model.md, 2); a head each.
   std::vector<LinearParams> absorbed_keys;    // head_dim -> dim
   std::vector<LinearParams> absorbed_values;  // dim -> head_dim
   AttentionParams absorbed_attention;
 
   bool is_absorbed() const { return !absorbed_keys.empty(); }
+};
+
+// The kernels of a model (assemble.h).
+struct ModelParts {
+  EmbeddingParams embedding{};
+  std::vector<Layer> layers;
+  LayerNormParams norm{};
+  InterestPoolingParams long_pooling{};
+  LinearParams long_value{};
+  InterestPoolingParams short_pooling{};
+  InterestFusionParams fusion{};
 };
 
 // Borrows every weight but the linear layers', which it repacks; the caller keeps the memory alive and unchanged.
@@ -108,22 +112,23 @@ class Model {
   Model& operator=(const Model&) = delete;
 
   const ModelConfig& config() const { return config_; }
-  const EmbeddingParams& embedding() const { return embedding_; }
+  const EmbeddingParams& embedding() const { return parts_.embedding; }
   // What the first layer's `input` makes of every item, which without actions and positions depends on the item alone.
   bool has_input_table() const { return input_table_.dim != 0; }
   const EmbeddingParams& input_table() const { return input_table_; }
-  const std::vector<Layer>& layers() const { return layers_; }
-  const LayerNormParams& norm() const { return norm_; }
-  const InterestPoolingParams& long_pooling() const { return long_pooling_; }
-  const LinearParams& long_value() const { return long_value_; }
-  const InterestPoolingParams& short_pooling() const { return short_pooling_; }
-  const InterestFusionParams& fusion() const { return fusion_; }
+  const std::vector<Layer>& layers() const { return parts_.layers; }
+  const LayerNormParams& norm() const { return parts_.norm; }
+  const InterestPoolingParams& long_pooling() const { return parts_.long_pooling; }
+  const LinearParams& long_value() const { return parts_.long_value; }
+  const InterestPoolingParams& short_pooling() const { return parts_.short_pooling; }
+  const InterestFusionParams& fusion() const { return parts_.fusion; }
   const RepeatParams& repeats() const { return repeats_; }
 
  private:
   struct AlignedDeleter {
     void operator()(float* p) const;
   };
+  struct Weights;
   float* allocate(int64_t size);
   LinearParams linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim, Activation activation,
                       Precision precision);
@@ -133,14 +138,8 @@ class Model {
 
   ModelConfig config_;
   Precision precision_;
-  EmbeddingParams embedding_{};
+  ModelParts parts_;
   EmbeddingParams input_table_{};
-  std::vector<Layer> layers_;
-  LayerNormParams norm_{};
-  InterestPoolingParams long_pooling_{};
-  LinearParams long_value_{};
-  InterestPoolingParams short_pooling_{};
-  InterestFusionParams fusion_{};
   RepeatParams repeats_{};
   std::vector<std::unique_ptr<float, AlignedDeleter>> owned_;
 };

@@ -46,7 +46,7 @@ constexpr int64_t packed_bf16_size(int64_t in_dim, int64_t out_dim) {
 void pack_linear_bf16(const float* weight, int64_t in_dim, int64_t out_dim, uint16_t* packed);
 
 // The layer's outputs first .. first + count - 1 as a layer of their own. first: a multiple of kLinearPanel.
-inline LinearParams linear_slice(const LinearParams& params, int64_t first, int64_t count) {
+constexpr LinearParams linear_slice(const LinearParams& params, int64_t first, int64_t count) {
   LinearParams slice = params;
   if (params.packed != nullptr) slice.packed += first * params.in_dim;
   if (params.packed_bf16 != nullptr) slice.packed_bf16 += first * ((params.in_dim + 1) / 2 * 2);

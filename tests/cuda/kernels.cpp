@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "device_array.h"
+#include "device_linear.h"
 #include "kernels/cuda/launch.h"
 #include "tables.h"
 
@@ -11,6 +12,7 @@ namespace lsif::cpu {
 namespace {
 
 using device::Array;
+using device::DeviceLinear;
 using device::expect_success;
 
 int64_t span(int64_t rows, int64_t columns, int64_t stride) { return rows == 0 ? 0 : (rows - 1) * stride + columns; }
@@ -25,8 +27,9 @@ void embedding(const EmbeddingParams& params, const int64_t* item, const int64_t
   const Array<int64_t> item_rows(item, num_rows);
   const Array<int64_t> action_rows(action, num_rows);
   const Array<float> out(y, span(num_rows, params.dim, y_stride));
-  expect_success(cuda::embedding({items.data(), actions.data(), params.dim}, item_rows.data(), action_rows.data(),
-                                 num_rows, out.data(), y_stride, nullptr));
+  const Array<uint16_t> items_bf16(params.items_bf16, rows(item) * params.dim);
+  expect_success(cuda::embedding({items.data(), actions.data(), params.dim, items_bf16.data()}, item_rows.data(),
+                                 action_rows.data(), num_rows, out.data(), y_stride, nullptr));
   out.copy_to(y);
 }
 
@@ -42,20 +45,6 @@ void layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride,
                                   gates.data(), gate_stride, out.data(), y_stride, num_rows, nullptr));
   out.copy_to(y);
 }
-
-// A layer whose numbers are on the device.
-struct DeviceLinear {
-  explicit DeviceLinear(const LinearParams& host)
-      : packed(host.packed, packed_linear_size(host.in_dim, host.out_dim)),
-        bias(host.bias, host.out_dim),
-        packed_bf16(host.packed_bf16, packed_bf16_size(host.in_dim, host.out_dim)),
-        params{packed.data(), bias.data(), host.in_dim, host.out_dim, host.activation, packed_bf16.data()} {}
-
-  Array<float> packed;
-  Array<float> bias;
-  Array<uint16_t> packed_bf16;
-  LinearParams params;
-};
 
 void linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
             int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows) {

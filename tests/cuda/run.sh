@@ -22,7 +22,7 @@ done
 if command -v compute-sanitizer > /dev/null; then
   seconds=300
   for tool in memcheck racecheck synccheck; do
-    for test in launches layer_norm interest_fusion; do
+    for test in launches layer_norm interest_fusion cuda_encode user_states; do
       run "$tool $test" compute-sanitizer --tool $tool --error-exitcode 1 "$folder/gpu_test_$test"
     done
     run "$tool score_topk" compute-sanitizer --tool $tool --error-exitcode 1 "$folder/gpu_test_score_topk" weight_zero

@@ -26,23 +26,25 @@ TEST(pack_linear_gives_the_cpu_layout) {
       expect_success(lsif::cuda::pack_linear(on_device.data(), in_dim, out_dim, out.data(), nullptr));
       out.copy_to(packed.data());
       CHECK(packed == expected);
+      const int64_t bf16_size = lsif::packed_bf16_size(in_dim, out_dim);
+      std::vector<uint16_t> expected_bf16(bf16_size), packed_bf16(bf16_size);
+      lsif::pack_linear_bf16(weight.data(), in_dim, out_dim, expected_bf16.data());
+      const Array<uint16_t> out_bf16(bf16_size);
+      expect_success(lsif::cuda::pack_linear_bf16(on_device.data(), in_dim, out_dim, out_bf16.data(), nullptr));
+      out_bf16.copy_to(packed_bf16.data());
+      CHECK(packed_bf16 == expected_bf16);
     }
   }
 }
 
-// linear alone has it. With no rows nothing would be read.
-TEST(bfloat16_is_refused) {
-  const uint16_t table = 0;
-  lsif::EmbeddingParams embedding = {nullptr, nullptr, 4};
-  embedding.items_bf16 = &table;
-  CHECK(lsif::cuda::embedding(embedding, nullptr, nullptr, 0, nullptr, 4, nullptr) == cudaErrorInvalidValue);
-  lsif::AttentionParams attention = {lsif::AttentionKind::kSoftmax, 1, 4, 3, nullptr, nullptr, nullptr, 0};
+TEST(heads_too_wide_for_bfloat16_are_refused) {
+  lsif::AttentionParams attention = {lsif::AttentionKind::kSoftmax, 1, 129, 3, nullptr, nullptr, nullptr, 0};
   attention.bf16 = true;
   CHECK(lsif::cuda::attention(attention, {}, nullptr, 0, nullptr, 4, nullptr) == cudaErrorInvalidValue);
 }
 
 // A batch gives each sequence what it gets alone, bit for bit.
-TEST(a_batch_of_sequences_is_its_sequences) {
+void check_batch(bool attention_in_bf16) {
   oracle::Random random(2);
   const std::vector<int64_t> offsets = {0, 0, 1, 40, 40, 190, 191};
   const auto batch = static_cast<int64_t>(offsets.size()) - 1;
@@ -57,8 +59,9 @@ TEST(a_batch_of_sequences_is_its_sequences) {
   const Array<float> on_position(position.data(), kHeads * 30), on_time(time.data(), kHeads * 5), out(total * kDim);
   const Array<int64_t> on_boundaries(boundaries.data(), 3), on_times(times.data(), total);
   const Array<int64_t> on_offsets(offsets.data(), batch + 1);
-  const lsif::AttentionParams params = {
+  lsif::AttentionParams params = {
       lsif::AttentionKind::kSoftmax, kHeads, kDim / kHeads, 30, position.data(), time.data(), boundaries.data(), 3};
+  params.bf16 = attention_in_bf16;
   const lsif::AttentionInput input = {q.data(), k.data(), v.data(), kDim, kDim, times.data(), times.data(), total};
   lsif::AttentionParams on_params = params;
   on_params.position_bias = on_position.data();
@@ -107,6 +110,11 @@ TEST(a_batch_of_sequences_is_its_sequences) {
                            nullptr);
     for (int64_t a = 0; a < kInterests; ++a) CHECK(guarded::same_bits(interests, a, pooled, b * kInterests + a));
   }
+}
+
+TEST(a_batch_of_sequences_is_its_sequences) {
+  check_batch(false);
+  check_batch(true);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
+#define __grid_constant__
 // Not initialised in CUDA, so set to all ones (NaN) before every block; only functions that are no templates may have
 // them, as GCC ignores sections in templates.
 #define __shared__ static __attribute__((section("lsif_shared")))
@@ -76,6 +77,24 @@ inline dim3 blockDim;
 inline dim3 blockIdx;
 #define threadIdx dim3(static_cast<unsigned>(::emulated::Block::get().thread()), 0, 0)
 
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = emulated::shared_memory_limit;
+  return cudaSuccess;
+}
+
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int size) {
+  return size <= emulated::shared_memory_limit ? cudaSuccess : cudaErrorInvalidValue;
+}
+
 // The arguments are those of the kernel, by value.
 template <typename... Params>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Params... args) {
@@ -84,7 +103,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   blockDim = config->blockDim;
   for (const int block : emulated::in_order(static_cast<int>(gridDim.x))) {
     blockIdx = dim3(static_cast<unsigned>(block));
-    emulated::Block::get().run(static_cast<int>(blockDim.x), [&] { kernel(args...); });
+    emulated::Block::get().run(static_cast<int>(blockDim.x), config->dynamicSmemBytes, [&] { kernel(args...); });
   }
   return cudaSuccess;
 }
@@ -115,6 +134,10 @@ inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); 
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
 inline float normcdff(float x) { return 0.5f * erfcf(x * -0.70710678118654752f); }
 
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
 struct uint2 {
   unsigned x, y;
 };
@@ -141,4 +164,9 @@ T atomicMax(T* address, T x) {
 template <typename T>
 T max(T a, T b) {
   return a > b ? a : b;
+}
+
+template <typename T>
+T min(T a, T b) {
+  return b < a ? b : a;
 }

@@ -21,6 +21,8 @@
 #include <random>
 #include <vector>
 
+#include "guarded.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -39,6 +41,8 @@ inline std::mt19937& random() {
   static std::mt19937 engine(1);
   return engine;
 }
+
+inline int shared_memory_limit = 227 << 10;  // bytes a block may have, for tests to set
 
 inline void choose_order() { order = fixed_order ? *fixed_order : static_cast<Order>(random()() % 3); }
 
@@ -60,6 +64,12 @@ struct Fiber {
   const char* file = "";  // where it waits
   int line = 0;
   int exchanges = 0;
+  struct Copy {
+    void* to;
+    const void* from;
+    size_t size;
+  };
+  std::vector<Copy> copies;  // asked for and not waited for
   bool is_started = false;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   ucontext_t start;
@@ -80,14 +90,26 @@ class Block {
 
   int thread() const { return current_; }
 
-  // Runs body() as each of num_threads threads; memory that `__shared__` variables begin with is all ones.
-  void run(int num_threads, const std::function<void()>& body) {
+  unsigned char* dynamic_shared() { return dynamic_shared_->data(); }
+
+  // Asynchronous copies come at the last moment: when the thread waits for them, if it does.
+  void defer_copy(void* to, const void* from, size_t size) { fibers_[current_]->copies.push_back({to, from, size}); }
+
+  void finish_copies() {
+    for (const auto& [to, from, size] : fibers_[current_]->copies) std::memcpy(to, from, size);
+    fibers_[current_]->copies.clear();
+  }
+
+  // Runs body() as each of num_threads threads; shared memory begins as all ones.
+  void run(int num_threads, size_t dynamic_bytes, const std::function<void()>& body) {
     std::memset(__start_lsif_shared, 0xFF, static_cast<size_t>(__stop_lsif_shared - __start_lsif_shared));
+    dynamic_shared_.emplace(static_cast<int64_t>((dynamic_bytes + 15) / 16 * 16));
     body_ = &body;
     num_threads_ = num_threads;
     while (static_cast<int>(fibers_.size()) < num_threads) fibers_.push_back(std::make_unique<Fiber>());
     warps_.resize(static_cast<size_t>((num_threads + kWarpThreads - 1) / kWarpThreads));
     for (int t = 0; t < num_threads; ++t) fibers_[t]->state = Fiber::State::kReady, fibers_[t]->exchanges = 0;
+    for (int t = 0; t < num_threads; ++t) fibers_[t]->copies.clear();
     do {
       for (const int warp : in_order(static_cast<int>(warps_.size()))) run_warp(warp * kWarpThreads);
     } while (release_block());
@@ -212,6 +234,7 @@ class Block {
   int num_threads_ = 0;
   int current_ = 0;
   std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::optional<guarded::Array<unsigned char>> dynamic_shared_;
   std::vector<Warp> warps_;
   jmp_buf scheduler_;
   const void* scheduler_stack_ = nullptr;

@@ -10,8 +10,10 @@
 
 namespace lsif::cpu {
 
-// The CUDA kernels, which may be among the tables, have float32 alone.
-inline bool has_bf16(const KernelTable& table) { return std::strncmp(table.isa, "cuda", 4) != 0; }
+inline bool is_cuda(const KernelTable& table) { return std::strncmp(table.isa, "cuda", 4) == 0; }
+
+// The encoder in one launch has float32 alone.
+inline bool has_bf16(const KernelTable& table) { return std::strcmp(table.isa, "cuda_encoder") != 0; }
 
 #if defined(LSIF_EMULATE_AVX512)
 const KernelTable& avx512emu_kernels();
@@ -23,8 +25,15 @@ const KernelTable& avx2vnni_evex_kernels();
 
 #if defined(LSIF_TEST_CUDA)
 const KernelTable& cuda_kernels();
+const KernelTable& cuda_encoder_kernels();  // the parts of encode_users.cu
 
-inline std::vector<const KernelTable*> tested_kernels() { return {&cuda_kernels()}; }
+inline std::vector<const KernelTable*> tested_kernels() {
+#if defined(LSIF_TEST_CUDA_ENCODER)
+  return {&cuda_kernels(), &cuda_encoder_kernels()};
+#else
+  return {&cuda_kernels()};
+#endif
+}
 #else
 inline std::vector<const KernelTable*> tested_kernels() {
   std::vector<const KernelTable*> tables = runnable_kernels();

@@ -197,6 +197,7 @@ TEST(attention_from_a_later_query_gives_the_same_rows) {
 
 TEST(attention_of_a_suffix_gives_the_same_rows_where_the_window_lies_inside) {
   for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
+    if (mode.bf16 && lsif::cpu::is_cuda(table)) return;  // its tiles begin with the sequence
     for (int64_t window : {1, 7, 50}) {
       const Problem problem(mode, {140, window, 2, 12, Times::kUnknown}, random);
       Matrix all(140, problem.dim);

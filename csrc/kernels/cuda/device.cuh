@@ -15,17 +15,48 @@ inline constexpr int kThreads = 128;  // of every block, unless a kernel says ot
 
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Launches `blocks` blocks, none at all if that is 0. Unlike <<<>>> with cudaGetLastError(), reports this launch's
-// error only.
+// Launches `blocks` blocks with `shared` bytes of dynamic_shared() each, none at all if that is 0. Unlike <<<>>> with
+// cudaGetLastError(), reports this launch's error only.
 template <typename... Params, typename... Args>
-cudaError_t launch(void (*kernel)(Params...), int64_t blocks, int threads, cudaStream_t stream, Args... args) {
+cudaError_t launch_shared(void (*kernel)(Params...), int64_t blocks, int threads, int64_t shared, cudaStream_t stream,
+                          Args... args) {
   if (blocks == 0) return cudaSuccess;
   if (blocks < 0 || blocks > INT_MAX) return cudaErrorInvalidConfiguration;
+  constexpr int64_t kByDefault = 48 << 10;
+  if (shared > kByDefault) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (error != cudaSuccess) return error;
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared);
   config.stream = stream;
   return cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+}
+
+template <typename... Params, typename... Args>
+cudaError_t launch(void (*kernel)(Params...), int64_t blocks, int threads, cudaStream_t stream, Args... args) {
+  return launch_shared(kernel, blocks, threads, 0, stream, args...);
+}
+
+// Bytes of shared memory a block may have on this device, if it asks for them.
+inline int64_t shared_memory_limit() {
+  int device = 0;
+  int limit = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
+  return limit;
+}
+
+__device__ inline float* dynamic_shared() {
+#if defined(LSIF_CUDA_EMULATED)
+  return reinterpret_cast<float*>(::emulated::Block::get().dynamic_shared());
+#else
+  extern __shared__ float4 lsif_dynamic_shared[];
+  return reinterpret_cast<float*>(lsif_dynamic_shared);
+#endif
 }
 
 // The number of this thread in the grid.
@@ -54,7 +85,35 @@ __device__ inline int64_t elapsed(int64_t from, int64_t to) {
   return difference > static_cast<uint64_t>(INT64_MAX) ? INT64_MAX : static_cast<int64_t>(difference);
 }
 
+// How far the age of an event lowers its logit.
+__device__ inline float aged(float logit, const float* decay, int64_t interest, int64_t time, int64_t newest) {
+  if (decay == nullptr || time == kUnknownTime || newest == kUnknownTime) return logit;
+  const double days = static_cast<double>(elapsed(time, newest)) / 86400.0;
+  return logit - decay[interest] * static_cast<float>(days);
+}
+
 __device__ inline float silu(float z) { return z / (1.0f + expf(-z)); }
+
+__device__ inline float activate(float z, Activation activation) {
+  switch (activation) {
+    case Activation::kIdentity:
+      break;
+    case Activation::kRelu:
+      return z > 0.0f ? z : 0.0f;
+    case Activation::kGelu:
+      return z * normcdff(z);
+    case Activation::kSilu:
+      return silu(z);
+  }
+  return z;
+}
+
+// Rounded to 8 bits of precision, to the nearest, ties to even.
+__device__ inline float to_bf16(float x) {
+  const uint32_t bits = __float_as_uint(x);
+  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  return __uint_as_float((is_nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u);
+}
 
 struct Sum {
   __device__ float operator()(float a, float b) const { return a + b; }

@@ -10,7 +10,9 @@ __global__ void embedding_kernel(EmbeddingParams params, const int64_t* item, co
   const int64_t row = global_thread() / params.dim;
   const int64_t column = global_thread() % params.dim;
   if (row >= num_rows) return;
-  float value = params.items[item[row] * params.dim + column];
+  const int64_t place = item[row] * params.dim + column;
+  float value = params.items_bf16 == nullptr ? params.items[place]
+                                             : __uint_as_float(static_cast<uint32_t>(params.items_bf16[place]) << 16);
   if (params.actions != nullptr) {
     value += params.actions[(action == nullptr ? 0 : action[row]) * params.dim + column];
   }
@@ -21,7 +23,6 @@ __global__ void embedding_kernel(EmbeddingParams params, const int64_t* item, co
 
 cudaError_t embedding(const EmbeddingParams& params, const int64_t* item, const int64_t* action, int64_t num_rows,
                       float* y, int64_t y_stride, cudaStream_t stream) {
-  if (params.items_bf16 != nullptr) return cudaErrorInvalidValue;
   return launch(embedding_kernel, divide_up(num_rows * params.dim, kThreads), kThreads, stream, params, item, action,
                 num_rows, y, y_stride);
 }

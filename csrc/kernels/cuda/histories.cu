@@ -1,4 +1,5 @@
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/fusion_context.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace lsif::cuda {
@@ -40,20 +41,15 @@ __global__ void gather_interests_kernel(Histories histories, InterestParts parts
   interests[place] = value;
 }
 
-// A thread per history; engine/fusion_context.h.
+// A thread per history.
 __global__ void fusion_context_kernel(Histories histories, float* gap, float* length) {
   const int64_t history = global_thread();
   if (history >= histories.batch) return;
   const int64_t end = histories.offsets[history + 1];
   const int64_t num_events = end - histories.offsets[history];
-  length[history] = static_cast<float>(log1p(static_cast<double>(num_events)) / log1p(1000.0));
-  gap[history] = 0.0f;
-  if (histories.now == nullptr || histories.times == nullptr || num_events == 0) return;
-  const int64_t newest = histories.times[end - 1];
-  const int64_t now = histories.now[history];
-  if (newest == kUnknownTime || now == kUnknownTime) return;
-  constexpr double kSecondsPerYear = 31536000.0;
-  gap[history] = static_cast<float>(log1p(static_cast<double>(elapsed(newest, now))) / log1p(kSecondsPerYear));
+  length[history] = length_feature(num_events);
+  const bool is_timed = histories.now != nullptr && histories.times != nullptr && num_events > 0;
+  gap[history] = is_timed ? gap_feature(histories.times[end - 1], histories.now[history]) : 0.0f;
 }
 
 // A block per history.

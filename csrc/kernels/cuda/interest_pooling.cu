@@ -15,10 +15,8 @@ __global__ void pool_kernel(const float* logits, const float* decay, int64_t num
   int64_t newest_time = kUnknownTime;
   if (times != nullptr && begin != end) newest_time = newest_times == nullptr ? times[end - 1] : newest_times[sequence];
   const auto logit = [&](int64_t j) {
-    const float z = logits[(begin + j) * num_interests + interest];
-    if (decay == nullptr || newest_time == kUnknownTime || times[begin + j] == kUnknownTime) return z;
-    const double days = static_cast<double>(elapsed(times[begin + j], newest_time)) / 86400.0;
-    return z - decay[interest] * static_cast<float>(days);
+    return aged(logits[(begin + j) * num_interests + interest], decay, interest,
+                times == nullptr ? kUnknownTime : times[begin + j], newest_time);
   };
   weighted_sum<true>(end - begin, logit, x + begin * x_stride, x_stride, dim, y + blockIdx.x * dim);
 }

@@ -1,5 +1,5 @@
-#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/layer_norm.cuh"
 
 namespace lsif::cuda {
 namespace {
@@ -14,23 +14,12 @@ struct Rows {
   int64_t count;
 };
 
-// A warp per row. A thread writes only elements it has read itself, so y may be x.
+// A warp per row.
 __global__ void layer_norm_kernel(LayerNormParams params, Rows rows) {
   const int64_t row = global_thread() / kWarp;
   if (row >= rows.count) return;
-  const int lane = static_cast<int>(threadIdx.x % kWarp);
-  const float* x = rows.x + row * rows.x_stride;
-  const auto dim = static_cast<float>(params.dim);
-  float sum = 0.0f;
-  for (int64_t c = lane; c < params.dim; c += kWarp) sum += x[c];
-  const float mean = warp_reduce(sum, Sum()) / dim;
-  float squares = 0.0f;
-  for (int64_t c = lane; c < params.dim; c += kWarp) squares = fmaf(x[c] - mean, x[c] - mean, squares);
-  const float scale = 1.0f / sqrtf(warp_reduce(squares, Sum()) / dim + params.eps);
-  for (int64_t c = lane; c < params.dim; c += kWarp) {
-    const float z = fmaf((x[c] - mean) * scale, params.weight[c], params.bias[c]);
-    rows.y[row * rows.y_stride + c] = rows.gate == nullptr ? z : z * rows.gate[row * rows.gate_stride + c];
-  }
+  norm_row(params, rows.x + row * rows.x_stride, rows.gate == nullptr ? nullptr : rows.gate + row * rows.gate_stride,
+           rows.y + row * rows.y_stride);
 }
 
 }  // namespace

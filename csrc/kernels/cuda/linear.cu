@@ -1,5 +1,6 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/linear_bf16.h"
 
 namespace lsif::cuda {
 namespace {
@@ -7,54 +8,15 @@ namespace {
 constexpr int kPanel = static_cast<int>(kLinearPanel);
 constexpr int kBlockRows = kThreads / kPanel;
 
-struct Rows {
-  const float* x;
-  int64_t x_stride;
-  const float* residual;  // or null
-  int64_t residual_stride;
-  float* y;
-  int64_t y_stride;
-  int64_t count;
-};
-
-__device__ float activate(float z, Activation activation) {
-  switch (activation) {
-    case Activation::kIdentity:
-      break;
-    case Activation::kRelu:
-      return z > 0.0f ? z : 0.0f;
-    case Activation::kGelu:
-      return z * normcdff(z);
-    case Activation::kSilu:
-      return silu(z);
-  }
-  return z;
-}
-
-// To the nearest, ties to even.
-__device__ float to_bf16(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  return __uint_as_float((is_nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u);
-}
-
 // z + x w, term by term; w: the column's weights of a panel.
 __device__ float add_products(const float* x, const float* w, int64_t in_dim, float z) {
   for (int64_t i = 0; i < in_dim; ++i) z = fmaf(x[i], w[i * kPanel], z);
   return z;
 }
 
-__device__ float add_products(const float* x, const uint16_t* w, int64_t in_dim, float z) {
-  for (int64_t i = 0; i < in_dim; ++i) {
-    const uint32_t weight = w[i / 2 * 2 * kPanel + i % 2];
-    z = fmaf(to_bf16(x[i]), __uint_as_float(weight << 16), z);
-  }
-  return z;
-}
-
 // A block computes kBlockRows rows of one panel, a thread one element of y: the contract's chain of fused
 // multiply-adds.
-__global__ void linear_kernel(LinearParams params, Rows rows, int64_t num_panels) {
+__global__ void linear_kernel(LinearParams params, LinearRows rows, int64_t num_panels) {
   const int64_t panel = blockIdx.x % num_panels;
   const int64_t row = blockIdx.x / num_panels * kBlockRows + threadIdx.x / kPanel;
   const int column_in_panel = static_cast<int>(threadIdx.x % kPanel);
@@ -62,12 +24,7 @@ __global__ void linear_kernel(LinearParams params, Rows rows, int64_t num_panels
   if (row >= rows.count || column >= params.out_dim) return;
   const float* x = rows.x + row * rows.x_stride;
   float z = params.bias == nullptr ? 0.0f : params.bias[column];
-  if (params.packed_bf16 == nullptr) {
-    z = add_products(x, params.packed + panel * params.in_dim * kPanel + column_in_panel, params.in_dim, z);
-  } else {
-    const int64_t padded_dim = (params.in_dim + 1) / 2 * 2;
-    z = add_products(x, params.packed_bf16 + panel * padded_dim * kPanel + 2 * column_in_panel, params.in_dim, z);
-  }
+  z = add_products(x, params.packed + panel * params.in_dim * kPanel + column_in_panel, params.in_dim, z);
   z = activate(z, params.activation);
   if (rows.residual != nullptr) z += rows.residual[row * rows.residual_stride + column];
   rows.y[row * rows.y_stride + column] = z;
@@ -91,7 +48,8 @@ cudaError_t pack_linear(const float* weight, int64_t in_dim, int64_t out_dim, fl
 
 cudaError_t linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
                    int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows, cudaStream_t stream) {
-  const Rows rows = {x, x_stride, residual, residual_stride, y, y_stride, num_rows};
+  const LinearRows rows = {x, x_stride, residual, residual_stride, y, y_stride, num_rows};
+  if (params.packed_bf16 != nullptr) return linear_bf16(params, rows, stream);
   const int64_t num_panels = divide_up(params.out_dim, kPanel);
   return launch(linear_kernel, divide_up(num_rows, kBlockRows) * num_panels, kThreads, stream, params, rows,
                 num_panels);

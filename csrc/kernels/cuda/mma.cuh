@@ -1,5 +1,5 @@
-// The matrix instruction score_topk is made of: integer codes of 16 rows times those of 8 queries, 32 dimensions at a
-// time (PTX ISA, mma.m16n8k32, from sm_80 on).
+// Matrix instructions (PTX ISA, from sm_80 on): score_topk's mma.m16n8k32, integer codes of 16 rows times those of 8
+// queries, 32 dimensions at a time; and the bfloat16 attention's mma.m16n8k16.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -45,6 +45,61 @@ __device__ inline void multiply_add(MmaC& c, const MmaA& a, const MmaB& b) {
 #else
   asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+r"(c.regs[0]), "+r"(c.regs[1]), "+r"(c.regs[2]), "+r"(c.regs[3])
+      : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]));
+#endif
+}
+
+// A pair of neighbours k in each register, the first in its lower half; float32 sums:
+//   a: bfloat16 A[16][16] = rows g, g + 8, g, g + 8 at k = 2 t, 2 t, 2 t + 8, 2 t + 8
+//   b: bfloat16 B[16][8]  = column g at k = 2 t, 2 t + 8
+//   c: float32 C[16][8]   = (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1)
+// So two c, of columns 0 .. 7 and 8 .. 15, are laid out as an a.
+struct MmaBf16A {
+  uint32_t regs[4];
+};
+
+struct MmaBf16B {
+  uint32_t regs[2];
+};
+
+struct MmaFloatC {
+  float regs[4];
+};
+
+// Rounded to the nearest, ties to even.
+__device__ inline uint32_t bf16_pair(float first, float second) {
+#if defined(LSIF_CUDA_EMULATED)
+  return __float_as_uint(to_bf16(first)) >> 16 | __float_as_uint(to_bf16(second));
+#else
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#endif
+}
+
+// c += A B, by all threads of a warp together.
+__device__ inline void multiply_add(MmaFloatC& c, const MmaBf16A& a, const MmaBf16B& b) {
+#if defined(LSIF_CUDA_EMULATED)
+  struct Factors {
+    MmaBf16A a;
+    MmaBf16B b;
+  };
+  const auto lanes = ::emulated::Block::get().exchange(Factors{a, b}, __FILE__, __LINE__);
+  const auto half = [](uint32_t pair, int k) { return __uint_as_float(k % 2 == 0 ? pair << 16 : pair & 0xffff0000u); };
+  const int g = static_cast<int>(threadIdx.x) % kWarp / 4;
+  const int t = static_cast<int>(threadIdx.x) % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = g + 8 * (i / 2);
+    const int column = 2 * t + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      const uint32_t a_pair = lanes[row % 8 * 4 + k % 8 / 2].a.regs[2 * (k / 8) + row / 8];
+      const uint32_t b_pair = lanes[column * 4 + k % 8 / 2].b.regs[k / 8];
+      c.regs[i] += half(a_pair, k) * half(b_pair, k);
+    }
+  }
+#else
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c.regs[0]), "+f"(c.regs[1]), "+f"(c.regs[2]), "+f"(c.regs[3])
       : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]));
 #endif
 }

@@ -1,0 +1,30 @@
+// Copies from global to shared memory that go on while the thread does something else (PTX ISA, cp.async, from sm_80
+// on).
+#pragma once
+
+#include "kernels/cuda/device.cuh"
+
+namespace lsif::cuda {
+
+// 16 bytes, both ends aligned to them.
+__device__ inline void copy_async(float* to_shared, const float* from_global) {
+#if defined(LSIF_CUDA_EMULATED)
+  ::emulated::Block::get().defer_copy(to_shared, from_global, 16);
+#else
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to_shared))),
+      "l"(__cvta_generic_to_global(from_global))
+      : "memory");
+#endif
+}
+
+// Until all copies of this thread are done; those of others need a barrier behind that.
+__device__ inline void copy_async_wait() {
+#if defined(LSIF_CUDA_EMULATED)
+  ::emulated::Block::get().finish_copies();
+#else
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+}  // namespace lsif::cuda

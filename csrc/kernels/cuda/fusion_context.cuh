@@ -1,0 +1,18 @@
+// What the fusion knows of a history beside its interests                                (engine/fusion_context.h)
+#pragma once
+
+#include "kernels/cuda/device.cuh"
+
+namespace lsif::cuda {
+
+__device__ inline float gap_feature(int64_t newest, int64_t now) {
+  if (newest == kUnknownTime || now == kUnknownTime) return 0.0f;
+  constexpr double kSecondsPerYear = 31536000.0;
+  return static_cast<float>(log1p(static_cast<double>(elapsed(newest, now))) / log1p(kSecondsPerYear));
+}
+
+__device__ inline float length_feature(int64_t num_events) {
+  return static_cast<float>(log1p(static_cast<double>(num_events)) / log1p(1000.0));
+}
+
+}  // namespace lsif::cuda

@@ -1,0 +1,383 @@
+#include <algorithm>
+
+#include "kernels/cuda/attention_bias.cuh"
+#include "kernels/cuda/encoder_attention.cuh"
+#include "kernels/cuda/encoder_user.cuh"
+#include "kernels/cuda/user_states.h"
+
+namespace lsif::cuda {
+namespace {
+
+// Users of one block: their rows share the weights on their way.
+constexpr int kMostUsers = 16;
+constexpr int64_t kBlocksWanted = 128;  // about as many as there are multiprocessors
+
+struct NewestEvent {
+  int64_t num_events;  // of the history
+  int64_t item;
+  int64_t time;
+  int64_t action;
+};
+
+struct State {
+  NewestEvent* newest;
+  int64_t* key_times;
+  double* maximum;
+  double* denominator;
+  double* numerator;
+  float* keys_values;
+  float* states;
+};
+
+struct States {
+  StateSlots slots;
+  StateLayout layout;
+
+  __device__ State of(int64_t user) const {
+    unsigned char* state = slots.states + slots.slots[user] * layout.size;
+    return {
+        reinterpret_cast<NewestEvent*>(state + layout.newest), reinterpret_cast<int64_t*>(state + layout.key_times),
+        reinterpret_cast<double*>(state + layout.maximum),     reinterpret_cast<double*>(state + layout.denominator),
+        reinterpret_cast<double*>(state + layout.numerator),   reinterpret_cast<float*>(state + layout.keys_values),
+        reinterpret_cast<float*>(state + layout.states)};
+  }
+};
+
+// Floats of shared memory, multiples of 4.
+struct StateSizes {
+  int64_t weights;  // of keys, for each warp
+  int64_t buckets;  // of a user
+  int64_t user;     // of a user, buckets included
+  int projected_stride;
+};
+
+constexpr StateSizes state_sizes(const EncoderShape& s) {
+  StateSizes sizes = {};
+  sizes.weights = round_up_to_4(s.window);
+  sizes.buckets = round_up_to_4(static_cast<int64_t>(sizeof(Bucket)) * s.window / 4 + 1);
+  sizes.projected_stride = static_cast<int>(padded_stride(s.projected_dim > s.ffn_dim ? s.projected_dim : s.ffn_dim));
+  sizes.user = 2 * padded_stride(s.dim) + sizes.projected_stride + sizes.buckets;
+  return sizes;
+}
+
+constexpr int64_t fixed_size(const EncoderShape& s) {
+  return kStages * kStageFloats + kEncoderWarps * state_sizes(s).weights;
+}
+
+// What append's long-term interests need of each user, in place of what the blocks needed: see add_to_long_interests.
+constexpr int64_t long_size(const EncoderShape& s) {
+  return padded_stride(s.dim) + padded_stride(s.pooling_dim) + padded_stride(s.num_long) + 4 * s.num_long;
+}
+
+// One row a user, from the newest event's embedding to its state, by all threads of a block.
+struct NewestRows {
+  const EncoderParams& params;
+  const States& states;
+  int64_t first_user;
+  int count;  // of users
+  float* weights;
+  RowsView x;
+  RowsView normed;
+  RowsView projected;
+  Bucket* buckets;  // [count, window]
+  int buckets_stride;
+
+  __device__ NewestRows(const EncoderParams& p, const States& s, int64_t first, int num_users, BlockArena& arena)
+      : params(p), states(s), first_user(first), count(num_users) {
+    const StateSizes sizes = state_sizes(p.shape);
+    const int stride = static_cast<int>(padded_stride(p.shape.dim));
+    weights = weight_stages() + kStages * kStageFloats;
+    x = arena.rows(count, stride);
+    normed = arena.rows(count, stride);
+    projected = arena.rows(count, sizes.projected_stride);
+    buckets = reinterpret_cast<Bucket*>(arena.take(count * sizes.buckets));
+    buckets_stride = static_cast<int>(sizes.buckets * 4 / static_cast<int64_t>(sizeof(Bucket)));
+  }
+
+  __device__ State state(int u) const { return states.of(first_user + u); }
+  __device__ int window() const { return static_cast<int>(params.shape.window); }
+
+  // The number of the newest event; that of users without any does not matter.
+  __device__ int64_t row_of(const State& s) const { return s.newest->num_events > 0 ? s.newest->num_events - 1 : 0; }
+
+  // asked(u): the time user u's row is asked about. kKeep: keys, values and times become the state's.
+  template <bool kKeep, typename Asked>
+  __device__ void run(Asked asked) {
+    find_buckets(asked);
+    embed(
+        params.embedding, [&](int u) { return state(u).newest->item; }, [&](int u) { return state(u).newest->action; },
+        count, x);
+    for (int l = 0; l < static_cast<int>(params.shape.num_layers); ++l) {
+      const BlockParams& block = params.blocks[l];
+      __syncthreads();
+      norm_rows(block.norm, x, 0, count, nullptr, 0, normed);
+      block_linear(block.input, normed, count, {nullptr, 0, projected.data, projected.stride});
+      attend(block.attention, l);
+      if constexpr (kKeep) keep_keys(l);
+      __syncthreads();
+      finish_layer(params.shape, block, x, normed, projected, count);
+    }
+    norm_rows(params.norm, x, 0, count, nullptr, 0, x);
+    __syncthreads();
+  }
+
+  // Of each key of the window by its distance; 0 is the row itself.
+  template <typename Asked>
+  __device__ void find_buckets(Asked asked) const {
+    for (int i = static_cast<int>(threadIdx.x); i < count * window(); i += kEncoderThreads) {
+      const int u = i / window();
+      const int distance = i % window();
+      const State s = state(u);
+      const int64_t key = row_of(s) - distance;
+      if (key < 0) continue;
+      const int64_t time = distance == 0 ? s.newest->time : s.key_times[key % window()];
+      const bool is_timed = params.use_times && params.blocks[0].attention.time_bias != nullptr;
+      buckets[u * buckets_stride + distance] =
+          is_timed ? static_cast<Bucket>(time_bucket(params.blocks[0].attention, asked(u), time)) : Bucket{0};
+    }
+  }
+
+  __device__ void attend(const AttentionParams& attention, int layer) const {
+    const int num_heads = static_cast<int>(attention.num_heads);
+    for (int task = static_cast<int>(threadIdx.x) / kWarp; task < count * num_heads; task += kEncoderWarps) {
+      attend_head(attention, layer, task / num_heads, task % num_heads);
+    }
+  }
+
+  // One warp. The same sums in the same order as attend_queries.
+  __device__ void attend_head(const AttentionParams& attention, int layer, int u, int head) const {
+    const State s = state(u);
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int dim = static_cast<int>(attention.head_dim);
+    const int width = 2 * static_cast<int>(params.shape.dim);
+    const int64_t row = row_of(s);
+    const int num_keys = static_cast<int>(row + 1 < window() ? row + 1 : window());
+    const float* own = projected.row(u) + head * dim;  // queries, keys, values
+    const float* ring = s.keys_values + static_cast<int64_t>(layer) * window() * width + head * dim;
+    const auto keys_of = [&](int key) {
+      const int64_t place = row - (num_keys - 1 - key);
+      return key + 1 == num_keys ? own + params.shape.dim : ring + place % window() * width;
+    };
+    float* weight = weights + static_cast<int>(threadIdx.x) / kWarp * state_sizes(params.shape).weights;
+    const bool is_softmax = attention.kind == AttentionKind::kSoftmax;
+    const float scale = 1.0f / sqrtf(static_cast<float>(dim));
+    const float factor = 1.0f / static_cast<float>(window());
+    float top = -__builtin_inff();
+    for (int key = lane; key < num_keys; key += kWarp) {
+      const float* const q[1] = {own};
+      float dot[1] = {};
+      add_dot_products(q, keys_of(key), dim, dot);
+      const int distance = num_keys - 1 - key;
+      const float bias = attention_bias(attention, head, distance, buckets[u * buckets_stride + distance]);
+      const float logit = fmaf(dot[0], scale, bias);
+      weight[key] = is_softmax ? logit : factor * silu(logit);
+      top = fmaxf(top, logit);
+    }
+    top = warp_reduce(top, Max());
+    for (int key = lane; is_softmax && key < num_keys; key += kWarp) weight[key] = expf(weight[key] - top);
+    __syncwarp();
+    for (int c = lane; c < dim; c += kWarp) {
+      float sum = 0.0f;
+      float total = 0.0f;
+      for (int key = 0; key < num_keys; ++key) {
+        sum = fmaf(weight[key], keys_of(key)[params.shape.dim + c], sum);
+        total += weight[key];
+      }
+      normed.row(u)[head * dim + c] = is_softmax ? sum / total : sum;
+    }
+    __syncwarp();  // the next head overwrites the weights
+  }
+
+  // At a place that no row of this window has.
+  __device__ void keep_keys(int layer) const {
+    const int width = 2 * static_cast<int>(params.shape.dim);
+    for (int i = static_cast<int>(threadIdx.x); i < count * width; i += kEncoderThreads) {
+      const State s = state(i / width);
+      if (s.newest->num_events == 0) continue;
+      const int64_t place = static_cast<int64_t>(layer) * window() + row_of(s) % window();
+      s.keys_values[place * width + i % width] = projected.row(i / width)[params.shape.dim + i % width];
+    }
+  }
+};
+
+struct NewEvents {
+  const int64_t* items;
+  const int64_t* times;    // or null
+  const int64_t* actions;  // or null
+
+  __device__ int64_t time(const EncoderParams& params, int64_t user) const {
+    return params.use_times && times != nullptr ? times[user] : kUnknownTime;
+  }
+  __device__ int64_t action(int64_t user) const { return actions == nullptr ? 0 : actions[user]; }
+};
+
+// The states and times of events that are the newest no more.
+__device__ void keep_states(const NewestRows& rows) {
+  const EncoderShape& shape = rows.params.shape;
+  const int dim = static_cast<int>(shape.dim);
+  const int64_t most = kept_states(shape) - 1;
+  for (int i = static_cast<int>(threadIdx.x); i < rows.count * dim; i += kEncoderThreads) {
+    const State s = rows.state(i / dim);
+    if (s.newest->num_events == 0) continue;
+    if (i % dim == 0) s.key_times[rows.row_of(s) % shape.window] = s.newest->time;
+    if (most > 0) s.states[rows.row_of(s) % most * dim + i % dim] = rows.x.row(i / dim)[i % dim];
+  }
+}
+
+// A thread a user and interest: the running softmax takes in a logit, engine/append.cpp's `add`. What its numerator is
+// to be multiplied by, and the event's vector by, is left in `factors`.
+__device__ void weigh_event(const State& s, int64_t a, float logit, const float* decay, int64_t time,
+                            double (&factors)[2]) {
+  double before = s.maximum[a];
+  if (decay != nullptr && time != kUnknownTime && s.newest->num_events > 0 && s.newest->time != kUnknownTime) {
+    const double days = static_cast<double>(elapsed(s.newest->time, time)) / 86400.0;
+    before -= static_cast<double>(decay[a]) * days;
+  }
+  const double highest = before > static_cast<double>(logit) ? before : static_cast<double>(logit);
+  factors[0] = exp(before - highest);
+  factors[1] = exp(static_cast<double>(logit) - highest);
+  s.maximum[a] = highest;
+  s.denominator[a] = s.denominator[a] * factors[0] + factors[1];
+}
+
+__device__ void add_to_long_interests(const EncoderParams& params, const States& states, const NewEvents& events,
+                                      int64_t first_user, int count, BlockArena arena) {
+  const EncoderShape& shape = params.shape;
+  const int dim = static_cast<int>(shape.dim);
+  const int num_long = static_cast<int>(shape.num_long);
+  const int thread = static_cast<int>(threadIdx.x);
+  const RowsView x = arena.rows(count, static_cast<int>(padded_stride(dim)));
+  const RowsView hidden = arena.rows(count, static_cast<int>(padded_stride(shape.pooling_dim)));
+  const RowsView logits = arena.rows(count, static_cast<int>(padded_stride(num_long)));
+  auto* factors = reinterpret_cast<double (*)[2]>(arena.take(count * 4 * num_long));
+  embed(
+      params.embedding, [&](int u) { return events.items[first_user + u]; },
+      [&](int u) { return events.action(first_user + u); }, count, x);
+  block_linear(params.long_pooling.hidden, x, count, {nullptr, 0, hidden.data, hidden.stride});
+  block_linear(params.long_pooling.logits, hidden, count, {nullptr, 0, logits.data, logits.stride});
+  for (int i = thread; i < count * num_long; i += kEncoderThreads) {
+    const int64_t user = first_user + i / num_long;
+    weigh_event(states.of(user), i % num_long, logits.row(i / num_long)[i % num_long], params.long_pooling.decay,
+                events.time(params, user), factors[i]);
+  }
+  __syncthreads();
+  for (int i = thread; i < count * num_long * dim; i += kEncoderThreads) {
+    const int u = i / dim / num_long;
+    double& numerator = states.of(first_user + u).numerator[i % (num_long * dim)];
+    numerator = numerator * factors[i / dim][0] + factors[i / dim][1] * static_cast<double>(x.row(u)[i % dim]);
+  }
+}
+
+__global__ void __launch_bounds__(kEncoderThreads)
+    append_kernel(const __grid_constant__ EncoderParams params, const __grid_constant__ States states, NewEvents events,
+                  int users, int64_t shared) {
+  const int64_t first_user = static_cast<int64_t>(blockIdx.x) * users;
+  const int64_t left = states.slots.batch - first_user;
+  const int count = static_cast<int>(left < users ? left : users);
+  const BlockArena arena = {weight_stages() + fixed_size(params.shape), shared, nullptr};
+  BlockArena free = arena;
+  NewestRows rows(params, states, first_user, count, free);
+  rows.run<true>(
+      [&](int u) { return params.request_time ? events.time(params, first_user + u) : rows.state(u).newest->time; });
+  keep_states(rows);
+  __syncthreads();
+  if (params.shape.num_long > 0) add_to_long_interests(params, states, events, first_user, count, arena);
+  __syncthreads();
+  for (int u = static_cast<int>(threadIdx.x); u < count; u += kEncoderThreads) {
+    const int64_t user = first_user + u;
+    NewestEvent& newest = *states.of(user).newest;
+    newest = {newest.num_events + 1, events.items[user], events.time(params, user), events.action(user)};
+  }
+}
+
+__global__ void __launch_bounds__(kEncoderThreads)
+    encode_states_kernel(const __grid_constant__ EncoderParams params, const __grid_constant__ States states,
+                         const int64_t* now, EncoderOutputs out, int64_t shared) {
+  const EncoderShape& shape = params.shape;
+  const int64_t user = blockIdx.x;
+  const State s = states.of(user);
+  const int64_t num_events = s.newest->num_events;
+  if (num_events == 0) return clear_outputs(shape, outputs_of(shape, out, user));
+  const int64_t asked = now == nullptr || !params.request_time ? kUnknownTime : now[user];
+  const int dim = static_cast<int>(shape.dim);
+  const int stride = static_cast<int>(padded_stride(dim));
+  BlockArena arena = {weight_stages() + fixed_size(shape), shared, nullptr};
+  NewestRows rows(params, states, user, 1, arena);
+  rows.run<false>([&](int) { return asked == kUnknownTime ? s.newest->time : asked; });
+  const UserInterests interests(params, arena);
+  if (shape.num_long > 0) {
+    BlockArena free = arena;
+    const RowsView pooled = free.rows(shape.num_long, stride);
+    for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(shape.num_long) * dim; i += kEncoderThreads) {
+      pooled.row(i / dim)[i % dim] = static_cast<float>(s.numerator[i] / s.denominator[i / dim]);
+    }
+    interests.add_long(pooled);
+  }
+  if (shape.num_short > 0) {
+    const int64_t most = shape.short_window - 1;
+    const int num_states = static_cast<int>(num_events - 1 < most ? num_events - 1 : most) + 1;
+    const RowsView chunk = arena.rows(kPoolingRows, stride);
+    const auto rows_of = [&](int64_t from, int n) {
+      for (int i = static_cast<int>(threadIdx.x); i < n * dim; i += kEncoderThreads) {
+        const int64_t before = num_states - 1 - (from + i / dim);  // the newest state
+        const float* state = before == 0 ? rows.x.data : s.states + (num_events - 1 - before) % most * dim;
+        chunk.row(i / dim)[i % dim] = state[i % dim];
+      }
+      return chunk;
+    };
+    interests.add_short(num_states, rows_of, arena);
+  }
+  interests.fuse(rows.x.data, num_events, s.newest->time, asked, outputs_of(shape, out, user));
+}
+
+__global__ void start_states_kernel(EncoderShape shape, States states) {
+  const State s = states.of(blockIdx.x);
+  if (threadIdx.x == 0) *s.newest = {0, 0, kUnknownTime, 0};
+  for (int64_t i = threadIdx.x; i < shape.num_long * shape.dim; i += kThreads) s.numerator[i] = 0.0;
+  for (int64_t a = threadIdx.x; a < shape.num_long; a += kThreads) {
+    s.maximum[a] = -__builtin_inf();
+    s.denominator[a] = 0.0;
+  }
+}
+
+constexpr int64_t kFloat = sizeof(float);
+
+constexpr int64_t append_shared(const EncoderShape& s, int64_t users) {
+  return users * std::max(state_sizes(s).user, s.num_long > 0 ? long_size(s) : 0);
+}
+
+constexpr int64_t encode_states_shared(const EncoderShape& s) { return state_sizes(s).user + interests_size(s); }
+
+}  // namespace
+
+bool user_states_fit(const EncoderShape& s) {
+  if (!encode_users_fits(s)) return false;
+  const int64_t most = std::max(append_shared(s, kMostUsers), encode_states_shared(s));
+  return (fixed_size(s) + most) * kFloat <= shared_memory_limit();
+}
+
+cudaError_t start_states(const EncoderShape& shape, const StateSlots& states, cudaStream_t stream) {
+  return launch(start_states_kernel, states.batch, kThreads, stream, shape, States{states, state_layout(shape)});
+}
+
+cudaError_t append(const EncoderParams& params, const StateSlots& states, const int64_t* items, const int64_t* times,
+                   const int64_t* actions, cudaStream_t stream) {
+  if (!user_states_fit(params.shape)) return cudaErrorInvalidValue;
+  const auto users = static_cast<int>(std::min<int64_t>(divide_up(states.batch, kBlocksWanted), kMostUsers));
+  const int64_t shared = append_shared(params.shape, users);
+  if (states.batch == 0) return cudaSuccess;
+  return launch_shared(append_kernel, divide_up(states.batch, users), kEncoderThreads,
+                       (fixed_size(params.shape) + shared) * kFloat, stream, params,
+                       States{states, state_layout(params.shape)}, NewEvents{items, times, actions}, users, shared);
+}
+
+cudaError_t encode_states(const EncoderParams& params, const StateSlots& states, const int64_t* now, float* fused,
+                          float* interests, float* weights, cudaStream_t stream) {
+  if (!user_states_fit(params.shape)) return cudaErrorInvalidValue;
+  const int64_t shared = encode_states_shared(params.shape);
+  return launch_shared(
+      encode_states_kernel, states.batch, kEncoderThreads, (fixed_size(params.shape) + shared) * kFloat, stream, params,
+      States{states, state_layout(params.shape)}, now, EncoderOutputs{fused, interests, weights}, shared);
+}
+
+}  // namespace lsif::cuda
