@@ -10,7 +10,7 @@ CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
 CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-emulated test-cuda-emulated test-cuda bench-cuda test-neon test-python fuzz dev lint format sanitize soak bench cuda-compile clean
+.PHONY: help demo test wheel wheel-cuda test-wheel test-cpp test-emulated test-cuda-emulated test-cuda bench-cuda test-neon test-python fuzz dev lint format sanitize soak bench cuda-compile clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -95,6 +95,26 @@ format: dev ## Rewrite sources the way `make lint` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' 'tests/*.cu' | grep -E '\.(cpp|h|cu|cuh)$$' | xargs $(BIN)/clang-format -i
+
+# From the same source; dist/cuda's holds dist/cpu's and, in a library that a CPU build of torch leaves alone, the CUDA ops.
+WHEEL = CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) wheel . --no-deps --no-build-isolation -w dist/$(1) \
+  -C build-dir=build/wheel-$(1)
+CUDA_TAG = $(shell nvcc --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\),.*/\1\2/p')
+
+wheel: $(VENV)/tools ## Build a wheel for the CPU: dist/cpu/
+	$(call WHEEL,cpu) -C cmake.define.LSIF_CUDA=OFF
+	ls -l dist/cpu
+
+wheel-cuda: $(VENV)/tools ## Build a wheel for CUDA too, with the nvcc at hand and any build of torch: dist/cuda/
+	$(call WHEEL,cuda) -C cmake.define.LSIF_CUDA=ON -C wheel.build-tag=1cu$(CUDA_TAG)
+	ls -l dist/cuda
+
+# In fresh environments, one for each pair.
+WHEELS ?= $(wildcard dist/*/*.whl)
+TORCHES ?= 2.13.0
+test-wheel: ## Install each wheel of dist/ beside each torch of TORCHES="2.10.0 2.13.0" and try it
+	for wheel in $(WHEELS); do for torch in $(TORCHES); do \
+	  tests/wheels/run.sh $(PYTHON) $$wheel $$torch || exit 1; done; done
 
 SOAK_MINUTES ?= 5
 soak: dev ## Threads recommend and append while the catalogue changes, every answer checked

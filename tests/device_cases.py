@@ -8,22 +8,40 @@ import numpy as np
 import pytest
 import torch
 
+import emulated
 import lsif_sdk.native_model
 from lsif_sdk import Recommendations, Recommender
 from lsif_sdk.device.facts import gathered, problem
 from recommender_cases import build
 
 NO_GPU = problem(gathered())
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU), reason=NO_GPU))]
-"""The torch ops on the CPU, whose results have to be the native path's bit by bit; and a GPU."""
+DEVICES = [
+    "cpu",
+    pytest.param("emulated", marks=pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING)),
+    pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU), reason=NO_GPU)),
+]
+"""The ops on the CPU, whose results are the native path's bit by bit; those of CUDA, in emulation and on a GPU."""
+
+
+def kept_ops_of(device: str) -> Any:
+    """What is `lsif_sdk.ops.kept_ops` there."""
+    if device != "emulated":
+        return torch.ops.lsif_kept
+    emulated.load()
+    return torch.ops.lsif_kept_emulated
+
+
+def memory_of(device: str) -> str:
+    """The device of its tensors."""
+    return "cuda" if device == "cuda" else "cpu"
 
 
 def on_device(native: Recommender, device: str, **options: Any) -> Recommender:
     """The same model, answering by torch ops on tensors of a device, which may be the CPU."""
     with pytest.MonkeyPatch.context() as patch:
-        if device == "cpu":
+        if device != "cuda":
             patch.setattr(lsif_sdk.native_model, "as_device", lambda device: torch.device("cpu"))
-        return Recommender(native.artifact, device=device, **options)
+        return Recommender(native.artifact, device=memory_of(device), **options)
 
 
 def pair(device: str, scoring: str = "fused", **fields: Any) -> tuple[Recommender, Recommender]:

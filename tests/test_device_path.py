@@ -9,13 +9,20 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from device_cases import DEVICES, assert_same, on_device, pair
+from device_cases import DEVICES, assert_same, kept_ops_of, memory_of, on_device, pair
 from lsif_sdk import Events, LiveRecommender
+from lsif_sdk.device import model
 from lsif_sdk.device.layout import Shape
 from lsif_sdk.errors import ArgumentError
 from recommender_cases import HISTORIES, build
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
+
+
+@pytest.fixture(autouse=True)
+def ops_of_the_device(device, monkeypatch):
+    monkeypatch.setattr(model, "kept_ops", kept_ops_of(device))
+
 
 SHAPES = {
     "fused": {},
@@ -187,7 +194,7 @@ def test_threads_that_ask_while_the_catalogue_changes(device):
     ],
 )
 def test_what_a_device_does_not_do_is_refused_at_loading(device, options, message):
-    name = "cpu" if device == "cpu" else "cuda:0"
+    name = "cuda:0" if device == "cuda" else "cpu"
     with pytest.raises(ArgumentError, match="^" + message.replace("'cpu'", f"'{name}'") + "$"):
         on_device(build(), device, **options)
 
@@ -227,14 +234,14 @@ def test_a_budget_that_is_spent_is_answered_by_popularity(device):
 
 
 def test_nothing_is_left_behind(device):
-    kept = torch.ops.lsif_kept
+    kept, memory = kept_ops_of(device), memory_of(device)
     _, device_rec = pair(device)
     numbers = device_rec._path._encoder._kept.number, device_rec._path._catalog._kept.number
-    ints = torch.zeros(1, dtype=torch.int64, device=device)
+    ints = torch.zeros(1, dtype=torch.int64, device=memory)
     del device_rec
     with pytest.raises(ValueError, match="encoder: expected the number of one that is kept"):
-        kept.encode(numbers[0], ints, None, None, torch.zeros(2, dtype=torch.int64, device=device), None, 1)
-    queries = torch.zeros(1, 1, 12, device=device)
+        kept.encode(numbers[0], ints, None, None, torch.zeros(2, dtype=torch.int64, device=memory), None, 1)
+    queries = torch.zeros(1, 1, 12, device=memory)
     with pytest.raises(ValueError, match="catalog: expected the number of one that is kept"):
         kept.score_topk(numbers[1], queries, None, 1.0, 1, None, None, None, 1)
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from device_cases import DEVICES
+from device_cases import DEVICES, kept_ops_of, memory_of
 from lsif_sdk.bitmaps import as_bitmap
 from lsif_sdk.device.layout import ragged_union
-from lsif_sdk.ops import kept_ops, ops
+from lsif_sdk.ops import ops
 from op_cases import CASES, encode_args, topk_args
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 
 def placed(values, device):
-    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), values)
+    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(memory_of(device)), values)
 
 
 def ascending(exclude_items, exclude_offsets, num_items):
@@ -27,6 +27,7 @@ def ascending(exclude_items, exclude_offsets, num_items):
 
 
 def kept_topk(args, device, allowed=None, as_they_are=False):
+    kept_ops = kept_ops_of(device)
     queries, weights, temperature, vectors, bias, codes, k, *exclude, threads = args
     bias = torch.zeros(len(vectors)) if bias is None else bias
     if not as_they_are:
@@ -40,6 +41,7 @@ def kept_topk(args, device, allowed=None, as_they_are=False):
 
 @pytest.mark.parametrize("case", CASES["encode"])
 def test_encode(device, case):
+    kept_ops = kept_ops_of(device)
     args = CASES["encode"][case]()
     on_device = placed(args, device)
     encoder = kept_ops.keep_encoder(*on_device[:3], 1)
@@ -68,7 +70,7 @@ def test_rows_past_the_last_offset_are_not_read(device):
 def test_bitmaps_are_read_where_their_addresses_point(device):
     args = topk_args(batch=3, exclude=False)
     holds = np.arange(700) % 3 == 1
-    bitmap = torch.from_numpy(as_bitmap(holds).view(np.int64).copy()).to(device)
+    bitmap = torch.from_numpy(as_bitmap(holds).view(np.int64).copy()).to(memory_of(device))
     allowed = torch.tensor([bitmap.data_ptr(), 0, bitmap.data_ptr()])
     _, indices, _ = kept_topk(args, device, allowed)
     _, everything, _ = ops.score_topk(*args[:6], 700, *args[7:])
@@ -78,6 +80,7 @@ def test_bitmaps_are_read_where_their_addresses_point(device):
 
 
 def test_score_items(device):
+    kept_ops = kept_ops_of(device)
     queries, weights, temperature, vectors, bias, items = CASES["score_items"]["several interests"]()
     catalog = kept_ops.keep_catalog(*placed((vectors, bias, ops.code_catalog(vectors, bias, 1)), device))
     scores = kept_ops.score_items(catalog, *placed((queries, weights, temperature, items), device))
@@ -86,6 +89,7 @@ def test_score_items(device):
 
 
 def test_what_is_kept_is_checked_once(device):
+    kept_ops = kept_ops_of(device)
     weights, config, eps, *_ = encode_args()
     with pytest.raises(ValueError, match=r"^weights: expected \d+ tensors, got 3$"):
         kept_ops.keep_encoder(placed(weights[:3], device), config, eps, 1)
@@ -99,6 +103,7 @@ def test_what_is_kept_is_checked_once(device):
 
 
 def test_shapes_types_and_numbers_are_checked_always(device):
+    kept_ops = kept_ops_of(device)
     queries, _, _, vectors, bias, codes, *_ = placed(topk_args(), device)
     catalog = kept_ops.keep_catalog(vectors, bias, codes)
     for arguments, message in (

@@ -1,32 +1,14 @@
 // What the CUDA ops need besides checks.h: arguments on the device and the stream to work in.
 #pragma once
 
-#include <cuda_runtime_api.h>
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
-
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "ops/checks.h"
+#include "ops/cuda_device.h"
 
 namespace lsif::ops {
-
-// While this lives the device of t is the current one; `stream` is torch's current stream of it.
-class OnDevice {
- public:
-  explicit OnDevice(const Tensor& t) : guard_(t.get_device_index()) {
-    void* current = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &current));
-    stream = static_cast<cudaStream_t>(current);
-  }
-
-  cudaStream_t stream;
-
- private:
-  torch::stable::accelerator::DeviceGuard guard_;
-};
 
 inline void check_launch(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
@@ -35,7 +17,7 @@ inline void check_launch(cudaError_t error) {
 // lsif::ops::floats and ints for tensors on the device of `first`.
 class DeviceArguments {
  public:
-  explicit DeviceArguments(const Tensor& first) : place_{true, first.get_device_index()} {}
+  explicit DeviceArguments(const Tensor& first) : place_(device_of(first)) {}
 
   Place place() const { return place_; }
 

@@ -1,0 +1,31 @@
+"""The CUDA ops on CPU tensors, their kernels emulated: torch.ops.lsif_emulated.* and torch.ops.lsif_kept_emulated.*.
+
+`make test-cpp` builds them (tests/emulated_ops). What is emulated is what tests/cuda_emulation says; streams and graphs
+are not.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+
+import torch
+
+LIBRARY = pathlib.Path(__file__).parents[1] / "build" / "tests" / "tests" / "emulated_ops" / "_ops_emulated.so"
+MISSING = "" if LIBRARY.exists() else f"no {LIBRARY.name}: make test-cpp builds it"
+
+_DEFINITIONS: list[torch.library.Library] = []
+
+
+@functools.cache
+def load() -> None:
+    """Defines ops with the schemas of the real ones, and gives them the CUDA code."""
+    for name in torch._C._dispatch_get_all_op_names():
+        namespace, _, op = name.partition("::")
+        if namespace not in ("lsif", "lsif_kept"):
+            continue
+        schema = str(getattr(getattr(torch.ops, namespace), op).default._schema)
+        library = torch.library.Library(f"{namespace}_emulated", "FRAGMENT")
+        library.define(schema.removeprefix(f"{namespace}::"))
+        _DEFINITIONS.append(library)
+    torch.ops.load_library(LIBRARY)

@@ -1,0 +1,19 @@
+#!/bin/sh
+# run.sh PYTHON WHEEL TORCH: installs the wheel beside a torch and tries it. TORCH: a version, for which a fresh environment
+# is made and removed; or the Python of an environment that has a torch, safetensors and NumPy, which keeps the wheel.
+set -eu
+python=$1 wheel=$2 torch=$3
+here=$(cd "$(dirname "$0")" && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+case $torch in
+  */*) own=$torch ;;
+  *)
+    "$python" -m venv "$folder/venv"
+    own=$folder/venv/bin/python
+    "$own" -m pip install --disable-pip-version-check --quiet "torch==$torch" numpy safetensors
+    ;;
+esac
+"$own" -m pip install --disable-pip-version-check --quiet --no-deps --force-reinstall "$wheel"
+cd "$folder"  # where no lsif_sdk lies
+"$own" -I "$here/check.py" "$(basename "$wheel")"
