@@ -14,12 +14,11 @@ using device::Array;
 using device::expect_success;
 using lsif::engine::EventBatch;
 using request_test::Batch;
+using request_test::encoder_configs;
 using request_test::History;
-using request_test::hstu_config;
 using request_test::ModelConfig;
 using request_test::random_history;
 using request_test::RandomModel;
-using request_test::transformer_config;
 
 struct Encoding {
   Encoding(const ModelConfig& c, int64_t batch)
@@ -73,21 +72,6 @@ class OnDevice {
   lsif::engine::DeviceModel model_;
 };
 
-std::vector<ModelConfig> configs() {
-  ModelConfig narrow = hstu_config();
-  narrow.num_layers = 1;
-  narrow.window = 1;
-  narrow.short_window = 1;
-  ModelConfig wide = transformer_config();
-  wide.window = 40;
-  wide.num_long = 3;
-  wide.num_short = 2;
-  wide.short_window = 70;
-  wide.use_times = true;
-  wide.num_time_boundaries = 3;
-  return {hstu_config(), transformer_config(), narrow, wide};
-}
-
 // The same formulas in another order of float32 sums, through a few layers. Not derived: 20 times what the emulation is
 // off by. Each kernel is held to a derived bound by its own test.
 void check_near(const std::vector<float>& result, const std::vector<float>& expected) {
@@ -97,7 +81,7 @@ void check_near(const std::vector<float>& result, const std::vector<float>& expe
 }
 
 TEST(encode_agrees_with_the_cpu_and_does_not_depend_on_the_batch) {
-  for (const ModelConfig& c : configs()) {
+  for (const ModelConfig& c : encoder_configs()) {
     const RandomModel model(c);
     const OnDevice device(model);
     oracle::Random random(2);
