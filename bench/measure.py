@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from lsif_sdk import _core
 
-__all__ = ["Run", "Timing", "burst", "calls_per_turn", "interleave", "limit_threads", "machine"]
+__all__ = ["Run", "Timing", "burst", "calls_per_turn", "interleave", "limit_threads", "machine", "turn_order"]
 
 Run = Callable[[], Any]
 """One call of what is timed."""
@@ -58,6 +59,15 @@ def burst(run: Run, calls: int) -> list[float]:
     return samples
 
 
+def turn_order(names: Iterable[str]) -> list[str]:
+    """The names, the settings of an index (INDEX@SETTING) apart: one that follows another finds its caches filled."""
+    families: dict[str, list[str]] = {}
+    for name in names:
+        families.setdefault(name.partition("@")[0], []).append(name)
+    rounds = itertools.zip_longest(*families.values())
+    return [name for one in rounds for name in one if name is not None]
+
+
 def interleave(runs: Mapping[str, Run], seconds: float, min_turns: int = 7, pause: float = 0.0) -> dict[str, Timing]:
     """Times all implementations in turns, so that a noisy moment hits each of them alike.
 
@@ -69,12 +79,13 @@ def interleave(runs: Mapping[str, Run], seconds: float, min_turns: int = 7, paus
     """
     calls = {name: calls_per_turn(run) for name, run in runs.items()}
     samples: dict[str, list[float]] = {name: [] for name in runs}
+    order = turn_order(runs)
     deadline = time.perf_counter() + seconds
     turns = 0
     while turns < min_turns or time.perf_counter() < deadline:
-        for name, run in runs.items():
+        for name in order:
             time.sleep(pause)
-            samples[name] += burst(run, calls[name])
+            samples[name] += burst(runs[name], calls[name])
         turns += 1
     return {name: Timing(np.array(values)) for name, values in samples.items()}
 

@@ -13,6 +13,7 @@ __all__ = ["Row", "markdown", "title_of"]
 Row = dict[str, Any]
 
 _NAMES = {"num_items": "items", "seq_len": "events"}
+_APPROXIMATE = {"lsif_recall", "scann_tree", "hnswlib", "usearch"}
 _SHOWN_SIZES = (1 << 15, 1 << 19, 1 << 23, 1 << 25, 1 << 30)
 
 
@@ -96,7 +97,9 @@ def _table(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    return f"### {title_of(rows[0])}\n\n" + _grid(head, lines)
+    # The sizes of an exact measurement may be the same.
+    kind = ", exact and approximate" if _APPROXIMATE & {row["impl"].partition("@")[0] for row in rows} else ""
+    return f"### {title_of(rows[0])}{kind}\n\n" + _grid(head, lines)
 
 
 def _with_settings(row: Row) -> str:

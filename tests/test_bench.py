@@ -18,7 +18,7 @@ from implementations import Implementation, build_all
 from live import changes, latencies
 from lsif_sdk import Recommender
 from lsif_sdk.integrations import SQLiteStore
-from measure import Timing, calls_per_turn, interleave
+from measure import Timing, calls_per_turn, interleave, turn_order
 from request_cases import random_artifact
 from serve import highest_rate, implementations, sustain
 from stores import calls, timed
@@ -217,6 +217,12 @@ def test_turns_and_percentiles():
     timing = Timing(np.arange(101.0))
     assert [timing.percentile(q) for q in (10, 50, 99)] == [10, 50, 99]
     assert calls_per_turn(lambda: None) == 500
+
+
+def test_settings_of_an_index_do_not_follow_each_other():
+    names = ["lsif", "tree@4", "tree@8", "tree@16", "graph@4", "graph@8", "graph@16"]
+    assert turn_order(names) == ["lsif", "tree@4", "graph@4", "tree@8", "graph@8", "tree@16", "graph@16"]
+    assert list(interleave({name: (lambda: None) for name in names}, seconds=0.0)) == names  # rows keep their order
 
 
 def test_inputs_take_turns():

@@ -14,7 +14,7 @@ import report
 from bench_modules import BENCH
 from ceilings import Ceilings, share_of_ceiling
 from compare import Ratio, compare, ratio_of
-from figures import recall_points, roofline_points, size_series
+from figures import missed, recall_points, roofline_points, size_series
 from report_text import markdown, title_of
 
 CEILINGS = Ceilings(
@@ -153,6 +153,8 @@ def test_series_of_the_figures():
             "hnswlib": [(0.9, 20.0), (0.99, 60.0)],
         }
     }
+    over_missed = missed({"tree": [(0.9, 20.0), (1.0, 60.0)]})
+    assert over_missed["tree"] == [(pytest.approx(0.1), 20.0), (1e-4, 60.0)]
     names, intensities, rates = zip(*roofline_points(ROWS), strict=True)
     assert names == ("score_topk: 1,000 items, k 10", "score_topk: 100,000 items, k 10")
     assert intensities == pytest.approx((1.6, 1.6))
@@ -167,7 +169,8 @@ def test_the_page_has_a_table_a_measurement():
     assert "CPU some CPU; our kernels avx2; commit abc; faiss-cpu 1.0." in page
     assert "![a-size](a-size.png)" in page
     assert page.count("### ") == 3
-    assert f"### {title_of(ROWS[2])}" in page
+    assert f"### {title_of(ROWS[0])}\n" in page
+    assert f"### {title_of(ROWS[2])}, exact and approximate\n" in page
     assert "| faiss_flat (blas False) | 25.0 | 22.5 | 27.5 | 50.0 | 2.50 | 1.000 | 0e+00 | 40 | 0.50 | 1.0 |" in page
     assert "| 1 | 75.0 |" in page  # 32 KiB
     assert "none |" in page  # bf16

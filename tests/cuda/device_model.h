@@ -16,6 +16,7 @@ using device::Array;
 using device::expect_success;
 using lsif::engine::EventBatch;
 using lsif::engine::Precision;
+using request_test::encoder_configs;
 using request_test::hstu_config;
 using request_test::ModelConfig;
 using request_test::RandomModel;
@@ -76,18 +77,9 @@ class OnDevice {
   lsif::engine::DeviceModel model_;
 };
 
+// Those of the CPU's tests and what matters on a GPU.
 inline std::vector<ModelConfig> configs() {
-  ModelConfig narrow = hstu_config();
-  narrow.num_layers = 1;
-  narrow.window = 1;
-  narrow.short_window = 1;
-  ModelConfig wide = transformer_config();
-  wide.window = 40;
-  wide.num_long = 3;
-  wide.num_short = 2;
-  wide.short_window = 70;
-  wide.use_times = true;
-  wide.num_time_boundaries = 3;
+  std::vector<ModelConfig> all = encoder_configs();
   ModelConfig odd = hstu_config();  // neither rows nor heads are multiples of 16 bytes
   odd.dim = 33;
   odd.pooling_dim = 70;
@@ -104,7 +96,8 @@ inline std::vector<ModelConfig> configs() {
   widest.dim = lsif::cuda::kMostEncoderDim;
   widest.num_heads = 4;
   widest.ffn_dim = 300;
-  return {hstu_config(), transformer_config(), narrow, wide, odd, usual, widest};
+  all.insert(all.end(), {odd, usual, widest});
+  return all;
 }
 
 // The same formulas in another order of float32 sums, through a few layers. Not derived: 20 times what the emulation is

@@ -57,6 +57,22 @@ inline ModelConfig transformer_config() {
   return c;
 }
 
+// Both blocks, and each with everything at its least or with more of everything.
+inline std::vector<ModelConfig> encoder_configs() {
+  ModelConfig narrow = hstu_config();
+  narrow.num_layers = 1;
+  narrow.window = 1;
+  narrow.short_window = 1;
+  ModelConfig wide = transformer_config();
+  wide.window = 40;
+  wide.num_long = 3;
+  wide.num_short = 2;
+  wide.short_window = 70;
+  wide.use_times = true;
+  wide.num_time_boundaries = 3;
+  return {hstu_config(), transformer_config(), narrow, wide};
+}
+
 class RandomModel {
  public:
   explicit RandomModel(const ModelConfig& c, int threads = 1, const lsif::engine::ModelOptions& options = {})

@@ -18,6 +18,7 @@ using guarded::Matrix;
 using lsif::engine::EventBatch;
 using lsif::engine::Scratch;
 using request_test::Batch;
+using request_test::encoder_configs;
 using request_test::History;
 using request_test::hstu_config;
 using request_test::ModelConfig;
@@ -52,21 +53,6 @@ Encoding encoded(const RandomModel& model, const std::vector<History>& histories
   return encoded(model, batch.events(), threads);
 }
 
-std::vector<ModelConfig> configs() {
-  ModelConfig narrow = hstu_config();
-  narrow.num_layers = 1;
-  narrow.window = 1;
-  narrow.short_window = 1;
-  ModelConfig wide = transformer_config();
-  wide.window = 40;
-  wide.num_long = 3;
-  wide.num_short = 2;
-  wide.short_window = 70;
-  wide.use_times = true;
-  wide.num_time_boundaries = 3;
-  return {hstu_config(), transformer_config(), narrow, wide};
-}
-
 // Lengths around everything a model cuts histories at.
 std::vector<History> histories_for(const ModelConfig& c) {
   oracle::Random random(2);
@@ -97,7 +83,7 @@ TEST(a_model_made_on_one_thread_starts_no_other) {
 }
 
 TEST(users_depend_neither_on_the_batch_nor_on_threads) {
-  for (const ModelConfig& c : configs()) {
+  for (const ModelConfig& c : encoder_configs()) {
     const RandomModel model(c);
     std::vector<History> histories = histories_for(c);
     std::vector<Encoding> alone;
@@ -116,7 +102,7 @@ TEST(users_depend_neither_on_the_batch_nor_on_threads) {
 }
 
 TEST(weights_sum_to_one_and_weigh_the_interests) {
-  for (const ModelConfig& c : configs()) {
+  for (const ModelConfig& c : encoder_configs()) {
     const RandomModel model(c);
     const std::vector<History> histories = histories_for(c);
     const Encoding all = encoded(model, histories, 2);
@@ -162,7 +148,7 @@ TEST(events_out_of_reach_do_not_matter) {
 }
 
 TEST(an_input_table_changes_no_bit) {
-  for (ModelConfig c : configs()) {
+  for (ModelConfig c : encoder_configs()) {
     c.num_actions = 0;
     const std::vector<History> histories = histories_for(c);
     const RandomModel without(c);
@@ -191,7 +177,7 @@ double distance(const Matrix& a, const Matrix& b, int64_t row) {
 }
 
 TEST(bfloat16_is_near_float32_and_as_independent_of_batch_threads_and_table) {
-  for (ModelConfig c : configs()) {
+  for (ModelConfig c : encoder_configs()) {
     c.num_actions = 0;
     const std::vector<History> histories = histories_for(c);
     const Encoding exact = encoded(RandomModel(c), histories, 1);
