@@ -1,4 +1,5 @@
-# The CUDA side: kernels (no torch) and, where torch is a CUDA build, their torch ops. Comes after python.cmake.
+# The CUDA side: kernels (no torch) and their torch ops, in a library of their own, which is loaded where torch is a CUDA
+# build (python/lsif_sdk/ops.py). Comes after python.cmake.
 include(CheckLanguage)
 set(lsif_cuda_default OFF)
 if(LSIF_PYTHON AND torch_cuda)
@@ -10,10 +11,6 @@ endif()
 option(LSIF_CUDA "Build the CUDA kernels and ops" ${lsif_cuda_default})
 if(NOT LSIF_CUDA)
   return()
-endif()
-if(LSIF_PYTHON AND NOT torch_cuda)
-  message(FATAL_ERROR "LSIF_CUDA: expected a CUDA build of torch, got torch ${torch_version}; "
-    "-DLSIF_PYTHON=OFF compiles the kernels without torch")
 endif()
 
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -37,12 +34,30 @@ target_compile_options(lsif_kernels_cuda PRIVATE
 # Float64 scores round as on the CPU, which does not contract either.
 set_source_files_properties(csrc/kernels/cuda/score_topk.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
 
-set(cuda_ops csrc/ops/cuda_ops.cpp csrc/ops/cuda_catalog_ops.cpp csrc/ops/cuda_encode_op.cpp)
+set(cuda_ops csrc/ops/cuda_ops.cpp csrc/ops/cuda_catalog_ops.cpp csrc/ops/cuda_encode_op.cpp
+  csrc/ops/cuda_kept_ops.cpp)
 # Shows the CUDA part of torch's stable interface.
 set_source_files_properties(${cuda_ops} PROPERTIES COMPILE_DEFINITIONS USE_CUDA)
 if(LSIF_PYTHON)
-  target_sources(lsif_ops PRIVATE ${cuda_ops})
-  target_link_libraries(lsif_ops PRIVATE lsif_kernels_cuda "${torch_dir}/lib/libtorch_cuda.so")
+  set(torch_cuda_library "${torch_dir}/lib/libtorch_cuda.so")
+  if(NOT torch_cuda)
+    # A CPU build of torch has the same headers, and no such library: one with its name and the one symbol that is asked
+    # of it takes its place in linking. It is not installed.
+    file(WRITE "${CMAKE_BINARY_DIR}/torch_cuda_stand_in.cpp"
+      "extern \"C\" __attribute__((visibility(\"default\"))) int aoti_torch_get_current_cuda_stream(int, void**) { return 1; }\n")
+    add_library(torch_cuda_stand_in SHARED "${CMAKE_BINARY_DIR}/torch_cuda_stand_in.cpp")
+    set_target_properties(torch_cuda_stand_in PROPERTIES OUTPUT_NAME torch_cuda)
+    set(torch_cuda_library torch_cuda_stand_in)
+  endif()
+  add_library(lsif_ops_cuda MODULE csrc/ops/checks.cpp ${cuda_ops})
+  set_target_properties(lsif_ops_cuda PROPERTIES PREFIX "" OUTPUT_NAME "_ops_cuda" SUFFIX ".so" INSTALL_RPATH "$ORIGIN")
+  target_compile_definitions(lsif_ops_cuda PRIVATE TORCH_TARGET_VERSION=${torch_target_version})
+  target_include_directories(lsif_ops_cuda SYSTEM PRIVATE "${torch_dir}/include" ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(lsif_ops_cuda PRIVATE lsif_engine lsif_kernels_cuda "${torch_dir}/lib/libtorch_cpu.so"
+    ${torch_cuda_library})
+  target_compile_definitions(_core PRIVATE
+    LSIF_CUDA_VERSION="${CUDAToolkit_VERSION_MAJOR}.${CUDAToolkit_VERSION_MINOR}")
+  install(TARGETS lsif_ops_cuda LIBRARY DESTINATION lsif_sdk)
   return()
 endif()
 
@@ -56,7 +71,7 @@ if(torch_missing)
 else()
   message(STATUS "The CUDA ops are compiled with the headers in ${torch_dir}")
   add_library(lsif_cuda_ops OBJECT ${cuda_ops})
-  target_compile_definitions(lsif_cuda_ops PRIVATE TORCH_TARGET_VERSION=0x020a000000000000)
+  target_compile_definitions(lsif_cuda_ops PRIVATE TORCH_TARGET_VERSION=${torch_target_version})
   target_include_directories(lsif_cuda_ops PRIVATE csrc)
   target_include_directories(lsif_cuda_ops SYSTEM PRIVATE "${torch_dir}/include" ${CUDAToolkit_INCLUDE_DIRS})
   add_dependencies(lsif_kernels_cuda lsif_cuda_ops)

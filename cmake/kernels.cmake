@@ -1,4 +1,5 @@
 # The CPU kernels: variant.cpp once per instruction set, each with its own flags, and the dispatcher with none.
+include(CheckCXXSourceCompiles)
 add_library(lsif_kernels STATIC csrc/kernels/linear.cpp csrc/kernels/score_topk.cpp csrc/kernels/cpu/dispatch.cpp)
 target_include_directories(lsif_kernels PUBLIC csrc)
 target_compile_options(lsif_kernels PRIVATE -ffp-contract=off)  # exact_score is the same on every machine
@@ -9,7 +10,7 @@ function(lsif_add_variant isa)
   string(TOUPPER ${isa} name)
   target_compile_definitions(lsif_kernels_${isa} PRIVATE LSIF_ISA=${isa} LSIF_SIMD_${name}=1)
   # Contraction is written out where it is wanted (simd.h), so that results do not depend on the compiler's mood.
-  target_compile_options(lsif_kernels_${isa} PRIVATE -ffp-contract=off -fno-math-errno ${ARGN})
+  target_compile_options(lsif_kernels_${isa} PRIVATE -ffp-contract=off -fno-math-errno -fno-exceptions ${ARGN})
   target_sources(lsif_kernels PRIVATE $<TARGET_OBJECTS:lsif_kernels_${isa}>)
   target_compile_definitions(lsif_kernels PUBLIC LSIF_HAVE_${name})
 endfunction()
@@ -17,6 +18,18 @@ endfunction()
 lsif_add_variant(scalar)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   lsif_add_variant(avx2 -mavx2 -mfma)
+  set(CMAKE_REQUIRED_FLAGS "-mavx2 -mavxvnni")  # GCC 11 and Clang 12, and an assembler of their time
+  check_cxx_source_compiles("#include <immintrin.h>
+    int main(int n, char**) {
+      const __m256i a = _mm256_set1_epi32(n);
+      return _mm256_extract_epi32(_mm256_dpbusd_avx_epi32(a, a, a), 0);
+    }" LSIF_COMPILER_HAS_AVXVNNI)
+  unset(CMAKE_REQUIRED_FLAGS)
+  if(LSIF_COMPILER_HAS_AVXVNNI)
+    lsif_add_variant(avx2vnni -mavx2 -mfma -mavxvnni -DLSIF_SIMD_AVX2=1 -DLSIF_HAVE_AVX2)
+  else()
+    message(STATUS "No kernels for AVX-VNNI: ${CMAKE_CXX_COMPILER} does not compile for it")
+  endif()
   # GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for mistakes of ours.
   set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mprefer-vector-width=512
     -Wno-maybe-uninitialized)

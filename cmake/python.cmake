@@ -14,10 +14,10 @@ list(GET torch_facts 1 torch_version)
 list(GET torch_facts 2 torch_cuda)
 message(STATUS "torch ${torch_version} (CUDA: ${torch_cuda}) in ${torch_dir}")
 
-add_library(lsif_ops MODULE csrc/ops/checks.cpp csrc/ops/encoder_ops.cpp csrc/ops/catalog_ops.cpp csrc/ops/encode_op.cpp)
+add_library(lsif_ops MODULE csrc/ops/checks.cpp csrc/ops/encoder_ops.cpp csrc/ops/catalog_ops.cpp csrc/ops/encode_op.cpp
+  csrc/ops/kept_ops.cpp)
 set_target_properties(lsif_ops PROPERTIES PREFIX "" OUTPUT_NAME "_ops" SUFFIX ".so")
-# The feature version is what makes the library load under every torch from 2.10 on.
-target_compile_definitions(lsif_ops PRIVATE TORCH_TARGET_VERSION=0x020a000000000000)
+target_compile_definitions(lsif_ops PRIVATE TORCH_TARGET_VERSION=${torch_target_version})
 target_include_directories(lsif_ops SYSTEM PRIVATE "${torch_dir}/include")
 target_link_libraries(lsif_ops PRIVATE lsif_engine "${torch_dir}/lib/libtorch_cpu.so")
 

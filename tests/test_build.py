@@ -47,6 +47,20 @@ def test_variants_share_no_function_the_linker_could_merge():
         assert re.fullmatch(r"lsif::cpu::\w+_kernels\(\)", defined[0])
 
 
+def test_kernels_for_avx_vnni_need_nothing_of_avx512():
+    """An instruction that begins with byte 62 is in AVX-512's encoding (EVEX), one that begins with c4 is not (VEX)."""
+    objdump = shutil.which("objdump")
+    objects = [path for path in variant_objects() if path.parts[-5] == "lsif_kernels_avx2vnni.dir"]
+    if objdump is None or not objects:
+        pytest.skip("needs objdump and the object file of the avx2vnni kernels in build/")
+    for path in objects:
+        command = [objdump, "--disassemble", "--insn-width=16", path]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        instructions = re.findall(r"^ +[0-9a-f]+:\t([0-9a-f]{2}) .*\t(.*)$", listing, re.MULTILINE)
+        assert {byte for byte, text in instructions if "vpdpbusd" in text} == {"c4"}
+        assert not [text for byte, text in instructions if byte == "62"]
+
+
 def test_a_process_has_one_pool_of_threads():
     """The torch ops and the Python module each ask for three threads: the second finds those of the first."""
     code = """if True:

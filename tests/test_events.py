@@ -383,3 +383,11 @@ def test_columns_of_other_libraries_are_histories_and_tables_are_not():
     assert list(events.items) == ["b", "a"] and list(events.times) == [20, 10]
     with pytest.raises(ArgumentTypeError, match=r"history: expected a column of it, or Events\(items, times\)"):
         as_users(pandas.DataFrame({"item": ["a", "b"]}))
+
+
+def test_times_in_milliseconds_are_refused():
+    for times in ([1_700_000_000_000, 1_700_000_001_000], [1_700_000_000, 10**11 + 1]):
+        with pytest.raises(ArgumentError, match="times: expected Unix seconds before the year 5138, got 1"):
+            batch_of(Events([10, 20], times))
+    for times in ([1_700_000_000, 10**11], [2**62, 2**62 + 1]):  # of a clock of somebody's own
+        assert batch_of(Events([10, 20], times)).times.tolist() == times

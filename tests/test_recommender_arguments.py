@@ -172,7 +172,9 @@ def test_request_time_takes_seconds_and_dates():
         (lambda r: Events(["i1"], np.array(["NaT"], "datetime64[s]")), errors.ArgumentError, "times: expected known"),
         (lambda r: Events("i1"), errors.ArgumentTypeError, "items: expected a sequence"),
         (lambda r: Recommender(r.artifact, threads=0), errors.ArgumentError, "threads: expected an integer .*, got 0"),
-        (lambda r: Recommender.load("/x", device="cuda"), errors.ArgumentError, "device: expected 'cpu'"),
+        (lambda r: Recommender.load("/x", device="tpu"), errors.ArgumentError, "device: expected 'cpu', 'cuda' or"),
+        (lambda r: Recommender.load("/x", device="mps"), errors.ArgumentError, "device: expected 'cpu', 'cuda' or"),
+        (lambda r: Recommender.load("/x", device=0), errors.ArgumentTypeError, "device: expected 'cpu', 'cuda' or"),
         (lambda r: Recommender.load("/nowhere/at/all"), errors.ArtifactError, "no such directory"),
     ],
 )

@@ -29,6 +29,9 @@ from lsif_sdk.training import EventLog
 # notebook of RecTools), at our width and with the loss over the whole catalogue: no worse in published tables than
 # sampled negatives, and several times faster on a CPU, where RecTools draws negatives for every position.
 _LOSS = {"loss": "softmax"}
+# HSTU scores by cosines; without a temperature no softmax over thousands of items can fit them, and training stands
+# still (RecTools' issue 324). This one is that of the authors of HSTU.
+_COSINES = {"lightning_module_kwargs": {"logits_t": 0.05}}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "rectools-sasrec": {
         "ml-1m": {"n_blocks": 2, "n_heads": 1, "n_factors": 64, "session_max_len": 200, "dropout_rate": 0.1, **_LOSS},
@@ -43,6 +46,7 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
             "dropout_rate": 0.2,
             "relative_time_attention": True,
             **_LOSS,
+            **_COSINES,
         },
         "beauty": {
             "n_blocks": 2,
@@ -51,6 +55,7 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
             "session_max_len": 50,
             "relative_time_attention": False,  # the published file has no times
             **_LOSS,
+            **_COSINES,
         },
     },
 }
@@ -74,7 +79,7 @@ class LossOfTargets(TransformerLightningModule):
         rows = max(1, _LOGITS_PER_CHUNK // len(item_embs))
         sums = [
             torch.nn.functional.cross_entropy(
-                self.torch_model.similarity_module(states[part : part + rows], item_embs),
+                self.torch_model.similarity_module(states[part : part + rows], item_embs) / self.logits_t,
                 targets[part : part + rows],
                 reduction="sum",
             )

@@ -68,10 +68,18 @@ py::dict build_info() {
   info["compiler"] = LSIF_COMPILER;
   info["build_type"] = LSIF_BUILD_TYPE;
   info["built_with_torch"] = LSIF_TORCH_VERSION;
+#if defined(LSIF_CUDA_VERSION)
+  info["built_for_cuda"] = LSIF_CUDA_VERSION;
+#else
+  info["built_for_cuda"] = "";
+#endif
   py::list compiled;
   compiled.append("scalar");
 #if defined(LSIF_HAVE_AVX2)
   compiled.append("avx2");
+#endif
+#if defined(LSIF_HAVE_AVX2VNNI)
+  compiled.append("avx2vnni");
 #endif
 #if defined(LSIF_HAVE_AVX512)
   compiled.append("avx512");

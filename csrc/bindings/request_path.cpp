@@ -31,7 +31,7 @@ class RequestPath {
  public:
   RequestPath(const engine::ModelConfig& config, std::vector<py::array> weights, CatalogArrays catalog,
               bool multi_interest, double temperature, int64_t threads,
-              const std::optional<engine::TopkBatcher::Limits>& batching, engine::Precision precision)
+              const std::optional<engine::TopkBatcher::Limits>& batching, engine::ModelOptions options)
       : weights_(std::move(weights)), catalog_(std::move(catalog)), scoring_{multi_interest, temperature} {
     const std::vector<engine::WeightSpec> specs = engine::weight_specs(config);
     if (weights_.size() != specs.size()) {
@@ -47,9 +47,15 @@ class RequestPath {
     const int num_threads = engine::check_threads(threads);
     if (batching.has_value()) batcher_ = std::make_unique<engine::TopkBatcher>(*batching);
     const py::gil_scoped_release unlocked;
-    model_ = std::make_unique<engine::Model>(config, data, num_threads,
-                                             engine::ModelOptions{engine::kMostTableBytes, precision});
+    model_ = std::make_unique<engine::Model>(config, data, num_threads, options);
   }
+
+  void check_events(const py::object& items, const py::object& times, const py::object& actions,
+                    const py::object& offsets, const py::object& now) const {
+    engine::check_events(model_->config(), histories_from(items, times, actions, offsets, now).events);
+  }
+
+  void check_balance(double balance) const { engine::check_balance(model_->config(), balance); }
 
   py::tuple encode(const py::object& items, const py::object& times, const py::object& actions,
                    const py::object& offsets, const py::object& now, int64_t threads) const {
@@ -173,11 +179,14 @@ class RequestPath {
     return whole;
   }
 
-  py::tuple seen_rows(const std::vector<py::array>& states) const {
+  py::tuple seen_events(const std::vector<py::array>& states) const {
     const std::vector<engine::ConstUserState> views = checked(states);
     const engine::SeenEvents seen(model_->config(), views, nullptr);
     const engine::EventBatch& events = seen.batch();
-    return py::make_tuple(Array<int64_t>(events.total, events.items), Array<int64_t>(events.batch + 1, events.offsets));
+    py::object times = py::none();
+    if (events.times != nullptr) times = Array<int64_t>(events.total, events.times);
+    return py::make_tuple(Array<int64_t>(events.total, events.items), times,
+                          Array<int64_t>(events.batch + 1, events.offsets));
   }
 
   py::tuple encode_states(const std::vector<py::array>& states, const py::object& now, int64_t threads) const {
@@ -272,15 +281,19 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
       .def(py::init([config_from](const py::dict& config, std::vector<py::array> weights, py::array vectors,
                                   py::array bias, py::array codes, bool multi_interest, double temperature,
                                   int64_t threads, const std::optional<std::array<int64_t, 4>>& batching,
-                                  const std::string& precision) {
+                                  const std::string& precision, bool input_table) {
              CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
-             return std::make_unique<RequestPath>(config_from(config), std::move(weights), std::move(catalog),
-                                                  multi_interest, temperature, threads, limits_from(batching),
-                                                  precision_from(precision));
+             return std::make_unique<RequestPath>(
+                 config_from(config), std::move(weights), std::move(catalog), multi_interest, temperature, threads,
+                 limits_from(batching),
+                 engine::ModelOptions{input_table ? engine::kMostTableBytes : 0, precision_from(precision)});
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
            py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none,
-           py::arg("precision") = "float32")
+           py::arg("precision") = "float32", py::arg("input_table") = true)
+      .def("check_events", &RequestPath::check_events, py::arg("items"), py::arg("times"), py::arg("actions"),
+           py::arg("offsets"), py::arg("now"), "Refuses what `encode` refuses.")
+      .def("check_balance", &RequestPath::check_balance, py::arg("balance"), "Refuses what `recommend` refuses.")
       .def("close", &RequestPath::close, py::call_guard<py::gil_scoped_release>(), "Ends batching.")
       .def("count_on_from", &RequestPath::count_on_from, py::arg("before"),
            "Batching counts together with `before`, whose place this path takes.")
@@ -301,8 +314,8 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            "A new state for each, with the user's events at its end.")
       .def("prepend", &RequestPath::prepend, py::arg("model"), py::arg("older"), py::arg("newer"),
            "The state of the history of the one and then the other.")
-      .def("seen_rows", &RequestPath::seen_rows, py::arg("states"),
-           "(rows, offsets): the items each state still knows, oldest event first.")
+      .def("seen_events", &RequestPath::seen_events, py::arg("states"),
+           "(items, times, offsets) of the events each state still knows, oldest first; times: None but for `repeats`.")
       .def("encode_states", &RequestPath::encode_states, py::arg("states"), py::arg("now") = none,
            py::arg("threads") = 0, "(fused, interests, weights) of each state.")
       .def("recommend_states", &RequestPath::recommend_states, py::arg("states"), py::arg("now"), py::arg("k"),

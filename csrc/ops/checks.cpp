@@ -172,6 +172,21 @@ AttentionParams attention_params(int64_t dim, const Tensor& position_bias, const
           num_boundaries};
 }
 
+std::vector<const void*> weight_data(const engine::ModelConfig& config, const std::vector<Tensor>& weights,
+                                     Place place) {
+  const std::vector<engine::WeightSpec> specs = engine::weight_specs(config);
+  if (weights.size() != specs.size()) {
+    refuse("weights", std::to_string(specs.size()) + " tensors", std::to_string(weights.size()));
+  }
+  std::vector<const void*> data;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const ScalarType dtype = specs[i].is_int64 ? ScalarType::Long : ScalarType::Float;
+    check_tensor(specs[i].name.c_str(), weights[i], dtype, specs[i].shape, place);
+    data.push_back(weights[i].const_data_ptr());
+  }
+  return data;
+}
+
 Tensor new_floats(const Tensor& like, const std::vector<int64_t>& shape) {
   return torch::stable::new_empty(like, {shape.data(), shape.size()}, ScalarType::Float);
 }

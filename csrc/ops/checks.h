@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/model.h"
 #include "kernels/attention.h"
 #include "kernels/linear.h"
 
@@ -70,6 +71,10 @@ Activation activation_from(const std::string& name);
 AttentionParams attention_params(int64_t dim, const Tensor& position_bias, const std::optional<Tensor>& time_bias,
                                  const std::optional<Tensor>& time_boundaries, const std::string& kind,
                                  Place place = {});
+
+// The addresses of weight_specs(config)'s tensors, whose number, types and shapes are checked.
+std::vector<const void*> weight_data(const engine::ModelConfig& config, const std::vector<Tensor>& weights,
+                                     Place place = {});
 
 Tensor new_floats(const Tensor& like, const std::vector<int64_t>& shape);
 Tensor new_ints(const Tensor& like, const std::vector<int64_t>& shape);

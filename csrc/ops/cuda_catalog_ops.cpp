@@ -1,4 +1,5 @@
 // The catalogue's ops on CUDA (docs/cuda.md); as in cuda_ops.cpp, what is checked is copied to the host first.
+// lsif_kept's (cuda_kept_ops.cpp) check no values.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -9,23 +10,13 @@
 #include "engine/excluded.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
-#include "kernels/cuda/launch.h"
-#include "ops/cuda_arguments.h"
+#include "ops/cuda_catalog.h"
 
 namespace lsif::ops {
 namespace {
 
 // Queries are answered in groups whose workspace takes at most this, or one by one.
 constexpr int64_t kWorkspaceBytes = int64_t{1} << 28;
-
-CatalogView catalog_on(const DeviceArguments& on, const Tensor& vectors, const std::optional<Tensor>& bias) {
-  CatalogView catalog{};
-  catalog.num_items = size_of("vectors", vectors, 2, 0);
-  catalog.dim = size_of("vectors", vectors, 2, 1);
-  catalog.vectors = on.floats("vectors", vectors, {catalog.num_items, catalog.dim});
-  catalog.bias = on.floats("bias", bias, {catalog.num_items});
-  return catalog;
-}
 
 // The engine's checks, on host copies.
 void check_values(const CatalogView& catalog, const ScoreQueries& queries, const Tensor& vectors,
@@ -36,17 +27,6 @@ void check_values(const CatalogView& catalog, const ScoreQueries& queries, const
   host.vectors = static_cast<const float*>(host_vectors.const_data_ptr());
   host.weights = floats("weights", host_weights, {queries.batch, queries.num_interests});
   engine::check_queries(catalog, host);
-}
-
-ScoreQueries queries_on(const DeviceArguments& on, const CatalogView& catalog, const Tensor& vectors,
-                        const std::optional<Tensor>& weights, double temperature) {
-  const int64_t batch = size_of("queries", vectors, 3, 0);
-  const int64_t num_interests = size_of("queries", vectors, 3, 1);
-  const ScoreQueries queries = {on.floats("queries", vectors, {batch, num_interests, catalog.dim}),
-                                on.floats("weights", weights, {batch, num_interests}), temperature, batch,
-                                num_interests};
-  check_values(catalog, queries, vectors, weights);
-  return queries;
 }
 
 // The kernels need codes at a multiple of 16 (launch.h); a slice of a longer tensor begins anywhere.
@@ -141,38 +121,17 @@ std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional
                                                    Tensor vectors, std::optional<Tensor> bias, Tensor codes, int64_t k,
                                                    std::optional<Tensor> exclude_items,
                                                    std::optional<Tensor> exclude_offsets, int64_t threads) {
-  const DeviceArguments on(vectors);
-  CatalogView catalog = catalog_on(on, vectors, bias);
+  const CudaCatalog catalog = view_catalog(vectors, bias, codes);
+  const ScoreQueries users = queries_on(catalog, queries, weights, temperature);
+  check_values(catalog.view, users, queries, weights);
   const OnDevice device(vectors);
-  codes = aligned(codes);
-  catalog.codes = codes_on(on, codes, catalog.num_items, catalog.dim, device.stream);
-  const ScoreQueries all = queries_on(on, catalog, queries, weights, temperature);
-  const SortedExclusions exclude =
-      exclusions_on(on, exclude_items, exclude_offsets, all.batch, catalog.num_items, device.stream);
+  const SortedExclusions exclude = exclusions_on(DeviceArguments(vectors), exclude_items, exclude_offsets, users.batch,
+                                                 catalog.view.num_items, device.stream);
   engine::check_threads(threads);
   engine::check_k(k);
-  Tensor scores = new_floats(vectors, {all.batch, k});
-  Tensor indices = new_ints(vectors, {all.batch, k});
-  Tensor counts = new_ints(vectors, {all.batch});
-  ScoreQueries some = all;
-  some.batch = 1;
-  const int64_t bytes_per_query = std::max<int64_t>(1, cuda::score_topk_workspace_size(catalog, some, k));
-  const int64_t group = std::clamp<int64_t>(kWorkspaceBytes / bytes_per_query, 1, std::max<int64_t>(1, all.batch));
-  some.batch = group;
-  Tensor workspace = new_ints(
-      vectors, {divide_up(cuda::score_topk_workspace_size(catalog, some, k), static_cast<int64_t>(sizeof(int64_t)))});
-  for (int64_t first = 0; first < all.batch; first += group) {
-    some.batch = std::min(group, all.batch - first);
-    some.vectors = all.vectors + first * all.num_interests * catalog.dim;
-    if (all.weights != nullptr) some.weights = all.weights + first * all.num_interests;
-    cuda::Filters filters = exclude.filters;
-    if (filters.exclude_offsets != nullptr) filters.exclude_offsets += first;
-    check_launch(cuda::score_topk(catalog, some, filters, k, workspace.mutable_data_ptr(), output(scores) + first * k,
-                                  static_cast<int64_t*>(indices.mutable_data_ptr()) + first * k,
-                                  static_cast<int64_t*>(counts.mutable_data_ptr()) + first, device.stream));
-  }
-  check_scores(scores, indices);
-  return {scores, indices, counts};
+  const auto results = run_score_topk(catalog, users, exclude.filters, k);
+  check_scores(std::get<0>(results), std::get<1>(results));
+  return results;
 }
 
 void check_item_rows(const Tensor& items, int64_t num_items) {
@@ -184,20 +143,83 @@ void check_item_rows(const Tensor& items, int64_t num_items) {
 
 Tensor score_items_cuda(Tensor queries, std::optional<Tensor> weights, double temperature, Tensor vectors,
                         std::optional<Tensor> bias, Tensor items) {
-  const DeviceArguments on(vectors);
-  const CatalogView catalog = catalog_on(on, vectors, bias);
-  const ScoreQueries users = queries_on(on, catalog, queries, weights, temperature);
-  const int64_t num_candidates = size_of("items", items, 2, 1);
-  const int64_t* rows = on.ints("items", items, {users.batch, num_candidates});
-  check_item_rows(items, catalog.num_items);
-  Tensor scores = new_floats(vectors, {users.batch, num_candidates});
-  const OnDevice device(vectors);
-  check_launch(cuda::score_items(catalog, users, rows, num_candidates, output(scores), device.stream));
+  const CudaCatalog catalog = view_catalog(vectors, bias);
+  const ScoreQueries users = queries_on(catalog, queries, weights, temperature);
+  check_values(catalog.view, users, queries, weights);
+  DeviceArguments(vectors).ints("items", items, {users.batch, size_of("items", items, 2, 1)});
+  check_item_rows(items, catalog.view.num_items);
+  const Tensor scores = run_score_items(catalog, users, items);
   check_scores(scores, items);
   return scores;
 }
 
 }  // namespace
+
+CudaCatalog view_catalog(const Tensor& vectors, const std::optional<Tensor>& bias) {
+  const DeviceArguments on(vectors);
+  CatalogView view{};
+  view.num_items = size_of("vectors", vectors, 2, 0);
+  view.dim = size_of("vectors", vectors, 2, 1);
+  view.vectors = on.floats("vectors", vectors, {view.num_items, view.dim});
+  view.bias = on.floats("bias", bias, {view.num_items});
+  return {vectors, bias, std::nullopt, view};
+}
+
+CudaCatalog view_catalog(const Tensor& vectors, const std::optional<Tensor>& bias, const Tensor& codes) {
+  CudaCatalog catalog = view_catalog(vectors, bias);
+  const OnDevice device(vectors);
+  catalog.codes = aligned(codes);
+  catalog.view.codes =
+      codes_on(DeviceArguments(vectors), *catalog.codes, catalog.view.num_items, catalog.view.dim, device.stream);
+  return catalog;
+}
+
+ScoreQueries queries_on(const CudaCatalog& catalog, const Tensor& vectors, const std::optional<Tensor>& weights,
+                        double temperature) {
+  const DeviceArguments on(catalog.vectors);
+  const int64_t batch = size_of("queries", vectors, 3, 0);
+  const int64_t num_interests = size_of("queries", vectors, 3, 1);
+  return {on.floats("queries", vectors, {batch, num_interests, catalog.view.dim}),
+          on.floats("weights", weights, {batch, num_interests}), temperature, batch, num_interests};
+}
+
+std::tuple<Tensor, Tensor, Tensor> run_score_topk(const CudaCatalog& catalog, const ScoreQueries& queries,
+                                                  const cuda::Filters& all_filters, int64_t k) {
+  const OnDevice device(catalog.vectors);
+  const int64_t batch = queries.batch;
+  Tensor scores = new_floats(catalog.vectors, {batch, k});
+  Tensor indices = new_ints(catalog.vectors, {batch, k});
+  Tensor counts = new_ints(catalog.vectors, {batch});
+  ScoreQueries some = queries;
+  some.batch = 1;
+  const int64_t bytes_per_query = std::max<int64_t>(1, cuda::score_topk_workspace_size(catalog.view, some, k));
+  const int64_t group = std::clamp<int64_t>(kWorkspaceBytes / bytes_per_query, 1, std::max<int64_t>(1, batch));
+  some.batch = group;
+  Tensor workspace = new_ints(catalog.vectors, {divide_up(cuda::score_topk_workspace_size(catalog.view, some, k),
+                                                          static_cast<int64_t>(sizeof(int64_t)))});
+  for (int64_t first = 0; first < batch; first += group) {
+    some.batch = std::min(group, batch - first);
+    some.vectors = queries.vectors + first * queries.num_interests * catalog.view.dim;
+    if (queries.weights != nullptr) some.weights = queries.weights + first * queries.num_interests;
+    cuda::Filters filters = all_filters;
+    if (filters.exclude_offsets != nullptr) filters.exclude_offsets += first;
+    if (filters.allowed != nullptr) filters.allowed += first;
+    check_launch(cuda::score_topk(catalog.view, some, filters, k, workspace.mutable_data_ptr(),
+                                  output(scores) + first * k,
+                                  static_cast<int64_t*>(indices.mutable_data_ptr()) + first * k,
+                                  static_cast<int64_t*>(counts.mutable_data_ptr()) + first, device.stream));
+  }
+  return {scores, indices, counts};
+}
+
+Tensor run_score_items(const CudaCatalog& catalog, const ScoreQueries& queries, const Tensor& items) {
+  const int64_t num_candidates = size_of("items", items, 2, 1);
+  const int64_t* rows = DeviceArguments(catalog.vectors).ints("items", items, {queries.batch, num_candidates});
+  const OnDevice device(catalog.vectors);
+  Tensor scores = new_floats(catalog.vectors, {queries.batch, num_candidates});
+  check_launch(cuda::score_items(catalog.view, queries, rows, num_candidates, output(scores), device.stream));
+  return scores;
+}
 
 STABLE_TORCH_LIBRARY_IMPL(lsif, CUDA, m) {
   m.impl("score_topk", TORCH_BOX(&score_topk_cuda));

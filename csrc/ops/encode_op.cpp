@@ -11,17 +11,7 @@ std::tuple<Tensor, Tensor, Tensor> encode(std::vector<Tensor> weights, std::vect
                                           Tensor items, std::optional<Tensor> times, std::optional<Tensor> actions,
                                           Tensor offsets, std::optional<Tensor> now, int64_t threads) {
   const engine::ModelConfig c = engine::ModelConfig::from_ints(config, static_cast<float>(norm_eps));
-  const std::vector<engine::WeightSpec> specs = engine::weight_specs(c);
-  if (weights.size() != specs.size()) {
-    throw std::invalid_argument("weights: expected " + std::to_string(specs.size()) + " tensors, got " +
-                                std::to_string(weights.size()));
-  }
-  std::vector<const void*> data;
-  for (size_t i = 0; i < specs.size(); ++i) {
-    const ScalarType dtype = specs[i].is_int64 ? ScalarType::Long : ScalarType::Float;
-    check_tensor(specs[i].name.c_str(), weights[i], dtype, specs[i].shape);
-    data.push_back(weights[i].const_data_ptr());
-  }
+  const std::vector<const void*> data = weight_data(c, weights);
   const int num_threads = engine::check_threads(threads);
   const engine::Model model(c, data, num_threads);
 

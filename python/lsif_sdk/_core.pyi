@@ -48,7 +48,17 @@ class RequestPath:
         threads: int = 0,
         batching: tuple[int, int, int, int] | None = None,
         precision: str = "float32",
+        input_table: bool = True,
     ) -> None: ...
+    def check_events(
+        self,
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64] | None,
+        actions: npt.NDArray[np.int64] | None,
+        offsets: npt.NDArray[np.int64],
+        now: npt.NDArray[np.int64] | None,
+    ) -> None: ...
+    def check_balance(self, balance: float) -> None: ...
     def close(self) -> None: ...
     def count_on_from(self, before: RequestPath) -> None: ...
     def batching_stats(self) -> dict[str, Any] | None: ...
@@ -102,9 +112,9 @@ class RequestPath:
     def prepend(
         self, model: bytes, older: npt.NDArray[np.uint8], newer: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint8]: ...
-    def seen_rows(
+    def seen_events(
         self, states: Sequence[npt.NDArray[np.uint8]]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]: ...
     def encode_states(
         self,
         states: Sequence[npt.NDArray[np.uint8]],

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lsif_sdk import _core
+from lsif_sdk.device.facts import gathered, mismatches
 
 __all__ = ["diagnose"]
 
@@ -27,6 +28,7 @@ def diagnose() -> dict[str, Any]:
             "compiler": build["compiler"],
             "type": build["build_type"],
             "torch at build time": build["built_with_torch"],
+            "CUDA": build["built_for_cuda"] or "no",
             "instruction sets": ", ".join(build["compiled_isas"]),
         },
         "instruction set": f"{build['isa']}: {build['isa_reason']}",
@@ -38,6 +40,7 @@ def diagnose() -> dict[str, Any]:
         },
         "torch": {"version": torch.__version__, "CUDA build": torch.version.cuda or "no"},
         "GPU": _gpu(),
+        "mismatches": "; ".join(mismatches(gathered())) or "none",
         "optional packages": {name: _version(name) for name in _EXTRAS},
     }
 

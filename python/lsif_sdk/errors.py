@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = [
     "ArgumentError", "ArgumentTypeError", "ArtifactError", "ClosedError", "DataError", "DeadlineError", "LsifError",
-    "MissingExtraError", "OverloadedError", "StoreError", "shown",
+    "MissingExtraError", "OverloadedError", "StoreError", "TorchVersionError", "shown",
 ]  # fmt: skip
 
 
@@ -65,6 +65,13 @@ class MissingExtraError(LsifError, ImportError):
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f"{feature} needs the package {package!r}: pip install 'lsif_sdk[{extra}]'")
+
+
+class TorchVersionError(LsifError, ImportError):
+    """The torch that is installed is older than the ops need; importing lsif_sdk raises it."""
+
+    def __init__(self, version: str, oldest: str) -> None:
+        super().__init__(f"lsif_sdk needs torch {oldest} or newer, got {version}: pip install -U 'torch>={oldest}'")
 
 
 class OverloadedError(LsifError, RuntimeError):

@@ -16,13 +16,26 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.items import Id, ItemTable, id_list
 from lsif_sdk.times import as_seconds
 
-__all__ = ["LATEST_TIME", "UNKNOWN_TIME", "EventBatch", "Events", "History", "IdLists", "Now", "check_recent"]
+__all__ = [
+    "LATEST_TIME",
+    "MICROSECONDS",
+    "UNKNOWN_TIME",
+    "EventBatch",
+    "Events",
+    "History",
+    "IdLists",
+    "Now",
+    "check_recent",
+]
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
 
 LATEST_TIME = 10**11
 """Unix seconds, in the year 5138: where people deal with times of now, later ones are milliseconds."""
+
+MICROSECONDS = 5 * 10**15
+"""Since 1970, in the year 2128: later times are neither those nor milliseconds, but of a clock of somebody's own."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,7 +115,7 @@ class EventBatch:
         """Maps ids to rows, leaves out unknown items, sorts by time.
 
         Raises:
-            ArgumentError: an action is out of range.
+            ArgumentError: an action is out of range, or times are milliseconds.
             ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
         """
         if type(histories) is list:  # one user's known ids, the most frequent request: half the time
@@ -111,10 +124,10 @@ class EventBatch:
                 return cls(rows, None, None, np.array((0, len(rows)), np.int64), np.zeros(1, np.int64))
         users = as_users(histories)
         items, offsets = ragged_rows_of(users, table, "history")
-        has_times = any(user.times is not None for user in users)
-        has_actions = num_actions > 0 and any(user.actions is not None for user in users)
-        times = _gather(users, "times", UNKNOWN_TIME) if has_times else None
-        actions = _gather(users, "actions", 0) if has_actions else None
+        times = _gather(users, "times", UNKNOWN_TIME)
+        if times is not None and LATEST_TIME < times.max(initial=UNKNOWN_TIME) < MICROSECONDS:
+            check_recent("times", times)
+        actions = _gather(users, "actions", 0) if num_actions > 0 else None
         unknown = np.zeros(len(users), np.int64)
         if items.min(initial=0) < 0:
             known = items >= 0
@@ -253,13 +266,15 @@ def is_flat(values: object) -> bool:
     return False
 
 
-def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64]:
-    """Times or actions of all events, int64 [total]."""
-    if len(users) == 1 and isinstance(own := getattr(users[0], name), np.ndarray):
-        return own
+def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:
+    """Times or actions of all events, int64 [total]; None if nobody has any."""
+    given = [getattr(user, name) for user in users]
+    if len(given) == 1:
+        return given[0]  # type: ignore[no-any-return]
+    if all(values is None for values in given):
+        return None
     parts = [np.zeros(0, np.int64)]
-    for user in users:
-        values = getattr(user, name)
+    for user, values in zip(users, given, strict=True):
         parts.append(np.full(len(user), missing, np.int64) if values is None else values)
     return np.concatenate(parts)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_threads, is_integer
@@ -19,6 +20,7 @@ from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import LATER, ModelConfig
+from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import EventBatch, History, Now, check_recent, request_times
 from lsif_sdk.items import ItemTable
@@ -48,9 +50,10 @@ class NativeModel:
         attributes: columns of what is known of the items, by name.
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
+        device: "cpu", or the GPU that answers: "cuda" or "cuda:1" (docs/cuda.md).
 
     Raises:
-        ArgumentError: a value is out of range.
+        ArgumentError: a value is out of range, there is no such device here, or it does not do what is asked for.
         ArgumentTypeError: an argument is of the wrong type.
     """
 
@@ -62,6 +65,7 @@ class NativeModel:
         batching: Batching | bool | None = None,
         attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
         precision: Precision = "float32",
+        device: str | torch.device = "cpu",
     ) -> None:
         if not isinstance(artifact, Artifact):
             raise ArgumentTypeError("artifact", "an Artifact", artifact)
@@ -73,6 +77,10 @@ class NativeModel:
         batching = as_batching(batching)
         if not isinstance(precision, str) or precision not in ("float32", "bfloat16"):
             raise ArgumentError("precision", "'float32' or 'bfloat16'", shown(precision))
+        self._device = as_device(device)
+        if self._device is not None:
+            self._refuse_on_device("batching", "None or False", batching)
+            self._refuse_on_device("precision", "'float32'", None if precision == "float32" else repr(precision))
         self.precision = precision
         self.artifact = artifact
         self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
@@ -80,7 +88,7 @@ class NativeModel:
             artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
         )
         self._batching = batching
-        self._path = self._new_path()
+        self._place()
         self.older_fingerprints: frozenset[bytes] = frozenset()  # of the snapshots this one grew out of
 
     @property
@@ -93,7 +101,30 @@ class NativeModel:
         """What `recommend(where=)` may ask of items."""
         return self._attributes
 
-    def _new_path(self) -> _core.RequestPath:
+    @property
+    def device(self) -> str:
+        """Where requests are answered: "cpu", or a GPU's name."""
+        return "cpu" if self._device is None else str(self._device)
+
+    def _refuse_on_device(self, argument: str, expected: str, got: object) -> None:
+        """Refuses what a GPU does not do; `got`: None where nothing is wrong."""
+        if self._device is not None and got is not None:
+            raise ArgumentError(argument, f"{expected} with device={self.device!r}", got)
+
+    def _place(self, before: NativeModel | None = None) -> None:
+        """Makes what answers requests for this catalogue; of `before` it takes over what is the same."""
+        self._host = self._new_host()
+        self._path: _core.RequestPath | DevicePath = self._host
+        if self._device is None:
+            return
+        known = before._path if before is not None and isinstance(before._path, DevicePath) else None
+        weights = self.artifact.encoder_weights
+        with native_errors():
+            self._path = DevicePath(
+                self._host, self.config, weights, self.catalog, self._device, self._threads, before=known
+            )
+
+    def _new_host(self) -> _core.RequestPath:
         c = self.catalog
         with native_errors():
             return _core.RequestPath(
@@ -107,6 +138,7 @@ class NativeModel:
                 threads=self._threads,
                 batching=None if self._batching is None else self._batching.limits(self._threads),
                 precision=self.precision,
+                input_table=self._device is None,
             )
 
     @property
@@ -153,7 +185,7 @@ class NativeModel:
         if not -(2**63) <= remember < 2**63:  # the engine has a closer look
             raise ArgumentError("remember", "an integer that fits int64", shown(int(remember)))
         with native_errors():
-            empty = UserState(self._path.new_state(self.fingerprint, int(remember)))
+            empty = UserState(self._host.new_state(self.fingerprint, int(remember)))
         return self.append(empty, history)
 
     @overload
@@ -183,7 +215,7 @@ class NativeModel:
         if len(states) != len(events):
             raise ArgumentError("history", f"one for each of {len(states)} states", f"{len(events)}")
         with native_errors():
-            grown = self._path.append(
+            grown = self._host.append(
                 self.fingerprint,
                 [entry.data for entry in states],
                 events.items,
@@ -207,7 +239,7 @@ class NativeModel:
         """
         states = self._states([older, newer])
         with native_errors():
-            return UserState(self._path.prepend(self.fingerprint, states[0].data, states[1].data))
+            return UserState(self._host.prepend(self.fingerprint, states[0].data, states[1].data))
 
     def user_vectors(
         self,
@@ -247,7 +279,7 @@ class NativeModel:
             return self.encode_rows(users.items, users.times, users.actions, users.offsets, asked)
         with native_errors():
             data = [user.data for user in users]
-            return Encoded(*self._path.encode_states(data, asked, self._threads))
+            return Encoded(*self._host.encode_states(data, asked, self._threads))
 
     def encode_rows(
         self,
@@ -291,7 +323,7 @@ class NativeModel:
         _check_rows(items=items, times=times, offsets=offsets, now=now)
         newest = np.ascontiguousarray(newest)
         with native_errors():
-            return RepeatBonuses(*self._path.repeat_bonus(items, times, offsets, now, newest, self._threads))
+            return RepeatBonuses(*self._host.repeat_bonus(items, times, offsets, now, newest, self._threads))
 
     def _events(self, history: History | Sequence[History]) -> EventBatch:
         return EventBatch.from_histories(history, self.items, self.config.num_actions)

@@ -3,7 +3,8 @@
 The ops have no gradients: `backward` through one raises NotImplementedError (train with lsif_sdk.model).
 
 csrc/ops has the schemas; every op is a pure function of tensors. docs/model.md and docs/score_topk.md have
-the formulas.
+the formulas. `torch.ops.lsif_kept.*` are the request path's on a device (csrc/ops/kept_ops.cpp): they check no values,
+name models by numbers, and are not for tracing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,36 @@ import torch
 from torch import Tensor
 
 from lsif_sdk import _core
+from lsif_sdk.torch_version import check_torch
 
-__all__ = ["codes_size", "ops"]
+__all__ = ["codes_size", "cuda_ops_problem", "kept_ops", "ops"]
 
 # Beside _core, which in an editable install lies apart from this file.
-torch.ops.load_library(pathlib.Path(_core.__file__).with_name("_ops.so"))
+_FOLDER = pathlib.Path(_core.__file__).parent
+
+
+def _load_cuda_ops() -> str:
+    """Why they are not loaded, or ""; a CPU build of torch does without them."""
+    library = _FOLDER / "_ops_cuda.so"
+    if torch.version.cuda is None or not library.exists():
+        return ""
+    try:
+        torch.ops.load_library(library)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+check_torch(torch.__version__)
+torch.ops.load_library(_FOLDER / "_ops.so")
+_CUDA_OPS_PROBLEM = _load_cuda_ops()
 ops = torch.ops.lsif
+kept_ops = torch.ops.lsif_kept
+
+
+def cuda_ops_problem() -> str:
+    """What the linker says of CUDA ops that are there and do not load, or ""."""
+    return _CUDA_OPS_PROBLEM
 
 
 _LEAST_ORDERED = 4096

@@ -16,7 +16,7 @@ from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
 from lsif_sdk.events import EventBatch, History
 from lsif_sdk.native_model import NativeModel
-from lsif_sdk.recommendations import Recommendations
+from lsif_sdk.recommendations import Recommendations, nobody_searched
 from lsif_sdk.request import Options, Request
 from lsif_sdk.user_state import UserState
 
@@ -50,7 +50,7 @@ class Ranker(NativeModel):
         answer, degraded = self._search(users, request, asked_at, request.left((parsed - began) / 1e9))
         if answer is None:
             fallback = np.ones(batch, np.bool_)
-            answer = _room_for(batch, request.k)
+            answer = nobody_searched(batch, request.k)
         searched = time.perf_counter_ns()
         scores, indices, counts, long_share = answer
         k = request.k
@@ -70,8 +70,9 @@ class Ranker(NativeModel):
             self.items.take(indices), scores, counts, long_share, unknown, fallback, self.version, degraded
         )
         times = began, parsed, searched, time.perf_counter_ns()
-        short = int((counts < k).sum())
-        self._metrics.answered(times, batch, int(unknown.sum()), len(popular), short, bool(degraded))
+        # Of few users lists are faster than reductions of arrays, by microseconds that a request notices.
+        short = sum(count < k for count in counts.tolist())
+        self._metrics.answered(times, batch, sum(unknown.tolist()), len(popular), short, bool(degraded))
         return result
 
     def _search(
@@ -87,7 +88,7 @@ class Ranker(NativeModel):
         degraded = ""
         if left is not None and pace.is_too_slow(len(users), left):
             pace = self._hurried_pace
-            if share <= HURRIED_SHARE or not self.catalog.is_ordered or pace.is_too_slow(len(users), left):
+            if share <= HURRIED_SHARE or not self._may_approximate or pace.is_too_slow(len(users), left):
                 return None, "popularity"
             share, degraded = HURRIED_SHARE, "approximate"
         arguments = (asked_at, *request.native(left), self._threads, share)
@@ -120,6 +121,7 @@ class Ranker(NativeModel):
             ArgumentTypeError: an argument is of the wrong type.
         """
         target, k = as_recall_target(recall_target), as_k(k, len(self.items))
+        self._refuse_on_device("recall_target", "1", None if target == 1 else target)
         if target == 1 or not self.catalog.is_ordered:
             return
         rows = spread_rows(len(self.catalog), SAMPLE)
@@ -135,7 +137,12 @@ class Ranker(NativeModel):
 
         self._calibration.error_share(target, k, search)
 
+    @property
+    def _may_approximate(self) -> bool:
+        return self._device is None and self.catalog.is_ordered
+
     def _error_share(self, request: Request) -> float:
+        self._refuse_on_device("recall_target", "1", None if request.recall_target == 1 else request.recall_target)
         if request.recall_target == 1 or not self.catalog.is_ordered:
             return 1.0
         if request.budget is None and self._calibration.known(request.recall_target, request.num_candidates) is None:
@@ -146,7 +153,8 @@ class Ranker(NativeModel):
         if isinstance(users, EventBatch):
             return users.items, users.offsets
         with native_errors():
-            return self._path.seen_rows([user.data for user in users])
+            items, _, offsets = self._host.seen_events([user.data for user in users])
+        return items, offsets
 
 
 def _known_of(users: EventBatch | list[UserState]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -155,13 +163,3 @@ def _known_of(users: EventBatch | list[UserState]) -> tuple[npt.NDArray[np.int64
         return users.unknown, users.offsets[:-1] == users.offsets[1:]
     unknown = np.array([user.num_unknown for user in users], np.int64)
     return unknown, np.array([user.num_events == 0 for user in users], np.bool_)
-
-
-def _room_for(batch: int, k: int) -> tuple[npt.NDArray[Any], ...]:
-    """Scores, rows, counts and long shares of users nobody has searched for."""
-    return (
-        np.zeros((batch, k), np.float32),
-        np.full((batch, k), -1, np.int64),
-        np.zeros(batch, np.int64),
-        np.zeros(batch, np.float32),
-    )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lsif_sdk.items import Id
 
-__all__ = ["Encoded", "Recommendations", "RepeatBonuses", "UserRecommendations"]
+__all__ = ["Encoded", "Recommendations", "RepeatBonuses", "UserRecommendations", "nobody_searched"]
 
 
 class Encoded(NamedTuple):
@@ -117,3 +117,13 @@ class Recommendations:
 
     def __iter__(self) -> Iterator[UserRecommendations]:
         return (self[user] for user in range(len(self)))
+
+
+def nobody_searched(batch: int, k: int) -> tuple[npt.NDArray[Any], ...]:
+    """Scores, rows, counts and long shares of users nobody has searched for."""
+    return (
+        np.zeros((batch, k), np.float32),
+        np.full((batch, k), -1, np.int64),
+        np.zeros(batch, np.int64),
+        np.zeros(batch, np.float32),
+    )

@@ -17,6 +17,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
+from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.errors import ArgumentError, ClosedError, DeadlineError, OverloadedError
 from lsif_sdk.events import Events, History, IdLists, Now, as_users, excluded_rows
 from lsif_sdk.explanation import Explanation, explain
@@ -47,6 +48,8 @@ class Recommender(Ranker):
             the catalogue, of numbers, strings or lists of strings (`lsif_sdk.attributes.Attributes`).
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
+        device: "cpu", or the GPU that answers: "cuda", "cuda:1". User states, `explain` and `similar_items` stay on the
+            CPU; batching, bfloat16 and `recall_target` below 1 are refused (docs/cuda.md).
     """
 
     @classmethod
@@ -68,7 +71,7 @@ class Recommender(Ranker):
 
         Args:
             path: the directory `save` or `lsif train` wrote.
-            device: "cpu", the only one so far.
+            device: see the class.
             threads: see the class.
             batching: see the class.
             attributes: see the class.
@@ -78,9 +81,15 @@ class Recommender(Ranker):
             ArtifactError: the directory is missing, damaged, of another version or foreign.
             ArgumentError: `device` or `threads` is out of range.
         """
-        if device != "cpu":
-            raise ArgumentError("device", "'cpu' (this build has no other request path)", repr(device))
-        return cls(Artifact.load(path), threads=threads, batching=batching, attributes=attributes, precision=precision)
+        as_device(device)  # before anything is read
+        return cls(
+            Artifact.load(path),
+            threads=threads,
+            batching=batching,
+            attributes=attributes,
+            precision=precision,
+            device=device,
+        )
 
     def __repr__(self) -> str:
         c = self.config
@@ -209,13 +218,13 @@ class Recommender(Ranker):
 
         Of a `LiveRecommender`'s snapshots each counts on from the one before.
         """
-        return self._metrics.stats(self._path.batching_stats() or {}, self.version, self._waiting_room.in_flight)
+        return self._metrics.stats(self._host.batching_stats() or {}, self.version, self._waiting_room.in_flight)
 
     def close(self) -> None:
         """With batching: refuses what waits and what comes, and returns when no search runs. Likewise, with batching or
         without, what `recommend_async` has not begun, whose threads end."""
         self._waiting_room.close()
-        self._path.close()
+        self._host.close()
 
     def __enter__(self) -> Self:
         return self
@@ -237,7 +246,7 @@ class Recommender(Ranker):
         successor = copy.copy(self)
         successor.artifact, successor.catalog, successor._attributes = artifact, catalog, attributes
         if catalog.codes is not self.catalog.codes:
-            successor._path = successor._new_path()
+            successor._place(self)
             directions = successor.__dict__.pop("_directions", None)
             if directions is not None:  # by who makes the change, so that no request waits for it
                 successor.__dict__["_directions"] = carried_over(directions, self.catalog, catalog, self._threads)
@@ -255,7 +264,7 @@ class Recommender(Ranker):
             before._pace,
             before._hurried_pace,
         )
-        successor._path.count_on_from(before._path)
+        successor._host.count_on_from(before._host)
         return successor
 
     def score(
@@ -292,11 +301,7 @@ class Recommender(Ranker):
             raise ArgumentError("candidates", f"one list, or {batch} of the same length", f"{[len(r) for r in rows]}")
         items = torch.from_numpy(np.array(rows, np.int64).reshape(batch, width))
         queries, weights = self._queries(encoded)
-        with torch.inference_mode(), native_errors():
-            scores: torch.Tensor = ops.score_items(
-                queries, weights, self.config.temperature, self.catalog.vectors, self.catalog.bias, items
-            )
-        result: npt.NDArray[np.float32] = scores.numpy()
+        result = self._scores_of(queries, weights, items)
         if self.config.repeats:
             newest = encoded.interests[:, -1]
             bonus = self.repeat_bonus_rows(events.items, events.times, events.offsets, times, newest)
@@ -376,6 +381,16 @@ class Recommender(Ranker):
                 self.__dict__["_directions"] = directions_of(self.catalog, self._threads)
             made: Catalog = self.__dict__["_directions"]
             return made
+
+    def _scores_of(
+        self, queries: torch.Tensor, weights: torch.Tensor | None, items: torch.Tensor
+    ) -> npt.NDArray[np.float32]:
+        if isinstance(self._path, DevicePath):
+            return self._path.score_items(queries, weights, items)
+        of_items = self.config.temperature, self.catalog.vectors, self.catalog.bias, items
+        with torch.inference_mode(), native_errors():
+            scores: npt.NDArray[np.float32] = ops.score_items(queries, weights, *of_items).numpy()
+        return scores
 
     def _queries(self, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.config.scoring == "fused":

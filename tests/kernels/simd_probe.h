@@ -32,6 +32,12 @@ const SimdProbe& scalar_simd_probe();
 #if defined(LSIF_HAVE_AVX2)
 const SimdProbe& avx2_simd_probe();
 #endif
+#if defined(LSIF_HAVE_AVX2VNNI)
+const SimdProbe& avx2vnni_simd_probe();
+#endif
+#if defined(LSIF_TEST_AVX2VNNI_EVEX)
+const SimdProbe& avx2vnni_evex_simd_probe();
+#endif
 #if defined(LSIF_HAVE_AVX512)
 const SimdProbe& avx512_simd_probe();
 #endif

@@ -1,4 +1,5 @@
-// All kernel tables a test must hold against its oracle: the runnable ones and, where built, the emulated AVX-512 one.
+// All kernel tables a test must hold against its oracle: the runnable ones and, where built, the emulated AVX-512 one
+// and the AVX-VNNI one in AVX-512's encoding.
 // Or, in other executables of the same tests, that of the CUDA kernels alone (tests/cuda/).
 #pragma once
 
@@ -18,6 +19,10 @@ inline bool has_bf16(const KernelTable& table) { return std::strcmp(table.isa, "
 const KernelTable& avx512emu_kernels();
 #endif
 
+#if defined(LSIF_TEST_AVX2VNNI_EVEX)
+const KernelTable& avx2vnni_evex_kernels();
+#endif
+
 #if defined(LSIF_TEST_CUDA)
 const KernelTable& cuda_kernels();
 const KernelTable& cuda_encoder_kernels();  // the parts of encode_users.cu
@@ -34,6 +39,10 @@ inline std::vector<const KernelTable*> tested_kernels() {
   std::vector<const KernelTable*> tables = runnable_kernels();
 #if defined(LSIF_EMULATE_AVX512)
   tables.push_back(&avx512emu_kernels());
+#endif
+#if defined(LSIF_TEST_AVX2VNNI_EVEX)
+  const bool has_evex = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+  if (has_evex && __builtin_cpu_supports("fma")) tables.push_back(&avx2vnni_evex_kernels());
 #endif
   return tables;
 }

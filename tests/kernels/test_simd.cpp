@@ -20,6 +20,12 @@ std::vector<const SimdProbe*> probes() {
 #if defined(LSIF_HAVE_AVX2)
   built.push_back(&lsif::cpu::avx2_simd_probe());
 #endif
+#if defined(LSIF_HAVE_AVX2VNNI)
+  built.push_back(&lsif::cpu::avx2vnni_simd_probe());
+#endif
+#if defined(LSIF_TEST_AVX2VNNI_EVEX)
+  built.push_back(&lsif::cpu::avx2vnni_evex_simd_probe());
+#endif
 #if defined(LSIF_HAVE_AVX512)
   built.push_back(&lsif::cpu::avx512_simd_probe());
 #endif

@@ -132,6 +132,50 @@ struct Dots {
   __m256i v[2];
 };
 
+LSIF_INLINE __m256i load_line_half(const uint8_t* line) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+}
+
+#if defined(LSIF_SIMD_AVX2VNNI)
+
+template <typename Vector, int kVectors, int kGroups>
+LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t num_lines, int64_t ahead,
+                          const Vector* vectors, Dots (&dots)[kVectors][kGroups]) {
+  static_assert(kGroups == 1);
+  (void)group_stride;
+  constexpr int kChains = kVectors == 1 ? 2 : 1;  // as for AVX-512
+  const __m256i mask = _mm256_set1_epi8(15);
+  __m256i sums[kVectors][2];
+  __m256i second[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  for (int v = 0; v < kVectors; ++v) sums[v][0] = sums[v][1] = _mm256_set1_epi32(vectors[v].start);
+  for (int64_t i = 0; i < num_lines; ++i) {
+    const uint8_t* line = lines + i * kLineBytes;
+    __builtin_prefetch(line + ahead);
+    __m256i low[2];
+    __m256i high[2];
+    for (int half = 0; half < 2; ++half) {
+      const __m256i codes = load_line_half(line + half * 32);
+      low[half] = _mm256_and_si256(codes, mask);
+      high[half] = _mm256_and_si256(_mm256_srli_epi16(codes, 4), mask);
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      const int8_t* codes = vectors[v].codes + i * kLineDims;
+      const __m256i with_low = _mm256_set1_epi32(load_4_codes(codes));
+      const __m256i with_high = _mm256_set1_epi32(load_4_codes(codes + 4));
+      for (int half = 0; half < 2; ++half) {
+        sums[v][half] = _mm256_dpbusd_avx_epi32(sums[v][half], low[half], with_low);
+        __m256i& with_rest = kChains == 2 ? second[half] : sums[v][half];
+        with_rest = _mm256_dpbusd_avx_epi32(with_rest, high[half], with_high);
+      }
+    }
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    for (int half = 0; half < 2; ++half) dots[v][0].v[half] = _mm256_add_epi32(sums[v][half], second[half]);
+  }
+}
+
+#else
+
 // Sums of 16 bits take 8 products of pairs: 8 * 2 * 15 * 127 < 2^15, that is four lines.
 inline constexpr int64_t kShortLines = 4;
 
@@ -153,7 +197,7 @@ LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t nu
       for (int64_t i = begin; i < end; ++i) {
         const uint8_t* line = halves + i * kLineBytes;
         if (half == 0) __builtin_prefetch(line + ahead);
-        const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+        const __m256i codes = load_line_half(line);
         const __m256i low = _mm256_and_si256(codes, mask);
         const __m256i high = _mm256_and_si256(_mm256_srli_epi16(codes, 4), mask);
         for (int v = 0; v < kVectors; ++v) {
@@ -168,6 +212,8 @@ LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t nu
     for (int v = 0; v < kVectors; ++v) dots[v][0].v[half] = sums[v];
   }
 }
+
+#endif
 
 LSIF_INLINE GroupFloats to_floats(Dots dots) {
   return {{{_mm256_cvtepi32_ps(dots.v[0])}, {_mm256_cvtepi32_ps(dots.v[1])}}};

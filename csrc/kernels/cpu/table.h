@@ -13,7 +13,7 @@
 namespace lsif::cpu {
 
 struct KernelTable {
-  const char* isa;  // "scalar", "avx2", "avx512", "avx512bf16", "neon"
+  const char* isa;  // "scalar", "avx2", "avx2vnni", "avx512", "avx512bf16", "neon"
   EmbeddingFn* embedding;
   LayerNormFn* layer_norm;
   LinearFn* linear;
@@ -27,6 +27,9 @@ struct KernelTable {
 const KernelTable& scalar_kernels();
 #if defined(LSIF_HAVE_AVX2)
 const KernelTable& avx2_kernels();
+#endif
+#if defined(LSIF_HAVE_AVX2VNNI)
+const KernelTable& avx2vnni_kernels();
 #endif
 #if defined(LSIF_HAVE_AVX512)
 const KernelTable& avx512_kernels();

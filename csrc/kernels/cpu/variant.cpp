@@ -1,12 +1,14 @@
 // Compiled once per ISA, with that ISA's compiler flags and LSIF_ISA set to its name. Everything is in an unnamed
 // namespace inside namespace LSIF_ISA and no std:: function template may be used here: a template instance compiled for
 // AVX-512 must never be the copy the linker keeps for everybody (tests/test_build.py looks at the symbols).
+#if !defined(LSIF_SIMD_AVX2VNNI)
 #include "kernels/cpu/attention.inl.h"
 #include "kernels/cpu/embedding.inl.h"
 #include "kernels/cpu/interest_fusion.inl.h"
 #include "kernels/cpu/interest_pooling.inl.h"
 #include "kernels/cpu/layer_norm.inl.h"
 #include "kernels/cpu/linear.inl.h"
+#endif
 #include "kernels/cpu/score_topk.inl.h"
 #include "kernels/cpu/table.h"
 
@@ -17,6 +19,18 @@
 
 namespace lsif::cpu {
 
+#if defined(LSIF_SIMD_AVX2VNNI)
+// Only score_topk multiplies bytes; all other kernels are those of AVX2.
+const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
+  static const KernelTable table = [] {
+    KernelTable changed = avx2_kernels();
+    changed.isa = LSIF_STRING(LSIF_ISA);
+    changed.score_topk = LSIF_ISA::score_topk;
+    return changed;
+  }();
+  return table;
+}
+#else
 const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
   static constexpr KernelTable table = {
       LSIF_STRING(LSIF_ISA), LSIF_ISA::embedding,        LSIF_ISA::layer_norm,      LSIF_ISA::linear,
@@ -24,5 +38,6 @@ const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
   };
   return table;
 }
+#endif
 
 }  // namespace lsif::cpu

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsif_sdk.errors import ArgumentTypeError, DataError, MissingExtraError
-from lsif_sdk.events import LATEST_TIME
+from lsif_sdk.events import LATEST_TIME, MICROSECONDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,6 @@ Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame"
 Ids: TypeAlias = "NDArray[np.int64] | list[str]"
 
 _TIME_LIMIT = 2**62
-_MICROSECONDS = 5e15  # since 1970, in the year 2128: later times are neither those nor milliseconds
 
 
 class Table:
@@ -88,7 +87,7 @@ class Table:
             return np.asarray(dates.dt.tz_localize(None).to_numpy(), dtype="datetime64[s]").astype(np.int64)
         seconds = self._int64(column, numbers, "Unix seconds")
         middle = float(np.median(seconds)) if len(seconds) else 0.0
-        if LATEST_TIME < middle < _MICROSECONDS:
+        if LATEST_TIME < middle < MICROSECONDS:
             got = f"what looks like milliseconds: {middle:.0f}"
             raise DataError(f"{self.name}: {column}: expected Unix seconds, got {got}")
         return seconds

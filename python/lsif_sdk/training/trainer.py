@@ -113,9 +113,9 @@ def fit(
         MissingExtraError: Lightning Fabric is not installed.
     """
     config = train_config or TrainConfig()
-    _check(log, model_config, validation, resume, checkpoint_dir)
-    if model_config.repeats and config.skip_seen:
-        raise ArgumentError("skip_seen", "False with repeats, a bonus for the items of the history", True)
+    _check(log, model_config, config, validation)
+    if resume and checkpoint_dir is None:
+        raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
     fabric = _fabric(config.precision)
     path = None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT_NAME
     targets = None if validation is None else Targets(*validation)
@@ -287,9 +287,7 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def _check(
-    log: EventLog, config: ModelConfig, validation: tuple[Any, Any] | None, resume: bool, checkpoint_dir: object
-) -> None:
+def _check(log: EventLog, config: ModelConfig, train_config: TrainConfig, validation: tuple[Any, Any] | None) -> None:
     if config.num_items < log.num_items:
         raise ArgumentError("model_config.num_items", f"at least the log's {log.num_items}", config.num_items)
     if log.lengths.max(initial=0) < 2:
@@ -302,8 +300,8 @@ def _check(
         raise ArgumentError("validation", f"arrays of {log.num_users} users", [np.shape(part) for part in validation])
     if validation is not None and (np.asarray(validation[0]) < 0).all():
         raise ArgumentError("validation", "at least one user with a held-out item", "none")
-    if resume and checkpoint_dir is None:
-        raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
+    if config.repeats and train_config.skip_seen:
+        raise ArgumentError("skip_seen", "False with repeats, a bonus for the items of the history", True)
 
 
 def _fabric(precision: Precision) -> Fabric:

@@ -1,0 +1,32 @@
+// An encoder on a GPU as the ops have it: torch.ops.lsif.encode makes one at every call, lsif_kept keeps one.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "engine/cuda_encode.h"
+#include "ops/cuda_arguments.h"
+
+namespace lsif::ops {
+
+struct CudaEncoder {
+  std::vector<Tensor> weights;  // which the model borrows, as it does what is packed
+  Tensor packed;
+  engine::DeviceModel model;
+};
+
+// Checks the weights on host copies, by the engine's own checks, and packs them in the stream of their device.
+std::shared_ptr<CudaEncoder> make_encoder(std::vector<Tensor> weights, const std::vector<int64_t>& config,
+                                          double norm_eps, int64_t threads);
+
+// Events as tensors beside the encoder: shapes, types and places are checked.
+engine::EventBatch events_on(const CudaEncoder& encoder, const Tensor& items, const std::optional<Tensor>& times,
+                             const std::optional<Tensor>& actions, const Tensor& offsets,
+                             const std::optional<Tensor>& now);
+
+// Waits for nothing. Returns (fused, interests, weights).
+std::tuple<Tensor, Tensor, Tensor> run_encoder(const CudaEncoder& encoder, const engine::EventBatch& events);
+
+}  // namespace lsif::ops

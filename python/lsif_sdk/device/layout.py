@@ -1,0 +1,140 @@
+"""A request as one array of integers and its answer as one array of bytes: one copy to the device, one back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["Ints", "Results", "Shape", "flat_bytes", "named", "ragged_union"]
+
+Ints = npt.NDArray[np.int64]
+Results = list[tuple[str, Any, tuple[int, ...]]]
+"""Name, dtype and shape of each array of an answer, in their order; those of 8 bytes a value first."""
+
+_LEAST = 16
+
+
+class Shape(NamedTuple):
+    """All that the work of a request depends on but its values: requests of one shape can share a CUDA graph.
+
+    batch: users. histories: those encoded, of the users first; what more there are is padding. total: events of all
+    histories. k: results a user; 0: encode alone. excluded: rows left out, of all users; -1: none are. own: columns of
+    the users' own rows that are scored besides. has_...: which optional parts there are.
+    """
+
+    batch: int
+    histories: int = 0
+    total: int = 0
+    has_times: bool = False
+    has_actions: bool = False
+    has_now: bool = False
+    k: int = 0
+    excluded: int = -1
+    own: int = 0
+    has_allowed: bool = False
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Integers of each part, in their order; -1: there is none."""
+        return {
+            "items": self.total,
+            "times": self.total if self.has_times else -1,
+            "actions": self.total if self.has_actions else -1,
+            "offsets": self.histories + 1,
+            "now": self.histories if self.has_now else -1,
+            "exclude_items": self.excluded,
+            "exclude_offsets": -1 if self.excluded < 0 else self.batch + 1,
+            "own": self.batch * self.own if self.own else -1,
+            "allowed": self.batch if self.has_allowed else -1,
+        }
+
+    @property
+    def num_ints(self) -> int:
+        """Of all parts."""
+        return sum(size for size in self.sizes.values() if size > 0)
+
+    def padded(self) -> Shape:
+        """A shape of few that has room for this one: one more history owns the events that nobody has."""
+        excluded = self.excluded if self.excluded < 0 else _rounded(self.excluded)
+        return self._replace(histories=self.batch + 1, total=_rounded(self.total), excluded=excluded)
+
+    def pack(self, values: Mapping[str, Ints | None], into: Ints) -> None:
+        """Writes the parts, each of which may be shorter than it is in this shape."""
+        begin = 0
+        for name, size in self.sizes.items():
+            if size < 0:
+                continue
+            value, place = values[name], into[begin : begin + size]
+            assert value is not None
+            place[: len(value)] = value
+            place[len(value) :] = self.total if name == "offsets" else 0
+            begin += size
+
+    def unpack(self, ints: Tensor) -> dict[str, Tensor | None]:
+        """Views of the parts."""
+        there = {name: size for name, size in self.sizes.items() if size >= 0}
+        parts: dict[str, Tensor | None] = dict.fromkeys(self.sizes)
+        parts |= zip(there, torch.split(ints, list(there.values())), strict=True)
+        if (own := parts["own"]) is not None:
+            parts["own"] = own.view(self.batch, self.own)
+        return parts
+
+    def results(self, dim: int, num_interests: int) -> Results:
+        """The arrays of the answer."""
+        encoded: Results = [
+            ("fused", np.float32, (self.batch, dim)),
+            ("interests", np.float32, (self.batch, num_interests, dim)),
+            ("weights", np.float32, (self.batch, num_interests)),
+        ]
+        if self.k == 0:
+            return encoded
+        own: Results = [
+            ("newest", np.float32, (self.batch, dim)),
+            ("own_scores", np.float32, (self.batch, self.own)),
+        ]
+        return [
+            ("indices", np.int64, (self.batch, self.k)),
+            ("counts", np.int64, (self.batch,)),
+            ("scores", np.float32, (self.batch, self.k)),
+            ("weights", np.float32, (self.batch, num_interests)),
+            *(own if self.own else []),
+            ("is_finite", np.bool_, (self.batch,)),
+        ]
+
+
+def _rounded(size: int) -> int:
+    return max(_LEAST, 1 << (size - 1).bit_length())
+
+
+def flat_bytes(results: Results, arrays: Mapping[str, Tensor]) -> Tensor:
+    """The arrays, as the device has them, one behind the other: uint8, on the device."""
+    return torch.cat([arrays[name].contiguous().view(torch.uint8).flatten() for name, _, _ in results])
+
+
+def named(results: Results, data: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    """The inverse of `flat_bytes`: views."""
+    arrays, begin = {}, 0
+    for name, dtype, shape in results:
+        end = begin + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        arrays[name] = data[begin:end].view(dtype).reshape(shape)
+        begin = end
+    return arrays
+
+
+def ragged_union(parts: Sequence[tuple[Ints, Ints]], num_items: int) -> tuple[Ints, Ints]:
+    """The rows of all parts, of each user ascending and each once, as (rows, offsets [batch + 1]).
+
+    Args:
+        parts: ragged rows of the same users: rows and their offsets.
+        num_items: rows there are.
+    """
+    batch = len(parts[0][1]) - 1
+    users = np.arange(batch) * num_items
+    keys = np.unique(np.concatenate([np.repeat(users, np.diff(offsets)) + rows for rows, offsets in parts]))
+    place, rows = np.divmod(keys, max(1, num_items))
+    return rows, np.searchsorted(place, np.arange(batch + 1)).astype(np.int64)

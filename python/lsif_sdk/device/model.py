@@ -1,0 +1,158 @@
+"""An encoder and a catalogue on a device: tensors there, checked once and kept by the ops under a number."""
+
+from __future__ import annotations
+
+import collections
+import weakref
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lsif_sdk import _core
+from lsif_sdk.bitmaps import Bitmap
+from lsif_sdk.catalog import Catalog, native_errors
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.ops import kept_ops
+
+__all__ = ["Bitmaps", "DeviceCatalog", "DeviceEncoder", "Queries", "Tensors"]
+
+
+class Tensors:
+    """Copies of tensors on a device, one of each, taken over from `before` where it has them already."""
+
+    def __init__(self, device: torch.device, before: Tensors | None = None) -> None:
+        self._device = device
+        self._before = {} if before is None else before._copies
+        self._copies: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def on_device(self, tensor: Tensor) -> Tensor:
+        """The copy; the same one for the same tensor."""
+        known = self._copies.get(id(tensor)) or self._before.get(id(tensor))
+        if known is None or known[0] is not tensor:
+            known = tensor, tensor.detach().to(self._device)
+        self._copies[id(tensor)] = known
+        return known[1]
+
+    def settle(self) -> None:
+        """Lets go of what was before: there is nothing more to take over."""
+        self._before = {}
+
+
+class _Kept:
+    """What the ops keep, until nobody has this."""
+
+    def __init__(self, number: int, like: Tensor) -> None:
+        self.number = number
+        weakref.finalize(self, kept_ops.drop, number, like).atexit = False
+
+
+class DeviceEncoder:
+    """The weights of an encoder.
+
+    Args:
+        weights: on the device, in the order of `Artifact.encoder_weights`.
+        config: of the model.
+        threads: for a device that is the CPU.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], config: ModelConfig, threads: int) -> None:
+        self._weights = list(weights)
+        self._threads = threads
+        ints = _core.config_ints(config.to_dict())
+        with torch.inference_mode(), native_errors():
+            self._kept = _Kept(kept_ops.keep_encoder(self._weights, ints, config.norm_eps, threads), self._weights[0])
+
+    def has(self, weights: Sequence[Tensor]) -> bool:
+        """Whether it was made of these very tensors."""
+        return all(a is b for a, b in zip(weights, self._weights, strict=True))
+
+    def encode(self, parts: dict[str, Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
+        """(fused, interests, weights) of histories: `items`, `times`, `actions`, `offsets` and `now`."""
+        names = "items", "times", "actions", "offsets", "now"
+        encoded: tuple[Tensor, Tensor, Tensor] = kept_ops.encode(
+            self._kept.number, *(parts[name] for name in names), self._threads
+        )
+        return encoded
+
+
+class Queries(NamedTuple):
+    """What scores are asked for (docs/model.md, 5).
+
+    vectors: [batch, num_interests, dim]. weights: [batch, num_interests], or None with one interest.
+    """
+
+    vectors: Tensor
+    weights: Tensor | None = None
+    temperature: float = 1.0
+
+
+class DeviceCatalog:
+    """The vectors, biases and codes of a catalogue.
+
+    Args:
+        catalog: on the CPU.
+        tensors: the copies.
+        threads: for a device that is the CPU.
+    """
+
+    def __init__(self, catalog: Catalog, tensors: Tensors, threads: int) -> None:
+        self._threads = threads
+        vectors, bias, codes = map(tensors.on_device, (catalog.vectors, catalog.bias, catalog.codes))
+        with torch.inference_mode(), native_errors():
+            self._kept = _Kept(kept_ops.keep_catalog(vectors, bias, codes), vectors)
+
+    def score_topk(self, queries: Queries, k: int, parts: dict[str, Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
+        """(scores, indices, counts) of the k best rows that `exclude_items` and `allowed` let pass."""
+        filters = parts["exclude_items"], parts["exclude_offsets"], parts["allowed"]
+        found: tuple[Tensor, Tensor, Tensor] = kept_ops.score_topk(
+            self._kept.number, *queries, k, *filters, self._threads
+        )
+        return found
+
+    def score_items(self, queries: Queries, items: Tensor) -> Tensor:
+        """Scores of rows int64 [batch, n]."""
+        scores: Tensor = kept_ops.score_items(self._kept.number, *queries, items)
+        return scores
+
+
+class Bitmaps:
+    """Sets of rows on a device, of those asked for lately one copy each. Safe to share between threads.
+
+    Args:
+        device: where.
+        most: how many to keep.
+    """
+
+    def __init__(self, device: torch.device, most: int = 64) -> None:
+        self._device = device
+        self._most = most
+        self._lock = ForkSafeLock()
+        self._copies: collections.OrderedDict[int, tuple[Bitmap, Tensor]] = collections.OrderedDict()
+
+    def addresses(self, bitmaps: Sequence[Bitmap | None]) -> tuple[npt.NDArray[np.int64], list[Tensor]]:
+        """Where they lie in the device's memory, 0 for None, as `lsif_kept.score_topk` takes them.
+
+        They lie there as long as the caller holds the tensors.
+        """
+        copies = {id(bitmap): self._copy(bitmap) for bitmap in bitmaps if bitmap is not None}
+        addresses = [0 if bitmap is None else copies[id(bitmap)].data_ptr() for bitmap in bitmaps]
+        return np.array(addresses, np.int64), list(copies.values())
+
+    def _copy(self, bitmap: Bitmap) -> Tensor:
+        with self._lock:
+            known = self._copies.get(id(bitmap))
+            if known is not None and known[0] is bitmap:
+                self._copies.move_to_end(id(bitmap))
+                return known[1]
+        # Torch does not take arrays that nobody may write to, and has no bitwise operations on uint64.
+        copy = torch.from_numpy(bitmap.view(np.int64).copy()).to(self._device)  # waits: whatever stream reads it
+        with self._lock:
+            self._copies[id(bitmap)] = bitmap, copy
+            while len(self._copies) > self._most:
+                self._copies.popitem(last=False)
+        return copy

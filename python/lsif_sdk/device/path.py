@@ -1,0 +1,228 @@
+"""The request path on a device: checks and merges on the host, everything between on the device, waiting once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lsif_sdk import _core
+from lsif_sdk.catalog import Catalog
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.device.choice import memory_errors
+from lsif_sdk.device.graphs import Graphs, done_at_once
+from lsif_sdk.device.layout import Ints, Shape, flat_bytes, named, ragged_union
+from lsif_sdk.device.model import Bitmaps, DeviceCatalog, DeviceEncoder, Queries, Tensors
+from lsif_sdk.device.ranking import OwnRows, Ranking, check_found, long_shares, merge_own, rebalanced
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.recommendations import nobody_searched
+
+__all__ = ["DevicePath"]
+
+Floats = npt.NDArray[np.float32]
+Arrays = tuple[npt.NDArray[Any], ...]
+
+
+class DevicePath:
+    """Answers what `_core.RequestPath` answers, on a device. Immutable, safe to share between threads.
+
+    Args:
+        host: the native path of the same model and catalogue: checks events, encodes states, has the bonuses of
+            `repeats`.
+        config: of the model.
+        weights: of the encoder, on the CPU (`Artifact.encoder_weights`).
+        catalog: on the CPU.
+        device: where.
+        threads: for a device that is the CPU, and for the host's part.
+        before: the path of the snapshot before: what is the same tensor is on the device already.
+
+    Raises:
+        ArgumentError: the catalogue does not fit the device's memory.
+    """
+
+    def __init__(
+        self,
+        host: _core.RequestPath,
+        config: ModelConfig,
+        weights: Sequence[Tensor],
+        catalog: Catalog,
+        device: torch.device,
+        threads: int,
+        before: DevicePath | None = None,
+    ) -> None:
+        self._host = host
+        self._config = config
+        self._device = device
+        self._threads = threads
+        self._num_items = len(catalog)
+        with memory_errors("catalog", device, f"{len(catalog)} items"):
+            self._tensors: Tensors = Tensors(device, None if before is None else before._tensors)
+            placed = [self._tensors.on_device(weight) for weight in weights]
+            known = None if before is None else before._encoder
+            self._encoder: DeviceEncoder = (
+                known if known is not None and known.has(placed) else DeviceEncoder(placed, config, threads)
+            )
+            self._catalog = DeviceCatalog(catalog, self._tensors, threads)
+        self._tensors.settle()
+        self._bitmaps = Bitmaps(device)
+        self._graphs = Graphs(self._work, device) if device.type == "cuda" else None
+
+    def encode(
+        self,
+        items: Ints,
+        times: Ints | None,
+        actions: Ints | None,
+        offsets: Ints,
+        now: Ints | None = None,
+        threads: int = 0,
+    ) -> Arrays:
+        """`_core.RequestPath.encode`."""
+        self._host.check_events(items, times, actions, offsets, now)
+        events = _Events(items, times, actions, offsets, now)
+        shape = events.shape()
+        if shape.total == 0:
+            return tuple(np.zeros(size, kind) for _, kind, size in self._results(shape))
+        done = self._done(shape, events.parts())
+        return done["fused"], done["interests"], done["weights"]
+
+    def recommend(
+        self, items: Ints, times: Ints | None, actions: Ints | None, offsets: Ints, now: Ints | None, *asked: Any
+    ) -> Arrays:
+        """`_core.RequestPath.recommend`, by searches that are exact and wait for no others; `asked` is a `Ranking`.
+
+        Users without events get no rows: popularity answers them, and a search would score all rows alike.
+        """
+        self._host.check_events(items, times, actions, offsets, now)
+        return self._ranked(_Events(items, times, actions, offsets, now), Ranking(*asked), None)
+
+    def recommend_states(self, states: Sequence[npt.NDArray[np.uint8]], now: Ints | None, *asked: Any) -> Arrays:
+        """`_core.RequestPath.recommend_states`. States are encoded on the host, where they are kept."""
+        encoded = self._host.encode_states(states, now, self._threads)
+        items, times, offsets = self._host.seen_events(states)
+        return self._ranked(_Events(items, times, None, offsets, now), Ranking(*asked), encoded)
+
+    @torch.inference_mode()
+    def score_items(self, queries: Tensor, weights: Tensor | None, rows: Tensor) -> Floats:
+        """`torch.ops.lsif.score_items` of the catalogue; tensors on the CPU, values checked by the caller."""
+        moved = Queries(
+            queries.to(self._device), None if weights is None else weights.to(self._device), self._config.temperature
+        )
+        with memory_errors("candidates", self._device, f"{len(rows)} users, {rows.shape[1]} candidates"):
+            scores: Floats = self._catalog.score_items(moved, rows.to(self._device)).cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise ArgumentError("queries", "scores within float32", "one beyond it")
+        return scores
+
+    def _ranked(self, events: _Events, ranking: Ranking, encoded: Arrays | None) -> Arrays:
+        self._host.check_balance(ranking.balance)
+        answer = nobody_searched(len(events.offsets) - 1, ranking.k)
+        users = np.flatnonzero(np.diff(events.offsets))
+        if len(users) == 0:
+            return answer
+        of_users = None if encoded is None else [torch.from_numpy(array[users]) for array in encoded]
+        found = self._found(events.of(users), users, ranking.of(users), of_users)
+        for whole, name in zip(answer, ("scores", "indices", "counts", "long_share"), strict=True):
+            whole[users] = found[name]
+        return answer
+
+    def _found(
+        self, events: _Events, users: Ints, ranking: Ranking, encoded: list[Tensor] | None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The answer for users who all have events; `users`: their places, for messages."""
+        own = ragged_union([(events.items, events.offsets)], self._num_items)
+        scored = OwnRows.of(own, ranking) if self._config.repeats and not ranking.exclude_seen else None
+        unwanted = [own] if self._config.repeats or ranking.exclude_seen else []
+        unwanted += ranking.excluded
+        to_encode = events if encoded is None else _NONE
+        values = to_encode.parts()
+        shape = to_encode.shape()._replace(batch=len(users), k=ranking.k)
+        if unwanted:
+            rows, offsets = ragged_union(unwanted, self._num_items)
+            values |= {"exclude_items": rows, "exclude_offsets": offsets}
+            shape = shape._replace(excluded=len(rows))
+        if scored is not None:
+            table = scored.table()
+            values["own"] = table.ravel()
+            shape = shape._replace(own=table.shape[1])
+        held = None
+        if ranking.allowed is not None:
+            values["allowed"], held = self._bitmaps.addresses(ranking.allowed)
+            shape = shape._replace(has_allowed=True)
+        found = self._done(shape, values, ranking.balance, encoded)
+        del held  # the device has read them
+        check_found(found, users)
+        if scored is not None:
+            events_of_users = events.items, events.times, events.offsets, events.now
+            _, bonuses, _ = self._host.repeat_bonus(*events_of_users, found["newest"], self._threads)
+            merge_own(found, scored, bonuses)
+        found["long_share"] = long_shares(found["weights"], self._config.num_long, ranking.balance)
+        return found
+
+    @torch.inference_mode()
+    def _done(
+        self, shape: Shape, values: dict[str, Ints | None], balance: float = -1.0, encoded: list[Tensor] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        with memory_errors("k", self._device, f"{shape.batch} users, {shape.total} events, k {shape.k}"):
+            is_plain = balance < 0 and encoded is None and shape.own == 0
+            if self._graphs is not None and is_plain and self._graphs.is_small(shape):
+                shape = shape.padded()
+                data = self._graphs.do(shape, functools.partial(shape.pack, values))
+            else:
+                work = functools.partial(self._work, balance=balance, encoded=encoded)
+                data = done_at_once(work, shape, functools.partial(shape.pack, values), self._device)
+        return named(self._results(shape), data)
+
+    def _work(self, shape: Shape, ints: Tensor, balance: float = -1.0, encoded: list[Tensor] | None = None) -> Tensor:
+        """What the device does for a request: from its integers there to the bytes of the answer, without waiting."""
+        parts = shape.unpack(ints)
+        if encoded is None:
+            fused, interests, weights = (part[: shape.batch] for part in self._encoder.encode(parts))
+        else:
+            fused, interests, weights = (part.to(self._device, non_blocking=True) for part in encoded)
+        arrays = {"fused": fused, "interests": interests, "weights": weights, "newest": interests[:, -1]}
+        if shape.k == 0:
+            return flat_bytes(self._results(shape), arrays)
+        if balance >= 0:
+            fused, weights = rebalanced(interests, weights, self._config.num_long, balance)
+        several = self._config.scoring == "multi_interest"
+        queries = Queries(interests, weights, self._config.temperature) if several else Queries(fused[:, None])
+        arrays["scores"], arrays["indices"], arrays["counts"] = self._catalog.score_topk(queries, shape.k, parts)
+        if parts["own"] is not None:
+            arrays["own_scores"] = self._catalog.score_items(queries, parts["own"])
+        arrays["is_finite"] = queries.vectors.isfinite().flatten(1).all(dim=1)
+        return flat_bytes(self._results(shape), arrays)
+
+    def _results(self, shape: Shape) -> list[tuple[str, Any, tuple[int, ...]]]:
+        return shape.results(self._config.dim, self._config.num_interests)
+
+
+class _Events(NamedTuple):
+    """Histories, ragged."""
+
+    items: Ints
+    times: Ints | None
+    actions: Ints | None
+    offsets: Ints
+    now: Ints | None
+
+    def of(self, users: Ints) -> _Events:
+        """Those of some users; the others have none."""
+        offsets = np.append(self.offsets[users], self.offsets[-1:])
+        return self._replace(offsets=offsets, now=None if self.now is None else self.now[users])
+
+    def shape(self) -> Shape:
+        """Of a request to encode them."""
+        there = self.times is not None, self.actions is not None, self.now is not None
+        return Shape(len(self.offsets) - 1, len(self.offsets) - 1, len(self.items), *there)
+
+    def parts(self) -> dict[str, Ints | None]:
+        """Of that request."""
+        return dict(self._asdict())
+
+
+_NONE = _Events(np.zeros(0, np.int64), None, None, np.zeros(1, np.int64), None)

@@ -1,0 +1,187 @@
+"""Requests that share captured work. Without a GPU its place is taken by work that is done again on the same memory."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from device_cases import DEVICES, assert_same, pair
+from lsif_sdk import Events
+from lsif_sdk.device import graphs
+from lsif_sdk.device.graphs import Graphs
+from lsif_sdk.device.layout import Shape, ragged_union
+
+pytestmark = pytest.mark.parametrize("device", DEVICES)
+NOW = 1_700_000_000
+
+
+class Again:
+    """Does the work anew at each call, reading and writing where it did at the first, as a CUDA graph does."""
+
+    made: list[Shape]
+    inside = 0
+
+    def __init__(self, work, shape, device, example):
+        self.made.append(shape)
+        self._lock = threading.Lock()
+        self._work, self._shape = work, shape
+        self._ints = torch.from_numpy(example.copy())
+        self._answer = work(shape, self._ints).clone()
+
+    def __call__(self, fill):
+        with self._lock:
+            fill(self._ints.numpy())
+            self._answer.copy_(self._work(self._shape, self._ints))
+            return self._answer.numpy().copy()
+
+
+@pytest.fixture
+def capture(device):
+    if device == "cuda":
+        return graphs.captured
+    return type("Again", (Again,), {"made": []})
+
+
+def captured_pair(device, capture, scoring="fused", **fields):
+    native, device_rec = pair(device, scoring, **fields)
+    path = device_rec._path
+    path._graphs = Graphs(path._work, path._device, capture)
+    return native, device_rec
+
+
+def histories(rng, users, most, timed):
+    result = []
+    for _ in range(users):
+        count = int(rng.integers(0, most))
+        times = np.sort(NOW - rng.integers(0, 10**7, count)) if timed else None
+        result.append(Events([f"i{row}" for row in rng.integers(0, 45, count)], times=times))
+    return result
+
+
+@pytest.mark.parametrize("fields", [{}, {"scoring": "multi_interest", "request_time": True}, {"repeats": True}])
+def test_answers_are_those_of_work_done_step_by_step(device, capture, fields):
+    native, device_rec = captured_pair(device, capture, **fields)
+    rng = np.random.default_rng(0)
+    requests = [{}, {"exclude": ["i1", "i2"]}, {"exclude_seen": False}, {"allow": ["i3", "i4", "i8"]}, {"k": 3}]
+    for i in range(60):
+        users = histories(rng, int(rng.integers(1, 4)), int(rng.integers(2, 40)), i % 3 == 0)
+        options = requests[i % len(requests)] | ({"now": NOW} if i % 2 else {})
+        assert_same(device, native.recommend(users, **options), device_rec.recommend(users, **options))
+        tolerance = 0.0 if device == "cpu" else 1e-4
+        for expected, actual in zip(native.encode(users), device_rec.encode(users), strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_requests_of_about_one_size_share_a_graph(device, capture):
+    _, device_rec = captured_pair(device, capture)
+    for count in (5, 9, 16, 3):
+        device_rec.recommend([f"i{row}" for row in range(count)])
+    assert len(device_rec._path._graphs._graphs) == 1
+    device_rec.recommend([f"i{row}" for row in range(17)])
+    assert len(device_rec._path._graphs._graphs) == 2
+    if device == "cpu":
+        assert [shape.total for shape in capture.made] == [16, 32]
+        assert {shape.histories - shape.batch for shape in capture.made} == {1}
+
+
+def test_large_and_rare_requests_go_without(device, capture):
+    _, device_rec = captured_pair(device, capture)
+    device_rec.recommend([["i1"]] * (graphs.MOST_USERS + 1))
+    device_rec.recommend(["i1"] * (graphs.MOST_EVENTS + 1))
+    device_rec.recommend(["i1"], interest=0.5)
+    device_rec.recommend(state=device_rec.new_state(["i1"]))
+    assert not device_rec._path._graphs._graphs
+
+
+def test_only_so_many_are_kept(device, capture, monkeypatch):
+    monkeypatch.setattr(graphs, "MOST_GRAPHS", 2)
+    native, device_rec = captured_pair(device, capture)
+    for k in (1, 2, 3, 2, 1, 3):
+        assert_same(device, native.recommend(["i1"], k=k), device_rec.recommend(["i1"], k=k))
+    assert [shape.k for shape in device_rec._path._graphs._graphs] == [1, 3]
+
+
+def test_threads_that_share_a_graph_get_their_own_answers(device, capture):
+    native, device_rec = captured_pair(device, capture)
+    users = [[f"i{row}", f"i{(3 * row) % 40}"] for row in range(40)]
+    expected = [native.recommend(user) for user in users]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for wanted, actual in zip(expected * 5, pool.map(device_rec.recommend, users * 5), strict=True):
+            assert_same(device, wanted, actual)
+    assert len(device_rec._path._graphs._graphs) == 1
+
+
+def test_who_comes_while_another_captures_does_not_wait(device, capture):
+    if device == "cuda":
+        pytest.skip("capturing is made slow by the stand-in alone")
+    going, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(capture):
+        def __init__(self, *args):
+            going.set()
+            assert may_go_on.wait(60)
+            super().__init__(*args)
+
+    native, device_rec = captured_pair(device, Slow)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(device_rec.recommend, ["i1"])
+        assert going.wait(60)
+        began = time.monotonic()
+        second = device_rec.recommend(["i2"])
+        assert time.monotonic() - began < 60
+        may_go_on.set()
+        assert_same(device, native.recommend(["i2"]), second)
+        assert_same(device, native.recommend(["i1"]), first.result())
+
+
+# ---- The layout
+
+
+def test_parts_come_back_as_they_were_packed(device):
+    shape = Shape(2, 2, 3, True, False, True, k=4, excluded=2, own=2, has_allowed=True)
+    values = {
+        "items": np.array([5, 6, 7]), "times": np.array([1, 2, 3]), "actions": None, "offsets": np.array([0, 1, 3]),
+        "now": np.array([8, 9]), "exclude_items": np.array([4, 1]), "exclude_offsets": np.array([0, 2, 2]),
+        "own": np.array([5, 0, 6, 7]), "allowed": np.array([0, 17]),
+    }  # fmt: skip
+    ints = np.full(shape.num_ints, -7)
+    shape.pack(values, ints)
+    parts = shape.unpack(torch.from_numpy(ints).to(device))
+    for name, part in parts.items():
+        assert (part is None) == (values[name] is None)
+        if part is not None:
+            assert part.flatten().tolist() == values[name].tolist()
+    assert parts["own"].shape == (2, 2)
+
+
+def test_padding_belongs_to_one_more_history_alone(device):
+    shape = Shape(2, 2, 3, True, False, True, k=4, excluded=2)
+    wide = shape.padded()
+    assert (wide.batch, wide.histories, wide.total, wide.excluded) == (2, 3, 16, 16)
+    assert wide.padded()._replace(histories=3) == wide
+    ints = np.full(wide.num_ints, -7)
+    wide.pack(
+        {
+            "items": np.array([5, 6, 7]), "times": np.array([1, 2, 3]), "offsets": np.array([0, 1, 3]),
+            "now": np.array([8, 9]), "exclude_items": np.array([4, 1]), "exclude_offsets": np.array([0, 2, 2]),
+        },
+        ints,
+    )  # fmt: skip
+    parts = wide.unpack(torch.from_numpy(ints))
+    assert parts["offsets"].tolist() == [0, 1, 3, 16]
+    assert parts["items"].tolist() == [5, 6, 7] + [0] * 13
+    assert parts["exclude_offsets"].tolist() == [0, 2, 2]
+
+
+def test_unions_are_ascending_and_without_repeats(device):
+    a = np.array([3, 1, 3, 9, 0]), np.array([0, 3, 3, 5])
+    b = np.array([2, 3, 9]), np.array([0, 2, 2, 3])
+    rows, offsets = ragged_union([a, b], 10)
+    assert (rows.tolist(), offsets.tolist()) == ([1, 2, 3, 0, 9], [0, 3, 3, 5])
+    rows, offsets = ragged_union([(np.zeros(0, np.int64), np.zeros(3, np.int64))], 0)
+    assert (rows.tolist(), offsets.tolist()) == ([], [0, 0, 0])

@@ -1,0 +1,124 @@
+"""What a `LiveRecommender` refuses, and that nothing has changed then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from live_cases import DIM, HISTORY, live_of, vectors_of
+from lsif_sdk import LiveRecommender, Recommender, errors
+from recommender_cases import IDS, NUM_ITEMS, build
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": ["a", "a"]}, "ids: expected each id once, got 'a' more often"),
+        ({"ids": [1, 2]}, "ids: expected strings"),
+        ({"ids": "ab"}, "ids: expected a sequence of item ids"),
+        ({"vectors": [[np.nan] * DIM] * 2}, "vectors: expected finite"),
+        ({"vectors": np.zeros((2, DIM + 1))}, r"vectors: expected shape \[2, 16\], got \[2, 17\]"),
+        ({"bias": [1.0]}, "bias: expected 2 entries, one an item, got 1"),
+        ({"bias": [1.0, np.inf]}, "bias: expected finite"),
+        ({"titles": ["one"]}, "titles: expected 2 entries"),
+        ({"titles": ["one", 2]}, "titles: expected texts"),
+        ({"titles": ["one", "\ud800"]}, "titles: expected texts that UTF-8"),
+        ({"counts": [1, -1]}, "counts: expected values >= 0, got -1"),
+        ({"counts": [1.5, 1]}, "counts: expected"),
+        ({"until": [1, 2, 3]}, "until: expected one time, or 2 of them, got 3 times"),
+        ({"until": "soon"}, "until: expected"),
+        ({"attributes": {"genre": ["x", "y"]}}, r"attributes: expected attributes among \[\], got 'genre'"),
+    ],
+)
+def test_bad_arguments_are_named_and_change_nothing(changes: dict[str, Any], message: str) -> None:
+    live = live_of()
+    args = {"ids": ["a", "b"], "vectors": vectors_of(2), **changes}
+    with pytest.raises((errors.ArgumentError, errors.ArgumentTypeError), match=message):
+        live.upsert(**args)
+    assert live.version == 0
+    live.upsert(["a"], vectors_of(1))
+    assert live.current.items.row("a") == NUM_ITEMS
+
+
+def test_what_is_no_recommender_is_refused() -> None:
+    with pytest.raises(errors.ArgumentTypeError, match="recommender: expected a Recommender"):
+        LiveRecommender("model/")  # type: ignore[arg-type]
+    with pytest.raises(errors.ArgumentTypeError, match="recommender: expected a Recommender"):
+        live_of().replace(None)  # type: ignore[arg-type]
+    with pytest.raises(errors.ArgumentError, match="keep"):
+        LiveRecommender(build(), keep=-1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda live: live.remove([IDS[0], torch.zeros(2)]), "ids: expected strings"),
+        (lambda live: live.hide([[IDS[0]], IDS[0]]), "ids: expected a sequence of item ids"),
+        (lambda live: live.show([IDS[0], {}]), "ids: expected strings"),
+        (lambda live: live.hide([IDS[0], IDS[0]]), "ids: expected each id once"),
+        (lambda live: live.upsert([IDS[0]], vectors_of(1), titles=5), "titles: expected a sequence"),
+        (lambda live: live.upsert([IDS[0]], vectors_of(1), titles="a"), "titles: expected a sequence"),
+        (lambda live: live.upsert([IDS[0]], vectors_of(1), until=range(10**12)), "until: expected one dimension"),
+        (lambda live: live.show([IDS[0]], until=-(2**63)), "until: expected times after -9223372036854775807, got -92"),
+        (lambda live: live.show([IDS[0], IDS[1]], until=[5, 1 - 2**63]), "until: expected times after"),
+    ],
+)
+def test_odd_changes_are_refused_by_name(call, message) -> None:
+    live = live_of()
+    with pytest.raises(errors.LsifError, match=message):
+        call(live)
+    assert live.version == 0
+
+
+def test_times_in_milliseconds_are_refused() -> None:
+    with pytest.raises(errors.ArgumentError, match="until: expected Unix seconds before the year 5138"):
+        live_of().show([IDS[0]], until=1_900_000_000_000)
+
+
+def test_a_closed_one_refuses_changes_and_its_snapshots_requests() -> None:
+    plain = build(dim=DIM)
+    live = LiveRecommender(Recommender(plain.artifact, batching=True), keep=1)
+    snapshots = [live.current]
+    for seed in range(3):
+        live.upsert(["new"], vectors_of(1, seed))
+        snapshots.append(live.current)
+    live.rollback()
+    snapshots.append(live.current)
+    live.close()
+    for snapshot in snapshots:
+        with pytest.raises(errors.ClosedError):
+            snapshot.recommend(HISTORY)
+    changes: list[Any] = [
+        lambda: live.upsert(["other"], vectors_of(1)),
+        lambda: live.hide([IDS[0]]),
+        lambda: live.replace(plain),
+        live.rollback,
+    ]
+    for change in changes:
+        with pytest.raises(errors.ClosedError, match="the LiveRecommender is closed"):
+            change()
+    assert live.current is snapshots[-1]
+    live.close()
+
+
+def test_a_change_inside_an_edit_of_the_same_thread_is_refused() -> None:
+    live = live_of()
+    changes: list[Any] = [
+        lambda: live.hide([IDS[0]]),
+        lambda: live.replace(build()),
+        live.rollback,
+        live.close,
+        lambda: live.edit().__enter__(),
+    ]
+    for change in changes:
+        with (
+            pytest.raises(errors.ArgumentError, match="edit: expected the edit's own methods in its block"),
+            live.edit(),
+        ):
+            change()
+    with live.edit() as edit:
+        edit.hide([IDS[0]])
+    assert live.version == 1 and live.hide([IDS[1]]) == 2

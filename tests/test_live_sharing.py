@@ -1,0 +1,123 @@
+"""What snapshots share with the caller, with each other, with other threads and with forked children."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from concurrency import run_in_forked_child, run_together
+from live_cases import DIM, HISTORY, TITLES, answers, from_scratch, live_of, vectors_of
+from lsif_sdk import Batching, LiveRecommender, Recommender, errors
+from lsif_sdk.items import ItemEdit
+from recommender_cases import IDS, NUM_ITEMS, build
+
+
+def test_the_callers_array_may_change_afterwards() -> None:
+    live = live_of()
+    vectors = vectors_of(1)
+    live.upsert(["new"], vectors)
+    before = answers(live.current)
+    vectors[:] = 1e3
+    assert answers(live.current) == before
+
+
+def test_a_forked_child_changes_what_another_thread_was_changing() -> None:
+    live = live_of()
+    entered, leave = threading.Event(), threading.Event()
+
+    def edit() -> None:
+        with live.edit():
+            entered.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=edit)
+    thread.start()
+    entered.wait(60)
+    run_in_forked_child(lambda: live.hide([IDS[0]]), seconds=30)
+    leave.set()
+    thread.join()
+    with live.edit() as own:
+        own.hide([IDS[0]])
+        run_in_forked_child(lambda: live.current.recommend(HISTORY), seconds=30)
+
+
+def test_another_model_has_its_own_bounds_of_asynchronous_requests() -> None:
+    first, second = (Recommender(build(seed=n).artifact, batching=Batching(max_batch=1, max_queue=n)) for n in (1, 100))
+    live = LiveRecommender(first)
+
+    async def ask() -> int:
+        asked = (live.current.recommend_async([IDS[1]], 2) for _ in range(30))
+        results: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+        return [type(result) for result in results].count(errors.OverloadedError)
+
+    assert asyncio.run(ask()) > 0
+    live.hide([IDS[3]])
+    assert asyncio.run(ask()) > 0
+    live.replace(second)
+    assert asyncio.run(ask()) == 0
+    first.close()
+    assert asyncio.run(ask()) == 0
+    live.rollback()
+    with pytest.raises(errors.ClosedError):
+        asyncio.run(live.current.recommend_async([IDS[1]], 2))
+
+
+def test_what_requests_need_of_availability_and_conditions_is_there_when_a_snapshot_is_published() -> None:
+    live = LiveRecommender(Recommender(build(dim=DIM).artifact, attributes={"year": range(NUM_ITEMS)}))
+    kept = live.current.attributes.bitmap({"year": (0, 20)})
+    live.hide([IDS[3]])
+    live.upsert([IDS[5]], vectors_of(1))
+    assert live.current.attributes.bitmap({"year": (0, 20)}) is kept
+    table = live.current.items
+    assert table._available is not None
+    begin, end, bitmap = table._available._known
+    assert begin <= time.time() < end and bitmap is not None
+
+
+def test_two_of_one_recommender_do_not_see_each_others_items() -> None:
+    """Though the tables of both share one dictionary of ids for as long as they can."""
+    first = build(dim=DIM, titles=TITLES)
+    one, other = LiveRecommender(first), LiveRecommender(first)
+    one.upsert(["a", "b"], vectors_of(2))
+    other.hide([IDS[0]])
+    other.upsert(["c"], vectors_of(1, seed=1))
+    one.upsert(["d"], vectors_of(1, seed=2))
+    other.upsert(["b"], vectors_of(1, seed=3))
+    expected = {one: ["a", "b", "d"], other: ["c", "b"]}
+    for live, new in expected.items():
+        table = live.current.items
+        assert table.ids.tolist() == [*IDS, *new]
+        assert table.rows([*IDS, *new]).tolist() == list(range(NUM_ITEMS + len(new)))
+        absent = [item for item in "abcd" if item not in new]
+        assert table.rows(absent).tolist() == [-1] * len(absent)
+        assert answers(live.current) == answers(from_scratch(live.current))
+        assert first.items.rows(new).tolist() == [-1] * len(new)
+    assert answers(first) == answers(build(dim=DIM, titles=TITLES))
+
+
+def test_two_of_one_recommender_add_items_at_once() -> None:
+    class Dictionary(dict[Any, int]):
+        """Waits, after a look at its length, for the other thread to have had one, too, unless that is kept out."""
+
+        def __len__(self) -> int:
+            length = super().__len__()
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(0.5)
+            return length
+
+    first = build(dim=DIM)
+    both = threading.Barrier(2)
+    tables = {}
+
+    def add(number: int) -> None:
+        tables[number] = first.items.edited(ItemEdit([f"{number}"]))
+
+    first.items._rows = Dictionary(first.items._rows)
+    run_together(2, add)
+    for number in range(2):
+        assert tables[number].rows([f"{number}", f"{1 - number}"]).tolist() == [NUM_ITEMS, -1]
