@@ -42,6 +42,9 @@ _PACKAGES = ["torch", "numpy", "faiss-cpu", "scann", "implicit", "hnswlib", "use
 FULL = [
     *(f"score_topk --num-items {n} --data clustered" for n in _SIZES),
     *(f"score_topk --num-items {n} --data isotropic" for n in (100_000, 1_000_000)),
+    *(f"score_topk --num-items 1000000 --data isotropic {rest}" for rest in ("--batch 16", "--batch 256", "--k 100")),
+    "score_topk --num-items 1000000 --data isotropic --interests 8",
+    "score_topk --num-items 300 --impl lsif",  # nearly all of it is what a call costs besides the search
     *(f"score_topk --num-items 1000000 --batch {batch}" for batch in (16, 256)),
     "score_topk --num-items 1000000 --batch 256 --threads 2",
     *(f"score_topk --num-items 1000000 --dim 128 --batch {batch}" for batch in (1, 256)),
