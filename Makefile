@@ -65,11 +65,12 @@ test-cuda: ## On a GPU machine: C++ tests of the CUDA kernels there, then comput
 	$(CMAKE) --build build/gpu --target gpu_tests
 	sh tests/cuda/run.sh build/gpu/tests/cuda
 
-bench-cuda: ## On a GPU machine: times score_topk beside torch (eager and as a CUDA graph)
+bench-cuda: ## On a GPU machine: times score_topk and the encoder beside torch
 	@$(HAS_GPU)
 	$(CONFIGURE_GPU)
 	$(CMAKE) --build build/gpu --target lsif_cuda_bench
 	$(PYTHON) bench/gpu_topk.py build/gpu/tests/cuda/liblsif_cuda_bench.so
+	$(PYTHON) bench/gpu_encode.py build/gpu/tests/cuda/liblsif_cuda_bench.so
 
 # Without test_thread_pool: QEMU itself gives up in a forked child that starts threads.
 NEON_CXX ?= aarch64-linux-gnu-g++

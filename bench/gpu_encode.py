@@ -1,0 +1,289 @@
+"""Times the encoder on a GPU beside torch (`make bench-cuda`), once its answers are right: docs/cuda.md."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gpu_topk import captured, microseconds
+
+__all__ = ["main"]
+
+_CASES = [  # events, dim, batch
+    (50, 64, 1),
+    (50, 64, 256),
+    (200, 128, 1),
+    (200, 128, 1024),
+]
+_EMULATED_CASES = [(1, 64, 1), (60, 64, 2), (30, 128, 3)]
+_NUM_ITEMS = 10_000
+_LAYERS, _HEADS, _WINDOW, _LONG, _SHORT, _SHORT_WINDOW, _HIDDEN = 2, 2, 50, 4, 2, 10, 64
+_TURNS = 15
+_RELATIVE = {"float32": 1e-4, "bfloat16": 2e-2}  # of the largest value, from float64
+
+Weights = dict[str, Tensor]
+
+
+def pointer(tensor: Tensor) -> ctypes.c_void_p:
+    """Where its values are."""
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def config_of(dim: int) -> ctypes.Array[ctypes.c_int64]:
+    """An hstu model without times and actions: engine/model.h, `to_ints`."""
+    block, gelu, ffn_dim = 0, 2, 1
+    values = [
+        _NUM_ITEMS, dim, _LAYERS, _HEADS, block, gelu, ffn_dim, _WINDOW, _LONG, _SHORT, _SHORT_WINDOW, _HIDDEN, _HIDDEN,
+        0, 0, 0, 0, 0,
+    ]  # fmt: skip
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+class Library:
+    """The C interface of bench/gpu_encode.cpp."""
+
+    def __init__(self, path: str, device: str) -> None:
+        self._c = ctypes.CDLL(path)
+        self._device = device
+        self._c.lsif_weight.restype = ctypes.c_bool
+        self._c.lsif_model.restype = ctypes.c_void_p
+        for name in ("lsif_model_size", "lsif_encode_workspace_size", "lsif_state_size"):
+            getattr(self._c, name).restype = ctypes.c_int64
+
+    def weights(self, dim: int) -> Weights:
+        """Random ones, by name, in the order the engine wants them."""
+        generator = torch.Generator().manual_seed(1)
+        weights: Weights = {}
+        name, shape = ctypes.create_string_buffer(256), (ctypes.c_int64 * 4)()
+        while self._c.lsif_weight(config_of(dim), ctypes.c_int64(len(weights)), name, shape):
+            sizes = [size for size in shape if size]
+            scale = 1 / math.sqrt(sizes[-1]) if len(sizes) == 2 else 0.3
+            weight = torch.randn(sizes, generator=generator) * scale
+            weights[name.value.decode()] = weight.abs() if name.value.endswith(b"decay") else weight
+            shape[:] = [0] * 4
+        return weights
+
+    def model(self, dim: int, weights: Weights, *, is_bf16: bool) -> Model:
+        """Ready to run; the weights must stay."""
+        config = config_of(dim)
+        packed = torch.empty(self._c.lsif_model_size(config, ctypes.c_bool(is_bf16)), device=self._device)
+        addresses = (ctypes.c_void_p * len(weights))(*(weight.data_ptr() for weight in weights.values()))
+        handle = self._c.lsif_model(config, addresses, pointer(packed), ctypes.c_bool(is_bf16))
+        if handle is None:
+            raise RuntimeError("make_device_model failed")
+        return Model(self._c, ctypes.c_void_p(handle), packed)
+
+
+@dataclass
+class Model:
+    """One of the library's."""
+
+    library: ctypes.CDLL
+    handle: ctypes.c_void_p
+    packed: Tensor
+
+    def _call(self, name: str, *arguments: object) -> None:
+        stream = torch.cuda.current_stream().cuda_stream if self.packed.is_cuda else 0
+        error = getattr(self.library, name)(self.handle, *arguments, ctypes.c_void_p(stream))
+        if error:
+            raise RuntimeError(f"{name}: CUDA error {error}")
+
+    def encode(self, problem: Problem, *, may_fuse: bool) -> Callable[[], None]:
+        """A call that puts the encoder into torch's current stream."""
+        batch, events = problem.items.shape
+        sizes = ctypes.c_int64(batch * events), ctypes.c_int64(batch)
+        size = self.library.lsif_encode_workspace_size(self.handle, *sizes)
+        workspace = torch.empty(size, dtype=torch.uint8, device=problem.items.device)
+        inputs = pointer(problem.items), pointer(problem.offsets)
+        return lambda: self._call(
+            "lsif_encode", *inputs, *sizes, pointer(workspace), *problem.outputs(), ctypes.c_bool(may_fuse)
+        )
+
+    def states(self, problem: Problem) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Calls that append the last event again, and encode, to states of all events."""
+        batch = len(problem.items)
+        device = problem.items.device
+        states = torch.empty(batch * self.library.lsif_state_size(self.handle), dtype=torch.uint8, device=device)
+        slots = torch.arange(batch, device=device)
+        where = pointer(states), pointer(slots), ctypes.c_int64(batch)
+        self._call("lsif_start_states", *where)
+        columns = [column.contiguous() for column in problem.items.T]
+        for column in columns:
+            self._call("lsif_append", *where, pointer(column))
+        kept = (states, slots, columns)
+
+        def append() -> None:
+            self._call("lsif_append", *where, pointer(kept[2][-1]))
+
+        return append, lambda: self._call("lsif_encode_states", *where, *problem.outputs())
+
+
+@dataclass
+class Problem:
+    """Histories of one length, and room for what they give."""
+
+    items: Tensor
+    offsets: Tensor
+    fused: Tensor
+    interests: Tensor
+    weights: Tensor
+
+    def outputs(self) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]:
+        """Their addresses."""
+        return pointer(self.fused), pointer(self.interests), pointer(self.weights)
+
+
+def make_problem(case: tuple[int, int, int], device: str) -> Problem:
+    """Random items."""
+    events, dim, batch = case
+    interests = _LONG + _SHORT + 1
+    items = torch.randint(_NUM_ITEMS, (batch, events), generator=torch.Generator().manual_seed(2)).to(device)
+    return Problem(
+        items, torch.arange(batch + 1, device=device) * events, torch.zeros(batch, dim, device=device),
+        torch.zeros(batch, interests, dim, device=device), torch.zeros(batch, interests, device=device),
+    )  # fmt: skip
+
+
+def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:
+    return functional.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+
+def _norm(weights: Weights, name: str, x: Tensor) -> Tensor:
+    return functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-5)
+
+
+def _pool(weights: Weights, name: str, x: Tensor) -> Tensor:
+    logits = _linear(weights, f"{name}.logits", functional.silu(_linear(weights, f"{name}.hidden", x)))
+    return torch.softmax(logits, 1).transpose(1, 2) @ x
+
+
+def _layer(weights: Weights, prefix: str, x: Tensor) -> Tensor:
+    batch, events, dim = x.shape
+    projected = functional.silu(_linear(weights, f"{prefix}input", _norm(weights, f"{prefix}norm", x)))
+    queries, keys, values, gates = projected.split(dim, 2)
+    heads = [part.view(batch, events, _HEADS, -1).transpose(1, 2) for part in (queries, keys, values)]
+    places = torch.arange(events, device=x.device)
+    distance = places[:, None] - places
+    bias = weights[f"{prefix}position_bias"][:, distance.clamp(0, _WINDOW - 1)]
+    logits = heads[0] @ heads[1].transpose(2, 3) / math.sqrt(dim // _HEADS) + bias
+    is_seen = (distance >= 0) & (distance < _WINDOW)
+    mixed = (functional.silu(logits) * is_seen / _WINDOW @ heads[2]).transpose(1, 2).reshape(batch, events, dim)
+    return x + _linear(weights, f"{prefix}output", _norm(weights, f"{prefix}output_norm", mixed) * gates)
+
+
+def fused_by_torch(weights: Weights, items: Tensor) -> Tensor:
+    """docs/model.md, 1 to 4, in the weights' precision."""
+    embedded = weights["item_embedding"][items]
+    x = embedded
+    for layer in range(_LAYERS):
+        x = _layer(weights, f"layers.{layer}.", x)
+    states = _norm(weights, "norm", x)
+    pooled = _linear(weights, "long_pooling.value", _pool(weights, "long_pooling", embedded))
+    interests = torch.cat([pooled, _pool(weights, "short_pooling", states[:, -_SHORT_WINDOW:]), states[:, -1:]], 1)
+    count = interests.shape[1]
+    directions = interests / (interests.square().sum(2, keepdim=True) + 1e-12).sqrt()
+    dispersion = 1 - (directions.sum(1).square().sum(1) - count) / (count * (count - 1))
+    length = torch.full_like(dispersion, math.log1p(items.shape[1]) / math.log1p(1000))
+    context = torch.stack([torch.zeros_like(length), length, dispersion], 1)
+    hidden = functional.silu(_linear(weights, "fusion.hidden", torch.cat([interests.flatten(1), context], 1)))
+    shares = torch.softmax(_linear(weights, "fusion.logits", hidden), 1)
+    return (shares[:, None] @ interests)[:, 0]
+
+
+def check(name: str, fused: Tensor, expected: Tensor, precision: str) -> None:
+    """Near float64."""
+    error = float((fused.double() - expected).abs().max() / expected.abs().max())
+    if not error <= _RELATIVE[precision]:
+        raise SystemExit(f"{name}: off by {error:.1e} of the largest value")
+
+
+def ignoring_result(call: Callable[[Weights, Tensor], Tensor], weights: Weights, items: Tensor) -> Callable[[], None]:
+    """The call as one that returns nothing."""
+
+    def run() -> None:
+        call(weights, items)
+
+    return run
+
+
+def checked_runs(library: Library, case: tuple[int, int, int], device: str) -> dict[str, Callable[[], None]]:
+    """Ours, by name, after a look at what they give."""
+    host = library.weights(case[1])
+    weights = {name: weight.to(device) for name, weight in host.items()}
+    problem = make_problem(case, device)
+    expected = fused_by_torch({name: weight.double() for name, weight in weights.items()}, problem.items)
+    model = library.model(case[1], weights, is_bf16=False)
+    append, encode_states = model.states(problem)
+    runs = {
+        "lsif": model.encode(problem, may_fuse=True),
+        "lsif_steps": model.encode(problem, may_fuse=False),
+        "lsif_bf16": library.model(case[1], weights, is_bf16=True).encode(problem, may_fuse=False),
+        "lsif_states": encode_states,
+    }
+    for name, run in runs.items():
+        problem.fused.fill_(math.nan)
+        run()
+        check(name, problem.fused, expected, "bfloat16" if name == "lsif_bf16" else "float32")
+    runs["lsif_append"] = append
+    if device == "cuda":
+        check("torch", fused_by_torch(weights, problem.items), expected, "float32")
+        compiled = torch.compile(fused_by_torch)
+        check("torch.compile", compiled(weights, problem.items), expected, "float32")
+        runs["torch"] = ignoring_result(fused_by_torch, weights, problem.items)
+        runs["torch_compile"] = ignoring_result(compiled, weights, problem.items)
+    return runs
+
+
+def bench(library: Library) -> list[str]:
+    """A line for each case and implementation, as CUDA graphs."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    lines = [f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"]
+    lines.append(f"{'events, dim, users':24} {'':14} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7}")
+    for case in _CASES:
+        runs = {name: captured(run) for name, run in checked_runs(library, case, "cuda").items()}
+        repeats = {name: max(1, int(5e3 / microseconds(run, 1))) for name, run in runs.items()}
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(_TURNS):
+            for name, run in runs.items():
+                run()
+                times[name].append(microseconds(run, repeats[name]))
+        best = statistics.median(times["lsif"])
+        for name, values in times.items():
+            values.sort()
+            median = statistics.median(values)
+            low, high = values[len(values) // 10], values[-1 - len(values) // 10]
+            title = ", ".join(map(str, case))
+            lines.append(f"{title:24} {name:14} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f}")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library", help="liblsif_cuda_bench.so")
+    parser.add_argument("--emulated", action="store_true", help="the library is the emulation's: check, time nothing")
+    options = parser.parse_args(arguments)
+    library = Library(options.library, "cpu" if options.emulated else "cuda")
+    if options.emulated:
+        for case in _EMULATED_CASES:
+            checked_runs(library, case, "cpu")
+            print(f"emulated: {case} is right; nothing was timed")
+        return 0
+    if not torch.cuda.is_available():
+        print("bench/gpu_encode.py: torch finds no CUDA device, so nothing was timed", file=sys.stderr)
+        return 1
+    print("\n".join(bench(library)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
