@@ -107,6 +107,7 @@ wheel: $(VENV)/tools ## Build a wheel for the CPU: dist/cpu/
 	ls -l dist/cpu
 
 wheel-cuda: $(VENV)/tools ## Build a wheel for CUDA too, with the nvcc at hand and any build of torch: dist/cuda/
+	@test -n "$(CUDA_TAG)" || { echo "make $@: nvcc --version names no release: put CUDA's bin on PATH"; exit 1; }
 	$(call WHEEL,cuda) -C cmake.define.LSIF_CUDA=ON -C wheel.build-tag=1cu$(CUDA_TAG)
 	ls -l dist/cuda
 

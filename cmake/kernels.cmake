@@ -18,9 +18,11 @@ endfunction()
 lsif_add_variant(scalar)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   lsif_add_variant(avx2 -mavx2 -mfma)
-  set(CMAKE_REQUIRED_FLAGS "-mavx2 -mavxvnni")  # GCC 11 and Clang 12, and an assembler of their time
+  # The assembler has to know it, too, and dispatch.cpp needs its name, which Clang learned years after the instruction.
+  set(CMAKE_REQUIRED_FLAGS "-mavx2 -mavxvnni")
   check_cxx_source_compiles("#include <immintrin.h>
     int main(int n, char**) {
+      if (!__builtin_cpu_supports(\"avxvnni\")) return 0;
       const __m256i a = _mm256_set1_epi32(n);
       return _mm256_extract_epi32(_mm256_dpbusd_avx_epi32(a, a, a), 0);
     }" LSIF_COMPILER_HAS_AVXVNNI)

@@ -67,7 +67,7 @@ def test_another_cuda_version_of_torch_is_said():
     facts = USABLE._replace(torch="2.10.0+cu128", torch_cuda="12.8")
     assert problem(facts) == ""
     (said,) = mismatches(facts)
-    assert said.startswith("torch is built for CUDA 12.8 and this lsif_sdk for CUDA 13.0: nobody has tried")
+    assert said.startswith("torch is built for CUDA 12.8 and this lsif_sdk for CUDA 13.0: the two together")
     assert len(mismatches(facts._replace(driver="", has_gpu=False))) == 2
 
 

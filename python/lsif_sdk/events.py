@@ -49,7 +49,8 @@ class Events:
         actions: action types from 1 to the model's `num_actions`, 0 where unknown; None: all unknown.
 
     Raises:
-        ArgumentError: lengths differ, a time or action is not a whole number, a date is NaT, or an action is negative.
+        ArgumentError: lengths differ, a time or action is not a whole number, a date is NaT, times look like
+            milliseconds (nanoseconds pass: they may be a clock of your own), or an action is negative.
         ArgumentTypeError: an argument is not a sequence.
     """
 
@@ -74,6 +75,8 @@ class Events:
             array = as_seconds(name, values) if name == "times" else as_int64(name, values)
             if len(array) != len(self.items):
                 raise ArgumentError(name, f"{len(self.items)} values, one an item", len(array))
+            if name == "times" and _are_milliseconds(values, array):
+                raise ArgumentError(name, "Unix seconds", f"what looks like milliseconds: {array[0]}")
             object.__setattr__(self, name, array)
         if self.actions is not None and len(self.actions) and np.min(self.actions) < 0:
             raise ArgumentError("actions", "values >= 0", int(np.min(self.actions)))
@@ -115,7 +118,7 @@ class EventBatch:
         """Maps ids to rows, leaves out unknown items, sorts by time.
 
         Raises:
-            ArgumentError: an action is out of range, or times are milliseconds.
+            ArgumentError: an action is out of range.
             ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
         """
         if type(histories) is list:  # one user's known ids, the most frequent request: half the time
@@ -125,8 +128,6 @@ class EventBatch:
         users = as_users(histories)
         items, offsets = ragged_rows_of(users, table, "history")
         times = _gather(users, "times", UNKNOWN_TIME)
-        if times is not None and LATEST_TIME < times.max(initial=UNKNOWN_TIME) < MICROSECONDS:
-            check_recent("times", times)
         actions = _gather(users, "actions", 0) if num_actions > 0 else None
         unknown = np.zeros(len(users), np.int64)
         if items.min(initial=0) < 0:
@@ -264,6 +265,13 @@ def is_flat(values: object) -> bool:
     if isinstance(values, (list, tuple)):
         return not any(issubclass(kind, (list, tuple, np.ndarray, Events)) for kind in set(map(type, values)))
     return False
+
+
+def _are_milliseconds(given: Any, seconds: npt.NDArray[np.int64]) -> bool:
+    """Whether all of them are numbers that would be far in the future; as training asks of the median."""
+    if len(seconds) == 0 or not LATEST_TIME < seconds.min() <= seconds.max() < MICROSECONDS:
+        return False
+    return np.asarray(given).dtype.kind in "iuf"
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:

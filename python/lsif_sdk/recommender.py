@@ -385,10 +385,10 @@ class Recommender(Ranker):
     def _scores_of(
         self, queries: torch.Tensor, weights: torch.Tensor | None, items: torch.Tensor
     ) -> npt.NDArray[np.float32]:
-        if isinstance(self._path, DevicePath):
-            return self._path.score_items(queries, weights, items)
         of_items = self.config.temperature, self.catalog.vectors, self.catalog.bias, items
         with torch.inference_mode(), native_errors():
+            if isinstance(self._path, DevicePath):
+                return self._path.score_items(queries, weights, items)
             scores: npt.NDArray[np.float32] = ops.score_items(queries, weights, *of_items).numpy()
         return scores
 

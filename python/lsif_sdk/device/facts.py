@@ -66,8 +66,8 @@ def mismatches(facts: Facts) -> list[str]:
         found.append(f"device='cuda' is refused: {reason}; {_remedy(facts)}")
     if facts.torch_cuda and facts.built_for and _numbers(facts.torch_cuda)[0] != _numbers(facts.built_for)[0]:
         found.append(
-            f"torch is built for CUDA {facts.torch_cuda} and this lsif_sdk for CUDA {facts.built_for}: nobody has "
-            "tried the two together; install a torch for the same CUDA version"
+            f"torch is built for CUDA {facts.torch_cuda} and this lsif_sdk for CUDA {facts.built_for}: the two "
+            "together have not been tried on a GPU; install a torch for the same CUDA version"
         )
     return found
 
