@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from device_cases import DEVICES, assert_same, kept_ops_of, memory_of, on_device, pair, prepare
 from lsif_sdk import Events, LiveRecommender
 from lsif_sdk.device.layout import Shape
+from lsif_sdk.device.work import DeviceWork
 from lsif_sdk.errors import ArgumentError
 from recommender_cases import HISTORIES, build
 
@@ -283,9 +284,8 @@ class NoWaiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("shape", ["fused", "several interests", "request time"])
-def test_the_devices_work_waits_for_nothing(device, shape):
+def test_the_devices_work_waits_for_nothing(device, shape, monkeypatch):
     _, device_rec = pair(device, **SHAPES[shape])
-    path = device_rec._path
     seen = []
 
     def watched(*args, **options):
@@ -294,8 +294,8 @@ def test_the_devices_work_waits_for_nothing(device, shape):
         seen.append(mode.seen)
         return answer
 
-    work, path._work = path._work, watched
-    path._graphs = None
+    work = DeviceWork.__call__
+    monkeypatch.setattr(DeviceWork, "__call__", watched)
     device_rec.recommend(histories(6), exclude=["i1"], allow=["i2", "i3"])
     device_rec.encode(histories(6))
     assert len(seen) == 2 and min(seen) > 5
