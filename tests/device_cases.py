@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 import emulated
 import lsif_sdk.native_model
 from lsif_sdk import Recommendations, Recommender
+from lsif_sdk.device import DevicePath, model
 from lsif_sdk.device.facts import gathered, problem
 from recommender_cases import build
 
@@ -21,6 +24,44 @@ DEVICES = [
     pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU), reason=NO_GPU)),
 ]
 """The ops on the CPU, whose results are the native path's bit by bit; those of CUDA, in emulation and on a GPU."""
+
+
+class Again:
+    """Does the work anew at each call, reading and writing where it did at the first, as a CUDA graph does."""
+
+    made: list[Any]
+
+    def __init__(self, work: Any, shape: Any, device: torch.device, example: Any) -> None:
+        self.made.append(shape)
+        self._lock = threading.Lock()
+        self._work, self._shape = work, shape
+        self._ints = torch.from_numpy(example.copy())
+        self._answer = work(shape, self._ints).clone()
+
+    def __call__(self, fill: Any) -> Any:
+        with self._lock:
+            fill(self._ints.numpy())
+            self._answer.copy_(self._work(self._shape, self._ints))
+            return self._answer.numpy().copy()
+
+
+def prepare(device: str, patch: pytest.MonkeyPatch) -> type[Again]:
+    """Gives recommenders the ops of the device and, where it has no graphs, a stand-in for them: this one."""
+    patch.setattr(model, "kept_ops", kept_ops_of(device))
+    stand_in = type("StandIn", (Again,), {"made": []})
+    if device != "cuda":
+        capture_by(stand_in, patch)
+    return stand_in
+
+
+def capture_by(capture: Any, patch: pytest.MonkeyPatch) -> None:
+    """Gives recommenders this in place of CUDA graphs."""
+
+    class Path(DevicePath):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options, capture=capture)
+
+    patch.setattr(lsif_sdk.native_model, "DevicePath", Path)
 
 
 def kept_ops_of(device: str) -> Any:
@@ -50,20 +91,34 @@ def pair(device: str, scoring: str = "fused", **fields: Any) -> tuple[Recommende
     return native, on_device(native, device)
 
 
-def assert_same(device: str, expected: Recommendations, actual: Recommendations) -> None:
-    """Bit by bit on the CPU; on a GPU within the rounding of the encoder, rows that are as close in any order."""
+def assert_same(
+    device: str, expected: Recommendations, actual: Recommendations, more: Recommendations | None = None
+) -> None:
+    """Bit by bit on the CPU; on a GPU within the rounding of the encoder, rows that are as close in any order.
+
+    `more`: what is expected with a larger k, if the expected answer is its beginning.
+    """
     for name in ("counts", "unknown", "fallback"):
         np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), name)
     assert (actual.version, actual.degraded) == (expected.version, expected.degraded)
+    found = np.arange(expected.items.shape[1]) < expected.counts[:, None]
+    assert (actual.items[~found] == (None if actual.items.dtype == object else -1)).all()
     if device == "cpu":
         for name in ("items", "scores", "long_share"):
             np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), name)
         return
     np.testing.assert_allclose(actual.long_share, expected.long_share, rtol=0, atol=1e-4)
     np.testing.assert_allclose(actual.scores, expected.scores, rtol=1e-4, atol=1e-4)
-    gaps = np.abs(np.diff(expected.scores, axis=1))
-    clear = np.ones(expected.scores.shape, np.bool_)
-    clear[:, 1:] &= gaps > 1e-3
-    clear[:, :-1] &= gaps > 1e-3
-    clear[:, -1] = False
+    clear = _clear(expected if more is None else more)[:, : found.shape[1]] & found
     np.testing.assert_array_equal(actual.items[clear], expected.items[clear])
+
+
+def _clear(answer: Recommendations) -> npt.NDArray[np.bool_]:
+    """Whose neighbours' scores are far enough for their order to be certain; of a row that others may follow, not."""
+    counts, k = answer.counts[:, None], answer.scores.shape[1]
+    far = np.abs(np.diff(answer.scores, axis=1)) > 1e-3
+    far |= np.arange(1, k) >= counts  # nothing follows
+    clear = np.pad(far, ((0, 0), (1, 0)), constant_values=True)
+    clear[:, :-1] &= far
+    clear[:, -1] &= counts[:, 0] < k
+    return clear

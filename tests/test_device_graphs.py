@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from device_cases import DEVICES, assert_same, kept_ops_of, memory_of, pair
+from device_cases import DEVICES, assert_same, capture_by, memory_of, pair, prepare
 from lsif_sdk import Events
-from lsif_sdk.device import graphs, model
+from lsif_sdk.device import graphs
 from lsif_sdk.device.graphs import Graphs
 from lsif_sdk.device.layout import Shape, ragged_union
 
@@ -21,42 +21,12 @@ NOW = 1_700_000_000
 
 
 @pytest.fixture(autouse=True)
-def ops_of_the_device(device, monkeypatch):
-    monkeypatch.setattr(model, "kept_ops", kept_ops_of(device))
+def stand_in(device, monkeypatch):
+    return prepare(device, monkeypatch)
 
 
-class Again:
-    """Does the work anew at each call, reading and writing where it did at the first, as a CUDA graph does."""
-
-    made: list[Shape]
-    inside = 0
-
-    def __init__(self, work, shape, device, example):
-        self.made.append(shape)
-        self._lock = threading.Lock()
-        self._work, self._shape = work, shape
-        self._ints = torch.from_numpy(example.copy())
-        self._answer = work(shape, self._ints).clone()
-
-    def __call__(self, fill):
-        with self._lock:
-            fill(self._ints.numpy())
-            self._answer.copy_(self._work(self._shape, self._ints))
-            return self._answer.numpy().copy()
-
-
-@pytest.fixture
-def capture(device):
-    if device == "cuda":
-        return graphs.captured
-    return type("Again", (Again,), {"made": []})
-
-
-def captured_pair(device, capture, scoring="fused", **fields):
-    native, device_rec = pair(device, scoring, **fields)
-    path = device_rec._path
-    path._graphs = Graphs(path._work, path._device, capture)
-    return native, device_rec
+def graphs_of(device_rec):
+    return device_rec._path._graphs._graphs
 
 
 def histories(rng, users, most, timed):
@@ -69,8 +39,8 @@ def histories(rng, users, most, timed):
 
 
 @pytest.mark.parametrize("fields", [{}, {"scoring": "multi_interest", "request_time": True}, {"repeats": True}])
-def test_answers_are_those_of_work_done_step_by_step(device, capture, fields):
-    native, device_rec = captured_pair(device, capture, **fields)
+def test_answers_are_those_of_work_done_step_by_step(device, fields):
+    native, device_rec = pair(device, **fields)
     rng = np.random.default_rng(0)
     requests = [{}, {"exclude": ["i1", "i2"]}, {"exclude_seen": False}, {"allow": ["i3", "i4", "i8"]}, {"k": 3}]
     for i in range(60):
@@ -82,66 +52,109 @@ def test_answers_are_those_of_work_done_step_by_step(device, capture, fields):
             np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_requests_of_about_one_size_share_a_graph(device, capture):
-    _, device_rec = captured_pair(device, capture)
-    for count in (5, 9, 16, 3):
+def test_requests_of_about_one_size_share_a_graph(device, stand_in):
+    _, device_rec = pair(device)
+    for count, expected in ((5, 0), (9, 1), (16, 1), (17, 1), (3, 1), (32, 2)):  # made at the second request
         device_rec.recommend([f"i{row}" for row in range(count)])
-    assert len(device_rec._path._graphs._graphs) == 1
-    device_rec.recommend([f"i{row}" for row in range(17)])
-    assert len(device_rec._path._graphs._graphs) == 2
+        assert len(graphs_of(device_rec)) == device_rec._path.captures == expected
     if device != "cuda":
-        assert [shape.total for shape in capture.made] == [16, 32]
-        assert {shape.histories - shape.batch for shape in capture.made} == {1}
+        assert [shape.total for shape in stand_in.made] == [16, 32]
+        assert {shape.histories - shape.batch for shape in stand_in.made} == {1}
 
 
-def test_large_and_rare_requests_go_without(device, capture):
-    _, device_rec = captured_pair(device, capture)
-    device_rec.recommend([["i1"]] * (graphs.MOST_USERS + 1))
-    device_rec.recommend(["i1"] * (graphs.MOST_EVENTS + 1))
-    device_rec.recommend(["i1"], interest=0.5)
-    device_rec.recommend(state=device_rec.new_state(["i1"]))
-    assert not device_rec._path._graphs._graphs
+@pytest.mark.parametrize(
+    ("fits", "too_much"),
+    [
+        (Shape(16), Shape(17)),
+        (Shape(1, 2, 4096), Shape(1, 2, 4097)),
+        (Shape(1, 2, 16, excluded=16384 - 16 - 3 - 2), Shape(1, 2, 16, excluded=16384 - 16 - 3 - 1)),
+        (Shape(16, k=1024), Shape(16, k=1025)),
+    ],
+)
+def test_what_is_small(device, fits, too_much):
+    assert Graphs.is_small(fits) and not Graphs.is_small(too_much)
 
 
-def test_only_so_many_are_kept(device, capture, monkeypatch):
+def test_large_and_rare_requests_go_without(device):
+    _, device_rec = pair(device)
+    for _ in range(3):
+        device_rec.recommend([["i1"]] * (graphs.MOST_USERS + 1))
+        device_rec.recommend(["i1"] * (graphs.MOST_EVENTS + 1))
+        device_rec.recommend(["i1"], interest=0.5)
+        device_rec.recommend(state=device_rec.new_state(["i1"]))
+    assert not graphs_of(device_rec)
+
+
+def test_only_so_many_are_kept(device, monkeypatch):
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 2)
-    native, device_rec = captured_pair(device, capture)
-    for k in (1, 2, 3, 2, 1, 3):
+    native, device_rec = pair(device)
+    for k in (1, 1, 2, 2, 1, 3, 3):
         assert_same(device, native.recommend(["i1"], k=k), device_rec.recommend(["i1"], k=k))
-    assert [shape.k for shape in device_rec._path._graphs._graphs] == [1, 3]
+    assert [shape.k for shape in graphs_of(device_rec)] == [1, 3]
 
 
-def test_threads_that_share_a_graph_get_their_own_answers(device, capture):
-    native, device_rec = captured_pair(device, capture)
+def test_threads_that_share_a_graph_get_their_own_answers(device):
+    native, device_rec = pair(device)
     users = [[f"i{row}", f"i{(3 * row) % 40}"] for row in range(40)]
     expected = [native.recommend(user) for user in users]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for wanted, actual in zip(expected * 5, pool.map(device_rec.recommend, users * 5), strict=True):
             assert_same(device, wanted, actual)
-    assert len(device_rec._path._graphs._graphs) == 1
+    assert len(graphs_of(device_rec)) == device_rec._path.captures == 1
 
 
-def test_who_comes_while_another_captures_does_not_wait(device, capture):
+@pytest.mark.parametrize("another", [False, True])
+def test_who_comes_while_another_captures_does_not_wait(device, stand_in, monkeypatch, another):
     if device == "cuda":
         pytest.skip("capturing is made slow by the stand-in alone")
     going, may_go_on = threading.Event(), threading.Event()
 
-    class Slow(capture):
+    class Slow(stand_in):
         def __init__(self, *args):
             going.set()
             assert may_go_on.wait(60)
             super().__init__(*args)
 
-    native, device_rec = captured_pair(device, Slow)
+    capture_by(Slow, monkeypatch)
+    native, device_rec = pair(device)
+    second_rec = pair(device)[1] if another else device_rec
+    for recommender in {device_rec, second_rec}:
+        recommender.recommend(["i3"])
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         first = pool.submit(device_rec.recommend, ["i1"])
         assert going.wait(60)
         began = time.monotonic()
-        second = device_rec.recommend(["i2"])
+        second = second_rec.recommend(["i2"])  # a capture is due if it has a graph of its own to make, but not now
         assert time.monotonic() - began < 60
         may_go_on.set()
         assert_same(device, native.recommend(["i2"]), second)
         assert_same(device, native.recommend(["i1"]), first.result())
+    assert len(stand_in.made) == 1
+    second_rec.recommend(["i2"])
+    assert len(stand_in.made) == 1 + another
+
+
+def test_where_no_graph_can_be_made_requests_are_answered_without(device, monkeypatch):
+    tried = []
+
+    def failing(work, shape, device, example):
+        tried.append(shape)
+        raise torch.OutOfMemoryError("no memory for a graph")
+
+    capture_by(failing, monkeypatch)
+    native, device_rec = pair(device)
+    for i in range(5):
+        assert_same(device, native.recommend([f"i{i}"]), device_rec.recommend([f"i{i}"]))
+    assert len(tried) == device_rec._path.captures == 1
+
+
+def test_captures_are_not_counted_among_the_times_of_requests(device, monkeypatch):
+    _, device_rec = pair(device)
+    took = []
+    monkeypatch.setattr(device_rec._pace, "took", lambda batch, seconds: took.append(batch))
+    for expected in (1, 1, 2, 3):  # the second captures
+        device_rec.recommend(["i1"])
+        assert len(took) == expected
 
 
 # ---- The layout

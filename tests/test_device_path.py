@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from device_cases import DEVICES, assert_same, kept_ops_of, memory_of, on_device, pair
+from device_cases import DEVICES, assert_same, kept_ops_of, memory_of, on_device, pair, prepare
 from lsif_sdk import Events, LiveRecommender
-from lsif_sdk.device import model
 from lsif_sdk.device.layout import Shape
+from lsif_sdk.device.work import DeviceWork
 from lsif_sdk.errors import ArgumentError
 from recommender_cases import HISTORIES, build
 
@@ -20,8 +22,15 @@ pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 
 @pytest.fixture(autouse=True)
-def ops_of_the_device(device, monkeypatch):
-    monkeypatch.setattr(model, "kept_ops", kept_ops_of(device))
+def stand_in(device, monkeypatch):
+    return prepare(device, monkeypatch)
+
+
+@pytest.fixture
+def without_gc():
+    gc.disable()
+    yield
+    gc.enable()
 
 
 SHAPES = {
@@ -77,7 +86,9 @@ def test_the_answer_is_the_native_one(device, shape, request_name):
                 recommender.recommend(HISTORIES, **options)
         return
     users = histories(timed="num_actions" in fields)
-    assert_same(device, native.recommend(users, **options), device_rec.recommend(users, **options))
+    # A diverse answer is not the beginning of a longer one.
+    more = None if "diversity" in options else native.recommend(users, **options | {"k": options.get("k", 10) + 1})
+    assert_same(device, native.recommend(users, **options), device_rec.recommend(users, **options), more)
     users = [users[1]]  # a batch of one
     if not isinstance(options.get("exclude", options.get("allow")), list) or "for each" not in request_name:
         assert_same(device, native.recommend(users, **options), device_rec.recommend(users, **options))
@@ -148,9 +159,9 @@ def test_what_did_not_change_is_not_copied_again(device):
     live.upsert(["i5"], np.ones((1, 12), np.float32))
     path = live.current._path
     assert path is not device_rec._path
-    assert path._encoder is device_rec._path._encoder  # whose tensors are the same ones
+    assert path._work.encoder is device_rec._path._work.encoder  # whose tensors are the same ones
     live.upsert(["added"], np.ones((1, 12), np.float32))
-    assert live.current._path._encoder is not path._encoder
+    assert live.current._path._work.encoder is not path._work.encoder
     norm = live.current.artifact.weights["norm.weight"]
     assert live.current._path._tensors.on_device(norm) is device_rec._path._tensors.on_device(norm)
 
@@ -233,17 +244,30 @@ def test_a_budget_that_is_spent_is_answered_by_popularity(device):
     assert answers[0].degraded == "popularity"
 
 
-def test_nothing_is_left_behind(device):
+def test_nothing_is_left_behind(device, without_gc):
     kept, memory = kept_ops_of(device), memory_of(device)
     _, device_rec = pair(device)
-    numbers = device_rec._path._encoder._kept.number, device_rec._path._catalog._kept.number
+    numbers = device_rec._path._work.encoder._kept.number, device_rec._path._work.catalog._kept.number
     ints = torch.zeros(1, dtype=torch.int64, device=memory)
+    for _ in range(3):
+        device_rec.recommend(["i1"])
+    assert device_rec._path.captures == 1
     del device_rec
     with pytest.raises(ValueError, match="encoder: expected the number of one that is kept"):
         kept.encode(numbers[0], ints, None, None, torch.zeros(2, dtype=torch.int64, device=memory), None, 1)
     queries = torch.zeros(1, 1, 12, device=memory)
     with pytest.raises(ValueError, match="catalog: expected the number of one that is kept"):
         kept.score_topk(numbers[1], queries, None, 1.0, 1, None, None, None, 1)
+
+
+def test_a_snapshot_with_graphs_goes_with_its_last_holder(device, without_gc):
+    live = LiveRecommender(pair(device)[1], keep=0)
+    live.upsert(["i5"], np.ones((1, 12), np.float32))
+    for _ in range(3):
+        live.current.recommend(["i1"])
+    graphs = weakref.ref(live.current._path._graphs)
+    live.upsert(["i5"], np.zeros((1, 12), np.float32))
+    assert graphs() is None
 
 
 class NoWaiting(TorchDispatchMode):
@@ -260,9 +284,8 @@ class NoWaiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("shape", ["fused", "several interests", "request time"])
-def test_the_devices_work_waits_for_nothing(device, shape):
+def test_the_devices_work_waits_for_nothing(device, shape, monkeypatch):
     _, device_rec = pair(device, **SHAPES[shape])
-    path = device_rec._path
     seen = []
 
     def watched(*args, **options):
@@ -271,8 +294,8 @@ def test_the_devices_work_waits_for_nothing(device, shape):
         seen.append(mode.seen)
         return answer
 
-    work, path._work = path._work, watched
-    path._graphs = None
+    work = DeviceWork.__call__
+    monkeypatch.setattr(DeviceWork, "__call__", watched)
     device_rec.recommend(histories(6), exclude=["i1"], allow=["i2", "i3"])
     device_rec.encode(histories(6))
     assert len(seen) == 2 and min(seen) > 5

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +15,24 @@ from torch import Tensor
 from lsif_sdk.device.layout import Ints, Shape
 from lsif_sdk.locks import ForkSafeLock
 
-__all__ = ["Graphs", "Work", "captured", "done_at_once"]
+__all__ = ["Capture", "Graphs", "Work", "captured", "done_at_once"]
 
 Work = Callable[[Shape, Tensor], Tensor]
 """From a request as integers on the device (`Shape.pack`) to its answer as bytes there; waits for nothing."""
 Bytes = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 MOST_USERS = 16
 MOST_EVENTS = 4096
 """Of a request that is worth a graph: a larger one takes longer than its launches do."""
+MOST_INTS = 16384
+MOST_FOUND = 16384
+"""Integers of such a request, and results of all its users: a graph keeps memory for both, on the device and pinned."""
 MOST_GRAPHS = 64
 """Kept, those used last; each has the memory of its request's work, which small requests need little of."""
+
+_CAPTURING = ForkSafeLock()
+"""One at a time in this process: capturing begins with waiting for the device, which no other capture survives."""
 
 
 def done_at_once(work: Work, shape: Shape, fill: Callable[[Ints], None], device: torch.device) -> Bytes:
@@ -53,13 +62,14 @@ class CapturedWork:
             # Once in the stream of capturing: what is made at a first call is not made while capturing.
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
+            # This context ends in the caller's stream whatever happens: that of a graph does not where capturing fails.
             with torch.cuda.stream(stream):
                 work(shape, self._ints)
-            stream.synchronize()
-            self._graph = torch.cuda.CUDAGraph()
-            # Other threads go on with requests of their own meanwhile.
-            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-                self._answer = work(shape, self._ints)
+                stream.synchronize()
+                self._graph = torch.cuda.CUDAGraph()
+                # Other threads go on with requests of their own meanwhile.
+                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                    self._answer = work(shape, self._ints)
         self._host_answer = torch.empty_like(self._answer, device="cpu", pin_memory=True)
 
     def __call__(self, fill: Callable[[Ints], None]) -> Bytes:
@@ -73,7 +83,8 @@ class CapturedWork:
             return self._host_answer.numpy().copy()
 
 
-Capture = Callable[[Work, Shape, torch.device, Ints], Callable[[Callable[[Ints], None]], Bytes]]
+Graph = Callable[[Callable[[Ints], None]], Bytes]
+Capture = Callable[[Work, Shape, torch.device, Ints], Graph]
 captured: Capture = CapturedWork
 
 
@@ -84,47 +95,70 @@ class Graphs:
         work: what to do, which has to need nothing but its arguments and what never changes.
         device: a GPU.
         capture: makes a graph of it.
+
+    captures: graphs made or tried so far.
     """
 
     def __init__(self, work: Work, device: torch.device, capture: Capture = captured) -> None:
         self._work = work
         self._device = device
         self._capture = capture
+        self.captures = 0
         self._lock = ForkSafeLock()
-        self._capturing = ForkSafeLock()
-        self._graphs: collections.OrderedDict[Shape, Callable[[Callable[[Ints], None]], Bytes]] = (
-            collections.OrderedDict()
-        )
+        self._asked: collections.OrderedDict[Shape, None] = collections.OrderedDict()
+        self._graphs: collections.OrderedDict[Shape, Graph] = collections.OrderedDict()
 
     def do(self, shape: Shape, fill: Callable[[Ints], None]) -> Bytes:
         """The answer to a request of a shape that `is_small`, whose integers `fill` writes.
 
-        The first of its shape is answered step by step, and pays for capturing.
+        The first two of a shape are answered step by step, and the second pays for capturing.
         """
         with self._lock:
             graph = self._graphs.get(shape)
             if graph is not None:
                 self._graphs.move_to_end(shape)
+            else:
+                came_before = shape in self._asked
+                _keep(self._asked, shape, None)
         if graph is not None:
             return graph(fill)
         answer = done_at_once(self._work, shape, fill, self._device)
-        if self._capturing.acquire(0):  # one at a time; who comes meanwhile goes on without
+        if came_before and _CAPTURING.acquire(0):  # who comes meanwhile goes on without
             try:
                 self._add(shape, fill)
             finally:
-                self._capturing.release()
+                _CAPTURING.release()
         return answer
 
     def _add(self, shape: Shape, fill: Callable[[Ints], None]) -> None:
+        with self._lock:
+            if shape in self._graphs:
+                return
         example = np.empty(shape.num_ints, np.int64)
         fill(example)
-        graph = self._capture(self._work, shape, self._device, example)
+        self.captures += 1
+        try:
+            graph = self._capture(self._work, shape, self._device, example)
+        except RuntimeError:
+            # No memory for a graph, say. The request has its answer, and those to come get theirs the same way.
+            graph = functools.partial(done_at_once, self._work, shape, device=self._device)
         with self._lock:
-            self._graphs[shape] = graph
-            while len(self._graphs) > MOST_GRAPHS:
-                self._graphs.popitem(last=False)
+            _keep(self._graphs, shape, graph)
 
     @staticmethod
     def is_small(shape: Shape) -> bool:
-        """Whether a graph is worth its capture."""
-        return shape.batch <= MOST_USERS and shape.total <= MOST_EVENTS
+        """Whether a graph is worth its capture and its memory."""
+        return (
+            shape.batch <= MOST_USERS
+            and shape.total <= MOST_EVENTS
+            and shape.num_ints <= MOST_INTS
+            and shape.batch * shape.k <= MOST_FOUND
+        )
+
+
+def _keep(those: collections.OrderedDict[Shape, T], shape: Shape, one: T) -> None:
+    """As the one used last."""
+    those[shape] = one
+    those.move_to_end(shape)
+    while len(those) > MOST_GRAPHS:
+        those.popitem(last=False)

@@ -15,10 +15,11 @@ from lsif_sdk import _core
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.device.choice import memory_errors
-from lsif_sdk.device.graphs import Graphs, done_at_once
-from lsif_sdk.device.layout import Ints, Shape, flat_bytes, named, ragged_union
+from lsif_sdk.device.graphs import Capture, Graphs, captured, done_at_once
+from lsif_sdk.device.layout import Ints, Shape, named, ragged_union
 from lsif_sdk.device.model import Bitmaps, DeviceCatalog, DeviceEncoder, Queries, Tensors
-from lsif_sdk.device.ranking import OwnRows, Ranking, check_found, long_shares, merge_own, rebalanced
+from lsif_sdk.device.ranking import OwnRows, Ranking, check_found, long_shares, merge_own
+from lsif_sdk.device.work import DeviceWork
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.recommendations import nobody_searched
 
@@ -40,6 +41,7 @@ class DevicePath:
         device: where.
         threads: for a device that is the CPU, and for the host's part.
         before: the path of the snapshot before: what is the same tensor is on the device already.
+        capture: makes graphs of work on the device; None: CUDA's on a GPU, none elsewhere.
 
     Raises:
         ArgumentError: the catalogue does not fit the device's memory.
@@ -54,6 +56,7 @@ class DevicePath:
         device: torch.device,
         threads: int,
         before: DevicePath | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self._host = host
         self._config = config
@@ -63,14 +66,20 @@ class DevicePath:
         with memory_errors("catalog", device, f"{len(catalog)} items"):
             self._tensors: Tensors = Tensors(device, None if before is None else before._tensors)
             placed = [self._tensors.on_device(weight) for weight in weights]
-            known = None if before is None else before._encoder
-            self._encoder: DeviceEncoder = (
-                known if known is not None and known.has(placed) else DeviceEncoder(placed, config, threads)
-            )
-            self._catalog = DeviceCatalog(catalog, self._tensors, threads)
+            known = None if before is None else before._work.encoder
+            encoder = known if known is not None and known.has(placed) else DeviceEncoder(placed, config, threads)
+            on_device = DeviceCatalog(catalog, self._tensors, threads)
+            self._work: DeviceWork = DeviceWork(encoder, on_device, config, device)
         self._tensors.settle()
         self._bitmaps = Bitmaps(device)
-        self._graphs = Graphs(self._work, device) if device.type == "cuda" else None
+        if capture is None and device.type == "cuda":
+            capture = captured
+        self._graphs = None if capture is None else Graphs(self._work, device, capture)
+
+    @property
+    def captures(self) -> int:
+        """Graphs made or tried so far."""
+        return 0 if self._graphs is None else self._graphs.captures
 
     def encode(
         self,
@@ -86,7 +95,7 @@ class DevicePath:
         events = _Events(items, times, actions, offsets, now)
         shape = events.shape()
         if shape.total == 0:
-            return tuple(np.zeros(size, kind) for _, kind, size in self._results(shape))
+            return tuple(np.zeros(size, kind) for _, kind, size in self._work.results(shape))
         done = self._done(shape, events.parts())
         return done["fused"], done["interests"], done["weights"]
 
@@ -113,7 +122,7 @@ class DevicePath:
             queries.to(self._device), None if weights is None else weights.to(self._device), self._config.temperature
         )
         with memory_errors("candidates", self._device, f"{len(rows)} users, {rows.shape[1]} candidates"):
-            scores: Floats = self._catalog.score_items(moved, rows.to(self._device)).cpu().numpy()
+            scores: Floats = self._work.catalog.score_items(moved, rows.to(self._device)).cpu().numpy()
         if not np.isfinite(scores).all():
             raise ArgumentError("queries", "scores within float32", "one beyond it")
         return scores
@@ -169,36 +178,13 @@ class DevicePath:
     ) -> dict[str, npt.NDArray[Any]]:
         with memory_errors("k", self._device, f"{shape.batch} users, {shape.total} events, k {shape.k}"):
             is_plain = balance < 0 and encoded is None and shape.own == 0
-            if self._graphs is not None and is_plain and self._graphs.is_small(shape):
+            if self._graphs is not None and is_plain and self._graphs.is_small(shape.padded()):
                 shape = shape.padded()
                 data = self._graphs.do(shape, functools.partial(shape.pack, values))
             else:
                 work = functools.partial(self._work, balance=balance, encoded=encoded)
                 data = done_at_once(work, shape, functools.partial(shape.pack, values), self._device)
-        return named(self._results(shape), data)
-
-    def _work(self, shape: Shape, ints: Tensor, balance: float = -1.0, encoded: list[Tensor] | None = None) -> Tensor:
-        """What the device does for a request: from its integers there to the bytes of the answer, without waiting."""
-        parts = shape.unpack(ints)
-        if encoded is None:
-            fused, interests, weights = (part[: shape.batch] for part in self._encoder.encode(parts))
-        else:
-            fused, interests, weights = (part.to(self._device, non_blocking=True) for part in encoded)
-        arrays = {"fused": fused, "interests": interests, "weights": weights, "newest": interests[:, -1]}
-        if shape.k == 0:
-            return flat_bytes(self._results(shape), arrays)
-        if balance >= 0:
-            fused, weights = rebalanced(interests, weights, self._config.num_long, balance)
-        several = self._config.scoring == "multi_interest"
-        queries = Queries(interests, weights, self._config.temperature) if several else Queries(fused[:, None])
-        arrays["scores"], arrays["indices"], arrays["counts"] = self._catalog.score_topk(queries, shape.k, parts)
-        if parts["own"] is not None:
-            arrays["own_scores"] = self._catalog.score_items(queries, parts["own"])
-        arrays["is_finite"] = queries.vectors.isfinite().flatten(1).all(dim=1)
-        return flat_bytes(self._results(shape), arrays)
-
-    def _results(self, shape: Shape) -> list[tuple[str, Any, tuple[int, ...]]]:
-        return shape.results(self._config.dim, self._config.num_interests)
+        return named(self._work.results(shape), data)
 
 
 class _Events(NamedTuple):
