@@ -46,8 +46,10 @@ class Kept {
 
   // Whether there was one.
   bool drop(int64_t number) {
+    typename decltype(objects_)::node_type dropped;  // dies behind the lock, which every request takes
     const std::lock_guard<std::mutex> lock(mutex_);
-    return objects_.erase(number) > 0;
+    dropped = objects_.extract(number);
+    return !dropped.empty();
   }
 
  private:

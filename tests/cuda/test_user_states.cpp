@@ -1,5 +1,6 @@
 // States on the device: appending events one by one gives what encoding the history gives, there and on the CPU.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "check.h"
@@ -210,9 +211,44 @@ TEST(a_user_depends_on_no_other) {
   together.append({}, histories, 0, false);
 }
 
+// Of finite weights: attention's dot products lower the lowest finite bias, and pooling's products overflow.
+void make_all_logits_minus_infinity(const RandomModel& model) {
+  const ModelConfig& c = model.config;
+  for (int64_t l = 0; l < c.num_layers; ++l) {
+    const std::string layer = "layers." + std::to_string(l) + ".";
+    float* bias = model.floats(layer + "input.bias");
+    std::fill_n(bias, c.dim, 1e16f);
+    std::fill_n(bias + c.dim, c.dim, -1e16f);
+    std::fill_n(model.floats(layer + "position_bias"), c.num_heads * c.window, std::numeric_limits<float>::lowest());
+  }
+  std::fill_n(model.floats("long_pooling.hidden.bias"), c.pooling_dim, 1e30f);
+  std::fill_n(model.floats("long_pooling.logits.weight"), c.num_long * c.pooling_dim, -1e10f);
+}
+
+TEST(all_ways_agree_where_all_logits_are_minus_infinity) {
+  ModelConfig c = request_test::transformer_config();
+  c.num_long = 2;
+  const RandomModel model(c);
+  make_all_logits_minus_infinity(model);
+  const OnDevice device(model);
+  oracle::Random random(7);
+  const std::vector<History> histories = {known_history(random, 8)};
+  DeviceStates states(device, 1);
+  for (int64_t event = 0; event < 8; ++event) states.append({0}, histories, event, true);
+  const Batch batch(histories);
+  const lsif::engine::EventBatch events = without_times(batch.events(), true);
+  const Encoding steps = device.encode(events, false);
+  for (const float x : steps.fused) CHECK(std::isfinite(x));
+  check_near(device.encode(events), steps);
+  check_near(states.encode({0}, histories, true, c), steps);
+}
+
 TEST(models_that_do_not_fit_are_refused) {
   ModelConfig c = hstu_config();
   CHECK(lsif::cuda::user_states_fit(lsif::engine::encoder_shape(c)));
+  c.pooling_dim = 4096;  // poolings of encode_users may lie in its workspace, those of states in shared memory alone
+  CHECK(lsif::cuda::encode_users_fits(lsif::engine::encoder_shape(c)));
+  CHECK(!lsif::cuda::user_states_fit(lsif::engine::encoder_shape(c)));
   c.dim = lsif::cuda::kMostEncoderDim + 1;
   lsif::cuda::EncoderParams params = {};
   params.shape = lsif::engine::encoder_shape(c);

@@ -90,14 +90,29 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
   return cudaSuccess;
 }
 
+namespace emulated {
+
+// Bytes of dynamic shared memory that launches of a kernel may ask for: as in CUDA the kernel's, whoever set it last.
 template <typename Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int size) {
-  return size <= emulated::shared_memory_limit ? cudaSuccess : cudaErrorInvalidValue;
+int& most_dynamic_shared(Kernel* kernel) {
+  static std::map<Kernel*, int> most;
+  return most.try_emplace(kernel, 48 << 10).first->second;
+}
+
+}  // namespace emulated
+
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute, int size) {
+  if (size > emulated::shared_memory_limit) return cudaErrorInvalidValue;
+  emulated::most_dynamic_shared(kernel) = size;
+  return cudaSuccess;
 }
 
 // The arguments are those of the kernel, by value.
 template <typename... Params>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Params... args) {
+  if (config->dynamicSmemBytes > static_cast<size_t>(emulated::most_dynamic_shared(kernel)))
+    return cudaErrorInvalidValue;
   emulated::choose_order();
   gridDim = config->gridDim;
   blockDim = config->blockDim;

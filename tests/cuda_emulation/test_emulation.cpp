@@ -71,6 +71,8 @@ __global__ void diverging_kernel(int* y, int mode) {
   }
 }
 
+__global__ void idle_kernel() {}
+
 template <typename... Args>
 std::vector<int> run(Order order, int size, void (*kernel)(int*, Args...), Args... args) {
   emulated::fixed_order = order;
@@ -122,6 +124,31 @@ TEST(shared_memory_begins_as_nothing_useful) {
   for (int round = 0; round < 2; ++round) {
     for (const int value : run(Order::kAscending, kThreads, uninitialised_kernel)) CHECK(value == -1);
   }
+}
+
+// Without the attribute that launch_shared() sets.
+cudaError_t launch_idle(int shared) {
+  cudaLaunchConfig_t config = {};
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared);
+  return cudaLaunchKernelEx(&config, idle_kernel);
+}
+
+TEST(a_launch_gets_no_more_shared_memory_than_its_kernel_was_allowed) {
+  CHECK(launch_idle(48 << 10) == cudaSuccess);
+  CHECK(launch_idle((48 << 10) + 1) == cudaErrorInvalidValue);
+  CHECK(cudaFuncSetAttribute(idle_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 60 << 10) == cudaSuccess);
+  CHECK(launch_idle(60 << 10) == cudaSuccess);
+  CHECK(cudaFuncSetAttribute(idle_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 50 << 10) == cudaSuccess);
+  CHECK(launch_idle(60 << 10) == cudaErrorInvalidValue);
+}
+
+// Between a launch and the attribute it has set there may be another one's, of another thread.
+TEST(a_launch_with_less_shared_memory_refuses_none_with_more) {
+  CHECK(lsif::cuda::launch_shared(idle_kernel, 1, kThreads, 50 << 10, nullptr) == cudaSuccess);
+  CHECK(launch_idle(emulated::shared_memory_limit) == cudaSuccess);
+  CHECK(lsif::cuda::launch_shared(idle_kernel, 1, kThreads, emulated::shared_memory_limit + 1, nullptr) ==
+        cudaErrorInvalidValue);
 }
 
 TEST(threads_that_diverge_stop_the_program) {

@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "check.h"
 #include "guarded.h"
 #include "oracle.h"
@@ -174,6 +176,22 @@ TEST(attention_survives_extreme_logits) {
   for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     for (double scale : {0.0, 1e-20, 30.0, 60.0, 1e4}) {  // logits up to about 1e4 at 60, 1e9 at 1e4
       check_problem(table, mode, {60, 20, 2, 32, Times::kSorted, 0, scale}, random);
+    }
+  });
+}
+
+// The dot products that even rows and only they have lower the lowest finite bias to -inf.
+TEST(attention_on_cuda_is_zero_where_all_logits_are_minus_infinity) {
+  for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
+    if (mode.kind != AttentionKind::kSoftmax || !lsif::cpu::is_cuda(table)) return;
+    Problem problem(mode, {150, 140, 2, 8, Times::kNone}, random);
+    problem.k.fill([] { return -1e16f; });
+    problem.position_bias.fill([] { return std::numeric_limits<float>::lowest(); });
+    for (int64_t i = 0; i < 150; ++i) std::fill_n(problem.q.row(i), problem.dim, i % 2 == 0 ? 1e16f : -1e16f);
+    Matrix y(150, problem.dim);
+    run(table, problem.params, problem.input, 0, y);
+    for (int64_t i = 0; i < 150; ++i) {
+      for (int64_t c = 0; c < problem.dim; ++c) CHECK(i % 2 == 0 ? y.at(i, c) == 0.0f : std::fabs(y.at(i, c)) < 5.0f);
     }
   });
 }

@@ -135,7 +135,7 @@ struct Tile {
       if (row(i) >= end) continue;
       for (int n = 0; n < kDim / 8; ++n) {
         for (int c = 8 * n + 2 * t; c < min(8 * n + 2 * t + 2, static_cast<int>(params.head_dim)); ++c) {
-          y[row(i) * y_stride + head * params.head_dim + c] = sums[n].regs[2 * i + c % 2] / divisor;
+          y[row(i) * y_stride + head * params.head_dim + c] = weighted_mean(sums[n].regs[2 * i + c % 2], divisor);
         }
       }
     }

@@ -15,8 +15,17 @@ inline constexpr int kThreads = 128;  // of every block, unless a kernel says ot
 
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Bytes of shared memory a block may have on this device, if it asks for them.
+inline int shared_memory_limit() {
+  int device = 0;
+  int limit = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
+  return limit;
+}
+
 // Launches `blocks` blocks with `shared` bytes of dynamic_shared() each, none at all if that is 0. Unlike <<<>>> with
-// cudaGetLastError(), reports this launch's error only.
+// cudaGetLastError(), reports this launch's error only. More than 48 KB are for kernels without __shared__ variables.
 template <typename... Params, typename... Args>
 cudaError_t launch_shared(void (*kernel)(Params...), int64_t blocks, int threads, int64_t shared, cudaStream_t stream,
                           Args... args) {
@@ -24,8 +33,9 @@ cudaError_t launch_shared(void (*kernel)(Params...), int64_t blocks, int threads
   if (blocks < 0 || blocks > INT_MAX) return cudaErrorInvalidConfiguration;
   constexpr int64_t kByDefault = 48 << 10;
   if (shared > kByDefault) {
+    // The kernel keeps it, for launches of other threads, too: so always the same, not what this launch needs.
     const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory_limit());
     if (error != cudaSuccess) return error;
   }
   cudaLaunchConfig_t config = {};
@@ -39,15 +49,6 @@ cudaError_t launch_shared(void (*kernel)(Params...), int64_t blocks, int threads
 template <typename... Params, typename... Args>
 cudaError_t launch(void (*kernel)(Params...), int64_t blocks, int threads, cudaStream_t stream, Args... args) {
   return launch_shared(kernel, blocks, threads, 0, stream, args...);
-}
-
-// Bytes of shared memory a block may have on this device, if it asks for them.
-inline int64_t shared_memory_limit() {
-  int device = 0;
-  int limit = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) return 0;
-  if (cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
-  return limit;
 }
 
 __device__ inline float* dynamic_shared() {
@@ -113,6 +114,12 @@ __device__ inline float to_bf16(float x) {
   const uint32_t bits = __float_as_uint(x);
   const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
   return __uint_as_float((is_nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u);
+}
+
+// The quotient of two sums over weights: 0 where all weights are, as of logits that are all -inf.
+template <typename T>
+__device__ T weighted_mean(T sum, T total) {
+  return total == 0 ? T{0} : sum / total;
 }
 
 struct Sum {

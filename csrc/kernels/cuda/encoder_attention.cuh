@@ -1,4 +1,5 @@
-// Attention by one block of threads, of rows it has in its own memory                                 (encode_users.cu)
+// Attention by one block of threads, of rows it has in its own memory                                 (encode_users.cu,
+// user_states.cu)
 #pragma once
 
 #include "kernels/attention.h"
@@ -99,7 +100,7 @@ __device__ inline void attend_queries(const AttentionParams& params, const Encod
   if (is_softmax) {
     for (int t = 0; t < kQueries; ++t) {
       top[t] = warp_reduce(top[t], Max());
-      if (top[t] == kLowest) top[t] = 0.0f;  // a query there is not
+      if (top[t] == kLowest) top[t] = 0.0f;  // no such query, or one whose weights are all 0
     }
     for (int key = lane; key < num_keys; key += kWarp) {
       const float4 logits = weights[key];
@@ -121,7 +122,7 @@ __device__ inline void attend_queries(const AttentionParams& params, const Encod
       }
     }
     for (int t = 0; t < num_queries; ++t) {
-      y[(base + t) * y_stride + head * dim + c] = is_softmax ? sums[t] / totals[t] : sums[t];
+      y[(base + t) * y_stride + head * dim + c] = is_softmax ? weighted_mean(sums[t], totals[t]) : sums[t];
     }
   }
   __syncwarp();  // the next queries overwrite the weights

@@ -1,4 +1,5 @@
-// Interest fusion of one user by one block of threads                                                 (encode_users.cu)
+// Interest fusion of one user by one block of threads                                                 (encode_users.cu,
+// user_states.cu)
 #pragma once
 
 #include "kernels/cuda/encoder_linear.cuh"

@@ -1,5 +1,5 @@
-// What the blocks of threads of encode_users.cu are made of: rows of activations, memory for them, and linear layers by
-// one block of threads.
+// What the blocks of threads of encode_users.cu and user_states.cu are made of: rows of activations, memory for them,
+// and linear layers by one block of threads.
 #pragma once
 
 #include "kernels/cuda/async_copy.cuh"

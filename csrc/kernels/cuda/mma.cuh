@@ -1,5 +1,5 @@
 // Matrix instructions (PTX ISA, from sm_80 on): score_topk's mma.m16n8k32, integer codes of 16 rows times those of 8
-// queries, 32 dimensions at a time; and the bfloat16 attention's mma.m16n8k16.
+// queries, 32 dimensions at a time; and mma.m16n8k16 of bfloat16, for attention_bf16.cu and linear_bf16.cu.
 #pragma once
 
 #include "kernels/cuda/device.cuh"

@@ -153,7 +153,8 @@ struct NewestRows {
     const bool is_softmax = attention.kind == AttentionKind::kSoftmax;
     const float scale = 1.0f / sqrtf(static_cast<float>(dim));
     const float factor = 1.0f / static_cast<float>(window());
-    float top = -__builtin_inff();
+    constexpr float kLowest = -__builtin_inff();
+    float top = kLowest;
     for (int key = lane; key < num_keys; key += kWarp) {
       const float* const q[1] = {own};
       float dot[1] = {};
@@ -165,6 +166,7 @@ struct NewestRows {
       top = fmaxf(top, logit);
     }
     top = warp_reduce(top, Max());
+    if (top == kLowest) top = 0.0f;  // all weights are 0
     for (int key = lane; is_softmax && key < num_keys; key += kWarp) weight[key] = expf(weight[key] - top);
     __syncwarp();
     for (int c = lane; c < dim; c += kWarp) {
@@ -174,7 +176,7 @@ struct NewestRows {
         sum = fmaf(weight[key], keys_of(key)[params.shape.dim + c], sum);
         total += weight[key];
       }
-      normed.row(u)[head * dim + c] = is_softmax ? sum / total : sum;
+      normed.row(u)[head * dim + c] = is_softmax ? weighted_mean(sum, total) : sum;
     }
     __syncwarp();  // the next head overwrites the weights
   }

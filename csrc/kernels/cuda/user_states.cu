@@ -49,8 +49,9 @@ __device__ void weigh_event(const State& s, int64_t a, float logit, const float*
     before -= static_cast<double>(decay[a]) * days;
   }
   const double highest = before > static_cast<double>(logit) ? before : static_cast<double>(logit);
-  factors[0] = exp(before - highest);
-  factors[1] = exp(static_cast<double>(logit) - highest);
+  const double reference = highest == -__builtin_inf() ? 0.0 : highest;  // both factors are 0
+  factors[0] = exp(before - reference);
+  factors[1] = exp(static_cast<double>(logit) - reference);
   s.maximum[a] = highest;
   s.denominator[a] = s.denominator[a] * factors[0] + factors[1];
 }
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
     BlockArena free = arena;
     const RowsView pooled = free.rows(shape.num_long, stride);
     for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(shape.num_long) * dim; i += kEncoderThreads) {
-      pooled.row(i / dim)[i % dim] = static_cast<float>(s.numerator[i] / s.denominator[i / dim]);
+      pooled.row(i / dim)[i % dim] = static_cast<float>(weighted_mean(s.numerator[i], s.denominator[i / dim]));
     }
     interests.add_long(pooled);
   }

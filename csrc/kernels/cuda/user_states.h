@@ -1,12 +1,12 @@
 // User states on the device: one more event for each of many users, and what the model makes of them    (docs/cuda.md)
 //
-// What engine/append.h does, for the models encode_users.h takes. A state is a slot of device_state_size() bytes, in
-// parts (StateLayout). Of every event but the newest it keeps, per layer, keys and values of the last window - 1 rows,
-// and the last short_window - 1 states, each in a ring: row r of the history lies at place r modulo the ring's size,
-// and no append moves what is there. Of all events it keeps a running softmax per long-term interest, in float64. The
-// newest event is kept as it is, for what the model makes of it may depend on when the next one comes. Unlike the CPU's
-// states it has keys and values of all layers, also of a transformer's last; and it remembers no items: what a user has
-// seen stays where requests are made.
+// What engine/append.h does, for those of the models encode_users.h takes whose rows and poolings fit shared memory. A
+// state is a slot of device_state_size() bytes, in parts (StateLayout). Of every event but the newest it keeps, per
+// layer, keys and values of the last window - 1 rows, and the last short_window - 1 states, each in a ring: row r of
+// the history lies at place r modulo the ring's size, and no append moves what is there. Of all events it keeps a
+// running softmax per long-term interest, in float64. The newest event is kept as it is, for what the model makes of it
+// may depend on when the next one comes. Unlike the CPU's states it has keys and values of all layers, also of a
+// transformer's last; and it remembers no items: what a user has seen stays where requests are made.
 //
 // All of it is checked by the caller: slots, items and actions in range, no slot twice in one call, no time before the
 // newest event's, all times of a history known or all unknown.
