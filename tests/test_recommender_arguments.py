@@ -190,3 +190,11 @@ def test_actions_are_used_and_checked():
     assert recommender.user_vectors(Events(["i1", "i2"], actions=[0, 0])).tolist() == plain.tolist()
     with pytest.raises(errors.ArgumentError, match=r"actions: expected values in \[0, 2\], got 3"):
         recommender.user_vectors(Events(["i1", "i2"], actions=[1, 3]))
+
+
+def test_histories_in_milliseconds_are_refused():
+    recommender = build()
+    history = Events([IDS[1], IDS[2]], [1_700_000_000_000, 1_700_000_001_000])
+    for call in (recommender.recommend, recommender.user_vectors):
+        with pytest.raises(errors.ArgumentError, match="times: expected Unix seconds, got what looks like"):
+            call(history)

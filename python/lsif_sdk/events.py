@@ -25,6 +25,7 @@ __all__ = [
     "History",
     "IdLists",
     "Now",
+    "check_no_milliseconds",
     "check_recent",
 ]
 
@@ -49,8 +50,7 @@ class Events:
         actions: action types from 1 to the model's `num_actions`, 0 where unknown; None: all unknown.
 
     Raises:
-        ArgumentError: lengths differ, a time or action is not a whole number, a date is NaT, times look like
-            milliseconds (nanoseconds pass: they may be a clock of your own), or an action is negative.
+        ArgumentError: lengths differ, a time or action is not a whole number, a date is NaT, or an action is negative.
         ArgumentTypeError: an argument is not a sequence.
     """
 
@@ -75,8 +75,6 @@ class Events:
             array = as_seconds(name, values) if name == "times" else as_int64(name, values)
             if len(array) != len(self.items):
                 raise ArgumentError(name, f"{len(self.items)} values, one an item", len(array))
-            if name == "times" and _are_milliseconds(values, array):
-                raise ArgumentError(name, "Unix seconds", f"what looks like milliseconds: {array[0]}")
             object.__setattr__(self, name, array)
         if self.actions is not None and len(self.actions) and np.min(self.actions) < 0:
             raise ArgumentError("actions", "values >= 0", int(np.min(self.actions)))
@@ -241,6 +239,22 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
     return np.ascontiguousarray(np.broadcast_to(values, batch))
 
 
+def check_no_milliseconds(events: EventBatch) -> None:
+    """Refuses users all of whose times would be far in the future; training asks that of the median.
+
+    Nanoseconds pass: they may be a clock of somebody's own.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    times = events.times
+    if times is None or not LATEST_TIME < times.max(initial=UNKNOWN_TIME) < MICROSECONDS:
+        return
+    for begin, end in itertools.pairwise(events.offsets.tolist()):
+        if begin < end and times[begin:end].min() > LATEST_TIME:
+            raise ArgumentError("times", "Unix seconds", f"what looks like milliseconds: {times[begin]}")
+
+
 def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = "") -> None:
     """Refuses times that are milliseconds.
 
@@ -265,13 +279,6 @@ def is_flat(values: object) -> bool:
     if isinstance(values, (list, tuple)):
         return not any(issubclass(kind, (list, tuple, np.ndarray, Events)) for kind in set(map(type, values)))
     return False
-
-
-def _are_milliseconds(given: Any, seconds: npt.NDArray[np.int64]) -> bool:
-    """Whether all of them are numbers that would be far in the future; as training asks of the median."""
-    if len(seconds) == 0 or not LATEST_TIME < seconds.min() <= seconds.max() < MICROSECONDS:
-        return False
-    return np.asarray(given).dtype.kind in "iuf"
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:

@@ -22,7 +22,7 @@ from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import LATER, ModelConfig
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import EventBatch, History, Now, check_recent, request_times
+from lsif_sdk.events import EventBatch, History, Now, check_no_milliseconds, check_recent, request_times
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.metrics import Metrics
@@ -326,7 +326,9 @@ class NativeModel:
             return RepeatBonuses(*self._host.repeat_bonus(items, times, offsets, now, newest, self._threads))
 
     def _events(self, history: History | Sequence[History]) -> EventBatch:
-        return EventBatch.from_histories(history, self.items, self.config.num_actions)
+        events = EventBatch.from_histories(history, self.items, self.config.num_actions)
+        check_no_milliseconds(events)
+        return events
 
     def _users(
         self, history: History | Sequence[History] | None, state: UserState | Sequence[UserState] | None

@@ -120,7 +120,7 @@ TEST(exp_ends_right) {
     for (int i : {3, 4, 5}) CHECK(y[i] == 0.0f);
     CHECK(std::isnan(y[6]));
     CHECK(y[7] == 1.0f && y[8] == 1.0f);
-    check_subnormal(probe->exp, [](double x) { return std::exp(x); }, evenly(-103.9, -87.34, 10007));
+    check_subnormal(probe->exp, [](double exponent) { return std::exp(exponent); }, evenly(-103.9, -87.34, 10007));
   }
 }
 
@@ -142,7 +142,7 @@ TEST(exp2_is_within_its_error_and_ends_right) {
     for (int i : {0, 1, 2}) CHECK(ends[i] == 0.0f);
     CHECK(std::isnan(ends[3]));
     CHECK(ends[4] == 1.0f && ends[5] == 0x1p127f && ends[6] == 0x1p-149f);
-    check_subnormal(probe->exp2, [](double x) { return std::exp2(x); }, evenly(-150.9, -126, 10007));
+    check_subnormal(probe->exp2, [](double exponent) { return std::exp2(exponent); }, evenly(-150.9, -126, 10007));
   }
 }
 
