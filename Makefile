@@ -71,6 +71,7 @@ bench-cuda: ## On a GPU machine: times score_topk and the encoder beside torch
 	$(CMAKE) --build build/gpu --target lsif_cuda_bench
 	$(PYTHON) bench/gpu_topk.py build/gpu/tests/cuda/liblsif_cuda_bench.so
 	$(PYTHON) bench/gpu_encode.py build/gpu/tests/cuda/liblsif_cuda_bench.so
+	$(PYTHON) bench/gpu_requests.py build/gpu/tests/cuda/liblsif_cuda_bench.so
 
 # Without test_thread_pool: QEMU itself gives up in a forked child that starts threads.
 NEON_CXX ?= aarch64-linux-gnu-g++

@@ -7,14 +7,14 @@ import ctypes
 import math
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_topk import captured, microseconds
+from gpu_topk import captured, microseconds, print_all
 
 __all__ = ["main"]
 
@@ -236,18 +236,18 @@ def checked_runs(library: Library, case: tuple[int, int, int], device: str) -> d
     runs["lsif_append"] = append
     if device == "cuda":
         check("torch", fused_by_torch(weights, problem.items), expected, "float32")
-        compiled = torch.compile(fused_by_torch)
+        compiled = torch.compile(fused_by_torch, dynamic=False)
         check("torch.compile", compiled(weights, problem.items), expected, "float32")
         runs["torch"] = ignoring_result(fused_by_torch, weights, problem.items)
         runs["torch_compile"] = ignoring_result(compiled, weights, problem.items)
     return runs
 
 
-def bench(library: Library) -> list[str]:
+def bench(library: Library) -> Iterator[str]:
     """A line for each case and implementation, as CUDA graphs."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    lines = [f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"]
-    lines.append(f"{'events, dim, users':24} {'':14} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7}")
+    yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"
+    yield (f"{'events, dim, users':24} {'':14} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7}")
     for case in _CASES:
         runs = {name: captured(run) for name, run in checked_runs(library, case, "cuda").items()}
         repeats = {name: max(1, int(5e3 / microseconds(run, 1))) for name, run in runs.items()}
@@ -262,8 +262,7 @@ def bench(library: Library) -> list[str]:
             median = statistics.median(values)
             low, high = values[len(values) // 10], values[-1 - len(values) // 10]
             title = ", ".join(map(str, case))
-            lines.append(f"{title:24} {name:14} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f}")
-    return lines
+            yield (f"{title:24} {name:14} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -281,7 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("bench/gpu_encode.py: torch finds no CUDA device, so nothing was timed", file=sys.stderr)
         return 1
-    print("\n".join(bench(library)))
+    print_all(bench(library))
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 import ctypes
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -149,14 +149,12 @@ def copy_bandwidth() -> float:
     return 2 * len(source) / (min(microseconds(lambda: target.copy_(source), 5) for _ in range(5)) * 1e-6)
 
 
-def bench(launcher: Launcher) -> list[str]:
+def bench(launcher: Launcher) -> Iterator[str]:
     """A line for each case and implementation."""
     torch.backends.cuda.matmul.allow_tf32 = False
     bandwidth = copy_bandwidth()
-    lines = [f"{torch.cuda.get_device_name()}, torch {torch.__version__}, copy {bandwidth / 1e9:,.0f} GB/s"]
-    lines.append(
-        f"{'rows x dim, batch, k':30} {'':12} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7} {'% of copy':>10}"
-    )
+    yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, copy {bandwidth / 1e9:,.0f} GB/s"
+    yield (f"{'rows x dim, batch, k':30} {'':12} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7} {'% of copy':>10}")
     for case in _CASES:
         problem = make_problem(launcher, case, "cuda")
         search = launcher.search(problem)
@@ -180,12 +178,15 @@ def bench(launcher: Launcher) -> list[str]:
             share = f"{100 * read / (median * 1e-6) / bandwidth:9.0f}%" if case[2] == 1 else ""
             title = f"{case[0]:,} x {case[1]}, {case[2]}, {case[3]}"
             low, high = values[len(values) // 10], values[-1 - len(values) // 10]
-            lines.append(
-                f"{title:30} {name:12} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f} {share:>10}"
-            )
+            yield (f"{title:30} {name:12} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f} {share:>10}")
         del problem, runs, search
         torch.cuda.empty_cache()
-    return lines
+
+
+def print_all(lines: Iterable[str]) -> None:
+    """Each as soon as it is there."""
+    for line in lines:
+        print(line, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -205,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("bench/gpu_topk.py: torch finds no CUDA device, so nothing was timed", file=sys.stderr)
         return 1
-    print("\n".join(bench(launcher)))
+    print_all(bench(launcher))
     return 0
 
 

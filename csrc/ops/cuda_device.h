@@ -5,6 +5,9 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
+#include <stdexcept>
+#include <string>
+
 #include "ops/checks.h"
 
 namespace lsif::ops {
@@ -14,7 +17,10 @@ class OnDevice {
  public:
   explicit OnDevice(const Tensor& t) : guard_(t.get_device_index()) {
     void* current = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &current));
+    // Torch's own macro for this check has another name in every second release.
+    if (aoti_torch_get_current_cuda_stream(t.get_device_index(), &current) != AOTI_TORCH_SUCCESS) {
+      throw std::runtime_error("torch has no current stream on CUDA device " + std::to_string(t.get_device_index()));
+    }
     stream = static_cast<cudaStream_t>(current);
   }
 

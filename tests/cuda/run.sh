@@ -1,37 +1,39 @@
 #!/bin/sh
-# Runs the gpu_test_* in a folder, each for at most so many seconds, and says in a table how it went; then the small ones
-# under compute-sanitizer, which may make them a hundred times slower. For `make test-cuda`.
-folder=$1
-seconds=60
-table=$(mktemp)
-failed=0
-
-run() {  # name, command ...
-  name=$1
-  shift
+# Runs the gpu_test_* in a folder, and the small ones under compute-sanitizer, which may make them a hundred times
+# slower: several at a time, each for at most so many seconds. Says in a table how it went. For `make test-cuda`.
+#   run.sh FOLDER [PROCESSES]
+if [ "$1" = --one ]; then  # FOLDER SECONDS NAME COMMAND ...
+  folder=$2 seconds=$3 name=$4
+  shift 4
   start=$(date +%s)
-  timeout $seconds "$@" > "$folder/$name.log" 2>&1
-  case $? in 0) result=ok ;; 124) result=TIMEOUT failed=1 ;; *) result=FAILED failed=1 ;; esac
-  [ $result = ok ] || tail -n 20 "$folder/$name.log"
-  printf '%-44s %-7s %4s s\n' "$name" "$result" $(($(date +%s) - start)) | tee -a "$table"
-}
-
-for test in "$folder"/gpu_test_*; do
-  case $test in *.log) ;; *) run "$(basename "$test")" "$test" ;; esac
-done
-if command -v compute-sanitizer > /dev/null; then
-  seconds=300
-  for tool in memcheck racecheck synccheck; do
-    for test in launches layer_norm interest_fusion cuda_encode user_states; do
-      run "$tool $test" compute-sanitizer --tool $tool --error-exitcode 1 "$folder/gpu_test_$test"
-    done
-    run "$tool score_topk" compute-sanitizer --tool $tool --error-exitcode 1 "$folder/gpu_test_score_topk" weight_zero
-  done
-else
-  echo "compute-sanitizer is not installed: not run"
+  timeout -k 5 "$seconds" "$@" > "$folder/$name.log" 2>&1
+  case $? in 0) result=ok ;; 124 | 137) result=TIMEOUT ;; *) result=FAILED ;; esac
+  printf '%-44s %-7s %4s s\n' "$name" "$result" $(($(date +%s) - start)) | tee "$folder/$name.result"
+  exit 0
 fi
+folder=$1 processes=${2:-8}
+rm -f "$folder"/*.result
+{
+  for test in "$folder"/gpu_test_*; do
+    case $test in *.log) ;; *) echo "90 $(basename "$test") $test" ;; esac
+  done
+  if command -v compute-sanitizer > /dev/null; then
+    for tool in memcheck racecheck synccheck; do
+      check="compute-sanitizer --tool $tool --error-exitcode 1 $folder/gpu_test"
+      for test in launches layer_norm interest_fusion cuda_encode user_states; do
+        echo "240 $tool.$test ${check}_$test"
+      done
+      echo "240 $tool.score_topk ${check}_score_topk weight_zero"
+    done
+  fi
+} | xargs -P "$processes" -L 1 sh "$0" --one "$folder"
+command -v compute-sanitizer > /dev/null || echo "compute-sanitizer is not installed: not run"
+failed=$(grep -lv ' ok ' "$folder"/*.result)
+for result in $failed; do
+  echo "== $(cat "$result")"
+  tail -n 20 "${result%.result}.log"
+done
 echo
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-cat "$table"
-rm "$table"
-exit $failed
+cat "$folder"/*.result
+[ -z "$failed" ]
