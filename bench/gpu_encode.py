@@ -199,11 +199,17 @@ def fused_by_torch(weights: Weights, items: Tensor) -> Tensor:
     return (shares[:, None] @ interests)[:, 0]
 
 
-def check(name: str, fused: Tensor, expected: Tensor, precision: str) -> None:
-    """Near float64."""
-    error = float((fused.double() - expected).abs().max() / expected.abs().max())
+def error_of(fused: Tensor, expected: Tensor) -> float:
+    """How far off float64 the vectors are, as a share of the largest value."""
+    return float((fused.double() - expected).abs().max() / expected.abs().max())
+
+
+def check(name: str, fused: Tensor, expected: Tensor, precision: str) -> float:
+    """Their error, which is small."""
+    error = error_of(fused, expected)
     if not error <= _RELATIVE[precision]:
         raise SystemExit(f"{name}: off by {error:.1e} of the largest value")
+    return error
 
 
 def ignoring_result(call: Callable[[Weights, Tensor], Tensor], weights: Weights, items: Tensor) -> Callable[[], None]:
@@ -215,41 +221,48 @@ def ignoring_result(call: Callable[[Weights, Tensor], Tensor], weights: Weights,
     return run
 
 
-def checked_runs(library: Library, case: tuple[int, int, int], device: str) -> dict[str, Callable[[], None]]:
-    """Ours, by name, after a look at what they give."""
+Runs = dict[str, Callable[[], None]]
+
+
+def checked_runs(library: Library, case: tuple[int, int, int], device: str) -> tuple[Runs, dict[str, float]]:
+    """Ours and, on a GPU, torch's by name, and the errors of what they give."""
     host = library.weights(case[1])
     weights = {name: weight.to(device) for name, weight in host.items()}
     problem = make_problem(case, device)
     expected = fused_by_torch({name: weight.double() for name, weight in weights.items()}, problem.items)
     model = library.model(case[1], weights, is_bf16=False)
     append, encode_states = model.states(problem)
-    runs = {
+    runs: Runs = {
         "lsif": model.encode(problem, may_fuse=True),
         "lsif_steps": model.encode(problem, may_fuse=False),
         "lsif_bf16": library.model(case[1], weights, is_bf16=True).encode(problem, may_fuse=False),
         "lsif_states": encode_states,
     }
+    errors = {}
     for name, run in runs.items():
         problem.fused.fill_(math.nan)
         run()
-        check(name, problem.fused, expected, "bfloat16" if name == "lsif_bf16" else "float32")
+        errors[name] = check(name, problem.fused, expected, "bfloat16" if name == "lsif_bf16" else "float32")
     runs["lsif_append"] = append
     if device == "cuda":
-        check("torch", fused_by_torch(weights, problem.items), expected, "float32")
         compiled = torch.compile(fused_by_torch, dynamic=False)
-        check("torch.compile", compiled(weights, problem.items), expected, "float32")
-        runs["torch"] = ignoring_result(fused_by_torch, weights, problem.items)
-        runs["torch_compile"] = ignoring_result(compiled, weights, problem.items)
-    return runs
+        for name, call in (("torch", fused_by_torch), ("torch_compile", compiled)):
+            errors[name] = check(name, call(weights, problem.items), expected, "float32")
+            runs[name] = ignoring_result(call, weights, problem.items)
+        in_bf16 = {name: weight.bfloat16() for name, weight in weights.items()}
+        errors["torch_compile_bf16"] = error_of(compiled(in_bf16, problem.items), expected)
+        runs["torch_compile_bf16"] = ignoring_result(compiled, in_bf16, problem.items)
+    return runs, errors
 
 
 def bench(library: Library) -> Iterator[str]:
     """A line for each case and implementation, as CUDA graphs."""
     torch.backends.cuda.matmul.allow_tf32 = False
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"
-    yield (f"{'events, dim, users':24} {'':14} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7}")
+    yield f"{'events, dim, users':24} {'':18} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7} {'error':>8}"
     for case in _CASES:
-        runs = {name: captured(run) for name, run in checked_runs(library, case, "cuda").items()}
+        checked, errors = checked_runs(library, case, "cuda")
+        runs = {name: captured(run) for name, run in checked.items()}
         repeats = {name: max(1, int(5e3 / microseconds(run, 1))) for name, run in runs.items()}
         times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(_TURNS):
@@ -262,7 +275,8 @@ def bench(library: Library) -> Iterator[str]:
             median = statistics.median(values)
             low, high = values[len(values) // 10], values[-1 - len(values) // 10]
             title = ", ".join(map(str, case))
-            yield (f"{title:24} {name:14} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f}")
+            error = f"{errors[name]:8.0e}" if name in errors else ""
+            yield f"{title:24} {name:18} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f} {error}"
 
 
 def main(arguments: list[str] | None = None) -> int:

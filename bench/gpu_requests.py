@@ -74,7 +74,7 @@ def bench(library: str) -> Iterator[str]:
     torch.backends.cuda.matmul.allow_tf32 = False
     events, dim = _CASE
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"
-    yield (f"{'events, dim, users':24} {'':18} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7}")
+    yield f"{'events, dim, users':24} {'':18} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7}"
     for batch in _BATCHES:
         run, problem, items = ours(library, batch, _NUM_ITEMS, "cuda")
         weights = {k: v.cuda() for k, v in gpu_encode.Library(library, "cuda").weights(dim).items()}

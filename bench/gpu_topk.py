@@ -154,7 +154,7 @@ def bench(launcher: Launcher) -> Iterator[str]:
     torch.backends.cuda.matmul.allow_tf32 = False
     bandwidth = copy_bandwidth()
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, copy {bandwidth / 1e9:,.0f} GB/s"
-    yield (f"{'rows x dim, batch, k':30} {'':12} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7} {'% of copy':>10}")
+    yield f"{'rows x dim, batch, k':30} {'':12} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7} {'% of copy':>10}"
     for case in _CASES:
         problem = make_problem(launcher, case, "cuda")
         search = launcher.search(problem)
@@ -178,7 +178,7 @@ def bench(launcher: Launcher) -> Iterator[str]:
             share = f"{100 * read / (median * 1e-6) / bandwidth:9.0f}%" if case[2] == 1 else ""
             title = f"{case[0]:,} x {case[1]}, {case[2]}, {case[3]}"
             low, high = values[len(values) // 10], values[-1 - len(values) // 10]
-            yield (f"{title:30} {name:12} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f} {share:>10}")
+            yield f"{title:30} {name:12} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f} {share:>10}"
         del problem, runs, search
         torch.cuda.empty_cache()
 
