@@ -1,6 +1,8 @@
 // score_topk's launcher with a C interface, for bench/gpu_topk.py (ctypes). Built by tests/cuda/CMakeLists.txt.
 #include <cuda_runtime_api.h>
 
+#include <thread>
+
 #include "engine/codes.h"
 #include "kernels/cuda/launch.h"
 
@@ -12,7 +14,8 @@ extern "C" {
 // Codes rows as they are; returns the bytes this takes, and with `codes` null does nothing else.
 __attribute__((visibility("default"))) int64_t lsif_code(const float* vectors, int64_t num_items, int64_t dim,
                                                          uint8_t* codes) {
-  if (codes != nullptr) lsif::engine::write_codes(vectors, nullptr, num_items, dim, {}, codes, 0);
+  const auto threads = static_cast<int>(std::thread::hardware_concurrency());
+  if (codes != nullptr) lsif::engine::write_codes(vectors, nullptr, num_items, dim, {}, codes, threads);
   return lsif::engine::codes_size(num_items, dim);
 }
 

@@ -84,12 +84,11 @@ class Problem:
 def make_problem(launcher: Launcher, case: tuple[int, int, int, int], device: str) -> Problem:
     """Gaussian rows and queries."""
     rows, dim, batch, k = case
-    generator = torch.Generator().manual_seed(1)
-    vectors = torch.randn(rows, dim, generator=generator)
-    host_codes = launcher.code(vectors)
+    generator = torch.Generator(device).manual_seed(1)
+    vectors = torch.randn(rows, dim, generator=generator, device=device)
+    host_codes = launcher.code(vectors.cpu())
     return Problem(
-        vectors.to(device), host_codes.to(device), host_codes,
-        torch.randn(batch, dim, generator=generator).to(device),
+        vectors, host_codes.to(device), host_codes, torch.randn(batch, dim, generator=generator, device=device),
         torch.empty(batch, k, device=device), torch.empty(batch, k, dtype=torch.int64, device=device),
         torch.empty(batch, dtype=torch.int64, device=device),
     )  # fmt: skip
