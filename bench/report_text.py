@@ -32,7 +32,7 @@ def markdown(
         "are set. Ratios hold within one table, whose implementations took turns; absolute figures drift on shared "
         "machines.",
         _machine(rows, versions),
-        "No figure here is of a GPU: the CUDA kernels are not yet run on a GPU ([cuda.md](cuda.md)).",
+        "No figure here is of a GPU: [cuda.md](cuda.md) has those.",
     ]
     if ceilings:
         parts += ["## What the machine can do", _ceilings(ceilings)]
