@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import pathlib
 import sqlite3
-import subprocess
-import sys
-import threading
-import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from concurrency import run_in_forked_child, run_together
 from lsif_sdk import Events, Recommender, UserState, errors
 from lsif_sdk.events import UNKNOWN_TIME
-from lsif_sdk.integrations import HistoryStore, SQLiteStore, Users, UserStates
-from lsif_sdk.integrations.history_store import StoredEvents
-from lsif_sdk.integrations.served_state import ServedState
+from lsif_sdk.integrations import HistoryStore, SQLiteStore, Users
 from recommender_cases import IDS, NUM_ITEMS, build, same
 from test_user_state import check_same_answer, part, random_events
 
@@ -201,64 +193,6 @@ def test_states_of_another_model_are_replaced(stores):
             assert users.state("u") == new.new_state(store.read("u").events, remember=5)
 
 
-def test_threads_hammer_one_user(stores):
-    """Recorders, askers and one who flushes: nothing is lost, and every state is one of some first events."""
-    recommender = build()
-    with stores.open() as store, Users(recommender, store, save_every=3, max_bytes=40_000) as users:
-
-        def work(thread: int) -> None:
-            last = 0
-            for n in range(30):
-                if thread < 4:
-                    users.record("u", Events([IDS[thread], IDS[n]], times=[100, 100]))
-                elif thread < 7:
-                    state = users.state("u")
-                    assert state.num_events >= last and state.num_events % 2 == 0
-                    last = state.num_events
-                    seen.append(state)
-                else:
-                    users.flush()
-                    users.recommend(f"other {n}")
-                    users.record(f"other {n}", ["i1"])
-
-        seen: list[UserState] = []
-        run_together(8, work)
-        events = store.read("u").events
-        assert len(events) == 2 * 4 * 30
-        for thread in range(4):
-            own = [n for t, n in zip(events.items[::2], events.items[1::2], strict=True) if t == IDS[thread]]
-            assert own == IDS[:30]
-        check_user(users, recommender, store, "u")
-        for state in seen[::10]:
-            count = state.num_events
-            assert state == recommender.new_state(Events(events.items[:count], events.times[:count]))
-        assert users.stats()["evictions"] > 0 and users.stats()["bytes"] <= 40_000
-
-
-RECORDER = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from lsif_sdk import Events
-from lsif_sdk.integrations import SQLiteStore, Users
-from recommender_cases import build
-with SQLiteStore(sys.argv[2]) as store, Users(build(), store, save_every=3) as users:
-    for n in range(30):
-        users.record("u", Events([f"i{n}"], times=[n]))
-        assert f"i{n}" in set(store.read("u").events.items) and users.state("u").num_events >= n + 1
-"""
-
-
-def test_processes_record_the_same_user(tmp_path):
-    path = str(tmp_path / "users.db")
-    tests = str(pathlib.Path(__file__).parent)
-    command = [sys.executable, "-c", RECORDER, tests, path]
-    recorders = [subprocess.Popen(command) for _ in range(3)]
-    assert [recorder.wait() for recorder in recorders] == [0, 0, 0]
-    recommender = build()
-    with SQLiteStore(path) as store, Users(recommender, store) as users:
-        assert check_user(users, recommender, store, "u").num_events == 90
-
-
 def test_who_is_forgotten_is_forgotten_everywhere(stores):
     recommender = build()
     with stores.open() as store, stores.open() as other:
@@ -312,77 +246,6 @@ def test_a_store_that_fails(stores):
         assert store.read("u").events.items == ["i1", "i3", "i4", "i5"]
 
 
-# UserStates
-
-
-def test_the_least_recently_used_state_goes():
-    state = build().new_state(["i1"])
-    size = state.nbytes + 576
-    states: UserStates[UserState] = UserStates(3 * size)
-    for user in (1, "1", "b"):
-        states.put(user, state)
-    assert states.get(1) is state and states.peek("1") is state and states.get("nobody") is None
-    states.put("d", state)
-    assert states.users() == ["b", 1, "d"] and len(states) == 3
-    assert states.stats() == {"hits": 1, "misses": 1, "evictions": 1, "users": 3, "bytes": 3 * size}
-    states.put("b", state)
-    states.remove(1)
-    states.remove(1)
-    assert states.users() == ["d", "b"] and states.stats()["bytes"] == 2 * size
-    states.put("large", build().new_state([], remember=100_000))
-    assert states.users() == [] and states.stats()["bytes"] == 0, "what is larger than all is not kept"
-    with pytest.raises(errors.ArgumentTypeError, match="user: expected"):
-        states.get(None)  # type: ignore[arg-type]
-    with pytest.raises(errors.ArgumentError, match="max_bytes: expected an integer in"):
-        UserStates(-1)
-
-
-def test_the_budget_covers_what_python_takes():
-    """Small states of long ids, as `Users` keeps them: all memory allocated for them is within the budget."""
-    recommender = build(num_long=0, num_short=0, window=1)
-    state = recommender.new_state(["i1"], remember=1)
-    recommender.append(state, ["i2"])
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        states: UserStates[ServedState] = UserStates(1_104_000)  # for 1,366 of them: the dictionary has just grown
-        for number in range(2000):
-            grown = recommender.append(state, ["i2"])
-            states.put(f"{number:036}", ServedState(grown, 10**12 + number, 10**9 + number, 1000 + number))
-        taken = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert states.stats()["evictions"] == 634
-    assert 0.85 * 1_104_000 < taken <= 1_104_000
-
-
-def test_threads_share_states():
-    states: UserStates[UserState] = UserStates(20_000)
-    state = build().new_state()
-
-    def work(thread: int) -> None:
-        for n in range(300):
-            states.put((thread * n) % 17, state)
-            states.get(n % 17)
-            states.remove(n % 5)
-
-    run_together(6, work)
-    stats = states.stats()
-    assert stats["hits"] + stats["misses"] == 1800
-    assert stats["bytes"] == len(states) * (state.nbytes + 576) <= 20_000
-
-
-def test_what_has_no_size_is_refused_and_not_kept() -> None:
-    state = build().new_state(["i1"])
-    states: UserStates[Any] = UserStates(10 * (state.nbytes + 576))
-    states.put("a", state)
-    for bad in (None, "text", 5):
-        with pytest.raises(errors.ArgumentTypeError, match="state: expected a UserState"):
-            states.put("a", bad)
-    assert states.users() == ["a"] and states.get("a") == state
-    assert states.stats()["bytes"] == state.nbytes + 576
-
-
 @pytest.mark.parametrize(("column", "value"), [("data", "text"), ("data", 5), ("data", b""), ("sequence", "text")])
 def test_a_stored_state_of_another_type_is_made_again(tmp_path, column, value) -> None:
     recommender = build()
@@ -395,45 +258,3 @@ def test_a_stored_state_of_another_type_is_made_again(tmp_path, column, value) -
         users = Users(recommender, store)
         check_user(users, recommender, store, "u")
         assert users.stats()["refused"] == 1
-
-
-def test_a_forked_child_asks_although_the_parent_was_asking() -> None:
-    """Threads of the parent have the locks of the user and of the states when it forks."""
-    recommender = build()
-    asked, answers = threading.Event(), threading.Event()
-
-    class Store:
-        def append(self, *args: Any) -> int:
-            return 2
-
-        def read(self, user: Any, *, last: int | None = None, since: int = 0) -> StoredEvents:
-            asked.set()
-            answers.wait(60)
-            return StoredEvents(Events([] if since else ["i1", "i2"]), since, 2)
-
-        def get_state(self, user: Any) -> None:
-            return None
-
-        def put_state(self, *args: Any) -> bool:
-            return False
-
-    store: Any = Store()
-    users = Users(recommender, store)
-    threads = [
-        threading.Thread(target=users.recommend, args=("u",), kwargs=options) for options in ({}, {"budget_ms": 60_000})
-    ]
-
-    def ask() -> None:
-        answers.set()
-        expected = recommender.recommend(state=recommender.new_state(["i1", "i2"]), k=5)
-        for options in ({}, {"budget_ms": 60_000}):
-            assert same(users.recommend("u", 5, **options), expected)
-
-    for thread in threads:
-        thread.start()
-        asked.wait(60)
-    with users._states._lock:
-        run_in_forked_child(ask, seconds=30)
-    answers.set()
-    for thread in threads:
-        thread.join()
