@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import encode_cases
 import native
 from device_cases import DEVICES, kept_ops_of, memory_of
 
@@ -73,7 +74,7 @@ def native_states(artifact: Any, batch: native.Batch) -> tuple[np.ndarray, ...]:
 def assert_near(actual: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
     for one, other in zip(actual, expected, strict=True):
         assert one.shape == other.shape
-        assert native.relative_error(one, other.astype(np.float64)) < 1e-5
+        assert native.relative_error(one, other.astype(np.float64)) < 2 * encode_cases.TOLERANCE
 
 
 @pytest.mark.parametrize("times", ["sorted", "unknown", "none"])

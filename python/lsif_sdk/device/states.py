@@ -161,7 +161,7 @@ class StateTable:
 
     def _moved(self, values: npt.NDArray[np.int64]) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(values))
-        if self._device.type == "cuda":
+        if self._device.type == "cuda" and len(values):
             tensor = tensor.pin_memory()
         return tensor.to(self._device, non_blocking=True)
 
