@@ -160,6 +160,16 @@ def test_arguments_are_checked_by_name(device):
         device_rec.recommend(["i1"], state=states[0])
 
 
+def test_what_does_not_fit_the_hosts_memory_names_remember(device, monkeypatch):
+    def zeros(*_: object) -> None:
+        raise MemoryError
+
+    _, device_rec = pair(device)
+    monkeypatch.setattr(np, "zeros", zeros)
+    with pytest.raises(ArgumentError, match=r"^remember: expected no more than fits the host's memory, got 9 for each"):
+        DeviceStates(device_rec, 4, remember=9)
+
+
 def test_states_in_bfloat16_are_refused(device):
     if device == "cpu":
         pytest.skip("the CPU's states take every model")

@@ -131,6 +131,28 @@ def test_calls_about_nobody_and_slots_begun_anew(device):
     assert_near(states.encode([0], batch.now[:1]), states.encode_histories(batch.select([0])))
 
 
+def test_a_graph_does_it_again(device):
+    if device != "cuda":
+        pytest.skip("CUDA graphs need a GPU")
+    artifact = native.make_artifact(native.make_config(request_time=True))
+    batch = native.random_batch(artifact.config, (9, 9, 9), 7)
+    users = np.array([2, 0, 1])
+    expected, captured = States(device, artifact), States(device, artifact)
+    expected.append_all(batch)  # and what is made at a first call is made
+    slots, now = captured.placed(captured.slots[users]), captured.placed(batch.now[users])
+    columns = [torch.zeros(3, dtype=torch.int64, device=device) for _ in range(3)]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured.ops.append(captured.encoder, captured.bytes, slots, *columns, 1)
+        encoded = captured.ops.encode_states(captured.encoder, captured.bytes, slots, now, 1)
+    for event in range(9):
+        for column, values in zip(columns, (batch.items, batch.times, batch.actions), strict=True):
+            column.copy_(torch.from_numpy(values[batch.offsets[users] + event]))
+        graph.replay()
+    for one, other in zip(encoded, expected.encode(users, batch.now[users]), strict=True):
+        np.testing.assert_array_equal(one.cpu().numpy(), other)
+
+
 def test_shapes_types_and_places_are_checked_always(device):
     states = States(device, native.make_artifact(native.make_config()))
     size = states.bytes.shape[1]

@@ -42,10 +42,11 @@ class DeviceStates:
         recommender: on a GPU, in float32. It maps the events' ids; requests go to it.
         capacity: how many slots.
         remember: how many of a user's newest events `exclude_seen` and models with `repeats` see. They are kept in the
-            host's memory, 8 bytes each (16 with `repeats` and times).
+            host's memory, 8 bytes each (16 with `repeats` and times), which is taken page by page as they fill.
 
     Raises:
-        ArgumentError: a value is out of range, the recommender is on the CPU, or its model's states do not fit a GPU.
+        ArgumentError: a value is out of range, the recommender is on the CPU, its model's states do not fit a GPU, or
+            there is not the memory.
     """
 
     def __init__(self, recommender: NativeModel, capacity: int, *, remember: int = DEFAULT_REMEMBER) -> None:
@@ -97,6 +98,7 @@ class DeviceStates:
         if len(rows) != len(events):
             raise ArgumentError("history", f"one for each of {len(rows)} slots", f"{len(events)}")
         self.table.append(rows, events)
+        self._recommender._metrics.called("append")
 
     def clear(self, slots: Slots) -> None:
         """Makes them users without events.

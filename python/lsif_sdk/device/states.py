@@ -43,7 +43,7 @@ class StateTable:
         remember: how many of the newest events are kept on the host, for exclusion and `repeats`.
 
     Raises:
-        ArgumentError: the states of this model do not fit a GPU, or so many not this one's memory.
+        ArgumentError: the states of this model do not fit a GPU, or so many not this one's memory or the host's.
     """
 
     def __init__(
@@ -59,13 +59,17 @@ class StateTable:
             size = encoder.state_size()
         with memory_errors("capacity", device, f"{capacity} states of {size} bytes"):
             self._states = torch.empty((capacity, size), dtype=torch.uint8, device=device)
-        self.num_events = np.zeros(capacity, np.int64)
-        self.num_unknown = np.zeros(capacity, np.int64)
-        self._newest_times = np.full(capacity, UNKNOWN_TIME)
-        # Rings: event r of a history is at place r modulo `remember`. Pages that nobody wrote to take no memory.
-        self._items = np.zeros((capacity, remember), np.int64)
         has_times = config.repeats and config.use_times
-        self._times = np.zeros((capacity, remember), np.int64) if has_times else None
+        try:
+            self.num_events = np.zeros(capacity, np.int64)
+            self.num_unknown = np.zeros(capacity, np.int64)
+            self._newest_times = np.full(capacity, UNKNOWN_TIME)
+            # Rings: event r of a history is at place r modulo `remember`. Pages that nobody wrote to take no memory.
+            self._items = np.zeros((capacity, remember), np.int64)
+            self._times = np.zeros((capacity, remember), np.int64) if has_times else None
+        except MemoryError:
+            got = f"{remember} for each of {capacity} slots"
+            raise ArgumentError("remember", "no more than fits the host's memory", got) from None
         self.clear(np.arange(capacity))
 
     @property
