@@ -122,6 +122,12 @@ def test_what_is_kept_is_checked_once(device):
         kept_ops.keep_encoder(placed(broken, device), config, eps, "float32", 1)
     with pytest.raises(ValueError, match=r"^precision: expected 'float32' or 'bfloat16', got 'half'$"):
         kept_ops.keep_encoder(placed(weights, device), config, eps, "half", 1)
+    wide = encode_args(dim=258, num_heads=2)[:3]
+    if device == "cpu":
+        kept_ops.drop(kept_ops.keep_encoder(*wide, "bfloat16", 1), wide[0][0])
+    else:
+        with pytest.raises(ValueError, match=r"^precision: expected 'float32' on a GPU with heads of more than 128 "):
+            kept_ops.keep_encoder(*placed(wide, device), "bfloat16", 1)
     vectors, bias = torch.ones(5, 3), torch.zeros(5)
     with pytest.raises(ValueError, match=r"^codes: expected"):
         kept_ops.keep_catalog(*placed((vectors, bias, torch.zeros(64, dtype=torch.uint8)), device))
