@@ -7,6 +7,7 @@ add_library(lsif_engine SHARED
   csrc/engine/cell_coder.cpp
   csrc/engine/clusters.cpp
   csrc/engine/codes.cpp
+  csrc/engine/cpu_quota.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
   csrc/engine/float_rows.cpp

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import native as native_cases
+import test_precision
 from device_cases import DEVICES, assert_same, kept_ops_of, memory_of, on_device, pair, prepare
-from lsif_sdk import Events, LiveRecommender
+from lsif_sdk import Events, LiveRecommender, Recommender
 from lsif_sdk.device.layout import Shape
 from lsif_sdk.device.work import DeviceWork
 from lsif_sdk.errors import ArgumentError
@@ -194,6 +196,25 @@ def test_threads_that_ask_while_the_catalogue_changes(device):
             assert answer.version == snapshot.version
 
 
+@pytest.mark.parametrize("block", ["hstu", "transformer"])
+def test_bfloat16_is_near_float32(device, block):
+    native = build(block=block)
+    rounded = Recommender(native.artifact, precision="bfloat16")
+    device_rec = on_device(native, device, precision="bfloat16")
+    users = histories(timed=True)
+    exact, expected = native.encode(users), rounded.encode(users)
+    assert device_rec.precision == "bfloat16"
+    if device == "cpu":
+        assert_same(device, rounded.recommend(users), device_rec.recommend(users))
+    for name in ("fused", "interests", "weights"):
+        actual = getattr(device_rec.encode(users), name)
+        error = native_cases.relative_error(actual, getattr(exact, name).astype(np.float64))
+        assert error < test_precision.TOLERANCE
+        if device == "cpu":
+            np.testing.assert_array_equal(actual, getattr(expected, name))
+    assert not np.array_equal(device_rec.encode(users).fused, exact.fused)
+
+
 # ---- What is refused
 
 
@@ -201,7 +222,6 @@ def test_threads_that_ask_while_the_catalogue_changes(device):
     ("options", "message"),
     [
         ({"batching": True}, "batching: expected None or False with device='cpu', got Batching.*"),
-        ({"precision": "bfloat16"}, "precision: expected 'float32' with device='cpu', got 'bfloat16'"),
     ],
 )
 def test_what_a_device_does_not_do_is_refused_at_loading(device, options, message):

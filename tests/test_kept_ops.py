@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import encode_cases
+import native
+import test_precision
 from device_cases import DEVICES, kept_ops_of, memory_of
 from lsif_sdk.bitmaps import as_bitmap
 from lsif_sdk.device.layout import ragged_union
@@ -44,7 +47,7 @@ def test_encode(device, case):
     kept_ops = kept_ops_of(device)
     args = CASES["encode"][case]()
     on_device = placed(args, device)
-    encoder = kept_ops.keep_encoder(*on_device[:3], 1)
+    encoder = kept_ops.keep_encoder(*on_device[:3], "float32", 1)
     for expected, actual in zip(ops.encode(*args), kept_ops.encode(encoder, *on_device[3:]), strict=True):
         tolerance = 0.0 if device == "cpu" else 2e-5 * float(expected.abs().max()) if expected.numel() else 0.0
         torch.testing.assert_close(actual.cpu(), expected, rtol=0, atol=tolerance)
@@ -56,6 +59,26 @@ def test_score_topk(device, case):
     args = CASES["score_topk"][case]()
     for expected, actual in zip(ops.score_topk(*args), kept_topk(args, device), strict=True):
         torch.testing.assert_close(actual, expected, rtol=0 if args[1] is None else 2e-7, atol=0)
+
+
+@pytest.mark.parametrize("name", test_precision.CASES)
+def test_bfloat16_is_near_float32(device, name):
+    kept_ops = kept_ops_of(device)
+    case = encode_cases.CASES[name]
+    artifact = case.artifact()
+    batch = case.batch().select([0, 1, 2, 5, 7])
+    args = placed(native.encode_op_args(artifact, batch, 2), device)
+    results = {}
+    for precision in ("float32", "bfloat16"):
+        encoder = kept_ops.keep_encoder(*args[:3], precision, 1)
+        results[precision] = [part.cpu().numpy() for part in kept_ops.encode(encoder, *args[3:])]
+        kept_ops.drop(encoder, args[3])
+    error = max(map(native.relative_error, results["bfloat16"], results["float32"]))
+    assert error < test_precision.TOLERANCE
+    assert error > encode_cases.TOLERANCE or name == "dim 1"  # a norm of one value leaves nothing to round
+    if device == "cpu":
+        expected = batch.encode(native.request_path(artifact, precision="bfloat16"))
+        assert all(map(np.array_equal, results["bfloat16"], expected))
 
 
 def test_rows_past_the_last_offset_are_not_read(device):
@@ -92,11 +115,19 @@ def test_what_is_kept_is_checked_once(device):
     kept_ops = kept_ops_of(device)
     weights, config, eps, *_ = encode_args()
     with pytest.raises(ValueError, match=r"^weights: expected \d+ tensors, got 3$"):
-        kept_ops.keep_encoder(placed(weights[:3], device), config, eps, 1)
+        kept_ops.keep_encoder(placed(weights[:3], device), config, eps, "float32", 1)
     broken = [weight.clone() for weight in weights]
     broken[0][3, 1] = float("nan")
     with pytest.raises(ValueError, match=r"^item_embedding: expected"):
-        kept_ops.keep_encoder(placed(broken, device), config, eps, 1)
+        kept_ops.keep_encoder(placed(broken, device), config, eps, "float32", 1)
+    with pytest.raises(ValueError, match=r"^precision: expected 'float32' or 'bfloat16', got 'half'$"):
+        kept_ops.keep_encoder(placed(weights, device), config, eps, "half", 1)
+    wide = encode_args(dim=258, num_heads=2)[:3]
+    if device == "cpu":
+        kept_ops.drop(kept_ops.keep_encoder(*wide, "bfloat16", 1), wide[0][0])
+    else:
+        with pytest.raises(ValueError, match=r"^precision: expected 'float32' on a GPU with heads of more than 128 "):
+            kept_ops.keep_encoder(*placed(wide, device), "bfloat16", 1)
     vectors, bias = torch.ones(5, 3), torch.zeros(5)
     with pytest.raises(ValueError, match=r"^codes: expected"):
         kept_ops.keep_catalog(*placed((vectors, bias, torch.zeros(64, dtype=torch.uint8)), device))
@@ -114,7 +145,7 @@ def test_shapes_types_and_numbers_are_checked_always(device):
     ):
         with pytest.raises(ValueError, match="^" + message):
             kept_ops.score_topk(catalog, *arguments)
-    encoder = kept_ops.keep_encoder(*placed(encode_args()[:3], device), 1)
+    encoder = kept_ops.keep_encoder(*placed(encode_args()[:3], device), "float32", 1)
     with pytest.raises(ValueError, match=r"^catalog: expected the number of one that is kept on this device, got"):
         kept_ops.score_topk(encoder, queries, None, 1.0, 5, None, None, None, 1)
     kept_ops.drop(encoder, queries)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import emulated
 import native
 from lsif_sdk import _core
 from lsif_sdk.ops import ops
@@ -173,6 +174,17 @@ def test_values_that_cannot_be_used_are_refused_by_name(op, changes, message):
     args = {**dict(zip(NAMES[op], first_args(op), strict=True)), **changes}
     with pytest.raises(ValueError, match="^" + message + "$"):
         getattr(ops, op)(**args)
+
+
+@pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING)
+@pytest.mark.parametrize(
+    ("op", "changes", "message"), [case for case in REFUSED if case[0] not in ("code_catalog", "update_codes")]
+)
+def test_the_cuda_ops_refuse_them_in_the_same_words(op, changes, message):
+    emulated.load()
+    args = {**dict(zip(NAMES[op], first_args(op), strict=True)), **changes}
+    with pytest.raises(ValueError, match="^" + message + "$"):
+        getattr(torch.ops.lsif_emulated, op)(**args)
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,6 @@ namespace {
 
 using Bytes = Array<uint8_t>;
 
-engine::Precision precision_from(const std::string& name) {
-  if (name == "float32") return engine::Precision::kFloat32;
-  if (name == "bfloat16") return engine::Precision::kBfloat16;
-  throw std::invalid_argument("precision: expected 'float32' or 'bfloat16', got '" + name + "'");
-}
-
 // A model and a catalogue, both immutable, answering requests from any number of threads without the GIL.
 class RequestPath {
  public:
@@ -286,7 +280,7 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
              return std::make_unique<RequestPath>(
                  config_from(config), std::move(weights), std::move(catalog), multi_interest, temperature, threads,
                  limits_from(batching),
-                 engine::ModelOptions{input_table ? engine::kMostTableBytes : 0, precision_from(precision)});
+                 engine::ModelOptions{input_table ? engine::kMostTableBytes : 0, engine::precision_from(precision)});
            }),
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
            py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none,

@@ -62,6 +62,9 @@ inline constexpr int64_t kMostTableBytes = int64_t{64} << 20;
 
 enum class Precision : int32_t { kFloat32 = 0, kBfloat16 = 1 };
 
+// Refuses what is not "float32" or "bfloat16".
+Precision precision_from(const std::string& name);
+
 struct ModelOptions {
   int64_t most_table_bytes = 0;               // of the input table, which is made if it takes no more
   Precision precision = Precision::kFloat32;  // of the products in the blocks' linear layers

@@ -66,6 +66,12 @@ void layer_specs(const ModelConfig& c, const std::string& prefix, SpecList& list
 
 }  // namespace
 
+Precision precision_from(const std::string& name) {
+  if (name == "float32") return Precision::kFloat32;
+  if (name == "bfloat16") return Precision::kBfloat16;
+  refuse("precision", "'float32' or 'bfloat16'", "'" + name + "'");
+}
+
 std::vector<int64_t> ModelConfig::to_ints() const {
   return {num_items,
           dim,

@@ -8,16 +8,15 @@
 #include <cmath>
 #include <condition_variable>
 #include <exception>
-#include <fstream>
-#include <limits>
 #include <memory>
 #include <mutex>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "engine/cpu_quota.h"
 
 namespace lsif::engine {
 namespace {
@@ -177,59 +176,6 @@ int affinity_size() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-constexpr double kNoQuota = std::numeric_limits<double>::infinity();
-
-// cgroup v2: "max 100000" or "quota period".
-double read_cpu_max(const std::string& directory) {
-  std::ifstream file(directory + "/cpu.max");
-  double quota = 0;
-  double period = 0;
-  return file >> quota >> period && quota > 0 && period > 0 ? quota / period : kNoQuota;
-}
-
-// cgroup v1: two files; the quota is -1 where there is none.
-double read_cfs_quota(const std::string& directory) {
-  std::ifstream quota_file(directory + "/cpu.cfs_quota_us");
-  std::ifstream period_file(directory + "/cpu.cfs_period_us");
-  double quota = 0;
-  double period = 0;
-  return quota_file >> quota && period_file >> period && quota > 0 && period > 0 ? quota / period : kNoQuota;
-}
-
-// The smallest quota from `path` up to the root of the hierarchy mounted at `root`.
-template <typename Read>
-double smallest_quota(const std::string& root, std::string path, Read read) {
-  double quota = read(root);
-  while (path.size() > 1) {
-    quota = std::min(quota, read(root + path));
-    path.resize(path.rfind('/'));
-  }
-  return quota;
-}
-
-// Lines of /proc/self/cgroup are "number:controllers:path"; v2 has number 0 and no controllers.
-double cgroup_quota() {
-  double quota = kNoQuota;
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream fields(line);
-    std::string number;
-    std::string controllers;
-    std::string path;
-    if (!std::getline(fields, number, ':') || !std::getline(fields, controllers, ':') || !std::getline(fields, path) ||
-        path.empty() || path[0] != '/') {
-      continue;
-    }
-    if (controllers.empty()) {
-      quota = std::min(quota, smallest_quota("/sys/fs/cgroup", path, read_cpu_max));
-    } else if (("," + controllers + ",").find(",cpu,") != std::string::npos) {
-      quota = std::min(quota, smallest_quota("/sys/fs/cgroup/" + controllers, path, read_cfs_quota));
-      quota = std::min(quota, smallest_quota("/sys/fs/cgroup/cpu", path, read_cfs_quota));
-    }
-  }
-  return quota;
-}
-
 }  // namespace
 
 void parallel_for(int64_t num_tasks, int threads, TaskRef fn) {
@@ -238,7 +184,7 @@ void parallel_for(int64_t num_tasks, int threads, TaskRef fn) {
 }
 
 int default_threads() {
-  static const double quota = cgroup_quota();
+  static const double quota = cpu_quota();
   const int affinity = affinity_size();
   return quota < affinity ? std::max(1, static_cast<int>(std::ceil(quota))) : affinity;
 }

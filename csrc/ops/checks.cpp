@@ -22,6 +22,8 @@ std::string dtype_name(ScalarType dtype) {
       return "int64";
     case ScalarType::Int:
       return "int32";
+    case ScalarType::Byte:
+      return "uint8";
     case ScalarType::Char:
       return "int8";
     default:

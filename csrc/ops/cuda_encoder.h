@@ -8,6 +8,7 @@
 
 #include "engine/cuda_encode.h"
 #include "ops/cuda_arguments.h"
+#include "ops/encoding.h"
 
 namespace lsif::ops {
 
@@ -19,12 +20,7 @@ struct CudaEncoder {
 
 // Checks the weights on host copies, by the engine's own checks, and packs them in the stream of their device.
 std::shared_ptr<CudaEncoder> make_encoder(std::vector<Tensor> weights, const std::vector<int64_t>& config,
-                                          double norm_eps, int64_t threads);
-
-// Events as tensors beside the encoder: shapes, types and places are checked.
-engine::EventBatch events_on(const CudaEncoder& encoder, const Tensor& items, const std::optional<Tensor>& times,
-                             const std::optional<Tensor>& actions, const Tensor& offsets,
-                             const std::optional<Tensor>& now);
+                                          double norm_eps, engine::Precision precision, int64_t threads);
 
 // Waits for nothing. Returns (fused, interests, weights).
 std::tuple<Tensor, Tensor, Tensor> run_encoder(const CudaEncoder& encoder, const engine::EventBatch& events);

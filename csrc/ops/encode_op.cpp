@@ -2,7 +2,7 @@
 // path object (csrc/bindings) keeps them packed.
 #include "engine/encode.h"
 #include "engine/thread_pool.h"
-#include "ops/checks.h"
+#include "ops/encoding.h"
 
 namespace lsif::ops {
 namespace {
@@ -15,24 +15,12 @@ std::tuple<Tensor, Tensor, Tensor> encode(std::vector<Tensor> weights, std::vect
   const int num_threads = engine::check_threads(threads);
   const engine::Model model(c, data, num_threads);
 
-  const int64_t total = size_of("items", items, 1, 0);
-  const int64_t batch = check_offsets("offsets", offsets, total);
-  const engine::EventBatch events = {ints("items", items, {total}),
-                                     ints("times", times, {total}),
-                                     ints("actions", actions, {total}),
-                                     ints("offsets", offsets, {batch + 1}),
-                                     ints("now", now, {batch}),
-                                     total,
-                                     batch};
+  check_offsets("offsets", offsets, size_of("items", items, 1, 0));
+  const engine::EventBatch events = event_batch(items, times, actions, offsets, now);
   engine::check_events(c, events);
-  const Tensor& like = weights[0];
-  Tensor fused = new_floats(like, {batch, c.dim});
-  Tensor interests = new_floats(like, {batch, c.num_interests(), c.dim});
-  Tensor interest_weights = new_floats(like, {batch, c.num_interests()});
-  engine::encode(model, events, num_threads,
-                 {static_cast<float*>(fused.mutable_data_ptr()), static_cast<float*>(interests.mutable_data_ptr()),
-                  static_cast<float*>(interest_weights.mutable_data_ptr())});
-  return {fused, interests, interest_weights};
+  Encoding encoding(weights[0], c, events.batch);
+  engine::encode(model, events, num_threads, encoding.out());
+  return encoding.tensors();
 }
 
 }  // namespace

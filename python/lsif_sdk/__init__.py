@@ -18,6 +18,7 @@ from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, TopK
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
+from lsif_sdk.device_states import DeviceStates
 from lsif_sdk.events import Events
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.live import LiveRecommender
@@ -34,6 +35,7 @@ __all__ = [
     "Batching",
     "Catalog",
     "ContentAdapter",
+    "DeviceStates",
     "Events",
     "Id",
     "ItemTable",

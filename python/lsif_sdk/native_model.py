@@ -21,6 +21,7 @@ from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.config import LATER, ModelConfig
 from lsif_sdk.device import DevicePath, as_device
+from lsif_sdk.device_states import DeviceStates, DeviceUsers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import EventBatch, History, Now, check_no_milliseconds, check_recent, request_times
 from lsif_sdk.items import ItemTable
@@ -30,7 +31,11 @@ from lsif_sdk.pace import Pace
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
 
-__all__ = ["NativeModel"]
+__all__ = ["AskedUsers", "NativeModel", "States"]
+
+States = UserState | Sequence[UserState] | DeviceUsers
+AskedUsers = EventBatch | list[UserState] | DeviceUsers
+"""Of a request: their histories, their states, or where a GPU has those."""
 
 Precision = Literal["float32", "bfloat16"]
 """Of the products in the blocks; sums, norms, attention and everything else are float32."""
@@ -80,7 +85,6 @@ class NativeModel:
         self._device = as_device(device)
         if self._device is not None:
             self._refuse_on_device("batching", "None or False", batching)
-            self._refuse_on_device("precision", "'float32'", None if precision == "float32" else repr(precision))
         self.precision = precision
         self.artifact = artifact
         self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
@@ -121,7 +125,7 @@ class NativeModel:
         weights = self.artifact.encoder_weights
         with native_errors():
             self._path = DevicePath(
-                self._host, self.config, weights, self.catalog, self._device, self._threads, before=known
+                self._host, self.config, weights, self.catalog, self._device, self._threads, self.precision, known
             )
 
     def _new_host(self) -> _core.RequestPath:
@@ -164,7 +168,7 @@ class NativeModel:
             result.update(weight.detach().numpy().data)
         return result.digest()
 
-    def knows(self, state: UserState) -> bool:
+    def knows(self, state: UserState | DeviceStates) -> bool:
         """Whether the state is of this model, or of an earlier snapshot of it (`LiveRecommender`)."""
         return state.model == self.fingerprint or state.model in self.older_fingerprints
 
@@ -245,7 +249,7 @@ class NativeModel:
         self,
         history: History | Sequence[History] | None = None,
         *,
-        state: UserState | Sequence[UserState] | None = None,
+        state: States | None = None,
         now: Now | None = None,
     ) -> npt.NDArray[np.float32]:
         """The fused interest of each user, float32 [batch, dim]; zeros where no event is known.
@@ -265,7 +269,7 @@ class NativeModel:
         self,
         history: History | Sequence[History] | None = None,
         *,
-        state: UserState | Sequence[UserState] | None = None,
+        state: States | None = None,
         now: Now | None = None,
     ) -> Encoded:
         """Interests, weights and fused vector of each user; takes and raises what `user_vectors` does.
@@ -277,6 +281,9 @@ class NativeModel:
         asked = self._now(now, len(users))
         if isinstance(users, EventBatch):
             return self.encode_rows(users.items, users.times, users.actions, users.offsets, asked)
+        if isinstance(users, DeviceUsers):
+            encoded = users.states.table.users(users.slots, asked).encoded
+            return Encoded(*(part.cpu().numpy() for part in encoded))
         with native_errors():
             data = [user.data for user in users]
             return Encoded(*self._host.encode_states(data, asked, self._threads))
@@ -330,9 +337,7 @@ class NativeModel:
         check_no_milliseconds(events)
         return events
 
-    def _users(
-        self, history: History | Sequence[History] | None, state: UserState | Sequence[UserState] | None
-    ) -> EventBatch | list[UserState]:
+    def _users(self, history: History | Sequence[History] | None, state: States | None) -> AskedUsers:
         if history is None and state is None:
             raise ArgumentTypeError("history", "a history, or state=", history)
         if isinstance(history, UserState):
@@ -341,13 +346,21 @@ class NativeModel:
             return self._events(history)  # type: ignore[arg-type]
         if history is not None:
             raise ArgumentError("history", "None where a state is given", history)
-        return self._states(state)
+        if not isinstance(state, DeviceUsers):
+            return self._states(state)
+        self._check_known([state.states])
+        if state.states.device != self.device:
+            raise ArgumentError("state", f"one on {self.device}", f"one on {state.states.device}")
+        return state
 
     def _states(self, state: UserState | Sequence[UserState]) -> list[UserState]:
         states = as_states(state)
+        self._check_known(states)
+        return states
+
+    def _check_known(self, states: Sequence[UserState | DeviceStates]) -> None:
         if not all(map(self.knows, states)):
             raise ArgumentError("state", "a state of this model", "one of another model: make it anew by new_state")
-        return states
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
         times = None if now is None else request_times(now, batch)  # checked even where the model does not read it

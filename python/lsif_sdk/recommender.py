@@ -23,13 +23,12 @@ from lsif_sdk.events import Events, History, IdLists, Now, as_users, excluded_ro
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
-from lsif_sdk.native_model import Precision
+from lsif_sdk.native_model import Precision, States
 from lsif_sdk.ops import ops
 from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.request import Options
 from lsif_sdk.similarity import carried_over, directions_of, most_similar
-from lsif_sdk.user_state import UserState
 from lsif_sdk.waiting_room import WaitingRoom
 
 __all__ = ["Recommender"]
@@ -48,8 +47,8 @@ class Recommender(Ranker):
             the catalogue, of numbers, strings or lists of strings (`lsif_sdk.attributes.Attributes`).
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
-        device: "cpu", or the GPU that answers: "cuda", "cuda:1". User states, `explain` and `similar_items` stay on the
-            CPU; batching, bfloat16 and `recall_target` below 1 are refused (docs/cuda.md).
+        device: "cpu", or the GPU that answers: "cuda", "cuda:1". `UserState`s, `explain` and `similar_items` stay on
+            the CPU; batching and `recall_target` below 1 are refused (docs/cuda.md).
     """
 
     @classmethod
@@ -108,7 +107,7 @@ class Recommender(Ranker):
         history: History | Sequence[History] | None = None,
         k: int = 10,
         *,
-        state: UserState | Sequence[UserState] | None = None,
+        state: States | None = None,
         now: Now | None = None,
         exclude_seen: bool = True,
         exclude: IdLists | None = None,
@@ -131,7 +130,8 @@ class Recommender(Ranker):
             k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items; users for whom
                 fewer are left get fewer (`counts`).
             state: in place of `history`, what is kept of the user or of each: the answer is that for the whole history
-                (docs/user_state.md), at a cost that does not depend on its length.
+                (docs/user_state.md), at a cost that does not depend on its length. On a GPU also users of a
+                `DeviceStates` there.
             now: request time, Unix seconds or a date, for models with `request_time`; None: that of the newest event.
             exclude_seen: leave out the items of the user's own history. False where people consume again.
             exclude: further item ids to leave out, one list (or set) for all users or a list of them, one a user

@@ -58,14 +58,18 @@ class DeviceEncoder:
         weights: on the device, in the order of `Artifact.encoder_weights`.
         config: of the model.
         threads: for a device that is the CPU.
+        precision: of the products in the blocks, "float32" or "bfloat16".
     """
 
-    def __init__(self, weights: Sequence[Tensor], config: ModelConfig, threads: int) -> None:
+    def __init__(
+        self, weights: Sequence[Tensor], config: ModelConfig, threads: int, precision: str = "float32"
+    ) -> None:
         self._weights = list(weights)
         self._threads = threads
         ints = _core.config_ints(config.to_dict())
         with torch.inference_mode(), native_errors():
-            self._kept = _Kept(kept_ops.keep_encoder(self._weights, ints, config.norm_eps, threads), self._weights[0])
+            number = kept_ops.keep_encoder(self._weights, ints, config.norm_eps, precision, threads)
+        self._kept = _Kept(number, self._weights[0])
 
     def has(self, weights: Sequence[Tensor]) -> bool:
         """Whether it was made of these very tensors."""
@@ -76,6 +80,28 @@ class DeviceEncoder:
         names = "items", "times", "actions", "offsets", "now"
         encoded: tuple[Tensor, Tensor, Tensor] = kept_ops.encode(
             self._kept.number, *(parts[name] for name in names), self._threads
+        )
+        return encoded
+
+    def state_size(self) -> int:
+        """Bytes of a user state on the device."""
+        size: int = kept_ops.state_size(self._kept.number, self._weights[0])
+        return size
+
+    def start_states(self, states: Tensor, slots: Tensor) -> None:
+        """Makes rows of uint8 [n, `state_size`] states without events."""
+        kept_ops.start_states(self._kept.number, states, slots)
+
+    def append(
+        self, states: Tensor, slots: Tensor | None, items: Tensor | None, times: Tensor | None, actions: Tensor | None
+    ) -> None:
+        """One event for each of the slots, none of which comes twice."""
+        kept_ops.append(self._kept.number, states, slots, items, times, actions, self._threads)
+
+    def encode_states(self, states: Tensor, slots: Tensor, now: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """`encode` of the slots' histories."""
+        encoded: tuple[Tensor, Tensor, Tensor] = kept_ops.encode_states(
+            self._kept.number, states, slots, now, self._threads
         )
         return encoded
 

@@ -19,6 +19,7 @@ from lsif_sdk.device.graphs import Capture, Graphs, captured, done_at_once
 from lsif_sdk.device.layout import Ints, Shape, named, ragged_union
 from lsif_sdk.device.model import Bitmaps, DeviceCatalog, DeviceEncoder, Queries, Tensors
 from lsif_sdk.device.ranking import OwnRows, Ranking, check_found, long_shares, merge_own
+from lsif_sdk.device.states import StateTable
 from lsif_sdk.device.work import DeviceWork
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.recommendations import nobody_searched
@@ -40,7 +41,8 @@ class DevicePath:
         catalog: on the CPU.
         device: where.
         threads: for a device that is the CPU, and for the host's part.
-        before: the path of the snapshot before: what is the same tensor is on the device already.
+        precision: of the products in the blocks, "float32" or "bfloat16"; as the host's.
+        before: the path of the snapshot before, of this precision: what is the same tensor is on the device already.
         capture: makes graphs of work on the device; None: CUDA's on a GPU, none elsewhere.
 
     Raises:
@@ -55,6 +57,7 @@ class DevicePath:
         catalog: Catalog,
         device: torch.device,
         threads: int,
+        precision: str = "float32",
         before: DevicePath | None = None,
         capture: Capture | None = None,
     ) -> None:
@@ -66,8 +69,9 @@ class DevicePath:
         with memory_errors("catalog", device, f"{len(catalog)} items"):
             self._tensors: Tensors = Tensors(device, None if before is None else before._tensors)
             placed = [self._tensors.on_device(weight) for weight in weights]
-            known = None if before is None else before._work.encoder
-            encoder = known if known is not None and known.has(placed) else DeviceEncoder(placed, config, threads)
+            encoder = None if before is None else before._work.encoder
+            if encoder is None or not encoder.has(placed):
+                encoder = DeviceEncoder(placed, config, threads, precision)
             on_device = DeviceCatalog(catalog, self._tensors, threads)
             self._work: DeviceWork = DeviceWork(encoder, on_device, config, device)
         self._tensors.settle()
@@ -111,9 +115,18 @@ class DevicePath:
 
     def recommend_states(self, states: Sequence[npt.NDArray[np.uint8]], now: Ints | None, *asked: Any) -> Arrays:
         """`_core.RequestPath.recommend_states`. States are encoded on the host, where they are kept."""
-        encoded = self._host.encode_states(states, now, self._threads)
+        encoded = [torch.from_numpy(part) for part in self._host.encode_states(states, now, self._threads)]
         items, times, offsets = self._host.seen_events(states)
         return self._ranked(_Events(items, times, None, offsets, now), Ranking(*asked), encoded)
+
+    def new_states(self, capacity: int, remember: int) -> StateTable:
+        """Memory on the device for the states of so many users."""
+        return StateTable(self._work.encoder, self._config, self._device, capacity, remember)
+
+    def recommend_slots(self, table: StateTable, slots: Ints, now: Ints | None, *asked: Any) -> Arrays:
+        """`recommend` for users whose states are on this device."""
+        users = table.users(slots, now)
+        return self._ranked(_Events(users.items, users.times, None, users.offsets, now), Ranking(*asked), users.encoded)
 
     @torch.inference_mode()
     def score_items(self, queries: Tensor, weights: Tensor | None, rows: Tensor) -> Floats:
@@ -127,13 +140,15 @@ class DevicePath:
             raise ArgumentError("queries", "scores within float32", "one beyond it")
         return scores
 
-    def _ranked(self, events: _Events, ranking: Ranking, encoded: Arrays | None) -> Arrays:
+    def _ranked(self, events: _Events, ranking: Ranking, encoded: list[Tensor] | None) -> Arrays:
         self._host.check_balance(ranking.balance)
         answer = nobody_searched(len(events.offsets) - 1, ranking.k)
         users = np.flatnonzero(np.diff(events.offsets))
         if len(users) == 0:
             return answer
-        of_users = None if encoded is None else [torch.from_numpy(array[users]) for array in encoded]
+        of_users = encoded
+        if encoded is not None and len(users) < len(answer[0]):
+            of_users = [part[torch.from_numpy(users).to(part.device)] for part in encoded]
         found = self._found(events.of(users), users, ranking.of(users), of_users)
         for whole, name in zip(answer, ("scores", "indices", "counts", "long_share"), strict=True):
             whole[users] = found[name]

@@ -1,0 +1,13 @@
+// How much CPU time the cgroup of this process may use.
+#pragma once
+
+#include <string>
+
+namespace lsif::engine {
+
+// In CPUs; infinity where there is no quota. `memberships`: a file like /proc/self/cgroup; `hierarchies`: where cgroups
+// are mounted. Of a cgroup and those it is in, the smallest quota counts; what cannot be read says nothing.
+double cpu_quota(const std::string& memberships = "/proc/self/cgroup",
+                 const std::string& hierarchies = "/sys/fs/cgroup");
+
+}  // namespace lsif::engine

@@ -1,0 +1,184 @@
+"""User states in a device's memory, one a slot, and on the host what requests need of the same users' events."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lsif_sdk.catalog import native_errors
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.device.choice import memory_errors
+from lsif_sdk.device.layout import Ints
+from lsif_sdk.device.model import DeviceEncoder
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.events import UNKNOWN_TIME, EventBatch
+from lsif_sdk.locks import ForkSafeLock
+
+__all__ = ["StateTable", "TableUsers"]
+
+
+class TableUsers(NamedTuple):
+    """What a request knows of users: interests on the device, and the events remembered, ragged, oldest first."""
+
+    encoded: list[Tensor]
+    items: Ints
+    times: Ints | None
+    offsets: Ints
+
+
+class StateTable:
+    """States of one model. Slots are checked by the caller. Safe to share between threads, whatever their streams.
+
+    Args:
+        encoder: of the model.
+        config: of the model.
+        device: the encoder's.
+        capacity: how many slots.
+        remember: how many of the newest events are kept on the host, for exclusion and `repeats`.
+
+    Raises:
+        ArgumentError: the states of this model do not fit a GPU, or so many not this one's memory or the host's.
+    """
+
+    def __init__(
+        self, encoder: DeviceEncoder, config: ModelConfig, device: torch.device, capacity: int, remember: int
+    ) -> None:
+        self._encoder = encoder
+        self._config = config
+        self._device = device
+        self._remember = remember
+        self._lock = ForkSafeLock()
+        self._done: torch.cuda.Event | None = None
+        with native_errors():
+            size = encoder.state_size()
+        with memory_errors("capacity", device, f"{capacity} states of {size} bytes"):
+            self._states = torch.empty((capacity, size), dtype=torch.uint8, device=device)
+        has_times = config.repeats and config.use_times
+        try:
+            self.num_events = np.zeros(capacity, np.int64)
+            self.num_unknown = np.zeros(capacity, np.int64)
+            self._newest_times = np.full(capacity, UNKNOWN_TIME)
+            # Rings: event r of a history is at place r modulo `remember`. Pages that nobody wrote to take no memory.
+            self._items = np.zeros((capacity, remember), np.int64)
+            self._times = np.zeros((capacity, remember), np.int64) if has_times else None
+        except MemoryError:
+            got = f"{remember} for each of {capacity} slots"
+            raise ArgumentError("remember", "no more than fits the host's memory", got) from None
+        self.clear(np.arange(capacity))
+
+    @property
+    def nbytes(self) -> int:
+        """Of the device's memory."""
+        return self._states.nbytes
+
+    @torch.inference_mode()
+    def clear(self, slots: Ints) -> None:
+        """Makes them states without events."""
+        with self._lock, self._in_order():
+            self._encoder.start_states(self._states, self._moved(slots))
+            self.num_events[slots] = 0
+            self.num_unknown[slots] = 0
+            self._newest_times[slots] = UNKNOWN_TIME
+
+    @torch.inference_mode()
+    def append(self, slots: Ints, events: EventBatch) -> None:
+        """Each slot's further events; no slot twice. Waits for nothing.
+
+        Raises:
+            ArgumentError: a time is before its predecessor's, or some of a history's are known and others are not;
+                nothing was appended.
+        """
+        with self._lock, self._in_order(), native_errors():
+            counts = np.diff(events.offsets)
+            users = np.repeat(np.arange(len(slots)), counts)
+            of_slots = slots[users]
+            places = np.arange(len(users)) - events.offsets[:-1][users]
+            times = events.times if self._config.use_times else None
+            self._check_times(times, of_slots, places)
+            self._launch(of_slots, places, events.items, times, events.actions)
+            if len(users):
+                rings = of_slots, (self.num_events[of_slots] + places) % self._remember
+                self._items[rings] = events.items
+                if self._times is not None:
+                    self._times[rings] = UNKNOWN_TIME if times is None else times
+                if times is not None:
+                    self._newest_times[of_slots] = times  # of several the last one stays
+            self.num_events[slots] += counts
+            self.num_unknown[slots] += events.unknown
+
+    @torch.inference_mode()
+    def users(self, slots: Ints, now: Ints | None) -> TableUsers:
+        """What is known of them; a slot may come twice. `now`: request times, or None."""
+        with self._lock, self._in_order(), native_errors():
+            on_device = None if now is None else self._moved(now)
+            encoded = self._encoder.encode_states(self._states, self._moved(slots), on_device)
+            return TableUsers(list(encoded), *self._seen(slots))
+
+    def seen(self, slots: Ints) -> tuple[Ints, Ints]:
+        """The items remembered of each, oldest first: (rows, offsets)."""
+        with self._lock:
+            items, _, offsets = self._seen(slots)
+        return items, offsets
+
+    def _seen(self, slots: Ints) -> tuple[Ints, Ints | None, Ints]:
+        counts = np.minimum(self.num_events[slots], self._remember)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        users = np.repeat(np.arange(len(slots)), counts)
+        first = (self.num_events[slots] - counts - offsets[:-1])[users]
+        rings = slots[users], (first + np.arange(len(users))) % self._remember
+        return self._items[rings], None if self._times is None else self._times[rings], offsets
+
+    def _launch(self, slots: Ints, places: Ints, items: Ints, times: Ints | None, actions: Ints | None) -> None:
+        """All first events of this call, then all second ones, ...: a launch each, and one copy to the device."""
+        by_place = np.argsort(places, kind="stable")
+        columns = [None if column is None else column[by_place] for column in (slots, items, times, actions)]
+        there = [column for column in columns if column is not None]
+        moved = iter(self._moved(np.concatenate(there)).view(len(there), -1))
+        on_device = [None if column is None else next(moved) for column in columns]
+        ends = np.cumsum(np.bincount(places)).tolist()
+        for begin, end in zip([0, *ends], ends, strict=False):
+            of_round = [None if column is None else column[begin:end] for column in on_device]
+            self._encoder.append(self._states, *of_round)
+
+    def _check_times(self, times: Ints | None, slots: Ints, places: Ints) -> None:
+        """What engine/append.cpp refuses."""
+        if not self._config.use_times:
+            return
+        later = np.full(len(slots), UNKNOWN_TIME) if times is None else times
+        earlier = np.concatenate([later[:1], later[:-1]])
+        is_first = places == 0
+        earlier[is_first] = np.where(
+            self.num_events[slots[is_first]] > 0, self._newest_times[slots[is_first]], later[is_first]
+        )
+        again = "clear the slot and append the sorted history"
+        if ((earlier == UNKNOWN_TIME) != (later == UNKNOWN_TIME)).any():
+            raise ArgumentError("times", "all of a history known or all unknown", f"some of each: {again}")
+        if (later < earlier).any():
+            at = int(np.argmax(later < earlier))
+            raise ArgumentError("times", f"none before the newest event's, {earlier[at]}", f"{later[at]}: {again}")
+
+    def _moved(self, values: npt.NDArray[np.int64]) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        if self._device.type == "cuda" and len(values):
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
+
+    @contextlib.contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """Work on the states comes after what was begun before, in whichever stream."""
+        if self._device.type != "cuda":
+            yield
+            return
+        with torch.cuda.device(self._device):
+            if self._done is not None:
+                torch.cuda.current_stream().wait_event(self._done)
+            try:
+                yield
+            finally:
+                self._done = torch.cuda.current_stream().record_event()
