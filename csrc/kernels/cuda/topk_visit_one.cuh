@@ -1,0 +1,111 @@
+// One query with one interest: bound by what memory can deliver, so that a warp asks for the next groups before it looks
+// at the ones it has.
+#pragma once
+
+#include "kernels/cuda/topk_visit.cuh"
+
+namespace lsif::cuda {
+namespace {
+
+constexpr int kGroupsOfOne = 4;  // one for each lane of a row
+constexpr int kStepsOfOne = 2;
+
+// What a warp asks for at once: of four groups 64 dimensions, and the side of group t.
+struct Piece {
+  uint2 rows[kGroupsOfOne][kStepsOfOne];
+  MmaB query[kStepsOfOne];
+  SideBytes side;
+};
+
+template <typename What>
+__device__ Piece read_piece(const Search& s, int64_t quad, int piece, const Lane& me) {
+  const int num_lines = static_cast<int>(group_lines(s.catalog.dim)) - 1;
+  const int num_steps = static_cast<int>(code_stride(s.catalog.dim)) / kMmaDims;
+  Piece read;
+#pragma unroll
+  for (int group = 0; group < kGroupsOfOne; ++group) {
+    const uint8_t* lines = group_of<What>(s, quad * kGroupsOfOne + group) + kLineBytes;
+#pragma unroll
+    for (int i = 0; i < kStepsOfOne; ++i) {
+      read.rows[group][i] = read_pair(lines, num_lines, piece * kStepsOfOne + i, me.lane);
+    }
+  }
+  read.side = read_side(group_of<What>(s, quad * kGroupsOfOne + me.t), me.g);
+#pragma unroll
+  for (int i = 0; i < kStepsOfOne; ++i) {
+    const int step = piece * kStepsOfOne + i;
+    read.query[i] = step < num_steps ? read_query(s.codes, step, me.lane) : MmaB{};
+  }
+  return read;
+}
+
+// All columns of the product are the query, so all lanes of a row have its sum; each keeps that of another group.
+__device__ int own_sum(const MmaC (&sums)[kGroupsOfOne], int r, int t) {
+  const int low = t % 2 == 0 ? sums[0].regs[2 * r] : sums[1].regs[2 * r];
+  const int high = t % 2 == 0 ? sums[2].regs[2 * r] : sums[3].regs[2 * r];
+  return t < 2 ? low : high;
+}
+
+template <typename What>
+__global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
+  const Lane me = this_lane();
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarps;
+  const int64_t quads = divide_up(What::parts(s), kGroupsOfOne);
+  const int pieces = static_cast<int>(divide_up(code_stride(s.catalog.dim), kStepsOfOne * kMmaDims));
+  int64_t quad = global_thread() / kWarp;
+  if (quad >= quads) return;
+  Piece next = read_piece<What>(s, quad, 0, me);
+  const VectorBound vector = s.vectors[0];
+  const float bias_factor = s.bounds[0].bias_factor;
+  const float threshold = s.bounds[0].threshold;
+  Stash stash;
+  MmaC sums[kGroupsOfOne];
+  int piece = 0;
+  while (quad < quads) {
+    const Piece now = next;
+    const bool is_last = piece + 1 == pieces;
+    const int64_t next_quad = is_last ? quad + warps : quad;
+    const int next_piece = is_last ? 0 : piece + 1;
+    if (next_quad < quads) next = read_piece<What>(s, next_quad, next_piece, me);
+#pragma unroll
+    for (int group = 0; group < kGroupsOfOne; ++group) {
+      if (piece == 0) sums[group] = {{vector.start, vector.start, vector.start, vector.start}};
+#pragma unroll
+      for (int i = 0; i < kStepsOfOne; ++i) multiply_add(sums[group], unpack(now.rows[group][i]), now.query[i]);
+    }
+    if (is_last) {
+      const RowBounds rows = row_bounds(s.units, now.side);
+      const int64_t part = quad * kGroupsOfOne + me.t;
+      float values[2];
+      unsigned kept = 0;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float bound =
+            unscaled_bound<What::kIsBound>(vector, rows, r, static_cast<float>(own_sum(sums, r, me.t)));
+        values[r] = fmaf(rows.scale[r], bound, rows.bias[r] * bias_factor);
+        if (!(values[r] < threshold)) kept |= 1u << r;  // NaN stays
+      }
+      if constexpr (What::kIsBound) {
+        while (const unsigned those = __ballot_sync(kAllLanes, kept != 0)) {
+          const int r = (kept & 1) != 0 ? 0 : 1;
+          stash.push(s, those, {part * kGroupRows + 2 * me.g + r, 0, r == 0 ? values[0] : values[1]});
+          kept &= kept - 1;
+        }
+      } else {
+        sample_rows(s, 0, part, values, me.g);
+      }
+    }
+    quad = next_quad;
+    piece = next_piece;
+  }
+  stash.flush(s);
+}
+
+template <typename What>
+cudaError_t visit_one(const Search& s, cudaStream_t stream) {
+  const int64_t quads = divide_up(What::parts(s), kGroupsOfOne);
+  return launch(visit_one_kernel<What>, smaller(kScanBlocks, divide_up(quads, kWarps)), kThreads, stream, s);
+}
+
+}  // namespace
+}  // namespace lsif::cuda
