@@ -28,7 +28,8 @@ __device__ void multiply(const Search& s, const uint8_t* const (&groups)[kGroups
     const MmaB query = read_query(codes, step, me.lane);
 #pragma unroll
     for (int group = 0; group < kGroupsAtOnce; ++group) {
-      multiply_add(sums[group], unpack(read_pair(groups[group] + kLineBytes, num_lines, step, me.lane)), query);
+      const MmaA rows = unpack(read_pair(groups[group] + kLineBytes, num_lines, step, me.lane));
+      sums[group] = multiply_add(sums[group], rows, query);
     }
   }
 }

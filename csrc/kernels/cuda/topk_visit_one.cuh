@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
   const VectorBound vector = s.vectors[0];
   const float bias_factor = s.bounds[0].bias_factor;
   const float threshold = s.bounds[0].threshold;
+  const MmaC start = {{vector.start, vector.start, vector.start, vector.start}};
   Stash stash;
   MmaC sums[kGroupsOfOne];
   int piece = 0;
@@ -69,9 +70,9 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
     if (next_quad < quads) next = read_piece<What>(s, next_quad, next_piece, me);
 #pragma unroll
     for (int group = 0; group < kGroupsOfOne; ++group) {
-      if (piece == 0) sums[group] = {{vector.start, vector.start, vector.start, vector.start}};
+      if (piece == 0) sums[group] = start;
 #pragma unroll
-      for (int i = 0; i < kStepsOfOne; ++i) multiply_add(sums[group], unpack(now.rows[group][i]), now.query[i]);
+      for (int i = 0; i < kStepsOfOne; ++i) sums[group] = multiply_add(sums[group], unpack(now.rows[group][i]), now.query[i]);
     }
     if (is_last) {
       const RowBounds rows = row_bounds(s.units, now.side);

@@ -95,7 +95,7 @@ __device__ Groups<Shape> read_groups(const Search& s, int64_t first, const Lane&
     groups.rows[group] = row_bounds(s.units, read_side(line, me.g));
 #pragma unroll
     for (int step = 0; step < Shape::kSteps; ++step) {
-      groups.held[group][step] = unpack(read_pair(line + kLineBytes, num_lines, step, me.lane));
+      groups.held[group][step] = computed(unpack(read_pair(line + kLineBytes, num_lines, step, me.lane)));
     }
   }
   return groups;
@@ -120,7 +120,7 @@ __device__ void multiply_tiles(const Search& s, const Groups<Shape>& groups, con
       const MmaB query = tiles.codes[(tile * Shape::kSteps + step) * kWarp + me.lane];
 #pragma unroll
       for (int group = 0; group < Shape::kGroups; ++group) {
-        multiply_add(sums[0][group], groups.held[group][step], query);
+        sums[0][group] = multiply_add(sums[0][group], groups.held[group][step], query);
       }
     }
   } else {
@@ -143,7 +143,9 @@ __device__ void multiply_tiles(const Search& s, const Groups<Shape>& groups, con
       for (int i = 0; i < Shape::kTiles; ++i) {
         const MmaB query = read_query(codes[i], step, me.lane);
 #pragma unroll
-        for (int group = 0; group < Shape::kGroups; ++group) multiply_add(sums[i][group], rows[group], query);
+        for (int group = 0; group < Shape::kGroups; ++group) {
+          sums[i][group] = multiply_add(sums[i][group], rows[group], query);
+        }
       }
     }
   }
