@@ -164,6 +164,10 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+
 struct uint2 {
   unsigned x, y;
 };

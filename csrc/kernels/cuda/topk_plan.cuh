@@ -17,7 +17,7 @@ constexpr int64_t kMaxSampleStep = 32;
 constexpr int64_t kLeastCapacity = 16384;   // rows of a query that may wait,
 constexpr int64_t kCapacityPerResult = 64;  // so many for each result,
 constexpr int64_t kRowsPerCapacity = 64;    // and one of so many
-constexpr int64_t kBatchAtOnce = 1024;      // queries that are searched together
+constexpr int64_t kBatchAtOnce = 512;       // queries that are searched together
 
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }

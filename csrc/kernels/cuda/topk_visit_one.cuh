@@ -13,29 +13,26 @@ constexpr int kStepsOfOne = 2;
 // What a warp asks for at once: of four groups 64 dimensions, and the side of group t.
 struct Piece {
   uint2 rows[kGroupsOfOne][kStepsOfOne];
-  MmaB query[kStepsOfOne];
   SideBytes side;
 };
 
 template <typename What>
 __device__ Piece read_piece(const Search& s, int64_t quad, int piece, const Lane& me) {
   const int num_lines = static_cast<int>(group_lines(s.catalog.dim)) - 1;
-  const int num_steps = static_cast<int>(code_stride(s.catalog.dim)) / kMmaDims;
+  const int64_t stride = What::step(s) * group_bytes(s.catalog.dim);
+  const uint8_t* first = s.catalog.codes.groups + quad * kGroupsOfOne * stride;
+  // Past the last group that one again.
+  const int last = static_cast<int>(smaller(What::parts(s) - quad * kGroupsOfOne, kGroupsOfOne)) - 1;
   Piece read;
 #pragma unroll
   for (int group = 0; group < kGroupsOfOne; ++group) {
-    const uint8_t* lines = group_of<What>(s, quad * kGroupsOfOne + group) + kLineBytes;
+    const uint8_t* lines = first + min(group, last) * static_cast<int>(stride) + kLineBytes;
 #pragma unroll
     for (int i = 0; i < kStepsOfOne; ++i) {
       read.rows[group][i] = read_pair(lines, num_lines, piece * kStepsOfOne + i, me.lane);
     }
   }
-  read.side = read_side(group_of<What>(s, quad * kGroupsOfOne + me.t), me.g);
-#pragma unroll
-  for (int i = 0; i < kStepsOfOne; ++i) {
-    const int step = piece * kStepsOfOne + i;
-    read.query[i] = step < num_steps ? read_query(s.codes, step, me.lane) : MmaB{};
-  }
+  read.side = read_side(first + min(me.t, last) * static_cast<int>(stride), me.g);
   return read;
 }
 
@@ -59,10 +56,19 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
   const float bias_factor = s.bounds[0].bias_factor;
   const float threshold = s.bounds[0].threshold;
   const MmaC start = {{vector.start, vector.start, vector.start, vector.start}};
+  const int num_steps = static_cast<int>(code_stride(s.catalog.dim)) / kMmaDims;
   Stash stash;
   MmaC sums[kGroupsOfOne];
+  MmaB query[kStepsOfOne] = {};
   int piece = 0;
-  while (quad < quads) {
+  for (bool is_first = true; quad < quads; is_first = false) {
+    if (is_first || pieces > 1) {
+#pragma unroll
+      for (int i = 0; i < kStepsOfOne; ++i) {
+        const int step = piece * kStepsOfOne + i;
+        query[i] = step < num_steps ? read_query(s.codes, step, me.lane) : MmaB{};
+      }
+    }
     const Piece now = next;
     const bool is_last = piece + 1 == pieces;
     const int64_t next_quad = is_last ? quad + warps : quad;
@@ -72,7 +78,9 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
     for (int group = 0; group < kGroupsOfOne; ++group) {
       if (piece == 0) sums[group] = start;
 #pragma unroll
-      for (int i = 0; i < kStepsOfOne; ++i) sums[group] = multiply_add(sums[group], unpack(now.rows[group][i]), now.query[i]);
+      for (int i = 0; i < kStepsOfOne; ++i) {
+        sums[group] = multiply_add(sums[group], unpack(now.rows[group][i]), query[i]);
+      }
     }
     if (is_last) {
       const RowBounds rows = row_bounds(s.units, now.side);

@@ -27,7 +27,6 @@ struct alignas(16) Column {
   float missed;
   float bias_factor;
   float threshold;
-  int32_t start;
 };
 
 // A float32 that is a whole number in its last digit: those near it are their distance, added to its bits.
@@ -36,7 +35,8 @@ constexpr int32_t kWholeBits = 0x4b400000;
 
 template <int kSteps>
 constexpr int64_t tile_bytes() {
-  return kSteps * kWarp * static_cast<int64_t>(sizeof(MmaB)) + kMmaColumns * static_cast<int64_t>(sizeof(Column));
+  constexpr int64_t kOfColumn = sizeof(Column) + sizeof(int4) / 2;
+  return kSteps * kWarp * static_cast<int64_t>(sizeof(MmaB)) + kMmaColumns * kOfColumn;
 }
 
 // The block's tiles, in shared memory.
@@ -44,24 +44,29 @@ template <int kSteps>
 struct Tiles {
   MmaB* codes;  // [num_tiles, kSteps, 32], for each lane
   Column* columns;
+  int4* starts;  // [num_tiles, 4], of a lane's two columns, twice: as sums are
 
   __device__ explicit Tiles(int num_tiles)
       : codes(reinterpret_cast<MmaB*>(dynamic_shared())),
-        columns(reinterpret_cast<Column*>(codes + num_tiles * kSteps * kWarp)) {}
+        columns(reinterpret_cast<Column*>(codes + num_tiles * kSteps * kWarp)),
+        starts(reinterpret_cast<int4*>(columns + num_tiles * kMmaColumns)) {}
 
   // By all threads of the block. Past the last query columns are zeros.
   __device__ void fill(const Search& s, int64_t first_query, int num_tiles) {
     for (int i = static_cast<int>(threadIdx.x); i < num_tiles * kMmaColumns; i += kThreads) {
       const int64_t query = first_query + i;
-      Column column = {0, 0, 0, 0, kInfinity, 0};
+      Column column = {0, 0, 0, 0, kInfinity};
+      int32_t start = 0;
       if (query < s.num_vectors) {
         const VectorBound& vector = s.vectors[query];
         const QueryBound& bound = s.bounds[query];
         // Sums of few dimensions are floats at once: |p . c| <= 8 * 127 * 256 is far below 2^22.
-        const int32_t start = kSteps == 0 ? vector.start : vector.start + kWholeBits;
-        column = {vector.scale, vector.norm, vector.missed, bound.bias_factor, bound.threshold, start};
+        start = kSteps == 0 ? vector.start : vector.start + kWholeBits;
+        column = {vector.scale, vector.norm, vector.missed, bound.bias_factor, bound.threshold};
       }
       columns[i] = column;
+      int32_t* starts_of_two = reinterpret_cast<int32_t*>(starts + i / 2);
+      starts_of_two[i % 2] = starts_of_two[2 + i % 2] = start;
     }
     const int num_steps = static_cast<int>(code_stride(s.catalog.dim)) / kMmaDims;
     for (int i = static_cast<int>(threadIdx.x); i < num_tiles * kSteps * kWarp; i += kThreads) {
@@ -108,8 +113,8 @@ __device__ void multiply_tiles(const Search& s, const Groups<Shape>& groups, con
                                MmaC (&sums)[Shape::kTiles][Shape::kGroups]) {
 #pragma unroll
   for (int i = 0; i < Shape::kTiles; ++i) {
-    const Column* columns = tiles.columns + (tile + i) * kMmaColumns + 2 * me.t;
-    const MmaC start = {{columns[0].start, columns[1].start, columns[0].start, columns[1].start}};
+    const int4 both = tiles.starts[(tile + i) * (kMmaColumns / 2) + me.t];
+    const MmaC start = {{both.x, both.y, both.z, both.w}};
 #pragma unroll
     for (int group = 0; group < Shape::kGroups; ++group) sums[i][group] = start;
   }
