@@ -6,6 +6,7 @@
 // all rows. Compiled with -fmad=false: see exact_score.cuh.
 #include "kernels/cuda/exact_score.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/topk_launch.cuh"
 #include "kernels/cuda/topk_plan.cuh"
 #include "kernels/cuda/topk_visit_interests.cuh"
 #include "kernels/cuda/topk_visit_one.cuh"
@@ -38,8 +39,8 @@ __global__ void prepare_kernel(Search s) {
   s.bounds[query] = start_query(s.units, weights, s.queries.temperature, num_interests, vectors);
 }
 
-// Of n keys those up to `last`, kNoRow left out, to the front of `to`, in any order; returns how many. By all threads of
-// a block of kManyThreads. `to` may be `keys`: what is written has been read.
+// Of n keys those up to `last`, kNoRow left out, to the front of `to`, in any order; returns how many. By all threads
+// of a block of kManyThreads. `to` may be `keys`: what is written has been read.
 __device__ unsigned gather_keys(const uint64_t* keys, int64_t n, uint64_t last, uint64_t* to) {
   unsigned* count = shared_number();
   if (threadIdx.x == 0) *count = 0;
@@ -91,12 +92,14 @@ __device__ void raise_threshold(const Search& s, int64_t query, uint64_t* keys, 
 
 // A block per query: the threshold by the sample.
 __global__ void __launch_bounds__(kManyThreads) threshold_kernel(Search s) {
+  wait_for_last_kernel();
   const int64_t query = blockIdx.x;
   raise_threshold(s, query, s.parts + query * s.num_parts, s.num_parts);
 }
 
 // A block per query: a better threshold, by the rows that wait; those that are below it need not wait any longer.
 __global__ void __launch_bounds__(kManyThreads) refine_kernel(Search s) {
+  wait_for_last_kernel();
   const int64_t query = blockIdx.x;
   uint64_t* waiting = s.waiting + query * s.capacity;
   QueryBound& bound = s.bounds[query];
@@ -154,6 +157,7 @@ __device__ void score_part(const Search& s, int64_t query, int64_t part, const A
 
 // The rows that wait get their keys; so many blocks a query.
 __global__ void __launch_bounds__(kManyThreads) rescore_kernel(Search s, int64_t blocks_per_query) {
+  wait_for_last_kernel();
   const int64_t query = blockIdx.x / blocks_per_query;
   const int64_t block = blockIdx.x % blocks_per_query;
   const int64_t count = s.bounds[query].count;
@@ -168,7 +172,6 @@ __global__ void __launch_bounds__(kManyThreads) rescore_kernel(Search s, int64_t
   }
 }
 
-
 struct Results {
   float* scores;
   int64_t* indices;
@@ -178,6 +181,7 @@ struct Results {
 
 // A block per query.
 __global__ void __launch_bounds__(kManyThreads) select_kernel(Search s, Results out, int64_t blocks_per_query) {
+  wait_for_last_kernel();
   const int64_t query = blockIdx.x;
   const uint64_t* waiting = s.waiting + query * s.capacity;
   int64_t count = s.bounds[query].count;
@@ -225,14 +229,14 @@ cudaError_t search(const Search& s, const Results& out, cudaStream_t stream) {
   const int64_t batch = s.queries.batch;
   cudaError_t error = launch(prepare_kernel, batch, kThreads, stream, s);
   if (error == cudaSuccess) error = visit<Sample>(s, stream);
-  if (error == cudaSuccess) error = launch(threshold_kernel, batch, kManyThreads, stream, s);
+  if (error == cudaSuccess) error = launch_next(threshold_kernel, batch, kManyThreads, 0, stream, s);
   if (error == cudaSuccess) error = visit<Keep>(s, stream);
   if (error == cudaSuccess && batch >= kRefinedBatch) {
-    error = launch(refine_kernel, batch, kManyThreads, stream, s);
+    error = launch_next(refine_kernel, batch, kManyThreads, 0, stream, s);
   }
   const int64_t blocks = larger(1, smaller(divide_up(s.capacity, kRowsAtOnce), kRescoreBlocks / batch));
-  if (error == cudaSuccess) error = launch(rescore_kernel, batch * blocks, kManyThreads, stream, s, blocks);
-  if (error == cudaSuccess) error = launch(select_kernel, batch, kManyThreads, stream, s, out, blocks);
+  if (error == cudaSuccess) error = launch_next(rescore_kernel, batch * blocks, kManyThreads, 0, stream, s, blocks);
+  if (error == cudaSuccess) error = launch_next(select_kernel, batch, kManyThreads, 0, stream, s, out, blocks);
   return error;
 }
 

@@ -194,9 +194,8 @@ __device__ inline uint64_t kth_smallest(const uint64_t* keys, int64_t n, int64_t
     left -= digit.before;
     if (digit.count == left || shift == 0) break;  // all of them: no need to tell them apart
     if (digit.count <= kFewKeys) {
-      return pick_of_few(keys, n, left, [&](uint64_t key) {
-        return key != kNoRow && (key - range.least) >> shift == prefix;
-      });
+      return pick_of_few(keys, n, left,
+                         [&](uint64_t key) { return key != kNoRow && (key - range.least) >> shift == prefix; });
     }
   }
   const uint64_t most = ((prefix + 1) << shift) - 1;

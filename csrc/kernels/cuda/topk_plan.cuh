@@ -9,9 +9,9 @@
 namespace lsif::cuda {
 namespace {
 
-constexpr int64_t kLeastParts = 4096;     // of a sample, where there are as many groups, for each 64 dimensions;
-constexpr int64_t kPartsPerResult = 128;  // or so many for each result,
-constexpr int64_t kManyParts = 16384;     // but neither makes more than this,
+constexpr int64_t kLeastParts = 4096;       // of a sample, where there are as many groups, for each 64 dimensions;
+constexpr int64_t kPartsPerResult = 128;    // or so many for each result,
+constexpr int64_t kManyParts = 16384;       // but neither makes more than this,
 constexpr int64_t kFewPartsPerResult = 16;  // and so many for each result it is at least
 constexpr int64_t kMaxSampleStep = 32;
 constexpr int64_t kLeastCapacity = 16384;   // rows of a query that may wait,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/exact_score.cuh"
+#include "kernels/cuda/topk_launch.cuh"
 #include "kernels/cuda/topk_plan.cuh"
 
 namespace lsif::cuda {
@@ -42,7 +43,8 @@ __device__ void keep_row(const Search& s, const KeptRow& row) {
   const int64_t item = item_of_slot(s.catalog, row.slot);
   if (!is_allowed(s.filters, row.query, item)) return;
   const unsigned place = atomicAdd(&s.bounds[row.query].count, 1u);
-  if (place < s.capacity) s.waiting[row.query * s.capacity + place] = key_of(row.upper, item);
+  const float upper = row.upper == row.upper ? row.upper : kInfinity;
+  if (place < s.capacity) s.waiting[row.query * s.capacity + place] = key_of(upper, item);
 }
 
 constexpr int kStashed = 2 * kWarp;

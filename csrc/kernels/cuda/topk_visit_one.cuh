@@ -1,5 +1,5 @@
-// One query with one interest: bound by what memory can deliver, so that a warp asks for the next groups before it looks
-// at the ones it has.
+// One query with one interest: bound by what memory can deliver, so that a warp asks for the next groups before it
+// looks at the ones it has.
 #pragma once
 
 #include "kernels/cuda/topk_visit.cuh"
@@ -45,6 +45,7 @@ __device__ int own_sum(const MmaC (&sums)[kGroupsOfOne], int r, int t) {
 
 template <typename What>
 __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
+  wait_for_last_kernel();
   const Lane me = this_lane();
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarps;
   const int64_t quads = divide_up(What::parts(s), kGroupsOfOne);
@@ -74,6 +75,7 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
     const int64_t next_quad = is_last ? quad + warps : quad;
     const int next_piece = is_last ? 0 : piece + 1;
     if (next_quad < quads) next = read_piece<What>(s, next_quad, next_piece, me);
+    __syncwarp();  // the matrix instruction wants all threads together, and what was before may have parted them
 #pragma unroll
     for (int group = 0; group < kGroupsOfOne; ++group) {
       if (piece == 0) sums[group] = start;
@@ -89,8 +91,7 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
       unsigned kept = 0;
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const float bound =
-            unscaled_bound<What::kIsBound>(vector, rows, r, static_cast<float>(own_sum(sums, r, me.t)));
+        const float bound = unscaled_bound<What::kIsBound>(vector, rows, r, static_cast<float>(own_sum(sums, r, me.t)));
         values[r] = fmaf(rows.scale[r], bound, rows.bias[r] * bias_factor);
         if (!(values[r] < threshold)) kept |= 1u << r;  // NaN stays
       }
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
 template <typename What>
 cudaError_t visit_one(const Search& s, cudaStream_t stream) {
   const int64_t quads = divide_up(What::parts(s), kGroupsOfOne);
-  return launch(visit_one_kernel<What>, smaller(kScanBlocks, divide_up(quads, kWarps)), kThreads, stream, s);
+  return launch_next(visit_one_kernel<What>, smaller(kScanBlocks, divide_up(quads, kWarps)), kThreads, 0, stream, s);
 }
 
 }  // namespace

@@ -111,6 +111,7 @@ template <typename What, typename Shape>
 __device__ void multiply_tiles(const Search& s, const Groups<Shape>& groups, const Tiles<Shape::kSteps>& tiles,
                                int tile, int64_t first_query, const Lane& me,
                                MmaC (&sums)[Shape::kTiles][Shape::kGroups]) {
+  __syncwarp();  // the matrix instruction wants all threads together, and what was before may have parted them
 #pragma unroll
   for (int i = 0; i < Shape::kTiles; ++i) {
     const int4 both = tiles.starts[(tile + i) * (kMmaColumns / 2) + me.t];
@@ -190,8 +191,8 @@ __device__ void finish_tile(const Search& s, const Groups<Shape>& groups, const 
   unsigned kept = 0;
 #pragma unroll
   for (int i = 0; i < kValues; ++i) {
-    values[i] = value_of<What::kIsBound, Shape::kSteps>(own[i % 2], groups.rows[i / 4], i / 2 % 2,
-                                                        sums[i / 4].regs[i % 4]);
+    values[i] =
+        value_of<What::kIsBound, Shape::kSteps>(own[i % 2], groups.rows[i / 4], i / 2 % 2, sums[i / 4].regs[i % 4]);
     if (What::kIsBound && !(values[i] < own[i % 2].threshold)) kept |= 1u << i;  // NaN stays
   }
   if constexpr (What::kIsBound) {
@@ -214,13 +215,14 @@ __device__ void finish_tile(const Search& s, const Groups<Shape>& groups, const 
 
 // A block's work: some tiles times the groups of some warps' tasks.
 struct TileTasks {
-  int tiles;        // of a block
-  int64_t chunks;   // of tiles
-  int64_t groups;   // of a block
+  int tiles;       // of a block
+  int64_t chunks;  // of tiles
+  int64_t groups;  // of a block
 };
 
 template <typename What, typename Shape>
 __global__ void __launch_bounds__(kThreads, 4) visit_tiles_kernel(Search s, TileTasks tasks) {
+  wait_for_last_kernel();
   const Lane me = this_lane();
   const int64_t block = blockIdx.x;
   const int64_t first_query = block % tasks.chunks * tasks.tiles * kMmaColumns;
@@ -256,8 +258,8 @@ cudaError_t visit_in_shape(const Search& s, cudaStream_t stream) {
   const int64_t parts = What::parts(s);
   tasks.groups = divide_up(divide_up(parts, kRound), larger(1, kScanBlocks / tasks.chunks)) * kRound;
   const int64_t blocks = divide_up(parts, tasks.groups) * tasks.chunks;
-  return launch_shared(visit_tiles_kernel<What, Shape>, blocks, kThreads,
-                       tasks.tiles * tile_bytes<Shape::kSteps>(), stream, s, tasks);
+  return launch_next(visit_tiles_kernel<What, Shape>, blocks, kThreads, tasks.tiles * tile_bytes<Shape::kSteps>(),
+                     stream, s, tasks);
 }
 
 template <typename What>
