@@ -68,6 +68,7 @@ class Stash {
 
   __device__ void flush(const Search& s) {
     __syncwarp();
+#pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x % kWarp); i < count_; i += kWarp) keep_row(s, rows_[i]);
     __syncwarp();
     count_ = 0;

@@ -16,23 +16,36 @@ struct Piece {
   SideBytes side;
 };
 
+// Where a warp is: at some dimensions of four groups. Parts are fewer than 2^28.
+template <bool kIsShort>
+struct Place {
+  int quad;
+  int piece;
+
+  __device__ void advance(int warps, int pieces) {
+    if (!kIsShort && ++piece < pieces) return;
+    piece = 0;
+    quad += warps;
+  }
+};
+
 template <typename What>
-__device__ Piece read_piece(const Search& s, int64_t quad, int piece, const Lane& me) {
+__device__ Piece read_piece(const Search& s, int quad, int piece, const Lane& me) {
   const int num_lines = static_cast<int>(group_lines(s.catalog.dim)) - 1;
-  const int64_t stride = What::step(s) * group_bytes(s.catalog.dim);
-  const uint8_t* first = s.catalog.codes.groups + quad * kGroupsOfOne * stride;
+  const int stride = static_cast<int>(What::step(s) * group_bytes(s.catalog.dim));
+  const uint8_t* first = s.catalog.codes.groups + quad * (static_cast<int64_t>(stride) * kGroupsOfOne);
   // Past the last group that one again.
-  const int last = static_cast<int>(smaller(What::parts(s) - quad * kGroupsOfOne, kGroupsOfOne)) - 1;
+  const int last = min(static_cast<int>(What::parts(s)) - quad * kGroupsOfOne, kGroupsOfOne) - 1;
   Piece read;
 #pragma unroll
   for (int group = 0; group < kGroupsOfOne; ++group) {
-    const uint8_t* lines = first + min(group, last) * static_cast<int>(stride) + kLineBytes;
+    const uint8_t* lines = first + min(group, last) * stride + kLineBytes;
 #pragma unroll
     for (int i = 0; i < kStepsOfOne; ++i) {
       read.rows[group][i] = read_pair(lines, num_lines, piece * kStepsOfOne + i, me.lane);
     }
   }
-  read.side = read_side(first + min(me.t, last) * static_cast<int>(stride), me.g);
+  read.side = read_side(first + min(me.t, last) * stride, me.g);
   return read;
 }
 
@@ -43,78 +56,89 @@ __device__ int own_sum(const MmaC (&sums)[kGroupsOfOne], int r, int t) {
   return t < 2 ? low : high;
 }
 
-template <typename What>
+// kIsShort: up to 64 dimensions, one piece a quad.
+template <typename What, bool kIsShort>
 __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
   wait_for_last_kernel();
   const Lane me = this_lane();
-  const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarps;
-  const int64_t quads = divide_up(What::parts(s), kGroupsOfOne);
-  const int pieces = static_cast<int>(divide_up(code_stride(s.catalog.dim), kStepsOfOne * kMmaDims));
-  int64_t quad = global_thread() / kWarp;
-  if (quad >= quads) return;
-  Piece next = read_piece<What>(s, quad, 0, me);
+  const int warps = static_cast<int>(gridDim.x) * kWarps;
+  const int quads = static_cast<int>(divide_up(What::parts(s), kGroupsOfOne));
+  const int num_steps = static_cast<int>(code_stride(s.catalog.dim)) / kMmaDims;
+  const int pieces = kIsShort ? 1 : static_cast<int>(divide_up(num_steps, kStepsOfOne));
+  Place<kIsShort> now = {static_cast<int>(global_thread()) / kWarp, 0};
+  Place<kIsShort> ahead = now;
+  Piece read[2];
+  for (Piece& piece : read) {
+    if (ahead.quad < quads) piece = read_piece<What>(s, ahead.quad, ahead.piece, me);
+    ahead.advance(warps, pieces);
+  }
   const VectorBound vector = s.vectors[0];
   const float bias_factor = s.bounds[0].bias_factor;
   const float threshold = s.bounds[0].threshold;
   const MmaC start = {{vector.start, vector.start, vector.start, vector.start}};
-  const int num_steps = static_cast<int>(code_stride(s.catalog.dim)) / kMmaDims;
   Stash stash;
   MmaC sums[kGroupsOfOne];
-  MmaB query[kStepsOfOne] = {};
-  int piece = 0;
-  for (bool is_first = true; quad < quads; is_first = false) {
-    if (is_first || pieces > 1) {
+  MmaB query[kStepsOfOne];
+  const auto read_query_at = [&](int piece) {
 #pragma unroll
-      for (int i = 0; i < kStepsOfOne; ++i) {
-        const int step = piece * kStepsOfOne + i;
-        query[i] = step < num_steps ? read_query(s.codes, step, me.lane) : MmaB{};
-      }
+    for (int i = 0; i < kStepsOfOne; ++i) {
+      const int step = piece * kStepsOfOne + i;
+      query[i] = step < num_steps ? read_query(s.codes, step, me.lane) : MmaB{};
     }
-    const Piece now = next;
-    const bool is_last = piece + 1 == pieces;
-    const int64_t next_quad = is_last ? quad + warps : quad;
-    const int next_piece = is_last ? 0 : piece + 1;
-    if (next_quad < quads) next = read_piece<What>(s, next_quad, next_piece, me);
-    __syncwarp();  // the matrix instruction wants all threads together, and what was before may have parted them
+  };
+  if (kIsShort) read_query_at(0);
+  while (now.quad < quads) {
 #pragma unroll
-    for (int group = 0; group < kGroupsOfOne; ++group) {
-      if (piece == 0) sums[group] = start;
+    for (Piece& piece : read) {
+      if (now.quad >= quads) break;
+      if (!kIsShort) read_query_at(now.piece);
+      __syncwarp();  // the matrix instruction wants all threads together, and what was before may have parted them
 #pragma unroll
-      for (int i = 0; i < kStepsOfOne; ++i) {
-        sums[group] = multiply_add(sums[group], unpack(now.rows[group][i]), query[i]);
-      }
-    }
-    if (is_last) {
-      const RowBounds rows = row_bounds(s.units, now.side);
-      const int64_t part = quad * kGroupsOfOne + me.t;
-      float values[2];
-      unsigned kept = 0;
+      for (int group = 0; group < kGroupsOfOne; ++group) {
+        if (kIsShort || now.piece == 0) sums[group] = start;
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const float bound = unscaled_bound<What::kIsBound>(vector, rows, r, static_cast<float>(own_sum(sums, r, me.t)));
-        values[r] = fmaf(rows.scale[r], bound, rows.bias[r] * bias_factor);
-        if (!(values[r] < threshold)) kept |= 1u << r;  // NaN stays
-      }
-      if constexpr (What::kIsBound) {
-        while (const unsigned those = __ballot_sync(kAllLanes, kept != 0)) {
-          const int r = (kept & 1) != 0 ? 0 : 1;
-          stash.push(s, those, {part * kGroupRows + 2 * me.g + r, 0, r == 0 ? values[0] : values[1]});
-          kept &= kept - 1;
+        for (int i = 0; i < kStepsOfOne; ++i) {
+          sums[group] = multiply_add(sums[group], unpack(piece.rows[group][i]), query[i]);
         }
-      } else {
-        sample_rows(s, 0, part, values, me.g);
       }
+      const SideBytes side = piece.side;
+      if (ahead.quad < quads) piece = read_piece<What>(s, ahead.quad, ahead.piece, me);
+      ahead.advance(warps, pieces);
+      if (kIsShort || now.piece + 1 == pieces) {
+        const RowBounds rows = row_bounds(s.units, side);
+        const int64_t part = now.quad * kGroupsOfOne + me.t;
+        float values[2];
+        unsigned kept = 0;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const auto dot = static_cast<float>(own_sum(sums, r, me.t));
+          const float bound = unscaled_bound<What::kIsBound>(vector, rows, r, dot);
+          values[r] = fmaf(rows.scale[r], bound, rows.bias[r] * bias_factor);
+          if (!(values[r] < threshold)) kept |= 1u << r;  // NaN stays
+        }
+        if constexpr (What::kIsBound) {
+          while (const unsigned those = __ballot_sync(kAllLanes, kept != 0)) {
+            const int r = (kept & 1) != 0 ? 0 : 1;
+            stash.push(s, those, {part * kGroupRows + 2 * me.g + r, 0, r == 0 ? values[0] : values[1]});
+            kept &= kept - 1;
+          }
+        } else {
+          sample_rows(s, 0, part, values, me.g);
+        }
+      }
+      now.advance(warps, pieces);
     }
-    quad = next_quad;
-    piece = next_piece;
   }
   stash.flush(s);
 }
 
 template <typename What>
 cudaError_t visit_one(const Search& s, cudaStream_t stream) {
-  const int64_t quads = divide_up(What::parts(s), kGroupsOfOne);
-  return launch_next(visit_one_kernel<What>, smaller(kScanBlocks, divide_up(quads, kWarps)), kThreads, 0, stream, s);
+  const int64_t blocks = smaller(kScanBlocks, divide_up(divide_up(What::parts(s), kGroupsOfOne), kWarps));
+  if (s.catalog.dim <= kStepsOfOne * kMmaDims) {
+    return launch_next(visit_one_kernel<What, true>, blocks, kThreads, 0, stream, s);
+  }
+  return launch_next(visit_one_kernel<What, false>, blocks, kThreads, 0, stream, s);
 }
 
 }  // namespace
