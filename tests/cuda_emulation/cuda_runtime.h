@@ -77,7 +77,7 @@ inline dim3 blockDim;
 inline dim3 blockIdx;
 #define threadIdx dim3(static_cast<unsigned>(::emulated::Block::get().thread()), 0, 0)
 
-enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaDevAttrMultiProcessorCount };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
 inline cudaError_t cudaGetDevice(int* device) {
@@ -85,8 +85,9 @@ inline cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = emulated::shared_memory_limit;
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  constexpr int kProcessors = 2;  // so few that kernels for as many blocks as there is room for have some work for each
+  *value = attribute == cudaDevAttrMultiProcessorCount ? kProcessors : emulated::shared_memory_limit;
   return cudaSuccess;
 }
 

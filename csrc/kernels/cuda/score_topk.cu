@@ -74,11 +74,11 @@ __device__ void score_keys(const Search& s, int64_t query, uint64_t* keys, int64
 // By all threads of a block: of n keys by estimates or bounds the best are scored exactly, more than k where there are
 // more, as estimates err; the k-th best of their scores is the query's threshold.
 __device__ void raise_threshold(const Search& s, int64_t query, uint64_t* keys, int64_t n) {
-  for (int64_t i = threadIdx.x; i < n; i += kManyThreads) {
+  if (n < s.k) return;
+  for (int64_t i = threadIdx.x; i < n && s.filters.exclude_offsets != nullptr; i += kManyThreads) {
     if (keys[i] != kNoRow && is_excluded(s.filters, query, item_of(keys[i]))) keys[i] = kNoRow;
   }
   __syncthreads();
-  if (n < s.k) return;
   const int64_t wanted = smaller(n, 2 * s.k);
   uint64_t* best = wanted <= kSharedKeys ? shared_keys() : s.results + query * 2 * s.result_size;
   const unsigned count = gather_keys(keys, n, kth_smallest(keys, n, wanted), best);

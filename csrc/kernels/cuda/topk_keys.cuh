@@ -135,13 +135,14 @@ __device__ inline void find_digit(const unsigned* counts, unsigned k, Digit* fou
   *found = {static_cast<unsigned>(those * kWarp + lane), count, up_to_this - count};
 }
 
-// The left-th smallest of those of n keys that is_one() accepts, which are kFewKeys at most; by all threads of the
-// block.
+// The left-th smallest of those of n keys that is_one() accepts, which are kFewKeys at most, or kNoRow if there are not
+// so many; by all threads of the block.
 template <typename Predicate>
 __device__ uint64_t pick_of_few(const uint64_t* keys, int64_t n, unsigned left, Predicate is_one) {
   uint64_t* few = shared_few();
   unsigned* number = shared_number();
   if (threadIdx.x == 0) *number = 0;
+  if (threadIdx.x == 0) few[kFewKeys] = kNoRow;
   __syncthreads();
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
     if (is_one(keys[i])) few[atomicAdd(number, 1u)] = keys[i];
@@ -164,6 +165,9 @@ __device__ uint64_t pick_of_few(const uint64_t* keys, int64_t n, unsigned left, 
 __device__ inline uint64_t kth_smallest(const uint64_t* keys, int64_t n, int64_t k) {
   unsigned* counts = shared_counts();
   Digit* found = shared_digit();
+  if (n <= kFewKeys) {
+    return pick_of_few(keys, n, static_cast<unsigned>(k), [](uint64_t key) { return key != kNoRow; });
+  }
   const KeyRange range = key_range(keys, n);
   if (range.count < k) return kNoRow;
   if (range.count == k) return range.most;
@@ -202,8 +206,19 @@ __device__ inline uint64_t kth_smallest(const uint64_t* keys, int64_t n, int64_t
   return most < range.most - range.least ? range.least + most : range.most;
 }
 
-// Sorts n keys, a power of two of them: a bitonic network, by all threads of the block.
+// Sorts n keys, a power of two of them, by all threads of the block: few by how many come before each, others by a
+// bitonic network.
 __device__ inline void sort_keys(uint64_t* keys, int64_t n) {
+  if (n <= kFewKeys && n <= blockDim.x) {
+    __syncthreads();
+    const uint64_t key = threadIdx.x < n ? keys[threadIdx.x] : kNoRow;
+    int place = 0;
+    for (int i = 0; i < n; ++i) place += keys[i] < key || (keys[i] == key && i < static_cast<int>(threadIdx.x)) ? 1 : 0;
+    __syncthreads();
+    if (threadIdx.x < n) keys[place] = key;
+    __syncthreads();
+    return;
+  }
   for (int64_t size = 2; size <= n; size *= 2) {
     for (int64_t step = size / 2; step > 0; step /= 2) {
       __syncthreads();

@@ -11,6 +11,15 @@
 
 namespace lsif::cuda {
 
+// Of this device; 1 if it does not say.
+inline int64_t num_processors() {
+  int device = 0;
+  int count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 1;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) return 1;
+  return count;
+}
+
 // Before a kernel reads or writes anything: until the kernel launched before it is done. Then the next one may be set
 // up.
 __device__ inline void wait_for_last_kernel() {

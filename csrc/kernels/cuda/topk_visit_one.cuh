@@ -9,6 +9,8 @@ namespace {
 
 constexpr int kGroupsOfOne = 4;  // one for each lane of a row
 constexpr int kStepsOfOne = 2;
+constexpr int kBlocksOfProcessor =
+    5;  // that there is room for: more would come in waves, of which the last is not full
 
 // What a warp asks for at once: of four groups 64 dimensions, and the side of group t.
 struct Piece {
@@ -134,10 +136,11 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
 
 template <typename What>
 cudaError_t visit_one(const Search& s, cudaStream_t stream) {
-  const int64_t blocks = smaller(kScanBlocks, divide_up(divide_up(What::parts(s), kGroupsOfOne), kWarps));
-  if (s.catalog.dim <= kStepsOfOne * kMmaDims) {
-    return launch_next(visit_one_kernel<What, true>, blocks, kThreads, 0, stream, s);
-  }
+  const bool is_short = s.catalog.dim <= kStepsOfOne * kMmaDims;
+  // As many as there are registers for: more would come in waves, of which the last is not full.
+  const int64_t room = num_processors() * (is_short ? 5 : 4);
+  const int64_t blocks = smaller(room, divide_up(divide_up(What::parts(s), kGroupsOfOne), kWarps));
+  if (is_short) return launch_next(visit_one_kernel<What, true>, blocks, kThreads, 0, stream, s);
   return launch_next(visit_one_kernel<What, false>, blocks, kThreads, 0, stream, s);
 }
 
