@@ -3,18 +3,12 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define LSIF_HOST_DEVICE __host__ __device__
-#else
-#define LSIF_HOST_DEVICE
-#endif
-
 namespace lsif {
 
 // q . x in float64, where the products are exact; the order of the additions depends on dim alone. Eight partial sums,
-// so that a compiler may use vectors of any width up to eight without changing the order. To be compiled without
-// contraction.
-LSIF_HOST_DEVICE inline double exact_dot(const float* q, const float* x, int64_t dim) {
+// so that a compiler may use vectors of any width up to eight, or eight lanes of a GPU (cuda/exact_score.cuh), without
+// changing the order. To be compiled without contraction.
+inline double exact_dot(const float* q, const float* x, int64_t dim) {
   constexpr int kSums = 8;
   double sum[kSums] = {};
   int64_t i = 0;

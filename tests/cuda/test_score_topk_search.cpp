@@ -23,7 +23,7 @@ std::vector<unsigned> run_and_count(const Catalog& catalog, Question& question, 
 TEST(few_rows_are_scored_exactly) {
   Random random(4);
   const Catalog catalog(make_clustered(random, 100000, 16), 16, make_bias(random, 100000, 0.1f));
-  for (const int64_t k : {1, 10, 300}) {
+  for (const int64_t k : {1, 10, 300, 1000}) {
     for (const bool is_filtered : {false, true}) {
       Question question(make_clustered(random, 3, 16), 16, 1, k);
       if (is_filtered) {  // the best rows of all
@@ -46,27 +46,54 @@ TEST(more_rows_than_can_wait) {
   Random random(5);
   // All rows equal, and rows whose codes say nothing: beside each other sizes that are 10^30 times the others.
   std::vector<float> rows;
-  for (int64_t i = 0; i < 40000; ++i) rows.push_back((i % 16 == 0 ? -1e30f : 1.0f) * std::fabs(normal(random)));
-  for (const Catalog& catalog : {Catalog(std::vector<float>(40000, 0.5f), 1), Catalog(rows, 1)}) {
+  for (int64_t i = 0; i < 24000; ++i) rows.push_back((i % 16 == 0 ? -1e30f : 1.0f) * std::fabs(normal(random)));
+  for (const Catalog& catalog : {Catalog(std::vector<float>(24000, 0.5f), 1), Catalog(rows, 1)}) {
     for (const int64_t k : {1, 300, 3000}) {
       Question question({1.0f, 2.0f}, 1, 1, k);
       Result result;
       for (const unsigned count : run_and_count(catalog, question, result)) CHECK(count > 20000);
-      question.exclude(random, 20000);
+      question.exclude(random, 12000);
       check_against_brute_force(catalog, question, "more rows than can wait");
     }
   }
 }
 
+TEST(better_thresholds_make_lists_shorter) {
+  Random random(7);
+  const Catalog catalog(normals(random, 30000 * 64), 64);
+  const std::vector<float> users = normals(random, 32 * 64);
+  Question together(users, 64, 1, 10);
+  Result expected;
+  const std::vector<unsigned> short_lists = run_and_count(catalog, together, expected);  // what is left of them
+  for (const int64_t user : {0, 31}) {
+    Question alone({users.begin() + 64 * user, users.begin() + 64 * (user + 1)}, 64, 1, 10);
+    Result result;
+    const unsigned count = run_and_count(catalog, alone, result)[0];
+    CHECK(short_lists[user] >= 10 && short_lists[user] <= count);
+    CHECK(std::equal(result.indices.begin(), result.indices.end(), expected.indices.begin() + 10 * user));
+    CHECK(std::equal(result.scores.begin(), result.scores.end(), expected.scores.begin() + 10 * user));
+  }
+}
+
+TEST(more_queries_than_are_searched_together) {
+  Random random(8);
+  const Catalog catalog(normals(random, 40 * 3), 3);
+  Question question(normals(random, 520 * 3), 3, 1, 2);
+  question.exclude(random, 3);
+  check_against_brute_force(catalog, question, "more queries than are searched together");
+}
+
 TEST(every_number_of_queries) {
   Random random(6);
-  for (const int64_t dim : {5, 32, 70}) {
+  for (const int64_t dim : {5, 32, 70, 128, 129, 256, 300}) {  // kernels are for so many dimensions
     const Catalog catalog(normals(random, 1500 * dim), dim, make_bias(random, 1500, 0.5f));
     for (const int64_t batch : {1, 7, 8, 9, 31, 32, 33, 70}) {
+      if (dim > 70 && batch != 1 && batch != 9 && batch != 33) continue;
       Question question(normals(random, batch * dim), dim, 1, 10);
       check_against_brute_force(catalog, question, "batch");
     }
     for (const int64_t num_interests : {1, 7, 8, 9, 40, 256}) {
+      if (dim > 70) break;
       Question question(normals(random, 2 * num_interests * dim), dim, num_interests, 10);
       question.weigh(random);
       question.weights[num_interests / 2] = num_interests == 1 ? 1.0f : 0.0f;

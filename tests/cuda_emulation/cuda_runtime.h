@@ -77,7 +77,7 @@ inline dim3 blockDim;
 inline dim3 blockIdx;
 #define threadIdx dim3(static_cast<unsigned>(::emulated::Block::get().thread()), 0, 0)
 
-enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaDevAttrMultiProcessorCount };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
 inline cudaError_t cudaGetDevice(int* device) {
@@ -85,8 +85,9 @@ inline cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = emulated::shared_memory_limit;
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  constexpr int kProcessors = 2;  // so few that kernels for as many blocks as there is room for have some work for each
+  *value = attribute == cudaDevAttrMultiProcessorCount ? kProcessors : emulated::shared_memory_limit;
   return cudaSuccess;
 }
 
@@ -145,12 +146,27 @@ T __shfl_up_sync(unsigned all, T x, int by, const char* file = __builtin_FILE(),
   return __shfl_sync(all, x, lane < by ? lane : lane - by, file, line);
 }
 
+inline unsigned __ballot_sync(unsigned, bool mine, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  const auto all = emulated::Block::get().exchange(mine, file, line);
+  unsigned bits = 0;
+  for (int lane = 0; lane < 32; ++lane) bits |= (all[lane] ? 1u : 0u) << lane;
+  return bits;
+}
+
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x)); }
+
 inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
 inline float normcdff(float x) { return 0.5f * erfcf(x * -0.70710678118654752f); }
 
 struct alignas(16) float4 {
   float x, y, z, w;
+};
+
+struct alignas(16) int4 {
+  int x, y, z, w;
 };
 
 struct uint2 {

@@ -21,7 +21,7 @@ __global__ void sort_kernel(uint64_t* keys, int64_t n) { lsif::cuda::sort_keys(k
 
 TEST(the_kth_smallest_key_and_the_order_of_keys) {
   Random random(3);
-  for (const int64_t n : {1, 2, 31, 256, 1000, 5000}) {
+  for (const int64_t n : {1, 2, 31, 64, 65, 256, 1000, 5000}) {
     for (const int kind : {0, 1, 2}) {  // all digits, the last ones, a third of them none
       std::set<uint64_t> drawn;
       while (static_cast<int64_t>(drawn.size()) < n) drawn.insert(kind == 1 ? random() % (2 * n) : random() >> 1);

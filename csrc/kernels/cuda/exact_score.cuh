@@ -5,27 +5,43 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/topk_keys.cuh"
-#include "kernels/exact_dot.h"
 
 namespace lsif::cuda {
 
+constexpr int kScoreLanes = 8;  // that score a row together, one for each sum of exact_dot
+
+// exact_dot() by the eight lanes of a row, each with one of its sums; all threads of the warp must call, each gets the
+// result.
+__device__ inline double exact_dot_of_lanes(const float* q, const float* x, int64_t dim) {
+  double sum = 0.0;
+#pragma unroll 8
+  for (int i = static_cast<int>(threadIdx.x % kScoreLanes); i < static_cast<int>(dim); i += kScoreLanes) {
+    sum += static_cast<double>(q[i]) * static_cast<double>(x[i]);
+  }
+  for (int offset = kScoreLanes / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+  return sum;
+}
+
+// By the eight lanes of a row, as above.
 __device__ inline float exact_score(const CatalogView& catalog, const ScoreQueries& queries, int64_t query,
                                     int64_t item) {
   const int64_t dim = catalog.dim;
   const float* x = catalog.vectors + item * dim;
   const float* q = queries.vectors + query * queries.num_interests * dim;
   const double bias = catalog.bias == nullptr ? 0.0 : static_cast<double>(catalog.bias[item]);
-  if (queries.weights == nullptr) return static_cast<float>(exact_dot(q, x, dim) + bias);
+  if (queries.weights == nullptr) return static_cast<float>(exact_dot_of_lanes(q, x, dim) + bias);
   const float* weights = queries.weights + query * queries.num_interests;
   double largest = -static_cast<double>(__builtin_inff());
   for (int64_t j = 0; j < queries.num_interests; ++j) {
-    if (weights[j] > 0.0f) largest = fmax(largest, exact_dot(q + j * dim, x, dim));
+    const double dot = exact_dot_of_lanes(q + j * dim, x, dim);
+    if (weights[j] > 0.0f) largest = fmax(largest, dot);
   }
   // The products are computed again, as there is no place for them.
   double sum = 0.0;
   for (int64_t j = 0; j < queries.num_interests; ++j) {
+    const double dot = exact_dot_of_lanes(q + j * dim, x, dim);
     if (weights[j] == 0.0f) continue;
-    sum += static_cast<double>(weights[j]) * exp((exact_dot(q + j * dim, x, dim) - largest) / queries.temperature);
+    sum += static_cast<double>(weights[j]) * exp((dot - largest) / queries.temperature);
   }
   return static_cast<float>(largest + queries.temperature * log(sum) + bias);
 }
@@ -43,11 +59,12 @@ __device__ inline bool is_excluded(const Filters& filters, int64_t query, int64_
   return place < count && items[place] == item;
 }
 
-// The key of a row for a query; kNoRow if it must not be returned.
+// The key of a row for a query, by the eight lanes of the row; kNoRow if it must not be returned or is none.
 __device__ inline uint64_t exact_key(const CatalogView& catalog, const ScoreQueries& queries, const Filters& filters,
-                                     int64_t query, int64_t item) {
-  if (!is_allowed(filters, query, item) || is_excluded(filters, query, item)) return kNoRow;
-  return key_of(exact_score(catalog, queries, query, item), item);
+                                     int64_t query, int64_t item, bool is_row) {
+  const float score = exact_score(catalog, queries, query, is_row ? item : 0);
+  if (!is_row || !is_allowed(filters, query, item) || is_excluded(filters, query, item)) return kNoRow;
+  return key_of(score, item);
 }
 
 }  // namespace lsif::cuda

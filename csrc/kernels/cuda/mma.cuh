@@ -22,8 +22,9 @@ struct MmaC {
   int32_t regs[4];
 };
 
-// c += A B, by all threads of a warp together.
-__device__ inline void multiply_add(MmaC& c, const MmaA& a, const MmaB& b) {
+// c + A B, by all threads of a warp together.
+__device__ inline MmaC multiply_add(const MmaC& c, const MmaA& a, const MmaB& b) {
+  MmaC sums = c;
 #if defined(LSIF_CUDA_EMULATED)
   struct Factors {
     MmaA a;
@@ -39,14 +40,24 @@ __device__ inline void multiply_add(MmaC& c, const MmaA& a, const MmaB& b) {
       const int a_register = 2 * (k / 16) + row / 8;
       const uint32_t a_bytes = lanes[row % 8 * 4 + k % 16 / 4].a.regs[a_register];
       const uint32_t b_bytes = lanes[column * 4 + k % 16 / 4].b.regs[k / 16];
-      c.regs[i] += static_cast<int>(a_bytes >> 8 * (k % 4) & 0xffu) * static_cast<int8_t>(b_bytes >> 8 * (k % 4));
+      sums.regs[i] += static_cast<int>(a_bytes >> 8 * (k % 4) & 0xffu) * static_cast<int8_t>(b_bytes >> 8 * (k % 4));
     }
   }
 #else
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+r"(c.regs[0]), "+r"(c.regs[1]), "+r"(c.regs[2]), "+r"(c.regs[3])
-      : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]));
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=r"(sums.regs[0]), "=r"(sums.regs[1]), "=r"(sums.regs[2]), "=r"(sums.regs[3])
+      : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]), "r"(c.regs[0]),
+        "r"(c.regs[1]), "r"(c.regs[2]), "r"(c.regs[3]));
 #endif
+  return sums;
+}
+
+// Computed here and kept: a compiler short of registers would rather compute it again wherever it is used.
+__device__ inline MmaA computed(MmaA a) {
+#if !defined(LSIF_CUDA_EMULATED)
+  asm volatile("" : "+r"(a.regs[0]), "+r"(a.regs[1]), "+r"(a.regs[2]), "+r"(a.regs[3]));
+#endif
+  return a;
 }
 
 // A pair of neighbours k in each register, the first in its lower half; float32 sums:

@@ -1,19 +1,24 @@
 // Exact top-K from 4-bit codes                                                             (docs/cuda.md, "score_topk")
 //
-// A sample of the rows gives each query a threshold: the K-th best of K rows' exact scores. One pass over the codes, by
-// matrix instructions, keeps the rows whose upper bound is not below it; only these are written out, then scored
+// A sample of the rows gives each query a threshold: the K-th best of some rows' exact scores. One pass over the codes,
+// by matrix instructions, keeps the rows whose upper bound is not below it; only these are written out, then scored
 // exactly, and the K best selected. A query that keeps more rows than there is room for is answered by exact scores of
 // all rows. Compiled with -fmad=false: see exact_score.cuh.
 #include "kernels/cuda/exact_score.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/topk_launch.cuh"
 #include "kernels/cuda/topk_plan.cuh"
-#include "kernels/cuda/topk_visit.cuh"
+#include "kernels/cuda/topk_visit_interests.cuh"
+#include "kernels/cuda/topk_visit_one.cuh"
+#include "kernels/cuda/topk_visit_tiles.cuh"
 
 namespace lsif::cuda {
 namespace {
 
-constexpr int kSelectThreads = 1024;
-constexpr int64_t kRescoreBlocks = 1024;
+constexpr int kManyThreads = 1024;
+constexpr int kRowsAtOnce = kManyThreads / kScoreLanes;  // that a block of them scores
+constexpr int64_t kRescoreBlocks = 512;
+constexpr int64_t kRefinedBatch = 32;  // from this on it pays to raise thresholds before rows are scored
 
 // A block per query.
 __global__ void prepare_kernel(Search s) {
@@ -34,77 +39,137 @@ __global__ void prepare_kernel(Search s) {
   s.bounds[query] = start_query(s.units, weights, s.queries.temperature, num_interests, vectors);
 }
 
-__device__ unsigned* shared_worst() {
-  __shared__ unsigned worst;
-  return &worst;
+// Of n keys those up to `last`, kNoRow left out, to the front of `to`, in any order; returns how many. By all threads
+// of a block of kManyThreads. `to` may be `keys`: what is written has been read.
+__device__ unsigned gather_keys(const uint64_t* keys, int64_t n, uint64_t last, uint64_t* to) {
+  unsigned* count = shared_number();
+  if (threadIdx.x == 0) *count = 0;
+  for (int64_t first = 0; first < n; first += kManyThreads) {
+    const int64_t i = first + threadIdx.x;
+    const uint64_t key = i < n ? keys[i] : kNoRow;
+    __syncthreads();
+    if (key <= last && key != kNoRow) to[atomicAdd(count, 1u)] = key;
+  }
+  __syncthreads();
+  const unsigned gathered = *count;
+  __syncthreads();  // the next call writes to it
+  return gathered;
 }
 
-// A block per query: k rows of the sample are scored exactly, those of the best estimates; all rows of the result score
-// at least as much as the worst of them.
-__global__ void __launch_bounds__(kSelectThreads) threshold_kernel(Search s) {
-  const int64_t query = blockIdx.x;
-  uint64_t* parts = s.parts + query * s.num_parts;
-  unsigned* worst = shared_worst();
-  for (int64_t i = threadIdx.x; i < s.num_parts; i += kSelectThreads) {
-    if (parts[i] != kNoRow && is_excluded(s.filters, query, item_of(parts[i]))) parts[i] = kNoRow;
-  }
-  if (threadIdx.x == 0) *worst = 0;
-  __syncthreads();
-  if (s.num_parts < s.k) return;
-  const uint64_t last = kth_smallest(parts, s.num_parts, s.k);
-  if (last == kNoRow) return;  // too few
-  for (int64_t i = threadIdx.x; i < s.num_parts; i += kSelectThreads) {
-    if (parts[i] > last) continue;
-    const int64_t item = item_of(parts[i]);
-    atomicMax(worst, static_cast<unsigned>(key_of(exact_score(s.catalog, s.queries, query, item), item) >> 32));
+// A row's place among those that a block of kManyThreads scores at once.
+__device__ int score_place() { return static_cast<int>(threadIdx.x) / kScoreLanes; }
+__device__ bool is_first_lane() { return threadIdx.x % kScoreLanes == 0; }
+
+// Keys by estimates or bounds become those by exact scores.
+__device__ void score_keys(const Search& s, int64_t query, uint64_t* keys, int64_t n) {
+  for (int64_t first = 0; first < n; first += kRowsAtOnce) {
+    const int64_t i = first + score_place();
+    const uint64_t key = i < n ? keys[i] : kNoRow;
+    const uint64_t exact = exact_key(s.catalog, s.queries, s.filters, query, item_of(key), key != kNoRow);
+    if (i < n && is_first_lane()) keys[i] = exact;
   }
   __syncthreads();
-  if (threadIdx.x != 0) return;
+}
+
+// By all threads of a block: of n keys by estimates or bounds the best are scored exactly, more than k where there are
+// more, as estimates err; the k-th best of their scores is the query's threshold.
+__device__ void raise_threshold(const Search& s, int64_t query, uint64_t* keys, int64_t n) {
+  if (n < s.k) return;
+  for (int64_t i = threadIdx.x; i < n && s.filters.exclude_offsets != nullptr; i += kManyThreads) {
+    if (keys[i] != kNoRow && is_excluded(s.filters, query, item_of(keys[i]))) keys[i] = kNoRow;
+  }
+  __syncthreads();
+  const int64_t wanted = smaller(n, 2 * s.k);
+  uint64_t* best = wanted <= kSharedKeys ? shared_keys() : s.results + query * 2 * s.result_size;
+  const unsigned count = gather_keys(keys, n, kth_smallest(keys, n, wanted), best);
+  if (count < s.k) return;
+  score_keys(s, query, best, count);
+  const float score = score_of(kth_smallest(best, count, s.k));
   // Scores beyond float32 are kept, too, and refused by those who asked: their bounds are not.
-  const float score = score_of(static_cast<uint64_t>(*worst) << 32);
-  s.bounds[query].threshold = threshold_of(s.bounds[query], fminf(score, FLT_MAX));
+  if (threadIdx.x == 0) s.bounds[query].threshold = threshold_of(s.bounds[query], fminf(score, FLT_MAX));
+  __syncthreads();
+}
+
+// A block per query: the threshold by the sample.
+__global__ void __launch_bounds__(kManyThreads) threshold_kernel(Search s) {
+  wait_for_last_kernel();
+  const int64_t query = blockIdx.x;
+  raise_threshold(s, query, s.parts + query * s.num_parts, s.num_parts);
+}
+
+// A block per query: a better threshold, by the rows that wait; those that are below it need not wait any longer.
+__global__ void __launch_bounds__(kManyThreads) refine_kernel(Search s) {
+  wait_for_last_kernel();
+  const int64_t query = blockIdx.x;
+  uint64_t* waiting = s.waiting + query * s.capacity;
+  QueryBound& bound = s.bounds[query];
+  const int64_t count = bound.count;
+  if (count > s.capacity) return;
+  raise_threshold(s, query, waiting, count);
+  const unsigned left = gather_keys(waiting, count, key_of(bound.threshold, UINT32_MAX), waiting);
+  if (threadIdx.x == 0) bound.count = left;
+}
+
+__device__ unsigned* shared_filled() {
+  __shared__ unsigned filled;
+  return &filled;
+}
+
+// Where too many rows would wait, each block of the query scores a part of all rows, and leaves the k best of it in a
+// part of the list, whose other keys become kNoRow.
+struct AllRows {
+  int64_t parts;
+  int64_t room;  // of a part
+};
+
+__device__ AllRows all_rows(const Search& s, int64_t blocks_per_query) {
+  const int64_t least_room = larger(2 * s.k, 2 * kRowsAtOnce);
+  const int64_t parts = larger(1, smaller(blocks_per_query, s.capacity / least_room));
+  return {parts, s.capacity / parts};
+}
+
+__device__ void score_part(const Search& s, int64_t query, int64_t part, const AllRows& all) {
+  uint64_t* keys = s.waiting + query * s.capacity + part * all.room;
+  const int64_t rows = divide_up(s.catalog.num_items, all.parts);
+  const int64_t last = smaller((part + 1) * rows, s.catalog.num_items);
+  unsigned* filled = shared_filled();
+  uint64_t bound = kNoRow;  // keys that are not below it are not among the k best
+  const auto keep_best = [&](unsigned n) {
+    bound = kth_smallest(keys, n, s.k);
+    const unsigned kept = gather_keys(keys, n, bound, keys);
+    if (threadIdx.x == 0) *filled = kept;
+    __syncthreads();
+  };
+  if (threadIdx.x == 0) *filled = 0;
+  __syncthreads();
+  for (int64_t row = part * rows; row < last; row += kRowsAtOnce) {
+    const int64_t item = row + score_place();
+    const uint64_t key = exact_key(s.catalog, s.queries, s.filters, query, item, item < last);
+    if (is_first_lane() && key < bound) keys[atomicAdd(filled, 1u)] = key;
+    __syncthreads();
+    const unsigned n = *filled;
+    __syncthreads();  // the next rows add to it
+    if (n + kRowsAtOnce > all.room) keep_best(n);
+  }
+  if (*filled > s.k) keep_best(*filled);
+  for (int64_t i = *filled + threadIdx.x; i < all.room; i += kManyThreads) keys[i] = kNoRow;
 }
 
 // The rows that wait get their keys; so many blocks a query.
-__global__ void rescore_kernel(Search s, int64_t blocks_per_query) {
+__global__ void __launch_bounds__(kManyThreads) rescore_kernel(Search s, int64_t blocks_per_query) {
+  wait_for_last_kernel();
   const int64_t query = blockIdx.x / blocks_per_query;
+  const int64_t block = blockIdx.x % blocks_per_query;
   const int64_t count = s.bounds[query].count;
-  if (count > s.capacity) return;
+  if (count > s.capacity) {
+    const AllRows all = all_rows(s, blocks_per_query);
+    if (block < all.parts) score_part(s, query, block, all);
+    return;
+  }
   uint64_t* waiting = s.waiting + query * s.capacity;
-  for (int64_t i = blockIdx.x % blocks_per_query * kThreads + threadIdx.x; i < count;
-       i += blocks_per_query * kThreads) {
-    waiting[i] = exact_key(s.catalog, s.queries, s.filters, query, static_cast<int64_t>(waiting[i]));
+  for (int64_t first = block * kRowsAtOnce; first < count; first += blocks_per_query * kRowsAtOnce) {
+    score_keys(s, query, waiting + first, smaller(kRowsAtOnce, count - first));
   }
-}
-
-// Of n keys the k smallest, in any order and filled up with kNoRow, by a block of kSelectThreads.  to: [result_size]
-__device__ void select_keys(const Search& s, const uint64_t* keys, int64_t n, uint64_t* to) {
-  unsigned* count = shared_worst();
-  const uint64_t last = n <= s.k ? kNoRow : kth_smallest(keys, n, s.k);
-  for (int64_t i = threadIdx.x; i < s.result_size; i += kSelectThreads) to[i] = kNoRow;
-  if (threadIdx.x == 0) *count = 0;
-  __syncthreads();
-  for (int64_t i = threadIdx.x; i < n; i += kSelectThreads) {
-    if (keys[i] <= last && keys[i] != kNoRow) to[atomicAdd(count, 1u)] = keys[i];
-  }
-  __syncthreads();
-}
-
-// All rows, scored exactly in pieces; leaves the k best among the `capacity` that wait, and returns how many these are.
-__device__ int64_t score_all(const Search& s, int64_t query, uint64_t* waiting, uint64_t* results) {
-  int64_t kept = 0;
-  for (int64_t first = 0; first < s.catalog.num_items; first += s.capacity - s.k) {
-    const int64_t count = smaller(s.capacity - s.k, s.catalog.num_items - first);
-    for (int64_t i = threadIdx.x; i < count; i += kSelectThreads) {
-      waiting[kept + i] = exact_key(s.catalog, s.queries, s.filters, query, first + i);
-    }
-    __syncthreads();
-    select_keys(s, waiting, kept + count, results);
-    kept = s.k;
-    for (int64_t i = threadIdx.x; i < kept; i += kSelectThreads) waiting[i] = results[i];
-    __syncthreads();
-  }
-  return kept;
 }
 
 struct Results {
@@ -115,23 +180,26 @@ struct Results {
 };
 
 // A block per query.
-__global__ void __launch_bounds__(kSelectThreads) select_kernel(Search s, Results out) {
+__global__ void __launch_bounds__(kManyThreads) select_kernel(Search s, Results out, int64_t blocks_per_query) {
+  wait_for_last_kernel();
   const int64_t query = blockIdx.x;
-  uint64_t* waiting = s.waiting + query * s.capacity;
-  uint64_t* results = s.results + query * s.result_size;
+  const uint64_t* waiting = s.waiting + query * s.capacity;
   int64_t count = s.bounds[query].count;
-  if (count > s.capacity) count = score_all(s, query, waiting, results);
-  uint64_t* sorted = s.result_size <= kSharedKeys ? shared_keys() : results;
-  select_keys(s, waiting, count, sorted);
+  if (count > s.capacity) {
+    const AllRows all = all_rows(s, blocks_per_query);
+    count = all.parts * all.room;
+  }
+  uint64_t* sorted = s.result_size <= kSharedKeys ? shared_keys() : s.results + query * 2 * s.result_size;
+  const uint64_t last = count <= s.k ? kNoRow : kth_smallest(waiting, count, s.k);
+  const unsigned num_results = gather_keys(waiting, count, last, sorted);
+  for (int64_t i = num_results + threadIdx.x; i < s.result_size; i += kManyThreads) sorted[i] = kNoRow;
   sort_keys(sorted, s.result_size);
-  for (int64_t i = threadIdx.x; i < out.k; i += kSelectThreads) {
-    const uint64_t key = i < s.k ? sorted[i] : kNoRow;
+  for (int64_t i = threadIdx.x; i < out.k; i += kManyThreads) {
+    const uint64_t key = i < num_results ? sorted[i] : kNoRow;
     out.scores[query * out.k + i] = key == kNoRow ? 0.0f : score_of(key);
     out.indices[query * out.k + i] = key == kNoRow ? -1 : item_of(key);
   }
-  if (threadIdx.x == 0) {
-    out.counts[query] = partition_point(s.k, [&](int64_t i) { return sorted[i] != kNoRow; });
-  }
+  if (threadIdx.x == 0) out.counts[query] = num_results;
 }
 
 // Where there are no rows.
@@ -145,21 +213,44 @@ __global__ void write_nothing_kernel(Results out, int64_t batch) {
 
 __global__ void score_items_kernel(CatalogView catalog, ScoreQueries queries, const int64_t* items,
                                    int64_t num_candidates, float* scores) {
-  const int64_t place = global_thread();
-  if (place >= queries.batch * num_candidates) return;
-  scores[place] = exact_score(catalog, queries, place / num_candidates, items[place]);
+  const int64_t place = global_thread() / kScoreLanes;
+  const bool is_there = place < queries.batch * num_candidates;
+  const float score = exact_score(catalog, queries, is_there ? place / num_candidates : 0, is_there ? items[place] : 0);
+  if (is_there && is_first_lane()) scores[place] = score;
+}
+
+template <typename What>
+cudaError_t visit(const Search& s, cudaStream_t stream) {
+  if (s.queries.weights != nullptr) return visit_interests<What>(s, stream);
+  return s.num_vectors == 1 ? visit_one<What>(s, stream) : visit_tiles<What>(s, stream);
 }
 
 cudaError_t search(const Search& s, const Results& out, cudaStream_t stream) {
   const int64_t batch = s.queries.batch;
   cudaError_t error = launch(prepare_kernel, batch, kThreads, stream, s);
-  if (error == cudaSuccess) error = visit<Sample>(s, s.sample_step, stream);
-  if (error == cudaSuccess) error = launch(threshold_kernel, batch, kSelectThreads, stream, s);
-  if (error == cudaSuccess) error = visit<Keep>(s, 1, stream);
-  const int64_t blocks = larger(1, smaller(divide_up(s.capacity, kThreads), kRescoreBlocks / batch));
-  if (error == cudaSuccess) error = launch(rescore_kernel, batch * blocks, kThreads, stream, s, blocks);
-  if (error == cudaSuccess) error = launch(select_kernel, batch, kSelectThreads, stream, s, out);
+  if (error == cudaSuccess) error = visit<Sample>(s, stream);
+  if (error == cudaSuccess) error = launch_next(threshold_kernel, batch, kManyThreads, 0, stream, s);
+  if (error == cudaSuccess) error = visit<Keep>(s, stream);
+  if (error == cudaSuccess && batch >= kRefinedBatch) {
+    error = launch_next(refine_kernel, batch, kManyThreads, 0, stream, s);
+  }
+  const int64_t blocks = larger(1, smaller(divide_up(s.capacity, kRowsAtOnce), kRescoreBlocks / batch));
+  if (error == cudaSuccess) error = launch_next(rescore_kernel, batch * blocks, kManyThreads, 0, stream, s, blocks);
+  if (error == cudaSuccess) error = launch_next(select_kernel, batch, kManyThreads, 0, stream, s, out, blocks);
   return error;
+}
+
+// The queries from `first` on, as many as are searched together.
+Search part_of(const Search& whole, const ScoreQueries& queries, const Filters& filters, int64_t first) {
+  Search s = whole;
+  s.queries.batch = smaller(kBatchAtOnce, queries.batch - first);
+  s.num_vectors = s.queries.batch * queries.num_interests;
+  s.queries.vectors += first * queries.num_interests * s.catalog.dim;
+  if (queries.weights != nullptr) s.queries.weights += first * queries.num_interests;
+  s.filters = filters;
+  if (filters.exclude_offsets != nullptr) s.filters.exclude_offsets += first;
+  if (filters.allowed != nullptr) s.filters.allowed += first;
+  return s;
 }
 
 }  // namespace
@@ -179,15 +270,19 @@ cudaError_t score_topk(const CatalogView& catalog, const ScoreQueries& queries, 
   }
   Search s = plan(catalog, queries, k);
   lay_out(s, workspace);
-  s.filters = filters;
   s.units = units_of(catalog.codes);
-  return search(s, out, stream);
+  cudaError_t error = cudaSuccess;
+  for (int64_t first = 0; first < queries.batch && error == cudaSuccess; first += kBatchAtOnce) {
+    const Results part = {scores + first * k, indices + first * k, counts + first, k};
+    error = search(part_of(s, queries, filters, first), part, stream);
+  }
+  return error;
 }
 
 cudaError_t score_items(const CatalogView& catalog, const ScoreQueries& queries, const int64_t* items,
                         int64_t num_candidates, float* scores, cudaStream_t stream) {
-  return launch(score_items_kernel, divide_up(queries.batch * num_candidates, kThreads), kThreads, stream, catalog,
-                queries, items, num_candidates, scores);
+  return launch(score_items_kernel, divide_up(queries.batch * num_candidates * kScoreLanes, kThreads), kThreads, stream,
+                catalog, queries, items, num_candidates, scores);
 }
 
 }  // namespace lsif::cuda

@@ -69,7 +69,21 @@ __device__ inline float threshold_of(const QueryBound& query, float score) {
   return static_cast<float>(scaled - kUnderflowSlack);
 }
 
-// The bounds of the two rows of a group that a thread computes: rows 2 g and 2 g + 1, g = lane / 4.
+// The bytes of a group's first line that the bounds of two of its rows are made of: rows 2 g and 2 g + 1, g = lane / 4.
+struct SideBytes {
+  uint16_t scales;
+  uint16_t errors;
+  uint16_t biases;
+  uint4 units;
+};
+
+__device__ inline SideBytes read_side(const uint8_t* line, int g) {
+  const auto pair = [&](size_t offset) { return *reinterpret_cast<const uint16_t*>(line + offset + 2 * g); };
+  static_assert(offsetof(GroupSide, scale_unit) == 48 && offsetof(GroupSide, error_unit) == 60);
+  return {pair(offsetof(GroupSide, scales)), pair(offsetof(GroupSide, errors)), pair(offsetof(GroupSide, biases)),
+          *reinterpret_cast<const uint4*>(line + offsetof(GroupSide, scale_unit))};
+}
+
 struct RowBounds {
   float scale[2];
   float error[2];
@@ -77,49 +91,44 @@ struct RowBounds {
   float code_norm;
 };
 
-// Four loads: the rows' neighbouring bytes, and all units at once.
-__device__ inline RowBounds read_bounds(const CatalogUnits& units, const uint8_t* line, int g) {
-  const auto pair = [&](size_t offset) { return *reinterpret_cast<const uint16_t*>(line + offset + 2 * g); };
-  const uint16_t scales = pair(offsetof(GroupSide, scales));
-  const uint16_t errors = pair(offsetof(GroupSide, errors));
-  const uint16_t biases = pair(offsetof(GroupSide, biases));
-  static_assert(offsetof(GroupSide, scale_unit) == 48 && offsetof(GroupSide, error_unit) == 60);
-  const uint4 side = *reinterpret_cast<const uint4*>(line + offsetof(GroupSide, scale_unit));
-  const float scale_unit = __uint_as_float(side.x) * units.row;
-  const float bias_base = __uint_as_float(side.y) * units.bias;
-  const float bias_unit = __uint_as_float(side.z) * units.bias;
-  const float error_unit = __uint_as_float(side.w << 16);  // both are upper halves of a float32
+__device__ inline RowBounds row_bounds(const CatalogUnits& units, const SideBytes& side) {
+  const float scale_unit = __uint_as_float(side.units.x) * units.row;
+  const float bias_base = __uint_as_float(side.units.y) * units.bias;
+  const float bias_unit = __uint_as_float(side.units.z) * units.bias;
+  const float error_unit = __uint_as_float(side.units.w << 16);  // both are upper halves of a float32
   RowBounds rows;
-  rows.code_norm = __uint_as_float(side.w & 0xffff0000u);
+  rows.code_norm = __uint_as_float(side.units.w & 0xffff0000u);
   for (int r = 0; r < 2; ++r) {
-    rows.scale[r] = static_cast<float>(scales >> 8 * r & 0xff) * scale_unit;
-    rows.error[r] = static_cast<float>(errors >> 8 * r & 0xff) * error_unit;
-    rows.bias[r] = fmaf(static_cast<float>(biases >> 8 * r & 0xff), bias_unit, bias_base);
+    rows.scale[r] = static_cast<float>(side.scales >> 8 * r & 0xff) * scale_unit;
+    rows.error[r] = static_cast<float>(side.errors >> 8 * r & 0xff) * error_unit;
+    rows.bias[r] = fmaf(static_cast<float>(side.biases >> 8 * r & 0xff), bias_unit, bias_base);
   }
   return rows;
 }
 
 // What of the bound q.x <= s (t p.c + |q - t p| |c| + |q| r) is in brackets; without kIsBound t p.c alone.
 template <bool kIsBound>
-__device__ inline float unscaled_bound(const VectorBound& vector, const RowBounds& rows, int r, int32_t dot) {
-  const float estimate = static_cast<float>(dot);
-  if constexpr (!kIsBound) return estimate * vector.scale;
-  const float missed = fmaf(rows.code_norm, vector.missed, rows.error[r]);
-  return fmaf(estimate, vector.scale, missed * vector.norm);
+__device__ inline float unscaled_bound(const VectorBound& vector, const RowBounds& rows, int r, float dot) {
+  if constexpr (!kIsBound) return dot * vector.scale;
+  return fmaf(dot, vector.scale, fmaf(vector.norm, rows.error[r], rows.code_norm * vector.missed));
 }
 
-// The codes of a group's rows in four lines, those from 4 `step` on, as the rows of a product: 2 g and 2 g + 1 in the
-// places of g and g + 8; and the dimensions so that the halves of a byte are k and k + 16.
-__device__ inline MmaA read_rows(const uint8_t* lines, int64_t num_lines, int64_t step, int lane) {
-  const int64_t line = step * kStepLines + lane % 4;
-  if (line >= num_lines) return MmaA{};
-  const auto pair = *reinterpret_cast<const uint2*>(lines + line * kLineBytes + lane / 4 * 8);
+// The codes of a group's rows in four lines, those from 4 `step` on, as they lie: a lane's eight bytes of one line.
+__device__ inline uint2 read_pair(const uint8_t* lines, int num_lines, int step, int lane) {
+  const int line = step * kStepLines + lane % 4;
+  if (line >= num_lines) return uint2{0, 0};
+  return *reinterpret_cast<const uint2*>(lines + (line * static_cast<int>(kLineBytes) + lane / 4 * 8));
+}
+
+// As the rows of a product: 2 g and 2 g + 1 in the places of g and g + 8; and the dimensions so that the halves of a
+// byte are k and k + 16.
+__device__ inline MmaA unpack(uint2 pair) {
   constexpr uint32_t kLow = 0x0f0f0f0fu;
   return {{pair.x & kLow, pair.y & kLow, pair.x >> 4 & kLow, pair.y >> 4 & kLow}};
 }
 
 // In the same order of dimensions.
-__device__ inline MmaB read_query(const int8_t* codes, int64_t step, int lane) {
+__device__ inline MmaB read_query(const int8_t* codes, int step, int lane) {
   const auto pair = *reinterpret_cast<const uint2*>(codes + step * kMmaDims + lane % 4 * 8);
   return {{pair.x, pair.y}};
 }
@@ -228,7 +237,7 @@ __device__ inline QueryBound start_query(const CatalogUnits& units, const float*
     const float error = vector.missed * vector_unit;
     vector.scale = vector.scale * vector_unit * unit_factor;
     vector.norm = (norm + norm * kNormSlack) * unit_factor;
-    vector.missed = norm == 0 ? 0.0f : error / norm + kNormSlack;
+    vector.missed = (error + norm * kNormSlack) * unit_factor;
     vector.log_weight = 0;
     if (weights == nullptr) continue;
     const double log_weight = temperature * log(static_cast<double>(weights[j]));

@@ -22,8 +22,10 @@ __device__ inline float score_of(uint64_t key) {
 
 __device__ inline int64_t item_of(uint64_t key) { return static_cast<int64_t>(key & 0xffffffffu); }
 
-inline constexpr int kDigits = 256;
+inline constexpr int kDigitBits = 10;
+inline constexpr int kDigits = 1 << kDigitBits;
 inline constexpr int64_t kSharedKeys = 2048;
+inline constexpr int kFewKeys = 64;  // are told apart by comparing all with all
 
 // The digit that holds the k-th smallest of the keys that agree in all digits before it.
 struct Digit {
@@ -32,10 +34,18 @@ struct Digit {
   unsigned before;  // with smaller ones
 };
 
+// Of the keys that are not kNoRow.
+struct KeyRange {
+  uint64_t least;
+  uint64_t most;
+  unsigned count;
+};
+
 namespace {
 
+// Room for a gap after every 32, so that a warp whose lanes read every 32nd finds them in different banks.
 __device__ inline unsigned* shared_counts() {
-  __shared__ unsigned counts[kDigits];
+  __shared__ unsigned counts[kDigits + kDigits / kWarp];
   return counts;
 }
 
@@ -49,61 +59,171 @@ __device__ inline uint64_t* shared_keys() {
   return keys;
 }
 
-}  // namespace
-
-// By the first warp, from counts of the digits.
-__device__ inline void find_digit(const unsigned* counts, unsigned k, Digit* found) {
-  constexpr int kEach = kDigits / kWarp;
-  const int lane = static_cast<int>(threadIdx.x);
-  unsigned sum = 0;
-  for (int i = 0; i < kEach; ++i) sum += counts[lane * kEach + i];
-  unsigned up_to = sum;
-  for (int offset = 1; offset < kWarp; offset *= 2) {
-    const unsigned below = __shfl_up_sync(0xffffffffu, up_to, offset);
-    if (lane >= offset) up_to += below;
-  }
-  unsigned before = up_to - sum;
-  if (before >= k || up_to < k) return;
-  int digit = lane * kEach;
-  for (; before + counts[digit] < k; ++digit) before += counts[digit];
-  *found = {static_cast<unsigned>(digit), counts[digit], before};
+__device__ inline uint64_t* shared_few() {
+  __shared__ uint64_t keys[kFewKeys + 1];  // and the one that is looked for
+  return keys;
 }
 
-// A bound that just k of n keys do not exceed (more only where kNoRow is among these); 1 <= k <= n. By all threads of
-// the block, which must be at least kWarp.
+__device__ inline unsigned* shared_number() {
+  __shared__ unsigned number;
+  return &number;
+}
+
+__device__ inline KeyRange* shared_ranges() {
+  __shared__ KeyRange ranges[kWarp];
+  return ranges;
+}
+
+}  // namespace
+
+__device__ inline int count_place(int digit) { return digit + digit / kWarp; }
+
+// Over the warp.
+__device__ inline KeyRange join(KeyRange range) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const uint64_t least = __shfl_xor_sync(0xffffffffu, range.least, offset);
+    const uint64_t most = __shfl_xor_sync(0xffffffffu, range.most, offset);
+    range.least = least < range.least ? least : range.least;
+    range.most = most > range.most ? most : range.most;
+    range.count += __shfl_xor_sync(0xffffffffu, range.count, offset);
+  }
+  return range;
+}
+
+// By all threads of the block.
+__device__ inline KeyRange key_range(const uint64_t* keys, int64_t n) {
+  KeyRange* ranges = shared_ranges();
+  KeyRange range = {kNoRow, 0, 0};
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    const uint64_t key = keys[i];
+    if (key == kNoRow) continue;
+    range.least = key < range.least ? key : range.least;
+    range.most = key > range.most ? key : range.most;
+    ++range.count;
+  }
+  __syncwarp();
+  range = join(range);
+  if (threadIdx.x % kWarp == 0) ranges[threadIdx.x / kWarp] = range;
+  __syncthreads();
+  const unsigned lane = threadIdx.x % kWarp;
+  range = join(lane < blockDim.x / kWarp ? ranges[lane] : KeyRange{kNoRow, 0, 0});
+  __syncthreads();  // the next call writes to them
+  return range;
+}
+
+// The sum of x over this lane and those below.
+__device__ inline unsigned sum_up_to(unsigned x) {
+  for (int offset = 1; offset < kWarp; offset *= 2) {
+    const unsigned below = __shfl_up_sync(0xffffffffu, x, offset);
+    if (static_cast<int>(threadIdx.x) >= offset) x += below;
+  }
+  return x;
+}
+
+// By the first warp, from counts of the digits: first which 32 of them, then which.
+__device__ inline void find_digit(const unsigned* counts, unsigned k, Digit* found) {
+  static_assert(kDigits == kWarp * kWarp);
+  const int lane = static_cast<int>(threadIdx.x);
+  unsigned sum = 0;
+  for (int i = 0; i < kWarp; ++i) sum += counts[count_place(lane * kWarp + i)];
+  const unsigned up_to = sum_up_to(sum);
+  const int those = __ffs(static_cast<int>(__ballot_sync(0xffffffffu, up_to >= k))) - 1;
+  const unsigned before_those = __shfl_sync(0xffffffffu, up_to - sum, those);
+  const unsigned count = counts[count_place(those * kWarp + lane)];
+  const unsigned up_to_this = before_those + sum_up_to(count);
+  if (up_to_this < k || up_to_this - count >= k) return;
+  *found = {static_cast<unsigned>(those * kWarp + lane), count, up_to_this - count};
+}
+
+// The left-th smallest of those of n keys that is_one() accepts, which are kFewKeys at most, or kNoRow if there are not
+// so many; by all threads of the block.
+template <typename Predicate>
+__device__ uint64_t pick_of_few(const uint64_t* keys, int64_t n, unsigned left, Predicate is_one) {
+  uint64_t* few = shared_few();
+  unsigned* number = shared_number();
+  if (threadIdx.x == 0) *number = 0;
+  if (threadIdx.x == 0) few[kFewKeys] = kNoRow;
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    if (is_one(keys[i])) few[atomicAdd(number, 1u)] = keys[i];
+  }
+  __syncthreads();
+  for (unsigned i = threadIdx.x; i < *number; i += blockDim.x) {
+    unsigned smaller = 0;
+    for (unsigned j = 0; j < *number; ++j) smaller += few[j] < few[i] ? 1 : 0;
+    if (smaller + 1 == left) few[kFewKeys] = few[i];
+  }
+  __syncthreads();
+  const uint64_t key = few[kFewKeys];
+  __syncthreads();  // the next call writes to it
+  return key;
+}
+
+// A bound that just k of n keys, all different, do not exceed (more only where kNoRow is among these, which may occur
+// many times); 1 <= k <= n. By all threads of the block, which are whole warps. Digits are those of the distance to the
+// least key, so that the first one tells much.
 __device__ inline uint64_t kth_smallest(const uint64_t* keys, int64_t n, int64_t k) {
   unsigned* counts = shared_counts();
   Digit* found = shared_digit();
+  if (n <= kFewKeys) {
+    return pick_of_few(keys, n, static_cast<unsigned>(k), [](uint64_t key) { return key != kNoRow; });
+  }
+  const KeyRange range = key_range(keys, n);
+  if (range.count < k) return kNoRow;
+  if (range.count == k) return range.most;
   auto left = static_cast<unsigned>(k);
-  uint64_t prefix = 0;
-  uint64_t known = 0;  // the bits that are decided
-  for (int shift = 56; shift >= 0; shift -= 8) {
-    for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += static_cast<int>(blockDim.x)) counts[i] = 0;
+  uint64_t prefix = 0;  // of distances, that which is decided
+  int shift = 64 - __clzll(static_cast<long long>(range.most - range.least));
+  for (;;) {
+    const int known = shift;  // bits below are not decided
+    shift = known > kDigitBits ? known - kDigitBits : 0;
+    const auto is_one = [&](uint64_t key) {
+      return key != kNoRow && (known == 64 ? 0 : (key - range.least) >> known) == prefix;
+    };
+    for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += static_cast<int>(blockDim.x)) {
+      counts[count_place(i)] = 0;
+    }
     __syncthreads();
+    const uint64_t digits = (uint64_t{1} << (known - shift)) - 1;
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-      if (((keys[i] ^ prefix) & known) == 0) atomicAdd(&counts[keys[i] >> shift & 0xff], 1u);
+      if (!is_one(keys[i])) continue;
+      atomicAdd(&counts[count_place(static_cast<int>((keys[i] - range.least) >> shift & digits))], 1u);
     }
     __syncthreads();
     if (threadIdx.x < kWarp) find_digit(counts, left, found);
     __syncthreads();
     const Digit digit = *found;
-    prefix |= static_cast<uint64_t>(digit.digit) << shift;
-    known |= uint64_t{0xff} << shift;
+    __syncthreads();  // the next round, or call, writes to both
+    prefix = prefix << (known - shift) | digit.digit;
     left -= digit.before;
-    if (digit.count == left) break;  // all of them: no need to tell them apart
-    __syncthreads();                 // the next round writes to both
+    if (digit.count == left || shift == 0) break;  // all of them: no need to tell them apart
+    if (digit.count <= kFewKeys) {
+      return pick_of_few(keys, n, left,
+                         [&](uint64_t key) { return key != kNoRow && (key - range.least) >> shift == prefix; });
+    }
   }
-  __syncthreads();  // so does the next call
-  return prefix | ~known;
+  const uint64_t most = ((prefix + 1) << shift) - 1;
+  return most < range.most - range.least ? range.least + most : range.most;
 }
 
-// Sorts n keys, a power of two of them: a bitonic network, by all threads of the block.
+// Sorts n keys, a power of two of them, by all threads of the block: few by how many come before each, others by a
+// bitonic network.
 __device__ inline void sort_keys(uint64_t* keys, int64_t n) {
+  if (n <= kFewKeys && n <= blockDim.x) {
+    __syncthreads();
+    const uint64_t key = threadIdx.x < n ? keys[threadIdx.x] : kNoRow;
+    int place = 0;
+    for (int i = 0; i < n; ++i) place += keys[i] < key || (keys[i] == key && i < static_cast<int>(threadIdx.x)) ? 1 : 0;
+    __syncthreads();
+    if (threadIdx.x < n) keys[place] = key;
+    __syncthreads();
+    return;
+  }
   for (int64_t size = 2; size <= n; size *= 2) {
     for (int64_t step = size / 2; step > 0; step /= 2) {
       __syncthreads();
       for (int64_t pair = threadIdx.x; pair < n / 2; pair += blockDim.x) {
-        const int64_t i = pair / step * 2 * step + pair % step;
+        const int64_t i = 2 * pair - (pair & (step - 1));  // steps are powers of two
         const bool is_ascending = (i & size) == 0;
         if ((keys[i] > keys[i + step]) == is_ascending) {
           const uint64_t key = keys[i];

@@ -9,12 +9,15 @@
 namespace lsif::cuda {
 namespace {
 
-constexpr int64_t kLeastParts = 4096;   // of a sample, where there are as many groups,
-constexpr int64_t kPartsPerResult = 8;  // and so many for each result
+constexpr int64_t kLeastParts = 4096;       // of a sample, where there are as many groups, for each 64 dimensions;
+constexpr int64_t kPartsPerResult = 128;    // or so many for each result,
+constexpr int64_t kManyParts = 16384;       // but neither makes more than this,
+constexpr int64_t kFewPartsPerResult = 16;  // and so many for each result it is at least
 constexpr int64_t kMaxSampleStep = 32;
 constexpr int64_t kLeastCapacity = 16384;   // rows of a query that may wait,
 constexpr int64_t kCapacityPerResult = 64;  // so many for each result,
 constexpr int64_t kRowsPerCapacity = 64;    // and one of so many
+constexpr int64_t kBatchAtOnce = 512;       // queries that are searched together
 
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -36,19 +39,27 @@ struct Search {
   QueryBound* bounds;    // [batch]
   int8_t* codes;         // [num_vectors, code_stride(dim)]
   uint64_t* parts;       // [batch, num_parts], the key of each part's most promising row, by its estimate
-  uint64_t* waiting;     // [batch, capacity], rows, then their keys
-  uint64_t* results;     // [batch, result_size]
+  uint64_t* waiting;     // [batch, capacity], keys of rows by their bounds, then by their scores
+  uint64_t* results;     // [batch, 2 result_size]
 };
 
+// Groups whose best row is looked at first. The more dimensions, the further bounds are above scores, and the more rows
+// are above a threshold: it has to be the better.
+constexpr int64_t wanted_parts(int64_t dim, int64_t k) {
+  const int64_t many = smaller(kManyParts, larger(kLeastParts * divide_up(dim, 64), kPartsPerResult * k));
+  return larger(many, kFewPartsPerResult * k);
+}
+
+// For the first of the batch, kBatchAtOnce at most.
 Search plan(const CatalogView& catalog, const ScoreQueries& queries, int64_t k) {
   Search s = {};
   s.catalog = catalog;
   s.queries = queries;
+  s.queries.batch = smaller(queries.batch, kBatchAtOnce);
   s.k = smaller(k, catalog.num_items);
-  s.num_vectors = queries.batch * queries.num_interests;
+  s.num_vectors = s.queries.batch * queries.num_interests;
   const int64_t groups = num_groups(catalog.num_items);
-  const int64_t wanted = larger(kLeastParts, kPartsPerResult * s.k);
-  s.sample_step = smaller(kMaxSampleStep, larger(1, groups / wanted));
+  s.sample_step = smaller(kMaxSampleStep, larger(1, groups / wanted_parts(catalog.dim, s.k)));
   s.num_parts = divide_up(groups, s.sample_step);
   const int64_t capacity =
       larger(larger(kLeastCapacity, kCapacityPerResult * s.k), divide_up(catalog.num_items, kRowsPerCapacity));
@@ -69,7 +80,7 @@ int64_t lay_out(Search& s, void* workspace) {
   const int64_t batch = s.queries.batch;
   take(s.parts, batch * s.num_parts);
   take(s.waiting, batch * s.capacity);
-  take(s.results, batch * s.result_size);
+  take(s.results, batch * 2 * s.result_size);
   take(s.codes, s.num_vectors * code_stride(s.catalog.dim));
   take(s.vectors, s.num_vectors);
   take(s.bounds, batch);

@@ -9,7 +9,7 @@ namespace lsif::cuda {
 struct VectorBound {
   float scale;
   float norm;
-  float missed;      // |q - t p| / |q|
+  float missed;      // |q - t p|
   float log_weight;  // with weights: temperature * log(weight); -infinity where the weight is 0
   int32_t start;     // what makes unsigned codes signed
 };

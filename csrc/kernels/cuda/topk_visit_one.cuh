@@ -1,0 +1,148 @@
+// One query with one interest: bound by what memory can deliver, so that a warp asks for the next groups before it
+// looks at the ones it has.
+#pragma once
+
+#include "kernels/cuda/topk_visit.cuh"
+
+namespace lsif::cuda {
+namespace {
+
+constexpr int kGroupsOfOne = 4;  // one for each lane of a row
+constexpr int kStepsOfOne = 2;
+constexpr int kBlocksOfProcessor =
+    5;  // that there is room for: more would come in waves, of which the last is not full
+
+// What a warp asks for at once: of four groups 64 dimensions, and the side of group t.
+struct Piece {
+  uint2 rows[kGroupsOfOne][kStepsOfOne];
+  SideBytes side;
+};
+
+// Where a warp is: at some dimensions of four groups. Parts are fewer than 2^28.
+template <bool kIsShort>
+struct Place {
+  int quad;
+  int piece;
+
+  __device__ void advance(int warps, int pieces) {
+    if (!kIsShort && ++piece < pieces) return;
+    piece = 0;
+    quad += warps;
+  }
+};
+
+template <typename What>
+__device__ Piece read_piece(const Search& s, int quad, int piece, const Lane& me) {
+  const int num_lines = static_cast<int>(group_lines(s.catalog.dim)) - 1;
+  const int stride = static_cast<int>(What::step(s) * group_bytes(s.catalog.dim));
+  const uint8_t* first = s.catalog.codes.groups + quad * (static_cast<int64_t>(stride) * kGroupsOfOne);
+  // Past the last group that one again.
+  const int last = min(static_cast<int>(What::parts(s)) - quad * kGroupsOfOne, kGroupsOfOne) - 1;
+  Piece read;
+#pragma unroll
+  for (int group = 0; group < kGroupsOfOne; ++group) {
+    const uint8_t* lines = first + min(group, last) * stride + kLineBytes;
+#pragma unroll
+    for (int i = 0; i < kStepsOfOne; ++i) {
+      read.rows[group][i] = read_pair(lines, num_lines, piece * kStepsOfOne + i, me.lane);
+    }
+  }
+  read.side = read_side(first + min(me.t, last) * stride, me.g);
+  return read;
+}
+
+// All columns of the product are the query, so all lanes of a row have its sum; each keeps that of another group.
+__device__ int own_sum(const MmaC (&sums)[kGroupsOfOne], int r, int t) {
+  const int low = t % 2 == 0 ? sums[0].regs[2 * r] : sums[1].regs[2 * r];
+  const int high = t % 2 == 0 ? sums[2].regs[2 * r] : sums[3].regs[2 * r];
+  return t < 2 ? low : high;
+}
+
+// kIsShort: up to 64 dimensions, one piece a quad.
+template <typename What, bool kIsShort>
+__global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
+  wait_for_last_kernel();
+  const Lane me = this_lane();
+  const int warps = static_cast<int>(gridDim.x) * kWarps;
+  const int quads = static_cast<int>(divide_up(What::parts(s), kGroupsOfOne));
+  const int num_steps = static_cast<int>(code_stride(s.catalog.dim)) / kMmaDims;
+  const int pieces = kIsShort ? 1 : static_cast<int>(divide_up(num_steps, kStepsOfOne));
+  Place<kIsShort> now = {static_cast<int>(global_thread()) / kWarp, 0};
+  Place<kIsShort> ahead = now;
+  Piece read[2];
+  for (Piece& piece : read) {
+    if (ahead.quad < quads) piece = read_piece<What>(s, ahead.quad, ahead.piece, me);
+    ahead.advance(warps, pieces);
+  }
+  const VectorBound vector = s.vectors[0];
+  const float bias_factor = s.bounds[0].bias_factor;
+  const float threshold = s.bounds[0].threshold;
+  const MmaC start = {{vector.start, vector.start, vector.start, vector.start}};
+  Stash stash;
+  MmaC sums[kGroupsOfOne];
+  MmaB query[kStepsOfOne];
+  const auto read_query_at = [&](int piece) {
+#pragma unroll
+    for (int i = 0; i < kStepsOfOne; ++i) {
+      const int step = piece * kStepsOfOne + i;
+      query[i] = step < num_steps ? read_query(s.codes, step, me.lane) : MmaB{};
+    }
+  };
+  if (kIsShort) read_query_at(0);
+  while (now.quad < quads) {
+#pragma unroll
+    for (Piece& piece : read) {
+      if (now.quad >= quads) break;
+      if (!kIsShort) read_query_at(now.piece);
+      __syncwarp();  // the matrix instruction wants all threads together, and what was before may have parted them
+#pragma unroll
+      for (int group = 0; group < kGroupsOfOne; ++group) {
+        if (kIsShort || now.piece == 0) sums[group] = start;
+#pragma unroll
+        for (int i = 0; i < kStepsOfOne; ++i) {
+          sums[group] = multiply_add(sums[group], unpack(piece.rows[group][i]), query[i]);
+        }
+      }
+      const SideBytes side = piece.side;
+      if (ahead.quad < quads) piece = read_piece<What>(s, ahead.quad, ahead.piece, me);
+      ahead.advance(warps, pieces);
+      if (kIsShort || now.piece + 1 == pieces) {
+        const RowBounds rows = row_bounds(s.units, side);
+        const int64_t part = now.quad * kGroupsOfOne + me.t;
+        float values[2];
+        unsigned kept = 0;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const auto dot = static_cast<float>(own_sum(sums, r, me.t));
+          const float bound = unscaled_bound<What::kIsBound>(vector, rows, r, dot);
+          values[r] = fmaf(rows.scale[r], bound, rows.bias[r] * bias_factor);
+          if (!(values[r] < threshold)) kept |= 1u << r;  // NaN stays
+        }
+        if constexpr (What::kIsBound) {
+          while (const unsigned those = __ballot_sync(kAllLanes, kept != 0)) {
+            const int r = (kept & 1) != 0 ? 0 : 1;
+            stash.push(s, those, {part * kGroupRows + 2 * me.g + r, 0, r == 0 ? values[0] : values[1]});
+            kept &= kept - 1;
+          }
+        } else {
+          sample_rows(s, 0, part, values, me.g);
+        }
+      }
+      now.advance(warps, pieces);
+    }
+  }
+  stash.flush(s);
+}
+
+template <typename What>
+cudaError_t visit_one(const Search& s, cudaStream_t stream) {
+  const bool is_short = s.catalog.dim <= kStepsOfOne * kMmaDims;
+  // As many as there are registers for: more would come in waves, of which the last is not full.
+  const int64_t room = num_processors() * (is_short ? 5 : 4);
+  const int64_t blocks = smaller(room, divide_up(divide_up(What::parts(s), kGroupsOfOne), kWarps));
+  if (is_short) return launch_next(visit_one_kernel<What, true>, blocks, kThreads, 0, stream, s);
+  return launch_next(visit_one_kernel<What, false>, blocks, kThreads, 0, stream, s);
+}
+
+}  // namespace
+}  // namespace lsif::cuda
