@@ -17,7 +17,7 @@ using device::Array;
 using device::DeviceLinear;
 using device::expect_success;
 
-constexpr int64_t kStageBytes = kStages * kStageFloats * static_cast<int64_t>(sizeof(float));
+constexpr int64_t kPartialBytes = kPartialFloats * static_cast<int64_t>(sizeof(float));
 
 // Rows on the device, laid out as the block wants them.
 class Rows {
@@ -68,7 +68,7 @@ void linear(const LinearParams& params, const float* x, int64_t x_stride, const 
   const Rows& out = residual == y ? added : other;
   const LinearOutput output = {residual == nullptr ? nullptr : added.view().data, added.view().stride, out.view().data,
                                out.view().stride};
-  expect_success(launch_shared(linear_kernel, 1, kEncoderThreads, kStageBytes, nullptr, layer.params, in.view(),
+  expect_success(launch_shared(linear_kernel, 1, kEncoderThreads, kPartialBytes, nullptr, layer.params, in.view(),
                                static_cast<int>(num_rows), output));
   out.copy_to(y, y_stride);
 }
@@ -78,7 +78,7 @@ __global__ void attention_kernel(AttentionParams params, EncoderAttention input,
   const auto query_time = [&](int row) { return query_times[row]; };
   if (buckets != nullptr) block_buckets(params, times, query_time, count, buckets);
   input.buckets = buckets;
-  block_attention(params, input, first_query, count, y, weight_stages());
+  block_attention(params, input, first_query, count, y, partial_sums());
 }
 
 void attention(const AttentionParams& params, const AttentionInput& input, int64_t first_query, float* y,
@@ -143,7 +143,7 @@ void interest_pooling(const InterestPoolingParams& params, const float* x, int64
   const InterestPoolingParams device_params = {hidden.params, logits.params, decay.data()};
   const PoolingBuffers buffers = {hidden_rows.view(), logit_rows.view(), state.data(), state.data() + num_interests,
                                   state.data() + 2 * num_interests};
-  expect_success(launch_shared(pooling_kernel, 1, kEncoderThreads, kStageBytes, nullptr, device_params, rows.view(),
+  expect_success(launch_shared(pooling_kernel, 1, kEncoderThreads, kPartialBytes, nullptr, device_params, rows.view(),
                                seq_len, PoolingTimes{row_times.data(), newest_time}, buffers, out.view()));
   out.copy_to(y, dim);
 }
@@ -167,7 +167,7 @@ void interest_fusion(const InterestFusionParams& params, const float* interests,
   const Array<float> out_fused(params.dim);
   const FusionBuffers buffers = {input.view().data, hidden_row.view().data, logit_row.data(), out_weights.data()};
   expect_success(
-      launch_shared(fusion_kernel, 1, kEncoderThreads, kStageBytes, nullptr, device_params, buffers, out_fused.data()));
+      launch_shared(fusion_kernel, 1, kEncoderThreads, kPartialBytes, nullptr, device_params, buffers, out_fused.data()));
   out_weights.copy_to(weights);
   out_fused.copy_to(fused);
 }

@@ -147,10 +147,18 @@ T __shfl_up_sync(unsigned all, T x, int by, const char* file = __builtin_FILE(),
 
 inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
+template <typename T>
+T __ldg(const T* address) {
+  return *address;
+}
 inline float normcdff(float x) { return 0.5f * erfcf(x * -0.70710678118654752f); }
 
 struct alignas(16) float4 {
   float x, y, z, w;
+};
+
+struct alignas(8) float2 {
+  float x, y;
 };
 
 struct uint2 {

@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kEncoderThreads, 2)
   const int64_t begin = batch.histories.offsets[user];
   const int64_t seq_len = batch.histories.offsets[user + 1] - begin;
   if (seq_len == 0) return clear_outputs(params.shape, outputs_of(params.shape, batch.out, user));
-  float* scores = weight_stages() + kStages * kStageFloats;
+  float* scores = partial_sums() + kPartialFloats;
   float* own = batch.workspace + begin * sizes.row + user * sizes.user;
   const BlockArena arena = {scores + sizes.scores, batch.shared, own};
   UserEncoder encoder = {params, batch, sizes, user, begin, seq_len, scores, arena, 0, 0};
@@ -183,7 +183,7 @@ bool encode_users_fits(const EncoderShape& s) {
   if (s.dim > kMostEncoderDim || s.num_layers > kMostEncoderLayers || s.window > kMostEncoderWindow) return false;
   if (s.num_time_boundaries + 2 > int64_t{1} << (8 * sizeof(Bucket))) return false;
   constexpr int64_t kFloat = sizeof(float);
-  return (kStages * kStageFloats + encoder_sizes(s).scores) * kFloat <= shared_memory_limit();
+  return (kPartialFloats + encoder_sizes(s).scores) * kFloat <= shared_memory_limit();
 }
 
 int64_t encode_users_workspace_size(const EncoderShape& shape, int64_t total, int64_t batch) {
@@ -196,7 +196,7 @@ cudaError_t encode_users(const EncoderParams& params, const Histories& histories
                          cudaStream_t stream) {
   const EncoderSizes sizes = encoder_sizes(params.shape);
   constexpr int64_t kFloat = sizeof(float);
-  const int64_t fixed = kStages * kStageFloats + sizes.scores;
+  const int64_t fixed = kPartialFloats + sizes.scores;
   const int64_t rows = std::min(histories.total, sizes.most_rows);  // no user has more
   const int64_t wanted = sizes.user + rows * sizes.row;
   const int64_t shared = std::min(wanted, shared_memory_limit() / kFloat - fixed) / 4 * 4;

@@ -57,7 +57,7 @@ constexpr StateSizes state_sizes(const EncoderShape& s) {
 }
 
 constexpr int64_t fixed_size(const EncoderShape& s) {
-  return kStages * kStageFloats + kEncoderWarps * state_sizes(s).weights;
+  return kPartialFloats + kEncoderWarps * state_sizes(s).weights;
 }
 
 // One row a user, from the newest event's embedding to its state, by all threads of a block.
@@ -77,7 +77,7 @@ struct NewestRows {
       : params(p), states(s), first_user(first), count(num_users) {
     const StateSizes sizes = state_sizes(p.shape);
     const int stride = static_cast<int>(padded_stride(p.shape.dim));
-    weights = weight_stages() + kStages * kStageFloats;
+    weights = partial_sums() + kPartialFloats;
     x = arena.rows(count, stride);
     normed = arena.rows(count, stride);
     projected = arena.rows(count, sizes.projected_stride);

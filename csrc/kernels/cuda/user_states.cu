@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
   const int64_t first_user = static_cast<int64_t>(blockIdx.x) * users;
   const int64_t left = states.slots.batch - first_user;
   const int count = static_cast<int>(left < users ? left : users);
-  const BlockArena arena = {weight_stages() + fixed_size(params.shape), shared, nullptr};
+  const BlockArena arena = {partial_sums() + fixed_size(params.shape), shared, nullptr};
   BlockArena free = arena;
   NewestRows rows(params, states, first_user, count, free);
   rows.run<true>(
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
   const int64_t asked = now == nullptr || !params.request_time ? kUnknownTime : now[user];
   const int dim = static_cast<int>(shape.dim);
   const int stride = static_cast<int>(padded_stride(dim));
-  BlockArena arena = {weight_stages() + fixed_size(shape), shared, nullptr};
+  BlockArena arena = {partial_sums() + fixed_size(shape), shared, nullptr};
   NewestRows rows(params, states, user, 1, arena);
   rows.run<false>([&](int) { return asked == kUnknownTime ? s.newest->time : asked; });
   const UserInterests interests(params, arena);
