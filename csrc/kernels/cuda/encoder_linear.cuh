@@ -104,7 +104,8 @@ struct LinearLane {
     g = lane / 4;
     t = lane % 4;
   }
-  __device__ int place() const { return g / 2 + g % 2 * 4; }
+  __device__ int place() const { return place_of(g); }
+  __device__ static int place_of(int g) { return g / 2 + g % 2 * 4; }
 };
 
 // A panel's weights for a step: inputs 4 t .. 4 t + 3, outputs 2 g and 2 g + 1; 0 past the last input.
@@ -271,10 +272,10 @@ struct PanelSums {
     }
   }
 
-  // Of tile m, [kTileRows, kPanel].
+  // Of tile m, [2][8][kPanel]: of row place_of(g) + 8 half.
   __device__ void keep(float* partial, const LinearLane& lane, int m) const {
     for (int half = 0; half < 2; ++half) {
-      auto* to = reinterpret_cast<float4*>(partial + (lane.place() + 8 * half) * kPanel);
+      auto* to = reinterpret_cast<float4*>(partial + (8 * half + lane.g) * kPanel);
       to[lane.t] = {z[m][half][0], z[m][half][1], z[m][half][2], z[m][half][3]};
     }
   }
@@ -285,28 +286,63 @@ __device__ inline float* own_partial() {
   return partial_sums() + static_cast<int>(threadIdx.x) / kWarp * kTileRows * kPanel;
 }
 
-// Outputs of a tile of which num_parts sums are there, from a column on: by `threads` threads, of which this is the
-// `thread`th. Not inlined, as activations are long.
-struct FinishedTile {
-  const float* partial;
+__device__ inline float4 activate(float4 z, Activation activation) {
+  const auto each = [&](auto f) { return float4{f(z.x), f(z.y), f(z.z), f(z.w)}; };
+  switch (activation) {  // once, so that the four go on together
+    case Activation::kIdentity:
+      break;
+    case Activation::kRelu:
+      return each([](float x) { return activate(x, Activation::kRelu); });
+    case Activation::kGelu:
+      return each([](float x) { return activate(x, Activation::kGelu); });
+    case Activation::kSilu:
+      return each([](float x) { return activate(x, Activation::kSilu); });
+  }
+  return z;
+}
+
+__device__ inline float4 add(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
+
+// A tile of which num_parts sums lie one behind the other as PanelSums::keep leaves them.
+struct KeptTile {
+  const float* sums;
   int num_parts;
   int first_row;
   int num_rows;
   int first_column;
 };
 
-__device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, const FinishedTile& tile,
+// 4 neighbouring outputs, of which `count` are there.
+__device__ inline void store_outputs(float4 y, int row, int column, int count, const LinearOutput& out) {
+  float* to = out.y + row * out.y_stride + column;
+  const float* residual = out.residual == nullptr ? to : out.residual + row * out.residual_stride + column;
+  const bool is_aligned = (reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(residual)) % 16 == 0;
+  if (count >= 4 && is_aligned) {
+    if (out.residual != nullptr) y = add(y, *reinterpret_cast<const float4*>(residual));
+    *reinterpret_cast<float4*>(to) = y;
+    return;
+  }
+  const float values[4] = {y.x, y.y, y.z, y.w};
+  for (int c = 0; c < 4; ++c) {
+    if (c < count) to[c] = out.residual == nullptr ? values[c] : values[c] + residual[c];
+  }
+}
+
+// By `threads` threads, of which this is the `thread`th. Not inlined, as activations are long.
+__device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, const KeptTile& tile,
                                                              int thread, int threads, const LinearOutput& out) {
+  constexpr int kFours = kPanel / 4;
 #pragma unroll 1
-  for (int i = thread; i < tile.num_rows * kPanel; i += threads) {
-    const int column = tile.first_column + i % kPanel;
-    const int row = tile.first_row + i / kPanel;
-    if (column >= params.out_dim) continue;
-    float sum = tile.partial[i];
-    for (int part = 1; part < tile.num_parts; ++part) sum += tile.partial[part * kTileRows * kPanel + i];
-    float y = activate(sum, params.activation);
-    if (out.residual != nullptr) y += out.residual[row * out.residual_stride + column];
-    out.y[row * out.y_stride + column] = y;
+  for (int i = thread; i < kTileRows * kFours; i += threads) {
+    const int row = LinearLane::place_of(i / kFours % 8) + i / kFours / 8 * 8;
+    const int column = tile.first_column + i % kFours * 4;
+    const int count = static_cast<int>(params.out_dim) - column;
+    if (row >= tile.num_rows || count <= 0) continue;
+    const auto* sums = reinterpret_cast<const float4*>(tile.sums) + i;
+    float4 y = sums[0];
+#pragma unroll 1
+    for (int part = 1; part < tile.num_parts; ++part) y = add(y, sums[part * kTileRows * kFours]);
+    store_outputs(activate(y, params.activation), tile.first_row + row, column, count, out);
   }
 }
 
