@@ -8,9 +8,10 @@
 #include "kernels/cuda/encoder_attention.cuh"
 #include "kernels/cuda/encoder_fusion.cuh"
 #include "kernels/cuda/encoder_pooling.cuh"
+#include "kernels/cuda/encoder_rows.cuh"
 #include "tables.h"
 
-namespace lsif::cuda {
+namespace lsif::cuda::parts {
 namespace {
 
 using device::Array;
@@ -50,6 +51,25 @@ class Rows {
   Array<float> array_;
 };
 
+__global__ void norm_kernel(LayerNormParams params, RowsView x, int count, RowsView gates, RowsView y) {
+  norm_rows(params, x, 0, count, gates.data, gates.stride, y);
+}
+
+void layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride, const float* gate, int64_t gate_stride,
+                float* y, int64_t y_stride, int64_t num_rows) {
+  const Array<float> weight(params.weight, params.dim);
+  const Array<float> bias(params.bias, params.dim);
+  const Rows in(x, x_stride, num_rows, params.dim);
+  const Rows gates(gate, gate_stride, num_rows, params.dim);
+  const Rows other(nullptr, 0, num_rows, params.dim);
+  const Rows& out = x == y ? in : other;
+  const RowsView gates_view = {gate == nullptr ? nullptr : gates.view().data, gates.view().stride};
+  expect_success(launch(norm_kernel, 1, kEncoderThreads, nullptr,
+                        LayerNormParams{weight.data(), bias.data(), params.dim, params.eps}, in.view(),
+                        static_cast<int>(num_rows), gates_view, out.view()));
+  out.copy_to(y, y_stride);
+}
+
 __global__ void linear_kernel(LinearParams params, RowsView x, int count, LinearOutput out) {
   block_linear(params, x, count, out);
 }
@@ -78,7 +98,7 @@ __global__ void attention_kernel(AttentionParams params, EncoderAttention input,
   const auto query_time = [&](int row) { return query_times[row]; };
   if (buckets != nullptr) block_buckets(params, times, query_time, count, buckets);
   input.buckets = buckets;
-  block_attention(params, input, first_query, count, y, weight_stages());
+  block_attention(params, input, first_query, count, y, weight_stages(), KeyRoom{nullptr, 0});
 }
 
 void attention(const AttentionParams& params, const AttentionInput& input, int64_t first_query, float* y,
@@ -108,7 +128,8 @@ void attention(const AttentionParams& params, const AttentionInput& input, int64
   device_params.time_bias = time_bias.data();
   device_params.time_boundaries = boundaries.data();
   const float* base = rows.view().data;
-  const EncoderAttention rows_of = {base, base + dim, base + dim + key_dim, rows.view().stride, nullptr};
+  const EncoderAttention rows_of = {base,   base + dim, base + dim + key_dim, rows.view().stride, rows.view().stride,
+                                    nullptr};
   const bool is_timed = input.times != nullptr && params.time_bias != nullptr;
   const int64_t shared = encoder_scores_size(params.window, count) * static_cast<int64_t>(sizeof(float));
   expect_success(launch_shared(attention_kernel, 1, kEncoderThreads, shared, nullptr, device_params, rows_of,
@@ -173,14 +194,14 @@ void interest_fusion(const InterestFusionParams& params, const float* interests,
 }
 
 }  // namespace
-}  // namespace lsif::cuda
+}  // namespace lsif::cuda::parts
 
 namespace lsif::cpu {
 
 const KernelTable& cuda_encoder_kernels() {
   static const KernelTable kernels = {
-      "cuda_encoder",  cuda_kernels().embedding, cuda_kernels().layer_norm, cuda::linear,
-      cuda::attention, cuda::interest_pooling,   cuda::interest_fusion,     nullptr};
+      "cuda_encoder",         cuda_kernels().embedding,      cuda::parts::layer_norm,      cuda::parts::linear,
+      cuda::parts::attention, cuda::parts::interest_pooling, cuda::parts::interest_fusion, nullptr};
   return kernels;
 }
 

@@ -8,7 +8,10 @@
 
 namespace lsif::cuda {
 
-inline constexpr int kEncoderThreads = 256;
+#if !defined(LSIF_ENCODER_THREADS)
+#define LSIF_ENCODER_THREADS 512
+#endif
+inline constexpr int kEncoderThreads = LSIF_ENCODER_THREADS;
 inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
 
 // Rows of activations lie an odd number of 16 bytes apart, so that eight threads that read 16 bytes of eight rows each
@@ -171,7 +174,7 @@ __device__ inline void block_linear(const LinearParams& params, const RowsView& 
   if (count <= 16) {
     linear_tiles<1>(params, x, count, out);
   } else {
-    linear_tiles<4>(params, x, count, out);
+    linear_tiles<32 / kEncoderWarps>(params, x, count, out);
   }
 }
 

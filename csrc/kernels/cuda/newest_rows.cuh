@@ -39,6 +39,15 @@ struct States {
   }
 };
 
+// Of the newest events.
+struct NewestIds {
+  States states;
+  int64_t first_user;
+
+  __device__ int64_t item(int u) const { return states.of(first_user + u).newest->item; }
+  __device__ int64_t action(int u) const { return states.of(first_user + u).newest->action; }
+};
+
 // Floats of shared memory, multiples of 4.
 struct StateSizes {
   int64_t weights;  // of keys, for each warp
@@ -95,9 +104,7 @@ struct NewestRows {
   template <bool kKeep, typename Asked>
   __device__ void run(Asked asked) {
     find_buckets(asked);
-    embed(
-        params.embedding, [&](int u) { return state(u).newest->item; }, [&](int u) { return state(u).newest->action; },
-        count, x);
+    embed(params.embedding, NewestIds{states, first_user}, count, x);
     for (int l = 0; l < static_cast<int>(params.shape.num_layers); ++l) {
       const BlockParams& block = params.blocks[l];
       __syncthreads();

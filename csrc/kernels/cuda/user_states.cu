@@ -66,9 +66,8 @@ __device__ void add_to_long_interests(const EncoderParams& params, const States&
   const RowsView hidden = arena.rows(count, static_cast<int>(padded_stride(shape.pooling_dim)));
   const RowsView logits = arena.rows(count, static_cast<int>(padded_stride(num_long)));
   auto* factors = reinterpret_cast<double (*)[2]>(arena.take(count * 4 * num_long));
-  embed(
-      params.embedding, [&](int u) { return events.items[first_user + u]; },
-      [&](int u) { return events.action(first_user + u); }, count, x);
+  const int64_t* actions = events.actions == nullptr ? nullptr : events.actions + first_user;
+  embed(params.embedding, EventIds{events.items + first_user, actions}, count, x);
   block_linear(params.long_pooling.hidden, x, count, {nullptr, 0, hidden.data, hidden.stride});
   block_linear(params.long_pooling.logits, hidden, count, {nullptr, 0, logits.data, logits.stride});
   for (int i = thread; i < count * num_long; i += kEncoderThreads) {
@@ -119,8 +118,9 @@ __global__ void __launch_bounds__(kEncoderThreads)
   const int stride = static_cast<int>(padded_stride(dim));
   BlockArena arena = {weight_stages() + fixed_size(shape), shared, nullptr};
   NewestRows rows(params, states, user, 1, arena);
-  rows.run<false>([&](int) { return asked == kUnknownTime ? s.newest->time : asked; });
   const UserInterests interests(params, arena);
+  interests.add_context(num_events, s.newest->time, asked);
+  rows.run<false>([&](int) { return asked == kUnknownTime ? s.newest->time : asked; });
   if (shape.num_long > 0) {
     BlockArena free = arena;
     const RowsView pooled = free.rows(shape.num_long, stride);
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
     };
     interests.add_short(num_states, rows_of, arena);
   }
-  interests.fuse(rows.x.data, num_events, s.newest->time, asked, outputs_of(shape, out, user));
+  interests.fuse(rows.x.data, outputs_of(shape, out, user));
 }
 
 __global__ void start_states_kernel(EncoderShape shape, States states) {
