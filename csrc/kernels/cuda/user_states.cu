@@ -31,11 +31,14 @@ __device__ void keep_states(const NewestRows& rows) {
   const EncoderShape& shape = rows.params.shape;
   const int dim = static_cast<int>(shape.dim);
   const int64_t most = kept_states(shape) - 1;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < rows.count * dim; i += kEncoderThreads) {
-    const State s = rows.state(i / dim);
-    if (s.newest->num_events == 0) continue;
-    if (i % dim == 0) s.key_times[rows.row_of(s) % shape.window] = s.newest->time;
-    if (most > 0) s.states[rows.row_of(s) % most * dim + i % dim] = rows.x.row(i / dim)[i % dim];
+    const int u = i / dim;
+    const NewestRow& row = rows.rows[u];
+    if (row.num_events == 0) continue;
+    const State s = rows.state(u);
+    if (i % dim == 0) s.key_times[row.place] = s.newest->time;
+    if (most > 0) s.states[(row.num_events - 1) % most * dim + i % dim] = rows.x.row(u)[i % dim];
   }
 }
 
@@ -70,12 +73,14 @@ __device__ void add_to_long_interests(const EncoderParams& params, const States&
   embed(params.embedding, EventIds{events.items + first_user, actions}, count, x);
   block_linear(params.long_pooling.hidden, x, count, {nullptr, 0, hidden.data, hidden.stride});
   block_linear(params.long_pooling.logits, hidden, count, {nullptr, 0, logits.data, logits.stride});
+#pragma unroll 1
   for (int i = thread; i < count * num_long; i += kEncoderThreads) {
     const int64_t user = first_user + i / num_long;
     weigh_event(states.of(user), i % num_long, logits.row(i / num_long)[i % num_long], params.long_pooling.decay,
                 events.time(params, user), factors[i]);
   }
   __syncthreads();
+#pragma unroll 1
   for (int i = thread; i < count * num_long * dim; i += kEncoderThreads) {
     const int u = i / dim / num_long;
     double& numerator = states.of(first_user + u).numerator[i % (num_long * dim)];
