@@ -81,10 +81,10 @@ enum class Sums {
   kTf32,  // kernels/cuda/encoder_linear.cuh
 };
 
-// 2^-24 of the sum of magnitudes. Of TF32 the most parts there may be.
+// 2^-24 of the sum of magnitudes.
 inline double linear_units(Sums sums, int64_t in_dim) {
   if (sums != Sums::kTf32) return static_cast<double>(in_dim + 2);
-  return std::ceil(static_cast<double>(in_dim) / 16) + std::ceil(static_cast<double>(in_dim) / 128) + 45;
+  return static_cast<double>(in_dim) / 16 + 46;
 }
 
 // activation(bias + W x): weight [out_dim, in_dim]; bias may be null.

@@ -64,11 +64,10 @@ void check_problem(const lsif::cpu::KernelTable& table, const Problem& p, float 
   input.push_back({gap, 0});
   input.push_back({length, 0});
   input.push_back(dispersion(p.interests));
-  const oracle::Sums sums = lsif::cpu::sums_of(table);
   const auto hidden = oracle::linear(p.hidden.data(), p.hidden_bias.data(), p.hidden.columns(), p.hidden.rows(),
-                                     Activation::kSilu, input, sums);
+                                     Activation::kSilu, input);
   const auto logits = oracle::linear(p.logits.data(), p.logits_bias.data(), p.logits.columns(), num_interests,
-                                     Activation::kIdentity, hidden, sums);
+                                     Activation::kIdentity, hidden);
   const auto expected = oracle::softmax(logits, static_cast<double>(num_interests));
   const auto sum = oracle::weighted_sum(expected, p.interests.data(), dim, dim);
   double total = 0;

@@ -137,6 +137,14 @@ __device__ float warp_reduce(float x, Op op) {
   return x;
 }
 
+// Of several values at once.
+template <int kCount, typename Op>
+__device__ void warp_reduce(float (&x)[kCount], Op op) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    for (int i = 0; i < kCount; ++i) x[i] = op(x[i], __shfl_xor_sync(0xffffffffu, x[i], offset));
+  }
+}
+
 // Memory the threads of a block share. In functions that are no templates, for the sake of tests/cuda_emulation/.
 namespace {
 

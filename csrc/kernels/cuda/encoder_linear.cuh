@@ -4,13 +4,13 @@
 // Linear layers are float32 on matrix instructions of TF32: x = high + low, W likewise (split_to_tf32), and x W = low
 // high + high low + high high, six instructions for 16 inputs. Their sum begins at 0, since instructions cut off where
 // float32 rounds, and what is cut off is the larger the more is added to; then it is added to the output's float32 sum,
-// which begins at the bias, inputs in ascending order. Sums of more than kPartDepth inputs are made in parts, which are
-// added up. So an output depends on its row and its weights alone. Error before the activation: at most (in_dim / 16 +
-// parts + 45) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|, |W| < 2^127, where a lower part below 2^-126 may count as 0:
+// which begins at the bias, inputs in ascending order. So an output depends on its row and its weights alone. Error before
+// the activation: at most (in_dim / 16 + 46) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|, |W| < 2^127, where a lower part
+// below 2^-126 may count as 0:
 //   8     low low is left out, 2^-22; each low has one bit too many for TF32, 2^-23
 //   36    an instruction is taken to cut each of 9 terms but the largest, and their sum, to 2^-23 of the largest (PTX
 //         leaves it open): 9 times 2^-23 for each of the two of high high; those with a low add 2^-10 of it
-//   rest  additions in float32
+//   rest  additions in float32, and what is left out here of second order
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -19,7 +19,10 @@
 
 namespace lsif::cuda {
 
-inline constexpr int kEncoderThreads = 256;
+#if !defined(LSIF_ENCODER_THREADS)
+#define LSIF_ENCODER_THREADS 512
+#endif
+inline constexpr int kEncoderThreads = LSIF_ENCODER_THREADS;
 inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
 
 // Rows of activations lie an odd number of 16 bytes apart, so that eight threads that read 16 bytes of eight rows each
@@ -54,42 +57,30 @@ struct BlockArena {
   __device__ RowsView rows(int64_t count, int stride) { return {take(count * stride), stride}; }
 };
 
-// Rows of activations 8 of which are read 16 bytes each at a time; the outputs of a panel.
 inline constexpr int kTileRows = 16;
 inline constexpr int kPanel = static_cast<int>(kLinearPanel);
-inline constexpr int kStepDepth = 16;   // inputs of a step
-inline constexpr int kPartDepth = 128;  // of a part, unless that makes more parts than there are warps
-inline constexpr int kPartialFloats = kEncoderWarps * kTileRows * kPanel;
+inline constexpr int kStepDepth = 16;  // inputs of a step
 
-// More rows a warp read weights and split them less often, fewer keep more warps busy.
-#if defined(LSIF_LINEAR_FEWEST_TASKS)
-inline constexpr int kFewestTasks = LSIF_LINEAR_FEWEST_TASKS;
-#else
-inline constexpr int kFewestTasks = kEncoderWarps;
+// More rows a warp split weights less often, fewer keep more warps busy.
+#if !defined(LSIF_LINEAR_FEWEST_TASKS)
+#define LSIF_LINEAR_FEWEST_TASKS kEncoderWarps
 #endif
+inline constexpr int kFewestTasks = LSIF_LINEAR_FEWEST_TASKS;
 
-// Where sums of parts meet: the first kPartialFloats floats of the block's shared memory.
-__device__ inline float* partial_sums() { return dynamic_shared(); }
+// What the linear layers need of the block's shared memory, of which it is the beginning: a tile of outputs a warp.
+inline constexpr int kLinearScratch = kEncoderWarps * kTileRows * kPanel;
+
+__device__ inline float* linear_scratch() { return dynamic_shared(); }
+
+__device__ inline float* warp_scratch() {
+  return linear_scratch() + static_cast<int>(threadIdx.x) / kWarp * kTileRows * kPanel;
+}
 
 struct LinearOutput {
   const float* residual;  // or null
   int residual_stride;
   float* y;  // may be the residual
   int y_stride;
-};
-
-struct LinearSteps {
-  int all;
-  int of_part;
-  int num_parts;
-
-  __device__ explicit LinearSteps(int64_t in_dim) {
-    all = static_cast<int>(divide_up(in_dim, kStepDepth));
-    const int shared = static_cast<int>(divide_up(all, kEncoderWarps));
-    of_part = kPartDepth / kStepDepth;
-    if (shared > of_part) of_part = static_cast<int>(divide_up(shared, 4)) * 4;  // as far as weights are loaded ahead
-    num_parts = static_cast<int>(divide_up(all, of_part));
-  }
 };
 
 // With g = lane / 4 and t = lane % 4: a thread has the inputs 4 t .. 4 t + 3 of a step, the outputs 2 g and 2 g + 1 of a
@@ -235,18 +226,6 @@ struct PanelSums {
     }
   }
 
-  __device__ void clear() {
-    for (int m = 0; m < kTiles; ++m) {
-      for (int c = 0; c < 4; ++c) z[m][0][c] = z[m][1][c] = 0.0f;
-    }
-  }
-
-  __device__ void add(const PanelSums& other) {
-    for (int m = 0; m < kTiles; ++m) {
-      for (int c = 0; c < 4; ++c) z[m][0][c] += other.z[m][0][c], z[m][1][c] += other.z[m][1][c];
-    }
-  }
-
   template <typename Row>
   __device__ void add_step(const Row (&rows)[kTiles][2], const WeightFactors& w, int step) {
     for (int m = 0; m < kTiles; ++m) {
@@ -281,11 +260,6 @@ struct PanelSums {
   }
 };
 
-// The warp's part of partial_sums().
-__device__ inline float* own_partial() {
-  return partial_sums() + static_cast<int>(threadIdx.x) / kWarp * kTileRows * kPanel;
-}
-
 __device__ inline float4 activate(float4 z, Activation activation) {
   const auto each = [&](auto f) { return float4{f(z.x), f(z.y), f(z.z), f(z.w)}; };
   switch (activation) {  // once, so that the four go on together
@@ -303,15 +277,6 @@ __device__ inline float4 activate(float4 z, Activation activation) {
 
 __device__ inline float4 add(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
 
-// A tile of which num_parts sums lie one behind the other as PanelSums::keep leaves them.
-struct KeptTile {
-  const float* sums;
-  int num_parts;
-  int first_row;
-  int num_rows;
-  int first_column;
-};
-
 // 4 neighbouring outputs, of which `count` are there.
 __device__ inline void store_outputs(float4 y, int row, int column, int count, const LinearOutput& out) {
   float* to = out.y + row * out.y_stride + column;
@@ -328,43 +293,43 @@ __device__ inline void store_outputs(float4 y, int row, int column, int count, c
   }
 }
 
-// By `threads` threads, of which this is the `thread`th. Not inlined, as activations are long.
-__device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, const KeptTile& tile,
-                                                             int thread, int threads, const LinearOutput& out) {
+// The tile that PanelSums::keep left in warp_scratch(), by a warp: rows from first_row on, of num_rows, columns from
+// first_column on. Not inlined, as activations are long.
+__device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, int first_row, int num_rows,
+                                                             int first_column, const LinearOutput& out) {
   constexpr int kFours = kPanel / 4;
+  __syncwarp();
 #pragma unroll 1
-  for (int i = thread; i < kTileRows * kFours; i += threads) {
-    const int row = LinearLane::place_of(i / kFours % 8) + i / kFours / 8 * 8;
-    const int column = tile.first_column + i % kFours * 4;
+  for (int i = static_cast<int>(threadIdx.x) % kWarp; i < kTileRows * kFours; i += kWarp) {
+    const int row = first_row + LinearLane::place_of(i / kFours % 8) + i / kFours / 8 * 8;
+    const int column = first_column + i % kFours * 4;
     const int count = static_cast<int>(params.out_dim) - column;
-    if (row >= tile.num_rows || count <= 0) continue;
-    const auto* sums = reinterpret_cast<const float4*>(tile.sums) + i;
-    float4 y = sums[0];
-#pragma unroll 1
-    for (int part = 1; part < tile.num_parts; ++part) y = add(y, sums[part * kTileRows * kFours]);
-    store_outputs(activate(y, params.activation), tile.first_row + row, column, count, out);
+    if (row >= num_rows || count <= 0) continue;
+    const float4 z = reinterpret_cast<const float4*>(warp_scratch())[i];
+    store_outputs(activate(z, params.activation), row, column, count, out);
   }
+  __syncwarp();  // the next tile overwrites this one
 }
 
-// Steps whose weights are on their way to registers; divides the steps of a part.
+// Steps whose weights are on their way to registers.
 template <int kTiles>
 inline constexpr int kAhead = 4 / kTiles;
 
 // A warp has kTiles tiles of rows and a panel at a time. The weights of the next steps are on their way, of the first
-// while it waits for the other warps. kDeep: for more inputs than a part has.
-template <typename Row, int kTiles, bool kDeep>
+// while it waits for the other warps.
+template <typename Row, int kTiles>
 __device__ inline void linear_tiles(const LinearParams& params, const RowsView& x, int count, const LinearOutput& out) {
   const LinearLane lane;
   const float* const packed = params.packed;
   const int in_dim = static_cast<int>(params.in_dim);
-  const LinearSteps steps(in_dim);
+  const int num_steps = static_cast<int>(divide_up(in_dim, kStepDepth));
   const int num_groups = static_cast<int>(divide_up(count, kTiles * kTileRows));
   const int num_tasks = static_cast<int>(divide_up(params.out_dim, kPanel)) * num_groups;
   int task = static_cast<int>(threadIdx.x) / kWarp;
   WeightReader reader(packed, in_dim, lane, task < num_tasks ? task / num_groups : 0, 0);
   StepWeights next[kAhead<kTiles>] = {};
   for (int a = 0; a < kAhead<kTiles>; ++a) {
-    if (!Row::kWhole || a < steps.all) reader.load<Row::kWhole>(next[a], a);
+    if (!Row::kWhole || a < num_steps) reader.load<Row::kWhole>(next[a], a);
   }
   __syncthreads();
 #pragma unroll 1
@@ -376,93 +341,26 @@ __device__ inline void linear_tiles(const LinearParams& params, const RowsView& 
     Row rows[kTiles][2];
     set_rows(rows, x, in_dim, lane, first_row, count);
     PanelSums<kTiles> sums;
-    PanelSums<kTiles> parts = {};
     sums.start(params, panel * kPanel + 4 * lane.t);
 #pragma unroll 1
-    for (int begin = 0; begin < steps.all; begin += steps.of_part) {
-      if (kDeep && begin > 0) {
-        if (begin > steps.of_part) {
-          parts.add(sums);
-        } else {
-          parts = sums;
-        }
-        sums.clear();
-      }
-      const int end = min(begin + steps.of_part, steps.all);
-#pragma unroll 1
-      for (int step = begin; step < end; step += kAhead<kTiles>) {
-        const bool is_last = step + kAhead<kTiles> >= steps.all;
-        const int next_step = is_last ? 0 : step + kAhead<kTiles>;
-        reader.advance(kAhead<kTiles>);
-        if (is_last) reader = following;
+    for (int step = 0; step < num_steps; step += kAhead<kTiles>) {
+      const bool is_last = step + kAhead<kTiles> >= num_steps;
+      const int next_step = is_last ? 0 : step + kAhead<kTiles>;
+      reader.advance(kAhead<kTiles>);
+      if (is_last) reader = following;
 #pragma unroll
-        for (int a = 0; a < kAhead<kTiles>; ++a) {
-          const WeightFactors weights(next[a]);
-          if (!Row::kWhole || next_step + a < steps.all) reader.load<Row::kWhole>(next[a], a);
-          if (!Row::kWhole || step + a < steps.all) sums.add_step(rows, weights, step + a);  // else of zeros
-        }
+      for (int a = 0; a < kAhead<kTiles>; ++a) {
+        const WeightFactors weights(next[a]);
+        if (!Row::kWhole || next_step + a < num_steps) reader.load<Row::kWhole>(next[a], a);
+        if (!Row::kWhole || step + a < num_steps) sums.add_step(rows, weights, step + a);  // else of zeros
       }
     }
-    if (kDeep && steps.num_parts > 1) parts.add(sums), sums = parts;
-    for (int m = 0; m < kTiles; ++m) {
-      const int row = first_row + m * kTileRows;
-      if (row >= count) break;
-      sums.keep(own_partial(), lane, m);
-      __syncwarp();
-      finish_tile(params, {own_partial(), 1, row, min(count - row, kTileRows), panel * kPanel},
-                  static_cast<int>(threadIdx.x) % kWarp, kWarp, out);
-      __syncwarp();
+    for (int m = 0; m < kTiles && first_row + m * kTileRows < count; ++m) {
+      sums.keep(warp_scratch(), lane, m);
+      finish_tile(params, first_row + m * kTileRows, count, panel * kPanel, out);
     }
   }
   __syncthreads();
-}
-
-// One tile of rows by many inputs: a warp has a part of them.
-__device__ inline void linear_parts(const LinearParams& params, const RowsView& x, int count, const LinearOutput& out) {
-  const LinearLane lane;
-  const float* const packed = params.packed;
-  const int in_dim = static_cast<int>(params.in_dim);
-  const LinearSteps steps(in_dim);
-  const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
-  const int at_once = min(kEncoderWarps / steps.num_parts, num_panels);  // panels
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int first_step = warp % steps.num_parts * steps.of_part;
-  const int end = min(first_step + steps.of_part, steps.all);
-  const int own = warp < at_once * steps.num_parts ? warp / steps.num_parts : num_panels;  // of those at once
-  WeightReader reader(packed, in_dim, lane, min(own, num_panels - 1), first_step);
-  StepWeights next[kAhead<1>];
-  for (int a = 0; a < kAhead<1>; ++a) reader.load<false>(next[a], a);
-  __syncthreads();
-  AnyRow rows[1][2];
-  set_rows(rows, x, in_dim, lane, 0, count);
-#pragma unroll 1
-  for (int panel = own; panel - own < num_panels; panel += at_once) {
-    if (panel < num_panels) {
-      PanelSums<1> sums;
-      sums.start(params, first_step == 0 ? panel * kPanel + 4 * lane.t : static_cast<int>(params.out_dim));
-      const WeightReader following(packed, in_dim, lane, min(panel + at_once, num_panels - 1), first_step);
-#pragma unroll 1
-      for (int step = first_step; step < end; step += kAhead<1>) {
-        reader.advance(kAhead<1>);
-        if (step + kAhead<1> >= end) reader = following;
-#pragma unroll
-        for (int a = 0; a < kAhead<1>; ++a) {
-          const WeightFactors weights(next[a]);
-          reader.load<false>(next[a], a);
-          sums.add_step(rows, weights, step + a);
-        }
-      }
-      sums.keep(own_partial(), lane, 0);
-    }
-    __syncthreads();
-    // A group of warps a panel, as before.
-    if (panel < num_panels) {
-      const float* partial = partial_sums() + own * steps.num_parts * kTileRows * kPanel;
-      finish_tile(params, {partial, steps.num_parts, 0, count, panel * kPanel},
-                  static_cast<int>(threadIdx.x) - own * steps.num_parts * kWarp, steps.num_parts * kWarp, out);
-    }
-    __syncthreads();
-  }
 }
 
 // out.y[r] = out.residual[r] + activation(x[r] W^T + bias) for `count` rows, by all threads of a block. x may have been
@@ -470,17 +368,14 @@ __device__ inline void linear_parts(const LinearParams& params, const RowsView& 
 __device__ __attribute__((noinline)) inline void block_linear(const LinearParams& params, const RowsView& x, int count,
                                                               const LinearOutput& out) {
   if (count == 0) return;
-  const bool is_deep = LinearSteps(params.in_dim).num_parts > 1;
   const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
   const auto num_tasks = [&](int tiles) { return num_panels * static_cast<int>(divide_up(count, tiles * kTileRows)); };
-  if (count <= kTileRows && is_deep) {
-    linear_parts(params, x, count, out);
-  } else if (num_tasks(2) < kFewestTasks || count <= kTileRows || !are_whole_steps(x, params.in_dim)) {
-    linear_tiles<AnyRow, 1, true>(params, x, count, out);
-  } else if (is_deep || num_tasks(4) < kFewestTasks) {
-    linear_tiles<SharedRow, 2, true>(params, x, count, out);
+  if (count <= kTileRows || num_tasks(2) < kFewestTasks || !are_whole_steps(x, params.in_dim)) {
+    linear_tiles<AnyRow, 1>(params, x, count, out);
+  } else if (num_tasks(4) < kFewestTasks) {
+    linear_tiles<SharedRow, 2>(params, x, count, out);
   } else {
-    linear_tiles<SharedRow, 4, false>(params, x, count, out);
+    linear_tiles<SharedRow, 4>(params, x, count, out);
   }
 }
 
