@@ -14,6 +14,7 @@ __device__ inline float4 multiply_slice(const LinearParams& params, const float*
   const int in_dim = static_cast<int>(params.in_dim);
   const auto* weights =
       reinterpret_cast<const float4*>(params.packed) + static_cast<int64_t>(panel) * in_dim * kPieces + lane % kPieces;
+  assume_global(weights);
   float z[4] = {};
 #pragma unroll 8
   for (int i = slice * kInputs + lane / kPieces; i < in_dim; i += slices * kInputs) {
@@ -41,6 +42,7 @@ __device__ __attribute__((noinline)) inline void block_vector_linear(LinearParam
   const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
   const int panels = min(num_panels, kEncoderWarps);  // at a time
   const int slices = kEncoderWarps / panels;
+  assume_global(params.bias);
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarp;
   const int lane = thread % kWarp;

@@ -123,6 +123,7 @@ struct NewestRows {
 
   // Those of users without events do not matter.
   __device__ void find_rows() const {
+#pragma unroll 1
     for (int u = static_cast<int>(threadIdx.x); u < count; u += kEncoderThreads) {
       unsigned char* address = states.address(first_user + u);
       const int64_t num_events = states.at(address).newest->num_events;
@@ -229,7 +230,7 @@ struct NewestRows {
       const float* k = distance == 0 ? row + params.shape.dim : ring + rows[u].place_of(key, window()) * width();
       add_dot_products(q, k, dim, dot);
       const float logit = fmaf(dot[0], scale, bias);
-      weight[key] = is_softmax ? logit : factor * silu(logit);
+      weight[key] = is_softmax ? logit : factor * smooth_silu(logit);
       top = fmaxf(top, logit);
     }
     if (!is_softmax) return;
@@ -249,10 +250,20 @@ struct NewestRows {
       const float* values = ring + params.shape.dim + c;
       float sum = 0.0f;
       float total = 0.0f;
-#pragma unroll 16
-      for (int key = 0; key < place.num_keys - 1; ++key) {
-        sum = fmaf(weight[key], values[place.place_of(key, window()) * width()], sum);
-        total += weight[key];
+      // Those past the last weigh 0: some at once, as each is far away.
+      constexpr int kAtOnce = 16;
+      const int others = place.num_keys - 1;
+#pragma unroll 1
+      for (int first = 0; first < others; first += kAtOnce) {
+        float value[kAtOnce];
+        for (int i = 0; i < kAtOnce; ++i) {
+          value[i] = values[place.place_of(min(first + i, others - 1), window()) * width()];
+        }
+        for (int i = 0; i < kAtOnce; ++i) {
+          const float of_key = first + i < others ? weight[first + i] : 0.0f;
+          sum = fmaf(of_key, value[i], sum);
+          total += of_key;
+        }
       }
       const float own = weight[place.num_keys - 1];
       sum = fmaf(own, row[2 * params.shape.dim + c], sum);
