@@ -59,7 +59,7 @@ __device__ void block_buckets(const AttentionParams& params, const int64_t* time
 template <int kCount>
 __device__ void add_dot_products(const float* const (&q)[kCount], const float* k, int dim, float (&dots)[kCount]) {
   int c = 0;
-#pragma unroll 4
+#pragma unroll(kCount == 1 ? 8 : 4)
   for (const int vector_dim = dim % 4 == 0 ? dim : 0; c < vector_dim; c += 4) {  // rows begin at 16 bytes
     const float4 key = *reinterpret_cast<const float4*>(k + c);
     for (int t = 0; t < kCount; ++t) {

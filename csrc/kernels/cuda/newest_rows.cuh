@@ -136,17 +136,29 @@ struct NewestRows {
     __syncthreads();
   }
 
-  // Keys and values lie wherever the users do, and are far away when their layer comes.
-  __device__ void prefetch_keys() const {
-    constexpr int kLine = 32;  // floats
-    const int num_layers = static_cast<int>(params.shape.num_layers);
+  // By one warp. States lie wherever the users do, and are far away when they are needed.
+  __device__ void prefetch_bytes(const unsigned char* from, int64_t size) const {
+    constexpr int kLine = 128;
 #pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x) / kWarp; i < count * num_layers; i += kEncoderWarps) {
-      const NewestRow& row = rows[i / num_layers];
-      const float* ring = states.at(row.state).keys_values + i % num_layers * window() * width();
+    for (int64_t byte = static_cast<int64_t>(threadIdx.x) % kWarp * kLine; byte < size; byte += kWarp * kLine) {
+      prefetch(from + byte);
+    }
+  }
+
+  __device__ void prefetch_states() const {
+    const int parts = static_cast<int>(params.shape.num_layers) + 2;
+    const StateLayout& layout = states.layout;
+    const int64_t row_bytes = width() * static_cast<int64_t>(sizeof(float));
 #pragma unroll 1
-      for (int c = static_cast<int>(threadIdx.x) % kWarp * kLine; c < row.num_keys * width(); c += kWarp * kLine) {
-        prefetch(ring + c);
+    for (int i = static_cast<int>(threadIdx.x) / kWarp; i < count * parts; i += kEncoderWarps) {
+      const NewestRow& row = rows[i / parts];
+      const int part = i % parts;
+      if (part == 0) {
+        prefetch_bytes(row.state, layout.keys_values);
+      } else if (part == 1) {
+        prefetch_bytes(row.state + layout.states, layout.size - layout.states);
+      } else {
+        prefetch_bytes(row.state + layout.keys_values + (part - 2) * window() * row_bytes, row.num_keys * row_bytes);
       }
     }
   }
@@ -155,8 +167,8 @@ struct NewestRows {
   template <bool kKeep, typename Asked>
   __device__ void run(Asked asked) {
     find_rows();
+    prefetch_states();
     embed(params.embedding, NewestIds{rows, states.layout.newest}, count, x);
-    prefetch_keys();
     find_buckets(asked);
 #pragma unroll 1
     for (int l = 0; l < static_cast<int>(params.shape.num_layers); ++l) {
