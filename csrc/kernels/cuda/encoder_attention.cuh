@@ -15,10 +15,16 @@ inline constexpr int kQueries = 4;  // of one head, that a warp answers together
 // have the same.
 using Bucket = uint16_t;
 
-// Floats of shared memory block_attention needs: a warp's logits of kQueries queries for all keys of their windows.
+inline constexpr int kKeys = 4;  // that a thread adds up at once
+
+// A warp's weights of kQueries queries for all keys of their windows, and up to a multiple of kKeys.
+constexpr int64_t most_weights(int64_t window, int64_t most_rows) {
+  return divide_up((window < most_rows ? window : most_rows) + kQueries - 1, kKeys) * kKeys;
+}
+
+// Floats of shared memory block_attention needs.
 constexpr int64_t encoder_scores_size(int64_t window, int64_t most_rows) {
-  const int64_t keys = (window < most_rows ? window : most_rows) + kQueries - 1;
-  return kEncoderWarps * kQueries * keys;
+  return kEncoderWarps * kQueries * most_weights(window, most_rows);
 }
 
 struct EncoderAttention {
@@ -54,7 +60,7 @@ __device__ void block_buckets(const AttentionParams& params, const int64_t* time
 template <int kCount>
 __device__ void add_dot_products(const float* const (&q)[kCount], const float* k, int dim, float (&dots)[kCount]) {
   int c = 0;
-#pragma unroll 4
+#pragma unroll(kCount == 1 ? 8 : 4)
   for (const int vector_dim = dim % 4 == 0 ? dim : 0; c < vector_dim; c += 4) {  // rows begin at 16 bytes
     const float4 key = *reinterpret_cast<const float4*>(k + c);
     for (int t = 0; t < kCount; ++t) {
@@ -85,21 +91,31 @@ struct QueryGroup {
     num_keys = first + count - first_key;
   }
 
+  // Behind the last key are some that no query sees.
+  __device__ int padded_keys() const { return (num_keys + kKeys - 1) / kKeys * kKeys; }
+
   __device__ bool sees(const AttentionParams& params, int t, int distance) const {
     return t < count && distance >= 0 && distance < static_cast<int>(params.window);
   }
 };
 
-// Whether they are seen or not: nothing is waited for here.
+// Biases for a key, of any other where a query does not see it: all loads are made, for a branch would wait for each.
 __device__ inline void find_biases(const AttentionParams& params, const EncoderAttention& input,
                                    const QueryGroup& group, int key, float (&biases)[kQueries]) {
+  const int window = static_cast<int>(params.window);
+  int distances[kQueries];
   for (int t = 0; t < kQueries; ++t) {
     const int distance = group.first + t - group.first_key - key;
-    const bool is_seen = group.sees(params, t, distance);
-    const int place = (group.first + t) * static_cast<int>(params.window) + distance;
-    const int64_t bucket = is_seen && input.buckets != nullptr ? input.buckets[place] : 0;
-    biases[t] = is_seen ? attention_bias(params, group.head, distance, bucket) : 0.0f;
+    distances[t] = group.sees(params, t, distance) ? distance : 0;
+    biases[t] = params.position_bias[group.head * window + distances[t]];
   }
+  if (params.time_bias == nullptr) return;
+  const float* time_bias = params.time_bias + group.head * (params.num_time_boundaries + 2);
+  int buckets[kQueries] = {};
+  for (int t = 0; t < kQueries && input.buckets != nullptr; ++t) {
+    buckets[t] = input.buckets[(group.first + min(t, group.count - 1)) * window + distances[t]];
+  }
+  for (int t = 0; t < kQueries; ++t) biases[t] += time_bias[buckets[t]];
 }
 
 // The logits of all keys, or what weighs them without softmax. A query's weight for a key it does not see is 0.
@@ -111,6 +127,7 @@ __device__ inline void find_weights(const AttentionParams& params, const Encoder
   const float factor = 1.0f / static_cast<float>(params.window);
   const bool is_softmax = params.kind == AttentionKind::kSoftmax;
   constexpr float kLowest = -__builtin_inff();
+  const float unseen = is_softmax ? kLowest : 0.0f;
   const float* q[kQueries];
   float top[kQueries];
   for (int t = 0; t < kQueries; ++t) {
@@ -118,15 +135,17 @@ __device__ inline void find_weights(const AttentionParams& params, const Encoder
     top[t] = kLowest;
   }
 #pragma unroll 1
-  for (int key = static_cast<int>(threadIdx.x) % kWarp; key < group.num_keys; key += kWarp) {
+  for (int key = static_cast<int>(threadIdx.x) % kWarp; key < group.padded_keys(); key += kWarp) {
     float biases[kQueries];
     find_biases(params, input, group, key, biases);
     float logits[kQueries] = {};
-    add_dot_products(q, k + key * input.stride, dim, logits);
+    add_dot_products(q, k + min(key, group.num_keys - 1) * input.stride, dim, logits);
+    for (int t = 0; t < kQueries; ++t) logits[t] = fmaf(logits[t], scale, biases[t]);
+    if (!is_softmax) {
+      for (int t = 0; t < kQueries; ++t) logits[t] = factor * smooth_silu(logits[t]);
+    }
     for (int t = 0; t < kQueries; ++t) {
-      logits[t] = fmaf(logits[t], scale, biases[t]);
-      if (!is_softmax) logits[t] = factor * silu(logits[t]);
-      if (!group.sees(params, t, group.first + t - group.first_key - key)) logits[t] = is_softmax ? kLowest : 0.0f;
+      if (!group.sees(params, t, group.first + t - group.first_key - key)) logits[t] = unseen;
       top[t] = fmaxf(top[t], logits[t]);
     }
     weights[key] = {logits[0], logits[1], logits[2], logits[3]};
@@ -137,9 +156,33 @@ __device__ inline void find_weights(const AttentionParams& params, const Encoder
     if (top[t] == kLowest) top[t] = 0.0f;  // no such query, or one whose weights are all 0
   }
 #pragma unroll 1
-  for (int key = static_cast<int>(threadIdx.x) % kWarp; key < group.num_keys; key += kWarp) {
+  for (int key = static_cast<int>(threadIdx.x) % kWarp; key < group.padded_keys(); key += kWarp) {
     const float4 logits = weights[key];
     weights[key] = {expf(logits.x - top[0]), expf(logits.y - top[1]), expf(logits.z - top[2]), expf(logits.w - top[3])};
+  }
+}
+
+// The denominators of a softmax.
+__device__ inline void sum_weights(const float4* weights, int num_keys, float (&totals)[kQueries]) {
+#pragma unroll 4
+  for (int key = 0; key < num_keys; ++key) {
+    const float4 w = weights[key];
+    const float of_key[kQueries] = {w.x, w.y, w.z, w.w};
+    for (int t = 0; t < kQueries; ++t) totals[t] += of_key[t];
+  }
+}
+
+// sums += what kKeys keys give. kWhole: there are so many; else those past `last` weigh 0.
+template <bool kWhole, int kColumns>
+__device__ void add_values(const float* const (&values)[kColumns], int stride, const float4* weights, int first,
+                           int last, float (&sums)[kColumns][kQueries]) {
+  for (int key = first; key < first + kKeys; ++key) {
+    const float4 w = weights[key];
+    const float of_key[kQueries] = {w.x, w.y, w.z, w.w};
+    for (int i = 0; i < kColumns; ++i) {
+      const float value = values[i][(kWhole ? key : min(key, last)) * stride];
+      for (int t = 0; t < kQueries; ++t) sums[i][t] = fmaf(of_key[t], value, sums[i][t]);
+    }
   }
 }
 
@@ -148,23 +191,24 @@ template <int kColumns>
 __device__ void sum_values(const float* v, int stride, const float4* weights, const QueryGroup& group, int column,
                            int dim, bool is_softmax, float* y, int y_stride) {
   float sums[kColumns][kQueries] = {};
-  float totals[kQueries] = {};
   const float* values[kColumns];
   for (int i = 0; i < kColumns; ++i) values[i] = v + min(column + i * kWarp, dim - 1);
-#pragma unroll 4
-  for (int key = 0; key < group.num_keys; ++key) {
-    const float4 w = weights[key];
-    const float of_key[kQueries] = {w.x, w.y, w.z, w.w};
-    for (int i = 0; i < kColumns; ++i) {
-      const float value = values[i][key * stride];
-      for (int t = 0; t < kQueries; ++t) sums[i][t] = fmaf(of_key[t], value, sums[i][t]);
-    }
-    for (int t = 0; t < kQueries; ++t) totals[t] += of_key[t];
+  int first = 0;
+#pragma unroll 2
+  for (; first + kKeys <= group.num_keys; first += kKeys) {
+    add_values<true>(values, stride, weights, first, group.num_keys - 1, sums);
   }
-  for (int t = 0; t < kQueries; ++t) {
+  if (first < group.num_keys) add_values<false>(values, stride, weights, first, group.num_keys - 1, sums);
+  if (is_softmax) {
+    float totals[kQueries] = {};
+    sum_weights(weights, group.num_keys, totals);
     for (int i = 0; i < kColumns; ++i) {
-      if (t >= group.count || column + i * kWarp >= dim) continue;
-      y[t * y_stride + column + i * kWarp] = is_softmax ? weighted_mean(sums[i][t], totals[t]) : sums[i][t];
+      for (int t = 0; t < kQueries; ++t) sums[i][t] = weighted_mean(sums[i][t], totals[t]);
+    }
+  }
+  for (int i = 0; i < kColumns; ++i) {
+    for (int t = 0; t < kQueries; ++t) {
+      if (t < group.count && column + i * kWarp < dim) y[t * y_stride + column + i * kWarp] = sums[i][t];
     }
   }
 }
@@ -195,6 +239,9 @@ __device__ inline void attend_queries(const AttentionParams& params, const Encod
 __device__ __attribute__((noinline)) inline void attend_heads(AttentionParams params, EncoderAttention input,
                                                               int first_head, int last_head, int first_query, int count,
                                                               RowsView y, float4* weights) {
+  assume_shared(weights);
+  assume_global(params.position_bias);
+  assume_global(params.time_bias);
   const int num_heads = last_head - first_head;
   const int num_tasks = static_cast<int>(divide_up(count - first_query, kQueries)) * num_heads;
 #pragma unroll 1
@@ -225,8 +272,7 @@ __device__ inline void block_attention(const AttentionParams& params, const Enco
   const int window = static_cast<int>(params.window);
   const int dim = static_cast<int>(params.head_dim);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int keys = min(window, count) + kQueries - 1;
-  float4* weights = reinterpret_cast<float4*>(scores) + warp * keys;
+  float4* weights = reinterpret_cast<float4*>(scores) + warp * most_weights(window, count);
   const int stride = static_cast<int>(padded_stride(dim));
   const int most_keys = static_cast<int>(room.size) / (2 * stride);
   const int queries = (most_keys - window + 1) / kQueries * kQueries;  // whose keys there is room for

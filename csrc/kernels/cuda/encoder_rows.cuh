@@ -16,7 +16,10 @@ struct EventIds {
   const int64_t* items;
   const int64_t* actions;
 
-  __device__ int64_t item(int row) const { return items[row]; }
+  __device__ int64_t item(int row) const {
+    assume_global(items);
+    return items[row];
+  }
   __device__ int64_t action(int row) const { return actions == nullptr ? 0 : actions[row]; }
 };
 
@@ -34,6 +37,8 @@ __device__ __attribute__((noinline)) void embed_pieces(EmbeddingParams params, I
   const int total = count * width;
   const auto* items = reinterpret_cast<const Piece*>(params.items);
   const auto* actions = reinterpret_cast<const Piece*>(params.actions);
+  assume_global(items);
+  assume_global(actions);
 #pragma unroll 1
   for (int first = static_cast<int>(threadIdx.x); first < total; first += kAtOnce * kEncoderThreads) {
     int rows[kAtOnce];
@@ -69,46 +74,55 @@ __device__ void embed(const EmbeddingParams& params, const Ids& ids, int count, 
 }
 
 // y_r = norm(x_r) * gates_r for rows first .. count - 1, of at most kMostEncoderDim columns; gates may be null, y be x.
-// A warp has kAtOnce rows together, so that the sums of one hide the latency of another's; a row's bits do not depend
-// on which. A barrier is the caller's, before and behind.
+// A warp has some rows together, so that the sums of one hide the latency of another's; a row's bits do not depend on
+// which. A barrier is the caller's, before and behind.
 __device__ __attribute__((noinline)) inline void norm_rows(LayerNormParams params, RowsView x, int first, int count,
                                                            const float* gates, int gates_stride, RowsView y) {
+  assume_global(params.weight);
+  assume_global(params.bias);
   constexpr int kAtOnce = 4;
   constexpr int kColumns = static_cast<int>(kMostEncoderDim) / kWarp;  // of a thread
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int dim = static_cast<int>(params.dim);
   const float share = 1.0f / static_cast<float>(dim);
-  float weight[kColumns] = {};
-  float bias[kColumns] = {};
-  bool is_used[kColumns];
+  // Every load is made, of the last column where there are no more: a branch would wait for each.
+  int columns[kColumns];
+  float weight[kColumns];
+  float bias[kColumns];
   for (int k = 0; k < kColumns; ++k) {
-    is_used[k] = lane + k * kWarp < dim;
-    if (!is_used[k]) continue;
-    weight[k] = params.weight[lane + k * kWarp];
-    bias[k] = params.bias[lane + k * kWarp];
+    columns[k] = min(lane + k * kWarp, dim - 1);
+    weight[k] = params.weight[columns[k]];
+    bias[k] = params.bias[columns[k]];
   }
 #pragma unroll 1
   for (int row = first + static_cast<int>(threadIdx.x) / kWarp; row < count; row += kAtOnce * kEncoderWarps) {
-    float z[kAtOnce][kColumns] = {};
-    float gate[kAtOnce][kColumns] = {};
-    float means[kAtOnce] = {};
-    float squares[kAtOnce] = {};
+    float z[kAtOnce][kColumns];
+    float gate[kAtOnce][kColumns];
+    float sums[kAtOnce];
+    float squares[kAtOnce];
     for (int r = 0; r < kAtOnce; ++r) {
-      const int read = row + r * kEncoderWarps < count ? row + r * kEncoderWarps : row;
-      const float* in = x.row(read) + lane;
-      const float* of_row = gates == nullptr ? in : gates + read * gates_stride + lane;
-      for (int k = 0; k < kColumns; ++k) {
-        if (!is_used[k]) continue;
-        z[r][k] = in[k * kWarp];
-        gate[r][k] = gates == nullptr ? 1.0f : of_row[k * kWarp];
-        means[r] += z[r][k];
+      const float* in = x.row(row + r * kEncoderWarps < count ? row + r * kEncoderWarps : row);
+      for (int k = 0; k < kColumns; ++k) z[r][k] = in[columns[k]];
+    }
+    if (gates != nullptr) {
+      for (int r = 0; r < kAtOnce; ++r) {
+        const float* in = gates + min(row + r * kEncoderWarps, count - 1) * gates_stride;
+        for (int k = 0; k < kColumns; ++k) gate[r][k] = in[columns[k]];
+      }
+    } else {
+      for (int r = 0; r < kAtOnce; ++r) {
+        for (int k = 0; k < kColumns; ++k) gate[r][k] = 1.0f;
       }
     }
-    warp_reduce(means, Sum());
     for (int r = 0; r < kAtOnce; ++r) {
+      sums[r] = 0.0f;
+      for (int k = 0; k < kColumns; ++k) sums[r] += lane + k * kWarp < dim ? z[r][k] : 0.0f;
+    }
+    warp_reduce(sums, Sum());
+    for (int r = 0; r < kAtOnce; ++r) {
+      squares[r] = 0.0f;
       for (int k = 0; k < kColumns; ++k) {
-        if (!is_used[k]) continue;
-        z[r][k] -= means[r] * share;
+        z[r][k] = lane + k * kWarp < dim ? z[r][k] - sums[r] * share : 0.0f;
         squares[r] = fmaf(z[r][k], z[r][k], squares[r]);
       }
     }
@@ -118,10 +132,10 @@ __device__ __attribute__((noinline)) inline void norm_rows(LayerNormParams param
     own = 1.0f / sqrtf(own * share + params.eps);
     for (int r = 0; r < kAtOnce; ++r) {
       const float scale = __shfl_sync(0xffffffffu, own, r);
-      if (row + r * kEncoderWarps >= count) continue;
-      float* out = y.row(row + r * kEncoderWarps) + lane;
+      float* out = y.row(row + r * kEncoderWarps);
       for (int k = 0; k < kColumns; ++k) {
-        if (is_used[k]) out[k * kWarp] = fmaf(z[r][k] * scale, weight[k], bias[k]) * gate[r][k];
+        const float normed = fmaf(z[r][k] * scale, weight[k], bias[k]) * gate[r][k];
+        if (row + r * kEncoderWarps < count && lane + k * kWarp < dim) out[columns[k]] = normed;
       }
     }
   }

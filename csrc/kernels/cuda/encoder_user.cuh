@@ -100,7 +100,7 @@ struct UserInterests {
 #pragma unroll 1
     for (int c = thread; c < dim(); c += kEncoderThreads) newest[c] = newest_state[c];
     block_fusion(params.fusion, fusion, out.fused);
-#pragma unroll 4
+#pragma unroll 1
     for (int i = thread; i < num_interests * dim(); i += kEncoderThreads) out.interests[i] = fusion.context[i];
 #pragma unroll 1
     for (int i = thread; i < num_interests; i += kEncoderThreads) out.weights[i] = fusion.weights[i];

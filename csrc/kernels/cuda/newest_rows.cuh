@@ -124,6 +124,7 @@ struct NewestRows {
 
   // Those of users without events do not matter.
   __device__ void find_rows() const {
+#pragma unroll 1
     for (int u = static_cast<int>(threadIdx.x); u < count; u += kEncoderThreads) {
       unsigned char* address = states.address(first_user + u);
       const int64_t num_events = states.at(address).newest->num_events;
@@ -136,17 +137,29 @@ struct NewestRows {
     __syncthreads();
   }
 
-  // Keys and values lie wherever the users do, and are far away when their layer comes.
-  __device__ void prefetch_keys() const {
-    constexpr int kLine = 32;  // floats
-    const int num_layers = static_cast<int>(params.shape.num_layers);
+  // By one warp. States lie wherever the users do, and are far away when they are needed.
+  __device__ void prefetch_bytes(const unsigned char* from, int64_t size) const {
+    constexpr int kLine = 128;
 #pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x) / kWarp; i < count * num_layers; i += kEncoderWarps) {
-      const NewestRow& row = rows[i / num_layers];
-      const float* ring = states.at(row.state).keys_values + i % num_layers * window() * width();
+    for (int64_t byte = static_cast<int64_t>(threadIdx.x) % kWarp * kLine; byte < size; byte += kWarp * kLine) {
+      prefetch(from + byte);
+    }
+  }
+
+  __device__ void prefetch_states() const {
+    const int parts = static_cast<int>(params.shape.num_layers) + 2;
+    const StateLayout& layout = states.layout;
+    const int64_t row_bytes = width() * static_cast<int64_t>(sizeof(float));
 #pragma unroll 1
-      for (int c = static_cast<int>(threadIdx.x) % kWarp * kLine; c < row.num_keys * width(); c += kWarp * kLine) {
-        prefetch(ring + c);
+    for (int i = static_cast<int>(threadIdx.x) / kWarp; i < count * parts; i += kEncoderWarps) {
+      const NewestRow& row = rows[i / parts];
+      const int part = i % parts;
+      if (part == 0) {
+        prefetch_bytes(row.state, layout.keys_values);
+      } else if (part == 1) {
+        prefetch_bytes(row.state + layout.states, layout.size - layout.states);
+      } else {
+        prefetch_bytes(row.state + layout.keys_values + (part - 2) * window() * row_bytes, row.num_keys * row_bytes);
       }
     }
   }
@@ -155,8 +168,8 @@ struct NewestRows {
   template <bool kKeep, typename Asked>
   __device__ void run(Asked asked) {
     find_rows();
+    prefetch_states();
     embed(params.embedding, NewestIds{rows, states.layout.newest}, count, x);
-    prefetch_keys();
     find_buckets(asked);
 #pragma unroll 1
     for (int l = 0; l < static_cast<int>(params.shape.num_layers); ++l) {
@@ -230,7 +243,7 @@ struct NewestRows {
       const float* k = distance == 0 ? row + params.shape.dim : ring + rows[u].place_of(key, window()) * width();
       add_dot_products(q, k, dim, dot);
       const float logit = fmaf(dot[0], scale, bias);
-      weight[key] = is_softmax ? logit : factor * silu(logit);
+      weight[key] = is_softmax ? logit : factor * smooth_silu(logit);
       top = fmaxf(top, logit);
     }
     if (!is_softmax) return;
@@ -250,10 +263,20 @@ struct NewestRows {
       const float* values = ring + params.shape.dim + c;
       float sum = 0.0f;
       float total = 0.0f;
-#pragma unroll 16
-      for (int key = 0; key < place.num_keys - 1; ++key) {
-        sum = fmaf(weight[key], values[place.place_of(key, window()) * width()], sum);
-        total += weight[key];
+      // Those past the last weigh 0: some at once, as each is far away.
+      constexpr int kAtOnce = 16;
+      const int others = place.num_keys - 1;
+#pragma unroll 1
+      for (int first = 0; first < others; first += kAtOnce) {
+        float value[kAtOnce];
+        for (int i = 0; i < kAtOnce; ++i) {
+          value[i] = values[place.place_of(min(first + i, others - 1), window()) * width()];
+        }
+        for (int i = 0; i < kAtOnce; ++i) {
+          const float of_key = first + i < others ? weight[first + i] : 0.0f;
+          sum = fmaf(of_key, value[i], sum);
+          total += of_key;
+        }
       }
       const float own = weight[place.num_keys - 1];
       sum = fmaf(own, row[2 * params.shape.dim + c], sum);

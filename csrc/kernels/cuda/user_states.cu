@@ -103,6 +103,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
   __syncthreads();
   if (params.shape.num_long > 0) add_to_long_interests(params, states, events, first_user, count, arena);
   __syncthreads();
+#pragma unroll 1
   for (int u = static_cast<int>(threadIdx.x); u < count; u += kEncoderThreads) {
     const int64_t user = first_user + u;
     NewestEvent& newest = *states.of(user).newest;
@@ -129,6 +130,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
   if (shape.num_long > 0) {
     BlockArena free = arena;
     const RowsView pooled = free.rows(shape.num_long, stride);
+#pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(shape.num_long) * dim; i += kEncoderThreads) {
       pooled.row(i / dim)[i % dim] = static_cast<float>(weighted_mean(s.numerator[i], s.denominator[i / dim]));
     }
@@ -139,6 +141,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
     const int num_states = static_cast<int>(num_events - 1 < most ? num_events - 1 : most) + 1;
     const RowsView chunk = arena.rows(kPoolingRows, stride);
     const auto rows_of = [&](int64_t from, int n) {
+#pragma unroll 1
       for (int i = static_cast<int>(threadIdx.x); i < n * dim; i += kEncoderThreads) {
         const int64_t before = num_states - 1 - (from + i / dim);  // the newest state
         const float* state = before == 0 ? rows.x.data : s.states + (num_events - 1 - before) % most * dim;
