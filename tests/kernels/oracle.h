@@ -81,6 +81,8 @@ enum class Sums {
   kTf32,  // kernels/cuda/encoder_linear.cuh
 };
 
+inline constexpr double kSmoothSilu = 0x1p-119;  // kernels/cuda/device.cuh, where silu is next to 0
+
 // 2^-24 of the sum of magnitudes.
 inline double linear_units(Sums sums, int64_t in_dim) {
   if (sums != Sums::kTf32) return static_cast<double>(in_dim + 2);
@@ -89,8 +91,7 @@ inline double linear_units(Sums sums, int64_t in_dim) {
 
 // activation(bias + W x): weight [out_dim, in_dim]; bias may be null.
 inline std::vector<Approx> linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim,
-                                  lsif::Activation activation, const std::vector<Approx>& x,
-                                  Sums sums = Sums::kFloat) {
+                                  lsif::Activation activation, const std::vector<Approx>& x, Sums sums = Sums::kFloat) {
   std::vector<Approx> y;
   for (int64_t o = 0; o < out_dim; ++o) {
     Approx z = {bias == nullptr ? 0.0 : bias[o], 0};
@@ -104,6 +105,7 @@ inline std::vector<Approx> linear(const float* weight, const float* bias, int64_
     }
     z.error += linear_units(sums, in_dim) * kUnit * magnitude + kTiny;
     y.push_back(activate(activation, z, sums == Sums::kBfloat16));
+    if (sums == Sums::kTf32) y.back().error += kSmoothSilu;
   }
   return y;
 }

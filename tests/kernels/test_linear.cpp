@@ -57,8 +57,8 @@ void check_rows(const lsif::cpu::KernelTable& table, const Layer& layer, int64_t
   for (int64_t r = 0; r < rows; ++r) {
     std::vector<oracle::Approx> used = oracle::exact(x.row(r), params.in_dim);
     for (oracle::Approx& value : used) value.value = layer.used(static_cast<float>(value.value));
-    const auto expected = oracle::linear(used_weight.data(), params.bias, params.in_dim, params.out_dim,
-                                         params.activation, used, sums);
+    const auto expected =
+        oracle::linear(used_weight.data(), params.bias, params.in_dim, params.out_dim, params.activation, used, sums);
     for (int64_t o = 0; o < params.out_dim; ++o) {
       const double value = expected[o].value + (with_residual ? residual.at(r, o) : 0.0f);
       CHECK_NEAR(y.at(r, o), value,
@@ -182,6 +182,7 @@ TEST(linear_keeps_the_contract_beyond_a_tile) {
     };
     check(70, 64, 256);
     check(47, 80, 130);
+    check(47, 80, 100);
     check(33, 144, 130);
     check(17, 451, 40);
     check(16, 899, 65);
@@ -190,18 +191,33 @@ TEST(linear_keeps_the_contract_beyond_a_tile) {
   }
 }
 
-// Of one output of one row, in 2^-24.
-double lost(const lsif::cpu::KernelTable& table, const std::vector<float>& x, const std::vector<float>& w) {
+// One output of one row.
+float output(const lsif::cpu::KernelTable& table, Activation activation, const std::vector<float>& x,
+             const std::vector<float>& w) {
   oracle::Random random(1);
-  Layer layer(static_cast<int64_t>(x.size()), 1, false, Activation::kIdentity, random);
+  Layer layer(static_cast<int64_t>(x.size()), 1, false, activation, random);
   std::copy(w.begin(), w.end(), layer.weight.row(0));
   lsif::pack_linear(layer.weight.data(), layer.params.in_dim, 1, layer.packed.data());
   Matrix in(1, layer.params.in_dim), y(1, 1);
   std::copy(x.begin(), x.end(), in.row(0));
   table.linear(layer.params, in.data(), 0, nullptr, 0, y.data(), 0, 1);
+  return y.at(0, 0);
+}
+
+// In 2^-24.
+double lost(const lsif::cpu::KernelTable& table, const std::vector<float>& x, const std::vector<float>& w) {
   double exact = 0;
   for (size_t i = 0; i < x.size(); ++i) exact += static_cast<double>(x[i]) * w[i];
-  return std::fabs(y.at(0, 0) - exact) / oracle::kUnit / exact;
+  return std::fabs(output(table, Activation::kIdentity, x, w) - exact) / oracle::kUnit / exact;
+}
+
+TEST(silu_comes_near_to_zero) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    for (float z = -110.0f; z < -80.0f; z += 0.125f) {
+      const auto expected = oracle::linear(&z, nullptr, 1, 1, Activation::kSilu, {{1, 0}}, lsif::cpu::sums_of(*table));
+      CHECK_NEAR(output(*table, Activation::kSilu, {1}, {z}), expected[0].value, expected[0].error);
+    }
+  }
 }
 
 // The constants of the bound (encoder_linear.cuh). How much is cut off PTX leaves open; emulated is the most.

@@ -4,9 +4,9 @@
 // Linear layers are float32 on matrix instructions of TF32: x = high + low, W likewise (split_to_tf32), and x W = low
 // high + high low + high high, six instructions for 16 inputs. Their sum begins at 0, since instructions cut off where
 // float32 rounds, and what is cut off is the larger the more is added to; then it is added to the output's float32 sum,
-// which begins at the bias, inputs in ascending order. So an output depends on its row and its weights alone. Error before
-// the activation: at most (in_dim / 16 + 46) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|, |W| < 2^127, where a lower part
-// below 2^-126 may count as 0:
+// which begins at the bias, inputs in ascending order. So an output depends on its row and its weights alone. Error
+// before the activation: at most (in_dim / 16 + 46) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|, |W| < 2^127, where a
+// lower part below 2^-126 may count as 0:
 //   8     low low is left out, 2^-22; each low has one bit too many for TF32, 2^-23
 //   36    an instruction is taken to cut each of 9 terms but the largest, and their sum, to 2^-23 of the largest (PTX
 //         leaves it open): 9 times 2^-23 for each of the two of high high; those with a low add 2^-10 of it
@@ -63,7 +63,7 @@ inline constexpr int kStepDepth = 16;  // inputs of a step
 
 // More rows a warp split weights less often, fewer keep more warps busy.
 #if !defined(LSIF_LINEAR_FEWEST_TASKS)
-#define LSIF_LINEAR_FEWEST_TASKS kEncoderWarps
+#define LSIF_LINEAR_FEWEST_TASKS (kEncoderWarps / 2)
 #endif
 inline constexpr int kFewestTasks = LSIF_LINEAR_FEWEST_TASKS;
 
@@ -83,9 +83,9 @@ struct LinearOutput {
   int y_stride;
 };
 
-// With g = lane / 4 and t = lane % 4: a thread has the inputs 4 t .. 4 t + 3 of a step, the outputs 2 g and 2 g + 1 of a
-// panel as right sides, so that it gets sums of the outputs 4 t .. 4 t + 3; and rows place() and place() + 8 of a tile:
-// rows 4 apart side by side, so that 8 threads read 16 bytes each without a conflict.
+// With g = lane / 4 and t = lane % 4: a thread has the inputs 4 t .. 4 t + 3 of a step, the outputs 2 g and 2 g + 1 of
+// a panel as right sides, so that it gets sums of the outputs 4 t .. 4 t + 3; and rows place() and place() + 8 of a
+// tile: rows 4 apart side by side, so that 8 threads read 16 bytes each without a conflict.
 struct LinearLane {
   int g;
   int t;
@@ -161,19 +161,20 @@ struct AnyRow {
   const float* from;
   int left;
 
-  __device__ void set(const float* first, int num_inputs) {
-    from = first;
-    left = num_inputs;
+  __device__ void set(const float* row, const LinearLane& lane, int in_dim) {
+    const int first = 4 * lane.t < in_dim ? 4 * lane.t : 0;
+    from = row + first;
+    left = in_dim - 4 * lane.t;
   }
 
+  // Past the last input zeros, whatever is read there: rows are long enough for whole 16 bytes.
   __device__ void load(int step, float (&x)[4]) const {
     const int first = step * kStepDepth;
-    if (first + 4 <= left) {
-      const float4 all = *reinterpret_cast<const float4*>(from + first);
-      x[0] = all.x, x[1] = all.y, x[2] = all.z, x[3] = all.w;
-    } else {
-      for (int k = 0; k < 4; ++k) x[k] = first + k < left ? from[first + k] : 0.0f;
-    }
+    const float4 all = *reinterpret_cast<const float4*>(from + (first < left ? first : 0));
+    x[0] = first < left ? all.x : 0.0f;
+    x[1] = first + 1 < left ? all.y : 0.0f;
+    x[2] = first + 2 < left ? all.z : 0.0f;
+    x[3] = first + 3 < left ? all.w : 0.0f;
   }
 };
 
@@ -183,7 +184,7 @@ struct SharedRow {
 #if defined(LSIF_CUDA_EMULATED)
   const float* from;
 
-  __device__ void set(const float* first, int) { from = first; }
+  __device__ void set(const float* row, const LinearLane& lane, int) { from = row + 4 * lane.t; }
 
   __device__ void load(int step, float (&x)[4]) const {
     for (int k = 0; k < 4; ++k) x[k] = from[step * kStepDepth + k];
@@ -191,7 +192,9 @@ struct SharedRow {
 #else
   unsigned from;
 
-  __device__ void set(const float* first, int) { from = static_cast<unsigned>(__cvta_generic_to_shared(first)); }
+  __device__ void set(const float* row, const LinearLane& lane, int) {
+    from = static_cast<unsigned>(__cvta_generic_to_shared(row + 4 * lane.t));
+  }
 
   __device__ void load(int step, float (&x)[4]) const {
     asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
@@ -208,7 +211,7 @@ __device__ void set_rows(Row (&rows)[kTiles][2], const RowsView& x, int in_dim, 
   for (int m = 0; m < kTiles; ++m) {
     for (int half = 0; half < 2; ++half) {
       const int row = min(first_row + m * kTileRows + 8 * half + lane.place(), count - 1);
-      rows[m][half].set(x.row(row) + 4 * lane.t, in_dim - 4 * lane.t);
+      rows[m][half].set(x.row(row), lane, in_dim);
     }
   }
 }
@@ -270,7 +273,7 @@ __device__ inline float4 activate(float4 z, Activation activation) {
     case Activation::kGelu:
       return each([](float x) { return activate(x, Activation::kGelu); });
     case Activation::kSilu:
-      return each([](float x) { return activate(x, Activation::kSilu); });
+      return each([](float x) { return smooth_silu(x); });
   }
   return z;
 }

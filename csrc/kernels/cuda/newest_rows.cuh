@@ -87,9 +87,7 @@ constexpr StateSizes state_sizes(const EncoderShape& s) {
   return sizes;
 }
 
-constexpr int64_t fixed_size(const EncoderShape& s) {
-  return kLinearScratch + kEncoderWarps * state_sizes(s).weights;
-}
+constexpr int64_t fixed_size(const EncoderShape& s) { return kLinearScratch + kEncoderWarps * state_sizes(s).weights; }
 
 // One row a user, from the newest event's embedding to its state, by all threads of a block.
 struct NewestRows {
