@@ -81,6 +81,9 @@ enum class Sums {
   kTf32,  // kernels/cuda/encoder_linear.cuh
 };
 
+// Of a product, where TF32 takes the lower part of x for 0: its last bit may be below 2^-126.
+inline double lost_below_tiny(double x, double w) { return std::fabs(x) < 0x1p-102 ? kTiny * std::fabs(w) : 0; }
+
 inline constexpr double kSmoothSilu = 0x1p-119;  // kernels/cuda/device.cuh, where silu is next to 0
 
 // 2^-24 of the sum of magnitudes.
@@ -101,7 +104,7 @@ inline std::vector<Approx> linear(const float* weight, const float* bias, int64_
       z.value += w * x[i].value;
       z.error += std::fabs(w) * x[i].error;
       magnitude += std::fabs(w * x[i].value);
-      if (sums == Sums::kTf32) z.error += kTiny * (std::fabs(w) + std::fabs(x[i].value));
+      if (sums == Sums::kTf32) z.error += lost_below_tiny(x[i].value, w) + lost_below_tiny(w, x[i].value);
     }
     z.error += linear_units(sums, in_dim) * kUnit * magnitude + kTiny;
     y.push_back(activate(activation, z, sums == Sums::kBfloat16));

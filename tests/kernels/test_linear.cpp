@@ -227,6 +227,11 @@ TEST(tf32_loses_what_the_bound_says) {
     const float longest = 1 + 4095 * 0x1p-23f;
     const double parts = lost(*table, {longest}, {longest});
     CHECK(parts > 7.9 && parts < 8.1);
+    const double tiny = 0x1p-116 * longest;  // its lower part is below 2^-126
+    const auto expected =
+        oracle::linear(&longest, nullptr, 1, 1, Activation::kIdentity, {{tiny, 0}}, oracle::Sums::kTf32);
+    CHECK_NEAR(output(*table, Activation::kIdentity, {static_cast<float>(tiny)}, {longest}), expected[0].value,
+               expected[0].error);
     std::vector<float> w(16, 0x1p-23f - 0x1p-33f);
     w[0] = 1;
     CHECK(lost(*table, std::vector<float>(16, 1.0f), w) < 36);

@@ -154,7 +154,10 @@ __device__ inline void multiply_add(MmaFloatC& c, const MmaTf32A& a, const MmaTf
     MmaTf32B b;
   };
   const auto lanes = ::emulated::Block::get().exchange(Factors{a, b}, __FILE__, __LINE__);
-  const auto used = [](uint32_t bits) { return static_cast<double>(__uint_as_float(bits & 0xffffe000u)); };
+  const auto used = [](uint32_t bits) {
+    const bool is_subnormal = (bits & 0x7f800000u) == 0;  // which may count as 0
+    return is_subnormal ? 0.0 : static_cast<double>(__uint_as_float(bits & 0xffffe000u));
+  };
   const int g = static_cast<int>(threadIdx.x) % kWarp / 4;
   const int t = static_cast<int>(threadIdx.x) % 4;
   for (int i = 0; i < 4; ++i) {
