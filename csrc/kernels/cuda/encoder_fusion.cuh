@@ -56,7 +56,6 @@ __device__ inline void block_fusion(const InterestFusionParams& params, const Fu
     const float spread = dispersion(buffers.context, buffers.logits, num_interests, dim);
     if (lane == 0) buffers.context[num_interests * dim + 2] = spread;
   }
-  __syncthreads();
   block_vector_linear(params.hidden, buffers.context, buffers.hidden);
   block_vector_linear(params.logits, buffers.hidden, buffers.logits);
   float top = -__builtin_inff();
