@@ -84,8 +84,6 @@ enum class Sums {
 // Of a product, where TF32 takes the lower part of x for 0: its last bit may be below 2^-126.
 inline double lost_below_tiny(double x, double w) { return std::fabs(x) < 0x1p-102 ? kTiny * std::fabs(w) : 0; }
 
-inline constexpr double kSmoothSilu = 0x1p-119;  // kernels/cuda/device.cuh, where silu is next to 0
-
 // 2^-24 of the sum of magnitudes.
 inline double linear_units(Sums sums, int64_t in_dim) {
   if (sums != Sums::kTf32) return static_cast<double>(in_dim + 2);
@@ -108,7 +106,6 @@ inline std::vector<Approx> linear(const float* weight, const float* bias, int64_
     }
     z.error += linear_units(sums, in_dim) * kUnit * magnitude + kTiny;
     y.push_back(activate(activation, z, sums == Sums::kBfloat16));
-    if (sums == Sums::kTf32) y.back().error += kSmoothSilu;
   }
   return y;
 }
