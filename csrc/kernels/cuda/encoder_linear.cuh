@@ -1,7 +1,6 @@
-// What the blocks of threads of encode_users.cu and user_states.cu are made of: rows of activations, memory for them,
-// and linear layers by one block of threads.
+// Linear layers by one block of threads                                              (encode_users.cu, user_states.cu)
 //
-// Linear layers are float32 on matrix instructions of TF32: x = high + low, W likewise (split_to_tf32), and x W = low
+// They are float32 on matrix instructions of TF32: x = high + low, W likewise (split_to_tf32), and x W = low
 // high + high low + high high, six instructions for 16 inputs. Their sum begins at 0, since instructions cut off where
 // float32 rounds, and what is cut off is the larger the more is added to; then it is added to the output's float32 sum,
 // which begins at the bias, inputs in ascending order. So an output depends on its row and its weights alone. Error
@@ -13,49 +12,11 @@
 //   rest  additions in float32, and what is left out here of second order
 #pragma once
 
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/encoder_memory.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/linear.h"
 
 namespace lsif::cuda {
-
-#if !defined(LSIF_ENCODER_THREADS)
-#define LSIF_ENCODER_THREADS 512
-#endif
-inline constexpr int kEncoderThreads = LSIF_ENCODER_THREADS;
-inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
-
-// Rows of activations lie an odd number of 16 bytes apart, so that eight threads that read 16 bytes of eight rows each
-// meet no bank of shared memory twice.
-constexpr int64_t padded_stride(int64_t columns) { return 4 * ((columns + 3) / 4 | 1); }
-
-// Rows in shared or in global memory, 16-byte aligned, `stride` a multiple of 4.
-struct RowsView {
-  float* data;
-  int stride;
-
-  __device__ float* row(int r) const { return data + r * stride; }
-};
-
-// Hands out shared memory while there is enough, then the block's part of the workspace; multiples of 4 floats.
-struct BlockArena {
-  float* shared;
-  int64_t shared_left;
-  float* global;
-
-  __device__ float* take(int64_t size) {
-    size = (size + 3) / 4 * 4;
-    if (size <= shared_left) {
-      shared_left -= size;
-      shared += size;
-      return shared - size;
-    }
-    global += size;
-    return global - size;
-  }
-
-  __device__ RowsView rows(int64_t count, int stride) { return {take(count * stride), stride}; }
-};
 
 inline constexpr int kTileRows = 16;
 inline constexpr int kPanel = static_cast<int>(kLinearPanel);
