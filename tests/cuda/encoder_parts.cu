@@ -51,7 +51,8 @@ class Rows {
   Array<float> array_;
 };
 
-__global__ void norm_kernel(LayerNormParams params, RowsView x, int count, RowsView gates, RowsView y) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    norm_kernel(LayerNormParams params, RowsView x, int count, RowsView gates, RowsView y) {
   norm_rows(params, x, 0, count, gates.data, gates.stride, y);
 }
 
@@ -70,7 +71,8 @@ void layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride,
   out.copy_to(y, y_stride);
 }
 
-__global__ void linear_kernel(LinearParams params, RowsView x, int count, LinearOutput out) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    linear_kernel(LinearParams params, RowsView x, int count, LinearOutput out) {
   block_linear(params, x, count, out);
 }
 
@@ -93,8 +95,9 @@ void linear(const LinearParams& params, const float* x, int64_t x_stride, const 
   out.copy_to(y, y_stride);
 }
 
-__global__ void attention_kernel(AttentionParams params, EncoderAttention input, const int64_t* times,
-                                 const int64_t* query_times, Bucket* buckets, int first_query, int count, RowsView y) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    attention_kernel(AttentionParams params, EncoderAttention input, const int64_t* times, const int64_t* query_times,
+                     Bucket* buckets, int first_query, int count, RowsView y) {
   const auto query_time = [&](int row) { return query_times[row]; };
   if (buckets != nullptr) block_buckets(params, times, query_time, count, buckets);
   input.buckets = buckets;
@@ -142,8 +145,9 @@ void attention(const AttentionParams& params, const AttentionInput& input, int64
   }
 }
 
-__global__ void pooling_kernel(InterestPoolingParams params, RowsView x, int64_t count, PoolingTimes times,
-                               PoolingBuffers buffers, RowsView y) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    pooling_kernel(InterestPoolingParams params, RowsView x, int64_t count, PoolingTimes times, PoolingBuffers buffers,
+                   RowsView y) {
   const auto rows = [&](int64_t begin, int) { return RowsView{x.row(static_cast<int>(begin)), x.stride}; };
   block_pooling(params, count, rows, times, buffers, y);
 }
@@ -169,7 +173,8 @@ void interest_pooling(const InterestPoolingParams& params, const float* x, int64
   out.copy_to(y, dim);
 }
 
-__global__ void fusion_kernel(InterestFusionParams params, FusionBuffers buffers, float* fused) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    fusion_kernel(InterestFusionParams params, FusionBuffers buffers, float* fused) {
   block_fusion(params, buffers, fused);
 }
 

@@ -38,7 +38,6 @@ __device__ __attribute__((noinline)) void embed_pieces(EmbeddingParams params, I
   const auto* items = reinterpret_cast<const Piece*>(params.items);
   const auto* actions = reinterpret_cast<const Piece*>(params.actions);
   assume_global(items);
-  assume_global(actions);
 #pragma unroll 1
   for (int first = static_cast<int>(threadIdx.x); first < total; first += kAtOnce * kEncoderThreads) {
     int rows[kAtOnce];
@@ -53,6 +52,7 @@ __device__ __attribute__((noinline)) void embed_pieces(EmbeddingParams params, I
     for (int i = 0; i < kAtOnce; ++i) places[i] = ids.item(rows[i]) * width + columns[i];
     for (int i = 0; i < kAtOnce; ++i) pieces[i] = items[places[i]];
     if (actions != nullptr) {
+      assume_global(actions);
       for (int i = 0; i < kAtOnce; ++i) places[i] = ids.action(rows[i]) * width + columns[i];
       for (int i = 0; i < kAtOnce; ++i) pieces[i] = sum_of(pieces[i], actions[places[i]]);
     }
