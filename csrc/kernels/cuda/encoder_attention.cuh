@@ -110,6 +110,7 @@ __device__ inline void find_biases(const AttentionParams& params, const EncoderA
     biases[t] = params.position_bias[group.head * window + distances[t]];
   }
   if (params.time_bias == nullptr) return;
+  assume_global(params.time_bias);
   const float* time_bias = params.time_bias + group.head * (params.num_time_boundaries + 2);
   int buckets[kQueries] = {};
   for (int t = 0; t < kQueries && input.buckets != nullptr; ++t) {
@@ -241,7 +242,6 @@ __device__ __attribute__((noinline)) inline void attend_heads(AttentionParams pa
                                                               RowsView y, float4* weights) {
   assume_shared(weights);
   assume_global(params.position_bias);
-  assume_global(params.time_bias);
   const int num_heads = last_head - first_head;
   const int num_tasks = static_cast<int>(divide_up(count - first_query, kQueries)) * num_heads;
 #pragma unroll 1

@@ -63,7 +63,6 @@ __device__ __attribute__((noinline)) inline void block_vector_linear(LinearParam
   const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
   const int panels = min(num_panels, kEncoderWarps);  // at a time
   const int slices = kEncoderWarps / panels;
-  assume_global(params.bias);
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarp;
   const int lane = thread % kWarp;
