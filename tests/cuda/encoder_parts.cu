@@ -8,16 +8,17 @@
 #include "kernels/cuda/encoder_attention.cuh"
 #include "kernels/cuda/encoder_fusion.cuh"
 #include "kernels/cuda/encoder_pooling.cuh"
+#include "kernels/cuda/encoder_rows.cuh"
 #include "tables.h"
 
-namespace lsif::cuda {
+namespace lsif::cuda::parts {
 namespace {
 
 using device::Array;
 using device::DeviceLinear;
 using device::expect_success;
 
-constexpr int64_t kStageBytes = kStages * kStageFloats * static_cast<int64_t>(sizeof(float));
+constexpr int64_t kScratchBytes = kLinearScratch * static_cast<int64_t>(sizeof(float));
 
 // Rows on the device, laid out as the block wants them.
 class Rows {
@@ -50,7 +51,28 @@ class Rows {
   Array<float> array_;
 };
 
-__global__ void linear_kernel(LinearParams params, RowsView x, int count, LinearOutput out) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    norm_kernel(LayerNormParams params, RowsView x, int count, RowsView gates, RowsView y) {
+  norm_rows(params, x, 0, count, gates.data, gates.stride, y);
+}
+
+void layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride, const float* gate, int64_t gate_stride,
+                float* y, int64_t y_stride, int64_t num_rows) {
+  const Array<float> weight(params.weight, params.dim);
+  const Array<float> bias(params.bias, params.dim);
+  const Rows in(x, x_stride, num_rows, params.dim);
+  const Rows gates(gate, gate_stride, num_rows, params.dim);
+  const Rows other(nullptr, 0, num_rows, params.dim);
+  const Rows& out = x == y ? in : other;
+  const RowsView gates_view = {gate == nullptr ? nullptr : gates.view().data, gates.view().stride};
+  expect_success(launch(norm_kernel, 1, kEncoderThreads, nullptr,
+                        LayerNormParams{weight.data(), bias.data(), params.dim, params.eps}, in.view(),
+                        static_cast<int>(num_rows), gates_view, out.view()));
+  out.copy_to(y, y_stride);
+}
+
+__global__ void __launch_bounds__(kEncoderThreads)
+    linear_kernel(LinearParams params, RowsView x, int count, LinearOutput out) {
   block_linear(params, x, count, out);
 }
 
@@ -68,17 +90,18 @@ void linear(const LinearParams& params, const float* x, int64_t x_stride, const 
   const Rows& out = residual == y ? added : other;
   const LinearOutput output = {residual == nullptr ? nullptr : added.view().data, added.view().stride, out.view().data,
                                out.view().stride};
-  expect_success(launch_shared(linear_kernel, 1, kEncoderThreads, kStageBytes, nullptr, layer.params, in.view(),
+  expect_success(launch_shared(linear_kernel, 1, kEncoderThreads, kScratchBytes, nullptr, layer.params, in.view(),
                                static_cast<int>(num_rows), output));
   out.copy_to(y, y_stride);
 }
 
-__global__ void attention_kernel(AttentionParams params, EncoderAttention input, const int64_t* times,
-                                 const int64_t* query_times, Bucket* buckets, int first_query, int count, RowsView y) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    attention_kernel(AttentionParams params, EncoderAttention input, const int64_t* times, const int64_t* query_times,
+                     Bucket* buckets, int first_query, int count, RowsView y) {
   const auto query_time = [&](int row) { return query_times[row]; };
   if (buckets != nullptr) block_buckets(params, times, query_time, count, buckets);
   input.buckets = buckets;
-  block_attention(params, input, first_query, count, y, weight_stages());
+  block_attention(params, input, first_query, count, y, linear_scratch(), KeyRoom{nullptr, 0});
 }
 
 void attention(const AttentionParams& params, const AttentionInput& input, int64_t first_query, float* y,
@@ -108,7 +131,8 @@ void attention(const AttentionParams& params, const AttentionInput& input, int64
   device_params.time_bias = time_bias.data();
   device_params.time_boundaries = boundaries.data();
   const float* base = rows.view().data;
-  const EncoderAttention rows_of = {base, base + dim, base + dim + key_dim, rows.view().stride, nullptr};
+  const EncoderAttention rows_of = {base,   base + dim, base + dim + key_dim, rows.view().stride, rows.view().stride,
+                                    nullptr};
   const bool is_timed = input.times != nullptr && params.time_bias != nullptr;
   const int64_t shared = encoder_scores_size(params.window, count) * static_cast<int64_t>(sizeof(float));
   expect_success(launch_shared(attention_kernel, 1, kEncoderThreads, shared, nullptr, device_params, rows_of,
@@ -121,8 +145,9 @@ void attention(const AttentionParams& params, const AttentionInput& input, int64
   }
 }
 
-__global__ void pooling_kernel(InterestPoolingParams params, RowsView x, int64_t count, PoolingTimes times,
-                               PoolingBuffers buffers, RowsView y) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    pooling_kernel(InterestPoolingParams params, RowsView x, int64_t count, PoolingTimes times, PoolingBuffers buffers,
+                   RowsView y) {
   const auto rows = [&](int64_t begin, int) { return RowsView{x.row(static_cast<int>(begin)), x.stride}; };
   block_pooling(params, count, rows, times, buffers, y);
 }
@@ -143,12 +168,13 @@ void interest_pooling(const InterestPoolingParams& params, const float* x, int64
   const InterestPoolingParams device_params = {hidden.params, logits.params, decay.data()};
   const PoolingBuffers buffers = {hidden_rows.view(), logit_rows.view(), state.data(), state.data() + num_interests,
                                   state.data() + 2 * num_interests};
-  expect_success(launch_shared(pooling_kernel, 1, kEncoderThreads, kStageBytes, nullptr, device_params, rows.view(),
+  expect_success(launch_shared(pooling_kernel, 1, kEncoderThreads, kScratchBytes, nullptr, device_params, rows.view(),
                                seq_len, PoolingTimes{row_times.data(), newest_time}, buffers, out.view()));
   out.copy_to(y, dim);
 }
 
-__global__ void fusion_kernel(InterestFusionParams params, FusionBuffers buffers, float* fused) {
+__global__ void __launch_bounds__(kEncoderThreads)
+    fusion_kernel(InterestFusionParams params, FusionBuffers buffers, float* fused) {
   block_fusion(params, buffers, fused);
 }
 
@@ -166,21 +192,21 @@ void interest_fusion(const InterestFusionParams& params, const float* interests,
   const Array<float> out_weights(params.num_interests);
   const Array<float> out_fused(params.dim);
   const FusionBuffers buffers = {input.view().data, hidden_row.view().data, logit_row.data(), out_weights.data()};
-  expect_success(
-      launch_shared(fusion_kernel, 1, kEncoderThreads, kStageBytes, nullptr, device_params, buffers, out_fused.data()));
+  expect_success(launch_shared(fusion_kernel, 1, kEncoderThreads, kScratchBytes, nullptr, device_params, buffers,
+                               out_fused.data()));
   out_weights.copy_to(weights);
   out_fused.copy_to(fused);
 }
 
 }  // namespace
-}  // namespace lsif::cuda
+}  // namespace lsif::cuda::parts
 
 namespace lsif::cpu {
 
 const KernelTable& cuda_encoder_kernels() {
   static const KernelTable kernels = {
-      "cuda_encoder",  cuda_kernels().embedding, cuda_kernels().layer_norm, cuda::linear,
-      cuda::attention, cuda::interest_pooling,   cuda::interest_fusion,     nullptr};
+      "cuda_encoder",         cuda_kernels().embedding,      cuda::parts::layer_norm,      cuda::parts::linear,
+      cuda::parts::attention, cuda::parts::interest_pooling, cuda::parts::interest_fusion, nullptr};
   return kernels;
 }
 

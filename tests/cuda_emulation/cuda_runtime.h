@@ -159,6 +159,10 @@ inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_ca
 
 inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
+template <typename T>
+T __ldg(const T* address) {
+  return *address;
+}
 inline float normcdff(float x) { return 0.5f * erfcf(x * -0.70710678118654752f); }
 
 struct alignas(16) float4 {
@@ -167,6 +171,10 @@ struct alignas(16) float4 {
 
 struct alignas(16) int4 {
   int x, y, z, w;
+};
+
+struct alignas(8) float2 {
+  float x, y;
 };
 
 struct uint2 {

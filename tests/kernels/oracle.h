@@ -74,9 +74,25 @@ inline Approx activate(lsif::Activation activation, Approx z, bool coarse = fals
   return {};
 }
 
+// How a linear layer adds up.
+enum class Sums {
+  kFloat,
+  kBfloat16,
+  kTf32,  // kernels/cuda/encoder_linear.cuh
+};
+
+// Of a product, where TF32 takes the lower part of x for 0: its last bit may be below 2^-126.
+inline double lost_below_tiny(double x, double w) { return std::fabs(x) < 0x1p-102 ? kTiny * std::fabs(w) : 0; }
+
+// 2^-24 of the sum of magnitudes.
+inline double linear_units(Sums sums, int64_t in_dim) {
+  if (sums != Sums::kTf32) return static_cast<double>(in_dim + 2);
+  return static_cast<double>(in_dim) / 16 + 46;
+}
+
 // activation(bias + W x): weight [out_dim, in_dim]; bias may be null.
 inline std::vector<Approx> linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim,
-                                  lsif::Activation activation, const std::vector<Approx>& x, bool coarse = false) {
+                                  lsif::Activation activation, const std::vector<Approx>& x, Sums sums = Sums::kFloat) {
   std::vector<Approx> y;
   for (int64_t o = 0; o < out_dim; ++o) {
     Approx z = {bias == nullptr ? 0.0 : bias[o], 0};
@@ -86,9 +102,10 @@ inline std::vector<Approx> linear(const float* weight, const float* bias, int64_
       z.value += w * x[i].value;
       z.error += std::fabs(w) * x[i].error;
       magnitude += std::fabs(w * x[i].value);
+      if (sums == Sums::kTf32) z.error += lost_below_tiny(x[i].value, w) + lost_below_tiny(w, x[i].value);
     }
-    z.error += static_cast<double>(in_dim + 2) * kUnit * magnitude + kTiny;
-    y.push_back(activate(activation, z, coarse));
+    z.error += linear_units(sums, in_dim) * kUnit * magnitude + kTiny;
+    y.push_back(activate(activation, z, sums == Sums::kBfloat16));
   }
   return y;
 }

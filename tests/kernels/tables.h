@@ -7,13 +7,18 @@
 #include <vector>
 
 #include "kernels/cpu/dispatch.h"
+#include "oracle.h"
 
 namespace lsif::cpu {
 
 inline bool is_cuda(const KernelTable& table) { return std::strncmp(table.isa, "cuda", 4) == 0; }
 
-// The encoder in one launch has float32 alone.
+// The encoder in one launch has no bfloat16. Its linear layers are made of TF32.
 inline bool has_bf16(const KernelTable& table) { return std::strcmp(table.isa, "cuda_encoder") != 0; }
+
+inline oracle::Sums sums_of(const KernelTable& table) {
+  return has_bf16(table) ? oracle::Sums::kFloat : oracle::Sums::kTf32;
+}
 
 #if defined(LSIF_EMULATE_AVX512)
 const KernelTable& avx512emu_kernels();

@@ -52,12 +52,13 @@ struct Problem {
 };
 
 // The logit of every interest for one event.
-std::vector<oracle::Approx> event_logits(const Problem& p, const int64_t* times, int64_t newest, int64_t j) {
+std::vector<oracle::Approx> event_logits(const Problem& p, const int64_t* times, int64_t newest, int64_t j,
+                                         oracle::Sums sums) {
   const lsif::InterestPoolingParams& params = p.params;
   const auto hidden = oracle::linear(p.hidden.data(), p.bias.data(), params.hidden.in_dim, params.hidden.out_dim,
-                                     Activation::kSilu, oracle::exact(p.x.row(j), params.hidden.in_dim));
+                                     Activation::kSilu, oracle::exact(p.x.row(j), params.hidden.in_dim), sums);
   auto logits = oracle::linear(p.logits.data(), nullptr, params.hidden.out_dim, params.logits.out_dim,
-                               Activation::kIdentity, hidden);
+                               Activation::kIdentity, hidden, sums);
   for (int64_t a = 0; a < params.logits.out_dim; ++a) {
     if (params.decay == nullptr || times == nullptr) continue;
     const double decayed = params.decay[a] * oracle::age_in_days(newest, times[j]);
@@ -78,7 +79,7 @@ void check_problem(const lsif::cpu::KernelTable& table, const Problem& p, const 
   CHECK(scratch.front_intact());
   std::vector<std::vector<oracle::Approx>> logits(static_cast<size_t>(num_interests));
   for (int64_t j = 0; j < seq_len; ++j) {
-    const auto event = event_logits(p, times, newest, j);
+    const auto event = event_logits(p, times, newest, j, lsif::cpu::sums_of(table));
     for (int64_t a = 0; a < num_interests; ++a) {
       logits[a].push_back(event[a]);
       // What was summed before is scaled down once per later chunk: 5 roundings each.

@@ -49,6 +49,7 @@ void check_rows(const lsif::cpu::KernelTable& table, const Layer& layer, int64_t
   table.linear(params, x.data(), x.stride(), with_residual ? residual.data() : nullptr,
                with_residual ? residual.stride() : 0, y.data(), y.stride(), rows);
   CHECK(y.gaps_intact());
+  const oracle::Sums sums = params.packed_bf16 == nullptr ? lsif::cpu::sums_of(table) : oracle::Sums::kBfloat16;
   Matrix used_weight(params.out_dim, params.in_dim);
   for (int64_t o = 0; o < params.out_dim; ++o) {
     for (int64_t i = 0; i < params.in_dim; ++i) used_weight.at(o, i) = layer.used(layer.weight.at(o, i));
@@ -56,8 +57,8 @@ void check_rows(const lsif::cpu::KernelTable& table, const Layer& layer, int64_t
   for (int64_t r = 0; r < rows; ++r) {
     std::vector<oracle::Approx> used = oracle::exact(x.row(r), params.in_dim);
     for (oracle::Approx& value : used) value.value = layer.used(static_cast<float>(value.value));
-    const auto expected = oracle::linear(used_weight.data(), params.bias, params.in_dim, params.out_dim,
-                                         params.activation, used, params.packed_bf16 != nullptr);
+    const auto expected =
+        oracle::linear(used_weight.data(), params.bias, params.in_dim, params.out_dim, params.activation, used, sums);
     for (int64_t o = 0; o < params.out_dim; ++o) {
       const double value = expected[o].value + (with_residual ? residual.at(r, o) : 0.0f);
       CHECK_NEAR(y.at(r, o), value,
@@ -167,6 +168,66 @@ TEST(linear_keeps_the_contract_for_every_shape) {
           check_rows(*table, layer, rows, rows % 2 * 3, rows % 3 != 0, random);
       }
     }
+  }
+}
+
+// Of a GPU's tiles, which are of other sizes for more rows, more outputs and more inputs.
+TEST(linear_keeps_the_contract_beyond_a_tile) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    oracle::Random random(8);
+    const auto check = [&](int64_t rows, int64_t in_dim, int64_t out_dim) {
+      const Layer layer(in_dim, out_dim, true, Activation::kIdentity, random);
+      check_rows(*table, layer, rows, 0, rows % 2 == 1, random);
+      check_rows(*table, layer, rows, 1, rows % 2 == 0, random);
+    };
+    check(70, 64, 256);
+    check(47, 80, 130);
+    check(47, 80, 100);
+    check(33, 144, 130);
+    check(17, 451, 40);
+    check(16, 899, 65);
+    check(3, 2100, 20);
+    check(40, 33, 20);
+  }
+}
+
+// One output of one row.
+float output(const lsif::cpu::KernelTable& table, const std::vector<float>& x, const std::vector<float>& w) {
+  oracle::Random random(1);
+  Layer layer(static_cast<int64_t>(x.size()), 1, false, Activation::kIdentity, random);
+  std::copy(w.begin(), w.end(), layer.weight.row(0));
+  lsif::pack_linear(layer.weight.data(), layer.params.in_dim, 1, layer.packed.data());
+  Matrix in(1, layer.params.in_dim), y(1, 1);
+  std::copy(x.begin(), x.end(), in.row(0));
+  table.linear(layer.params, in.data(), 0, nullptr, 0, y.data(), 0, 1);
+  return y.at(0, 0);
+}
+
+// In 2^-24.
+double lost(const lsif::cpu::KernelTable& table, const std::vector<float>& x, const std::vector<float>& w) {
+  double exact = 0;
+  for (size_t i = 0; i < x.size(); ++i) exact += static_cast<double>(x[i]) * w[i];
+  return std::fabs(output(table, x, w) - exact) / oracle::kUnit / exact;
+}
+
+// The constants of the bound (encoder_linear.cuh). How much is cut off PTX leaves open; emulated is the most.
+TEST(tf32_loses_what_the_bound_says) {
+  for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
+    if (lsif::cpu::sums_of(*table) != oracle::Sums::kTf32) continue;
+    const float longest = 1 + 4095 * 0x1p-23f;
+    const double parts = lost(*table, {longest}, {longest});
+    CHECK(parts > 7.9 && parts < 8.1);
+    const float tiny = 0x1p-116f * longest;  // its lower part is below 2^-126
+    const float large = 1024;
+    const auto expected =
+        oracle::linear(&large, nullptr, 1, 1, Activation::kIdentity, {{tiny, 0}}, oracle::Sums::kTf32);
+    CHECK_NEAR(output(*table, {tiny}, {large}), expected[0].value, expected[0].error);
+    std::vector<float> w(16, 0x1p-23f - 0x1p-33f);
+    w[0] = 1;
+    CHECK(lost(*table, std::vector<float>(16, 1.0f), w) < 36);
+#if defined(LSIF_CUDA_EMULATED)
+    CHECK(lost(*table, std::vector<float>(16, 1.0f), w) > 29);
+#endif
   }
 }
 

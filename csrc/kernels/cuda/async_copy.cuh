@@ -27,4 +27,13 @@ __device__ inline void copy_async_wait() {
 #endif
 }
 
+// Has the second cache fetch what lies there.
+__device__ inline void prefetch(const void* from_global) {
+#if defined(LSIF_CUDA_EMULATED)
+  (void)from_global;
+#else
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from_global)));
+#endif
+}
+
 }  // namespace lsif::cuda

@@ -60,6 +60,19 @@ __device__ inline float* dynamic_shared() {
 #endif
 }
 
+// Promises where it points to: what is read there is then read by instructions for that memory, which take less time
+// and shorter addresses than those that have to find out.
+__device__ inline void assume_shared([[maybe_unused]] const void* p) {
+#if !defined(LSIF_CUDA_EMULATED)
+  __builtin_assume(__isShared(p));
+#endif
+}
+__device__ inline void assume_global([[maybe_unused]] const void* p) {
+#if !defined(LSIF_CUDA_EMULATED)
+  __builtin_assume(__isGlobal(p));
+#endif
+}
+
 // The number of this thread in the grid.
 __device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 
@@ -94,6 +107,20 @@ __device__ inline float aged(float logit, const float* decay, int64_t interest, 
 }
 
 __device__ inline float silu(float z) { return z / (1.0f + expf(-z)); }
+
+// silu() without the branches of a division, so that several go on at once: z / (1 + e) by an approximate inverse, off
+// by at most 2^-22 of it, and a step of Newton's that leaves a rounding or two. At most 7 2^-24 of the result off, and
+// 2^-119 where 1 + e is beyond 2^126 and the result 0.
+__device__ inline float smooth_silu(float z) {
+  const float d = 1.0f + expf(-z);
+#if defined(LSIF_CUDA_EMULATED)
+  const float inverse = d > 0x1p126f ? 0.0f : 1.0f / d;
+#else
+  const float inverse = __fdividef(1.0f, d);
+#endif
+  const float quotient = z * inverse;
+  return d > 0x1p126f ? quotient : fmaf(fmaf(-d, quotient, z), inverse, quotient);
+}
 
 __device__ inline float activate(float z, Activation activation) {
   switch (activation) {
@@ -135,6 +162,14 @@ template <typename Op>
 __device__ float warp_reduce(float x, Op op) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) x = op(x, __shfl_xor_sync(0xffffffffu, x, offset));
   return x;
+}
+
+// Of several values at once.
+template <int kCount, typename Op>
+__device__ void warp_reduce(float (&x)[kCount], Op op) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    for (int i = 0; i < kCount; ++i) x[i] = op(x[i], __shfl_xor_sync(0xffffffffu, x[i], offset));
+  }
 }
 
 // Memory the threads of a block share. In functions that are no templates, for the sake of tests/cuda_emulation/.

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/encode_users.h"
 #include "kernels/cuda/encoder_attention.cuh"
+#include "kernels/cuda/encoder_phases.cuh"
 #include "kernels/cuda/encoder_user.cuh"
 
 namespace lsif::cuda {
@@ -37,6 +38,22 @@ struct EncoderBatch {
   int64_t shared;  // floats of it that are left beside stages and scores
 };
 
+// The vectors of a history's events: those from first_there on lie in `there`, others are embedded when asked for.
+struct EventRows {
+  EmbeddingParams embedding;
+  EventIds ids;
+  RowsView there;
+  int64_t first_there;
+  RowsView chunk;
+
+  __device__ RowsView operator()(int64_t begin, int count) const {
+    if (begin >= first_there) return {there.row(static_cast<int>(begin - first_there)), there.stride};
+    const int64_t* actions = ids.actions == nullptr ? nullptr : ids.actions + begin;
+    embed(embedding, EventIds{ids.items + begin, actions}, count, chunk);
+    return chunk;
+  }
+};
+
 // One user, by all threads of a block.
 struct UserEncoder {
   const EncoderParams& params;
@@ -54,44 +71,46 @@ struct UserEncoder {
   __device__ const int64_t* times() const { return batch.histories.times; }
   __device__ int64_t now() const { return batch.histories.now == nullptr ? kUnknownTime : batch.histories.now[user]; }
 
+  __device__ int64_t newest_time() const { return times() == nullptr ? kUnknownTime : times()[begin + seq_len - 1]; }
+
   __device__ void run() {
     const EncoderShape& s = params.shape;
     num_states = static_cast<int>(seq_len < kept_states(s) ? seq_len : kept_states(s));
     const int64_t reach = num_states + s.num_layers * (s.window - 1);
     num_rows = static_cast<int>(seq_len < reach ? seq_len : reach);
     const UserInterests interests(params, arena);
-    if (s.num_long > 0) pool_long(interests);
-    const RowsView x = run_blocks();
-    const int first_state = num_rows - num_states;
-    if (s.num_short > 0) {
-      const auto rows = [&](int64_t from, int) {
-        return RowsView{x.row(first_state + static_cast<int>(from)), x.stride};
-      };
-      interests.add_short(num_states, rows, arena);
-    }
-    const int64_t newest_time = times() == nullptr ? kUnknownTime : times()[begin + seq_len - 1];
-    interests.fuse(x.row(num_rows - 1), seq_len, newest_time, now(), outputs_of(s, batch.out, user));
+    const RowsView x = arena.rows(num_rows, stride());
+    interests.add_context(seq_len, newest_time(), now());
+    embed(params.embedding, ids_from(seq_len - num_rows), num_rows, x);
+    end_phase(Phase::kEmbed);
+    if (s.num_long > 0) pool_long(interests, x);
+    end_phase(Phase::kLongPooling);
+    run_blocks(x);
+    const RowsView states = {x.row(num_rows - num_states), x.stride};
+    if (s.num_short > 0) interests.add_short(num_states, event_rows(states, 0, states), arena);
+    end_phase(Phase::kShortPooling);
+    interests.fuse(x.row(num_rows - 1), outputs_of(s, batch.out, user));
+    end_phase(Phase::kFusion);
   }
 
-  __device__ void embed_events(int64_t from, int count, const RowsView& x) const {
-    const auto item = [&](int row) { return batch.items[from + row]; };
-    const auto action = [&](int row) { return batch.actions == nullptr ? 0 : batch.actions[from + row]; };
-    embed(params.embedding, item, action, count, x);
+  __device__ EventIds ids_from(int64_t event) const {
+    const int64_t* actions = batch.actions == nullptr ? nullptr : batch.actions + begin + event;
+    return {batch.items + begin + event, actions};
   }
 
-  __device__ void pool_long(const UserInterests& interests) const {
+  __device__ EventRows event_rows(const RowsView& there, int64_t first_there, const RowsView& chunk) const {
+    return {params.embedding, ids_from(0), there, first_there, chunk};
+  }
+
+  __device__ void pool_long(const UserInterests& interests, const RowsView& x) const {
     const int64_t num_long = params.shape.num_long;
     BlockArena free = arena;
     const RowsView pooled = free.rows(num_long, stride());
     const RowsView chunk = free.rows(kPoolingRows, stride());
     const PoolingBuffers buffers = interests.pooling_buffers(free, num_long);
-    const auto rows = [&](int64_t from, int n) {
-      embed_events(begin + from, n, chunk);
-      return chunk;
-    };
     PoolingTimes ages = {nullptr, kUnknownTime};
-    if (params.use_times && times() != nullptr) ages = {times() + begin, times()[begin + seq_len - 1]};
-    block_pooling(params.long_pooling, seq_len, rows, ages, buffers, pooled);
+    if (params.use_times && times() != nullptr) ages = {times() + begin, newest_time()};
+    block_pooling(params.long_pooling, seq_len, event_rows(x, seq_len - num_rows, chunk), ages, buffers, pooled);
     interests.add_long(pooled);
   }
 
@@ -101,28 +120,24 @@ struct UserEncoder {
     return static_cast<int>(row > 0 ? row : 0);
   }
 
-  // The states, of which the last num_states are right. The arena keeps their memory.
-  __device__ RowsView run_blocks() {
-    // What is read most comes first where shared memory is scarce. Where it is not, all but x is given back afterwards.
+  // x: embeddings that become states, of which the last num_states are right.
+  __device__ void run_blocks(const RowsView& x) const {
     BlockArena free = arena;
-    const bool keeps_x = (sizes.row - sizes.bucket) * num_rows <= free.shared_left;
-    RowsView x = {nullptr, stride()};
-    if (keeps_x) x = arena.rows(num_rows, stride()), free = arena;
-    const RowsView projected = free.rows(num_rows, sizes.projected_stride);
     const RowsView normed = free.rows(num_rows, stride());
-    if (!keeps_x) x = free.rows(num_rows, stride());
+    const bool has_normed = free.global == arena.global;
+    const RowsView projected = free.rows(num_rows, sizes.projected_stride);
+    const bool has_all = free.global == arena.global;
     const bool is_timed = params.use_times && times() != nullptr;
     auto* buckets = is_timed ? reinterpret_cast<Bucket*>(free.take(num_rows * sizes.bucket)) : nullptr;
-    if (!keeps_x) arena = free;
-    const int64_t first_event = begin + seq_len - num_rows;
-    if (is_timed) find_buckets(times() + first_event, buckets);
-    embed_events(first_event, num_rows, x);
+    // What is left of shared memory makes up for keys that are not there.
+    const KeyRoom room = {free.shared, has_normed && !has_all ? free.shared_left : 0};
+    if (is_timed) find_buckets(times() + begin + seq_len - num_rows, buckets);
+#pragma unroll 1
     for (int64_t l = 0; l < params.shape.num_layers; ++l) {
-      run_layer(params.blocks[l], first(l - 1), first(l), x, normed, projected, buckets);
+      run_layer(params.blocks[l], first(l - 1), first(l), x, normed, projected, buckets, room);
     }
     norm_rows(params.norm, x, num_rows - num_states, num_rows, nullptr, 0, x);
     __syncthreads();
-    return x;
   }
 
   __device__ void find_buckets(const int64_t* row_times, Bucket* buckets) const {
@@ -150,30 +165,36 @@ struct UserEncoder {
 
   // Rows of x from in_first on are read, rows from out_first on become the layer's result.
   __device__ void run_layer(const BlockParams& block, int in_first, int out_first, const RowsView& x,
-                            const RowsView& normed, const RowsView& projected, const Bucket* buckets) const {
+                            const RowsView& normed, const RowsView& projected, const Bucket* buckets,
+                            const KeyRoom& room) const {
     const int d = static_cast<int>(params.shape.dim);
     __syncthreads();
     norm_rows(block.norm, x, in_first, num_rows, nullptr, 0, normed);
+    end_phase(Phase::kNorm);
     project(block.input, in_first, out_first, normed, projected);
-    const EncoderAttention attention = {projected.data, projected.data + d, projected.data + 2 * d, projected.stride,
-                                        buckets};
-    block_attention(block.attention, attention, out_first, num_rows, normed, scores);
+    const EncoderAttention attention = {projected.data,   projected.data + d, projected.data + 2 * d,
+                                        projected.stride, projected.stride,   buckets};
+    end_phase(Phase::kProject);
+    block_attention(block.attention, attention, out_first, num_rows, normed, scores, room);
+    end_phase(Phase::kAttention);
     const auto from = [&](const RowsView& rows) { return RowsView{rows.row(out_first), rows.stride}; };
     finish_layer(params.shape, block, from(x), from(normed), from(projected), num_rows - out_first);
+    end_phase(Phase::kFinish);
   }
 };
 
-__global__ void __launch_bounds__(kEncoderThreads, 2)
+__global__ void __launch_bounds__(kEncoderThreads, 1)
     encode_users_kernel(const __grid_constant__ EncoderParams params, const __grid_constant__ EncoderBatch batch,
                         const __grid_constant__ EncoderSizes sizes) {
   const int64_t user = blockIdx.x;
   const int64_t begin = batch.histories.offsets[user];
   const int64_t seq_len = batch.histories.offsets[user + 1] - begin;
   if (seq_len == 0) return clear_outputs(params.shape, outputs_of(params.shape, batch.out, user));
-  float* scores = weight_stages() + kStages * kStageFloats;
+  float* scores = linear_scratch() + kLinearScratch;
   float* own = batch.workspace + begin * sizes.row + user * sizes.user;
   const BlockArena arena = {scores + sizes.scores, batch.shared, own};
   UserEncoder encoder = {params, batch, sizes, user, begin, seq_len, scores, arena, 0, 0};
+  start_phases();
   encoder.run();
 }
 
@@ -183,7 +204,7 @@ bool encode_users_fits(const EncoderShape& s) {
   if (s.dim > kMostEncoderDim || s.num_layers > kMostEncoderLayers || s.window > kMostEncoderWindow) return false;
   if (s.num_time_boundaries + 2 > int64_t{1} << (8 * sizeof(Bucket))) return false;
   constexpr int64_t kFloat = sizeof(float);
-  return (kStages * kStageFloats + encoder_sizes(s).scores) * kFloat <= shared_memory_limit();
+  return (kLinearScratch + encoder_sizes(s).scores) * kFloat <= shared_memory_limit();
 }
 
 int64_t encode_users_workspace_size(const EncoderShape& shape, int64_t total, int64_t batch) {
@@ -196,7 +217,7 @@ cudaError_t encode_users(const EncoderParams& params, const Histories& histories
                          cudaStream_t stream) {
   const EncoderSizes sizes = encoder_sizes(params.shape);
   constexpr int64_t kFloat = sizeof(float);
-  const int64_t fixed = kStages * kStageFloats + sizes.scores;
+  const int64_t fixed = kLinearScratch + sizes.scores;
   const int64_t rows = std::min(histories.total, sizes.most_rows);  // no user has more
   const int64_t wanted = sizes.user + rows * sizes.row;
   const int64_t shared = std::min(wanted, shared_memory_limit() / kFloat - fixed) / 4 * 4;
@@ -205,5 +226,9 @@ cudaError_t encode_users(const EncoderParams& params, const Histories& histories
   return launch_shared(encode_users_kernel, histories.batch, kEncoderThreads, (fixed + shared) * kFloat, stream, params,
                        batch, sizes);
 }
+
+#if defined(LSIF_CUDA_PHASES)
+cudaError_t read_phases(Phases& phases) { return cudaMemcpyFromSymbol(&phases, encoder_phases, sizeof(phases)); }
+#endif
 
 }  // namespace lsif::cuda

@@ -2,7 +2,7 @@
 // user_states.cu)
 #pragma once
 
-#include "kernels/cuda/encoder_linear.cuh"
+#include "kernels/cuda/encoder_vector.cuh"
 #include "kernels/interest_fusion.h"
 
 namespace lsif::cuda {
@@ -18,6 +18,7 @@ struct FusionBuffers {
 // One warp: 1 / |v_j|.
 __device__ inline float inverse_norm(const float* v, int dim) {
   float squares = 0.0f;
+#pragma unroll 4
   for (int c = static_cast<int>(threadIdx.x) % kWarp; c < dim; c += kWarp) squares = fmaf(v[c], v[c], squares);
   return 1.0f / sqrtf(warp_reduce(squares, Sum()) + 1e-12f);
 }
@@ -26,8 +27,10 @@ __device__ inline float inverse_norm(const float* v, int dim) {
 __device__ inline float dispersion(const float* interests, const float* inverse_norms, int num_interests, int dim) {
   if (num_interests == 1) return 0.0f;
   float squares = 0.0f;  // of the sum of directions
+#pragma unroll 1
   for (int c = static_cast<int>(threadIdx.x) % kWarp; c < dim; c += kWarp) {
     float direction = 0.0f;
+#pragma unroll 1
     for (int j = 0; j < num_interests; ++j) direction = fmaf(inverse_norms[j], interests[j * dim + c], direction);
     squares = fmaf(direction, direction, squares);
   }
@@ -43,6 +46,7 @@ __device__ inline void block_fusion(const InterestFusionParams& params, const Fu
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % kWarp;
   __syncthreads();
+#pragma unroll 1
   for (int j = thread / kWarp; j < num_interests; j += kEncoderWarps) {
     const float inverse = inverse_norm(buffers.context + j * dim, dim);
     if (lane == 0) buffers.logits[j] = inverse;  // for now
@@ -52,23 +56,25 @@ __device__ inline void block_fusion(const InterestFusionParams& params, const Fu
     const float spread = dispersion(buffers.context, buffers.logits, num_interests, dim);
     if (lane == 0) buffers.context[num_interests * dim + 2] = spread;
   }
-  __syncthreads();
-  const int in_dim = static_cast<int>(padded_stride(params.hidden.in_dim));
-  const int fusion_dim = static_cast<int>(padded_stride(params.hidden.out_dim));
-  block_linear(params.hidden, {buffers.context, in_dim}, 1, {nullptr, 0, buffers.hidden, fusion_dim});
-  block_linear(params.logits, {buffers.hidden, fusion_dim}, 1, {nullptr, 0, buffers.logits, num_interests});
+  block_vector_linear(params.hidden, buffers.context, buffers.hidden);
+  block_vector_linear(params.logits, buffers.hidden, buffers.logits);
   float top = -__builtin_inff();
+#pragma unroll 1
   for (int j = lane; j < num_interests; j += kWarp) top = fmaxf(top, buffers.logits[j]);
   top = warp_reduce(top, Max());
   float total = 0.0f;
+#pragma unroll 1
   for (int j = lane; j < num_interests; j += kWarp) total += expf(buffers.logits[j] - top);
   total = warp_reduce(total, Sum());
+#pragma unroll 1
   for (int j = thread; j < num_interests; j += kEncoderThreads) {
     buffers.weights[j] = expf(buffers.logits[j] - top) / total;
   }
   __syncthreads();
+#pragma unroll 1
   for (int c = thread; c < dim; c += kEncoderThreads) {
     float sum = 0.0f;
+#pragma unroll 1
     for (int j = 0; j < num_interests; ++j) sum = fmaf(buffers.weights[j], buffers.context[j * dim + c], sum);
     fused[c] = sum;
   }

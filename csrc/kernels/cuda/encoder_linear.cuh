@@ -1,54 +1,41 @@
-// What the blocks of threads of encode_users.cu and user_states.cu are made of: rows of activations, memory for them,
-// and linear layers by one block of threads.
+// Linear layers by one block of threads                                              (encode_users.cu, user_states.cu)
+//
+// They are float32 on matrix instructions of TF32: x = high + low, W likewise (split_to_tf32), and x W = low
+// high + high low + high high, six instructions for 16 inputs. Their sum begins at 0, since instructions cut off where
+// float32 rounds, and what is cut off is the larger the more is added to; then it is added to the output's float32 sum,
+// which begins at the bias, inputs in ascending order. So an output depends on its row and its weights alone. Error
+// before the activation: at most (in_dim / 16 + 46) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|, |W| < 2^127, where a
+// lower part below 2^-126 may count as 0:
+//   8     low low is left out, 2^-22; each low has one bit too many for TF32, 2^-23
+//   36    an instruction is taken to cut each of 9 terms but the largest, and their sum, to 2^-23 of the largest (PTX
+//         leaves it open): 9 times 2^-23 for each of the two of high high; those with a low add 2^-10 of it
+//   rest  additions in float32, and what is left out here of second order
 #pragma once
 
-#include "kernels/cuda/async_copy.cuh"
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/encoder_memory.cuh"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/linear.h"
 
 namespace lsif::cuda {
 
-inline constexpr int kEncoderThreads = 256;
-inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
+inline constexpr int kTileRows = 16;
+inline constexpr int kPanel = static_cast<int>(kLinearPanel);
+inline constexpr int kStepDepth = 16;  // inputs of a step
 
-// Rows of activations lie an odd number of 16 bytes apart, so that eight threads that read 16 bytes of eight rows each
-// meet no bank of shared memory twice.
-constexpr int64_t padded_stride(int64_t columns) { return 4 * ((columns + 3) / 4 | 1); }
+// More rows a warp split weights less often, fewer keep more warps busy.
+#if !defined(LSIF_LINEAR_FEWEST_TASKS)
+#define LSIF_LINEAR_FEWEST_TASKS (kEncoderWarps / 2)
+#endif
+inline constexpr int kFewestTasks = LSIF_LINEAR_FEWEST_TASKS;
 
-// Rows in shared or in global memory, 16-byte aligned, `stride` a multiple of 4.
-struct RowsView {
-  float* data;
-  int stride;
+// What the linear layers need of the block's shared memory, of which it is the beginning: a tile of outputs a warp.
+inline constexpr int kLinearScratch = kEncoderWarps * kTileRows * kPanel;
 
-  __device__ float* row(int r) const { return data + r * stride; }
-};
+__device__ inline float* linear_scratch() { return dynamic_shared(); }
 
-// Hands out shared memory while there is enough, then the block's part of the workspace; multiples of 4 floats.
-struct BlockArena {
-  float* shared;
-  int64_t shared_left;
-  float* global;
-
-  __device__ float* take(int64_t size) {
-    size = (size + 3) / 4 * 4;
-    if (size <= shared_left) {
-      shared_left -= size;
-      shared += size;
-      return shared - size;
-    }
-    global += size;
-    return global - size;
-  }
-
-  __device__ RowsView rows(int64_t count, int stride) { return {take(count * stride), stride}; }
-};
-
-// A tile of a linear layer: 16 or 64 rows and 4 panels of outputs, by pieces of kTileDepth inputs. The weights of the
-// piece after the one that is multiplied are on their way to shared memory.
-inline constexpr int kTilePanels = 4;
-inline constexpr int kTileDepth = 64;
-inline constexpr int kStageFloats = kTilePanels * kTileDepth * static_cast<int>(kLinearPanel);
-inline constexpr int kStages = 2;
+__device__ inline float* warp_scratch() {
+  return linear_scratch() + static_cast<int>(threadIdx.x) / kWarp * kTileRows * kPanel;
+}
 
 struct LinearOutput {
   const float* residual;  // or null
@@ -57,121 +44,302 @@ struct LinearOutput {
   int y_stride;
 };
 
-__device__ inline void load_weights(const LinearParams& params, int panel, int depth, float* stage) {
-  constexpr int kPanel = static_cast<int>(kLinearPanel);
-  const int in_dim = static_cast<int>(params.in_dim);
-  const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
-  const int count = min(kTileDepth, in_dim - depth) * kPanel / 4;  // pieces of 16 bytes, of a panel
-  for (int piece = static_cast<int>(threadIdx.x); piece < kTilePanels * count; piece += kEncoderThreads) {
-    const int p = piece / count;
-    if (panel + p >= num_panels) break;
-    const float* from = params.packed + (static_cast<int64_t>(panel + p) * in_dim + depth) * kPanel;
-    copy_async(stage + p * kTileDepth * kPanel + piece % count * 4, from + piece % count * 4);
+// With g = lane / 4 and t = lane % 4: a thread has the inputs 4 t .. 4 t + 3 of a step, the outputs 2 g and 2 g + 1 of
+// a panel as right sides, so that it gets sums of the outputs 4 t .. 4 t + 3; and rows place() and place() + 8 of a
+// tile: rows 4 apart side by side, so that 8 threads read 16 bytes each without a conflict.
+struct LinearLane {
+  int g;
+  int t;
+
+  __device__ LinearLane() {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    g = lane / 4;
+    t = lane % 4;
   }
-}
+  __device__ int place() const { return place_of(g); }
+  __device__ static int place_of(int g) { return g / 2 + g % 2 * 4; }
+};
 
-// A thread's share of a tile: kRows rows, 8 apart, times 4 neighbouring outputs.
-template <int kRows>
-struct LinearTile {
-  float z[kRows][4];
+// A panel's weights for a step: inputs 4 t .. 4 t + 3, outputs 2 g and 2 g + 1; 0 past the last input.
+struct StepWeights {
+  float2 w[4];
+};
 
-  __device__ void start(const LinearParams& params, int column) {
-    for (int c = 0; c < 4; ++c) {
-      const float bias = params.bias == nullptr || column + c >= params.out_dim ? 0.0f : params.bias[column + c];
-      for (int r = 0; r < kRows; ++r) z[r][c] = bias;
-    }
-  }
+// Reads them from a step on.
+struct WeightReader {
+  const float* from;
+  int left;  // inputs
 
-  // The contract's chain: inputs in ascending order.
-  __device__ void add(const float* const (&x)[kRows], const float* w, int depth) {
-    constexpr int kPanel = static_cast<int>(kLinearPanel);
-    int i = 0;
-    for (; i + 4 <= depth; i += 4) {
-      float4 weights[4];
-      for (int k = 0; k < 4; ++k) weights[k] = *reinterpret_cast<const float4*>(w + (i + k) * kPanel);
-      for (int r = 0; r < kRows; ++r) {
-        const float4 in = *reinterpret_cast<const float4*>(x[r] + i);
-        add_input(r, in.x, weights[0]);
-        add_input(r, in.y, weights[1]);
-        add_input(r, in.z, weights[2]);
-        add_input(r, in.w, weights[3]);
-      }
-    }
-    for (; i < depth; ++i) {
-      const float4 weight = *reinterpret_cast<const float4*>(w + i * kPanel);
-      for (int r = 0; r < kRows; ++r) add_input(r, x[r][i], weight);
-    }
+  __device__ WeightReader(const float* packed, int in_dim, const LinearLane& lane, int panel, int step) {
+    const int first = step * kStepDepth + 4 * lane.t;
+    from = packed + (panel * in_dim + first) * kPanel + 2 * lane.g;
+    left = in_dim - first;
   }
 
-  __device__ void add_input(int r, float x, const float4& w) {
-    z[r][0] = fmaf(x, w.x, z[r][0]);
-    z[r][1] = fmaf(x, w.y, z[r][1]);
-    z[r][2] = fmaf(x, w.z, z[r][2]);
-    z[r][3] = fmaf(x, w.w, z[r][3]);
+  __device__ void advance(int steps) {
+    from += steps * kStepDepth * kPanel;
+    left -= steps * kStepDepth;
   }
 
-  __device__ void store(const LinearParams& params, int row, int count, int column, const LinearOutput& out) const {
-    for (int r = 0; r < kRows; ++r) {
-      if (row + 8 * r >= count) return;
-      for (int c = 0; c < 4 && column + c < params.out_dim; ++c) {
-        float y = activate(z[r][c], params.activation);
-        if (out.residual != nullptr) y += out.residual[(row + 8 * r) * out.residual_stride + column + c];
-        out.y[(row + 8 * r) * out.y_stride + column + c] = y;
-      }
+  // kWhole: the step has 16 inputs.
+  template <bool kWhole>
+  __device__ void load(StepWeights& weights, int step) const {
+    for (int k = 0; k < 4; ++k) {
+      const int input = step * kStepDepth + k;
+      const auto* pair = reinterpret_cast<const float2*>(from + input * kPanel);
+      weights.w[k] = kWhole || input < left ? __ldg(pair) : float2{0.0f, 0.0f};
     }
   }
 };
 
-// Where all weights pass through: the first kStages * kStageFloats floats of the block's shared memory.
-__device__ inline float* weight_stages() { return dynamic_shared(); }
+// Of the step's first and second 8 inputs, even and odd outputs.
+struct WeightFactors {
+  MmaTf32B high[2][2];
+  MmaTf32B low[2][2];
 
-// Not inlined, as a kernel calls it in a dozen places.
-template <int kRows>
-__device__ __attribute__((noinline)) void linear_tiles(LinearParams params, RowsView x, int count, LinearOutput out) {
-  float* const stages = weight_stages();
-  constexpr int kPanel = static_cast<int>(kLinearPanel);
-  constexpr int kTileRows = kRows * 8 * kEncoderWarps / kTilePanels;
-  const int in_dim = static_cast<int>(params.in_dim);
-  const int num_depths = static_cast<int>(divide_up(in_dim, kTileDepth));
-  const int num_columns = static_cast<int>(divide_up(params.out_dim, kTilePanels * kPanel));
-  const int num_pieces = static_cast<int>(divide_up(count, kTileRows)) * num_columns * num_depths;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int panel_in_tile = warp % kTilePanels;
-  const int row_in_tile = warp / kTilePanels * 8 * kRows + lane / 4;
-  LinearTile<kRows> tile = {};
-  load_weights(params, 0, 0, stages);
-  for (int piece = 0; piece < num_pieces; ++piece) {
-    copy_async_wait();
-    __syncthreads();  // everyone's copies are there, and nobody reads the other stage any more
-    if (piece + 1 < num_pieces) {
-      const int next = piece + 1;
-      load_weights(params, next / num_depths % num_columns * kTilePanels, next % num_depths * kTileDepth,
-                   stages + next % kStages * kStageFloats);
+  __device__ explicit WeightFactors(const StepWeights& weights) {
+    for (int k = 0; k < 4; ++k) {
+      const SplitFloat even = split_to_tf32(weights.w[k].x);
+      const SplitFloat odd = split_to_tf32(weights.w[k].y);
+      high[k / 2][0].regs[k % 2] = even.high, low[k / 2][0].regs[k % 2] = even.low;
+      high[k / 2][1].regs[k % 2] = odd.high, low[k / 2][1].regs[k % 2] = odd.low;
     }
-    const int depth = piece % num_depths * kTileDepth;
-    const int column = (piece / num_depths % num_columns * kTilePanels + panel_in_tile) * kPanel + lane % 4 * 4;
-    const int row = piece / num_depths / num_columns * kTileRows + row_in_tile;
-    // By whole warps: the first row of a warp is that of its first lanes.
-    if (row - lane / 4 >= count || column - lane % 4 * 4 >= params.out_dim) continue;
-    if (depth == 0) tile.start(params, column);
-    const float* rows[kRows];
-    for (int r = 0; r < kRows; ++r) rows[r] = x.row(min(row + 8 * r, count - 1)) + depth;
-    const float* weights = stages + piece % kStages * kStageFloats + panel_in_tile * kTileDepth * kPanel + lane % 4 * 4;
-    tile.add(rows, weights, min(kTileDepth, in_dim - depth));
-    if (depth + kTileDepth >= in_dim) tile.store(params, row, count, column, out);
+  }
+};
+
+// Whether rows may be read from shared memory, 16 bytes at a time to the last.
+__device__ inline bool are_whole_steps([[maybe_unused]] const RowsView& x, int64_t in_dim) {
+#if defined(LSIF_CUDA_EMULATED)
+  return in_dim % kStepDepth == 0;
+#else
+  return in_dim % kStepDepth == 0 && __isShared(x.data);
+#endif
+}
+
+// A thread's part of a row: inputs 4 t .. 4 t + 3 of each step.
+struct AnyRow {
+  static constexpr bool kWhole = false;
+  const float* from;
+  int left;
+
+  __device__ void set(const float* row, const LinearLane& lane, int in_dim) {
+    const int first = 4 * lane.t < in_dim ? 4 * lane.t : 0;
+    from = row + first;
+    left = in_dim - 4 * lane.t;
+  }
+
+  // Past the last input zeros, whatever is read there: rows are long enough for whole 16 bytes.
+  __device__ void load(int step, float (&x)[4]) const {
+    const int first = step * kStepDepth;
+    const float4 all = *reinterpret_cast<const float4*>(from + (first < left ? first : 0));
+    x[0] = first < left ? all.x : 0.0f;
+    x[1] = first + 1 < left ? all.y : 0.0f;
+    x[2] = first + 2 < left ? all.z : 0.0f;
+    x[3] = first + 3 < left ? all.w : 0.0f;
+  }
+};
+
+// If are_whole_steps().
+struct SharedRow {
+  static constexpr bool kWhole = true;
+#if defined(LSIF_CUDA_EMULATED)
+  const float* from;
+
+  __device__ void set(const float* row, const LinearLane& lane, int) { from = row + 4 * lane.t; }
+
+  __device__ void load(int step, float (&x)[4]) const {
+    for (int k = 0; k < 4; ++k) x[k] = from[step * kStepDepth + k];
+  }
+#else
+  unsigned from;
+
+  __device__ void set(const float* row, const LinearLane& lane, int) {
+    from = static_cast<unsigned>(__cvta_generic_to_shared(row + 4 * lane.t));
+  }
+
+  __device__ void load(int step, float (&x)[4]) const {
+    asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3])
+                 : "r"(from + static_cast<unsigned>(step) * (kStepDepth * 4)));
+  }
+#endif
+};
+
+// A thread's rows of kTiles tiles; past the last row that one.
+template <int kTiles, typename Row>
+__device__ void set_rows(Row (&rows)[kTiles][2], const RowsView& x, int in_dim, const LinearLane& lane, int first_row,
+                         int count) {
+  for (int m = 0; m < kTiles; ++m) {
+    for (int half = 0; half < 2; ++half) {
+      const int row = min(first_row + m * kTileRows + 8 * half + lane.place(), count - 1);
+      rows[m][half].set(x.row(row), lane, in_dim);
+    }
+  }
+}
+
+// A thread's sums of kTiles tiles of rows and a panel: rows place() and place() + 8 of each, outputs 4 t .. 4 t + 3.
+template <int kTiles>
+struct PanelSums {
+  float z[kTiles][2][4];
+
+  __device__ void start(const LinearParams& params, int column) {
+    for (int c = 0; c < 4; ++c) {
+      const bool has_bias = params.bias != nullptr && column + c < params.out_dim;
+      const float bias = has_bias ? __ldg(params.bias + column + c) : 0.0f;
+      for (int m = 0; m < kTiles; ++m) z[m][0][c] = z[m][1][c] = bias;
+    }
+  }
+
+  template <typename Row>
+  __device__ void add_step(const Row (&rows)[kTiles][2], const WeightFactors& w, int step) {
+    for (int m = 0; m < kTiles; ++m) {
+      MmaTf32A x_high[2];
+      MmaTf32A x_low[2];
+      for (int half = 0; half < 2; ++half) {
+        float x[4];
+        rows[m][half].load(step, x);
+        for (int k = 0; k < 4; ++k) {
+          const SplitFloat split = split_to_tf32(x[k]);
+          x_high[k / 2].regs[k % 2 * 2 + half] = split.high;
+          x_low[k / 2].regs[k % 2 * 2 + half] = split.low;
+        }
+      }
+      MmaFloatC sums[2] = {};  // the smallest first
+      for (int i = 0; i < 4; ++i) multiply_add(sums[i % 2], x_low[i / 2], w.high[i / 2][i % 2]);
+      for (int i = 0; i < 4; ++i) multiply_add(sums[i % 2], x_high[i / 2], w.low[i / 2][i % 2]);
+      for (int i = 0; i < 4; ++i) multiply_add(sums[i % 2], x_high[i / 2], w.high[i / 2][i % 2]);
+      for (int c = 0; c < 4; ++c) {
+        z[m][0][c] += sums[c % 2].regs[c / 2];
+        z[m][1][c] += sums[c % 2].regs[2 + c / 2];
+      }
+    }
+  }
+
+  // Of tile m, [2][8][kPanel]: of row place_of(g) + 8 half.
+  __device__ void keep(float* partial, const LinearLane& lane, int m) const {
+    for (int half = 0; half < 2; ++half) {
+      auto* to = reinterpret_cast<float4*>(partial + (8 * half + lane.g) * kPanel);
+      to[lane.t] = {z[m][half][0], z[m][half][1], z[m][half][2], z[m][half][3]};
+    }
+  }
+};
+
+__device__ inline float4 activate(float4 z, Activation activation) {
+  const auto each = [&](auto f) { return float4{f(z.x), f(z.y), f(z.z), f(z.w)}; };
+  switch (activation) {  // once, so that the four go on together
+    case Activation::kIdentity:
+      break;
+    case Activation::kRelu:
+      return each([](float x) { return activate(x, Activation::kRelu); });
+    case Activation::kGelu:
+      return each([](float x) { return activate(x, Activation::kGelu); });
+    case Activation::kSilu:
+      return each([](float x) { return smooth_silu(x); });
+  }
+  return z;
+}
+
+__device__ inline float4 add(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
+
+// 4 neighbouring outputs, of which `count` are there.
+__device__ inline void store_outputs(float4 y, int row, int column, int count, const LinearOutput& out) {
+  float* to = out.y + row * out.y_stride + column;
+  const float* residual = out.residual == nullptr ? to : out.residual + row * out.residual_stride + column;
+  const bool is_aligned = (reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(residual)) % 16 == 0;
+  if (count >= 4 && is_aligned) {
+    if (out.residual != nullptr) y = add(y, *reinterpret_cast<const float4*>(residual));
+    *reinterpret_cast<float4*>(to) = y;
+    return;
+  }
+  const float values[4] = {y.x, y.y, y.z, y.w};
+  for (int c = 0; c < 4; ++c) {
+    if (c < count) to[c] = out.residual == nullptr ? values[c] : values[c] + residual[c];
+  }
+}
+
+// The tile that PanelSums::keep left in warp_scratch(), by a warp: rows from first_row on, of num_rows, columns from
+// first_column on. Not inlined, as activations are long.
+__device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, int first_row, int num_rows,
+                                                             int first_column, const LinearOutput& out) {
+  constexpr int kFours = kPanel / 4;
+  __syncwarp();
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x) % kWarp; i < kTileRows * kFours; i += kWarp) {
+    const int row = first_row + LinearLane::place_of(i / kFours % 8) + i / kFours / 8 * 8;
+    const int column = first_column + i % kFours * 4;
+    const int count = static_cast<int>(params.out_dim) - column;
+    if (row >= num_rows || count <= 0) continue;
+    const float4 z = reinterpret_cast<const float4*>(warp_scratch())[i];
+    store_outputs(activate(z, params.activation), row, column, count, out);
+  }
+  __syncwarp();  // the next tile overwrites this one
+}
+
+// Steps whose weights are on their way to registers.
+template <int kTiles>
+inline constexpr int kAhead = 4 / kTiles;
+
+// A warp has kTiles tiles of rows and a panel at a time. The weights of the next steps are on their way, of the first
+// while it waits for the other warps.
+template <typename Row, int kTiles>
+__device__ inline void linear_tiles(const LinearParams& params, const RowsView& x, int count, const LinearOutput& out) {
+  const LinearLane lane;
+  const float* const packed = params.packed;
+  const int in_dim = static_cast<int>(params.in_dim);
+  const int num_steps = static_cast<int>(divide_up(in_dim, kStepDepth));
+  const int num_groups = static_cast<int>(divide_up(count, kTiles * kTileRows));
+  const int num_tasks = static_cast<int>(divide_up(params.out_dim, kPanel)) * num_groups;
+  int task = static_cast<int>(threadIdx.x) / kWarp;
+  WeightReader reader(packed, in_dim, lane, task < num_tasks ? task / num_groups : 0, 0);
+  StepWeights next[kAhead<kTiles>] = {};
+  for (int a = 0; a < kAhead<kTiles>; ++a) {
+    if (!Row::kWhole || a < num_steps) reader.load<Row::kWhole>(next[a], a);
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (; task < num_tasks; task += kEncoderWarps) {
+    const int panel = task / num_groups;
+    const int first_row = task % num_groups * kTiles * kTileRows;
+    const int next_task = task + kEncoderWarps;
+    const WeightReader following(packed, in_dim, lane, next_task < num_tasks ? next_task / num_groups : panel, 0);
+    Row rows[kTiles][2];
+    set_rows(rows, x, in_dim, lane, first_row, count);
+    PanelSums<kTiles> sums;
+    sums.start(params, panel * kPanel + 4 * lane.t);
+#pragma unroll 1
+    for (int step = 0; step < num_steps; step += kAhead<kTiles>) {
+      const bool is_last = step + kAhead<kTiles> >= num_steps;
+      const int next_step = is_last ? 0 : step + kAhead<kTiles>;
+      reader.advance(kAhead<kTiles>);
+      if (is_last) reader = following;
+#pragma unroll
+      for (int a = 0; a < kAhead<kTiles>; ++a) {
+        const WeightFactors weights(next[a]);
+        if (!Row::kWhole || next_step + a < num_steps) reader.load<Row::kWhole>(next[a], a);
+        if (!Row::kWhole || step + a < num_steps) sums.add_step(rows, weights, step + a);  // else of zeros
+      }
+    }
+    for (int m = 0; m < kTiles && first_row + m * kTileRows < count; ++m) {
+      sums.keep(warp_scratch(), lane, m);
+      finish_tile(params, first_row + m * kTileRows, count, panel * kPanel, out);
+    }
   }
   __syncthreads();
 }
 
-// out.y[r] = out.residual[r] + activation(x[r] W^T + bias) for `count` rows, by all threads of a block: bit-equal to
-// linear.cu's. x may have been written just before; when this returns, every thread may read y.
-__device__ inline void block_linear(const LinearParams& params, const RowsView& x, int count, const LinearOutput& out) {
+// out.y[r] = out.residual[r] + activation(x[r] W^T + bias) for `count` rows, by all threads of a block. x may have been
+// written just before; when this returns, every thread may read y. Not inlined, as a kernel calls it in a dozen places.
+__device__ __attribute__((noinline)) inline void block_linear(const LinearParams& params, const RowsView& x, int count,
+                                                              const LinearOutput& out) {
   if (count == 0) return;
-  if (count <= 16) {
-    linear_tiles<1>(params, x, count, out);
+  const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
+  const auto num_tasks = [&](int tiles) { return num_panels * static_cast<int>(divide_up(count, tiles * kTileRows)); };
+  if (count <= kTileRows || num_tasks(2) < kFewestTasks || !are_whole_steps(x, params.in_dim)) {
+    linear_tiles<AnyRow, 1>(params, x, count, out);
+  } else if (num_tasks(4) < kFewestTasks) {
+    linear_tiles<SharedRow, 2>(params, x, count, out);
   } else {
-    linear_tiles<4>(params, x, count, out);
+    linear_tiles<SharedRow, 4>(params, x, count, out);
   }
 }
 

@@ -4,8 +4,8 @@
 #include "kernels/cuda/encode_users.h"
 #include "kernels/cuda/encoder_fusion.cuh"
 #include "kernels/cuda/encoder_pooling.cuh"
+#include "kernels/cuda/encoder_rows.cuh"
 #include "kernels/cuda/fusion_context.cuh"
-#include "kernels/cuda/layer_norm.cuh"
 
 namespace lsif::cuda {
 
@@ -28,27 +28,6 @@ struct EncoderOutputs {
   float* interests;
   float* weights;
 };
-
-// x_r = the embedding of item(r) and action(r), for `count` rows. A barrier is the caller's, before and behind.
-template <typename Item, typename Action>
-__device__ void embed(const EmbeddingParams& params, Item item, Action action, int count, const RowsView& x) {
-  const int dim = static_cast<int>(params.dim);
-  for (int i = static_cast<int>(threadIdx.x); i < count * dim; i += kEncoderThreads) {
-    const int row = i / dim;
-    const int column = i % dim;
-    float value = params.items[item(row) * dim + column];
-    if (params.actions != nullptr) value += params.actions[action(row) * dim + column];
-    x.row(row)[column] = value;
-  }
-}
-
-// Rows first .. count - 1, a warp each. A barrier is the caller's, before and behind.
-__device__ inline void norm_rows(const LayerNormParams& params, const RowsView& x, int first, int count,
-                                 const float* gates, int gates_stride, const RowsView& y) {
-  for (int row = first + static_cast<int>(threadIdx.x) / kWarp; row < count; row += kEncoderWarps) {
-    norm_row(params, x.row(row), gates == nullptr ? nullptr : gates + row * gates_stride, y.row(row));
-  }
-}
 
 // What follows a block's attention, for `count` rows: x becomes the layer's result. mixed: the attention's, which is
 // overwritten; projected: `input`'s outputs of these rows, which make room for the feed-forward's.
@@ -99,25 +78,31 @@ struct UserInterests {
 
   // rows: as in block_pooling, of the newest num_states states.
   template <typename Rows>
-  __device__ void add_short(int num_states, Rows rows, BlockArena free) const {
+  __device__ void add_short(int num_states, const Rows& rows, BlockArena free) const {
     const PoolingBuffers buffers = pooling_buffers(free, params.shape.num_short);
     block_pooling(params.short_pooling, num_states, rows, {nullptr, kUnknownTime}, buffers,
                   {fusion.context + params.shape.num_long * dim(), dim()});
   }
 
+  // What the fusion knows besides. By one thread, which needs a while: before what others have to wait for anyway.
+  __device__ void add_context(int64_t seq_len, int64_t newest_time, int64_t now) const {
+    if (threadIdx.x + 1 != kEncoderThreads) return;
+    float* context = fusion.context + params.shape.num_interests() * dim();
+    context[0] = params.request_time ? gap_feature(newest_time, now) : 0.0f;
+    context[1] = length_feature(seq_len);
+  }
+
   // The rest: the newest state is an interest, too. out: of this user.
-  __device__ void fuse(const float* newest_state, int64_t seq_len, int64_t newest_time, int64_t now,
-                       const EncoderOutputs& out) const {
+  __device__ void fuse(const float* newest_state, const EncoderOutputs& out) const {
     const int thread = static_cast<int>(threadIdx.x);
     const int num_interests = static_cast<int>(params.shape.num_interests());
     float* newest = fusion.context + (num_interests - 1) * dim();
+#pragma unroll 1
     for (int c = thread; c < dim(); c += kEncoderThreads) newest[c] = newest_state[c];
-    if (thread == 0) {
-      newest[dim()] = params.request_time ? gap_feature(newest_time, now) : 0.0f;
-      newest[dim() + 1] = length_feature(seq_len);
-    }
     block_fusion(params.fusion, fusion, out.fused);
+#pragma unroll 1
     for (int i = thread; i < num_interests * dim(); i += kEncoderThreads) out.interests[i] = fusion.context[i];
+#pragma unroll 1
     for (int i = thread; i < num_interests; i += kEncoderThreads) out.weights[i] = fusion.weights[i];
   }
 };
@@ -126,8 +111,11 @@ struct UserInterests {
 __device__ inline void clear_outputs(const EncoderShape& shape, const EncoderOutputs& out) {
   const int64_t dim = shape.dim;
   const int64_t num_interests = shape.num_interests();
+#pragma unroll 1
   for (int64_t i = threadIdx.x; i < dim; i += kEncoderThreads) out.fused[i] = 0.0f;
+#pragma unroll 1
   for (int64_t i = threadIdx.x; i < num_interests * dim; i += kEncoderThreads) out.interests[i] = 0.0f;
+#pragma unroll 1
   for (int64_t i = threadIdx.x; i < num_interests; i += kEncoderThreads) out.weights[i] = 0.0f;
 }
 

@@ -1,5 +1,6 @@
 // Matrix instructions (PTX ISA, from sm_80 on): score_topk's mma.m16n8k32, integer codes of 16 rows times those of 8
-// queries, 32 dimensions at a time; and mma.m16n8k16 of bfloat16, for attention_bf16.cu and linear_bf16.cu.
+// queries, 32 dimensions at a time; mma.m16n8k16 of bfloat16, for attention_bf16.cu and linear_bf16.cu; and mma.m16n8k8
+// of TF32, which has 11 bits, for encoder_linear.cuh.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -110,6 +111,79 @@ __device__ inline void multiply_add(MmaFloatC& c, const MmaBf16A& a, const MmaBf
   }
 #else
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c.regs[0]), "+f"(c.regs[1]), "+f"(c.regs[2]), "+f"(c.regs[3])
+      : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]));
+#endif
+}
+
+// TF32 of a register is its upper 19 bits: the instruction takes no notice of the other 13.
+//   a: A[16][8]  = (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4)
+//   b: B[8][8]   = column g at k = t, t + 4
+//   c: as above
+struct MmaTf32A {
+  uint32_t regs[4];
+};
+
+struct MmaTf32B {
+  uint32_t regs[2];
+};
+
+// x = high + low exactly, and high is x to 11 bits, to the nearest. low has 12 bits and a sign, of which TF32 drops the
+// last: at most 2^-23 |x|. For |x| < 2^127.
+struct SplitFloat {
+  uint32_t high;
+  uint32_t low;
+};
+
+__device__ inline SplitFloat split_to_tf32(float x) {
+  const uint32_t high = (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
+  return {high, __float_as_uint(x - __uint_as_float(high))};
+}
+
+#if defined(LSIF_CUDA_EMULATED)
+// The most an instruction may lose: every term, and then their sum, cut to 2^-23 of the largest power of two in it.
+inline float sum_as_cut(const double (&terms)[9]) {
+  const auto power = [](double x) { return __builtin_bit_cast(uint64_t, x) >> 52 & 0x7ff; };
+  const auto cut = [](double x, uint64_t exponent) {  // 2^exponent, biased
+    const auto unit = __builtin_bit_cast(double, (exponent - 23) << 52);
+    return static_cast<double>(static_cast<int64_t>(x / unit)) * unit;
+  };
+  uint64_t largest = 0;
+  for (const double term : terms) largest = max(largest, power(term));
+  double sum = 0;
+  for (const double term : terms) sum += largest == 0x7ff || largest < 64 ? term : cut(term, largest);
+  const uint64_t exponent = power(sum);
+  return static_cast<float>(exponent == 0x7ff || exponent < 64 ? sum : cut(sum, exponent));
+}
+#endif
+
+// c += A B, by all threads of a warp together.
+__device__ inline void multiply_add(MmaFloatC& c, const MmaTf32A& a, const MmaTf32B& b) {
+#if defined(LSIF_CUDA_EMULATED)
+  struct Factors {
+    MmaTf32A a;
+    MmaTf32B b;
+  };
+  const auto lanes = ::emulated::Block::get().exchange(Factors{a, b}, __FILE__, __LINE__);
+  const auto used = [](uint32_t bits) {
+    const bool is_subnormal = (bits & 0x7f800000u) == 0;  // which may count as 0
+    return is_subnormal ? 0.0 : static_cast<double>(__uint_as_float(bits & 0xffffe000u));
+  };
+  const int g = static_cast<int>(threadIdx.x) % kWarp / 4;
+  const int t = static_cast<int>(threadIdx.x) % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = g + 8 * (i / 2);
+    const int column = 2 * t + i % 2;
+    double terms[9] = {c.regs[i]};
+    for (int k = 0; k < 8; ++k) {
+      const uint32_t a_bits = lanes[row % 8 * 4 + k % 4].a.regs[2 * (k / 4) + row / 8];
+      const uint32_t b_bits = lanes[column * 4 + k % 4].b.regs[k / 4];
+      terms[1 + k] = used(a_bits) * used(b_bits);
+    }
+    c.regs[i] = sum_as_cut(terms);
+  }
+#else
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c.regs[0]), "+f"(c.regs[1]), "+f"(c.regs[2]), "+f"(c.regs[3])
       : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]));
 #endif

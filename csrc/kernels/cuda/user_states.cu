@@ -31,11 +31,14 @@ __device__ void keep_states(const NewestRows& rows) {
   const EncoderShape& shape = rows.params.shape;
   const int dim = static_cast<int>(shape.dim);
   const int64_t most = kept_states(shape) - 1;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < rows.count * dim; i += kEncoderThreads) {
-    const State s = rows.state(i / dim);
-    if (s.newest->num_events == 0) continue;
-    if (i % dim == 0) s.key_times[rows.row_of(s) % shape.window] = s.newest->time;
-    if (most > 0) s.states[rows.row_of(s) % most * dim + i % dim] = rows.x.row(i / dim)[i % dim];
+    const int u = i / dim;
+    const NewestRow& row = rows.rows[u];
+    if (row.num_events == 0) continue;
+    const State s = rows.state(u);
+    if (i % dim == 0) s.key_times[row.place] = s.newest->time;
+    if (most > 0) s.states[(row.num_events - 1) % most * dim + i % dim] = rows.x.row(u)[i % dim];
   }
 }
 
@@ -66,17 +69,18 @@ __device__ void add_to_long_interests(const EncoderParams& params, const States&
   const RowsView hidden = arena.rows(count, static_cast<int>(padded_stride(shape.pooling_dim)));
   const RowsView logits = arena.rows(count, static_cast<int>(padded_stride(num_long)));
   auto* factors = reinterpret_cast<double (*)[2]>(arena.take(count * 4 * num_long));
-  embed(
-      params.embedding, [&](int u) { return events.items[first_user + u]; },
-      [&](int u) { return events.action(first_user + u); }, count, x);
+  const int64_t* actions = events.actions == nullptr ? nullptr : events.actions + first_user;
+  embed(params.embedding, EventIds{events.items + first_user, actions}, count, x);
   block_linear(params.long_pooling.hidden, x, count, {nullptr, 0, hidden.data, hidden.stride});
   block_linear(params.long_pooling.logits, hidden, count, {nullptr, 0, logits.data, logits.stride});
+#pragma unroll 1
   for (int i = thread; i < count * num_long; i += kEncoderThreads) {
     const int64_t user = first_user + i / num_long;
     weigh_event(states.of(user), i % num_long, logits.row(i / num_long)[i % num_long], params.long_pooling.decay,
                 events.time(params, user), factors[i]);
   }
   __syncthreads();
+#pragma unroll 1
   for (int i = thread; i < count * num_long * dim; i += kEncoderThreads) {
     const int u = i / dim / num_long;
     double& numerator = states.of(first_user + u).numerator[i % (num_long * dim)];
@@ -90,7 +94,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
   const int64_t first_user = static_cast<int64_t>(blockIdx.x) * users;
   const int64_t left = states.slots.batch - first_user;
   const int count = static_cast<int>(left < users ? left : users);
-  const BlockArena arena = {weight_stages() + fixed_size(params.shape), shared, nullptr};
+  const BlockArena arena = {linear_scratch() + fixed_size(params.shape), shared, nullptr};
   BlockArena free = arena;
   NewestRows rows(params, states, first_user, count, free);
   rows.run<true>(
@@ -99,6 +103,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
   __syncthreads();
   if (params.shape.num_long > 0) add_to_long_interests(params, states, events, first_user, count, arena);
   __syncthreads();
+#pragma unroll 1
   for (int u = static_cast<int>(threadIdx.x); u < count; u += kEncoderThreads) {
     const int64_t user = first_user + u;
     NewestEvent& newest = *states.of(user).newest;
@@ -117,13 +122,15 @@ __global__ void __launch_bounds__(kEncoderThreads)
   const int64_t asked = now == nullptr || !params.request_time ? kUnknownTime : now[user];
   const int dim = static_cast<int>(shape.dim);
   const int stride = static_cast<int>(padded_stride(dim));
-  BlockArena arena = {weight_stages() + fixed_size(shape), shared, nullptr};
+  BlockArena arena = {linear_scratch() + fixed_size(shape), shared, nullptr};
   NewestRows rows(params, states, user, 1, arena);
-  rows.run<false>([&](int) { return asked == kUnknownTime ? s.newest->time : asked; });
   const UserInterests interests(params, arena);
+  interests.add_context(num_events, s.newest->time, asked);
+  rows.run<false>([&](int) { return asked == kUnknownTime ? s.newest->time : asked; });
   if (shape.num_long > 0) {
     BlockArena free = arena;
     const RowsView pooled = free.rows(shape.num_long, stride);
+#pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(shape.num_long) * dim; i += kEncoderThreads) {
       pooled.row(i / dim)[i % dim] = static_cast<float>(weighted_mean(s.numerator[i], s.denominator[i / dim]));
     }
@@ -134,6 +141,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
     const int num_states = static_cast<int>(num_events - 1 < most ? num_events - 1 : most) + 1;
     const RowsView chunk = arena.rows(kPoolingRows, stride);
     const auto rows_of = [&](int64_t from, int n) {
+#pragma unroll 1
       for (int i = static_cast<int>(threadIdx.x); i < n * dim; i += kEncoderThreads) {
         const int64_t before = num_states - 1 - (from + i / dim);  // the newest state
         const float* state = before == 0 ? rows.x.data : s.states + (num_events - 1 - before) % most * dim;
@@ -143,7 +151,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
     };
     interests.add_short(num_states, rows_of, arena);
   }
-  interests.fuse(rows.x.data, num_events, s.newest->time, asked, outputs_of(shape, out, user));
+  interests.fuse(rows.x.data, outputs_of(shape, out, user));
 }
 
 __global__ void start_states_kernel(EncoderShape shape, States states) {

@@ -1,0 +1,46 @@
+// What the blocks of threads of encode_users.cu and user_states.cu are made of: rows of activations and memory for them
+#pragma once
+
+#include "kernels/cuda/device.cuh"
+
+namespace lsif::cuda {
+
+#if !defined(LSIF_ENCODER_THREADS)
+#define LSIF_ENCODER_THREADS 512
+#endif
+inline constexpr int kEncoderThreads = LSIF_ENCODER_THREADS;
+inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
+
+// Rows of activations lie an odd number of 16 bytes apart, so that eight threads that read 16 bytes of eight rows each
+// meet no bank of shared memory twice.
+constexpr int64_t padded_stride(int64_t columns) { return 4 * ((columns + 3) / 4 | 1); }
+
+// Rows in shared or in global memory, 16-byte aligned, `stride` a multiple of 4.
+struct RowsView {
+  float* data;
+  int stride;
+
+  __device__ float* row(int r) const { return data + r * stride; }
+};
+
+// Hands out shared memory while there is enough, then the block's part of the workspace; multiples of 4 floats.
+struct BlockArena {
+  float* shared;
+  int64_t shared_left;
+  float* global;
+
+  __device__ float* take(int64_t size) {
+    size = (size + 3) / 4 * 4;
+    if (size <= shared_left) {
+      shared_left -= size;
+      shared += size;
+      return shared - size;
+    }
+    global += size;
+    return global - size;
+  }
+
+  __device__ RowsView rows(int64_t count, int stride) { return {take(count * stride), stride}; }
+};
+
+}  // namespace lsif::cuda

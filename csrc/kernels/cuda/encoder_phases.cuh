@@ -1,0 +1,40 @@
+// Where a block's time goes                                            (LSIF_CUDA_PHASES; bench/gpu_encode.py prints
+// it)
+#pragma once
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/encode_users.h"
+
+namespace lsif::cuda {
+
+enum class Phase { kEmbed, kLongPooling, kNorm, kProject, kAttention, kFinish, kShortPooling, kFusion };
+
+#if defined(LSIF_CUDA_PHASES)
+
+namespace {
+
+__device__ Phases encoder_phases;
+
+}  // namespace
+
+__device__ inline void start_phases() {
+  if (blockIdx.x != 0 || threadIdx.x != 0) return;
+  encoder_phases.count = 0;
+  encoder_phases.start = clock64();
+}
+
+// By all threads of a block. Of the first one only the barriers before it are counted, as they are where it waits.
+__device__ inline void end_phase(Phase phase) {
+  if (blockIdx.x != 0 || threadIdx.x != 0 || encoder_phases.count >= kMostPhases) return;
+  encoder_phases.ends[encoder_phases.count] = clock64();
+  encoder_phases.phases[encoder_phases.count++] = static_cast<int>(phase);
+}
+
+#else
+
+__device__ inline void start_phases() {}
+__device__ inline void end_phase(Phase) {}
+
+#endif
+
+}  // namespace lsif::cuda
