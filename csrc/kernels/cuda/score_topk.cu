@@ -66,6 +66,7 @@ __device__ void score_keys(const Search& s, int64_t query, uint64_t* keys, int64
     const int64_t i = first + score_place();
     const uint64_t key = i < n ? keys[i] : kNoRow;
     const uint64_t exact = exact_key(s.catalog, s.queries, s.filters, query, item_of(key), key != kNoRow);
+    __syncwarp();  // all eight have read it
     if (i < n && is_first_lane()) keys[i] = exact;
   }
   __syncthreads();
