@@ -23,10 +23,7 @@ inline constexpr int kPanel = static_cast<int>(kLinearPanel);
 inline constexpr int kStepDepth = 16;  // inputs of a step
 
 // More rows a warp split weights less often, fewer keep more warps busy.
-#if !defined(LSIF_LINEAR_FEWEST_TASKS)
-#define LSIF_LINEAR_FEWEST_TASKS (kEncoderWarps / 2)
-#endif
-inline constexpr int kFewestTasks = LSIF_LINEAR_FEWEST_TASKS;
+inline constexpr int kFewestTasks = kEncoderWarps / 2;
 
 // What the linear layers need of the block's shared memory, of which it is the beginning: a tile of outputs a warp.
 inline constexpr int kLinearScratch = kEncoderWarps * kTileRows * kPanel;

@@ -5,10 +5,8 @@
 
 namespace lsif::cuda {
 
-#if !defined(LSIF_ENCODER_THREADS)
-#define LSIF_ENCODER_THREADS 512
-#endif
-inline constexpr int kEncoderThreads = LSIF_ENCODER_THREADS;
+// 512 hide more latency, but share the registers and the first cache of an SM: slower (docs/cuda.md, "Measured").
+inline constexpr int kEncoderThreads = 256;
 inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
 
 // Rows of activations lie an odd number of 16 bytes apart, so that eight threads that read 16 bytes of eight rows each

@@ -46,6 +46,7 @@ __device__ inline void weigh_chunk(const PoolingBuffers& buffers, int interest, 
     sum += weight;
   }
   sum = warp_reduce(sum, Sum());
+  __syncwarp();  // all have read the maximum before
   if (lane != 0) return;
   buffers.shrink[interest] = expf(before - reference);
   buffers.total[interest] = buffers.total[interest] * buffers.shrink[interest] + sum;

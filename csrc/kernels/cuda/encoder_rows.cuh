@@ -73,14 +73,15 @@ __device__ void embed(const EmbeddingParams& params, const Ids& ids, int count, 
   }
 }
 
-// Four neighbouring elements of a row, of its last ones past its end. kWhole: rows begin at 16 bytes and end there.
+// Four neighbouring elements of a row, zeros past its end, which another thread may be about to write to. kWhole: rows
+// begin at 16 bytes and end there.
 template <bool kWhole>
 __device__ void load_four(const float* row, int column, int dim, float (&x)[4]) {
   if constexpr (kWhole) {
-    const float4 four = *reinterpret_cast<const float4*>(row + min(column, dim - 4));
+    const float4 four = column < dim ? *reinterpret_cast<const float4*>(row + column) : float4{};
     x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
   } else {
-    for (int c = 0; c < 4; ++c) x[c] = row[min(column + c, dim - 1)];
+    for (int c = 0; c < 4; ++c) x[c] = column + c < dim ? row[column + c] : 0.0f;
   }
 }
 

@@ -18,7 +18,9 @@ namespace {
 constexpr int kManyThreads = 1024;
 constexpr int kRowsAtOnce = kManyThreads / kScoreLanes;  // that a block of them scores
 constexpr int64_t kRescoreBlocks = 512;
-constexpr int64_t kRefinedBatch = 32;  // from this on it pays to raise thresholds before rows are scored
+// From these on it pays to raise thresholds before rows are scored.
+constexpr int64_t kRefinedBatch = 32;
+constexpr int64_t kRefinedDim = 65;
 
 // A block per query.
 __global__ void prepare_kernel(Search s) {
@@ -232,7 +234,7 @@ cudaError_t search(const Search& s, const Results& out, cudaStream_t stream) {
   if (error == cudaSuccess) error = visit<Sample>(s, stream);
   if (error == cudaSuccess) error = launch_next(threshold_kernel, batch, kManyThreads, 0, stream, s);
   if (error == cudaSuccess) error = visit<Keep>(s, stream);
-  if (error == cudaSuccess && batch >= kRefinedBatch) {
+  if (error == cudaSuccess && (batch >= kRefinedBatch || s.catalog.dim >= kRefinedDim)) {
     error = launch_next(refine_kernel, batch, kManyThreads, 0, stream, s);
   }
   const int64_t blocks = larger(1, smaller(divide_up(s.capacity, kRowsAtOnce), kRescoreBlocks / batch));
@@ -244,7 +246,7 @@ cudaError_t search(const Search& s, const Results& out, cudaStream_t stream) {
 // The queries from `first` on, as many as are searched together.
 Search part_of(const Search& whole, const ScoreQueries& queries, const Filters& filters, int64_t first) {
   Search s = whole;
-  s.queries.batch = smaller(kBatchAtOnce, queries.batch - first);
+  s.queries.batch = smaller(whole.queries.batch, queries.batch - first);
   s.num_vectors = s.queries.batch * queries.num_interests;
   s.queries.vectors += first * queries.num_interests * s.catalog.dim;
   if (queries.weights != nullptr) s.queries.weights += first * queries.num_interests;
@@ -273,7 +275,7 @@ cudaError_t score_topk(const CatalogView& catalog, const ScoreQueries& queries, 
   lay_out(s, workspace);
   s.units = units_of(catalog.codes);
   cudaError_t error = cudaSuccess;
-  for (int64_t first = 0; first < queries.batch && error == cudaSuccess; first += kBatchAtOnce) {
+  for (int64_t first = 0; first < queries.batch && error == cudaSuccess; first += s.queries.batch) {
     const Results part = {scores + first * k, indices + first * k, counts + first, k};
     error = search(part_of(s, queries, filters, first), part, stream);
   }

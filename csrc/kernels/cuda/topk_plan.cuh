@@ -16,8 +16,10 @@ constexpr int64_t kFewPartsPerResult = 16;  // and so many for each result it is
 constexpr int64_t kMaxSampleStep = 32;
 constexpr int64_t kLeastCapacity = 16384;   // rows of a query that may wait,
 constexpr int64_t kCapacityPerResult = 64;  // so many for each result,
-constexpr int64_t kRowsPerCapacity = 64;    // and one of so many
-constexpr int64_t kBatchAtOnce = 512;       // queries that are searched together
+constexpr int64_t kRowsPerCapacity = 64;    // and one of so many at 64 dimensions, more with more
+constexpr int64_t kMostAtOnce = 512;        // queries that are searched together,
+constexpr int64_t kLeastAtOnce = 16;
+constexpr int64_t kWaitingAtOnce = 1 << 23;  // if the rows that may wait are no more than this, of all of them
 
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -50,20 +52,26 @@ constexpr int64_t wanted_parts(int64_t dim, int64_t k) {
   return larger(many, kFewPartsPerResult * k);
 }
 
-// For the first of the batch, kBatchAtOnce at most.
+// Of a query. In isotropic data 2.5 times the rows are kept with each doubling of the dimensions (docs/cuda.md).
+constexpr int64_t room_to_wait(int64_t num_items, int64_t dim, int64_t k) {
+  const int64_t times = divide_up(dim, 64);
+  const int64_t share = divide_up(num_items, larger(1, kRowsPerCapacity / (times * times)));
+  return smaller(num_items, larger(larger(kLeastCapacity, kCapacityPerResult * k), share));
+}
+
+// For as many of the batch as are searched together.
 Search plan(const CatalogView& catalog, const ScoreQueries& queries, int64_t k) {
   Search s = {};
   s.catalog = catalog;
   s.queries = queries;
-  s.queries.batch = smaller(queries.batch, kBatchAtOnce);
   s.k = smaller(k, catalog.num_items);
+  s.capacity = room_to_wait(catalog.num_items, catalog.dim, s.k);
+  const int64_t at_once = larger(kLeastAtOnce, smaller(kMostAtOnce, kWaitingAtOnce / larger(1, s.capacity)));
+  s.queries.batch = smaller(queries.batch, at_once);
   s.num_vectors = s.queries.batch * queries.num_interests;
   const int64_t groups = num_groups(catalog.num_items);
   s.sample_step = smaller(kMaxSampleStep, larger(1, groups / wanted_parts(catalog.dim, s.k)));
   s.num_parts = divide_up(groups, s.sample_step);
-  const int64_t capacity =
-      larger(larger(kLeastCapacity, kCapacityPerResult * s.k), divide_up(catalog.num_items, kRowsPerCapacity));
-  s.capacity = smaller(catalog.num_items, capacity);
   s.result_size = 1;
   while (s.result_size < s.k) s.result_size *= 2;
   return s;
