@@ -15,7 +15,7 @@ folder=$1 processes=${2:-8}
 rm -f "$folder"/*.result
 {
   for test in "$folder"/gpu_test_*; do
-    case $test in *.log) ;; *) echo "90 $(basename "$test") $test" ;; esac
+    case $test in *.log) ;; *) echo "300 $(basename "$test") $test" ;; esac
   done
   if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck synccheck; do
