@@ -142,6 +142,12 @@ def test_shapes_types_and_numbers_are_checked_always(device):
         ((queries.double(), None, 1.0, 5, None, None, None, 1), "queries: expected dtype float32"),
         ((queries, None, 1.0, 5, bias, None, None, 1), "exclude_"),
         ((queries, None, 1.0, 5, None, None, bias, 1), "allowed: expected dtype int64"),
+        (
+            (queries.repeat(1, 2, 1), None, 1.0, 5, None, None, None, 1),
+            "weights: expected one per interest",
+        ),
+        ((queries, None, 1.0, 0, None, None, None, 1), "k: expected an integer >= 1, got 0"),
+        ((queries, None, 1.0, -3, None, None, None, 1), "k: expected an integer >= 1, got -3"),
     ):
         with pytest.raises(ValueError, match="^" + message):
             kept_ops.score_topk(catalog, *arguments)

@@ -8,6 +8,7 @@
 
 #include "engine/codes.h"
 #include "engine/excluded.h"
+#include "engine/refuse.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
 #include "ops/cuda_catalog.h"
@@ -179,6 +180,9 @@ ScoreQueries queries_on(const CudaCatalog& catalog, const Tensor& vectors, const
   const DeviceArguments on(catalog.vectors);
   const int64_t batch = size_of("queries", vectors, 3, 0);
   const int64_t num_interests = size_of("queries", vectors, 3, 1);
+  if (!weights && num_interests != 1) {
+    engine::refuse("weights", "one per interest", "none for " + std::to_string(num_interests) + " interests");
+  }
   return {on.floats("queries", vectors, {batch, num_interests, catalog.view.dim}),
           on.floats("weights", weights, {batch, num_interests}), temperature, batch, num_interests};
 }

@@ -3,6 +3,7 @@
 // Nothing here waits for the device but keep_*, so calls can be captured in a CUDA graph. Work goes to torch's current
 // stream; what is kept was made in the one that was current then, which keep_* have waited for.
 #include "engine/refuse.h"
+#include "engine/score_checks.h"
 #include "kernels/cuda/user_states.h"
 #include "ops/cuda_catalog.h"
 #include "ops/cuda_encoder.h"
@@ -106,6 +107,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(int64_t catalog, Tensor queries, s
   const auto kept = Catalogs::all().get("catalog", catalog);
   const ScoreQueries users = queries_on(*kept, queries, weights, temperature);
   check_both_or_none("exclude_offsets", exclude_offsets, "exclude_items", exclude_items);
+  engine::check_k(k);
   const DeviceArguments on(kept->vectors);
   cuda::Filters filters;
   filters.exclude_items = on.ints("exclude_items", exclude_items, {kAny});

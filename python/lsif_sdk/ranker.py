@@ -13,15 +13,20 @@ from lsif_sdk.arguments import as_k
 from lsif_sdk.calibration import HURRIED_SHARE, SAMPLE, as_recall_target
 from lsif_sdk.catalog import native_errors, spread_rows
 from lsif_sdk.device import DevicePath
+from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceUsers
 from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
 from lsif_sdk.events import EventBatch, History
-from lsif_sdk.native_model import AskedUsers, NativeModel, States
+from lsif_sdk.native_model import NativeModel, States
 from lsif_sdk.recommendations import Recommendations, nobody_searched
 from lsif_sdk.request import Options, Request
+from lsif_sdk.user_state import UserState
 
 __all__ = ["Ranker"]
+
+KnownUsers = EventBatch | list[UserState] | TableUsers
+"""Users of a request, who do not change while it is answered."""
 
 
 class Ranker(NativeModel):
@@ -42,10 +47,11 @@ class Ranker(NativeModel):
         options: Options,
     ) -> Recommendations:
         began = time.perf_counter_ns()
-        users = self._users(history, state)
-        batch = len(users)
+        asked = self._users(history, state)
+        batch = len(asked)
         request = Request.checked(options, self.items, self._attributes, batch)
         asked_at = self._now(options.now, batch)
+        users = asked.states.table.users(asked.slots, asked_at) if isinstance(asked, DeviceUsers) else asked
         unknown, fallback = _known_of(users)
         parsed = time.perf_counter_ns()
         answer, degraded = self._search(users, request, asked_at, request.left((parsed - began) / 1e9))
@@ -78,7 +84,7 @@ class Ranker(NativeModel):
 
     def _search(
         self,
-        users: AskedUsers,
+        users: KnownUsers,
         request: Request,
         asked_at: npt.NDArray[np.int64] | None,
         left: float | None,
@@ -99,9 +105,9 @@ class Ranker(NativeModel):
             with native_errors():
                 if isinstance(users, EventBatch):
                     answer = self._path.recommend(users.items, users.times, users.actions, users.offsets, *arguments)
-                elif isinstance(users, DeviceUsers):
+                elif isinstance(users, TableUsers):
                     assert isinstance(self._path, DevicePath)
-                    answer = self._path.recommend_slots(users.states.table, users.slots, *arguments)
+                    answer = self._path.recommend_encoded(users, *arguments)
                 else:
                     answer = self._path.recommend_states([user.data for user in users], *arguments)
         except (DeadlineError, OverloadedError):
@@ -161,21 +167,19 @@ class Ranker(NativeModel):
             self.calibrate(request.recall_target, request.num_candidates)
         return self._calibration.known(request.recall_target, request.num_candidates) or 1.0
 
-    def _seen_rows(self, users: AskedUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        if isinstance(users, EventBatch):
+    def _seen_rows(self, users: KnownUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        if isinstance(users, EventBatch | TableUsers):
             return users.items, users.offsets
-        if isinstance(users, DeviceUsers):
-            return users.states.table.seen(users.slots)
         with native_errors():
             items, _, offsets = self._host.seen_events([user.data for user in users])
         return items, offsets
 
 
-def _known_of(users: AskedUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _known_of(users: KnownUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """How many events of each user were left out, and who has no others: int64 and bool [batch]."""
     if isinstance(users, EventBatch):
         return users.unknown, users.offsets[:-1] == users.offsets[1:]
-    if isinstance(users, DeviceUsers):
+    if isinstance(users, TableUsers):
         return users.num_unknown, users.num_events == 0
     unknown = np.array([user.num_unknown for user in users], np.int64)
     return unknown, np.array([user.num_events == 0 for user in users], np.bool_)

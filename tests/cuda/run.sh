@@ -28,6 +28,7 @@ rm -f "$folder"/*.result
   fi
 } | xargs -P "$processes" -L 1 sh "$0" --one "$folder"
 command -v compute-sanitizer > /dev/null || echo "compute-sanitizer is not installed: not run"
+ls "$folder"/*.result > /dev/null || exit 1
 failed=$(grep -lv ' ok ' "$folder"/*.result)
 for result in $failed; do
   echo "== $(cat "$result")"

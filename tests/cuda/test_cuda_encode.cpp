@@ -115,7 +115,7 @@ TEST(bfloat16_is_near_float32_and_near_the_cpu) {
 }
 
 #if defined(LSIF_CUDA_EMULATED)
-// From room for nothing but stages and scores to room for everything.
+// From room for little more than scratch and scores to room for everything.
 TEST(where_activations_lie_changes_no_bit) {
   const int most = emulated::shared_memory_limit;
   for (const ModelConfig& c : configs()) {
@@ -123,11 +123,14 @@ TEST(where_activations_lie_changes_no_bit) {
     const OnDevice device(model);
     const Batch batch(histories_for(c));
     const Encoding expected = device.encode(batch.events());
-    for (const int limit : {64, 66, 68, 72, 80, 96, 128, 160}) {
+    const auto shape = lsif::engine::encoder_shape(c);
+    for (const int limit : {16, 18, 20, 24, 32, 48, 64, 96, 128, 160}) {
       emulated::shared_memory_limit = limit << 10;
+      CHECK(lsif::cuda::encode_users_fits(shape));
       CHECK(is_same(device.encode(batch.events()), expected));
     }
-    emulated::shared_memory_limit = 16 << 10;  // not even for these
+    emulated::shared_memory_limit = 8 << 10;  // not even for these
+    CHECK(!lsif::cuda::encode_users_fits(shape));
     check_near(device.encode(batch.events()), expected);
     emulated::shared_memory_limit = most;
   }

@@ -24,6 +24,15 @@ inline int shared_memory_limit() {
   return limit;
 }
 
+// Of this device; 1 if it does not say.
+inline int64_t num_processors() {
+  int device = 0;
+  int count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 1;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) return 1;
+  return count;
+}
+
 // Launches `blocks` blocks with `shared` bytes of dynamic_shared() each, none at all if that is 0. Unlike <<<>>> with
 // cudaGetLastError(), reports this launch's error only. More than 48 KB are for kernels without __shared__ variables.
 template <typename... Params, typename... Args>

@@ -10,7 +10,7 @@ namespace {
 
 // Floats of what a user's block needs, multiples of 4.
 struct EncoderSizes {
-  int64_t scores;     // shared memory always, as the weights' stages
+  int64_t scores;     // shared memory always, as the linear layers' scratch
   int64_t user;       // of a user
   int64_t row;        // of a row of the blocks
   int64_t bucket;     // of a row, of that its buckets
@@ -35,7 +35,7 @@ struct EncoderBatch {
   const int64_t* actions;
   float* workspace;
   EncoderOutputs out;
-  int64_t shared;  // floats of it that are left beside stages and scores
+  int64_t shared;  // floats of it that are left beside scratch and scores
 };
 
 // The vectors of a history's events: those from first_there on lie in `there`, others are embedded when asked for.

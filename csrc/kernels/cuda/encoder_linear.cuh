@@ -236,7 +236,7 @@ __device__ inline float4 activate(float4 z, Activation activation) {
   return z;
 }
 
-__device__ inline float4 add(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
+__device__ inline float4 sum_of(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
 
 // 4 neighbouring outputs, of which `count` are there.
 __device__ inline void store_outputs(float4 y, int row, int column, int count, const LinearOutput& out) {
@@ -244,7 +244,7 @@ __device__ inline void store_outputs(float4 y, int row, int column, int count, c
   const float* residual = out.residual == nullptr ? to : out.residual + row * out.residual_stride + column;
   const bool is_aligned = (reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(residual)) % 16 == 0;
   if (count >= 4 && is_aligned) {
-    if (out.residual != nullptr) y = add(y, *reinterpret_cast<const float4*>(residual));
+    if (out.residual != nullptr) y = sum_of(y, *reinterpret_cast<const float4*>(residual));
     *reinterpret_cast<float4*>(to) = y;
     return;
   }

@@ -23,7 +23,7 @@ __device__ inline void start_phases() {
   encoder_phases.start = clock64();
 }
 
-// By all threads of a block. Of the first one only the barriers before it are counted, as they are where it waits.
+// May be called by all threads; the first thread's clock counts, which has waited for the others where a barrier is.
 __device__ inline void end_phase(Phase phase) {
   if (blockIdx.x != 0 || threadIdx.x != 0 || encoder_phases.count >= kMostPhases) return;
   encoder_phases.ends[encoder_phases.count] = clock64();

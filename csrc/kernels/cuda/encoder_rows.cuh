@@ -24,9 +24,6 @@ struct EventIds {
 };
 
 __device__ inline float sum_of(float a, float b) { return a + b; }
-__device__ inline float4 sum_of(const float4& a, const float4& b) {
-  return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
-}
 
 // Pieces of rows: float4 where all of them begin at 16 bytes, else float. A thread has kAtOnce of them on their way, as
 // each has to wait for its id and then for its row.
@@ -73,8 +70,8 @@ __device__ void embed(const EmbeddingParams& params, const Ids& ids, int count, 
   }
 }
 
-// Four neighbouring elements of a row, zeros past its end, which another thread may be about to write to. kWhole: rows
-// begin at 16 bytes and end there.
+// Four neighbouring elements of a row, zeros past its end: nothing is read that another thread may be writing. kWhole:
+// rows begin at 16 bytes and end there.
 template <bool kWhole>
 __device__ void load_four(const float* row, int column, int dim, float (&x)[4]) {
   if constexpr (kWhole) {

@@ -6,7 +6,6 @@
 // all rows. Compiled with -fmad=false: see exact_score.cuh.
 #include "kernels/cuda/exact_score.cuh"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/topk_launch.cuh"
 #include "kernels/cuda/topk_plan.cuh"
 #include "kernels/cuda/topk_visit_interests.cuh"
 #include "kernels/cuda/topk_visit_one.cuh"
@@ -89,20 +88,19 @@ __device__ void raise_threshold(const Search& s, int64_t query, uint64_t* keys, 
   score_keys(s, query, best, count);
   const float score = score_of(kth_smallest(best, count, s.k));
   // Scores beyond float32 are kept, too, and refused by those who asked: their bounds are not.
-  if (threadIdx.x == 0) s.bounds[query].threshold = threshold_of(s.bounds[query], fminf(score, FLT_MAX));
+  QueryBound& bound = s.bounds[query];
+  if (threadIdx.x == 0) bound.threshold = fmaxf(bound.threshold, threshold_of(bound, fminf(score, FLT_MAX)));
   __syncthreads();
 }
 
 // A block per query: the threshold by the sample.
 __global__ void __launch_bounds__(kManyThreads) threshold_kernel(Search s) {
-  wait_for_last_kernel();
   const int64_t query = blockIdx.x;
   raise_threshold(s, query, s.parts + query * s.num_parts, s.num_parts);
 }
 
 // A block per query: a better threshold, by the rows that wait; those that are below it need not wait any longer.
 __global__ void __launch_bounds__(kManyThreads) refine_kernel(Search s) {
-  wait_for_last_kernel();
   const int64_t query = blockIdx.x;
   uint64_t* waiting = s.waiting + query * s.capacity;
   QueryBound& bound = s.bounds[query];
@@ -160,7 +158,6 @@ __device__ void score_part(const Search& s, int64_t query, int64_t part, const A
 
 // The rows that wait get their keys; so many blocks a query.
 __global__ void __launch_bounds__(kManyThreads) rescore_kernel(Search s, int64_t blocks_per_query) {
-  wait_for_last_kernel();
   const int64_t query = blockIdx.x / blocks_per_query;
   const int64_t block = blockIdx.x % blocks_per_query;
   const int64_t count = s.bounds[query].count;
@@ -184,7 +181,6 @@ struct Results {
 
 // A block per query.
 __global__ void __launch_bounds__(kManyThreads) select_kernel(Search s, Results out, int64_t blocks_per_query) {
-  wait_for_last_kernel();
   const int64_t query = blockIdx.x;
   const uint64_t* waiting = s.waiting + query * s.capacity;
   int64_t count = s.bounds[query].count;
@@ -232,14 +228,14 @@ cudaError_t search(const Search& s, const Results& out, cudaStream_t stream) {
   const int64_t batch = s.queries.batch;
   cudaError_t error = launch(prepare_kernel, batch, kThreads, stream, s);
   if (error == cudaSuccess) error = visit<Sample>(s, stream);
-  if (error == cudaSuccess) error = launch_next(threshold_kernel, batch, kManyThreads, 0, stream, s);
+  if (error == cudaSuccess) error = launch_shared(threshold_kernel, batch, kManyThreads, 0, stream, s);
   if (error == cudaSuccess) error = visit<Keep>(s, stream);
   if (error == cudaSuccess && (batch >= kRefinedBatch || s.catalog.dim >= kRefinedDim)) {
-    error = launch_next(refine_kernel, batch, kManyThreads, 0, stream, s);
+    error = launch_shared(refine_kernel, batch, kManyThreads, 0, stream, s);
   }
   const int64_t blocks = larger(1, smaller(divide_up(s.capacity, kRowsAtOnce), kRescoreBlocks / batch));
-  if (error == cudaSuccess) error = launch_next(rescore_kernel, batch * blocks, kManyThreads, 0, stream, s, blocks);
-  if (error == cudaSuccess) error = launch_next(select_kernel, batch, kManyThreads, 0, stream, s, out, blocks);
+  if (error == cudaSuccess) error = launch_shared(rescore_kernel, batch * blocks, kManyThreads, 0, stream, s, blocks);
+  if (error == cudaSuccess) error = launch_shared(select_kernel, batch, kManyThreads, 0, stream, s, out, blocks);
   return error;
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "kernels/cuda/exact_score.cuh"
-#include "kernels/cuda/topk_launch.cuh"
 #include "kernels/cuda/topk_plan.cuh"
 
 namespace lsif::cuda {

@@ -97,7 +97,6 @@ __device__ void visit_query(const Search& s, const GroupSet& groups, int64_t que
 template <typename What>
 __global__ void __launch_bounds__(kThreads)
     visit_interests_kernel(Search s, int64_t groups_per_task, int64_t num_tasks) {
-  wait_for_last_kernel();
   const int64_t task = global_thread() / kWarp;
   if (task >= num_tasks) return;
   const Lane me = this_lane();
@@ -121,7 +120,7 @@ cudaError_t visit_interests(const Search& s, cudaStream_t stream) {
   const int64_t fair = divide_up(groups * s.queries.batch, kScanTasks * kGroupsAtOnce) * kGroupsAtOnce;
   const int64_t per_task = smaller(kMaxTaskGroups, fair);
   const int64_t tasks = divide_up(groups, per_task) * s.queries.batch;
-  return launch_next(visit_interests_kernel<What>, divide_up(tasks, kWarps), kThreads, 0, stream, s, per_task, tasks);
+  return launch_shared(visit_interests_kernel<What>, divide_up(tasks, kWarps), kThreads, 0, stream, s, per_task, tasks);
 }
 
 }  // namespace

@@ -9,8 +9,6 @@ namespace {
 
 constexpr int kGroupsOfOne = 4;  // one for each lane of a row
 constexpr int kStepsOfOne = 2;
-constexpr int kBlocksOfProcessor =
-    5;  // that there is room for: more would come in waves, of which the last is not full
 
 // What a warp asks for at once: of four groups 64 dimensions, and the side of group t.
 struct Piece {
@@ -61,7 +59,6 @@ __device__ int own_sum(const MmaC (&sums)[kGroupsOfOne], int r, int t) {
 // kIsShort: up to 64 dimensions, one piece a quad.
 template <typename What, bool kIsShort>
 __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
-  wait_for_last_kernel();
   const Lane me = this_lane();
   const int warps = static_cast<int>(gridDim.x) * kWarps;
   const int quads = static_cast<int>(divide_up(What::parts(s), kGroupsOfOne));
@@ -140,8 +137,8 @@ cudaError_t visit_one(const Search& s, cudaStream_t stream) {
   // As many as there are registers for: more would come in waves, of which the last is not full.
   const int64_t room = num_processors() * (is_short ? 5 : 4);
   const int64_t blocks = smaller(room, divide_up(divide_up(What::parts(s), kGroupsOfOne), kWarps));
-  if (is_short) return launch_next(visit_one_kernel<What, true>, blocks, kThreads, 0, stream, s);
-  return launch_next(visit_one_kernel<What, false>, blocks, kThreads, 0, stream, s);
+  if (is_short) return launch_shared(visit_one_kernel<What, true>, blocks, kThreads, 0, stream, s);
+  return launch_shared(visit_one_kernel<What, false>, blocks, kThreads, 0, stream, s);
 }
 
 }  // namespace

@@ -222,7 +222,6 @@ struct TileTasks {
 
 template <typename What, typename Shape>
 __global__ void __launch_bounds__(kThreads, 4) visit_tiles_kernel(Search s, TileTasks tasks) {
-  wait_for_last_kernel();
   const Lane me = this_lane();
   const int64_t block = blockIdx.x;
   const int64_t first_query = block % tasks.chunks * tasks.tiles * kMmaColumns;
@@ -258,8 +257,8 @@ cudaError_t visit_in_shape(const Search& s, cudaStream_t stream) {
   const int64_t parts = What::parts(s);
   tasks.groups = divide_up(divide_up(parts, kRound), larger(1, kScanBlocks / tasks.chunks)) * kRound;
   const int64_t blocks = divide_up(parts, tasks.groups) * tasks.chunks;
-  return launch_next(visit_tiles_kernel<What, Shape>, blocks, kThreads, tasks.tiles * tile_bytes<Shape::kSteps>(),
-                     stream, s, tasks);
+  return launch_shared(visit_tiles_kernel<What, Shape>, blocks, kThreads, tasks.tiles * tile_bytes<Shape::kSteps>(),
+                       stream, s, tasks);
 }
 
 template <typename What>

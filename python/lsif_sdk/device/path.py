@@ -19,7 +19,7 @@ from lsif_sdk.device.graphs import Capture, Graphs, captured, done_at_once
 from lsif_sdk.device.layout import Ints, Shape, named, ragged_union
 from lsif_sdk.device.model import Bitmaps, DeviceCatalog, DeviceEncoder, Queries, Tensors
 from lsif_sdk.device.ranking import OwnRows, Ranking, check_found, long_shares, merge_own
-from lsif_sdk.device.states import StateTable
+from lsif_sdk.device.states import StateTable, TableUsers
 from lsif_sdk.device.work import DeviceWork
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.recommendations import nobody_searched
@@ -123,9 +123,8 @@ class DevicePath:
         """Memory on the device for the states of so many users."""
         return StateTable(self._work.encoder, self._config, self._device, capacity, remember)
 
-    def recommend_slots(self, table: StateTable, slots: Ints, now: Ints | None, *asked: Any) -> Arrays:
-        """`recommend` for users whose states are on this device."""
-        users = table.users(slots, now)
+    def recommend_encoded(self, users: TableUsers, now: Ints | None, *asked: Any) -> Arrays:
+        """`recommend` for users whose interests are on this device."""
         return self._ranked(_Events(users.items, users.times, None, users.offsets, now), Ranking(*asked), users.encoded)
 
     @torch.inference_mode()

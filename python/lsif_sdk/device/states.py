@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,19 @@ from lsif_sdk.locks import ForkSafeLock
 __all__ = ["StateTable", "TableUsers"]
 
 
-class TableUsers(NamedTuple):
-    """What a request knows of users: interests on the device, and the events remembered, ragged, oldest first."""
+@dataclasses.dataclass(frozen=True)
+class TableUsers:
+    """Users as they were at one moment: interests on the device, events remembered (ragged, oldest first), counts."""
 
     encoded: list[Tensor]
     items: Ints
     times: Ints | None
     offsets: Ints
+    num_events: Ints
+    num_unknown: Ints
+
+    def __len__(self) -> int:
+        return len(self.num_events)
 
 
 class StateTable:
@@ -80,7 +86,7 @@ class StateTable:
     @torch.inference_mode()
     def clear(self, slots: Ints) -> None:
         """Makes them states without events."""
-        with self._lock, self._in_order():
+        with self._lock, self._in_order(), native_errors(), self._memory_for(slots):
             self._encoder.start_states(self._states, self._moved(slots))
             self.num_events[slots] = 0
             self.num_unknown[slots] = 0
@@ -91,10 +97,11 @@ class StateTable:
         """Each slot's further events; no slot twice. Waits for nothing.
 
         Raises:
-            ArgumentError: a time is before its predecessor's, or some of a history's are known and others are not;
-                nothing was appended.
+            ArgumentError: a time is before its predecessor's, or some of a history's are known and others are not:
+                nothing was appended. Or the device's memory does not suffice, as other errors of the device: then
+                states of these slots may have some of the events; `clear` them.
         """
-        with self._lock, self._in_order(), native_errors():
+        with self._lock, self._in_order(), native_errors(), self._memory_for(slots):
             counts = np.diff(events.offsets)
             users = np.repeat(np.arange(len(slots)), counts)
             of_slots = slots[users]
@@ -102,29 +109,24 @@ class StateTable:
             times = events.times if self._config.use_times else None
             self._check_times(times, of_slots, places)
             self._launch(of_slots, places, events.items, times, events.actions)
-            if len(users):
-                rings = of_slots, (self.num_events[of_slots] + places) % self._remember
-                self._items[rings] = events.items
-                if self._times is not None:
-                    self._times[rings] = UNKNOWN_TIME if times is None else times
-                if times is not None:
-                    self._newest_times[of_slots] = times  # of several the last one stays
+            # Each place is written to once.
+            kept = places >= counts[users] - self._remember
+            rings = of_slots[kept], (self.num_events[of_slots] + places)[kept] % self._remember
+            self._items[rings] = events.items[kept]
+            if self._times is not None:
+                self._times[rings] = UNKNOWN_TIME if times is None else times[kept]
+            if times is not None:
+                self._newest_times[slots[counts > 0]] = times[events.offsets[1:][counts > 0] - 1]
             self.num_events[slots] += counts
             self.num_unknown[slots] += events.unknown
 
     @torch.inference_mode()
     def users(self, slots: Ints, now: Ints | None) -> TableUsers:
         """What is known of them; a slot may come twice. `now`: request times, or None."""
-        with self._lock, self._in_order(), native_errors():
+        with self._lock, self._in_order(), native_errors(), self._memory_for(slots):
             on_device = None if now is None else self._moved(now)
             encoded = self._encoder.encode_states(self._states, self._moved(slots), on_device)
-            return TableUsers(list(encoded), *self._seen(slots))
-
-    def seen(self, slots: Ints) -> tuple[Ints, Ints]:
-        """The items remembered of each, oldest first: (rows, offsets)."""
-        with self._lock:
-            items, _, offsets = self._seen(slots)
-        return items, offsets
+            return TableUsers(list(encoded), *self._seen(slots), self.num_events[slots], self.num_unknown[slots])
 
     def _seen(self, slots: Ints) -> tuple[Ints, Ints | None, Ints]:
         counts = np.minimum(self.num_events[slots], self._remember)
@@ -169,6 +171,9 @@ class StateTable:
             tensor = tensor.pin_memory()
         return tensor.to(self._device, non_blocking=True)
 
+    def _memory_for(self, slots: Ints) -> contextlib.AbstractContextManager[None]:
+        return memory_errors("slots", self._device, f"{len(slots)}")
+
     @contextlib.contextmanager
     def _in_order(self) -> Iterator[None]:
         """Work on the states comes after what was begun before, in whichever stream."""
@@ -178,6 +183,7 @@ class StateTable:
         with torch.cuda.device(self._device):
             if self._done is not None:
                 torch.cuda.current_stream().wait_event(self._done)
+            self._states.record_stream(torch.cuda.current_stream())
             try:
                 yield
             finally:

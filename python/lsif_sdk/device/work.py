@@ -30,7 +30,7 @@ class DeviceWork:
     def __call__(
         self, shape: Shape, ints: Tensor, balance: float = -1.0, encoded: list[Tensor] | None = None
     ) -> Tensor:
-        """`balance`: the share of long-term interests, below 0 as they are; `encoded`: on the CPU, in their place."""
+        """`balance`: the share of long-term interests, below 0 as they are; `encoded`: interests in their place."""
         parts = shape.unpack(ints)
         if encoded is None:
             fused, interests, weights = (part[: shape.batch] for part in self.encoder.encode(parts))
