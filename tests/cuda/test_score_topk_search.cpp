@@ -60,8 +60,15 @@ TEST(more_rows_than_can_wait) {
 
 TEST(better_thresholds_make_lists_shorter) {
   Random random(7);
-  const Catalog catalog(normals(random, 30000 * 64), 64);
   const std::vector<float> users = normals(random, 32 * 64);
+  // Of a group the sample knows the best row alone: where the best rows of all share a few groups its threshold is low.
+  std::vector<float> rows = normals(random, 30000 * 64);
+  for (size_t row = 0; row < 128; ++row) {
+    const float* user = users.data() + (row < 64 ? 0 : 31 * 64);
+    const float length = 1.0f + 0.01f * static_cast<float>(row % 64);
+    for (size_t c = 0; c < 64; ++c) rows[row * 64 + c] = length * user[c];
+  }
+  const Catalog catalog(rows, 64);
   Question together(users, 64, 1, 10);
   Result expected;
   const std::vector<unsigned> short_lists = run_and_count(catalog, together, expected);  // what is left of them
@@ -77,7 +84,7 @@ TEST(better_thresholds_make_lists_shorter) {
     CHECK(std::equal(result.indices.begin(), result.indices.end(), expected.indices.begin() + 10 * user));
     CHECK(std::equal(result.scores.begin(), result.scores.end(), expected.scores.begin() + 10 * user));
   }
-  CHECK(shortened < as_they_were);
+  CHECK(2 * shortened < as_they_were);
 }
 
 TEST(more_queries_than_are_searched_together) {
