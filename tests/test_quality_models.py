@@ -103,6 +103,23 @@ def test_item_knn_is_the_sum_of_cosines_over_the_history():
     np.testing.assert_allclose(scores, matrix @ (units.T @ units), rtol=1e-4, atol=1e-5)
 
 
+def test_own_items_by_hour_are_the_weighted_counts_of_its_formula():
+    pytest.importorskip("scipy", reason="scipy (of the extra 'bench') is not installed")
+    import classic
+
+    day = 86400
+    log = make_log([[2, 0, 2]], 4, times=np.array([0, day // 2, 3 * day]), actions=None)
+    scores = classic.OwnItemsByHour(log, np.array([7 * day]), half_life=2.0, sharpness=3.0).scores(np.array([0]))
+
+    def weight(days: float) -> float:
+        turn = 2 * np.pi * days
+        return 0.1 + 0.9 * np.exp(3 * (np.cos(turn) - 1) + np.cos(turn / 7) - 1)
+
+    expected = [2**-0.5 * weight(6.5), 0, 2**-1 * weight(7) + weight(4), 0]
+    np.testing.assert_allclose(scores, [expected], rtol=1e-6)
+    assert weight(7) == pytest.approx(1)
+
+
 def test_what_a_user_has_met_is_found_among_negatives():
     met = torch.tensor([3, 7, 20])
     found = neural._is_in(torch.tensor([[3, 4], [20, 21], [0, 7]]), met)

@@ -46,6 +46,19 @@ def test_cosine_is_a_factor_from_one_towards_zero(monkeypatch: pytest.MonkeyPatc
     assert 0 < rates[-1] < 0.02 * 5e-3
 
 
+def test_the_bonus_of_own_items_learns_ten_times_as_fast() -> None:
+    """The first step of Adam is the rate itself, whatever the gradient: each table moves by it where events fall."""
+    config = dataclasses.replace(FAST, epochs=1, batch_size=1000, warmup_steps=0, dropout=0.0)
+    trained = fit(cyclic_log(), small_config(repeats=True), config, exclude_seen=False, progress=False).model
+    assert trained.repeats is not None
+    moved = trained.repeats.distance_steps.detach().abs().max().item()
+    torch.manual_seed(config.seed)
+    untrained = InterestFusionModel(small_config(repeats=True), 0.0)
+    others = (trained.item_embedding - untrained.item_embedding).detach().abs().max().item()
+    assert moved == pytest.approx(10 * config.learning_rate, rel=1e-3)
+    assert others == pytest.approx(config.learning_rate, rel=1e-3)
+
+
 def binary_loss(scoring: str, num_negatives: int) -> tuple[NextEventLoss, Batch]:
     torch.manual_seed(3)
     log = cyclic_log()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from classic import ItemKNN, als, bpr
+from classic import ItemKNN, OwnItemsByHour, als, bpr
 from data import Dataset
 from neural import GateFusion, MaskedFusion, MeanFusion, TorchScorer, fit_neumf, gru4rec, lstm, with_fusion
 from numpy.typing import NDArray
@@ -79,6 +79,11 @@ def _history_model(make: Callable[..., Any]) -> Fit:
         return make(job.split.history(job.target), **settings)  # type: ignore[arg-type]
 
     return fit_history
+
+
+def _own_items_by_hour(job: Job, settings: Mapping[str, Any]) -> OwnItemsByHour:
+    now = job.split.targets(job.target)[1]  # type: ignore[arg-type]
+    return OwnItemsByHour(job.split.history(job.target), now, **settings)  # type: ignore[arg-type]
 
 
 def _seeded(make: Callable[..., Any]) -> Fit:
@@ -183,6 +188,9 @@ MODELS: dict[str, Model] = {
     "own-frequency-fading": Model(
         _history_model(lambda history, half_life: OwnItems(history, "frequency", half_life)),
         _grid(half_life=(5.0, 10.0, 20.0, 50.0, 100.0, 200.0)),
+    ),
+    "own-frequency-hour-now": Model(
+        _own_items_by_hour, _product(half_life=(5.0, 10.0, 20.0, 50.0), sharpness=(1.0, 3.0, 6.0))
     ),
     "own-recency": Model(_history_model(lambda history: OwnItems(history, "recency"))),
     "itemknn": Model(

@@ -43,7 +43,7 @@ class TrainConfig:
     Args:
         epochs: passes over the data at most.
         batch_size: sequences a step.
-        learning_rate: of AdamW, after the warm-up.
+        learning_rate: of AdamW, after the warm-up; ten times that for the few weights of `repeats`.
         weight_decay: of AdamW, on matrices and embeddings; biases, norms and decay rates have none.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         clip_norm: bound on the norm of the gradient; infinity = none.

@@ -36,7 +36,10 @@ __all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
 
 CHECKPOINT_NAME = "last.pt"
 STOP_METRIC = "ndcg@10"
-_CHECKPOINT_VERSION = 4
+_CHECKPOINT_VERSION = 5
+# The bonus for own items has some 250 weights for all users: logarithms, which end several units from where they start.
+# At the rate of embeddings they do not get there before those overfit (docs/quality.md, Foursquare NYC).
+_REPEATS_RATE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +196,7 @@ class _Run:
     def _step(self, batch: Any, step: int) -> Tensor:
         rate = _learning_rate(self.config, step, self.config.epochs * len(self.sequences))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["times_rate"]
         self.optimizer.zero_grad()
         loss = self.loss(batch)
         self.fabric.backward(loss)
@@ -281,10 +284,17 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     """Decay on matrices only: pulling biases, norms, attention biases and decay rates to 0 regularises nothing."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
+    repeats: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         plain = parameter.dim() < 2 or name.endswith("_bias")
-        (free if plain else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+        group = repeats if name.startswith("repeats.") else free if plain else decayed
+        group.append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay, "times_rate": 1.0},
+        {"params": free, "weight_decay": 0.0, "times_rate": 1.0},
+        {"params": repeats, "weight_decay": 0.0, "times_rate": _REPEATS_RATE},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def _check(log: EventLog, config: ModelConfig, train_config: TrainConfig, validation: tuple[Any, Any] | None) -> None:
