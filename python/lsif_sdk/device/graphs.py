@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -139,8 +140,10 @@ class Graphs:
         self.captures += 1
         try:
             graph = self._capture(self._work, shape, self._device, example)
-        except RuntimeError:
+        except RuntimeError as error:
             # No memory for a graph, say. The request has its answer, and those to come get theirs the same way.
+            message = f"{self._device}: no CUDA graph for {shape}, whose requests go step by step, slower: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
             graph = functools.partial(done_at_once, self._work, shape, device=self._device)
         with self._lock:
             _keep(self._graphs, shape, graph)
