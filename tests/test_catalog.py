@@ -81,6 +81,9 @@ def test_forms_of_exclude() -> None:
         assert_exact(catalog.top_k(queries, 40, form), vectors, None, queries, 40, [shared] * 3)
     ragged: Any = [np.array([1, 2]), [], (3,)]
     assert_exact(catalog.top_k(queries, 9, ragged), vectors, None, queries, 9, ragged)
+    for form in (*flat, [shared], np.array([shared]), padded[:1]):
+        assert_exact(catalog.top_k(queries[:1], 40, form), vectors, None, queries[:1], 40, [shared])
+    assert_same(catalog.top_k(queries[0], 9, []), catalog.top_k(queries[0], 9))
     for nothing in (None, [], [[], [], []], np.zeros((3, 0), np.int64), np.full((3, 2), -1), np.array([])):
         assert_same(catalog.top_k(queries, 9, nothing), catalog.top_k(queries, 9))
     everything = catalog.top_k(queries, 9, range(40))

@@ -32,6 +32,7 @@ def test_input_forms_give_the_same_result(tmp_path: Path) -> None:
         vectors[::-1].copy()[::-1], torch.from_numpy(vectors), torch.from_numpy(vectors.T.copy()).T,
         torch.from_numpy(vectors).double(), torch.from_numpy(vectors).bfloat16(), torch.from_numpy(vectors).long(),
         torch.nn.Parameter(torch.from_numpy(vectors)), as_memmap(vectors, tmp_path, "r"),
+        torch.complex(torch.zeros(60, 12), torch.from_numpy(-vectors)).conj().imag,  # negated when it is read
     ]  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -210,3 +211,19 @@ def test_top_k_errors(changes: dict[str, Any], error: type[Exception], message: 
     catalog = Catalog.from_vectors(np.ones((20, 4)))
     with pytest.raises(error, match=message):
         catalog.top_k(**{"queries": Q, "k": 3, **changes})
+
+
+@pytest.mark.parametrize(
+    ("exclude", "error", "message"),
+    [
+        ([20], ArgumentError, r"exclude: expected rows in \[0, 19\] \(or -1, ignored\), got 20"),
+        ([-2], ArgumentError, "exclude: expected rows in .*, got -2"),
+        ([2**63], ArgumentError, "exclude: expected rows in"),
+        ([2**70], ArgumentTypeError, "exclude: expected row numbers, got int"),
+        ([1, 2.0], ArgumentTypeError, "exclude: expected row numbers"),
+        ([[1], [2]], ArgumentError, r"exclude: expected one list a query \(1\), got 2 lists"),
+    ],
+)
+def test_top_k_errors_of_one_query(exclude: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Catalog.from_vectors(np.ones((20, 4))).top_k(Q[0], 3, exclude)

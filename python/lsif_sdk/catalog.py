@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -164,9 +165,8 @@ class Catalog:
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
             ArgumentTypeError: an argument is of the wrong type.
         """
-        if type(queries) is np.ndarray and queries.dtype == np.float32 and queries.flags.c_contiguous:
-            matrix = queries  # as it is, on the way of every request; native code checks the values
-        else:
+        matrix = _as_it_is(queries)
+        if matrix is None:
             matrix = _dense_floats("queries", queries, None).numpy()
         if matrix.ndim == 1:
             matrix = matrix[None]
@@ -310,9 +310,20 @@ def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int
     return tensor
 
 
+def _as_it_is(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32] | None:
+    """What native code can read without a change, on the way of every request; its values are not looked at."""
+    array: Any = values
+    if type(values) is torch.Tensor and values.dtype is torch.float32 and values.is_cpu:
+        if values.requires_grad or values.layout is not torch.strided or values.is_neg():
+            return None
+        array = values.numpy()
+    is_plain = type(array) is np.ndarray and array.dtype == np.float32 and array.flags.c_contiguous
+    return array if is_plain else None
+
+
 def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
     """`as_floats`, finite or not."""
-    tensor = values.detach() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
+    tensor = values.detach().resolve_neg() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(argument, "real numbers", tensor.dtype)
     if tensor.layout != torch.strided or tensor.is_quantized:
@@ -353,6 +364,9 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
     """
     if exclude is None or batch == 0:
         return None
+    if batch == 1 and type(exclude) is list and _INTEGERS.issuperset(map(type, exclude)):  # most requests
+        with contextlib.suppress(OverflowError):  # which the longer way refuses in words
+            return np.array(exclude, np.int64), np.array((0, len(exclude)), np.int64)
     if hasattr(exclude, "__array__"):
         exclude = _array(exclude)
     elif isinstance(exclude, str) or not isinstance(exclude, Sequence):
