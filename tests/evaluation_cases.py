@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lsif_sdk.evaluation.metrics import MISSED
 from lsif_sdk.training.data import EventLog
 
 
@@ -29,6 +30,6 @@ def random_log(seed, num_users=40, num_items=25, max_length=12):
 
 def slow_rank(scores, target, seen):
     if target in seen:
-        return len(scores)
+        return MISSED
     better = [item for item in range(len(scores)) if item != target and item not in seen]
     return 1 + sum(float(scores[item]) >= float(scores[target]) for item in better)

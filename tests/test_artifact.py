@@ -29,7 +29,7 @@ def saved(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_round_trip(tmp_path, ids, titles):
     artifact = build(ids, titles)
     artifact.save(tmp_path / "model")
-    loaded = Artifact.load(tmp_path / "model", verify=True)
+    loaded = Artifact.load(tmp_path / "model")
     assert loaded.config == artifact.config
     assert loaded.weights.keys() == artifact.weights.keys()
     assert all(torch.equal(loaded.weights[name], artifact.weights[name]) for name in artifact.weights)
@@ -90,14 +90,14 @@ def test_an_artifact_with_foreign_files_is_kept(saved, name):
         build([1, 2, 3, 4, 5, 6]).save(saved, overwrite=True)
     assert (saved / name).is_dir()
     (saved / name).rmdir()
-    assert Artifact.load(saved, verify=True).items.ids.tolist() == IDS
+    assert Artifact.load(saved).items.ids.tolist() == IDS
 
 
 def test_an_artifact_of_another_version_may_be_replaced(saved):
     edit(saved, "config.json", lambda c: c.update(format_version=99))
     (saved / "weights.safetensors").unlink()
     build([1, 2, 3, 4, 5, 6]).save(saved, overwrite=True)
-    assert Artifact.load(saved, verify=True).items.ids.tolist() == [1, 2, 3, 4, 5, 6]
+    assert Artifact.load(saved).items.ids.tolist() == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o002])
@@ -128,7 +128,7 @@ def test_weights_may_share_memory(tmp_path):
     weights["layers.0.output.bias"], weights["layers.0.output_norm.bias"] = both[:dim], both[dim:]
     shared = dataclasses.replace(artifact, weights=weights)
     shared.save(tmp_path / "model")
-    loaded = Artifact.load(tmp_path / "model", verify=True)
+    loaded = Artifact.load(tmp_path / "model")
     assert loaded.weights.keys() == weights.keys()
     assert all(torch.equal(loaded.weights[name], value) for name, value in weights.items())
 
@@ -166,7 +166,7 @@ def test_a_failed_save_changes_nothing(saved, monkeypatch, step):
         build([1, 2, 3, 4, 5, 6]).save(saved, overwrite=True)
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == content
-    assert Artifact.load(saved, verify=True).items.ids.tolist() == IDS
+    assert Artifact.load(saved).items.ids.tolist() == IDS
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
@@ -185,7 +185,7 @@ def test_a_failed_first_save_leaves_nothing(tmp_path, monkeypatch, step):
 def test_what_json_cannot_hold_is_refused(saved, field, value):
     with pytest.raises(ArtifactError, match="training, metrics: expected plain JSON values"):
         dataclasses.replace(build(), **{field: {"key": value}}).save(saved, overwrite=True)
-    assert Artifact.load(saved, verify=True).metrics == {"ndcg": 0.5}
+    assert Artifact.load(saved).metrics == {"ndcg": 0.5}
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
@@ -199,7 +199,7 @@ def test_saving_through_a_link_keeps_the_link(saved, tmp_path):
 
 def test_saving_makes_parents_and_refuses_files(tmp_path):
     build().save(str(tmp_path / "a" / "b"))
-    assert len(Artifact.load(str(tmp_path / "a" / "b"), verify=True).items) == 6
+    assert len(Artifact.load(str(tmp_path / "a" / "b")).items) == 6
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match="file: exists and is not an lsif_sdk artifact"):
         build().save(tmp_path / "file", overwrite=True)

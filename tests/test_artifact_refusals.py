@@ -171,7 +171,7 @@ def test_truncated_files_are_refused(saved, name, size):
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "items.safetensors"])
-def test_verify_finds_one_flipped_bit(saved, name):
+def test_one_flipped_bit_is_found(saved, name):
     content = bytearray((saved / name).read_bytes())
     content[-3] ^= 1
     (saved / name).write_bytes(content)
@@ -197,7 +197,7 @@ def test_random_damage_is_refused_or_harmless(saved):
         if name != "config.json":
             edit(saved, "config.json", lambda c, n=name, d=damaged: c["files"][n].update(bytes=len(d)))
         try:
-            loaded = Artifact.load(saved)
+            loaded = Artifact.load(saved, verify=False)
         except ArtifactError as error:
             assert str(saved) in str(error)
             num_refused += 1
@@ -208,7 +208,7 @@ def test_random_damage_is_refused_or_harmless(saved):
         (saved / "config.json").write_bytes(config)
     assert num_refused > 50
     assert num_loaded > 10
-    assert len(Artifact.load(saved, verify=True).items) == 6
+    assert len(Artifact.load(saved).items) == 6
 
 
 def test_an_artifact_is_checked_when_it_is_made():

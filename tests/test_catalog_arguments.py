@@ -171,6 +171,7 @@ TOP_K_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"queries": np.ones((3, 1, 4))}, ArgumentError, r"queries: expected shape \[batch, 4\]"),
     ({"queries": np.float32(1)}, ArgumentError, r"queries: expected shape \[batch, 4\], got \[\]"),
     ({"queries": "abcd"}, ArgumentTypeError, "queries: expected an array of numbers, got str"),
+    ({"queries": torch.ones(3, 4).to_sparse()}, ArgumentError, "queries: expected a dense tensor"),
     ({"k": 0}, ArgumentError, r"k: expected an integer in \[1, 1048576\], got 0"),
     ({"k": -1}, ArgumentError, "k: expected an integer in .*, got -1"),
     ({"k": 2**20 + 1}, ArgumentError, r"k: expected an integer in \[1, 1048576\], got 1048577"),
@@ -218,7 +219,7 @@ def test_top_k_errors(changes: dict[str, Any], error: type[Exception], message: 
     [
         ([20], ArgumentError, r"exclude: expected rows in \[0, 19\] \(or -1, ignored\), got 20"),
         ([-2], ArgumentError, "exclude: expected rows in .*, got -2"),
-        ([2**63], ArgumentError, "exclude: expected rows in"),
+        ([2**63], ArgumentError, "exclude: expected row numbers, got 9223372036854775808"),
         ([2**70], ArgumentTypeError, "exclude: expected row numbers, got int"),
         ([1, 2.0], ArgumentTypeError, "exclude: expected row numbers"),
         ([[1], [2]], ArgumentError, r"exclude: expected one list a query \(1\), got 2 lists"),

@@ -24,6 +24,7 @@ from lsif_sdk.evaluation import (
     leave_one_out,
     time_split,
 )
+from lsif_sdk.evaluation.metrics import MISSED
 from recommender_cases import build
 
 
@@ -78,7 +79,7 @@ def test_evaluate_equals_the_slow_oracle(monkeypatch, exclude_seen, target, back
     assert report.standard_errors["ndcg@4"] == pytest.approx(gains.std(ddof=1) / math.sqrt(len(ranks)))
     repeats = [events[-back] in events[:-back] for u in report.user_rows for events in [log.user(u).items.tolist()]]
     assert report.num_repeated == sum(repeats) > 0
-    misses = report.per_user[np.array(repeats)] == log.num_items
+    misses = report.per_user[np.array(repeats)] == MISSED
     assert misses.all() if exclude_seen else not misses.all()
 
 
@@ -212,7 +213,8 @@ def test_evaluating_a_recommender_ranks_the_items_only_its_catalogue_knows():
         slow_scores(recommender, log.item_ids, log.user(u).items[: -1 if log.lengths[u] > 2 else None])
         for u in range(log.num_users)
     ]
-    assert report.per_user.tolist() == [rank + 1 for rank in slow_evaluation(log, table, 10, True, 1)[0]]
+    ranks = slow_evaluation(log, table, 10, True, 1)[0]
+    assert report.per_user.tolist() == [rank + (rank != MISSED) for rank in ranks]
 
 
 def test_integer_ids_are_matched_by_their_text():
@@ -289,8 +291,9 @@ def test_the_table_says_protocol_and_repeated_targets():
 def test_a_repeated_target_is_no_hit_because_recommend_never_lists_it():
     log = make_log([[0, 1, 0]], 20)
     knows = FixedScorer(np.arange(20)[None, ::-1])  # the target has the highest score
-    report = evaluate(knows, log, progress=False)
-    assert (report.per_user.tolist(), report.metrics["hr@10"], report.num_repeated) == ([20], 0.0, 1)
+    for k in (10, 19, 20, 21, 1000):  # a list as long as the catalogue, or longer, leaves it out, too
+        report = evaluate(knows, log, k, progress=False)
+        assert (report.per_user.tolist(), report.metrics[f"hr@{k}"], report.num_repeated) == ([MISSED], 0.0, 1)
     assert evaluate(knows, log, exclude_seen=False, progress=False).metrics["mrr@10"] == 1.0
 
 

@@ -17,7 +17,7 @@ from lsif_sdk.evaluation import (
     pessimistic_ranks,
     ranks_to_metrics,
 )
-from lsif_sdk.evaluation.metrics import top_k_rows
+from lsif_sdk.evaluation.metrics import MISSED, top_k_rows
 
 
 @st.composite
@@ -85,7 +85,7 @@ def test_a_constant_model_ranks_last_and_a_seen_target_is_a_miss():
     assert pessimistic_ranks(scores, np.array([2])).tolist() == [5]
     assert pessimistic_ranks(scores, np.array([2]), (np.array([3, 3]), np.array([0, 2]))).tolist() == [4]
     scores[0, 2] = 1.0
-    assert pessimistic_ranks(scores, np.array([2]), (np.array([2, 3, 3]), np.array([0, 3]))).tolist() == [5]
+    assert pessimistic_ranks(scores, np.array([2]), (np.array([2, 3, 3]), np.array([0, 3]))).tolist() == [MISSED]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.evaluation import Popularity, evaluate, leave_one_out
 from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.model.times import UNKNOWN_TIME
 from lsif_sdk.training import TrainConfig, fit
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench" / "quality"))
@@ -103,21 +104,26 @@ def test_item_knn_is_the_sum_of_cosines_over_the_history():
     np.testing.assert_allclose(scores, matrix @ (units.T @ units), rtol=1e-4, atol=1e-5)
 
 
-def test_own_items_by_hour_are_the_weighted_counts_of_its_formula():
+def test_own_items_by_hour_are_ranked_by_the_weights_of_the_formula():
     pytest.importorskip("scipy", reason="scipy (of the extra 'bench') is not installed")
     import classic
 
     day = 86400
-    log = make_log([[2, 0, 2]], 4, times=np.array([0, day // 2, 3 * day]), actions=None)
-    scores = classic.OwnItemsByHour(log, np.array([7 * day]), half_life=2.0, sharpness=3.0).scores(np.array([0]))
+    times = np.array([0, day // 2, 3 * day, UNKNOWN_TIME, 0, 0])
+    log = make_log([[2, 0, 2], [1, 1], [], [3]], 4, times=times, actions=None)
+    scorer = classic.OwnItemsByHour(log, np.full(4, 7 * day), half_life=2.0, sharpness=3.0)
 
-    def weight(days: float) -> float:
+    def by_hour(days: float) -> float:
         turn = 2 * np.pi * days
         return 0.1 + 0.9 * np.exp(3 * (np.cos(turn) - 1) + np.cos(turn / 7) - 1)
 
-    expected = [2**-0.5 * weight(6.5), 0, 2**-1 * weight(7) + weight(4), 0]
-    np.testing.assert_allclose(scores, [expected], rtol=1e-6)
-    assert weight(7) == pytest.approx(1)
+    np.testing.assert_allclose(scorer.weights(0), [by_hour(7) / 2, by_hour(6.5) / 2**0.5, by_hour(4)])
+    np.testing.assert_allclose(scorer.weights(1), [0.1 / 2**0.5, by_hour(7)])
+    assert scorer.weights(2).shape == (0,)
+    scores = scorer.scores(np.array([0, 2, 3]))
+    assert scores[0, [0, 2]].tolist() == [1, 2] and (scores[0, [1, 3]] < 1).all()
+    assert scores[1].tolist() == [0, 0.5, 0.5, 0]  # popularity: counts 1, 2, 2, 1
+    assert scores[2].argmax() == 3
 
 
 def test_what_a_user_has_met_is_found_among_negatives():

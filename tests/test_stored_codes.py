@@ -23,7 +23,7 @@ def saved(tmp_path) -> pathlib.Path:
 
 def test_a_saved_recommender_has_its_codes_and_answers_alike(saved, monkeypatch):
     recommender = build(normalize_items=True)
-    artifact = Artifact.load(saved, verify=True)
+    artifact = Artifact.load(saved)
     assert artifact.codes is not None
     assert torch.equal(artifact.codes, recommender.catalog.codes)
     monkeypatch.setattr(ops, "code_catalog", None)  # nothing is coded again
@@ -82,7 +82,7 @@ def test_codes_of_other_weights_are_refused(saved, tmp_path):
 def test_a_file_of_something_else_is_refused(saved, tensors, message):
     rewrite(saved, tensors)
     with pytest.raises(errors.ArtifactError, match=message):
-        Artifact.load(saved)
+        Artifact.load(saved, verify=False)
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ def test_damaged_codes_are_refused_and_their_file_is_named(saved, damaged, kept,
     codes[damaged] = 255
     rewrite(saved, {"codes": codes[:kept].clone()})
     with pytest.raises(errors.ArtifactError, match=rf"codes\.safetensors: codes: expected {message}"):
-        Artifact.load(saved)
+        Artifact.load(saved, verify=False)
 
 
-def test_damage_is_found_on_request_and_a_short_file_at_once(saved):
+def test_one_flipped_bit_is_found_unless_nobody_looks(saved):
     path = saved / "codes.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    Artifact.load(saved)
+    Recommender.load(saved, verify=False)
     with pytest.raises(errors.ArtifactError, match="safetensors: changed"):
-        Artifact.load(saved, verify=True)
+        Recommender.load(saved)
     path.write_bytes(data[:-1])
     with pytest.raises(errors.ArtifactError, match="safetensors: truncated"):
         Artifact.load(saved)

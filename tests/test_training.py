@@ -212,23 +212,21 @@ def without_seconds(history: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
 
 
-@pytest.mark.parametrize("with_validation", [True, False])
-def test_resumed_run_is_bit_identical(tmp_path: Path, with_validation: bool) -> None:
-    log = cyclic_log()
+@pytest.mark.parametrize(("with_validation", "repeats"), [(True, False), (False, False), (True, True)])
+def test_resumed_run_is_bit_identical(tmp_path: Path, with_validation: bool, repeats: bool) -> None:
+    log, model = cyclic_log(), small_config(repeats=repeats)
     validation = following(log) if with_validation else None
-    whole = fit(log, small_config(), FAST, validation=validation, progress=False)
+    whole = fit(log, model, FAST, validation=validation, progress=False)
     for epochs in (1, 3, 4):
         part = dataclasses.replace(FAST, epochs=epochs)
-        resumed = fit(
-            log, small_config(), part, validation=validation, checkpoint_dir=tmp_path, resume=True, progress=False
-        )
+        resumed = fit(log, model, part, validation=validation, checkpoint_dir=tmp_path, resume=True, progress=False)
         assert len(resumed.history) == epochs
     assert_same_weights(whole.model, resumed.model)
     assert without_seconds(resumed.history) == without_seconds(whole.history)
     assert [path.name for path in tmp_path.iterdir()] == [trainer.CHECKPOINT_NAME]
     torch.load(tmp_path / trainer.CHECKPOINT_NAME, weights_only=True)
     # Without `resume` a new run starts and takes the old one's place.
-    fresh = fit(log, small_config(), part, validation=validation, checkpoint_dir=tmp_path, progress=False)
+    fresh = fit(log, model, part, validation=validation, checkpoint_dir=tmp_path, progress=False)
     assert_same_weights(whole.model, fresh.model)
 
 

@@ -23,17 +23,19 @@ COSINE = dataclasses.replace(FAST, schedule="cosine")
 
 
 def recorded_rates(monkeypatch: pytest.MonkeyPatch, config: TrainConfig) -> list[float]:
-    """The learning rate of each step the optimizer takes."""
+    """The learning rate of each step the optimizer takes; the weights of `repeats` have their multiple of it."""
     rates = []
     step = torch.optim.AdamW.step
 
     def recording(self: torch.optim.AdamW, *arguments: Any, **options: Any) -> Any:
-        (rate,) = {group["lr"] for group in self.param_groups}
+        *others, of_repeats = [group["lr"] for group in self.param_groups]
+        (rate,) = set(others)
+        assert of_repeats == config.repeats_rate * rate
         rates.append(rate)
         return step(self, *arguments, **options)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", recording)
-    fit(cyclic_log(), small_config(), config, progress=False)
+    fit(cyclic_log(), small_config(repeats=True), config, exclude_seen=False, progress=False)
     return rates
 
 
@@ -46,17 +48,21 @@ def test_cosine_is_a_factor_from_one_towards_zero(monkeypatch: pytest.MonkeyPatc
     assert 0 < rates[-1] < 0.02 * 5e-3
 
 
-def test_the_bonus_of_own_items_learns_ten_times_as_fast() -> None:
-    """The first step of Adam is the rate itself, whatever the gradient: each table moves by it where events fall."""
-    config = dataclasses.replace(FAST, epochs=1, batch_size=1000, warmup_steps=0, dropout=0.0)
+def test_the_bonus_of_own_items_has_a_rate_of_its_own_and_no_decay() -> None:
+    """The first step of Adam is the rate itself, whatever the gradient, in each weight that has one."""
+    config = dataclasses.replace(
+        FAST, epochs=1, batch_size=1000, warmup_steps=0, dropout=0.0, repeats_rate=7.0, weight_decay=0.5
+    )
     trained = fit(cyclic_log(), small_config(repeats=True), config, exclude_seen=False, progress=False).model
-    assert trained.repeats is not None
-    moved = trained.repeats.distance_steps.detach().abs().max().item()
     torch.manual_seed(config.seed)
-    untrained = InterestFusionModel(small_config(repeats=True), 0.0)
-    others = (trained.item_embedding - untrained.item_embedding).detach().abs().max().item()
-    assert moved == pytest.approx(10 * config.learning_rate, rel=1e-3)
-    assert others == pytest.approx(config.learning_rate, rel=1e-3)
+    untrained = dict(InterestFusionModel(small_config(repeats=True), 0.0).named_parameters())
+    moved = {name: (value - untrained[name]).detach() for name, value in trained.named_parameters()}
+    of_bonus = {name: change for name, change in moved.items() if name.startswith("repeats.")}
+    assert {"repeats.gate.weight", "repeats.gate.bias", "repeats.distance_steps"} <= set(of_bonus)
+    for name, change in of_bonus.items():
+        assert change.abs().max().item() == pytest.approx(7 * config.learning_rate, rel=1e-3), name
+    decay = config.learning_rate * config.weight_decay * untrained["item_embedding"].detach()
+    assert (moved["item_embedding"] + decay).abs().max().item() == pytest.approx(config.learning_rate, rel=1e-3)
 
 
 def binary_loss(scoring: str, num_negatives: int) -> tuple[NextEventLoss, Batch]:

@@ -190,7 +190,7 @@ MODELS: dict[str, Model] = {
         _grid(half_life=(5.0, 10.0, 20.0, 50.0, 100.0, 200.0)),
     ),
     "own-frequency-hour-now": Model(
-        _own_items_by_hour, _product(half_life=(5.0, 10.0, 20.0, 50.0), sharpness=(1.0, 3.0, 6.0))
+        _own_items_by_hour, _product(half_life=(5.0, 10.0, 20.0, 50.0, 100.0, 200.0), sharpness=(0.0, 1.0, 3.0, 6.0))
     ),
     "own-recency": Model(_history_model(lambda history: OwnItems(history, "recency"))),
     "itemknn": Model(

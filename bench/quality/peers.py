@@ -22,7 +22,7 @@ from rectools.models import HSTUModel, SASRecModel
 from rectools.models.nn.transformers.lightning import TransformerLightningModule
 from results import ranks_path, record, save_ranks
 
-from lsif_sdk.evaluation.metrics import coverage, novelty, rank_gains
+from lsif_sdk.evaluation.metrics import MISSED, coverage, novelty, rank_gains
 from lsif_sdk.training import EventLog
 
 # Shapes their authors chose for each data set (eSASRec's repository, blondered/transformer_benchmark; for HSTU the
@@ -134,7 +134,7 @@ def main() -> None:
     asked = request_times(split.test_times, users) if request_time else None
     lists = top_ten(model, events, users, dataset.exclude_seen, asked)
     found = lists == split.test_items[users][:, None]
-    ranks = np.where(found.any(axis=1), found.argmax(axis=1) + 1, history.num_items)
+    ranks = np.where(found.any(axis=1), found.argmax(axis=1) + 1, MISSED)
     met = pd.DataFrame({"user": np.repeat(np.arange(history.num_users), history.lengths), "item": history.items})
     counts = np.bincount(met.drop_duplicates()["item"], minlength=history.num_items)
     metrics = {name: float(gains.mean()) for name, gains in rank_gains(ranks).items()}

@@ -395,6 +395,8 @@ def _rows(part: Any) -> npt.NDArray[np.int64]:
         raise ArgumentError("exclude", _EXCLUDED, f"shape {list(array.shape)}")
     if array.size and array.dtype.kind not in "iu":
         raise ArgumentTypeError("exclude", "row numbers", part[0])
+    if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
+        raise ArgumentError("exclude", "row numbers", array.max())
     return array.astype(np.int64)
 
 

@@ -61,6 +61,7 @@ class Recommender(Ranker):
         batching: Batching | bool | None = None,
         attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
         precision: Precision = "float32",
+        verify: bool = True,
     ) -> Recommender:
         """Loads an artifact directory.
 
@@ -75,6 +76,8 @@ class Recommender(Ranker):
             batching: see the class.
             attributes: see the class.
             precision: see the class.
+            verify: compare the files' SHA-256 with those recorded when they were saved. False saves .7 s a GB, for
+                processes that load what another has verified, and lets changes pass that leave the files readable.
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
@@ -82,7 +85,7 @@ class Recommender(Ranker):
         """
         as_device(device)  # before anything is read
         return cls(
-            Artifact.load(path),
+            Artifact.load(path, verify=verify),
             threads=threads,
             batching=batching,
             attributes=attributes,

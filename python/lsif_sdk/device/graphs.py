@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
-import warnings
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ Work = Callable[[Shape, Tensor], Tensor]
 """From a request as integers on the device (`Shape.pack`) to its answer as bytes there; waits for nothing."""
 Bytes = npt.NDArray[np.uint8]
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 MOST_USERS = 16
 MOST_EVENTS = 4096
@@ -105,6 +106,7 @@ class Graphs:
         self._device = device
         self._capture = capture
         self.captures = 0
+        self._has_failed = False
         self._lock = ForkSafeLock()
         self._asked: collections.OrderedDict[Shape, None] = collections.OrderedDict()
         self._graphs: collections.OrderedDict[Shape, Graph] = collections.OrderedDict()
@@ -142,8 +144,9 @@ class Graphs:
             graph = self._capture(self._work, shape, self._device, example)
         except RuntimeError as error:
             # No memory for a graph, say. The request has its answer, and those to come get theirs the same way.
-            message = f"{self._device}: no CUDA graph for {shape}, whose requests go step by step, slower: {error}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            if not self._has_failed:
+                _LOG.warning("%s: no CUDA graph, so such requests go step by step, slower: %s", self._device, error)
+            self._has_failed = True
             graph = functools.partial(done_at_once, self._work, shape, device=self._device)
         with self._lock:
             _keep(self._graphs, shape, graph)

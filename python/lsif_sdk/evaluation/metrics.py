@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 from lsif_sdk.arguments import as_k
 from lsif_sdk.errors import ArgumentError
 
-__all__ = ["coverage", "novelty", "pessimistic_ranks", "rank_gains", "ranks_to_metrics", "top_k_rows"]
+__all__ = ["MISSED", "coverage", "novelty", "pessimistic_ranks", "rank_gains", "ranks_to_metrics", "top_k_rows"]
 
 Ragged = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+MISSED: int = np.iinfo(np.int64).max
+"""Rank of a target that no list shows."""
 
 
 def rank_gains(ranks: NDArray[np.int64], k: int = 10) -> dict[str, NDArray[np.float64]]:
@@ -54,7 +57,7 @@ def pessimistic_ranks(
     """Rank of each user's target: 1 + the number of OTHER items, not seen, whose score is >= the target's.
 
     A tie counts against the target, so a model that gives every item one score ranks it last. A target among the seen
-    items is a miss and has the worst rank, num_items: a list without seen items never shows it.
+    items is a miss and has the rank `MISSED`: a list without seen items never shows it, however long.
 
     Args:
         scores: float [batch, num_items]; infinities are ordinary values.
@@ -76,7 +79,7 @@ def pessimistic_ranks(
     # The target itself is among these unless it is seen, so their number is its rank.
     not_worse = scores >= scores[users, targets][:, None]
     _clear_seen(not_worse, seen, False)
-    return np.where(not_worse[users, targets], np.count_nonzero(not_worse, axis=1), num_items)
+    return np.where(not_worse[users, targets], np.count_nonzero(not_worse, axis=1), MISSED)
 
 
 def top_k_rows(

@@ -29,6 +29,7 @@ _CHOICES = {"precision": get_args(Precision), "schedule": get_args(Schedule), "l
 # field: (lowest, highest, whether they belong to the interval)
 _NUMBERS = {
     "learning_rate": (0.0, FLOAT32_MAX, "(]"),
+    "repeats_rate": (0.0, FLOAT32_MAX, "(]"),
     "weight_decay": (0.0, FLOAT32_MAX, "[]"),
     "dropout": (0.0, 1.0, "[)"),
     "time_dropout": (0.0, 1.0, "[]"),
@@ -43,8 +44,10 @@ class TrainConfig:
     Args:
         epochs: passes over the data at most.
         batch_size: sequences a step.
-        learning_rate: of AdamW, after the warm-up; ten times that for the few weights of `repeats`.
-        weight_decay: of AdamW, on matrices and embeddings; biases, norms and decay rates have none.
+        learning_rate: of AdamW, after the warm-up.
+        repeats_rate: times `learning_rate`, for the few weights of `ModelConfig.repeats`: logarithms that all users
+            share, which at the rate of embeddings are still on their way when those overfit (docs/quality.md).
+        weight_decay: of AdamW, on matrices and embeddings; biases, norms, decay rates and `repeats` have none.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         clip_norm: bound on the norm of the gradient; infinity = none.
         dropout: probability on embedded events and residual branches.
@@ -73,6 +76,7 @@ class TrainConfig:
     epochs: int = 200
     batch_size: int = 64
     learning_rate: float = 1e-3
+    repeats_rate: float = 10.0
     weight_decay: float = 0.0
     warmup_steps: int = 50
     clip_norm: float = 1.0

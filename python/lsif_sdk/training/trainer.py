@@ -37,9 +37,6 @@ __all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
 CHECKPOINT_NAME = "last.pt"
 STOP_METRIC = "ndcg@10"
 _CHECKPOINT_VERSION = 5
-# The bonus for own items has some 250 weights for all users: logarithms, which end several units from where they start.
-# At the rate of embeddings they do not get there before those overfit (docs/quality.md, Foursquare NYC).
-_REPEATS_RATE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +145,7 @@ class _Run:
         )
         counts = np.bincount(log.items, minlength=model.config.num_items)
         loss = NextEventLoss(self.model, counts, config.num_negatives, config.loss, config.skip_seen)
-        optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
+        optimizer = torch.optim.AdamW(_parameter_groups(self.model, config), lr=config.learning_rate)
         self.loss, self.optimizer = fabric.setup(loss, optimizer)
         self.average: AveragedModel | None = None
         if config.averaging > 0:
@@ -280,8 +277,11 @@ def _learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
     return rate if config.schedule == "constant" else rate * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay on matrices only: pulling biases, norms, attention biases and decay rates to 0 regularises nothing."""
+def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Decay on matrices only: pulling biases, norms, attention biases and decay rates to 0 regularises nothing.
+
+    "times_rate" of a group: its learning rate by that of the config.
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     repeats: list[nn.Parameter] = []
@@ -290,9 +290,9 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
         group = repeats if name.startswith("repeats.") else free if plain else decayed
         group.append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": weight_decay, "times_rate": 1.0},
+        {"params": decayed, "weight_decay": config.weight_decay, "times_rate": 1.0},
         {"params": free, "weight_decay": 0.0, "times_rate": 1.0},
-        {"params": repeats, "weight_decay": 0.0, "times_rate": _REPEATS_RATE},
+        {"params": repeats, "weight_decay": 0.0, "times_rate": config.repeats_rate},
     ]
     return [group for group in groups if group["params"]]
 
