@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
+import lsif_sdk
 from cli_cases import SMALL, run
-from lsif_sdk import Events, Recommender
+from lsif_sdk import Events, Recommender, commands
 from lsif_sdk.cli import main
 
 
@@ -189,9 +192,26 @@ def test_events_with_numbers_only_are_of_a_model_that_knows_them_as_texts(tmp_pa
     assert json.loads(out)[1]["num_users"] == 20
 
 
+def test_version_is_told_and_the_package_runs_as_the_command(capsys):
+    command = [sys.executable, "-m", "lsif_sdk", "--version"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told == f"lsif_sdk {lsif_sdk.__version__}\n"
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == told
+
+
+def test_an_interruption_is_one_line(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "doctor", interrupted)
+    assert run(capsys, "doctor") == (130, "", "\nlsif doctor: interrupted\n")
+
+
 def test_inspect_and_doctor_report_facts(shop_model, capsys):
     facts = json.loads(run(capsys, "inspect", shop_model, "--json")[1])
-    assert facts["items"] == {"count": 30, "ids": "strings", "titles": True}
+    assert facts["items"] == {"count": 30, "ids": "strings", "first": ["sku-1", "sku-10", "sku-11"], "titles": True}
     assert facts["model"]["dim"] == 8
     assert "format_version: 1" in run(capsys, "inspect", shop_model)[1]
     report = json.loads(run(capsys, "doctor", "--json")[1])

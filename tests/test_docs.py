@@ -64,7 +64,7 @@ def test_the_cookbook_runs(page, folder, monkeypatch):
     source = source.replace("'films-model/']", "'films-model/', '--set', 'epochs=1']").replace(
         "train(log)", "train(log, None, {'epochs': 1})"
     )
-    exec(compile(source, str(page), "exec"), {})
+    exec(compile(source, str(page), "exec"), {"__name__": "__main__"})
 
 
 def test_the_pages_are_known():

@@ -65,7 +65,7 @@ def test_what_cannot_be_held_out_is_refused(log):
     with pytest.raises(DataError, match="time split needs events with times"):
         train(dataclasses.replace(log, times=None), MODEL, TRAINING, split="time", progress=False)
     short = make_log([[0, 1], [1]], 2)
-    with pytest.raises(DataError, match=r"enough of them for a test target \(leave-one-out\)"):
+    with pytest.raises(DataError, match=r"enough of them, 3 at least, for a test target \(leave-one-out\)"):
         train(short, MODEL, TRAINING, holdout="validation", progress=False)
     # One user comes back after the test boundary, none between the boundaries.
     late = make_log([range(8), [0, 1]], 8, times=np.array([1, 2, 3, 4, 5, 6, 7, 9, 8, 8]))

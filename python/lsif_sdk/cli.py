@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lsif_sdk import commands
+from lsif_sdk import __version__, commands
 from lsif_sdk.errors import LsifError
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, or 2 with a one-line message on standard error."""
+    """Runs one command and returns its exit code: 0, or 2 or (after Ctrl-C) 130 with a message on standard error."""
     options = _parser().parse_args(arguments)
     try:
         code = int(options.run(options))
@@ -27,10 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LsifError, OSError) as error:
         print(f"lsif {options.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\nlsif {options.command}: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lsif", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"lsif_sdk {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True)
 
     train = subparsers.add_parser("train", help="train a model on events and write an artifact")

@@ -264,6 +264,7 @@ def inspect(options: argparse.Namespace) -> int:
         "items": {
             "count": len(artifact.items),
             "ids": artifact.items.id_kind,
+            "first": artifact.items.ids[:3].tolist(),
             "titles": artifact.items.titles is not None,
         },
         "training": dict(artifact.training),

@@ -141,7 +141,8 @@ class ModelConfig:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ArgumentError("model config", f"only the fields of {cls.__name__}", f"unknown {unknown}")
+            got = f"unknown {unknown}; there are {', '.join(sorted(known))}"
+            raise ArgumentError("model config", f"only the fields of {cls.__name__}", got)
         if missing := sorted(known - set(values) - LATER):
             raise ArgumentError("model config", "every field", f"no {missing}")
         return cls(**values)

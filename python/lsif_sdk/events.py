@@ -50,12 +50,12 @@ class Events:
         actions: action types from 1 to the model's `num_actions`, 0 where unknown; None: all unknown.
 
     Raises:
-        ArgumentError: lengths differ, a time or action is not a whole number, a date is NaT, or an action is negative.
+        ArgumentError: lengths differ, a time is not finite, a date is NaT, or an action negative or not a whole number.
         ArgumentTypeError: an argument is not a sequence.
     """
 
     items: Sequence[Id] | npt.NDArray[Any]
-    times: Sequence[int] | Sequence[datetime.datetime] | npt.NDArray[Any] | None = None
+    times: Sequence[float] | Sequence[datetime.datetime] | npt.NDArray[Any] | None = None
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
@@ -221,14 +221,12 @@ def excluded_rows(
 
 
 def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np.int64]:
-    """Unix seconds int64 [batch], one a user; a single float is rounded down, as dates are.
+    """Unix seconds int64 [batch], one a user, rounded down.
 
     Raises:
-        ArgumentError: not whole numbers, NaT, or another number of times.
+        ArgumentError: not finite, NaT, or another number of times.
         ArgumentTypeError: not times.
     """
-    if isinstance(now, (float, np.floating)):
-        now = np.floor(now)
     if hasattr(now, "__array__"):
         now = np.atleast_1d(as_array(argument, now))
     values = as_seconds(argument, now if isinstance(now, (np.ndarray, list, tuple)) else [now])

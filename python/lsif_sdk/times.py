@@ -13,7 +13,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["as_seconds"]
 
-_EXPECTED = "whole numbers, datetime or datetime64"
+_EXPECTED = "numbers, datetime or datetime64"
 _COARSE = frozenset({"Y", "M", "W", "D", "h", "m"})
 _SECOND = datetime.timedelta(seconds=1)
 _EPOCH = datetime.datetime(1970, 1, 1)
@@ -25,11 +25,11 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
 
     Args:
         argument: for messages.
-        values: whole numbers, which are Unix seconds already; or dates, rounded down: datetime64 of any unit, or
-            `datetime.datetime` (pandas' Timestamps are some), in UTC where they have no time zone.
+        values: numbers, which are Unix seconds, as of `time.time()`; or dates: datetime64 of any unit, or
+            `datetime.datetime` (pandas' Timestamps are some), in UTC where they have no time zone. Rounded down.
 
     Raises:
-        ArgumentError: a number is not whole, a date not a time (NaT), or one does not fit int64.
+        ArgumentError: a number is not finite, a date not a time (NaT), or one does not fit int64.
         ArgumentTypeError: neither numbers nor dates.
     """
     if type(values) is np.ndarray and values.dtype == np.int64 and values.ndim == 1:  # as a server has them
@@ -39,7 +39,7 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
         return _of_datetime64(argument, array)
     if array.dtype.kind == "O" and any(isinstance(value, (datetime.datetime, np.datetime64)) for value in array):
         return np.array([_of_date(argument, position, value) for position, value in enumerate(array)], np.int64)
-    return whole_numbers(argument, array, _EXPECTED)
+    return whole_numbers(argument, np.floor(array) if array.dtype.kind == "f" else array, _EXPECTED)
 
 
 def _of_date(argument: str, position: int, date: Any) -> int:

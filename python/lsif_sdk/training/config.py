@@ -122,6 +122,7 @@ class TrainConfig:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ArgumentError("train config", f"only the fields of {cls.__name__}", f"unknown {unknown}")
+            got = f"unknown {unknown}; there are {', '.join(sorted(known))}"
+            raise ArgumentError("train config", f"only the fields of {cls.__name__}", got)
         clip_norm = values.get("clip_norm", cls.clip_norm)
         return cls(**{**values, "clip_norm": math.inf if clip_norm is None else clip_norm})

@@ -17,7 +17,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import compare
-from lsif_sdk.evaluation.splits import SPLITS
+from lsif_sdk.evaluation.splits import MIN_EVENTS, SPLITS
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
@@ -158,7 +158,9 @@ def train(
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
     for needed in {target, "test"}:
         if not bool((parts.targets(needed)[0] >= 0).any()):
-            raise DataError(f"events: expected a user with enough of them for a {needed} target ({parts.protocol})")
+            least = f", {MIN_EVENTS} at least," if parts.protocol == "leave-one-out" else ""
+            wanted = f"a user with enough of them{least} for a {needed} target ({parts.protocol})"
+            raise DataError(f"events: expected {wanted}")
     if parts.history(target).lengths.max(initial=0) < 2:
         raise DataError(f"events: expected a user with two or more beside those held out ({parts.protocol}), got none")
     counts = np.bincount(parts.history(target).items, minlength=log.num_items).astype(np.int64)

@@ -154,7 +154,10 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
     for option, column in columns.items():
         if column not in names:
             known = [str(other) for other in names]
-            raise DataError(f"{name}: no column {column!r}; it has {known}, one of which {option} can name")
+            advice = f"one of which {option} can name"
+            if len(names) == 1:
+                advice = "one column: is another separator= (--separator) between its parts?"
+            raise DataError(f"{name}: no column {column!r}; it has {known}, {advice}")
     if repeated := [column for column in columns.values() if names.count(column) > 1]:
         raise DataError(f"{name}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
     if len(frame) == 0:
