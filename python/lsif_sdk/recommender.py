@@ -76,7 +76,7 @@ class Recommender(Ranker):
             batching: see the class.
             attributes: see the class.
             precision: see the class.
-            verify: compare the files' SHA-256 with those recorded when they were saved. False saves .7 s a GB, for
+            verify: compare the files' SHA-256 with those recorded when they were saved. False saves about 1 s a GB, for
                 processes that load what another has verified, and lets changes pass that leave the files readable.
 
         Raises:
