@@ -29,7 +29,7 @@ def random_log(seed, num_users=40, num_items=25, max_length=12):
 
 
 def slow_rank(scores, target, seen):
-    if target in seen:
+    if target in seen or scores[target] == -np.inf:
         return MISSED
     better = [item for item in range(len(scores)) if item != target and item not in seen]
     return 1 + sum(float(scores[item]) >= float(scores[target]) for item in better)

@@ -178,6 +178,14 @@ def test_one_flipped_bit_is_found(saved, name):
     assert f"{name}: changed: its SHA-256" in refusal(saved, verify=True)
 
 
+@pytest.mark.parametrize(("section", "change"), [("model", {"norm_eps": 1.0}), ("metrics", {"ndcg@10": 0.9})])
+def test_a_changed_config_is_found(saved, section, change):
+    Artifact.load(saved)
+    edit(saved, "config.json", lambda c: c[section].update(change))
+    assert "config.json: changed: its SHA-256" in refusal(saved, verify=True)
+    Artifact.load(saved, verify=False)
+
+
 def test_random_damage_is_refused_or_harmless(saved):
     """Bytes anywhere, in the header, or cut off with the recorded size adjusted: ArtifactError and nothing else."""
     rng = np.random.default_rng(0)

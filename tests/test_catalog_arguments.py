@@ -219,7 +219,7 @@ def test_top_k_errors(changes: dict[str, Any], error: type[Exception], message: 
     [
         ([20], ArgumentError, r"exclude: expected rows in \[0, 19\] \(or -1, ignored\), got 20"),
         ([-2], ArgumentError, "exclude: expected rows in .*, got -2"),
-        ([2**63], ArgumentError, "exclude: expected row numbers, got 9223372036854775808"),
+        ([2**63], ArgumentError, "exclude: expected row numbers that fit int64, got 9223372036854775808"),
         ([2**70], ArgumentTypeError, "exclude: expected row numbers, got int"),
         ([1, 2.0], ArgumentTypeError, "exclude: expected row numbers"),
         ([[1], [2]], ArgumentError, r"exclude: expected one list a query \(1\), got 2 lists"),

@@ -73,6 +73,7 @@ def test_fractions_of_a_second_are_rounded_down_and_an_action_has_none():
     for times in ([1.0, 2.5], [1, 2.999], np.array([1.25, 2.75]), np.array([1.5, 2.5], np.float32)):
         assert Events([10, 20], times).times.tolist() == [1, 2]
     assert Events([10], [-0.5]).times.tolist() == [-1]
+    assert Events([10, 20], np.array([1, 2.5], object)).times.tolist() == [1, 2]
     assert Events([10], [time.time()]).times.dtype == np.int64
     with pytest.raises(ArgumentError, match=r"actions: expected whole numbers, got 2\.5 at position 1"):
         Events([10, 20], actions=[1.0, 2.5])
@@ -81,10 +82,10 @@ def test_fractions_of_a_second_are_rounded_down_and_an_action_has_none():
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ([1.0, float("nan")], ArgumentError, "expected whole numbers, got nan at position 1"),
-        ([1, float("nan")], ArgumentError, "expected whole numbers, got nan at position 1"),
-        ([float("-inf"), 1], ArgumentError, "expected whole numbers, got -inf at position 0"),
-        ([1.0, 2.0**63], ArgumentError, "expected whole numbers"),
+        ([1.0, float("nan")], ArgumentError, "expected {reals}, got nan at position 1"),
+        ([1, float("nan")], ArgumentError, "expected {reals}, got nan at position 1"),
+        ([float("-inf"), 1], ArgumentError, "expected {reals}, got -inf at position 0"),
+        ([1.0, 2.0**63], ArgumentError, "expected {reals}"),
         ([2**63, 2**63], ArgumentError, "expected numbers that fit int64, got 9223372036854775808"),
         (np.array([1, 2**63], np.uint64), ArgumentError, "expected numbers that fit int64"),
         ([True, False], ArgumentTypeError, "got bool"),
@@ -124,7 +125,8 @@ def test_fractions_of_a_second_are_rounded_down_and_an_action_has_none():
     ids=["times", "actions"],
 )
 def test_odd_times_and_actions_are_refused(name, numbers, values, error, message):
-    expected = message.replace("{numbers}", numbers).removeprefix("expected ")
+    reals = "whole numbers" if name == "actions" else "finite numbers that fit int64"
+    expected = message.replace("{numbers}", numbers).replace("{reals}", reals).removeprefix("expected ")
     with pytest.raises(error, match=f"^{name}: .*{expected}"):
         Events([10, 20], **{name: values})
 

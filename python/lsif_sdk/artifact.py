@@ -1,6 +1,7 @@
 """A model on disk: a directory of safetensors and one config.json. No pickle; weights are memory-mapped.
 
 config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
+                      and the SHA-256 of all these
 weights.safetensors   docs/model.md, "Tensors of an artifact"
 items.safetensors     ids, titles, training counts, ends of availability (lsif_sdk.items.ItemTable.to_tensors)
 codes.safetensors     what the search scans, made of these weights (docs/score_topk.md); if missing, made when loading
@@ -40,6 +41,7 @@ ITEMS_FILE = "items.safetensors"
 CODES_FILE = "codes.safetensors"
 _CODES = "codes"
 _VECTORS = "catalog.vectors"
+_SELF = "sha256"  # in config.json, of its other entries
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
 
 _OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}
@@ -153,6 +155,7 @@ class Artifact:
             "files": files,
         }
         try:
+            config[_SELF] = _sha256_of(config)
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"training, metrics: expected plain JSON values: {error}") from error
@@ -169,8 +172,8 @@ class Artifact:
 
         Args:
             path: the directory.
-            verify: compare the files' SHA-256 with the recorded ones, which finds what is damaged but readable, at some
-                1.5 GB a second. False checks all else: sizes, shapes, dtypes, NaN, ids, the codes' structure.
+            verify: compare the files' SHA-256 with the recorded ones, which finds what is damaged but readable, in
+                about 1 s a GB. False checks all else: sizes, shapes, dtypes, NaN, ids, the codes' structure.
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign; the message says
@@ -179,6 +182,8 @@ class Artifact:
         directory = pathlib.Path(path)
         values = _read_config(directory)
         has_codes = CODES_FILE in values["files"]
+        if verify and values.get(_SELF) != _sha256_of({key: values[key] for key in values if key != _SELF}):
+            raise ArtifactError(f"{directory / CONFIG_FILE}: changed: its SHA-256 is not the recorded one")
         for name in (WEIGHTS_FILE, ITEMS_FILE, *([CODES_FILE] if has_codes else [])):
             _check_file(directory / name, values["files"].get(name), verify)
         try:
@@ -292,6 +297,11 @@ def _read_config(directory: pathlib.Path) -> dict[str, Any]:
         if not isinstance(values.get(key), dict):
             raise ArtifactError(f"{path}: {key}: expected an object, got {values.get(key)!r}")
     return values
+
+
+def _sha256_of(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _describe_file(path: pathlib.Path) -> dict[str, Any]:

@@ -396,7 +396,7 @@ def _rows(part: Any) -> npt.NDArray[np.int64]:
     if array.size and array.dtype.kind not in "iu":
         raise ArgumentTypeError("exclude", "row numbers", part[0])
     if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
-        raise ArgumentError("exclude", "row numbers", array.max())
+        raise ArgumentError("exclude", "row numbers that fit int64", array.max())
     return array.astype(np.int64)
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import math
 import pathlib
 import re
 import sys
@@ -226,6 +227,8 @@ def _moment(argument: str, text: str) -> int:
     """Unix seconds of what people write: those, or an ISO date with hyphens (UTC where it has no time zone)."""
     if re.fullmatch(r"-?[0-9]+", text):
         return int(text)
+    if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
+        return math.floor(float(text))
     try:
         if "-" in text:
             return int(as_seconds(argument, [datetime.datetime.fromisoformat(text)])[0])

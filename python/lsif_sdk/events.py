@@ -86,7 +86,7 @@ class Events:
 History = Events | Sequence[Id] | npt.NDArray[Any]
 """One user's history: `Events`, or item ids alone, oldest first."""
 
-Now = int | float | datetime.datetime | np.datetime64 | Sequence[int] | Sequence[datetime.datetime] | npt.NDArray[Any]
+Now = float | datetime.datetime | np.datetime64 | Sequence[float] | Sequence[datetime.datetime] | npt.NDArray[Any]
 """Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
 
 

@@ -39,7 +39,19 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
         return _of_datetime64(argument, array)
     if array.dtype.kind == "O" and any(isinstance(value, (datetime.datetime, np.datetime64)) for value in array):
         return np.array([_of_date(argument, position, value) for position, value in enumerate(array)], np.int64)
-    return whole_numbers(argument, np.floor(array) if array.dtype.kind == "f" else array, _EXPECTED)
+    if array.dtype.kind == "O" and {float} <= set(map(type, array)) <= {int, float}:
+        array = array.astype(np.float64)
+    if array.dtype.kind == "f":
+        return _rounded_down(argument, array.astype(np.float64))
+    return whole_numbers(argument, array, _EXPECTED)
+
+
+def _rounded_down(argument: str, seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    bad = ~((seconds >= -(2.0**63)) & (seconds < 2.0**63))  # NaN is neither
+    if bool(bad.any()):
+        position = int(np.argmax(bad))
+        raise ArgumentError(argument, "finite numbers that fit int64", f"{seconds[position]} at position {position}")
+    return np.floor(seconds).astype(np.int64)
 
 
 def _of_date(argument: str, position: int, date: Any) -> int:

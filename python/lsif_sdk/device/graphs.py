@@ -145,7 +145,7 @@ class Graphs:
         except RuntimeError as error:
             # No memory for a graph, say. The request has its answer, and those to come get theirs the same way.
             if not self._has_failed:
-                _LOG.warning("%s: no CUDA graph, so such requests go step by step, slower: %s", self._device, error)
+                _LOG.warning("%s: no CUDA graph; requests go step by step, slower: %s (%s)", self._device, error, shape)
             self._has_failed = True
             graph = functools.partial(done_at_once, self._work, shape, device=self._device)
         with self._lock:

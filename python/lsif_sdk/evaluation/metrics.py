@@ -57,10 +57,10 @@ def pessimistic_ranks(
     """Rank of each user's target: 1 + the number of OTHER items, not seen, whose score is >= the target's.
 
     A tie counts against the target, so a model that gives every item one score ranks it last. A target among the seen
-    items is a miss and has the rank `MISSED`: a list without seen items never shows it, however long.
+    items is a miss and has the rank `MISSED`, as one with a score of -infinity: no list shows it, however long.
 
     Args:
-        scores: float [batch, num_items]; infinities are ordinary values.
+        scores: float [batch, num_items]; infinity is an ordinary value.
         targets: item rows int64 [batch].
         seen: items to leave out: a mask bool [batch, num_items], or (items int64 [total], offsets int64 [batch + 1])
             where user b has seen items[offsets[b] : offsets[b + 1]], repeats allowed; None for none.
@@ -79,7 +79,8 @@ def pessimistic_ranks(
     # The target itself is among these unless it is seen, so their number is its rank.
     not_worse = scores >= scores[users, targets][:, None]
     _clear_seen(not_worse, seen, False)
-    return np.where(not_worse[users, targets], np.count_nonzero(not_worse, axis=1), MISSED)
+    listed = not_worse[users, targets] & (scores[users, targets] > -np.inf)
+    return np.where(listed, np.count_nonzero(not_worse, axis=1), MISSED)
 
 
 def top_k_rows(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.errors import ArgumentError
+from lsif_sdk.evaluation.metrics import MISSED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +35,14 @@ class Report:
         num_users: users ranked.
         num_items: items each target was ranked among.
         num_repeated: users who had the target in their history already; with `exclude_seen` it is a miss, of rank
-            `num_items`.
+            `lsif_sdk.evaluation.metrics.MISSED`.
         exclude_seen: whether items of the history were left out of ranking and lists.
         request_time: whether the model was told the time of the target event as the time of the request.
         targets_hash: which (user, item) pairs were predicted, for every user of the split; see
             `lsif_sdk.evaluation.splits.targets_hash`.
         user_rows: int64 [num_users], rows into `user_ids` of the events.
-        per_user: rank of each user's target, int64 [num_users], in the order of `user_rows`.
+        per_user: rank of each user's target, int64 [num_users], in the order of `user_rows`; `MISSED` where no list
+            shows it (null in JSON).
     """
 
     name: str
@@ -68,7 +70,10 @@ class Report:
         for name in ("metrics", "standard_errors"):
             result[name] = {key: None if math.isnan(value) else value for key, value in result[name].items()}
         if per_user:
-            result |= {"user_rows": self.user_rows.tolist(), "per_user": self.per_user.tolist()}
+            result |= {
+                "user_rows": self.user_rows.tolist(),
+                "per_user": [None if rank == MISSED else rank for rank in self.per_user.tolist()],
+            }
         return result
 
 

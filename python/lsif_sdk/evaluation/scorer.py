@@ -107,7 +107,7 @@ class RecommenderScorer:
     """Scores every item of `history` for its users with a recommender.
 
     Events with an item the catalogue lacks are skipped, as `recommend` does, and such an item scores -infinity: it is
-    never recommended and, as a target, ranks last. A user of whom nothing is left is scored by training counts, as
+    never recommended and, as a target, a miss. A user of whom nothing is left is scored by training counts, as
     `recommend` does, too.
 
     Args:

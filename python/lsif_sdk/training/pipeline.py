@@ -17,7 +17,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import compare
-from lsif_sdk.evaluation.splits import MIN_EVENTS, SPLITS
+from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
@@ -158,7 +158,7 @@ def train(
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
     for needed in {target, "test"}:
         if not bool((parts.targets(needed)[0] >= 0).any()):
-            least = f", {MIN_EVENTS} at least," if parts.protocol == "leave-one-out" else ""
+            least = f", {4 if holdout == 'test' else 3} at least," if parts.protocol == "leave-one-out" else ""
             wanted = f"a user with enough of them{least} for a {needed} target ({parts.protocol})"
             raise DataError(f"events: expected {wanted}")
     if parts.history(target).lengths.max(initial=0) < 2:

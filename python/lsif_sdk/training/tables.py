@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -155,8 +156,8 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         if column not in names:
             known = [str(other) for other in names]
             advice = f"one of which {option} can name"
-            if len(names) == 1:
-                advice = "one column: is another separator= (--separator) between its parts?"
+            if len(names) == 1 and re.search(r"[;|\t ]", known[0]):
+                advice += ", unless separator= (--separator) has to be another"
             raise DataError(f"{name}: no column {column!r}; it has {known}, {advice}")
     if repeated := [column for column in columns.values() if names.count(column) > 1]:
         raise DataError(f"{name}: {names.count(repeated[0])} columns are called {repeated[0]!r}")

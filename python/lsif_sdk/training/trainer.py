@@ -248,6 +248,7 @@ class _Run:
         A cosine schedule depends on the number of epochs, so there it has to be the same, too.
         """
         free = {"patience", "max_seconds"} | ({"epochs"} if self.config.schedule == "constant" else set())
+        free |= set() if self.model.config.repeats else {"repeats_rate"}
         config = {name: value for name, value in self.config.to_dict().items() if name not in free}
         log, targets = self.log, self.validation or ()
         rest = {
