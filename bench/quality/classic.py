@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from lsif_sdk.evaluation import OwnItems
 from lsif_sdk.model.times import UNKNOWN_TIME
 from lsif_sdk.training import EventLog
 
@@ -76,10 +77,10 @@ def bpr(
     return Factors(model)
 
 
-class OwnItemsByHour:
-    """A user's own items, those most often met lately at this hour of day and week first; then the most popular ones.
+class OwnItemsByHour(OwnItems):
+    """`OwnItems` by frequency, which counts what was met at this hour of day and week.
 
-    An event j of n counts 2 ** -((n - 1 - j) / half_life) (f + (1 - f) exp(a)) with
+    The weight of an event that fades with `half_life` is multiplied by f + (1 - f) exp(a) with
     a = sharpness (cos(2 pi D) - 1 + (cos(2 pi D / 7) - 1) / 3), D the days from it to the request, and f = .1, so that
     other hours count a little, too; with exp(a) = 0 where a time is unknown.
 
@@ -93,30 +94,14 @@ class OwnItemsByHour:
     def __init__(self, history: EventLog, now: NDArray[np.int64] | None, half_life: float, sharpness: float) -> None:
         if history.times is None or now is None:
             raise SystemExit("own-frequency-hour-now needs events with times")
-        self._history, self._now, self._half_life, self._sharpness = history, now, half_life, sharpness
-        popular = np.unique(np.bincount(history.items, minlength=history.num_items), return_inverse=True)[1]
-        self._popular = (popular / (popular.max(initial=0) + 1)).astype(np.float32)
-
-    def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """1, 2, .. for a user's own items, the best one highest, and a popularity in [0, 1) for all others.
-
-        Returns:
-            float32 [batch, num_items].
-        """
-        result = np.tile(self._popular, (len(user_rows), 1))
-        for row, user in enumerate(user_rows.tolist()):
-            weights = self.weights(user)
-            own, place = np.unique(self._history.user(user).items, return_inverse=True)
-            order = np.argsort(np.bincount(place, weights=weights, minlength=len(own)), kind="stable")
-            result[row, own[order]] = np.arange(1, own.size + 1)
-        return result
+        super().__init__(history, "frequency", half_life)
+        self._times, self._now, self._sharpness = history.times, now, sharpness
 
     def weights(self, user: int) -> NDArray[np.float64]:
-        """What each event of a user counts, float64 [num_events]."""
-        times, now = self._history.user(user).times, self._now[user]
-        assert times is not None
+        """See `OwnItems.weights`."""
+        begin, end = self._history.offsets[user : user + 2]
+        times, now = self._times[begin:end], self._now[user]
         known = (times != UNKNOWN_TIME) & (now != UNKNOWN_TIME)
         turns = 2 * np.pi * np.where(known, now - np.where(known, times, now), 0) / 86400
         by_hour = known * np.exp(self._sharpness * (np.cos(turns) - 1 + (np.cos(turns / 7) - 1) / 3))
-        age = np.arange(len(times))[::-1] / self._half_life
-        return np.asarray(np.exp2(-age) * (0.1 + 0.9 * by_hour))
+        return np.asarray(super().weights(user) * (0.1 + 0.9 * by_hour))

@@ -93,6 +93,11 @@ class OwnItems:
         popular = np.unique(np.bincount(history.items, minlength=history.num_items), return_inverse=True)[1]
         self._popular = (popular / (popular.max(initial=0) + 1)).astype(np.float32)
 
+    def weights(self, user: int) -> NDArray[np.float64]:
+        """What each event of a user counts towards the frequency, oldest first: float64 [num_events]."""
+        later = np.arange(len(self._history.user(user).items))[::-1]
+        return np.exp2(-later / (np.inf if self._half_life is None else self._half_life))
+
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """1, 2, .. for a user's own items, the best one highest, and a popularity in [0, 1) for all others.
 
@@ -105,8 +110,7 @@ class OwnItems:
             if items.size == 0:
                 continue
             own, newest, place = np.unique(items[::-1], return_index=True, return_inverse=True)
-            age = np.arange(items.size) / (np.inf if self._half_life is None else self._half_life)
-            counts = np.bincount(place, weights=np.exp2(-age))
+            counts = np.bincount(place, weights=self.weights(int(user))[::-1])
             order = np.lexsort((-newest, counts)) if self._by == "frequency" else np.argsort(-newest)
             result[row, own[order]] = np.arange(1, own.size + 1)
         return result
