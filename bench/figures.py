@@ -46,7 +46,7 @@ def roofline_points(rows: Sequence[Row]) -> list[tuple[str, float, float]]:
             row["flops"] / row["median_us"] * 1e6,
         )
         for row in rows
-        if row["impl"] == "lsif" and row["threads"] == 1 and row["flops"] and row["bytes"]
+        if row["impl"] in ("lsif", "lsif_scan") and row["threads"] == 1 and row["flops"] and row["bytes"]
     ]
 
 

@@ -37,6 +37,7 @@ def score_topk(options: argparse.Namespace) -> Case:
     )
     builders: dict[str, Builder] = {
         "lsif": lambda _: _lsif(problem),
+        "lsif_scan": lambda name: _lsif(problem, name, ordered=False),
         "lsif_recall": lambda name: _lsif_recall(problem, float(name.partition("@")[2] or options.target_recall)),
     }
     names = ["lsif"]
@@ -76,11 +77,11 @@ def quality(name: str, implementation: Implementation, problem: Problem) -> Qual
     return Quality(max_error=float(error), recall=share)
 
 
-def _lsif(problem: Problem) -> Implementation:
+def _lsif(problem: Problem, name: str = "lsif", ordered: bool | None = None) -> Implementation:
     def build() -> lsif_sdk.Catalog:
-        return lsif_sdk.Catalog.from_vectors(problem.vectors, threads=problem.threads)
+        return lsif_sdk.Catalog.from_vectors(problem.vectors, threads=problem.threads, ordered=ordered)
 
-    catalog, seconds = problem.index("lsif", build)
+    catalog, seconds = problem.index(name, build)
     num_items, dim = problem.vectors.shape
     num_interests = problem.interests.shape[1]
     inputs: list[Any] = list(problem.batches())

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <numeric>
 
 #include "engine/clusters.h"
 #include "engine/thread_pool.h"
@@ -21,7 +22,9 @@ constexpr int64_t kSampleValues = 1 << 24;
 // The trial: rows of the sample ask for the best of the other rows, in cells of so many.
 constexpr int64_t kTrialQueries = 64;
 constexpr int64_t kTrialCellRows = 16;
-constexpr double kMostNeeded = 0.4;  // of the cells; with more, a scan of all rows takes no longer
+// Of the cells, by cluster: each is looked at by itself then, and with more a scan of all rows takes no longer.
+constexpr double kMostNeeded = 0.4;
+constexpr double kMostNeededByLength = 0.95;  // of rows that are scanned one after the other all the same
 
 struct Rows {
   const float* vectors;
@@ -39,10 +42,8 @@ std::vector<int32_t> sample_rows(int64_t num_items, int64_t size) {
   return rows;
 }
 
-// Rows by cluster, then by length, up and down by turns: what lies at the border of two clusters is of like length.
-std::vector<int32_t> by_cluster(const Rows& all, const Clusters& clusters, int64_t num_items, int threads) {
-  std::vector<int32_t> assigned(num_items);
-  clusters.assign(all.vectors, num_items, assigned.data(), threads);
+// Squared.
+std::vector<double> lengths_of(const Rows& all, int64_t num_items, int threads) {
   std::vector<double> lengths(num_items);
   constexpr int64_t kStep = 4096;
   parallel_for((num_items + kStep - 1) / kStep, threads, [&](int64_t task) {
@@ -50,6 +51,24 @@ std::vector<int32_t> by_cluster(const Rows& all, const Clusters& clusters, int64
       lengths[r] = exact_dot(all.row(r), all.row(r), all.dim);
     }
   });
+  return lengths;
+}
+
+// The longest first: the K-th best is soon known, and shorter rows than it allows for are a tail.
+std::vector<int32_t> by_length(const Rows& all, int64_t num_items, int threads) {
+  const std::vector<double> lengths = lengths_of(all, num_items, threads);
+  std::vector<int32_t> order(num_items);
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](int32_t a, int32_t b) { return lengths[a] == lengths[b] ? a < b : lengths[a] > lengths[b]; });
+  return order;
+}
+
+// Rows by cluster, then by length, up and down by turns: what lies at the border of two clusters is of like length.
+std::vector<int32_t> by_cluster(const Rows& all, const Clusters& clusters, int64_t num_items, int threads) {
+  std::vector<int32_t> assigned(num_items);
+  clusters.assign(all.vectors, num_items, assigned.data(), threads);
+  const std::vector<double> lengths = lengths_of(all, num_items, threads);
   std::vector<int64_t> first(clusters.size() + 1);
   for (const int32_t cluster : assigned) ++first[cluster + 1];
   for (int64_t c = 0; c < clusters.size(); ++c) first[c + 1] += first[c];
@@ -93,6 +112,7 @@ TrialCell trial_cell(const Rows& all, const int32_t* rows, int64_t count) {
 double needed_share(const Rows& all, const std::vector<int32_t>& sample, int threads) {
   const auto size = static_cast<int64_t>(sample.size());
   const int64_t num_cells = size / kTrialCellRows;
+  if (num_cells == 0) return 0;
   std::vector<TrialCell> cells(num_cells);
   parallel_for(num_cells, threads,
                [&](int64_t c) { cells[c] = trial_cell(all, sample.data() + c * kTrialCellRows, kTrialCellRows); });
@@ -126,14 +146,20 @@ std::vector<int32_t> order_rows(const float* vectors, const float* bias, int64_t
   const int64_t size = std::clamp(std::min(wanted, kSampleValues / dim), int64_t{1}, num_items);
   const std::vector<int32_t> sample = sample_rows(num_items, size);
   const Clusters clusters(vectors, dim, sample, size / kSampleRowsPerCluster + 1, threads);
-  if (ordering == Ordering::kWherePaying) {
-    std::vector<float> sampled(size * dim);
-    for (int64_t i = 0; i < size; ++i) std::copy_n(all.row(sample[i]), dim, sampled.data() + i * dim);
-    std::vector<int32_t> trial = by_cluster({sampled.data(), nullptr, dim}, clusters, size, threads);
+  std::vector<float> sampled(size * dim);
+  for (int64_t i = 0; i < size; ++i) std::copy_n(all.row(sample[i]), dim, sampled.data() + i * dim);
+  const Rows some = {sampled.data(), nullptr, dim};
+  const auto needs_at_most = [&](double share, std::vector<int32_t> trial) {
     for (int32_t& row : trial) row = sample[row];
-    if (needed_share(all, trial, threads) > kMostNeeded) return {};
+    return needed_share(all, trial, threads) <= share;
+  };
+  if (needs_at_most(kMostNeeded, by_cluster(some, clusters, size, threads))) {
+    return by_cluster(all, clusters, num_items, threads);
   }
-  return by_cluster(all, clusters, num_items, threads);
+  if (ordering == Ordering::kAlways || needs_at_most(kMostNeededByLength, by_length(some, size, threads))) {
+    return by_length(all, num_items, threads);
+  }
+  return {};
 }
 
 }  // namespace lsif::engine

@@ -7,7 +7,7 @@
 namespace lsif::engine {
 
 enum class Ordering {
-  kWherePaying,  // where there are many rows and a search is likely to skip most of them
+  kWherePaying,  // by cluster or by length, where there are many rows and a search is likely to skip enough of them
   kNever,
   kAlways,
 };

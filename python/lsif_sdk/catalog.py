@@ -73,10 +73,10 @@ class Catalog:
             ids: external ids, one a row, unique; None: the row numbers.
             bias: [num_items], finite; None: zero.
             threads: to build with; None: as many as this process may use.
-            ordered: whether the codes lie in an order that lets a search skip most of a clustered catalogue, which
-                takes several times as long to build; None: if it seems to pay for exact searches (docs/score_topk.md,
-                "Cells"). Their results are the same. Approximate ones (`top_k(recall_target=)`) are faster only with
-                it, on any catalogue.
+            ordered: whether the codes lie in an order that lets a search skip most of a clustered catalogue, or the
+                short rows of one whose rows differ in length, which takes up to several times as long to build; None:
+                if it seems to pay for exact searches (docs/score_topk.md, "Cells"). Their results are the same.
+                Approximate ones (`top_k(recall_target=)`) are faster only with it, on any catalogue.
 
         Raises:
             ArgumentError: a shape is wrong, a value is NaN or infinite, or ids are not unique.

@@ -83,6 +83,16 @@ inline std::vector<float> make_clustered(Random& random, int64_t num_rows, int64
   return x;
 }
 
+// Directions anywhere, lengths that differ: those decide what is needed.
+inline std::vector<float> make_long_and_short(Random& random, int64_t num_rows, int64_t dim) {
+  std::vector<float> x = normals(random, num_rows * dim);
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const float length = std::exp(0.3f * normal(random));
+    for (int64_t i = 0; i < dim; ++i) x[row * dim + i] *= length;
+  }
+  return x;
+}
+
 inline std::vector<float> make_heavy_tailed(Random& random, int64_t num_rows, int64_t dim) {
   std::student_t_distribution<float> student(1.5f);
   std::vector<float> x(num_rows * dim);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/exact_dot.h"
 #include "score_topk_oracle.h"
 
 namespace {
@@ -24,6 +25,18 @@ std::vector<int32_t> shuffled(Random& random, int64_t num_items) {
   std::vector<int32_t> order(num_items);
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), random);
+  return order;
+}
+
+std::vector<int32_t> longest_first(const Catalog& catalog) {
+  std::vector<double> lengths(catalog.num_items);
+  for (int64_t row = 0; row < catalog.num_items; ++row) {
+    const float* x = catalog.view().vectors + row * catalog.dim;
+    lengths[row] = lsif::exact_dot(x, x, catalog.dim);
+  }
+  std::vector<int32_t> order(catalog.num_items);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return lengths[a] > lengths[b]; });
   return order;
 }
 
@@ -128,6 +141,35 @@ TEST(queries_that_need_everything_beside_others) {
   }
 }
 
+// By length, queries that are scanned together stop needing regions one after another, and some need them all.
+TEST(queries_that_leave_a_scan_before_its_end) {
+  Random random(41);
+  constexpr int64_t kDim = 24;
+  constexpr int64_t kBatch = 40;
+  const Catalog plain(make_long_and_short(random, 12345, kDim), kDim, make_bias(random, 12345, 0.1f));
+  Catalog ordered = plain;
+  ordered.code(longest_first(plain));
+  for (const int64_t num_interests : {1, 2}) {
+    std::vector<float> queries = make_long_and_short(random, kBatch * num_interests, kDim);
+    const int64_t size = num_interests * kDim;
+    for (int64_t user = 0; user < kBatch; user += 5) std::fill_n(queries.begin() + user * size, size, 0.0f);
+    for (const int64_t k : {1, 10, 500}) {
+      Question all(queries, kDim, num_interests, k);
+      if (num_interests > 1) all.weigh(random);
+      all.exclude(random, 300);
+      if (k == 10) all.allow(random, plain.num_items);
+      for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+        all.request.threads = 1;
+        const Result expected = run(plain, all, *table);
+        for (const int threads : {1, 3}) {
+          all.request.threads = threads;
+          CHECK(run(ordered, all, *table) == expected);
+        }
+      }
+    }
+  }
+}
+
 // Below an error_share of 1 rows may be missed, but what is found has its exact score and place, and there is as much.
 TEST(approximate_results_are_exact_but_for_what_they_miss) {
   Random random(38);
@@ -212,6 +254,9 @@ TEST(rows_are_ordered_where_that_pays) {
   Random random(35);
   CHECK(!order_of(Catalog(make_clustered(random, 30000, 32), 32), Ordering::kWherePaying).empty());
   CHECK(order_of(Catalog(normals(random, 30000 * 32), 32), Ordering::kWherePaying).empty());
+  CHECK(!order_of(Catalog(normals(random, 30000 * 32), 32), Ordering::kAlways).empty());
+  const Catalog long_and_short(make_long_and_short(random, 30000, 64), 64);
+  CHECK(order_of(long_and_short, Ordering::kWherePaying) == longest_first(long_and_short));
   CHECK(order_of(Catalog(make_clustered(random, 30000, 32), 32), Ordering::kNever).empty());
   CHECK(order_of(Catalog(make_clustered(random, 1000, 32), 32), Ordering::kWherePaying).empty());
   CHECK(order_of(Catalog({}, 32), Ordering::kAlways).empty());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/topk_cells.inl.h"
+#include "kernels/cpu/topk_regions.inl.h"
 #include "kernels/cpu/topk_scan.inl.h"
 #include "kernels/score_topk.h"
 
@@ -18,14 +19,12 @@ void score_topk(const CatalogView& catalog, int64_t first_item, int64_t last_ite
   const Units units = units_of(catalog, queries, num_queries);
   QueryScan* scans = start_queries(catalog, units, first_item, queries, num_queries, bytes);
   if (catalog.codes.order != nullptr) {
-    num_queries = scan_cells({catalog, units, first_item, last_item, block, ordered}, scans, num_queries);
-    if (num_queries == 0) return;
-  }
-  start_block(catalog, first_item, last_item, block);
-  if (num_queries == 1 && scans[0].query->weights == nullptr) {
-    scan_stream(block, units, scans[0]);
+    const Ordered in = {catalog, units, first_item, last_item, block, ordered};
+    num_queries = scan_cells(in, scans, num_queries);
+    scan_regions(in, scans, num_queries);
   } else {
-    scan_blocks(block, units, scans, num_queries);
+    start_block(catalog, first_item, last_item, block);
+    scan_rows(block, units, scans, num_queries, false);
   }
   for (int64_t q = 0; q < num_queries; ++q) score_candidates(catalog, scans[q]);
 }

@@ -97,6 +97,7 @@ struct QueryScan {
   float binary;        // log2(e) / temperature
   float offset;        // binary * (log_total - threshold), rounded up
   float missed;        // the largest of the vectors'
+  uint32_t needed;     // of the 16 regions that are scanned next, where there is an order
 };
 
 // The larger of `score` and what other scans know, which learn it from this.

@@ -69,13 +69,20 @@ inline void scan_block(Block& block, QueryScan* queries, int64_t num_queries) {
   }
 }
 
-void scan_blocks(Block& block, const Units& units, QueryScan* queries, int64_t num_queries) {
-  const int64_t fitting = kBlockBytes / block.stride / 2 * 2;
-  const int64_t step = fitting < 1 ? 1 : fitting < kBlockGroups ? fitting : kBlockGroups;
+// A power of two, so that a region is a whole number of blocks.
+inline int64_t groups_of_block(int64_t stride) {
+  int64_t groups = kBlockGroups;
+  while (groups > 1 && groups * stride > kBlockBytes) groups /= 2;
+  return groups;
+}
+
+// goes_on: whether the rows behind are likely to be scanned next.
+void scan_blocks(Block& block, const Units& units, QueryScan* queries, int64_t num_queries, bool goes_on) {
+  const int64_t step = groups_of_block(block.stride);
   for (int64_t left = num_groups(block.last_item - block.first_item); left > 0; left -= step) {
     block.num_groups = left < step ? left : step;
     // Past the last block nothing is worth fetching.
-    const int64_t ahead = left < 2 * step ? 0 : step * block.stride;
+    const int64_t ahead = left < 2 * step && !goes_on ? 0 : step * block.stride;
     for (int64_t g = 0; g < block.num_groups; ++g) {
       const uint8_t* line = block.groups + g * block.stride;
       __builtin_prefetch(line + ahead);
@@ -104,6 +111,14 @@ inline void scan_stream(Block& block, const Units& units, QueryScan& scan) {
     if (mask != 0) [[unlikely]]
       keep_rows(block, 0, mask, upper, scan);
     block.groups += block.stride;
+  }
+}
+
+inline void scan_rows(Block& block, const Units& units, QueryScan* queries, int64_t num_queries, bool goes_on) {
+  if (num_queries == 1 && queries[0].query->weights == nullptr) {
+    scan_stream(block, units, queries[0]);
+  } else {
+    scan_blocks(block, units, queries, num_queries, goes_on);
   }
 }
 
