@@ -91,6 +91,18 @@ def test_codes_of_a_clustered_catalogue_have_an_order_by_themselves():
     assert sizes == {"clustered": codes_size(20000, 32, True), "isotropic": codes_size(20000, 32)}
 
 
+def test_codes_of_rows_of_different_lengths_have_an_order_by_themselves():
+    rng = np.random.default_rng(2)
+    vectors = make_rows("isotropic", 20000, 64, rng) * np.exp(0.4 * rng.standard_normal((20000, 1)))
+    catalog = Catalog.from_vectors(vectors.astype(np.float32))
+    assert catalog.is_ordered
+    plain = Catalog.from_vectors(vectors.astype(np.float32), ordered=False)
+    queries = make_rows("isotropic", 90, 64, rng)
+    for threads in (1, 3):
+        for a, b in zip(catalog.top_k(queries, 10, threads=threads), plain.top_k(queries, 10), strict=True):
+            assert np.array_equal(a, b)
+
+
 def test_an_order_that_is_none_is_refused():
     vectors = torch.randn(40, 9)
     catalog = Catalog.from_vectors(vectors, ordered=True)

@@ -104,12 +104,15 @@ def test_the_smallest_share_is_taken_that_misses_half_of_what_may_be_missed() ->
 
     calibration = Calibration()
     assert calibration.error_share(1.0, 5, search) == 1 and not asked
-    assert calibration.error_share(0.5, 80, search) == 10 / 16  # .75 of the rows take .6
+    assert calibration.error_share(0.5, 180, search) == 10 / 16  # .75 of the rows take .6
     assert calibration.error_share(0.5, 100, search) == 10 / 16
     tried = len(asked)
-    assert calibration.error_share(0.5, 11, search) == 10 / 16 and len(asked) == tried
+    assert calibration.error_share(0.5, 199, search) == 10 / 16 and len(asked) == tried
+    assert calibration.error_share(0.5, 99, search) == 10 / 16 and len(asked) > tried
     assert calibration.error_share(0.99, 100, search) == 13 / 16
-    assert calibration.error_share(0.99, 5, search) == 13 / 16 and len(asked) > tried
+    tried = len(asked)
+    assert calibration.error_share(0.5, 5000, search) == calibration.error_share(0.5, 1000, search) == 10 / 16
+    assert len(asked) > tried
 
 
 @pytest.mark.parametrize("scoring", ["fused", "multi_interest"])

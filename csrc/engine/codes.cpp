@@ -33,7 +33,8 @@ struct Header {
   int64_t num_items;
   int64_t dim;
   float bias_size;
-  char unused[28];
+  uint32_t by_length;  // 1: the order is RowOrder::by_length
+  char unused[24];
 };
 static_assert(sizeof(Header) == kLineBytes);
 
@@ -74,10 +75,11 @@ int64_t begin_of(Part part, int64_t num_items, int64_t dim) {
   return part == kEnd ? begin + divide_up(num_items * 4, kLineBytes) * kLineBytes : begin;
 }
 
-Header new_header(int64_t num_items, int64_t dim, bool is_ordered) {
+Header new_header(int64_t num_items, int64_t dim, const RowOrder& order) {
   Header header{};
   std::copy(std::begin(kMagic), std::end(kMagic), header.magic);
-  header.version = is_ordered ? kOrderedVersion : kVersion;
+  header.version = order.rows.empty() ? kVersion : kOrderedVersion;
+  header.by_length = order.by_length ? 1 : 0;
   header.num_items = num_items;
   header.dim = dim;
   return header;
@@ -190,17 +192,17 @@ int64_t codes_size(int64_t num_items, int64_t dim, bool is_ordered) {
   return begin_of(is_ordered ? kEnd : kCells, num_items, dim);
 }
 
-void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim,
-                 const std::vector<int32_t>& order, uint8_t* codes, int threads) {
-  const bool has_order = !order.empty();
+void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim, const RowOrder& order,
+                 uint8_t* codes, int threads) {
+  const bool has_order = !order.rows.empty();
   advise_huge_pages(codes, codes_size(num_items, dim, has_order));
-  const SlotRows rows = {vectors, bias, num_items, dim, has_order ? order.data() : nullptr};
-  Header header = new_header(num_items, dim, has_order);
+  const SlotRows rows = {vectors, bias, num_items, dim, has_order ? order.rows.data() : nullptr};
+  Header header = new_header(num_items, dim, order);
   for (const Part part : {kRows, kCells, kRegions}) {
     if (part != kRows && !has_order) break;
     write_groups(rows, part, stale_groups(rows, part, [](int64_t) { return true; }), header, codes, threads);
   }
-  if (has_order) write_order(order, dim, codes);
+  if (has_order) write_order(order.rows, dim, codes);
   std::memcpy(codes, &header, sizeof(header));
 }
 
@@ -254,6 +256,7 @@ CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int6
     view.cells = codes + begin_of(kCells, num_items, dim);
     view.regions = codes + begin_of(kRegions, num_items, dim);
     view.order = codes + begin_of(kOrder, num_items, dim);
+    view.by_length = header.by_length != 0;
   }
   return view;
 }

@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "engine/row_order.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::engine {
@@ -14,11 +14,11 @@ int64_t codes_size(int64_t num_items, int64_t dim, bool is_ordered = false);
 
 // Codes rows of float32 and their biases.
 //   vectors [num_items, dim], finite; bias [num_items], finite, or null: zero
-//   order [num_items]: each row once, in the order in which they are coded; or empty: as they are (engine/row_order.h)
-//   codes [codes_size(num_items, dim, !order.empty())]
+//   order: its rows [num_items], or none
+//   codes [codes_size(num_items, dim, !order.rows.empty())]
 // The same bytes for any number of threads and on every machine.
-void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim,
-                 const std::vector<int32_t>& order, uint8_t* codes, int threads);
+void write_codes(const float* vectors, const float* bias, int64_t num_items, int64_t dim, const RowOrder& order,
+                 uint8_t* codes, int threads);
 
 // Codes of the rows [0, num_items) as write_codes or update_codes left them.
 struct CodedRows {

@@ -136,8 +136,8 @@ double needed_share(const Rows& all, const std::vector<int32_t>& sample, int thr
 
 }  // namespace
 
-std::vector<int32_t> order_rows(const float* vectors, const float* bias, int64_t num_items, int64_t dim,
-                                Ordering ordering, int threads) {
+RowOrder order_rows(const float* vectors, const float* bias, int64_t num_items, int64_t dim, Ordering ordering,
+                    int threads) {
   if (ordering == Ordering::kNever || num_items < 1 || num_items > kMostRows) return {};
   if (ordering == Ordering::kWherePaying && num_items < kLeastRows) return {};
   const Rows all = {vectors, bias, dim};
@@ -153,13 +153,12 @@ std::vector<int32_t> order_rows(const float* vectors, const float* bias, int64_t
     for (int32_t& row : trial) row = sample[row];
     return needed_share(all, trial, threads) <= share;
   };
-  if (needs_at_most(kMostNeeded, by_cluster(some, clusters, size, threads))) {
-    return by_cluster(all, clusters, num_items, threads);
+  const bool is_clustered = needs_at_most(kMostNeeded, by_cluster(some, clusters, size, threads));
+  if (!is_clustered && needs_at_most(kMostNeededByLength, by_length(some, size, threads))) {
+    return {by_length(all, num_items, threads), true};
   }
-  if (ordering == Ordering::kAlways || needs_at_most(kMostNeededByLength, by_length(some, size, threads))) {
-    return by_length(all, num_items, threads);
-  }
-  return {};
+  if (!is_clustered && ordering == Ordering::kWherePaying) return {};
+  return {by_cluster(all, clusters, num_items, threads), false};
 }
 
 }  // namespace lsif::engine

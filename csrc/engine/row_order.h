@@ -1,4 +1,4 @@
-// The order in which a catalogue's rows are coded: close ones beside each other         (docs/score_topk.md, "Cells")
+// The order in which a catalogue's rows are coded, so that a search can skip many       (docs/score_topk.md, "Cells")
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,14 @@ enum class Ordering {
   kAlways,
 };
 
-// The row of each slot, each row once; empty: as they are. The same for any number of threads.
+struct RowOrder {
+  std::vector<int32_t> rows;  // of each slot, each once; empty: as they are
+  bool by_length = false;     // the longest first; otherwise close ones beside each other
+};
+
+// The same for any number of threads.
 //   vectors [num_items, dim], finite; bias [num_items], finite, or null: zero
-std::vector<int32_t> order_rows(const float* vectors, const float* bias, int64_t num_items, int64_t dim,
-                                Ordering ordering, int threads);
+RowOrder order_rows(const float* vectors, const float* bias, int64_t num_items, int64_t dim, Ordering ordering,
+                    int threads);
 
 }  // namespace lsif::engine

@@ -21,7 +21,7 @@ constexpr int64_t kRowsPerResult = 16;
 constexpr int64_t kTasksPerThread = 2;
 // Codes read times vectors: below, waking a thread costs more than it gains.
 constexpr int64_t kMinCodesPerThread = 1 << 20;
-constexpr int64_t kRowsPerScanned = 16;  // where there is an order
+constexpr int64_t kRowsPerScanned = 16;  // where close rows are beside each other
 
 // Tasks are groups of users times ranges of rows.
 struct Split {
@@ -35,7 +35,7 @@ struct Split {
 Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors, int64_t k, int threads) {
   double work = static_cast<double>(num_vectors) * static_cast<double>(catalog.num_items) *
                 static_cast<double>(group_bytes(catalog.dim) / kGroupRows);
-  if (catalog.codes.order != nullptr) work /= kRowsPerScanned;
+  if (catalog.codes.order != nullptr && !catalog.codes.by_length) work /= kRowsPerScanned;
   const double useful = std::max(1.0, work / static_cast<double>(kMinCodesPerThread));
   Split split{};
   split.threads = static_cast<int>(std::min(static_cast<double>(threads), useful));

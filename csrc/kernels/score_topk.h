@@ -57,10 +57,10 @@ struct GroupSide {
 };
 static_assert(sizeof(GroupSide) == kLineBytes);
 
-// Rows that lie close together may be coded beside each other: then `order` says which row has which slot, and groups
-// are those of the rows in that order. Each group is a cell, and 16 cells are a region. Cells and regions are coded
-// like rows: all their rows x have |x - s c| <= s r and biases no larger than theirs. None of them is looked at if the
-// bound of the cell or region is below the K-th best.
+// Rows that lie close together may be coded beside each other, or rows by length: then `order` says which row has which
+// slot, and groups are those of the rows in that order. Each group is a cell, and 16 cells are a region. Cells and
+// regions are coded like rows: all their rows x have |x - s c| <= s r and biases no larger than theirs. None of them is
+// looked at if the bound of the cell or region is below the K-th best.
 inline constexpr int64_t kCellRows = kGroupRows;
 inline constexpr int64_t kRegionRows = kCellRows * kGroupRows;   // whose cells are a group
 inline constexpr int64_t kRangeRows = kRegionRows * kGroupRows;  // whose regions are a group
@@ -75,6 +75,7 @@ struct CodesView {
   const uint8_t* cells = nullptr;    // [num_groups(num_cells(num_items)), group_bytes(dim)]; or null: no order
   const uint8_t* regions = nullptr;  // [num_groups(num_regions(num_items)), group_bytes(dim)]; or null
   const uint8_t* order = nullptr;    // int32 [num_items], the row of each slot, all different, at any address; or null
+  bool by_length = false;            // the order's first rows are the longest, but for those added since
 };
 
 // A catalogue: the exact rows and their codes. All finite. engine/codes.h makes and checks codes.
@@ -159,10 +160,11 @@ constexpr int64_t regions_at_once(int64_t num_items) {
   return num_regions(num_items) < kRegionsAtOnce ? num_regions(num_items) : kRegionsAtOnce;
 }
 
-// What the scan of one query keeps where there is an order: bounds of cells and of regions, once of all and once of
-// those that are listed, and rows that wait. Queries are scanned one after another then, and each has the longest list.
+// What the scan of one query keeps where close rows are beside each other: bounds of cells and of regions, once of all
+// and once of those that are listed, and rows that wait. Queries are scanned one after another then, and each has the
+// longest list.
 constexpr int64_t num_ordered_candidates(const CodesView& codes, int64_t num_items, int64_t k) {
-  if (codes.order == nullptr) return 0;
+  if (codes.order == nullptr || codes.by_length) return 0;
   const int64_t all_bounds = divide_up(num_groups(regions_at_once(num_items)) * kGroupRows * 4, kBytesPerCandidate);
   return kRegionsExpanded * kGroupRows + regions_at_once(num_items) + all_bounds + max_candidates(1, k) +
          3 * kTouchedCandidates;

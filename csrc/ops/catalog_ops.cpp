@@ -33,8 +33,8 @@ Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads,
   const auto ordering = !ordered   ? engine::Ordering::kWherePaying
                         : *ordered ? engine::Ordering::kAlways
                                    : engine::Ordering::kNever;
-  const std::vector<int32_t> order = engine::order_rows(rows, biases, num_items, dim, ordering, num_threads);
-  Tensor codes = new_codes(vectors, num_items, dim, !order.empty());
+  const engine::RowOrder order = engine::order_rows(rows, biases, num_items, dim, ordering, num_threads);
+  Tensor codes = new_codes(vectors, num_items, dim, !order.rows.empty());
   engine::write_codes(rows, biases, num_items, dim, order, static_cast<uint8_t*>(codes.mutable_data_ptr()),
                       num_threads);
   return codes;

@@ -19,7 +19,7 @@ HURRIED_SHARE = 0.5
 """What a search in a hurry counts of the errors: no promise of recall (docs/score_topk.md has what was measured)."""
 
 _STEPS = 16
-_SIZES = (10, 100, 1000)  # of k, for each of which a target is calibrated once
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # of k, for each of which a target is calibrated once
 
 Search = Callable[[int, int, float], npt.NDArray[np.int64]]
 """Of a query's number below `SAMPLE`, k and an error share: the rows found, int64 [k], -1 where there are no more."""
@@ -75,7 +75,8 @@ class Calibration:
 
 
 def _size_of(k: int) -> int:
-    return next((size for size in _SIZES if k <= size), _SIZES[-1])
+    """The k that is tried for k: no larger, since with more rows wanted less is skipped."""
+    return max(size for size in _SIZES if size <= k)
 
 
 def _smallest_share(recall_target: float, k: int, search: Search) -> float:

@@ -127,7 +127,7 @@ class Ranker(NativeModel):
 
         Args:
             recall_target: see `recommend`.
-            k: see `recommend`; one serves for all k up to 10, to 100, and beyond.
+            k: see `recommend`; one serves up to the next of 1, 2, 5, 10, 20, 50 and so on, and from 1,000 on.
 
         Raises:
             ArgumentError: a value is out of range.

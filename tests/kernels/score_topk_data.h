@@ -41,16 +41,17 @@ struct Catalog {
 
   const float* biases() const { return bias.empty() ? nullptr : bias.data(); }
 
-  void code(const std::vector<int32_t>& order) {
+  void code(const std::vector<int32_t>& order, bool by_length = false) {
     codes.assign(1 + lsif::engine::codes_size(num_items, dim, !order.empty()), 0);
-    lsif::engine::write_codes(vectors.data() + 1, biases(), num_items, dim, order, codes.data() + 1, 2);
+    lsif::engine::write_codes(vectors.data() + 1, biases(), num_items, dim, {order, by_length}, codes.data() + 1, 2);
   }
 
   // The same rows, coded in an order.
   Catalog ordered() const {
+    const auto always = lsif::engine::Ordering::kAlways;
+    const auto order = lsif::engine::order_rows(vectors.data() + 1, biases(), num_items, dim, always, 2);
     Catalog copy = *this;
-    copy.code(
-        lsif::engine::order_rows(vectors.data() + 1, biases(), num_items, dim, lsif::engine::Ordering::kAlways, 2));
+    copy.code(order.rows, order.by_length);
     return copy;
   }
 

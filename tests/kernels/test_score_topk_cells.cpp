@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/exact_dot.h"
 #include "score_topk_oracle.h"
 
 namespace {
@@ -16,7 +15,7 @@ namespace {
 using namespace score_topk_test;  // NOLINT: what these tests are written in
 using lsif::engine::Ordering;
 
-std::vector<int32_t> order_of(const Catalog& catalog, Ordering ordering, int threads = 1) {
+lsif::engine::RowOrder order_of(const Catalog& catalog, Ordering ordering, int threads = 1) {
   return lsif::engine::order_rows(catalog.vectors.data() + 1, catalog.biases(), catalog.num_items, catalog.dim,
                                   ordering, threads);
 }
@@ -25,18 +24,6 @@ std::vector<int32_t> shuffled(Random& random, int64_t num_items) {
   std::vector<int32_t> order(num_items);
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), random);
-  return order;
-}
-
-std::vector<int32_t> longest_first(const Catalog& catalog) {
-  std::vector<double> lengths(catalog.num_items);
-  for (int64_t row = 0; row < catalog.num_items; ++row) {
-    const float* x = catalog.view().vectors + row * catalog.dim;
-    lengths[row] = lsif::exact_dot(x, x, catalog.dim);
-  }
-  std::vector<int32_t> order(catalog.num_items);
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return lengths[a] > lengths[b]; });
   return order;
 }
 
@@ -100,9 +87,11 @@ TEST(any_order_gives_the_same_results) {
       question.allow(random, num_items);
       catalog.code({});
       const Result expected = brute_force(catalog, question);
-      catalog.code(shuffled(random, num_items));
-      for (const KernelTable* table : lsif::cpu::tested_kernels()) {
-        CHECK(run(catalog, question, *table) == expected);
+      for (const bool by_length : {false, true}) {
+        catalog.code(shuffled(random, num_items), by_length);
+        for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+          CHECK(run(catalog, question, *table) == expected);
+        }
       }
     }
     ++turn;
@@ -129,35 +118,6 @@ TEST(queries_that_need_everything_beside_others) {
       Question all(queries, kDim, num_interests, k);
       if (num_interests > 1) all.weigh(random);
       all.exclude(random, 300);
-      for (const KernelTable* table : lsif::cpu::tested_kernels()) {
-        all.request.threads = 1;
-        const Result expected = run(plain, all, *table);
-        for (const int threads : {1, 3}) {
-          all.request.threads = threads;
-          CHECK(run(ordered, all, *table) == expected);
-        }
-      }
-    }
-  }
-}
-
-// By length, queries that are scanned together stop needing regions one after another, and some need them all.
-TEST(queries_that_leave_a_scan_before_its_end) {
-  Random random(41);
-  constexpr int64_t kDim = 24;
-  constexpr int64_t kBatch = 40;
-  const Catalog plain(make_long_and_short(random, 12345, kDim), kDim, make_bias(random, 12345, 0.1f));
-  Catalog ordered = plain;
-  ordered.code(longest_first(plain));
-  for (const int64_t num_interests : {1, 2}) {
-    std::vector<float> queries = make_long_and_short(random, kBatch * num_interests, kDim);
-    const int64_t size = num_interests * kDim;
-    for (int64_t user = 0; user < kBatch; user += 5) std::fill_n(queries.begin() + user * size, size, 0.0f);
-    for (const int64_t k : {1, 10, 500}) {
-      Question all(queries, kDim, num_interests, k);
-      if (num_interests > 1) all.weigh(random);
-      all.exclude(random, 300);
-      if (k == 10) all.allow(random, plain.num_items);
       for (const KernelTable* table : lsif::cpu::tested_kernels()) {
         all.request.threads = 1;
         const Result expected = run(plain, all, *table);
@@ -215,7 +175,7 @@ TEST(approximate_searches_find_as_many_rows_as_there_are) {
       std::vector<float> rows = normals(random, num_items * 8);
       if (num_equal > 0) std::fill(rows.begin(), rows.end(), 0.7f);
       Catalog catalog(rows, 8);
-      catalog.code(shuffled(random, num_items));
+      catalog.code(shuffled(random, num_items), num_items == 300);
       for (const int64_t batch : {1, 2, 40}) {
         for (const int64_t k : {int64_t{1}, int64_t{30}, num_items}) {
           Question question(normals(random, batch * 8), 8, 1, k);
@@ -240,8 +200,8 @@ TEST(an_order_has_each_row_once_and_does_not_depend_on_threads) {
   Random random(34);
   for (const int64_t num_items : {1, 5, 64, 1000, 20000}) {
     const Catalog catalog(make_clustered(random, num_items, 7), 7);
-    const std::vector<int32_t> order = order_of(catalog, Ordering::kAlways);
-    CHECK(order == order_of(catalog, Ordering::kAlways, 4));
+    const std::vector<int32_t> order = order_of(catalog, Ordering::kAlways).rows;
+    CHECK(order == order_of(catalog, Ordering::kAlways, 4).rows);
     std::vector<int32_t> sorted = order;
     std::sort(sorted.begin(), sorted.end());
     bool is_complete = static_cast<int64_t>(sorted.size()) == num_items;
@@ -252,14 +212,17 @@ TEST(an_order_has_each_row_once_and_does_not_depend_on_threads) {
 
 TEST(rows_are_ordered_where_that_pays) {
   Random random(35);
-  CHECK(!order_of(Catalog(make_clustered(random, 30000, 32), 32), Ordering::kWherePaying).empty());
-  CHECK(order_of(Catalog(normals(random, 30000 * 32), 32), Ordering::kWherePaying).empty());
-  CHECK(!order_of(Catalog(normals(random, 30000 * 32), 32), Ordering::kAlways).empty());
-  const Catalog long_and_short(make_long_and_short(random, 30000, 64), 64);
-  CHECK(order_of(long_and_short, Ordering::kWherePaying) == longest_first(long_and_short));
-  CHECK(order_of(Catalog(make_clustered(random, 30000, 32), 32), Ordering::kNever).empty());
-  CHECK(order_of(Catalog(make_clustered(random, 1000, 32), 32), Ordering::kWherePaying).empty());
-  CHECK(order_of(Catalog({}, 32), Ordering::kAlways).empty());
+  const Catalog clustered(make_clustered(random, 30000, 32), 32);
+  CHECK(!order_of(clustered, Ordering::kWherePaying).rows.empty());
+  CHECK(!order_of(clustered, Ordering::kWherePaying).by_length);
+  CHECK(order_of(clustered, Ordering::kNever).rows.empty());
+  CHECK(order_of(Catalog(make_clustered(random, 1000, 32), 32), Ordering::kWherePaying).rows.empty());
+  CHECK(order_of(Catalog({}, 32), Ordering::kAlways).rows.empty());
+  // Neither clusters nor lengths.
+  const Catalog alike(normals(random, 30000 * 32), 32);
+  CHECK(order_of(alike, Ordering::kWherePaying).rows.empty());
+  CHECK(!order_of(alike, Ordering::kAlways).rows.empty());
+  CHECK(!order_of(alike, Ordering::kAlways).by_length);
 }
 
 TEST(an_order_that_is_none_is_refused) {

@@ -20,7 +20,7 @@ void score_topk(const CatalogView& catalog, int64_t first_item, int64_t last_ite
   QueryScan* scans = start_queries(catalog, units, first_item, queries, num_queries, bytes);
   if (catalog.codes.order != nullptr) {
     const Ordered in = {catalog, units, first_item, last_item, block, ordered};
-    num_queries = scan_cells(in, scans, num_queries);
+    if (!catalog.codes.by_length) num_queries = scan_cells(in, scans, num_queries);
     scan_regions(in, scans, num_queries);
   } else {
     start_block(catalog, first_item, last_item, block);

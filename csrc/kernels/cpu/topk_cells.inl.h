@@ -16,8 +16,6 @@ constexpr int64_t kRowsPerFirstCell = 8;
 constexpr int64_t kGroupsAhead = 8;  // that are fetched while one is scanned
 // A query that needs more than one in so many regions is scanned with others like it: rows cost less then.
 constexpr int64_t kRegionsPerNeeded = 2;
-// Where less than one cell in so many can be left out, their bounds are not worth computing.
-constexpr int64_t kCellsPerNeeded = 8;
 
 inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -137,11 +135,10 @@ inline uint32_t mask_of_cells(const Ordered& in, int64_t region) {
   return mask_of(num_cells(in.last_item - in.first_item) - region * kGroupRows);
 }
 
-// The `place`-th cell or region, as `size` says.
-inline void scan_part(const Ordered& in, int64_t place, int64_t size, QueryScan& scan) {
-  const int64_t first = in.first_item + place * size;
-  start_block(in.catalog, first, smaller_of(first + size, in.last_item), in.block);
-  scan_rows(in.block, in.units, &scan, 1, size == kRegionRows);
+inline void scan_cell(const Ordered& in, int64_t cell, QueryScan& scan) {
+  const int64_t first = in.first_item + cell * kCellRows;
+  start_block(in.catalog, first, smaller_of(first + kCellRows, in.last_item), in.block);
+  scan_rows(in.block, in.units, &scan, 1, false);
 }
 
 // Scans the rows of the most promising cells, for the sake of a threshold.
@@ -162,7 +159,7 @@ inline void scan_first(const Ordered& in, FirstRegions& first_regions, Candidate
     const int64_t ahead = in.first_item / kGroupRows + cells[smaller_of(i + kGroupsAhead, count - 1)].row;
     prefetch_group(in.catalog.codes.groups, ahead, in.block.stride);
     *first_regions.scanned_of(cells[i].row / kGroupRows) |= 1u << cells[i].row % kGroupRows;
-    scan_part(in, cells[i].row, kCellRows, scan);
+    scan_cell(in, cells[i].row, scan);
   }
   score_candidates(in.catalog, scan);
   use_list(scan.candidates, scan.max_candidates, scan);
@@ -193,37 +190,7 @@ inline void scan_listed(const Ordered& in, const Candidate* cells, int64_t count
       prefetch_group(in.catalog.codes.groups, ahead, in.block.stride);
     }
     if (cells[i].upper < scan.threshold) continue;
-    scan_part(in, cells[i].row, kCellRows, scan);
-  }
-}
-
-// Scans all rows of those of the regions whose bounds are not below the threshold by then, that are not scanned yet.
-inline void scan_whole(const Ordered& in, const Candidate* regions, int64_t count, FirstRegions& first_regions,
-                       QueryScan& scan) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (regions[i].upper < scan.threshold) continue;
-    const int64_t region = regions[i].row;
-    const uint32_t* scanned = first_regions.scanned_of(region);
-    if (scanned == nullptr) {
-      scan_part(in, region, kRegionRows, scan);
-      continue;
-    }
-    for (uint32_t mask = mask_of_cells(in, region) & ~*scanned; mask != 0; mask &= mask - 1) {
-      scan_part(in, region * kGroupRows + __builtin_ctz(mask), kCellRows, scan);
-    }
-  }
-}
-
-// Scans what is needed of the listed regions: by cells, until most of those looked at were needed.
-inline void scan_needed(const Ordered& in, const Candidate* regions, int64_t count, FirstRegions& first_regions,
-                        QueryScan& scan, Candidate* cells) {
-  for (int64_t i = 0; i < count; i += kRegionsExpanded) {
-    const int64_t some = smaller_of(kRegionsExpanded, count - i);
-    const int64_t size = bound_cells(in, regions + i, some, first_regions, scan, cells);
-    scan_listed(in, cells, size, scan);
-    if (size * kCellsPerNeeded >= some * kGroupRows * (kCellsPerNeeded - 1)) {
-      return scan_whole(in, regions + i + some, count - i - some, first_regions, scan);
-    }
+    scan_cell(in, cells[i].row, scan);
   }
 }
 
@@ -248,7 +215,11 @@ inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) 
       scan.query->num_best = 0;
       return false;
     }
-    scan_needed(in, regions, count, first_regions, scan, cells);
+    for (int64_t i = 0; i < count; i += kRegionsExpanded) {
+      const Candidate* some = regions + i;
+      const int64_t size = bound_cells(in, some, smaller_of(kRegionsExpanded, count - i), first_regions, scan, cells);
+      scan_listed(in, cells, size, scan);
+    }
   }
   score_candidates(in.catalog, scan);
   return true;
@@ -268,14 +239,7 @@ inline int64_t scan_cells(const Ordered& in, QueryScan* scans, int64_t num_queri
     const int64_t size = scans[q].max_candidates;
     if (scan_query(in, most_needed, scans[q])) continue;
     use_list(own_list, size, scans[q]);
-    VectorScan* vectors = scans[left].vectors;
-    scans[left] = scans[q];
-    if (scans[q].query->weights == nullptr) {  // their vectors are scanned together, too
-      *vectors = *scans[q].vectors;
-      vectors->query = scans + left;
-      scans[left].vectors = vectors;
-    }
-    ++left;
+    swap_scans(scans[left++], scans[q]);
   }
   return left;
 }

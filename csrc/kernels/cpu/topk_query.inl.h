@@ -70,7 +70,7 @@ struct QueryScan;
 
 // One interest of a query.
 struct VectorScan : CodedVector {
-  QueryScan* query;
+  QueryScan* query;  // without weights
   float scale;
   float norm;
   float missed;      // |q - t p| / |q|
@@ -298,6 +298,23 @@ inline void start_query(const Units& units, int64_t stride, QueryScan& scan) {
   }
   if (query.weights != nullptr) start_logs(scan);
   update_threshold(scan);
+}
+
+template <typename T>
+inline void exchange(T& a, T& b) {
+  const T c = a;
+  a = b;
+  b = c;
+}
+
+// Two of the queries of a scan. Without weights their vectors are scanned together, in the queries' order.
+inline void swap_scans(QueryScan& a, QueryScan& b) {
+  exchange(a, b);
+  if (a.query->weights != nullptr) return;
+  exchange(*a.vectors, *b.vectors);
+  exchange(a.vectors, b.vectors);
+  a.vectors->query = &a;
+  b.vectors->query = &b;
 }
 
 inline void use_list(Candidate* candidates, int64_t max_candidates, QueryScan& scan) {

@@ -1,4 +1,5 @@
-// Scans of all rows where there is an order, for queries together, but for the regions that a query does not need.
+// Scans region by region, where there is an order, each with the queries that need it: for queries that need most
+// regions, and for rows that lie by length, whose first regions give a threshold that the last ones are below.
 #pragma once
 
 #include "kernels/cpu/topk_cells.inl.h"
@@ -12,29 +13,11 @@ inline void bound_range(const Ordered& in, int64_t first_item, QueryScan* scans,
   const uint8_t* group = in.catalog.codes.regions + first_item / kRangeRows * in.block.stride;
   const uint32_t all = mask_of(num_regions(in.last_item - first_item));
   for (int64_t q = 0; q < num_queries; ++q) {
+    // Of the longest rows many wait, and the sooner they are scored, the fewer regions are needed.
+    if (scans[q].num_candidates >= scans[q].query->k) thin_candidates(in.catalog, scans[q]);
     const GroupBounds bounds = bound_group(in, group, scans[q], false);
     scans[q].needed = all & not_below(bounds.upper, broadcast(scans[q].threshold));
   }
-}
-
-inline void swap_scans(QueryScan& a, QueryScan& b) {
-  const QueryScan scan = a;
-  a = b;
-  b = scan;
-  if (a.query->weights != nullptr) {
-    for (int64_t j = 0; j < a.query->num_interests; ++j) a.vectors[j].query = &a;
-    for (int64_t j = 0; j < b.query->num_interests; ++j) b.vectors[j].query = &b;
-    return;
-  }
-  // Those are scanned together and have to lie in the queries' order.
-  const VectorScan vector = *a.vectors;
-  *a.vectors = *b.vectors;
-  *b.vectors = vector;
-  VectorScan* vectors = a.vectors;
-  a.vectors = b.vectors;
-  b.vectors = vectors;
-  a.vectors->query = &a;
-  b.vectors->query = &b;
 }
 
 // Brings the queries that need the region of this bit to the front and returns how many these are.
@@ -55,6 +38,9 @@ inline void scan_regions(const Ordered& in, QueryScan* scans, int64_t num_querie
   for (int64_t first = in.first_item; first < in.last_item; first += kRangeRows) {
     start_block(in.catalog, first, in.last_item, in.block);
     bound_range(in, first, scans, num_queries);
+    if (first + kRangeRows < in.last_item) {
+      prefetch_group(in.catalog.codes.regions, first / kRangeRows + 1, in.block.stride);
+    }
     for (int64_t r = 0; r < kGroupRows && first + r * kRegionRows < in.last_item; ++r) {
       const int64_t count = bring_to_front(scans, num_queries, 1u << r);
       if (count == 0) continue;

@@ -1,4 +1,4 @@
-// Scans for score_topk.inl.h: all rows of a catalogue, in blocks that stay in the cache.
+// Scans for score_topk.inl.h: rows of a catalogue that lie beside each other, in blocks that stay in the cache.
 #pragma once
 
 #include "kernels/cpu/topk_block.inl.h"
