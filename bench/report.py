@@ -44,7 +44,7 @@ FULL = [
     *(f"score_topk --num-items {n} --data isotropic" for n in (100_000, 1_000_000)),
     *(f"score_topk --num-items 1000000 --data isotropic {rest}" for rest in ("--batch 16", "--batch 256", "--k 100")),
     "score_topk --num-items 1000000 --data isotropic --interests 8",
-    # Held against the machine's ceilings: all rows are read, which no search does by itself that knows their lengths.
+    # For comparison with the machine's ceilings: reads all rows, where `lsif` skips the short ones.
     *(f"score_topk --num-items 1000000 --data isotropic --batch {batch} --impl lsif_scan" for batch in (1, 256)),
     "score_topk --num-items 300 --impl lsif",  # nearly all of it is what a call costs besides the search
     *(f"score_topk --num-items 1000000 --batch {batch}" for batch in (16, 256)),

@@ -97,8 +97,9 @@ def _table(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    # The sizes of an exact measurement may be the same.
-    kind = ", exact and approximate" if _APPROXIMATE & {row["impl"].partition("@")[0] for row in rows} else ""
+    # The sizes of another measurement may be the same.
+    names = {row["impl"].partition("@")[0] for row in rows}
+    kind = ", exact and approximate" if _APPROXIMATE & names else ", all rows scanned" if names == {"lsif_scan"} else ""
     return f"### {title_of(rows[0])}{kind}\n\n" + _grid(head, lines)
 
 

@@ -21,7 +21,10 @@ NUM_ROWS, DIM = 20_000, 24
 
 def problem(kind: str, **options: Any) -> tuple[Catalog, np.ndarray]:
     """A catalogue, and 200 queries like its rows."""
-    rows = make_rows(kind, NUM_ROWS + 200, DIM, np.random.default_rng(1))
+    rng = np.random.default_rng(1)
+    rows = make_rows("isotropic" if kind == "lengths" else kind, NUM_ROWS + 200, DIM, rng)
+    if kind == "lengths":
+        rows *= np.exp(0.4 * rng.standard_normal((len(rows), 1))).astype(np.float32)
     return Catalog.from_vectors(rows[:NUM_ROWS], **options), rows[NUM_ROWS:]
 
 
@@ -41,8 +44,8 @@ def recall(found: np.ndarray, exact: np.ndarray) -> float:
     return float(np.mean([np.isin(b, a).mean() for a, b in zip(found, exact, strict=True)]))
 
 
-@pytest.mark.parametrize("kind", ["clustered", "isotropic"])
-@pytest.mark.parametrize("k", [3, 10, 40])
+@pytest.mark.parametrize("kind", ["clustered", "isotropic", "lengths"])
+@pytest.mark.parametrize("k", [1, 3, 10, 40])
 def test_users_the_sample_has_not_seen_get_what_the_target_says(kind: str, k: int) -> None:
     catalog, queries = problem(kind, ordered=True)
     exact = catalog.top_k(queries, k)
@@ -110,6 +113,8 @@ def test_the_smallest_share_is_taken_that_misses_half_of_what_may_be_missed() ->
     assert calibration.error_share(0.5, 199, search) == 10 / 16 and len(asked) == tried
     assert calibration.error_share(0.5, 99, search) == 10 / 16 and len(asked) > tried
     assert calibration.error_share(0.99, 100, search) == 13 / 16
+    assert calibration.known(0.99, 300) is None and calibration.known_at_most(0.99, 300) == 13 / 16
+    assert calibration.known_at_most(0.99, 99) == 1  # with fewer wanted more would be missed
     tried = len(asked)
     assert calibration.error_share(0.5, 5000, search) == calibration.error_share(0.5, 1000, search) == 10 / 16
     assert len(asked) > tried

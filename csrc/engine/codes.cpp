@@ -33,7 +33,7 @@ struct Header {
   int64_t num_items;
   int64_t dim;
   float bias_size;
-  uint32_t by_length;  // 1: the order is RowOrder::by_length
+  uint32_t by_length;  // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
   char unused[24];
 };
 static_assert(sizeof(Header) == kLineBytes);

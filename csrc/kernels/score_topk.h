@@ -75,7 +75,7 @@ struct CodesView {
   const uint8_t* cells = nullptr;    // [num_groups(num_cells(num_items)), group_bytes(dim)]; or null: no order
   const uint8_t* regions = nullptr;  // [num_groups(num_regions(num_items)), group_bytes(dim)]; or null
   const uint8_t* order = nullptr;    // int32 [num_items], the row of each slot, all different, at any address; or null
-  bool by_length = false;            // the order's first rows are the longest, but for those added since
+  bool by_length = false;            // the order's first rows are the longest, but for what changed since
 };
 
 // A catalogue: the exact rows and their codes. All finite. engine/codes.h makes and checks codes.

@@ -19,6 +19,7 @@ HURRIED_SHARE = 0.5
 """What a search in a hurry counts of the errors: no promise of recall (docs/score_topk.md has what was measured)."""
 
 _STEPS = 16
+_ENOUGH = 10  # rows of each query: where fewer are wanted, what so many need is a floor, for want of rows to judge by
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # of k, for each of which a target is calibrated once
 
 Search = Callable[[int, int, float], npt.NDArray[np.int64]]
@@ -56,6 +57,11 @@ class Calibration:
         """The share for searches of k rows; None if it has not been tried."""
         return 1.0 if recall_target == 1 else self._shares.get((recall_target, _size_of(k)))
 
+    def known_at_most(self, recall_target: float, k: int) -> float:
+        """The share of the largest k up to this one that has been tried, which is enough here; 1 if none has."""
+        tried = [size for target, size in list(self._shares) if target == recall_target and size <= k]
+        return self._shares[recall_target, max(tried)] if tried else 1.0
+
     def error_share(self, recall_target: float, k: int, search: Search) -> float:
         """The share for searches of k rows.
 
@@ -69,7 +75,8 @@ class Calibration:
             with self._lock:
                 share = self.known(recall_target, k)
                 if share is None:
-                    share = _smallest_share(recall_target, _size_of(k), search)
+                    size = _size_of(k)
+                    share = max(_smallest_share(recall_target, tried, search) for tried in {size, max(size, _ENOUGH)})
                     self._shares[recall_target, _size_of(k)] = share
         return share
 

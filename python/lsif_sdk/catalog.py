@@ -157,9 +157,9 @@ class Catalog:
             threads: None: as many as this process may use.
             recall_target: share of the exact result that is enough on average, above 0; 1: all of it. What is found has
                 its exact score and is in order; what is missed may depend on batch size and threads. How far a search
-                may go is tried once for each target, on rows of the catalogue as queries, by the first call that has
-                it, which therefore takes as long as some hundreds. Without an order of the codes (`is_ordered`) nothing
-                would be gained, and the result is exact.
+                may go is tried once for each target and size of k, on rows of the catalogue as queries, by the first
+                call that has it, which therefore takes as long as some hundreds. Without an order of the codes
+                (`is_ordered`) nothing would be gained, and the result is exact.
 
         Raises:
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.

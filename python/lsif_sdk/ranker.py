@@ -123,11 +123,12 @@ class Ranker(NativeModel):
         """Tries how far searches for so much of the exact answer may go, as the first request with this target would.
 
         For servers, before they take requests: it takes as long as some hundreds. Requests with `budget_ms` do not try:
-        their answers are exact until somebody has.
+        their answers are exact until somebody has, for a k no larger.
 
         Args:
             recall_target: see `recommend`.
-            k: see `recommend`; one serves up to the next of 1, 2, 5, 10, 20, 50 and so on, and from 1,000 on.
+            k: see `recommend` (where diversity is asked for, as many as are searched for). Others try anew from each of
+                1, 2, 5, 10, 20, 50 and so on, to 1,000.
 
         Raises:
             ArgumentError: a value is out of range.
@@ -163,9 +164,10 @@ class Ranker(NativeModel):
         self._refuse_on_device("recall_target", "1", None if request.recall_target == 1 else request.recall_target)
         if request.recall_target == 1 or not self.catalog.is_ordered:
             return 1.0
-        if request.budget is None and self._calibration.known(request.recall_target, request.num_candidates) is None:
-            self.calibrate(request.recall_target, request.num_candidates)
-        return self._calibration.known(request.recall_target, request.num_candidates) or 1.0
+        asked = request.recall_target, request.num_candidates
+        if request.budget is None and self._calibration.known(*asked) is None:
+            self.calibrate(*asked)
+        return self._calibration.known(*asked) or self._calibration.known_at_most(*asked)
 
     def _seen_rows(self, users: KnownUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if isinstance(users, EventBatch | TableUsers):

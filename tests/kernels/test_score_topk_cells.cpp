@@ -175,7 +175,7 @@ TEST(approximate_searches_find_as_many_rows_as_there_are) {
       std::vector<float> rows = normals(random, num_items * 8);
       if (num_equal > 0) std::fill(rows.begin(), rows.end(), 0.7f);
       Catalog catalog(rows, 8);
-      catalog.code(shuffled(random, num_items), num_items == 300);
+      catalog.code(shuffled(random, num_items), num_items == 300 || num_equal > 0);
       for (const int64_t batch : {1, 2, 40}) {
         for (const int64_t k : {int64_t{1}, int64_t{30}, num_items}) {
           Question question(normals(random, batch * 8), 8, 1, k);

@@ -72,15 +72,16 @@ TEST(single_queries) {
   Random random(43);
   const Catalog plain(make_long_and_short(random, 30001, kDim), kDim);
   const Catalog ordered = by_length(plain);
-  for (const int64_t k : {1, 30, 2000}) {
+  for (const int64_t k : {1, 30, 2000, 20000}) {  // the last: more than rows that may wait
     Question question(make_long_and_short(random, 1, kDim), kDim, 1, k);
     const Result expected = brute_force(plain, question);
     for (const KernelTable* table : lsif::cpu::tested_kernels()) CHECK(run(ordered, question, *table) == expected);
   }
 }
 
-// The best of parts of a catalogue that are scanned one after another and tell each other what they know.
-Result run_in_parts(const Catalog& catalog, Question& question, const KernelTable& table) {
+// The best of parts of a catalogue that are scanned one after another, from the last or from the first, and tell each
+// other what they know.
+Result run_in_parts(const Catalog& catalog, Question& question, const KernelTable& table, bool from_last) {
   const auto& request = question.get();
   const lsif::CatalogView view = catalog.view();
   lsif::engine::Interests interests(request, catalog.dim);
@@ -94,9 +95,9 @@ Result run_in_parts(const Catalog& catalog, Question& question, const KernelTabl
   void* scratch = memory.data();
   size_t space = memory.size();
   std::align(lsif::kLineBytes, size, scratch, space);
-  const int64_t last_part = (view.num_items - 1) / lsif::kRangeRows;
-  for (int64_t part = last_part; part >= 0;
-       --part) {  // so that the first, of the longest rows, knows what others found
+  const int64_t num_parts = lsif::divide_up(view.num_items, lsif::kRangeRows);
+  for (int64_t turn = 0; turn < num_parts; ++turn) {
+    const int64_t part = from_last ? num_parts - 1 - turn : turn;
     std::vector<ScoredItem> best(request.batch * request.k);
     std::vector<lsif::TopkQuery> queries;
     for (int64_t user = 0; user < request.batch; ++user) {
@@ -139,12 +140,57 @@ TEST(parts_of_a_catalogue_that_tell_each_other) {
     if (num_interests > 1) question.weigh(random);
     for (const Catalog& plain : {clustered, spread}) {
       const Result expected = brute_force(plain, question);
-      for (const Catalog& catalog : {plain, plain.ordered(), by_length(plain)}) {
+      Catalog backwards = plain;
+      std::vector<int32_t> order = longest_first(plain);
+      std::reverse(order.begin(), order.end());
+      backwards.code(order);
+      for (const Catalog& catalog : {plain, plain.ordered(), backwards, by_length(plain)}) {
         for (const KernelTable* table : lsif::cpu::tested_kernels()) {
-          CHECK(run_in_parts(catalog, question, *table) == expected);
+          for (const bool from_last : {true, false}) {
+            CHECK(run_in_parts(catalog, question, *table, from_last) == expected);
+          }
         }
       }
     }
+  }
+}
+
+// Ranges of rows that threads scan at the same time.
+TEST(threads_share_a_catalogue_by_length) {
+  Random random(46);
+  const Catalog plain(make_long_and_short(random, 50000, kDim), kDim);
+  const Catalog ordered = by_length(plain);
+  for (const int64_t batch : {1, 3, 8}) {
+    Question question(make_long_and_short(random, batch, kDim), kDim, 1, 10);
+    const Result expected = run(plain, question, *lsif::cpu::tested_kernels().front());
+    question.request.threads = 3;
+    for (const KernelTable* table : lsif::cpu::tested_kernels()) CHECK(run(ordered, question, *table) == expected);
+  }
+}
+
+// Below an error_share of 1 rows may be missed, but what is found has its exact score and place, and there is as much.
+TEST(approximate_searches_by_length) {
+  Random random(47);
+  const Catalog plain(make_long_and_short(random, 30000, kDim), kDim);
+  const Catalog ordered = by_length(plain);
+  Question question(make_long_and_short(random, 30, kDim), kDim, 1, 10);
+  for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+    const Result exact = run(plain, question, *table);
+    int64_t num_missed = 0;
+    for (const float share : {0.0f, 0.4f, 0.8f}) {
+      question.request.error_share = share;
+      const Result found = run(ordered, question, *table);
+      CHECK(found.counts == exact.counts);
+      for (int64_t i = 0; i < static_cast<int64_t>(found.scores.size()); ++i) {
+        const int64_t user = i / 10;
+        CHECK(found.scores[i] == static_cast<float>(shared_score(plain, question, user, found.indices[i])));
+        CHECK(i % 10 == 0 || lsif::engine::is_better({found.scores[i - 1], found.indices[i - 1]},
+                                                     {found.scores[i], found.indices[i]}));
+        num_missed += found.indices[i] == exact.indices[i] ? 0 : 1;
+      }
+    }
+    question.request.error_share = 1;
+    CHECK(num_missed > 0);
   }
 }
 

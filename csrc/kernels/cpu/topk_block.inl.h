@@ -16,8 +16,8 @@ namespace lsif::cpu::LSIF_ISA {
 namespace {
 
 constexpr int64_t kBlockGroups = kScanBlock / kGroupRows;
-constexpr int64_t kBlockBytes =
-    20480;  // of codes at most, if that is a group: in the first cache, 16 groups of 128 dimensions
+// At most so many bytes of codes, or one group: they stay in the first cache. 16 groups of 128 dimensions are fewer.
+constexpr int64_t kBlockBytes = 20480;
 
 // The bounds of a group's rows in the catalogue's units.
 struct Side {

@@ -1,5 +1,6 @@
-// Scans of a catalogue whose rows have an order (kernels/score_topk.h): the bounds of all regions, the rows of a few
-// cells for the sake of a threshold, then the bounds of the cells of the regions that are left, and of their rows.
+// Scans of a catalogue whose close rows lie beside each other (kernels/score_topk.h): the bounds of all regions, the
+// rows of a few cells for the sake of a threshold, then the bounds of the cells of the regions that are left, and of
+// their rows.
 #pragma once
 
 #include "kernels/cpu/topk_scan.inl.h"
@@ -25,7 +26,7 @@ struct Ordered {
   int64_t first_item;
   int64_t last_item;
   Block& block;
-  Candidate* candidates;  // [num_ordered_candidates()]
+  Candidate* candidates;  // [num_ordered_candidates()]: none by length
 };
 
 // Of regions or of cells.

@@ -13,7 +13,8 @@ inline void bound_range(const Ordered& in, int64_t first_item, QueryScan* scans,
   const uint8_t* group = in.catalog.codes.regions + first_item / kRangeRows * in.block.stride;
   const uint32_t all = mask_of(num_regions(in.last_item - first_item));
   for (int64_t q = 0; q < num_queries; ++q) {
-    // Of the longest rows many wait, and the sooner they are scored, the fewer regions are needed.
+    // By length many rows wait at first, and the sooner they are scored, the fewer regions are needed.
+    if (scans[q].query->known_score != nullptr) update_threshold(scans[q]);
     if (scans[q].num_candidates >= scans[q].query->k) thin_candidates(in.catalog, scans[q]);
     const GroupBounds bounds = bound_group(in, group, scans[q], false);
     scans[q].needed = all & not_below(bounds.upper, broadcast(scans[q].threshold));
