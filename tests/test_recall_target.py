@@ -64,6 +64,16 @@ def test_users_the_sample_has_not_seen_get_what_the_target_says(kind: str, k: in
     assert found[0.3] < 1
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e20])
+def test_a_trial_keeps_within_float32(size: float) -> None:
+    rows = make_rows("clustered", NUM_ROWS + 200, DIM, np.random.default_rng(1))
+    catalog = Catalog.from_vectors(rows[:NUM_ROWS] * np.float32(size), ordered=True)
+    queries = rows[NUM_ROWS:]
+    exact = catalog.top_k(queries, 10)
+    found = np.concatenate([catalog.top_k(query, 10, recall_target=0.99).indices for query in queries])
+    assert recall(found, exact.indices) >= 0.99
+
+
 def test_all_of_it_is_the_exact_answer_and_tries_nothing() -> None:
     catalog, queries = problem("clustered")
     for a, b in zip(catalog.top_k(queries, 10, recall_target=1), catalog.top_k(queries, 10), strict=True):

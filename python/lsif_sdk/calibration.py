@@ -13,7 +13,7 @@ from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["HURRIED_SHARE", "SAMPLE", "Calibration", "as_recall_target"]
 
-SAMPLE = 128
+SAMPLE = 512
 """Queries a calibration asks."""
 HURRIED_SHARE = 0.5
 """What a search in a hurry counts of the errors: no promise of recall (docs/score_topk.md has what was measured)."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_array, as_k, as_threads
+from lsif_sdk.arguments import as_array, as_k, as_threads, check_flag
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.calibration import SAMPLE, Calibration, as_recall_target
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
@@ -89,6 +89,8 @@ class Catalog:
         offsets = torch.from_numpy(np.zeros(num_items, np.float32)) if bias is None else as_floats("bias", bias, 1)
         if len(offsets) != num_items:
             raise ArgumentError("bias", f"shape [{num_items}]", list(offsets.shape))
+        if ordered is not None:
+            check_flag("ordered", ordered)
         table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
         if len(table) != num_items:
             raise ArgumentError("ids", f"{num_items} ids, one a row", len(table))
@@ -158,7 +160,7 @@ class Catalog:
             recall_target: share of the exact result that is enough on average, above 0; 1: all of it. What is found has
                 its exact score and is in order; what is missed may depend on batch size and threads. How far a search
                 may go is tried once for each target and size of k, on rows of the catalogue as queries, by the first
-                call that has it, which therefore takes as long as some hundreds. Without an order of the codes
+                call that has it, which therefore takes as long as a few thousand. Without an order of the codes
                 (`is_ordered`) nothing would be gained, and the result is exact.
 
         Raises:
@@ -212,13 +214,16 @@ class Catalog:
     def _error_share(self, recall_target: float, k: int) -> float:
         if not self.is_ordered:
             return 1.0
+        known = self._calibration.known(recall_target, k)
+        if known is not None:
+            return known
         rows = spread_rows(len(self), SAMPLE)
-        vectors = self.vectors.numpy()
+        queries = _of_moderate_size(self.vectors.numpy()[rows])
 
         def search(query: int, k: int, share: float) -> npt.NDArray[np.int64]:
-            own = rows[query : query + 1]  # its own best answer, at a place no user is
-            exclude = own, np.array([0, 1])
-            found: npt.NDArray[np.int64] = self.search(vectors[own], None, 1.0, k, exclude, None, share).indices[0]
+            one = slice(query, query + 1)
+            exclude = rows[one], np.array([0, 1])  # its own best answer, at a place no user is
+            found: npt.NDArray[np.int64] = self.search(queries[one], None, 1.0, k, exclude, None, share).indices[0]
             return found
 
         return self._calibration.error_share(recall_target, k, search)
@@ -348,6 +353,13 @@ def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
     with np.errstate(over="ignore"):  # infinity, which the caller refuses
         array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _of_moderate_size(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rows as queries: those whose products with others like them float32 could not hold are scaled to 1."""
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    scaled = np.where(largest > 0, rows / np.where(largest > 0, largest, 1), 0).astype(np.float32)
+    return np.where((largest > 2.0**-40) & (largest < 2.0**40), rows, scaled)
 
 
 def spread_rows(num_items: int, count: int) -> npt.NDArray[np.int64]:
