@@ -122,8 +122,8 @@ class Ranker(NativeModel):
     def calibrate(self, recall_target: float, k: int = 10) -> None:
         """Tries how far searches for so much of the exact answer may go, as the first request with this target would.
 
-        For servers, before they take requests: it takes as long as a few thousand. Requests with `budget_ms` do not try:
-        their answers are exact until somebody has, for a k no larger.
+        For servers, before they take requests: it takes as long as a few thousand. Requests with `budget_ms` do not
+        try: their answers are exact until somebody has, for a k no larger.
 
         Args:
             recall_target: see `recommend`.
