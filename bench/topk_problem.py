@@ -74,7 +74,7 @@ class Problem:
         if self.kept is None or name in self.indexes:
             return self.index(name, build)
         path = self.kept / f"{name}-{hashlib.sha256(self.vectors.data).hexdigest()[:16]}"
-        seconds = path.with_suffix(".seconds")
+        seconds = path.with_name(f"{path.name}.seconds")  # a version in the name has dots
         if seconds.exists():
             self.indexes[name] = load(str(path)), float(seconds.read_text())
         else:

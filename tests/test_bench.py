@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import pathlib
 import time
 
 import numpy as np
@@ -190,6 +191,18 @@ def test_an_index_is_set_to_the_least_effort_that_reaches_the_recall(problem):
     assert tuned("index", make, problem, 0.5).settings["effort"] == 24
     assert tuned("index", make, problem, 0.99).settings["effort"] == 48
     assert tuned("index@8", make, problem, 0.99).settings["effort"] == 8
+
+
+def test_a_kept_index_is_that_of_its_vectors(problem, tmp_path):
+    def kept_sum(vectors):
+        one = dataclasses.replace(problem, vectors=vectors, kept=tmp_path, indexes={})
+        build, save = (lambda: float(vectors.sum())), (lambda index, path: pathlib.Path(path).write_text(str(index)))
+        return one.kept_index("tree-1.2.3", build, save, lambda path: float(pathlib.Path(path).read_text()))[0]
+
+    for _ in range(2):  # built, then read
+        for vectors in (problem.vectors, problem.vectors + 1):
+            assert kept_sum(vectors) == float(vectors.sum())
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_names_unknown_or_not_installed(capsys):

@@ -64,10 +64,12 @@ def test_users_the_sample_has_not_seen_get_what_the_target_says(kind: str, k: in
     assert found[0.3] < 1
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e20])
-def test_a_trial_keeps_within_float32(size: float) -> None:
+@pytest.mark.parametrize(("size", "largest"), [(1e-30, 1e-30), (1e20, 1e20), (1, 1e36)])
+def test_a_trial_keeps_within_float32(size: float, largest: float) -> None:
     rows = make_rows("clustered", NUM_ROWS + 200, DIM, np.random.default_rng(1))
-    catalog = Catalog.from_vectors(rows[:NUM_ROWS] * np.float32(size), ordered=True)
+    sizes = np.full((NUM_ROWS, 1), size, np.float32)
+    sizes[::5000] = largest
+    catalog = Catalog.from_vectors(rows[:NUM_ROWS] * sizes, ordered=True)
     queries = rows[NUM_ROWS:]
     exact = catalog.top_k(queries, 10)
     found = np.concatenate([catalog.top_k(query, 10, recall_target=0.99).indices for query in queries])

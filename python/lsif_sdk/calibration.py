@@ -58,8 +58,8 @@ class Calibration:
         return 1.0 if recall_target == 1 else self._shares.get((recall_target, _size_of(k)))
 
     def known_at_most(self, recall_target: float, k: int) -> float:
-        """The share of the largest k up to this one that has been tried, which is enough here; 1 if none has."""
-        tried = [size for target, size in list(self._shares) if target == recall_target and size <= k]
+        """The share of the largest k up to this one that has been tried, since shares fall with k; 1 if none has."""
+        tried = [size for target, size in list(self._shares) if target == recall_target and size <= k]  # others may add
         return self._shares[recall_target, max(tried)] if tried else 1.0
 
     def error_share(self, recall_target: float, k: int, search: Search) -> float:
@@ -77,7 +77,7 @@ class Calibration:
                 if share is None:
                     size = _size_of(k)
                     share = max(_smallest_share(recall_target, tried, search) for tried in {size, max(size, _ENOUGH)})
-                    self._shares[recall_target, _size_of(k)] = share
+                    self._shares[recall_target, size] = share
         return share
 
 

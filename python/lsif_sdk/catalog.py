@@ -218,12 +218,12 @@ class Catalog:
         if known is not None:
             return known
         rows = spread_rows(len(self), SAMPLE)
-        queries = _of_moderate_size(self.vectors.numpy()[rows])
+        queries = _trial_queries(self.vectors.numpy(), rows)
 
-        def search(query: int, k: int, share: float) -> npt.NDArray[np.int64]:
+        def search(query: int, wanted: int, share: float) -> npt.NDArray[np.int64]:
             one = slice(query, query + 1)
             exclude = rows[one], np.array([0, 1])  # its own best answer, at a place no user is
-            found: npt.NDArray[np.int64] = self.search(queries[one], None, 1.0, k, exclude, None, share).indices[0]
+            found: npt.NDArray[np.int64] = self.search(queries[one], None, 1.0, wanted, exclude, None, share).indices[0]
             return found
 
         return self._calibration.error_share(recall_target, k, search)
@@ -355,11 +355,17 @@ def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def _of_moderate_size(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rows as queries: those whose products with others like them float32 could not hold are scaled to 1."""
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    scaled = np.where(largest > 0, rows / np.where(largest > 0, largest, 1), 0).astype(np.float32)
-    return np.where((largest > 2.0**-40) & (largest < 2.0**40), rows, scaled)
+def _trial_queries(vectors: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Rows as queries, scaled where float32 would not hold their products with rows of the catalogue."""
+    queries = vectors[rows]
+    largest = max(float(vectors.max(initial=0)), -float(vectors.min(initial=0)))
+    if 2.0**-40 < largest < 2.0**40:
+        return queries
+    sizes = np.abs(queries).max(axis=1, keepdims=True)
+    scaled = np.zeros_like(queries)
+    np.divide(queries, sizes, out=scaled, where=sizes > 0)
+    scaled /= np.float32(vectors.shape[1])
+    return scaled
 
 
 def spread_rows(num_items: int, count: int) -> npt.NDArray[np.int64]:

@@ -167,7 +167,7 @@ class Ranker(NativeModel):
         asked = request.recall_target, request.num_candidates
         if request.budget is None and self._calibration.known(*asked) is None:
             self.calibrate(*asked)
-        return self._calibration.known(*asked) or self._calibration.known_at_most(*asked)
+        return self._calibration.known_at_most(*asked)
 
     def _seen_rows(self, users: KnownUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if isinstance(users, EventBatch | TableUsers):
