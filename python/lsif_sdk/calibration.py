@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,9 @@ from lsif_sdk.arguments import is_real
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.locks import ForkSafeLock
 
-__all__ = ["HURRIED_SHARE", "SAMPLE", "Calibration", "as_recall_target"]
+__all__ = [
+    "HURRIED_SHARE", "SAMPLE", "Calibration", "as_recall_target", "trial_queries", "trial_rows", "trial_search",
+]  # fmt: skip
 
 SAMPLE = 512
 """Queries a calibration asks."""
@@ -79,6 +82,44 @@ class Calibration:
                     share = max(_smallest_share(recall_target, tried, search) for tried in {size, max(size, _ENOUGH)})
                     self._shares[recall_target, size] = share
         return share
+
+
+def trial_rows(num_items: int) -> npt.NDArray[np.int64]:
+    """Rows of a catalogue, evenly spread: int64 [SAMPLE]; with fewer rows than that, some more than once."""
+    return np.arange(SAMPLE) * num_items // SAMPLE
+
+
+def trial_queries(vectors: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Rows as queries, scaled where float32 would not hold their products with rows of the catalogue."""
+    queries = vectors[rows]
+    largest = max(float(vectors.max(initial=0)), -float(vectors.min(initial=0)))
+    if 2.0**-40 < largest < 2.0**40:
+        return queries
+    sizes = np.abs(queries).max(axis=1, keepdims=True)
+    scaled = np.zeros_like(queries)
+    np.divide(queries, sizes, out=scaled, where=sizes > 0)
+    scaled /= np.float32(vectors.shape[1])
+    return scaled
+
+
+def trial_search(
+    search: Callable[..., Any],
+    rows: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float32] | None = None,
+    temperature: float = 1.0,
+    threads: int | None = None,
+) -> Search:
+    """What a calibration asks: by `Catalog.search`, each of the queries without the row that it is made of."""
+
+    def ask(query: int, k: int, share: float) -> npt.NDArray[np.int64]:
+        one = slice(query, query + 1)
+        exclude = rows[one], np.array([0, 1])  # its own best answer, at a place no user is
+        shares = None if weights is None else weights[one]
+        found: npt.NDArray[np.int64] = search(vectors[one], shares, temperature, k, exclude, threads, share).indices[0]
+        return found
+
+    return ask
 
 
 def _size_of(k: int) -> int:

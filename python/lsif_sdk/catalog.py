@@ -15,13 +15,13 @@ import torch
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_array, as_k, as_threads, check_flag
 from lsif_sdk.bitmaps import Bitmap
-from lsif_sdk.calibration import SAMPLE, Calibration, as_recall_target
+from lsif_sdk.calibration import Calibration, as_recall_target, trial_queries, trial_rows, trial_search
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
 from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.ops import ops
 
-__all__ = ["Catalog", "Exclude", "TopK", "as_floats", "native_errors", "ragged_rows", "spread_rows"]
+__all__ = ["Catalog", "Exclude", "TopK", "as_floats", "native_errors", "ragged_rows"]
 
 Exclude = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
 """Rows to leave out: one list for all queries, or one list a query."""
@@ -217,16 +217,9 @@ class Catalog:
         known = self._calibration.known(recall_target, k)
         if known is not None:
             return known
-        rows = spread_rows(len(self), SAMPLE)
-        queries = _trial_queries(self.vectors.numpy(), rows)
-
-        def search(query: int, wanted: int, share: float) -> npt.NDArray[np.int64]:
-            one = slice(query, query + 1)
-            exclude = rows[one], np.array([0, 1])  # its own best answer, at a place no user is
-            found: npt.NDArray[np.int64] = self.search(queries[one], None, 1.0, wanted, exclude, None, share).indices[0]
-            return found
-
-        return self._calibration.error_share(recall_target, k, search)
+        rows = trial_rows(len(self))
+        queries = trial_queries(self.vectors.numpy(), rows)
+        return self._calibration.error_share(recall_target, k, trial_search(self.search, rows, queries))
 
     @functools.cached_property
     def _calibration(self) -> Calibration:
@@ -353,24 +346,6 @@ def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
     with np.errstate(over="ignore"):  # infinity, which the caller refuses
         array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _trial_queries(vectors: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Rows as queries, scaled where float32 would not hold their products with rows of the catalogue."""
-    queries = vectors[rows]
-    largest = max(float(vectors.max(initial=0)), -float(vectors.min(initial=0)))
-    if 2.0**-40 < largest < 2.0**40:
-        return queries
-    sizes = np.abs(queries).max(axis=1, keepdims=True)
-    scaled = np.zeros_like(queries)
-    np.divide(queries, sizes, out=scaled, where=sizes > 0)
-    scaled /= np.float32(vectors.shape[1])
-    return scaled
-
-
-def spread_rows(num_items: int, count: int) -> npt.NDArray[np.int64]:
-    """So many rows of a catalogue, evenly spread: int64 [count]; with fewer rows than that, some more than once."""
-    return np.arange(count) * num_items // count
 
 
 def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.arguments import as_k
-from lsif_sdk.calibration import HURRIED_SHARE, SAMPLE, as_recall_target
-from lsif_sdk.catalog import native_errors, spread_rows
+from lsif_sdk.calibration import HURRIED_SHARE, SAMPLE, as_recall_target, trial_rows, trial_search
+from lsif_sdk.catalog import native_errors
 from lsif_sdk.device import DevicePath
 from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceUsers
@@ -138,18 +138,12 @@ class Ranker(NativeModel):
         self._refuse_on_device("recall_target", "1", None if target == 1 else target)
         if target == 1 or not self.catalog.is_ordered:
             return
-        rows = spread_rows(len(self.catalog), SAMPLE)
+        rows = trial_rows(len(self.catalog))
         users = self.encode_rows(rows, None, None, np.arange(SAMPLE + 1))
         several = self.config.scoring == "multi_interest"
-
-        def search(query: int, k: int, share: float) -> Any:
-            one = slice(query, query + 1)
-            vectors, weights = (users.interests[one], users.weights[one]) if several else (users.fused[one], None)
-            own = rows[one], np.array([0, 1])
-            found = self.catalog.search(vectors, weights, self.config.temperature, k, own, self._threads or None, share)
-            return found.indices[0]
-
-        self._calibration.error_share(target, k, search)
+        vectors, weights = (users.interests, users.weights) if several else (users.fused, None)
+        search = self.catalog.search, rows, vectors, weights, self.config.temperature, self._threads or None
+        self._calibration.error_share(target, k, trial_search(*search))
 
     @property
     def _captures(self) -> int:
