@@ -4,10 +4,14 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <initializer_list>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "engine/refuse.h"
+#include "engine/scratch.h"
 
 namespace lsif::bindings {
 
@@ -23,17 +27,25 @@ using engine::refuse;
 // A view of the array's memory, which is read where it is: an array of another dtype or layout is a mistake, not
 // something to convert on the hot path.
 template <typename T>
-const T* view(const std::string& argument, const py::array& array, const std::vector<int64_t>& shape) {
+const T* view(const char* argument, const py::array& array, std::span<const int64_t> shape) {
   if (!py::isinstance<py::array_t<T, 0>>(array)) {
     refuse(argument, "dtype " + text(py::dtype::of<T>()), text(array.dtype()));
   }
-  const std::vector<int64_t> got(array.shape(), array.shape() + array.ndim());
-  if (got != shape) refuse(argument, "shape " + text(py::cast(shape)), text(py::cast(got)));
+  if (!std::equal(array.shape(), array.shape() + array.ndim(), shape.begin(), shape.end())) {
+    const std::vector<int64_t> expected(shape.begin(), shape.end());
+    const std::vector<int64_t> got(array.shape(), array.shape() + array.ndim());
+    refuse(argument, "shape " + text(py::cast(expected)), text(py::cast(got)));
+  }
   if ((array.flags() & py::array::c_style) == 0) {
     const std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
     refuse(argument, "a C-contiguous array", "one with strides " + text(py::cast(strides)) + " (bytes)");
   }
   return static_cast<const T*>(array.data());
+}
+
+template <typename T>
+const T* view(const char* argument, const py::array& array, std::initializer_list<int64_t> shape) {
+  return view<T>(argument, array, std::span<const int64_t>(shape.begin(), shape.size()));
 }
 
 inline py::array array_from(const char* argument, const py::object& object) {
@@ -42,20 +54,22 @@ inline py::array array_from(const char* argument, const py::object& object) {
                        text(py::type::handle_of(object).attr("__name__")));
 }
 
-inline const int64_t* view_or_null(const char* argument, const py::object& array, const std::vector<int64_t>& shape) {
-  return array.is_none() ? nullptr : view<int64_t>(argument, array_from(argument, array), shape);
+inline const int64_t* view_or_null(const char* argument, const py::object& array, int64_t size) {
+  return array.is_none() ? nullptr : view<int64_t>(argument, array_from(argument, array), {size});
 }
 
 // A copy, for values that serve as indices: once they are checked, other threads must not be able to write to them.
-inline std::vector<int64_t> copy_or_empty(const char* argument, const py::object& array,
-                                          const std::vector<int64_t>& shape) {
-  const int64_t* values = view_or_null(argument, array, shape);
-  return values == nullptr ? std::vector<int64_t>() : std::vector<int64_t>(values, values + shape[0]);
+inline int64_t* copy_or_null(const char* argument, const py::object& array, int64_t size, engine::Scratch& scratch) {
+  const int64_t* values = view_or_null(argument, array, size);
+  if (values == nullptr) return nullptr;
+  int64_t* copy = scratch.ints(size);
+  std::copy_n(values, size, copy);
+  return copy;
 }
 
 template <typename T>
-Array<T> array_of(const std::vector<T>& values) {
-  return Array<T>(static_cast<py::ssize_t>(values.size()), values.data());
+Array<T> array_of(const T* values, int64_t size) {
+  return Array<T>(size, values);
 }
 
 }  // namespace lsif::bindings

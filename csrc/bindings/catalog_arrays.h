@@ -34,9 +34,10 @@ class AllowedRows {
     if (static_cast<int64_t>(held_.size()) != batch) {
       refuse("allowed", std::to_string(batch) + " bitmaps", std::to_string(held_.size()));
     }
-    const std::vector<int64_t> shape = {(num_items + 63) / 64};
+    const int64_t num_words = (num_items + 63) / 64;
     for (const py::object& bitmap : held_) {
-      bitmaps_.push_back(bitmap.is_none() ? nullptr : view<uint64_t>("allowed", array_from("allowed", bitmap), shape));
+      bitmaps_.push_back(bitmap.is_none() ? nullptr
+                                          : view<uint64_t>("allowed", array_from("allowed", bitmap), {num_words}));
     }
   }
 

@@ -15,7 +15,7 @@ namespace lsif::bindings {
 namespace {
 
 // Refuses NaN and infinity, naming the place in the array; read while nobody can change it, under the GIL.
-void check_finite(const std::string& argument, const py::array& array) {
+void check_finite(const char* argument, const py::array& array) {
   const auto* values = static_cast<const float*>(array.data());
   const int64_t size = array.size();
   bool finite = true;
@@ -33,33 +33,32 @@ void check_finite(const std::string& argument, const py::array& array) {
   refuse(argument, "finite float32 values", got + " at position " + text(py::cast(position)));
 }
 
-// Rows to leave out, of all users; -1 stands for none.
-struct Exclusions {
-  Exclusions(const py::object& rows, const py::object& row_offsets, int64_t batch, int64_t num_items) {
-    if (rows.is_none()) return;
-    const int64_t total = array_from("exclude", rows).size();
-    items = copy_or_empty("exclude", rows, {total});
-    offsets = copy_or_empty("exclude offsets", row_offsets, {batch + 1});
-    engine::check_offsets("exclude offsets", offsets.data(), batch, total);
-    int64_t kept = 0;
-    int64_t begin = 0;
-    for (int64_t b = 0; b < batch; ++b) {
-      const int64_t end = offsets[b + 1];
-      for (int64_t i = begin; i < end; ++i) {
-        if (items[i] < -1 || items[i] >= num_items) {
-          refuse("exclude", "rows in [0, " + std::to_string(num_items - 1) + "] (or -1, ignored)",
-                 std::to_string(items[i]));
-        }
-        if (items[i] >= 0) items[kept++] = items[i];
+// Takes the rows to leave out, of all users, into the request, in memory of `scratch`; -1 stands for none.
+void take_exclusions(const py::object& rows, const py::object& row_offsets, int64_t num_items,
+                     engine::ScoreTopkRequest& request, engine::Scratch& scratch) {
+  if (rows.is_none()) return;
+  const int64_t total = array_from("exclude", rows).size();
+  int64_t* items = copy_or_null("exclude", rows, total, scratch);
+  int64_t* offsets =
+      copy_or_null("exclude offsets", array_from("exclude offsets", row_offsets), request.batch + 1, scratch);
+  engine::check_offsets("exclude offsets", offsets, request.batch, total);
+  int64_t kept = 0;
+  int64_t begin = 0;
+  for (int64_t b = 0; b < request.batch; ++b) {
+    const int64_t end = offsets[b + 1];
+    for (int64_t i = begin; i < end; ++i) {
+      if (items[i] < -1 || items[i] >= num_items) {
+        refuse("exclude", "rows in [0, " + std::to_string(num_items - 1) + "] (or -1, ignored)",
+               std::to_string(items[i]));
       }
-      begin = end;
-      offsets[b + 1] = kept;
+      if (items[i] >= 0) items[kept++] = items[i];
     }
+    begin = end;
+    offsets[b + 1] = kept;
   }
-
-  std::vector<int64_t> items;
-  std::vector<int64_t> offsets;  // empty: nothing is left out
-};
+  request.exclude_items = items;
+  request.exclude_offsets = offsets;
+}
 
 // A catalogue, immutable, answering any number of threads without the GIL.
 class CatalogPath {
@@ -84,11 +83,8 @@ class CatalogPath {
     }
     request.temperature = temperature;
     request.k = k;
-    const Exclusions exclusions(exclude_rows, exclude_offsets, request.batch, view_.num_items);
-    if (!exclusions.offsets.empty()) {
-      request.exclude_items = exclusions.items.data();
-      request.exclude_offsets = exclusions.offsets.data();
-    }
+    engine::Scratch scratch;
+    take_exclusions(exclude_rows, exclude_offsets, view_.num_items, request, scratch);
     const AllowedRows allowed_rows(allowed, request.batch, view_.num_items);
     request.allowed = allowed_rows.data();
     request.threads = engine::check_threads(threads);

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "bindings/arrays.h"
 #include "bindings/catalog_arrays.h"
@@ -14,32 +12,19 @@
 
 namespace lsif::bindings {
 
-// A batch of histories, in part of its own memory.
-struct Histories {
-  std::vector<int64_t> items;
-  std::vector<int64_t> actions;
-  std::vector<int64_t> offsets;
-  engine::EventBatch events;
-};
-
-inline Histories histories_from(const py::object& items, const py::object& times, const py::object& actions,
-                                const py::object& offsets, const py::object& now) {
+// A batch of histories; what serves as indices is copied to `scratch`.
+inline engine::EventBatch histories_from(const py::object& items, const py::object& times, const py::object& actions,
+                                         const py::object& offsets, const py::object& now, engine::Scratch& scratch) {
   const int64_t total = array_from("items", items).size();
   const int64_t batch = array_from("offsets", offsets).size() - 1;
   if (batch < 0) refuse("offsets", "at least one value", "none");
-  Histories histories{};
-  histories.items = copy_or_empty("items", items, {total});
-  const int64_t* event_times = view_or_null("times", times, {total});
-  histories.actions = copy_or_empty("actions", actions, {total});
-  histories.offsets = copy_or_empty("offsets", offsets, {batch + 1});
-  histories.events = {histories.items.data(),
-                      event_times,
-                      actions.is_none() ? nullptr : histories.actions.data(),
-                      histories.offsets.data(),
-                      view_or_null("now", now, {batch}),
-                      total,
-                      batch};
-  return histories;
+  return {copy_or_null("items", items, total, scratch),
+          view_or_null("times", times, total),
+          copy_or_null("actions", actions, total, scratch),
+          copy_or_null("offsets", offsets, batch + 1, scratch),
+          view_or_null("now", now, batch),
+          total,
+          batch};
 }
 
 // What a request for items asks beside the users, and the arrays its answer goes to.
@@ -47,7 +32,7 @@ class Ranking {
  public:
   Ranking(engine::RecommendRequest& request, int64_t k, bool exclude_seen, const py::object& exclude_items,
           const py::object& exclude_offsets, const py::object& allowed, int64_t num_items, double balance,
-          int64_t threads, double error_share) {
+          int64_t threads, double error_share, engine::Scratch& scratch) {
     const int64_t batch = request.events.batch;
     request.k = k;
     request.exclude_seen = exclude_seen;
@@ -59,10 +44,8 @@ class Ranking {
     }
     if (!exclude_items.is_none()) {
       const int64_t total = array_from("exclude_items", exclude_items).size();
-      excluded_ = copy_or_empty("exclude_items", exclude_items, {total});
-      offsets_ = copy_or_empty("exclude_offsets", exclude_offsets, {batch + 1});
-      request.exclude_items = excluded_.data();
-      request.exclude_offsets = offsets_.data();
+      request.exclude_items = copy_or_null("exclude_items", exclude_items, total, scratch);
+      request.exclude_offsets = copy_or_null("exclude_offsets", exclude_offsets, batch + 1, scratch);
       engine::check_offsets("exclude_offsets", request.exclude_offsets, batch, total);
     }
     allowed_ = AllowedRows(allowed, batch, num_items);
@@ -80,8 +63,6 @@ class Ranking {
   engine::Recommendations out{};
 
  private:
-  std::vector<int64_t> excluded_;
-  std::vector<int64_t> offsets_;
   AllowedRows allowed_;
   Array<float> scores_;
   Array<int64_t> indices_;

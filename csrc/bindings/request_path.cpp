@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,8 +35,8 @@ class RequestPath {
     std::vector<const void*> data;
     for (size_t i = 0; i < specs.size(); ++i) {
       const engine::WeightSpec& spec = specs[i];
-      data.push_back(spec.is_int64 ? static_cast<const void*>(view<int64_t>(spec.name, weights_[i], spec.shape))
-                                   : view<float>(spec.name, weights_[i], spec.shape));
+      data.push_back(spec.is_int64 ? static_cast<const void*>(view<int64_t>(spec.name.c_str(), weights_[i], spec.shape))
+                                   : view<float>(spec.name.c_str(), weights_[i], spec.shape));
     }
     view_ = catalog_.checked(config.num_items, config.dim);
     const int num_threads = engine::check_threads(threads);
@@ -46,15 +47,16 @@ class RequestPath {
 
   void check_events(const py::object& items, const py::object& times, const py::object& actions,
                     const py::object& offsets, const py::object& now) const {
-    engine::check_events(model_->config(), histories_from(items, times, actions, offsets, now).events);
+    engine::Scratch scratch;
+    engine::check_events(model_->config(), histories_from(items, times, actions, offsets, now, scratch));
   }
 
   void check_balance(double balance) const { engine::check_balance(model_->config(), balance); }
 
   py::tuple encode(const py::object& items, const py::object& times, const py::object& actions,
                    const py::object& offsets, const py::object& now, int64_t threads) const {
-    const Histories histories = histories_from(items, times, actions, offsets, now);
-    const engine::EventBatch& events = histories.events;
+    engine::Scratch scratch;
+    const engine::EventBatch events = histories_from(items, times, actions, offsets, now, scratch);
     const int num_threads = engine::check_threads(threads);
     const engine::ModelConfig& c = model_->config();
     Array<float> fused({events.batch, c.dim});
@@ -71,30 +73,31 @@ class RequestPath {
 
   py::tuple repeat_bonus(const py::object& items, const py::object& times, const py::object& offsets,
                          const py::object& now, const py::object& newest, int64_t threads) const {
-    const Histories histories = histories_from(items, times, py::none(), offsets, now);
-    const engine::EventBatch& events = histories.events;
+    engine::Scratch scratch;
+    const engine::EventBatch events = histories_from(items, times, py::none(), offsets, now, scratch);
     const int num_threads = engine::check_threads(threads);
     const engine::ModelConfig& c = model_->config();
     if (!c.repeats) refuse("repeats", "a model with this option", "one without");
     const auto* states = view<float>("newest", array_from("newest", newest), {events.batch, c.dim});
-    engine::RepeatBonuses found;
+    engine::RepeatBonuses found{};
     {
       const py::gil_scoped_release unlocked;
       engine::check_events(c, events);
-      found = engine::repeat_bonuses(*model_, events, states, c.dim, num_threads);
+      found = engine::repeat_bonuses(*model_, events, states, c.dim, num_threads, scratch);
     }
-    return py::make_tuple(array_of(found.rows), array_of(found.values), array_of(found.offsets));
+    return py::make_tuple(array_of(found.rows, found.size()), array_of(found.values, found.size()),
+                          array_of(found.offsets, found.batch + 1));
   }
 
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
                       const py::object& offsets, const py::object& now, int64_t k, bool exclude_seen,
                       const py::object& exclude_items, const py::object& exclude_offsets, const py::object& allowed,
                       double balance, double timeout, int64_t threads, double error_share) const {
-    const Histories histories = histories_from(items, times, actions, offsets, now);
+    engine::Scratch scratch;
     engine::RecommendRequest request{};
-    request.events = histories.events;
+    request.events = histories_from(items, times, actions, offsets, now, scratch);
     const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, allowed, view_.num_items, balance,
-                          threads, error_share);
+                          threads, error_share, scratch);
     request.batcher = batcher_.get();
     request.deadline = deadline_after(timeout);
     {
@@ -139,16 +142,16 @@ class RequestPath {
   std::vector<Bytes> append(const py::bytes& model, const std::vector<py::array>& states, const py::object& items,
                             const py::object& times, const py::object& actions, const py::object& offsets,
                             const py::object& unknown, int64_t threads) const {
-    const Histories histories = histories_from(items, times, actions, offsets, py::none());
-    const engine::EventBatch& events = histories.events;
+    engine::Scratch scratch;
+    const engine::EventBatch events = histories_from(items, times, actions, offsets, py::none(), scratch);
     const int num_threads = engine::check_threads(threads);
     const auto batch = static_cast<int64_t>(states.size());
     if (events.batch != batch) refuse("states", std::to_string(events.batch), std::to_string(batch));
-    const std::vector<int64_t> left_out = copy_or_empty("unknown", unknown, {batch});
+    const int64_t* left_out = copy_or_null("unknown", unknown, batch, scratch);
     const engine::Fingerprint maker = fingerprint(model);
     std::vector<Bytes> grown;
     std::vector<engine::UserState> views;
-    for (const engine::ConstUserState& state : checked(states)) {
+    for (const engine::ConstUserState& state : checked(states, scratch)) {
       grown.emplace_back(state.header->size);
       std::memcpy(grown.back().mutable_data(), state.header, static_cast<size_t>(state.header->size));
       views.emplace_back(model_->config(), state.header->remember, bytes_of(grown.back()));
@@ -158,13 +161,13 @@ class RequestPath {
       const py::gil_scoped_release unlocked;
       engine::check_events(model_->config(), events);
       engine::append(*model_, views, events, num_threads);
-      for (size_t b = 0; b < left_out.size(); ++b) views[b].header->num_unknown += left_out[b];
+      for (size_t b = 0; left_out != nullptr && b < views.size(); ++b) views[b].header->num_unknown += left_out[b];
     }
     return grown;
   }
 
   Bytes prepend(const py::bytes& model, const py::array& older, const py::array& newer) const {
-    const std::vector<engine::ConstUserState> parts = checked({older, newer});
+    const engine::ConstUserState parts[] = {checked(older), checked(newer)};
     Bytes whole(parts[1].header->size);
     std::memcpy(whole.mutable_data(), parts[1].header, static_cast<size_t>(parts[1].header->size));
     const engine::UserState joined(model_->config(), parts[1].header->remember, bytes_of(whole));
@@ -174,9 +177,9 @@ class RequestPath {
   }
 
   py::tuple seen_events(const std::vector<py::array>& states) const {
-    const std::vector<engine::ConstUserState> views = checked(states);
-    const engine::SeenEvents seen(model_->config(), views, nullptr);
-    const engine::EventBatch& events = seen.batch();
+    engine::Scratch scratch;
+    const std::span<const engine::ConstUserState> views = checked(states, scratch);
+    const engine::EventBatch events = engine::seen_events(model_->config(), views, nullptr, scratch);
     py::object times = py::none();
     if (events.times != nullptr) times = Array<int64_t>(events.total, events.times);
     return py::make_tuple(Array<int64_t>(events.total, events.items), times,
@@ -184,9 +187,10 @@ class RequestPath {
   }
 
   py::tuple encode_states(const std::vector<py::array>& states, const py::object& now, int64_t threads) const {
-    const std::vector<engine::ConstUserState> views = checked(states);
+    engine::Scratch scratch;
+    const std::span<const engine::ConstUserState> views = checked(states, scratch);
     const auto batch = static_cast<int64_t>(views.size());
-    const int64_t* times = view_or_null("now", now, {batch});
+    const int64_t* times = view_or_null("now", now, batch);
     const int num_threads = engine::check_threads(threads);
     const engine::ModelConfig& c = model_->config();
     Array<float> fused({batch, c.dim});
@@ -204,13 +208,13 @@ class RequestPath {
                              const py::object& exclude_items, const py::object& exclude_offsets,
                              const py::object& allowed, double balance, double timeout, int64_t threads,
                              double error_share) const {
-    const std::vector<engine::ConstUserState> views = checked(states);
-    const int64_t* times = view_or_null("now", now, {static_cast<int64_t>(views.size())});
-    const engine::SeenEvents seen(model_->config(), views, times);
+    engine::Scratch scratch;
+    const std::span<const engine::ConstUserState> views = checked(states, scratch);
+    const int64_t* times = view_or_null("now", now, static_cast<int64_t>(views.size()));
     engine::RecommendRequest request{};
-    request.events = seen.batch();
+    request.events = engine::seen_events(model_->config(), views, times, scratch);
     const Ranking ranking(request, k, exclude_seen, exclude_items, exclude_offsets, allowed, view_.num_items, balance,
-                          threads, error_share);
+                          threads, error_share, scratch);
     request.batcher = batcher_.get();
     request.deadline = deadline_after(timeout);
     {
@@ -240,13 +244,16 @@ class RequestPath {
     return result;
   }
 
-  std::vector<engine::ConstUserState> checked(const std::vector<py::array>& states) const {
-    std::vector<engine::ConstUserState> views;
-    for (const py::array& state : states) {
-      const auto* data = reinterpret_cast<const std::byte*>(view<uint8_t>("state", state, {state.size()}));
-      views.push_back(engine::check_state(model_->config(), data, state.size()));
-    }
-    return views;
+  engine::ConstUserState checked(const py::array& state) const {
+    const auto* data = reinterpret_cast<const std::byte*>(view<uint8_t>("state", state, {state.size()}));
+    return engine::check_state(model_->config(), data, state.size());
+  }
+
+  std::span<const engine::ConstUserState> checked(const std::vector<py::array>& states,
+                                                  engine::Scratch& scratch) const {
+    auto* views = scratch.array<engine::ConstUserState>(static_cast<int64_t>(states.size()));
+    for (size_t b = 0; b < states.size(); ++b) views[b] = checked(states[b]);
+    return {views, states.size()};
   }
 
   // Python's arrays, held so that the borrowed memory lives as long as this object.

@@ -257,7 +257,7 @@ class StateEncoder {
 
 }  // namespace
 
-void append(const Model& model, const std::vector<UserState>& states, const EventBatch& events, int threads) {
+void append(const Model& model, std::span<const UserState> states, const EventBatch& events, int threads) {
   const ModelConfig& c = model.config();
   const auto event_at = [&](int64_t i) {
     return Event{events.items[i], c.use_times && events.times != nullptr ? events.times[i] : kUnknownTime,
@@ -285,7 +285,7 @@ void append(const Model& model, const std::vector<UserState>& states, const Even
   });
 }
 
-void encode_states(const Model& model, const std::vector<ConstUserState>& states, const int64_t* now, int threads,
+void encode_states(const Model& model, std::span<const ConstUserState> states, const int64_t* now, int threads,
                    const Encoded& out) {
   const ModelConfig& c = model.config();
   parallel_for(static_cast<int64_t>(states.size()), threads, [&](int64_t b) {

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <span>
 
 #include "engine/user_state.h"
 
@@ -15,12 +15,12 @@ namespace lsif::engine {
 // Throws std::invalid_argument, and leaves the states as they were, if a time is before the one of the event it follows
 // or if some times of a history are known and others are not: such a history has to be sorted and made into a new
 // state.
-void append(const Model& model, const std::vector<UserState>& states, const EventBatch& events, int threads);
+void append(const Model& model, std::span<const UserState> states, const EventBatch& events, int threads);
 
 // The interests, weights and fused vector of each state at request time now[b] (null: unknown): what `encode` gives for
 // the whole history. The newest state and the short-term interests are the same bit for bit; long-term interests are
 // summed in double here, so they, the weights and the fused vector may differ within the error bound of the kernels.
-void encode_states(const Model& model, const std::vector<ConstUserState>& states, const int64_t* now, int threads,
+void encode_states(const Model& model, std::span<const ConstUserState> states, const int64_t* now, int threads,
                    const Encoded& out);
 
 // Events a state needs for what precedes it to be out of every window: num_layers (window - 1) + short_window.

@@ -1,7 +1,6 @@
 #include "engine/excluded.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <stdexcept>
 
 #include "engine/offsets.h"
@@ -9,7 +8,9 @@
 
 namespace lsif::engine {
 
-Excluded::Excluded(const ScoreTopkRequest& request, int64_t num_items) : first_(request.batch + 1) {
+Excluded::Excluded(const ScoreTopkRequest& request, int64_t num_items, Scratch& scratch)
+    : first_(scratch.ints(request.batch + 1)) {
+  std::fill_n(first_, request.batch + 1, 0);
   const int64_t* offsets = request.exclude_offsets;
   if (offsets == nullptr) {
     if (request.exclude_items == nullptr) return;
@@ -17,12 +18,12 @@ Excluded::Excluded(const ScoreTopkRequest& request, int64_t num_items) : first_(
   }
   check_offsets("exclude_offsets", offsets, request.batch, offsets[request.batch]);
   check_score_rows("exclude_items", request.exclude_items, offsets, request.batch, num_items);
+  items_ = scratch.ints(offsets[request.batch]);
   for (int64_t user = 0; user < request.batch; ++user) {
-    const auto begin = static_cast<std::ptrdiff_t>(items_.size());
-    items_.insert(items_.end(), request.exclude_items + offsets[user], request.exclude_items + offsets[user + 1]);
-    std::sort(items_.begin() + begin, items_.end());
-    items_.erase(std::unique(items_.begin() + begin, items_.end()), items_.end());
-    first_[user + 1] = static_cast<int64_t>(items_.size());
+    int64_t* begin = items_ + first_[user];
+    int64_t* end = std::copy(request.exclude_items + offsets[user], request.exclude_items + offsets[user + 1], begin);
+    std::sort(begin, end);
+    first_[user + 1] = std::unique(begin, end) - items_;
   }
 }
 

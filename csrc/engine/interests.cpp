@@ -8,17 +8,24 @@
 
 namespace lsif::engine {
 
-Interests::Interests(const ScoreQueries& request, int64_t dim)
-    : dim_(dim), has_weights_(request.weights != nullptr), temperature_(request.temperature), first_{0} {
-  for (int64_t user = 0; user < request.batch; ++user) {
+Interests::Interests(const ScoreQueries& request, int64_t dim, Scratch& scratch)
+    : dim_(dim),
+      batch_(request.batch),
+      temperature_(request.temperature),
+      first_(scratch.ints(request.batch + 1)),
+      vectors_(scratch.floats(request.batch * request.num_interests * dim)),
+      weights_(request.weights == nullptr ? nullptr : scratch.floats(request.batch * request.num_interests)) {
+  int64_t count = 0;
+  first_[0] = 0;
+  for (int64_t user = 0; user < batch_; ++user) {
     for (int64_t j = user * request.num_interests; j < (user + 1) * request.num_interests; ++j) {
-      if (has_weights_) {
+      if (weights_ != nullptr) {
         if (request.weights[j] == 0) continue;
-        weights_.push_back(request.weights[j]);
+        weights_[count] = request.weights[j];
       }
-      vectors_.insert(vectors_.end(), request.vectors + j * dim, request.vectors + (j + 1) * dim);
+      std::copy_n(request.vectors + j * dim, dim, vectors_ + count++ * dim);
     }
-    first_.push_back(static_cast<int64_t>(vectors_.size()) / dim);
+    first_[user + 1] = count;
   }
 }
 
@@ -27,30 +34,33 @@ double Interests::score(const CatalogView& catalog, int64_t user, int64_t item) 
                      catalog.bias == nullptr ? 0.0f : catalog.bias[item], dim_);
 }
 
-void Interests::code() {
+void Interests::code(Scratch& scratch) {
   const int64_t count = size();
-  const int64_t stride = query_stride(dim_);
-  codes_.resize(count * stride);  // zero past dim
-  for (int64_t j = 0; j < count; ++j) code_vector(vectors_.data() + j * dim_, codes_.data() + j * stride);
-  for (const float weight : weights_) {
-    log_weights_.push_back(temperature_ * std::log(static_cast<double>(weight)));
-  }
+  codes_ = scratch.array<int8_t>(count * query_stride(dim_));
+  code_sums_ = scratch.array<int32_t>(count);
+  scales_ = scratch.floats(count);
+  errors_ = scratch.floats(count);
+  norms_ = scratch.floats(count);
+  for (int64_t j = 0; j < count; ++j) code_vector(j);
+  if (weights_ == nullptr) return;
+  log_weights_ = scratch.array<double>(count);
+  for (int64_t j = 0; j < count; ++j) log_weights_[j] = temperature_ * std::log(static_cast<double>(weights_[j]));
 }
 
 TopkQuery Interests::topk_query(int64_t user) const {
   const int64_t first = first_[user];
   TopkQuery query{};
   query.vectors = vectors(user);
-  query.codes = codes_.data() + first * query_stride(dim_);
-  query.code_sums = code_sums_.data() + first;
-  query.scales = scales_.data() + first;
-  query.errors = errors_.data() + first;
-  query.norms = norms_.data() + first;
+  query.codes = codes_ + first * query_stride(dim_);
+  query.code_sums = code_sums_ + first;
+  query.scales = scales_ + first;
+  query.errors = errors_ + first;
+  query.norms = norms_ + first;
   query.num_interests = size_of(user);
   query.temperature = temperature_;
-  if (has_weights_) {
+  if (weights_ != nullptr) {
     query.weights = weights(user);
-    query.log_weights = log_weights_.data() + first;
+    query.log_weights = log_weights_ + first;
     double total = 0;
     for (int64_t j = 0; j < query.num_interests; ++j) total += static_cast<double>(query.weights[j]);
     query.log_total = temperature_ * std::log(total);
@@ -60,8 +70,10 @@ TopkQuery Interests::topk_query(int64_t user) const {
 
 // Symmetric int8 codes: scale = max|q| / 127, zero where that is below the normal float32 numbers, code = q / scale to
 // the nearest. The bounds are computed in float64 and rounded up, far above the rounding of their sums.
-void Interests::code_vector(const float* q, int8_t* codes) {
+void Interests::code_vector(int64_t j) {
   constexpr double kOutwards = 1 + 0x1p-30;
+  const float* q = vectors_ + j * dim_;
+  int8_t* codes = codes_ + j * query_stride(dim_);
   float scale = largest_magnitude(q, dim_) / 127.0f;
   if (scale < std::numeric_limits<float>::min()) scale = 0;
   const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
@@ -78,10 +90,11 @@ void Interests::code_vector(const float* q, int8_t* codes) {
     error += missed * missed;
     norm += value * value;
   }
-  code_sums_.push_back(sum);
-  scales_.push_back(scale);
-  errors_.push_back(round_up(std::sqrt(error) * kOutwards));
-  norms_.push_back(round_up(std::sqrt(norm) * kOutwards));
+  std::fill(codes + dim_, codes + query_stride(dim_), int8_t{0});
+  code_sums_[j] = sum;
+  scales_[j] = scale;
+  errors_[j] = round_up(std::sqrt(error) * kOutwards);
+  norms_[j] = round_up(std::sqrt(norm) * kOutwards);
 }
 
 }  // namespace lsif::engine

@@ -1,11 +1,10 @@
 #include "engine/recommend.h"
 
 #include <algorithm>
-#include <iterator>
 #include <numeric>
+#include <span>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "engine/append.h"
 #include "engine/excluded.h"
@@ -40,12 +39,12 @@ Ragged exclusions(const RecommendRequest& request, bool with_history, Scratch& s
 }
 
 // Drops the rows that the request excludes or does not allow.
-void remove_excluded(const Excluded& excluded, const uint64_t* const* allowed, RepeatBonuses& own) {
+void remove_excluded(const Excluded& excluded, const uint64_t* const* allowed, const RepeatBonuses& own) {
   int64_t end = 0;
   int64_t begin = 0;
-  for (size_t user = 0; user + 1 < own.offsets.size(); ++user) {
-    const int64_t* unwanted = excluded.items(static_cast<int64_t>(user));
-    const int64_t num_unwanted = excluded.size_of(static_cast<int64_t>(user));
+  for (int64_t user = 0; user < own.batch; ++user) {
+    const int64_t* unwanted = excluded.items(user);
+    const int64_t num_unwanted = excluded.size_of(user);
     const uint64_t* wanted = allowed == nullptr ? nullptr : allowed[user];
     for (int64_t i = begin; i < own.offsets[user + 1]; ++i) {
       const int64_t row = own.rows[i];
@@ -57,21 +56,22 @@ void remove_excluded(const Excluded& excluded, const uint64_t* const* allowed, R
     begin = own.offsets[user + 1];
     own.offsets[user + 1] = end;
   }
-  own.rows.resize(end);
-  own.values.resize(end);
 }
 
 // Puts own[0 .. num_own - 1] in order among the user's results, of which the best k stay.
-void merge_own(int64_t user, int64_t k, ScoredItem* own, int64_t num_own, const Recommendations& out) {
+void merge_own(int64_t user, int64_t k, ScoredItem* own, int64_t num_own, const Recommendations& out,
+               Scratch& scratch) {
   if (num_own == 0) return;
+  const Scratch::Mark mark(scratch);
   float* scores = out.scores + user * k;
   int64_t* indices = out.indices + user * k;
-  std::vector<ScoredItem> found;
-  for (int64_t i = 0; i < out.counts[user]; ++i) found.push_back({scores[i], indices[i]});
+  const int64_t num_found = out.counts[user];
+  auto* found = scratch.array<ScoredItem>(num_found);
+  for (int64_t i = 0; i < num_found; ++i) found[i] = {scores[i], indices[i]};
   std::sort(own, own + num_own, is_better);
-  std::vector<ScoredItem> all;
-  std::merge(found.begin(), found.end(), own, own + num_own, std::back_inserter(all), is_better);
-  out.counts[user] = std::min<int64_t>(k, static_cast<int64_t>(all.size()));
+  auto* all = scratch.array<ScoredItem>(num_found + num_own);
+  std::merge(found, found + num_found, own, own + num_own, all, is_better);
+  out.counts[user] = std::min<int64_t>(k, num_found + num_own);
   for (int64_t i = 0; i < out.counts[user]; ++i) {
     scores[i] = all[i].score;
     indices[i] = all[i].item;
@@ -80,19 +80,19 @@ void merge_own(int64_t user, int64_t k, ScoredItem* own, int64_t num_own, const 
 
 // Scores the items of the histories, which the scan has left out, and puts them among its results.
 void add_own_items(const CatalogView& catalog, const RecommendRequest& request, const ScoreQueries& queries,
-                   RepeatBonuses own, const Recommendations& out) {
+                   const RepeatBonuses& own, const Recommendations& out, Scratch& scratch) {
   ScoreTopkRequest asked{};
   asked.batch = queries.batch;
   asked.exclude_items = request.exclude_items;
   asked.exclude_offsets = request.exclude_offsets;
-  remove_excluded(Excluded(asked, catalog.num_items), request.allowed, own);
-  std::vector<float> scores(own.rows.size());
-  score_items(catalog, queries, own.rows.data(), own.offsets.data(), scores.data(), request.threads);
-  std::vector<ScoredItem> items;
-  for (size_t i = 0; i < scores.size(); ++i) items.push_back({scores[i] + own.values[i], own.rows[i]});
+  remove_excluded(Excluded(asked, catalog.num_items, scratch), request.allowed, own);
+  float* scores = scratch.floats(own.size());
+  score_items(catalog, queries, own.rows, own.offsets, scores, request.threads);
+  auto* items = scratch.array<ScoredItem>(own.size());
+  for (int64_t i = 0; i < own.size(); ++i) items[i] = {scores[i] + own.values[i], own.rows[i]};
   for (int64_t user = 0; user < queries.batch; ++user) {
     const int64_t begin = own.offsets[user];
-    merge_own(user, request.k, items.data() + begin, own.offsets[user + 1] - begin, out);
+    merge_own(user, request.k, items + begin, own.offsets[user + 1] - begin, out, scratch);
   }
 }
 
@@ -156,7 +156,8 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   if (!c.repeats || request.exclude_seen) return;
   const int64_t stride = c.num_interests() * c.dim;
   const float* newest = users.interests + stride - c.dim;
-  add_own_items(catalog, request, topk, repeat_bonuses(model, events, newest, stride, request.threads), out);
+  const RepeatBonuses own = repeat_bonuses(model, events, newest, stride, request.threads, scratch);
+  add_own_items(catalog, request, topk, own, out, scratch);
 }
 
 Encoded room_for_users(const ModelConfig& c, int64_t batch, Scratch& scratch) {
@@ -184,7 +185,7 @@ void recommend(const Model& model, const CatalogView& catalog, const Scoring& sc
 }
 
 void recommend_states(const Model& model, const CatalogView& catalog, const Scoring& scoring,
-                      const std::vector<ConstUserState>& states, const RecommendRequest& request,
+                      std::span<const ConstUserState> states, const RecommendRequest& request,
                       const Recommendations& out) {
   Scratch scratch;
   const Encoded users = room_for_users(model.config(), request.events.batch, scratch);

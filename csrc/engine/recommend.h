@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+#include <span>
 
 #include "engine/encode.h"
 #include "engine/model.h"
@@ -49,10 +49,10 @@ void check_balance(const ModelConfig& config, double balance);
 void recommend(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
                const Recommendations& out);
 
-// `recommend` for users whose states are kept. request.events: those the states still know (SeenEvents), which is what
+// `recommend` for users whose states are kept. request.events: those the states still know (seen_events), which is what
 // exclude_seen and `repeats` look at.
 void recommend_states(const Model& model, const CatalogView& catalog, const Scoring& scoring,
-                      const std::vector<ConstUserState>& states, const RecommendRequest& request,
+                      std::span<const ConstUserState> states, const RecommendRequest& request,
                       const Recommendations& out);
 
 }  // namespace lsif::engine

@@ -73,23 +73,25 @@ int64_t user_bonuses(const Model& model, const EventBatch& events, int64_t b, co
 }  // namespace
 
 RepeatBonuses repeat_bonuses(const Model& model, const EventBatch& events, const float* newest, int64_t stride,
-                             int threads) {
-  RepeatBonuses out{std::vector<int64_t>(events.total), std::vector<float>(events.total),
-                    std::vector<int64_t>(events.batch + 1)};
+                             int threads, Scratch& scratch) {
+  const RepeatBonuses out = {scratch.ints(events.total), scratch.floats(events.total), scratch.ints(events.batch + 1),
+                             events.batch};
+  out.offsets[0] = 0;
   parallel_for(events.batch, threads, [&](int64_t b) {
     const int64_t begin = events.offsets[b];
-    out.offsets[b + 1] =
-        user_bonuses(model, events, b, newest + b * stride, out.rows.data() + begin, out.values.data() + begin);
+    out.offsets[b + 1] = user_bonuses(model, events, b, newest + b * stride, out.rows + begin, out.values + begin);
   });
   // Each user's entries lie where the events were: close the gaps.
   for (int64_t b = 0; b < events.batch; ++b) {
     const int64_t count = out.offsets[b + 1];
-    std::copy_n(out.rows.begin() + events.offsets[b], count, out.rows.begin() + out.offsets[b]);
-    std::copy_n(out.values.begin() + events.offsets[b], count, out.values.begin() + out.offsets[b]);
-    out.offsets[b + 1] = out.offsets[b] + count;
+    const int64_t from = events.offsets[b];
+    const int64_t to = out.offsets[b];
+    if (to < from) {
+      std::copy_n(out.rows + from, count, out.rows + to);
+      std::copy_n(out.values + from, count, out.values + to);
+    }
+    out.offsets[b + 1] = to + count;
   }
-  out.rows.resize(out.offsets.back());
-  out.values.resize(out.offsets.back());
   return out;
 }
 

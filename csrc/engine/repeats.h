@@ -2,23 +2,27 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "engine/encode.h"
 #include "engine/model.h"
+#include "engine/scratch.h"
 
 namespace lsif::engine {
 
 // Ragged: user b owns the entries offsets[b] .. offsets[b + 1] - 1.
 struct RepeatBonuses {
-  std::vector<int64_t> rows;  // the distinct items of each history, ascending
-  std::vector<float> values;
-  std::vector<int64_t> offsets;  // [batch + 1]
+  int64_t* rows;  // the distinct items of each history, ascending
+  float* values;
+  int64_t* offsets;  // [batch + 1]
+  int64_t batch;
+
+  int64_t size() const { return offsets[batch]; }
 };
 
-// The newest state of user b is at newest + b * stride. events have passed check_events, and the config has `repeats`.
-// Summed in double, rounded once; a user's result does not depend on the rest of the batch or on threads.
+// In memory of `scratch`. The newest state of user b is at newest + b * stride. events have passed check_events, and
+// the config has `repeats`. Summed in double, rounded once; a user's result does not depend on the rest of the batch or
+// on threads.
 RepeatBonuses repeat_bonuses(const Model& model, const EventBatch& events, const float* newest, int64_t stride,
-                             int threads);
+                             int threads, Scratch& scratch);
 
 }  // namespace lsif::engine

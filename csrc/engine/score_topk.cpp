@@ -1,9 +1,8 @@
 #include "engine/score_topk.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <limits>
-#include <vector>
+#include <span>
 
 #include "engine/excluded.h"
 #include "engine/interests.h"
@@ -55,7 +54,7 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
 class Search {
  public:
   Search(const CatalogView& catalog, const ScoreTopkRequest& request, const Interests& interests,
-         const Excluded& excluded, const Split& split, const cpu::KernelTable& kernels)
+         const Excluded& excluded, const Split& split, const cpu::KernelTable& kernels, Scratch& scratch)
       : catalog_(catalog),
         batch_(request.batch),
         allowed_(request.allowed),
@@ -65,35 +64,41 @@ class Search {
         excluded_(excluded),
         split_(split),
         kernels_(kernels),
-        best_(split.num_ranges * request.batch * k_),
-        num_best_(split.num_ranges * request.batch),
-        known_scores_(request.batch, -std::numeric_limits<float>::infinity()) {}
+        best_(scratch.array<ScoredItem>(split.num_ranges * request.batch * k_)),
+        num_best_(scratch.ints(split.num_ranges * request.batch)),
+        known_scores_(scratch.floats(request.batch)) {
+    std::fill_n(known_scores_, batch_, -std::numeric_limits<float>::infinity());
+  }
 
   void scan() {
     parallel_for(split_.num_groups * split_.num_ranges, split_.threads,
                  [&](int64_t task) { scan(task % split_.num_groups, task / split_.num_groups); });
   }
 
-  // The user's result, best first; to be asked for once.
-  std::vector<ScoredItem> take_best(int64_t user) {
-    std::vector<ScoredItem> all;
-    for (int64_t range = 0; range < split_.num_ranges; ++range) {
-      const ScoredItem* best = best_of(user, range);
-      all.insert(all.end(), best, best + num_best_[range * batch_ + user]);
+  // The user's result, best first.
+  std::span<const ScoredItem> best(int64_t user) {
+    ScoredItem* all = best_of(user, 0);
+    ScoredItem* end = all + num_best_[user];
+    for (int64_t range = 1; range < split_.num_ranges; ++range) {
+      // In place: a range's results never begin before the end of those that are put together already.
+      const ScoredItem* found = best_of(user, range);
+      const int64_t count = num_best_[range * batch_ + user];
+      end = found == end ? end + count : std::copy_n(found, count, end);
     }
-    const auto kept = std::min<std::ptrdiff_t>(k_, static_cast<std::ptrdiff_t>(all.size()));
-    std::partial_sort(all.begin(), all.begin() + kept, all.end(), is_better);
-    all.resize(kept);
-    return all;
+    ScoredItem* kept = std::min(end, all + k_);
+    std::partial_sort(all, kept, end, is_better);
+    return {all, kept};
   }
 
  private:
-  ScoredItem* best_of(int64_t user, int64_t range) { return best_.data() + (range * batch_ + user) * k_; }
+  ScoredItem* best_of(int64_t user, int64_t range) { return best_ + (user * split_.num_ranges + range) * k_; }
 
   void scan(int64_t group, int64_t range) {
     const int64_t first_user = group * split_.users_per_group;
     const int64_t last_user = std::min(batch_, first_user + split_.users_per_group);
-    std::vector<TopkQuery> queries;
+    Scratch scratch;
+    const int64_t count = last_user - first_user;
+    auto* queries = scratch.array<TopkQuery>(count);
     int64_t num_vectors = 0;
     for (int64_t user = first_user; user < last_user; ++user) {
       TopkQuery query = interests_.topk_query(user);
@@ -103,16 +108,14 @@ class Search {
       query.best = best_of(user, range);
       query.k = k_;
       query.error_share = error_share_;
-      query.known_score = split_.num_ranges > 1 ? known_scores_.data() + user : nullptr;
+      query.known_score = split_.num_ranges > 1 ? known_scores_ + user : nullptr;
       num_vectors += query.num_interests;
-      queries.push_back(query);
+      queries[user - first_user] = query;
     }
     const int64_t first_item = range * split_.rows_per_range;
     const int64_t last_item = std::min(catalog_.num_items, first_item + split_.rows_per_range);
-    Scratch scratch;
-    const auto count = static_cast<int64_t>(queries.size());
     const int64_t ordered = num_ordered_candidates(catalog_.codes, catalog_.num_items, k_);
-    kernels_.score_topk(catalog_, first_item, last_item, queries.data(), count,
+    kernels_.score_topk(catalog_, first_item, last_item, queries, count,
                         scratch.bytes(score_topk_scratch_size(count, num_vectors, k_, ordered)));
     for (int64_t user = first_user; user < last_user; ++user) {
       num_best_[range * batch_ + user] = queries[user - first_user].num_best;
@@ -128,9 +131,9 @@ class Search {
   const Excluded& excluded_;
   Split split_;
   const cpu::KernelTable& kernels_;
-  std::vector<ScoredItem> best_;     // [num_ranges, batch, k]
-  std::vector<int64_t> num_best_;    // [num_ranges, batch]
-  std::vector<float> known_scores_;  // [batch], what the ranges' scans tell each other
+  ScoredItem* best_;     // [batch, num_ranges, k]
+  int64_t* num_best_;    // [num_ranges, batch]
+  float* known_scores_;  // [batch], what the ranges' scans tell each other
 };
 
 }  // namespace
@@ -140,20 +143,21 @@ void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, flo
   check_k(request.k);
   const int threads = check_threads(request.threads);
   check_queries(catalog, request);
-  const Excluded excluded(request, catalog.num_items);
+  Scratch scratch;
+  const Excluded excluded(request, catalog.num_items, scratch);
   std::fill_n(scores, request.batch * request.k, 0.0f);
   std::fill_n(indices, request.batch * request.k, -1);
   std::fill_n(counts, request.batch, 0);
   if (request.batch == 0 || catalog.num_items == 0) return;
 
-  Interests interests(request, catalog.dim);
-  interests.code();
+  Interests interests(request, catalog.dim, scratch);
+  interests.code(scratch);
   const Split split =
       split_work(catalog, request.batch, interests.size(), std::min(request.k, catalog.num_items), threads);
-  Search search(catalog, request, interests, excluded, split, kernels);
+  Search search(catalog, request, interests, excluded, split, kernels, scratch);
   search.scan();
   for (int64_t user = 0; user < request.batch; ++user) {
-    for (const ScoredItem& found : search.take_best(user)) {
+    for (const ScoredItem& found : search.best(user)) {
       check_score(found.score, user, found.item);
       const int64_t place = user * request.k + counts[user]++;
       scores[place] = found.score;
@@ -168,7 +172,8 @@ void score_items(const CatalogView& catalog, const ScoreQueries& queries, const 
   check_queries(catalog, queries);
   check_offsets("item_offsets", item_offsets, queries.batch, item_offsets[queries.batch]);
   check_score_rows("items", items, item_offsets, queries.batch, catalog.num_items);
-  const Interests interests(queries, catalog.dim);
+  Scratch scratch;
+  const Interests interests(queries, catalog.dim, scratch);
   parallel_for(queries.batch, threads, [&](int64_t user) {
     for (int64_t i = item_offsets[user]; i < item_offsets[user + 1]; ++i) {
       scores[i] = static_cast<float>(interests.score(catalog, user, items[i]));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 namespace lsif::engine {
@@ -22,9 +23,14 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
 
   // Uninitialised, 64-byte aligned; n may be 0.
-  float* floats(int64_t n) { return static_cast<float*>(bytes(n * static_cast<int64_t>(sizeof(float)))); }
-  int64_t* ints(int64_t n) { return static_cast<int64_t*>(bytes(n * static_cast<int64_t>(sizeof(int64_t)))); }
-  void* bytes(int64_t n) { return arena_.take(static_cast<size_t>(n)); }
+  template <typename T>
+  T* array(int64_t n) {
+    static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= 64);
+    return static_cast<T*>(arena_.take(static_cast<size_t>(n) * sizeof(T)));
+  }
+  float* floats(int64_t n) { return array<float>(n); }
+  int64_t* ints(int64_t n) { return array<int64_t>(n); }
+  std::byte* bytes(int64_t n) { return array<std::byte>(n); }
 
   // The bytes this thread has allocated, in use or kept.
   static size_t size_of_thread() { return thread_arena().size; }

@@ -28,6 +28,30 @@ void add_sizes(const std::vector<int64_t>& more, std::vector<int64_t>& sizes) {
 
 }  // namespace
 
+void TopkBatcher::Tickets::push_back(Ticket& ticket) {
+  ticket.next = nullptr;
+  (last == nullptr ? first : last->next) = &ticket;
+  last = &ticket;
+  ++size;
+}
+
+TopkBatcher::Ticket& TopkBatcher::Tickets::pop_front() {
+  Ticket& ticket = *first;
+  first = ticket.next;
+  if (first == nullptr) last = nullptr;
+  --size;
+  return ticket;
+}
+
+void TopkBatcher::Tickets::remove(const Ticket& ticket) {
+  Tickets others;
+  while (first != nullptr) {
+    Ticket& one = pop_front();
+    if (&one != &ticket) others.push_back(one);
+  }
+  *this = others;
+}
+
 TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpid()) {
   if (limits.max_batch < 1 || limits.max_queue < 1 || limits.max_wait_us < 0 || limits.max_searches < 1) {
     throw std::invalid_argument("batching: expected max_batch, max_queue and max_searches >= 1 and max_wait_us >= 0");
@@ -54,16 +78,16 @@ void TopkBatcher::score_topk(const CatalogView& catalog, const ScoreTopkRequest&
 }
 
 void TopkBatcher::wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock) {
-  if (static_cast<int64_t>(queue_.size()) >= limits_.max_queue) {
+  if (queue_.size >= limits_.max_queue) {
     count([](Stats& stats) { ++stats.overloaded; });
     throw Overloaded("batching: " + std::to_string(limits_.max_queue) + " requests wait already (max_queue)");
   }
-  queue_.push_back(&mine);
+  queue_.push_back(mine);
   arrived_.notify_one();
   while (mine.state == State::kWaiting && mine.changed.wait_until(lock, mine.deadline) != std::cv_status::timeout) {
   }
   if (mine.state == State::kWaiting) {
-    queue_.erase(std::find(queue_.begin(), queue_.end(), &mine));
+    queue_.remove(mine);
     count([](Stats& stats) { ++stats.expired; });
     throw DeadlineExceeded("timeout: the request's turn did not come in time");
   }
@@ -72,69 +96,70 @@ void TopkBatcher::wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock
 
 // Searches for the caller and for those of the queue that go along, then leaves the lead to the next in the queue.
 void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
-  const std::vector<Ticket*> batch = gather(mine, lock);
+  Tickets batch = gather(mine, lock);
   lock.unlock();
   search(batch);
   lock.lock();
-  count([size = static_cast<int64_t>(batch.size())](Stats& stats) {
+  count([size = batch.size](Stats& stats) {
     ++stats.batches;
     stats.requests += size;
     stats.largest_batch = std::max(stats.largest_batch, size);
     ++stats.sizes[std::min(power_of_two(size), stats.sizes.size() - 1)];
   });
-  for (Ticket* ticket : batch) finish(*ticket, ticket->error);
-  if (queue_.empty()) {
+  while (batch.size > 0) finish(batch.pop_front());
+  if (queue_.size == 0) {
     if (--num_searching_ == 0) idle_.notify_all();
     return;
   }
-  Ticket& next = *queue_.front();
-  queue_.pop_front();
+  Ticket& next = queue_.pop_front();
   next.state = State::kLeads;
   next.changed.notify_one();
 }
 
-std::vector<TopkBatcher::Ticket*> TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mutex>& lock) {
-  std::vector<Ticket*> batch = {&mine};
-  if (limits_.max_wait_us > 0 && !queue_.empty()) {
+TopkBatcher::Tickets TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mutex>& lock) {
+  if (limits_.max_wait_us > 0 && queue_.size > 0) {
     arrived_.wait_for(lock, std::chrono::microseconds(limits_.max_wait_us),
-                      [&] { return static_cast<int64_t>(queue_.size()) + 1 >= limits_.max_batch; });
+                      [&] { return queue_.size + 1 >= limits_.max_batch; });
   }
+  Tickets batch;
+  batch.push_back(mine);
   int64_t users = mine.request->batch;
   const Clock::time_point now = Clock::now();
-  batch.reserve(queue_.size() + 1);
-  std::deque<Ticket*> left;
-  for (Ticket* ticket : queue_) {
-    if (ticket->deadline < now) {
+  Tickets left;
+  while (queue_.size > 0) {
+    Ticket& ticket = queue_.pop_front();
+    const ScoreTopkRequest& request = *ticket.request;
+    if (ticket.deadline < now) {
       count([](Stats& stats) { ++stats.expired; });
-      finish(*ticket, std::make_exception_ptr(DeadlineExceeded("timeout: the request's turn did not come in time")));
-    } else if (ticket->catalog == mine.catalog && ticket->request->error_share == mine.request->error_share &&
-               is_similar(ticket->request->k, mine.request->k) && users + ticket->request->batch <= limits_.max_batch) {
-      users += ticket->request->batch;
-      ticket->state = State::kTaken;
+      ticket.error = std::make_exception_ptr(DeadlineExceeded("timeout: the request's turn did not come in time"));
+      finish(ticket);
+    } else if (ticket.catalog == mine.catalog && request.error_share == mine.request->error_share &&
+               is_similar(request.k, mine.request->k) && users + request.batch <= limits_.max_batch) {
+      users += request.batch;
+      ticket.state = State::kTaken;
       batch.push_back(ticket);
     } else {
       left.push_back(ticket);
     }
   }
-  queue_.swap(left);
+  queue_ = left;
   return batch;
 }
 
 // With the lock held, or the ticket may be gone before its owner is told.
-void TopkBatcher::finish(Ticket& ticket, std::exception_ptr error) {
-  ticket.error = std::move(error);
+void TopkBatcher::finish(Ticket& ticket) {
   ticket.state = State::kDone;
   ticket.changed.notify_one();
 }
 
-void TopkBatcher::search(const std::vector<Ticket*>& batch) {
-  if (batch.size() > 1) {
+void TopkBatcher::search(const Tickets& batch) {
+  if (batch.size > 1) {
     try {
       return search_together(batch);
     } catch (...) {  // one of them is at fault, and has to be told alone
     }
   }
-  for (Ticket* ticket : batch) search_alone(*ticket);
+  for (Ticket* ticket = batch.first; ticket != nullptr; ticket = ticket->next) search_alone(*ticket);
 }
 
 void TopkBatcher::search_alone(Ticket& ticket) {
@@ -145,15 +170,15 @@ void TopkBatcher::search_alone(Ticket& ticket) {
   }
 }
 
-void TopkBatcher::search_together(const std::vector<Ticket*>& batch) {
+void TopkBatcher::search_together(const Tickets& batch) {
   Scratch scratch;
   const ScoreTopkRequest all = put_together(batch, scratch);
   float* scores = scratch.floats(all.batch * all.k);
   int64_t* indices = scratch.ints(all.batch * all.k);
   int64_t* counts = scratch.ints(all.batch);
-  engine::score_topk(*batch.front()->catalog, all, scores, indices, counts);
+  engine::score_topk(*batch.first->catalog, all, scores, indices, counts);
   int64_t user = 0;
-  for (const Ticket* ticket : batch) {
+  for (const Ticket* ticket = batch.first; ticket != nullptr; ticket = ticket->next) {
     // The best k of more than k are the best k.
     const int64_t k = ticket->request->k;
     for (int64_t b = 0; b < ticket->request->batch; ++b, ++user) {
@@ -165,30 +190,29 @@ void TopkBatcher::search_together(const std::vector<Ticket*>& batch) {
 }
 
 // One request for the users of all, for the largest k; its arrays are in `scratch`.
-ScoreTopkRequest TopkBatcher::put_together(const std::vector<Ticket*>& batch, Scratch& scratch) {
-  ScoreTopkRequest all = *batch.front()->request;
+ScoreTopkRequest TopkBatcher::put_together(const Tickets& batch, Scratch& scratch) {
+  ScoreTopkRequest all = *batch.first->request;
   all.batch = all.k = 0;
   int64_t num_excluded = 0;
-  for (const Ticket* ticket : batch) {
+  for (const Ticket* ticket = batch.first; ticket != nullptr; ticket = ticket->next) {
     const ScoreTopkRequest& request = *ticket->request;
     all.batch += request.batch;
     all.k = std::max(all.k, request.k);
     if (request.exclude_items != nullptr) num_excluded += request.exclude_offsets[request.batch];
   }
-  const int64_t width = all.num_interests * batch.front()->catalog->dim;
+  const int64_t width = all.num_interests * batch.first->catalog->dim;
   float* vectors = scratch.floats(all.batch * width);
   float* weights = all.weights == nullptr ? nullptr : scratch.floats(all.batch * all.num_interests);
   int64_t* excluded = scratch.ints(num_excluded);
   int64_t* offsets = scratch.ints(all.batch + 1);
-  auto** allowed =
-      static_cast<const uint64_t**>(scratch.bytes(all.batch * static_cast<int64_t>(sizeof(const uint64_t*))));
+  auto** allowed = scratch.array<const uint64_t*>(all.batch);
   all.vectors = vectors;
   all.weights = weights;
   all.exclude_items = excluded;
   all.exclude_offsets = offsets;
   all.allowed = allowed;
   *offsets = 0;
-  for (const Ticket* ticket : batch) {
+  for (const Ticket* ticket = batch.first; ticket != nullptr; ticket = ticket->next) {
     const ScoreTopkRequest& request = *ticket->request;
     vectors = std::copy_n(request.vectors, request.batch * width, vectors);
     if (weights != nullptr) weights = std::copy_n(request.weights, request.batch * all.num_interests, weights);
@@ -209,8 +233,11 @@ void TopkBatcher::close() {
   if (getpid() != process_) return;
   std::unique_lock<std::mutex> lock(mutex_);
   is_closed_ = true;
-  for (Ticket* ticket : queue_) finish(*ticket, std::make_exception_ptr(Closed("batching: closed")));
-  queue_.clear();
+  while (queue_.size > 0) {
+    Ticket& ticket = queue_.pop_front();
+    ticket.error = std::make_exception_ptr(Closed("batching: closed"));
+    finish(ticket);
+  }
   idle_.wait(lock, [&] { return num_searching_ == 0; });
 }
 
@@ -244,7 +271,7 @@ TopkBatcher::Stats TopkBatcher::stats() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   const std::lock_guard<std::mutex> of_counters(counters_->mutex);
   stats = counters_->stats;
-  stats.queued = static_cast<int64_t>(queue_.size());
+  stats.queued = queue_.size;
   return stats;
 }
 

@@ -10,7 +10,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -96,6 +95,18 @@ class TopkBatcher {
     State state = State::kWaiting;
     std::exception_ptr error;
     std::condition_variable changed;
+    Ticket* next = nullptr;  // in the one list it is in
+  };
+
+  // Tickets in the order they came, linked through themselves: nothing is allocated.
+  struct Tickets {
+    Ticket* first = nullptr;
+    Ticket* last = nullptr;
+    int64_t size = 0;
+
+    void push_back(Ticket& ticket);
+    Ticket& pop_front();  // not of an empty list
+    void remove(const Ticket& ticket);
   };
 
   // Of this batcher and those it took the place of. Locked after mutex_.
@@ -112,11 +123,11 @@ class TopkBatcher {
 
   void wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock);
   void lead(Ticket& mine, std::unique_lock<std::mutex>& lock);
-  std::vector<Ticket*> gather(Ticket& mine, std::unique_lock<std::mutex>& lock);
-  static void finish(Ticket& ticket, std::exception_ptr error);
-  static void search(const std::vector<Ticket*>& batch);
-  static void search_together(const std::vector<Ticket*>& batch);
-  static ScoreTopkRequest put_together(const std::vector<Ticket*>& batch, Scratch& scratch);
+  Tickets gather(Ticket& mine, std::unique_lock<std::mutex>& lock);
+  static void finish(Ticket& ticket);
+  static void search(const Tickets& batch);
+  static void search_together(const Tickets& batch);
+  static ScoreTopkRequest put_together(const Tickets& batch, Scratch& scratch);
   static void search_alone(Ticket& ticket);
 
   const Limits limits_;
@@ -124,7 +135,7 @@ class TopkBatcher {
   mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::condition_variable idle_;
-  std::deque<Ticket*> queue_;
+  Tickets queue_;
   int num_searching_ = 0;
   bool is_closed_ = false;
   std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();

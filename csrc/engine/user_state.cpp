@@ -115,20 +115,24 @@ ConstUserState check_state(const ModelConfig& config, const std::byte* data, int
   return state;
 }
 
-SeenEvents::SeenEvents(const ModelConfig& config, const std::vector<ConstUserState>& states, const int64_t* now)
-    : offsets_{0} {
-  const bool has_times = config.repeats && config.use_times;
-  for (const ConstUserState& state : states) {
-    items_.insert(items_.end(), state.seen_items, state.seen_items + state.num_seen());
-    if (has_times) times_.insert(times_.end(), state.seen_times, state.seen_times + state.num_seen());
-    offsets_.push_back(static_cast<int64_t>(items_.size()));
+EventBatch seen_events(const ModelConfig& config, std::span<const ConstUserState> states, const int64_t* now,
+                       Scratch& scratch) {
+  const auto batch = static_cast<int64_t>(states.size());
+  int64_t* offsets = scratch.ints(batch + 1);
+  offsets[0] = 0;
+  for (int64_t b = 0; b < batch; ++b) offsets[b + 1] = offsets[b] + states[b].num_seen();
+  const int64_t total = offsets[batch];
+  int64_t* items = scratch.ints(total);
+  int64_t* times = config.repeats && config.use_times ? scratch.ints(total) : nullptr;
+  for (int64_t b = 0; b < batch; ++b) {
+    std::copy_n(states[b].seen_items, states[b].num_seen(), items + offsets[b]);
+    if (times != nullptr) std::copy_n(states[b].seen_times, states[b].num_seen(), times + offsets[b]);
   }
   // Unsigned, so that a negative row is beyond all; a maximum, so that there is no branch an item.
   uint64_t highest = 0;
-  for (const int64_t item : items_) highest = std::max(highest, static_cast<uint64_t>(item));
+  for (int64_t i = 0; i < total; ++i) highest = std::max(highest, static_cast<uint64_t>(items[i]));
   check_count("an item", static_cast<int64_t>(highest), config.num_items - 1);
-  batch_ = {items_.data(),   has_times ? times_.data() : nullptr, nullptr, offsets_.data(), now,
-            offsets_.back(), static_cast<int64_t>(states.size())};
+  return {items, times, nullptr, offsets, now, total, batch};
 }
 
 }  // namespace lsif::engine

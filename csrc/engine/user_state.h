@@ -9,11 +9,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
-#include <vector>
 
 #include "engine/encode.h"
 #include "engine/model.h"
+#include "engine/scratch.h"
 
 namespace lsif::engine {
 
@@ -83,18 +84,9 @@ void start_state(const ModelConfig& config, const Fingerprint& model, int64_t re
 // to a million.
 ConstUserState check_state(const ModelConfig& config, const std::byte* data, int64_t size);
 
-// The events the states still know, as a batch of histories. Throws std::invalid_argument if the model does not have an
-// item among them.
-class SeenEvents {
- public:
-  SeenEvents(const ModelConfig& config, const std::vector<ConstUserState>& states, const int64_t* now);
-  const EventBatch& batch() const { return batch_; }
-
- private:
-  std::vector<int64_t> items_;
-  std::vector<int64_t> times_;
-  std::vector<int64_t> offsets_;
-  EventBatch batch_{};
-};
+// The events the states still know, as a batch of histories in memory of `scratch`. Throws std::invalid_argument if the
+// model does not have an item among them.
+EventBatch seen_events(const ModelConfig& config, std::span<const ConstUserState> states, const int64_t* now,
+                       Scratch& scratch);
 
 }  // namespace lsif::engine

@@ -94,7 +94,8 @@ SortedExclusions exclusions_on(const DeviceArguments& on, const std::optional<Te
   request.batch = batch;
   request.exclude_items = static_cast<const int64_t*>(host_items.const_data_ptr());
   request.exclude_offsets = static_cast<const int64_t*>(host_offsets.const_data_ptr());
-  const engine::Excluded excluded(request, num_items);
+  engine::Scratch scratch;
+  const engine::Excluded excluded(request, num_items, scratch);
   std::vector<int64_t> sorted;
   std::vector<int64_t> begins = {0};
   for (int64_t user = 0; user < batch; ++user) {

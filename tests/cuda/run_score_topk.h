@@ -41,7 +41,8 @@ class DeviceCatalog {
 class DeviceFilters {
  public:
   DeviceFilters(const lsif::engine::ScoreTopkRequest& request, int64_t num_items) {
-    const lsif::engine::Excluded excluded(request, num_items);
+    lsif::engine::Scratch scratch;
+    const lsif::engine::Excluded excluded(request, num_items, scratch);
     std::vector<int64_t> items;
     std::vector<int64_t> offsets = {0};
     std::vector<const uint64_t*> bitmaps;

@@ -1,5 +1,6 @@
 // User states: after any number of events, appended one by one or not, with a state in between or not, they give what
 // encoding the whole history gives.
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -99,7 +100,7 @@ History part(const History& history, size_t begin, size_t end) {
 
 void append(const Model& model, const State& state, const History& history) {
   const Batch batch({history});
-  lsif::engine::append(model, {state.view()}, batch.events(), 1);
+  lsif::engine::append(model, std::array{state.view()}, batch.events(), 1);
 }
 
 // Both sum n products with weights that sum to 1, of terms whose errors are a few units of 2^-24 (interest_pooling.h);
@@ -294,7 +295,8 @@ TEST(remembered_items_the_model_does_not_have_are_refused_where_they_are_read) {
     append(*random_model.model, *state, part(history_of(random, 9, true), 0, 9));
   }
   const auto read = [&] {
-    return lsif::engine::SeenEvents(config, {whole.checked(), damaged.checked()}, nullptr).batch().total;
+    lsif::engine::Scratch scratch;
+    return lsif::engine::seen_events(config, std::array{whole.checked(), damaged.checked()}, nullptr, scratch).total;
   };
   CHECK(read() == 18);
   for (const int64_t place : {0, 3, 8}) {

@@ -142,8 +142,9 @@ std::vector<lsif::ScoredItem> brute_force(const Shop& shop, const Wish& wish, in
   std::vector<float> bonus(kNumItems);
   if (c.repeats) {
     const float* newest = interests.data() + (c.num_interests() - 1) * c.dim;
-    const auto own = lsif::engine::repeat_bonuses(*shop.model.model, batch.events(), newest, c.dim, 1);
-    for (size_t i = 0; i < own.rows.size(); ++i) bonus[own.rows[i]] = own.values[i];
+    lsif::engine::Scratch scratch;
+    const auto own = lsif::engine::repeat_bonuses(*shop.model.model, batch.events(), newest, c.dim, 1, scratch);
+    for (int64_t i = 0; i < own.size(); ++i) bonus[own.rows[i]] = own.values[i];
   }
   std::vector<lsif::ScoredItem> rows;
   for (int64_t item = 0; item < kNumItems; ++item) {
@@ -191,10 +192,11 @@ TEST(the_bonus_is_of_distinct_items_and_grows_with_their_events) {
   const History once = {{4, 7}, {0, 0}, {0, 0}, lsif::kUnknownTime};
   for (const int threads : {1, 2}) {
     const Batch batch({often, once});
+    lsif::engine::Scratch scratch;
     const auto own =
-        lsif::engine::repeat_bonuses(*model.model, batch.events(), newest.data(), model.config.dim, threads);
-    CHECK((own.rows == std::vector<int64_t>{4, 7, 4, 7}));
-    CHECK((own.offsets == std::vector<int64_t>{0, 2, 4}));
+        lsif::engine::repeat_bonuses(*model.model, batch.events(), newest.data(), model.config.dim, threads, scratch);
+    CHECK((std::vector<int64_t>(own.rows, own.rows + own.size()) == std::vector<int64_t>{4, 7, 4, 7}));
+    CHECK((std::vector<int64_t>(own.offsets, own.offsets + 3) == std::vector<int64_t>{0, 2, 4}));
     CHECK(own.values[1] > own.values[3] && own.values[3] > 0);
   }
 }

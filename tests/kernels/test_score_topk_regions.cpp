@@ -84,8 +84,9 @@ TEST(single_queries) {
 Result run_in_parts(const Catalog& catalog, Question& question, const KernelTable& table, bool from_last) {
   const auto& request = question.get();
   const lsif::CatalogView view = catalog.view();
-  lsif::engine::Interests interests(request, catalog.dim);
-  interests.code();
+  lsif::engine::Scratch kept;
+  lsif::engine::Interests interests(request, catalog.dim, kept);
+  interests.code(kept);
   std::vector<float> known(request.batch, -std::numeric_limits<float>::infinity());
   std::vector<std::vector<ScoredItem>> found(request.batch);
   const int64_t num_vectors = interests.size();
