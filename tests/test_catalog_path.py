@@ -71,6 +71,11 @@ def test_what_cannot_be_used_is_refused_by_name(changes, message):
         PATH.top_k(**{**REQUEST, **changes})
 
 
+def test_excluded_rows_want_offsets():
+    with pytest.raises(TypeError, match="^exclude offsets: expected a NumPy array, got NoneType"):
+        PATH.top_k(**{**REQUEST, "exclude_offsets": None})
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [(0, 0, 0), (2, 1, 5), (1, 0, 3)])
 def test_values_that_are_not_finite_are_refused_with_their_place(bad, place):

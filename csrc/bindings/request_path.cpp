@@ -161,7 +161,9 @@ class RequestPath {
       const py::gil_scoped_release unlocked;
       engine::check_events(model_->config(), events);
       engine::append(*model_, views, events, num_threads);
-      for (size_t b = 0; left_out != nullptr && b < views.size(); ++b) views[b].header->num_unknown += left_out[b];
+      if (left_out != nullptr) {
+        for (int64_t b = 0; b < batch; ++b) views[b].header->num_unknown += left_out[b];
+      }
     }
     return grown;
   }

@@ -38,8 +38,8 @@ Ragged exclusions(const RecommendRequest& request, bool with_history, Scratch& s
   return {items, offsets};
 }
 
-// Drops the rows that the request excludes or does not allow.
-void remove_excluded(const Excluded& excluded, const uint64_t* const* allowed, const RepeatBonuses& own) {
+// Drops the rows that the request excludes or does not allow, in place.
+void remove_excluded(const Excluded& excluded, const uint64_t* const* allowed, RepeatBonuses& own) {
   int64_t end = 0;
   int64_t begin = 0;
   for (int64_t user = 0; user < own.batch; ++user) {
@@ -78,9 +78,9 @@ void merge_own(int64_t user, int64_t k, ScoredItem* own, int64_t num_own, const 
   }
 }
 
-// Scores the items of the histories, which the scan has left out, and puts them among its results.
+// Scores the items of the histories, which the scan has left out, and puts them among its results. Overwrites `own`.
 void add_own_items(const CatalogView& catalog, const RecommendRequest& request, const ScoreQueries& queries,
-                   const RepeatBonuses& own, const Recommendations& out, Scratch& scratch) {
+                   RepeatBonuses& own, const Recommendations& out, Scratch& scratch) {
   ScoreTopkRequest asked{};
   asked.batch = queries.batch;
   asked.exclude_items = request.exclude_items;
@@ -156,7 +156,7 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   if (!c.repeats || request.exclude_seen) return;
   const int64_t stride = c.num_interests() * c.dim;
   const float* newest = users.interests + stride - c.dim;
-  const RepeatBonuses own = repeat_bonuses(model, events, newest, stride, request.threads, scratch);
+  RepeatBonuses own = repeat_bonuses(model, events, newest, stride, request.threads, scratch);
   add_own_items(catalog, request, topk, own, out, scratch);
 }
 

@@ -75,12 +75,11 @@ class Search {
                  [&](int64_t task) { scan(task % split_.num_groups, task / split_.num_groups); });
   }
 
-  // The user's result, best first.
+  // The user's result, best first; to be asked for once, for the ranges' results are put together in place.
   std::span<const ScoredItem> best(int64_t user) {
     ScoredItem* all = best_of(user, 0);
     ScoredItem* end = all + num_best_[user];
     for (int64_t range = 1; range < split_.num_ranges; ++range) {
-      // In place: a range's results never begin before the end of those that are put together already.
       const ScoredItem* found = best_of(user, range);
       const int64_t count = num_best_[range * batch_ + user];
       end = found == end ? end + count : std::copy_n(found, count, end);

@@ -2,12 +2,17 @@
 // call needs more than a thread may keep.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
 #include <type_traits>
 #include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace lsif::engine {
 
@@ -25,7 +30,8 @@ class Scratch {
   // Uninitialised, 64-byte aligned; n may be 0.
   template <typename T>
   T* array(int64_t n) {
-    static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= 64);
+    static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= 64);
+    assert(n >= 0);
     return static_cast<T*>(arena_.take(static_cast<size_t>(n) * sizeof(T)));
   }
   float* floats(int64_t n) { return array<float>(n); }
@@ -36,19 +42,32 @@ class Scratch {
   static size_t size_of_thread() { return thread_arena().size; }
 
  private:
+  // To AddressSanitizer a block is memory nobody may touch but for what is handed out, with a gap behind each array.
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr size_t kGap = 64;
+  static void forbid(const void* p, size_t bytes) { ASAN_POISON_MEMORY_REGION(p, bytes); }
+  static void permit(const void* p, size_t bytes) { ASAN_UNPOISON_MEMORY_REGION(p, bytes); }
+#else
+  static constexpr size_t kGap = 0;
+  static void forbid(const void*, size_t) {}
+  static void permit(const void*, size_t) {}
+#endif
+
   struct Block {
     struct Deleter {
       void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t(64)); }
     };
     explicit Block(size_t bytes)
-        : data(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t(64)))), size(bytes) {}
+        : data(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t(64)))), size(bytes) {
+      forbid(data.get(), size);
+    }
     std::unique_ptr<std::byte, Deleter> data;
     size_t size;
   };
 
   struct Arena {
-    void* take(size_t bytes) {
-      bytes = (bytes + 63) / 64 * 64;
+    void* take(size_t wanted) {
+      const size_t bytes = (wanted + 63) / 64 * 64 + kGap;
       while (current < blocks.size() && used + bytes > blocks[current].size) {
         ++current;
         used = 0;
@@ -61,12 +80,17 @@ class Scratch {
       }
       void* p = blocks[current].data.get() + used;
       used += bytes;
+      permit(p, wanted);
       return p;
     }
 
     void give_back_to(size_t earlier_current, size_t earlier_used) {
       current = earlier_current;
       used = earlier_used;
+      for (size_t b = current; b < blocks.size(); ++b) {
+        const size_t first = b == current ? used : 0;
+        forbid(blocks[b].data.get() + first, blocks[b].size - first);
+      }
       const bool is_all_back = current == 0 && used == 0;
       while (is_all_back && size > kMostKept) {
         size -= blocks.back().size;

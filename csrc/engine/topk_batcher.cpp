@@ -44,12 +44,15 @@ TopkBatcher::Ticket& TopkBatcher::Tickets::pop_front() {
 }
 
 void TopkBatcher::Tickets::remove(const Ticket& ticket) {
-  Tickets others;
-  while (first != nullptr) {
-    Ticket& one = pop_front();
-    if (&one != &ticket) others.push_back(one);
+  Ticket* before = nullptr;
+  Ticket** link = &first;
+  while (*link != &ticket) {
+    before = *link;
+    link = &before->next;
   }
-  *this = others;
+  *link = ticket.next;
+  if (last == &ticket) last = before;
+  --size;
 }
 
 TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpid()) {
@@ -234,8 +237,9 @@ void TopkBatcher::close() {
   std::unique_lock<std::mutex> lock(mutex_);
   is_closed_ = true;
   while (queue_.size > 0) {
+    std::exception_ptr closed = std::make_exception_ptr(Closed("batching: closed"));
     Ticket& ticket = queue_.pop_front();
-    ticket.error = std::make_exception_ptr(Closed("batching: closed"));
+    ticket.error = std::move(closed);
     finish(ticket);
   }
   idle_.wait(lock, [&] { return num_searching_ == 0; });

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -106,7 +107,7 @@ class TopkBatcher {
 
     void push_back(Ticket& ticket);
     Ticket& pop_front();  // not of an empty list
-    void remove(const Ticket& ticket);
+    void remove(const Ticket& ticket);  // which is in the list
   };
 
   // Of this batcher and those it took the place of. Locked after mutex_.

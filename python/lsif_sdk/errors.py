@@ -48,7 +48,9 @@ class ArgumentTypeError(LsifError, TypeError):
     """An argument has the wrong type; the message names it, what was expected and what came."""
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
-        super().__init__(f"{argument}: expected {expected}, got {type(got).__name__}")
+        dtype = getattr(got, "dtype", None)  # of an array, which says more
+        kind = type(got).__name__ if dtype is None else f"{type(got).__name__} of {shown(dtype, str)}"
+        super().__init__(f"{argument}: expected {expected}, got {kind}")
         self.argument = argument
 
 

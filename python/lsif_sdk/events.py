@@ -157,7 +157,11 @@ def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) 
     return num_known[offsets]
 
 
-def as_users(histories: History | Sequence[History], argument: str = "history") -> list[Events]:
+def as_users(
+    histories: History | Sequence[History],
+    argument: str = "history",
+    expected: str = "Events, a sequence of item ids, or a sequence of those",
+) -> list[Events]:
     """One history or many, as a list of `Events`. An empty sequence is one user without events."""
     if isinstance(histories, Events):
         return [histories]
@@ -170,7 +174,7 @@ def as_users(histories: History | Sequence[History], argument: str = "history") 
     if is_flat(histories):
         return [Events(histories)]  # type: ignore[arg-type]
     if not isinstance(histories, (list, tuple)):
-        raise ArgumentTypeError(argument, "Events, a sequence of item ids, or a sequence of those", histories)
+        raise ArgumentTypeError(argument, expected, histories)
     users = []
     for position, history in enumerate(histories):
         try:
@@ -216,7 +220,7 @@ def excluded_rows(
     given: Any = list(exclude) if isinstance(exclude, Set) else exclude
     if is_one_a_user(given):
         given = [() if ids is None else list(ids) if isinstance(ids, Set) else ids for ids in given]
-    lists = as_users(given, argument)
+    lists = as_users(given, argument, "a list or set of item ids, or one a user")
     for_all = is_flat(given) if isinstance(given, (list, tuple)) else np.ndim(given) == 1
     if not for_all and len(lists) != batch:
         raise ArgumentError(argument, f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")

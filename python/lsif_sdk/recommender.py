@@ -295,7 +295,7 @@ class Recommender(Ranker):
         times = self._now(now, len(events))
         encoded = self.encode_rows(events.items, events.times, events.actions, events.offsets, times)
         batch = len(events)
-        lists = as_users(candidates, "candidates")  # the same shapes as histories: one list or one a user
+        lists = as_users(candidates, "candidates", "a list of item ids, or one a user")
         rows = [self.items.known_rows(entry.items, "candidates") for entry in lists]
         width = len(rows[0]) if rows else 0
         if len(rows) == 1:

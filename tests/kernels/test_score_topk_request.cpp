@@ -56,6 +56,26 @@ TEST(only_allowed_rows_are_returned) {
   }
 }
 
+// Ranges of rows of which some have fewer than k results, and some none.
+TEST(threads_put_short_results_together) {
+  constexpr int64_t kRows = 70000, kDim = 64, kK = 10;
+  Random random(12);
+  const Catalog catalog(normals(random, kRows * kDim), kDim);
+  Question question(normals(random, 3 * kDim), kDim, 1, kK);
+  const std::vector<std::vector<int64_t>> allowed = {
+      {5, 6, 7, 40000, 69999}, {1, 2, 20000, 20001, 20002, 20003, 20004, 20005, 50001, 50002, 50003, 50004}, {}};
+  for (const std::vector<int64_t>& rows : allowed) {
+    std::vector<uint64_t> bitmap(kRows / 64 + 1);
+    for (const int64_t row : rows) bitmap[row / 64] |= uint64_t{1} << (row % 64);
+    question.allowed.push_back(bitmap);
+  }
+  const Result expected = brute_force(catalog, question);
+  for (const int threads : {1, 2, 4, 7}) {
+    question.request.threads = threads;
+    CHECK(run(catalog, question, lsif::cpu::kernels()) == expected);
+  }
+}
+
 TEST(score_items_is_score_topk_of_all_rows) {
   Random random(7);
   constexpr int64_t kItems = 300;
