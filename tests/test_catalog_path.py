@@ -72,7 +72,7 @@ def test_what_cannot_be_used_is_refused_by_name(changes, message):
 
 
 def test_excluded_rows_want_offsets():
-    with pytest.raises(TypeError, match="^exclude offsets: expected a NumPy array, got NoneType"):
+    with pytest.raises(TypeError, match=r"^exclude offsets: expected a NumPy array, got NoneType$"):
         PATH.top_k(**{**REQUEST, "exclude_offsets": None})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
+import pickle
 import sys
 import threading
 import time
@@ -245,6 +247,15 @@ def test_a_child_forked_while_other_threads_are_at_work_answers(artifact, recomm
         for worker in workers:
             worker.join(TIMEOUT)
     assert equal(answer(recommender), expected)
+
+
+@pytest.mark.parametrize("twin_of", [pickle.dumps, copy.deepcopy])
+def test_nothing_that_answers_is_pickled(recommender, twin_of):
+    for shared in (recommender, LiveRecommender(recommender), recommender.catalog):
+        with pytest.raises(TypeError, match=f"^a {type(shared).__name__} is neither pickled nor copied deeply: "):
+            twin_of(shared)
+    catalog = copy.copy(recommender.catalog)
+    assert catalog is not recommender.catalog and catalog.vectors is recommender.catalog.vectors
 
 
 def test_a_spawned_child_answers_from_the_artifact(recommender, tmp_path):

@@ -19,6 +19,7 @@ from lsif_sdk.calibration import Calibration, as_recall_target, trial_queries, t
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
 from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.locks import OfOneProcess
 from lsif_sdk.ops import ops
 
 __all__ = ["Catalog", "Exclude", "TopK", "as_floats", "native_errors", "ragged_rows"]
@@ -40,7 +41,7 @@ class TopK(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Catalog:
+class Catalog(OfOneProcess):
     """An immutable catalogue of `num_items` rows: score = query . vector + bias. Make one with `from_vectors`.
 
     vectors: float32 [num_items, dim]; bias: float32 [num_items]; items: ids and titles;

@@ -19,14 +19,14 @@ from lsif_sdk.catalog_edit import CatalogEdit, Ids, Until, restored
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
 from lsif_sdk.events import EventBatch, History
 from lsif_sdk.items import Id
-from lsif_sdk.locks import OwnedLock
+from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.metrics import Stats
 from lsif_sdk.recommender import Recommender
 
 __all__ = ["LiveRecommender"]
 
 
-class LiveRecommender:
+class LiveRecommender(OfOneProcess):
     """Publishes snapshots: immutable recommenders, each in place of the one before.
 
     It has no `recommend` of its own: who answers requests takes `current` for each, and works on that: model, ids and

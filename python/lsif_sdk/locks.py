@@ -1,12 +1,26 @@
-"""Locks that a forked child can take, whoever held them in the parent."""
+"""What belongs to one process: locks that a forked child can take, and objects that are not sent to others."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
+from typing import NoReturn, Self
 
-__all__ = ["ForkSafeLock", "OwnedLock"]
+__all__ = ["ForkSafeLock", "OfOneProcess", "OwnedLock"]
+
+
+class OfOneProcess:
+    """Refuses to be pickled or copied deeply, by a message that says what to do instead. `copy.copy` works."""
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(f"a {name} is neither pickled nor copied deeply: make or load one in each process")
 
 
 class ForkSafeLock:

@@ -25,7 +25,7 @@ from lsif_sdk.device_states import DeviceStates, DeviceUsers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import EventBatch, History, Now, check_no_milliseconds, check_recent, request_times
 from lsif_sdk.items import ItemTable
-from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.metrics import Metrics
 from lsif_sdk.pace import Pace
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
@@ -43,7 +43,7 @@ Precision = Literal["float32", "bfloat16"]
 _SCORING = {"scoring", "temperature", "normalize_items", "item_scale"}  # fields that no user state depends on
 
 
-class NativeModel:
+class NativeModel(OfOneProcess):
     """What the model makes of users. `Recommender` adds what it makes of items.
 
     Args:
