@@ -14,7 +14,7 @@ import torch
 import lsif_sdk
 from artifact_cases import SHAPE, build, edit, refusal
 from lsif_sdk import Artifact, ItemTable
-from lsif_sdk.errors import ArtifactError
+from lsif_sdk.errors import ArgumentTypeError, ArtifactError
 
 PACKAGE = pathlib.Path(lsif_sdk.__file__).parent
 
@@ -232,3 +232,9 @@ def test_nothing_is_ever_unpickled():
         text = path.read_text()
         assert not re.search(r"^\s*(import|from) (pickle|dill|joblib|cloudpickle)", text, re.MULTILINE), path
         assert text.count("torch.load(") == text.count("weights_only=True"), path
+
+
+@pytest.mark.parametrize("path", [None, 3, b"model"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(ArgumentTypeError, match=f"^path: expected a directory's path, got {type(path).__name__}$"):
+        Artifact.load(path)

@@ -396,6 +396,20 @@ def test_columns_of_other_libraries_are_histories_and_tables_are_not():
         as_users(pandas.DataFrame({"item": ["a", "b"]}))
 
 
+def test_a_batch_may_be_of_lists_arrays_columns_and_tensors():
+    pandas = pytest.importorskip("pandas")
+    table = ItemTable(np.arange(10, 20))
+    lists = [[11, 12], [], [19]]
+    expected = EventBatch.from_histories(lists, table, 0)
+    assert expected.items.tolist() == [1, 2, 9] and expected.offsets.tolist() == [0, 2, 2, 3]
+    for kind in (tuple, np.array, pandas.Series, torch.tensor, Events):
+        for histories in (list(map(kind, lists[::2])), [lists[0], kind(lists[2])], [kind(lists[0]), lists[2]]):
+            got = EventBatch.from_histories(histories, table, 0)
+            assert got.items.tolist() == [1, 2, 9] and got.offsets.tolist() == [0, 2, 3]
+    one = EventBatch.from_histories(list(np.array(lists[0])), table, 0)  # of NumPy's numbers, which are no histories
+    assert one.items.tolist() == [1, 2] and len(one) == 1
+
+
 def test_times_in_milliseconds_are_refused():
     seconds = Events([10, 20], [1_700_000_000, 10**11 + 1])  # one odd time
     for times in ([1_700_000_000_000, 1_700_000_001_000], [10**11 + 1, 10**12]):

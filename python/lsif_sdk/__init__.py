@@ -52,7 +52,10 @@ __all__ = [
     "train",
 ]
 
-__version__: str = _core.build_info()["version"]
+try:
+    __version__: str = _core.build_info()["version"]
+except RuntimeError as error:  # it looks at LSIF_CPU_ISA
+    raise errors.SettingError(str(error)) from None
 
 _LAZY = {"train": "lsif_sdk.training", "evaluate": "lsif_sdk.evaluation"}
 

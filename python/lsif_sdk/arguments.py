@@ -41,6 +41,8 @@ def as_array(argument: str, values: Any, expected: str = "an array") -> npt.NDAr
         ArgumentError: rows of different lengths.
         ArgumentTypeError: NumPy has no such type, or the object does not give its values away.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        raise ArgumentTypeError(argument, f"{expected} without a mask", values)
     try:
         return np.asarray(values)
     except MemoryError:

@@ -28,7 +28,7 @@ import torch
 
 from lsif_sdk import _core
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError, ArtifactError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.items import ItemTable
 
 __all__ = ["FORMAT_VERSION", "Artifact", "catalog_specs", "check_target"]
@@ -179,6 +179,8 @@ class Artifact:
             ArtifactError: the directory is missing, damaged, of another version or foreign; the message says
                 which and why.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise ArgumentTypeError("path", "a directory's path", path)
         directory = pathlib.Path(path)
         values = _read_config(directory)
         has_codes = CODES_FILE in values["files"]

@@ -331,8 +331,9 @@ def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims:
         raise ArgumentError(argument, "a tensor on the CPU", f"one on {tensor.device}")
     if tensor.dtype == torch.bfloat16:  # which NumPy does not have
         tensor = tensor.to(torch.float32)
+    array = as_array(argument, tensor, "a tensor of numbers")
     with np.errstate(over="ignore"):  # infinity, which the caller refuses
-        tensor = torch.from_numpy(np.ascontiguousarray(tensor.numpy(), np.float32).reshape(tensor.shape))
+        tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32).reshape(tensor.shape))
     if num_dims is not None and tensor.dim() != num_dims:
         raise ArgumentError(
             argument, f"{num_dims} dimension{'s' if num_dims > 1 else ''}", f"shape {list(tensor.shape)}"

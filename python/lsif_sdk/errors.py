@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = [
     "ArgumentError", "ArgumentTypeError", "ArtifactError", "ClosedError", "DataError", "DeadlineError", "LsifError",
-    "MissingExtraError", "OverloadedError", "StoreError", "TorchVersionError", "shown",
+    "MissingExtraError", "OverloadedError", "SettingError", "StoreError", "TorchVersionError", "shown",
 ]  # fmt: skip
 
 
@@ -48,9 +48,9 @@ class ArgumentTypeError(LsifError, TypeError):
     """An argument has the wrong type; the message names it, what was expected and what came."""
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
-        dtype = getattr(got, "dtype", None)  # of an array, which says more
-        kind = type(got).__name__ if dtype is None else f"{type(got).__name__} of {shown(dtype, str)}"
-        super().__init__(f"{argument}: expected {expected}, got {kind}")
+        is_array = getattr(got, "ndim", 0) and hasattr(got, "dtype")
+        of_what = f" of {shown(got.dtype, str)}" if is_array else ""  # type: ignore[attr-defined]
+        super().__init__(f"{argument}: expected {expected}, got {type(got).__name__}{of_what}")
         self.argument = argument
 
 
@@ -74,6 +74,10 @@ class TorchVersionError(LsifError, ImportError):
 
     def __init__(self, version: str, oldest: str) -> None:
         super().__init__(f"lsif_sdk needs torch {oldest} or newer, got {version}: pip install -U 'torch>={oldest}'")
+
+
+class SettingError(LsifError, ImportError):
+    """An environment variable has a value that cannot be used; importing lsif_sdk raises it."""
 
 
 class OverloadedError(LsifError, RuntimeError):

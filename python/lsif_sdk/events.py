@@ -287,8 +287,14 @@ def is_flat(values: object) -> bool:
     if isinstance(values, np.ndarray):
         return values.ndim == 1 and (values.dtype != object or all(isinstance(v, (int, str)) for v in values))
     if isinstance(values, (list, tuple)):
-        return not any(issubclass(kind, (list, tuple, np.ndarray, Events)) for kind in set(map(type, values)))
+        return not any(_is_history(kind) for kind in set(map(type, values)))
     return False
+
+
+def _is_history(kind: type) -> bool:
+    """Whether such an object among others is a history: a list, an array, a column of another library, a tensor."""
+    is_column = hasattr(kind, "__array__") and not issubclass(kind, np.generic)
+    return is_column or issubclass(kind, (list, tuple, Events))
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:
