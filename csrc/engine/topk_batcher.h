@@ -106,7 +106,7 @@ class TopkBatcher {
     int64_t size = 0;
 
     void push_back(Ticket& ticket);
-    Ticket& pop_front();  // not of an empty list
+    Ticket& pop_front();                // not of an empty list
     void remove(const Ticket& ticket);  // which is in the list
   };
 
