@@ -142,7 +142,7 @@ CATALOG_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"vectors": np.ones((2, 2), complex)},
         ArgumentTypeError,
-        ".*, got ndarray of complex128",
+        "vectors: expected an array of numbers, not of complex",
     ),
     ({"vectors": np.ones((2, 2), bool)}, ArgumentTypeError, "vectors: expected an array of numbers"),
     ({"vectors": np.ma.ones((2, 2))}, ArgumentTypeError, "vectors: expected an array of numbers without a mask"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import random
 import re
 import time
@@ -17,7 +18,14 @@ from hypothesis import strategies as st
 from lsif_sdk import Events, ItemTable
 from lsif_sdk.arguments import as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError
-from lsif_sdk.events import UNKNOWN_TIME, EventBatch, as_users, check_no_milliseconds, request_times
+from lsif_sdk.events import (
+    UNKNOWN_TIME,
+    EventBatch,
+    as_users,
+    check_no_milliseconds,
+    excluded_rows,
+    request_times,
+)
 
 NUMBERS = ItemTable([10, 20, 30])
 TEXTS = ItemTable(["a", "b", "数"])
@@ -396,18 +404,37 @@ def test_columns_of_other_libraries_are_histories_and_tables_are_not():
         as_users(pandas.DataFrame({"item": ["a", "b"]}))
 
 
-def test_a_batch_may_be_of_lists_arrays_columns_and_tensors():
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_batch_may_be_of_lists_arrays_columns_and_tensors(texts):
     pandas = pytest.importorskip("pandas")
-    table = ItemTable(np.arange(10, 20))
-    lists = [[11, 12], [], [19]]
-    expected = EventBatch.from_histories(lists, table, 0)
-    assert expected.items.tolist() == [1, 2, 9] and expected.offsets.tolist() == [0, 2, 2, 3]
-    for kind in (tuple, np.array, pandas.Series, torch.tensor, Events):
-        for histories in (list(map(kind, lists[::2])), [lists[0], kind(lists[2])], [kind(lists[0]), lists[2]]):
-            got = EventBatch.from_histories(histories, table, 0)
-            assert got.items.tolist() == [1, 2, 9] and got.offsets.tolist() == [0, 2, 3]
-    one = EventBatch.from_histories(list(np.array(lists[0])), table, 0)  # of NumPy's numbers, which are no histories
+    table = ItemTable(list("abcdefgh")) if texts else ItemTable(np.arange(10, 18))
+    lists = [["b", "c"], [], ["h", "?", "a"]] if texts else [[11, 12], [], [17, 99, 10]]
+    kinds = [list, tuple, np.array, pandas.Series, Events] + ([] if texts else [torch.tensor])
+    for first, second in itertools.product(kinds, kinds):
+        histories = [first(lists[0]), lists[1], second(lists[2])]
+        got = EventBatch.from_histories(histories, table, 0)
+        assert got.items.tolist() == [1, 2, 7, 0] and got.offsets.tolist() == [0, 2, 2, 4]
+        assert got.unknown.tolist() == [0, 0, 1] and got.times is None and got.actions is None
+        rows, offsets = excluded_rows([first(lists[0]), None, second(lists[2])], table, 3)
+        assert rows.tolist() == [1, 2, 7, 0] and offsets.tolist() == [0, 2, 2, 4]
+
+
+def test_numbers_of_numpy_are_ids_and_tensors_without_dimensions_are_not():
+    table = ItemTable(np.arange(10, 18))
+    one = EventBatch.from_histories(list(np.array([11, 12])), table, 0)
     assert one.items.tolist() == [1, 2] and len(one) == 1
+    for odd in (list(torch.tensor([11, 12])), [11, torch.tensor(12)], Events(list(torch.tensor([11, 12])))):
+        with pytest.raises(
+            ArgumentTypeError, match=r"^history: expected integers, as the catalogue's ids, got Tensor$"
+        ):
+            EventBatch.from_histories(odd, table, 0)
+
+
+@pytest.mark.parametrize("shape_of", [lambda ids: ids, lambda ids: [ids], lambda ids: [[11], ids]])
+def test_masked_ids_are_refused(shape_of):
+    ids = np.ma.masked_array([11, 12], mask=[False, True])
+    with pytest.raises(ArgumentTypeError, match=r"got MaskedArray$"):
+        EventBatch.from_histories(shape_of(ids), ItemTable(np.arange(10, 18)), 0)
 
 
 def test_times_in_milliseconds_are_refused():

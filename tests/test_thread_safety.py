@@ -20,6 +20,7 @@ import native
 from concurrency import run_in_forked_child
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog
+from lsif_sdk.errors import PickleError
 from lsif_sdk.events import Events
 from lsif_sdk.live import LiveRecommender
 from lsif_sdk.ops import ops
@@ -252,7 +253,7 @@ def test_a_child_forked_while_other_threads_are_at_work_answers(artifact, recomm
 @pytest.mark.parametrize("twin_of", [pickle.dumps, copy.deepcopy])
 def test_nothing_that_answers_is_pickled(recommender, twin_of):
     for shared in (recommender, LiveRecommender(recommender), recommender.catalog):
-        with pytest.raises(TypeError, match=f"^a {type(shared).__name__} is neither pickled nor copied deeply: "):
+        with pytest.raises(PickleError, match=f"^a {type(shared).__name__} is neither pickled nor copied deeply: "):
             twin_of(shared)
     catalog = copy.copy(recommender.catalog)
     assert catalog is not recommender.catalog and catalog.vectors is recommender.catalog.vectors

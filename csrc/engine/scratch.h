@@ -10,7 +10,12 @@
 #include <type_traits>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LSIF_ASAN
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(LSIF_ASAN)
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -43,7 +48,7 @@ class Scratch {
 
  private:
   // To AddressSanitizer a block is memory nobody may touch but for what is handed out, with a gap behind each array.
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(ASAN_POISON_MEMORY_REGION)
   static constexpr size_t kGap = 64;
   static void forbid(const void* p, size_t bytes) { ASAN_POISON_MEMORY_REGION(p, bytes); }
   static void permit(const void* p, size_t bytes) { ASAN_UNPOISON_MEMORY_REGION(p, bytes); }

@@ -178,10 +178,9 @@ class Artifact:
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign; the message says
                 which and why.
+            ArgumentTypeError: `path` is no path.
         """
-        if not isinstance(path, (str, os.PathLike)):
-            raise ArgumentTypeError("path", "a directory's path", path)
-        directory = pathlib.Path(path)
+        directory = _as_path(path)
         values = _read_config(directory)
         has_codes = CODES_FILE in values["files"]
         if verify and values.get(_SELF) != _sha256_of({key: values[key] for key in values if key != _SELF}):
@@ -205,14 +204,21 @@ class Artifact:
         return artifact
 
 
+def _as_path(path: object) -> pathlib.Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentTypeError("path", "a directory's path", path)
+    return pathlib.Path(path)
+
+
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Path:
     """Where `Artifact.save` would write: `path` without links, so that a link stays and what it points to is replaced.
 
     Raises:
         ArtifactError: something is there, and `overwrite` is False, or it is not an artifact (of any version) and
             nothing else: other files would be lost.
+        ArgumentTypeError: `path` is no path.
     """
-    target = pathlib.Path(path).resolve()
+    target = _as_path(path).resolve()
     if not target.exists():
         return target
     if not _is_artifact(target):

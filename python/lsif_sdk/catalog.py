@@ -344,7 +344,8 @@ def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims:
 def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
     array = as_array(argument, values, "an array of numbers")
     if array.dtype.kind not in "fiu":
-        raise ArgumentTypeError(argument, "an array of numbers", values)
+        of_what = f", not of {array.dtype}" if hasattr(values, "dtype") else ""
+        raise ArgumentTypeError(argument, f"an array of numbers{of_what}", values)
     with np.errstate(over="ignore"):  # infinity, which the caller refuses
         array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
     return torch.from_numpy(array if array.flags.writeable else array.copy())

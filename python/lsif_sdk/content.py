@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lsif_sdk.arguments import check_integer, check_number
+from lsif_sdk.arguments import as_array, check_integer, check_number
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError
 
@@ -213,7 +213,7 @@ class ContentAdapter:
 
 
 def _matrix(name: str, values: ArrayLike) -> NDArray[np.float32]:
-    matrix = np.asarray(values, dtype=np.float32)
+    matrix = as_array(name, values, "a matrix of finite numbers").astype(np.float32, copy=False)
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ArgumentError(name, "a matrix of finite numbers", f"shape {matrix.shape}" if matrix.ndim != 2 else "NaN")
     return matrix

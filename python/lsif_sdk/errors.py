@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = [
     "ArgumentError", "ArgumentTypeError", "ArtifactError", "ClosedError", "DataError", "DeadlineError", "LsifError",
-    "MissingExtraError", "OverloadedError", "SettingError", "StoreError", "TorchVersionError", "shown",
+    "MissingExtraError", "OverloadedError", "PickleError", "SettingError", "StoreError", "TorchVersionError", "shown",
 ]  # fmt: skip
 
 
@@ -48,9 +48,7 @@ class ArgumentTypeError(LsifError, TypeError):
     """An argument has the wrong type; the message names it, what was expected and what came."""
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
-        is_array = getattr(got, "ndim", 0) and hasattr(got, "dtype")
-        of_what = f" of {shown(got.dtype, str)}" if is_array else ""  # type: ignore[attr-defined]
-        super().__init__(f"{argument}: expected {expected}, got {type(got).__name__}{of_what}")
+        super().__init__(f"{argument}: expected {expected}, got {type(got).__name__}")
         self.argument = argument
 
 
@@ -76,8 +74,12 @@ class TorchVersionError(LsifError, ImportError):
         super().__init__(f"lsif_sdk needs torch {oldest} or newer, got {version}: pip install -U 'torch>={oldest}'")
 
 
-class SettingError(LsifError, ImportError):
+class SettingError(LsifError, RuntimeError):
     """An environment variable has a value that cannot be used; importing lsif_sdk raises it."""
+
+
+class PickleError(LsifError, TypeError):
+    """An object that answers requests was to be pickled or copied deeply."""
 
 
 class OverloadedError(LsifError, RuntimeError):

@@ -59,7 +59,7 @@ class Events:
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.items, np.ndarray) and hasattr(self.items, "__array__"):  # a pandas Series, a tensor
+        if type(self.items) is not np.ndarray and hasattr(self.items, "__array__"):  # a pandas Series, a tensor
             column = as_array("items", self.items)
             if column.ndim == 1:  # a table is refused as what it is
                 object.__setattr__(self, "items", column)
@@ -119,18 +119,16 @@ class EventBatch:
             ArgumentError: an action is out of range.
             ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
         """
-        if type(histories) is list:  # known ids, of one user or of many: the most frequent request, in half the time
-            lists = histories if histories and type(histories[0]) is list else [histories]
-            ids = histories if lists[0] is histories else _chained(lists)
-            rows = None if ids is None else table.rows_of_plain(ids)
-            if rows is not None and rows.min(initial=0) >= 0:
-                offsets = np.array((0, *itertools.accumulate(map(len, lists))), np.int64)
-                return cls(rows, None, None, offsets, np.zeros(len(lists), np.int64))
-        users = as_users(histories)
-        items, offsets = ragged_rows_of(users, table, "history")
-        times = _gather(users, "times", UNKNOWN_TIME)
-        actions = _gather(users, "actions", 0) if num_actions > 0 else None
-        unknown = np.zeros(len(users), np.int64)
+        plain = _plain_rows(histories, table) if type(histories) is list else None
+        times = actions = None
+        if plain is not None:
+            items, offsets = plain
+        else:
+            users = as_users(histories)
+            items, offsets = ragged_rows_of(users, table, "history")
+            times = _gather(users, "times", UNKNOWN_TIME)
+            actions = _gather(users, "actions", 0) if num_actions > 0 else None
+        unknown = np.zeros(len(offsets) - 1, np.int64)
         if items.min(initial=0) < 0:
             known = items >= 0
             items = items[known]
@@ -143,11 +141,6 @@ class EventBatch:
             odd = actions[(actions < 0) | (actions > num_actions)][0]
             raise ArgumentError("actions", f"values in [0, {num_actions}]", odd)
         return cls(*_sorted_by_time(items, times, actions, offsets), offsets, unknown)
-
-
-def _chained(lists: list[Any]) -> list[Any] | None:
-    """Their elements; None if one of them is no list."""
-    return [*itertools.chain.from_iterable(lists)] if set(map(type, lists)) == {list} else None
 
 
 def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -195,6 +188,18 @@ def ragged_rows_of(
     ids = [id_list(user.items, argument) for user in users]
     offsets = np.array([0, *itertools.accumulate(map(len, ids))], np.int64)
     return table.rows(ids[0] if len(ids) == 1 else list(itertools.chain.from_iterable(ids)), argument), offsets
+
+
+def _plain_rows(histories: list[Any], table: ItemTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """`ragged_rows_of` one list of ids or a list of those, which is asked most, in half the time; None for all else."""
+    if not (histories and type(histories[0]) is list):
+        lists, ids = [histories], histories
+    elif set(map(type, histories)) == {list}:
+        lists, ids = histories, [*itertools.chain.from_iterable(histories)]
+    else:
+        return None
+    rows = table.rows_of_plain(ids)
+    return None if rows is None else (rows, np.array((0, *itertools.accumulate(map(len, lists))), np.int64))
 
 
 def excluded_rows(
@@ -278,8 +283,9 @@ def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = ""
 
 def is_one_a_user(lists: Any) -> TypeGuard[Sequence[Any]]:
     """Whether these are lists or sets of ids or None, one a user (as against ids for all)."""
-    kinds = set(map(type, lists)) if isinstance(lists, (list, tuple)) else set()
-    return bool(kinds) and all(issubclass(kind, (list, tuple, np.ndarray, Events, Set, type(None))) for kind in kinds)
+    if not isinstance(lists, (list, tuple)) or not lists:
+        return False
+    return all(_is_history(entry) or isinstance(entry, (Set, type(None))) for entry in lists)
 
 
 def is_flat(values: object) -> bool:
@@ -287,14 +293,20 @@ def is_flat(values: object) -> bool:
     if isinstance(values, np.ndarray):
         return values.ndim == 1 and (values.dtype != object or all(isinstance(v, (int, str)) for v in values))
     if isinstance(values, (list, tuple)):
-        return not any(_is_history(kind) for kind in set(map(type, values)))
+        # On the way of every request: a look at each entry only where one may be a history.
+        kinds = {kind for kind in set(map(type, values)) if issubclass(kind, (list, tuple, Events)) or _is_column(kind)}
+        return not kinds or not any(map(_is_history, values))
     return False
 
 
-def _is_history(kind: type) -> bool:
-    """Whether such an object among others is a history: a list, an array, a column of another library, a tensor."""
-    is_column = hasattr(kind, "__array__") and not issubclass(kind, np.generic)
-    return is_column or issubclass(kind, (list, tuple, Events))
+def _is_column(kind: type) -> bool:
+    """Arrays, columns of other libraries, tensors."""
+    return hasattr(kind, "__array__") and not issubclass(kind, np.generic)
+
+
+def _is_history(value: Any) -> bool:
+    """Whether an entry of a list is a history, and not an id: an array without dimensions is none."""
+    return isinstance(value, (list, tuple, Events)) or (_is_column(type(value)) and getattr(value, "ndim", 1) != 0)
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:

@@ -7,6 +7,8 @@ import threading
 import weakref
 from typing import NoReturn, Self
 
+from lsif_sdk.errors import PickleError
+
 __all__ = ["ForkSafeLock", "OfOneProcess", "OwnedLock"]
 
 
@@ -18,9 +20,11 @@ class OfOneProcess:
         twin.__dict__.update(self.__dict__)
         return twin
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
+    def __reduce__(self) -> NoReturn:
         name = type(self).__name__
-        raise TypeError(f"a {name} is neither pickled nor copied deeply: make or load one in each process")
+        raise PickleError(
+            f"a {name} is neither pickled nor copied deeply: load one in each process; threads share one, as it is"
+        )
 
 
 class ForkSafeLock:

@@ -82,6 +82,7 @@ class Recommender(Ranker):
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
             ArgumentError: `device` or `threads` is out of range.
+            ArgumentTypeError: an argument has the wrong type.
         """
         as_device(device)  # before anything is read
         return cls(
