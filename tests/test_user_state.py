@@ -169,6 +169,11 @@ def test_parts_of_a_long_history_can_be_joined(recommender):
             recommender.join_states(parts[1], parts[0])
 
 
+def test_nobody_grows_by_nothing():
+    recommender = build()
+    assert recommender.append([], []) == [] and len(recommender.recommend(state=[]).items) == 0
+
+
 def test_what_does_not_fit_is_refused():
     recommender = build(num_actions=2)
     state = recommender.new_state(Events(["i1"], times=[100]))
@@ -176,7 +181,11 @@ def test_what_does_not_fit_is_refused():
         (lambda: recommender.append(state, Events(["i2"], times=[99])), "times: expected none before .* 100, got 99"),
         (lambda: recommender.append(state, ["i2"]), "times: expected all of a history known or all unknown"),
         (lambda: recommender.append(state, Events(["i2"], [101], [3])), r"actions: expected values in \[0, 2\]"),
-        (lambda: recommender.append(state, [["i2"], ["i3"]]), "history: expected one for each of 1 states, got 2"),
+        (lambda: recommender.append(state, [["i2"], ["i3"]]), "history: expected one user's, got those of 2 users"),
+        (
+            lambda: recommender.append([state, state], ["i2"]),
+            "history: expected one for each of 2 states, got those of 1 ",
+        ),
         (lambda: recommender.append("state", ["i2"]), "state: expected a UserState or a list of them"),
         (lambda: recommender.new_state(remember=0), "remember: expected 1 to 1048576, got 0"),
         (lambda: recommender.new_state(remember=2.0), "remember: expected an integer"),

@@ -215,9 +215,13 @@ class NativeModel(OfOneProcess):
                 are not. Make a new state of the sorted history then.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
-        states, events = self._states(state), self._events(history)
+        states = self._states(state)
+        if not states and isinstance(history, (list, tuple)) and not history:  # elsewhere a user without events
+            return []
+        events = self._events(history)
         if len(states) != len(events):
-            raise ArgumentError("history", f"one for each of {len(states)} states", f"{len(events)}")
+            expected = "one user's" if isinstance(state, UserState) else f"one for each of {len(states)} states"
+            raise ArgumentError("history", expected, f"those of {len(events)} users")
         with native_errors():
             grown = self._host.append(
                 self.fingerprint,
