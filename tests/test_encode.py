@@ -64,7 +64,7 @@ def test_encode_is_the_torch_module_on_every_other_isa_of_this_machine(isa):
 def test_an_unknown_isa_is_refused_with_the_ones_to_choose_from():
     result = run_with_isa("nonsense", "-c", "from lsif_sdk import _core; _core.build_info()")
     assert result.returncode != 0
-    for part in ("RuntimeError: LSIF_CPU_ISA: expected one of", ISA, "got 'nonsense'"):
+    for part in ("SettingError: LSIF_CPU_ISA: expected one of", ISA, "got 'nonsense'"):
         assert part in result.stderr.splitlines()[-1]
 
 

@@ -17,7 +17,7 @@ from lsif_sdk.arguments import as_int64
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog, as_floats, native_errors
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import check_recent, is_flat, request_times
+from lsif_sdk.events import check_flat, check_recent, request_times
 from lsif_sdk.items import Id, ItemEdit, ItemTable, as_list, id_list
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender
@@ -249,8 +249,7 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
 
 def _as_ids(ids: Ids, table: ItemTable) -> tuple[list[Id], npt.NDArray[np.int64]]:
     """Ids of the catalogue's kind, each once, and their rows, -1 where they are new."""
-    if not is_flat(ids):
-        raise ArgumentTypeError("ids", "a sequence of item ids", ids)
+    check_flat("ids", ids)
     values = list(id_list(ids))
     rows = table.rows(values)
     if len(set(values)) != len(values):

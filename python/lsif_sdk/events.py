@@ -25,6 +25,7 @@ __all__ = [
     "History",
     "IdLists",
     "Now",
+    "check_flat",
     "check_no_milliseconds",
     "check_recent",
 ]
@@ -63,8 +64,7 @@ class Events:
             column = as_array("items", self.items)
             if column.ndim == 1:  # a table is refused as what it is
                 object.__setattr__(self, "items", column)
-        if not is_flat(self.items):
-            raise ArgumentTypeError("items", "a sequence of item ids", self.items)
+        check_flat("items", self.items)
         for name in ("times", "actions"):
             values = getattr(self, name)
             if values is None:
@@ -297,6 +297,15 @@ def is_flat(values: object) -> bool:
         kinds = {kind for kind in set(map(type, values)) if issubclass(kind, (list, tuple, Events)) or _is_column(kind)}
         return not kinds or not any(map(_is_history, values))
     return False
+
+
+def check_flat(argument: str, values: object) -> None:
+    """Refuses what is not `is_flat`; in a list that has others than ids in it, the first of those is named."""
+    if is_flat(values):
+        return
+    if isinstance(values, (list, tuple)):
+        raise ArgumentTypeError(argument, "nothing but ids in the list", next(filter(_is_history, values)))
+    raise ArgumentTypeError(argument, "a sequence of item ids", values)
 
 
 def _is_column(kind: type) -> bool:
