@@ -56,7 +56,7 @@ def test_what_is_no_recommender_is_refused() -> None:
     ("call", "message"),
     [
         (lambda live: live.remove([IDS[0], torch.zeros(2)]), "ids: expected nothing but ids in the list, got Tensor"),
-        (lambda live: live.hide([[IDS[0]], IDS[0]]), "ids: expected a sequence of item ids"),
+        (lambda live: live.hide([[IDS[0]], IDS[0]]), "ids: expected nothing but ids in the list, got list"),
         (lambda live: live.show([IDS[0], {}]), "ids: expected strings"),
         (lambda live: live.hide([IDS[0], IDS[0]]), "ids: expected each id once"),
         (lambda live: live.upsert([IDS[0]], vectors_of(1), titles=5), "titles: expected a sequence"),
