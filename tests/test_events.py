@@ -175,7 +175,7 @@ def test_items_of_events_are_a_sequence():
     for items in ("ab", {1}, {1: 2}, 5, None, iter([1]), np.array([[1]])):
         with pytest.raises(ArgumentTypeError, match=r"^items: expected a sequence of item ids"):
             Events(items)
-    with pytest.raises(ArgumentTypeError, match="^items: expected nothing but ids in the list, got tuple"):
+    with pytest.raises(ArgumentTypeError, match=r"^items: expected nothing but ids in the list, got tuple"):
         Events([1, (2,), [3]])
     assert len(Events([])) == 0
     assert len(Events(np.array(["a", "b"]))) == 2
