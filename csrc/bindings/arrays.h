@@ -67,9 +67,4 @@ inline int64_t* copy_or_null(const char* argument, const py::object& array, int6
   return copy;
 }
 
-template <typename T>
-Array<T> array_of(const T* values, int64_t size) {
-  return Array<T>(size, values);
-}
-
 }  // namespace lsif::bindings

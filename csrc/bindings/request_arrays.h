@@ -51,23 +51,19 @@ class Ranking {
     allowed_ = AllowedRows(allowed, batch, num_items);
     request.allowed = allowed_.data();
     engine::check_k(k);
-    scores_ = Array<float>({batch, k});
-    indices_ = Array<int64_t>({batch, k});
-    counts_ = Array<int64_t>(batch);
-    long_share_ = Array<float>(batch);
-    out = {scores_.mutable_data(), indices_.mutable_data(), counts_.mutable_data(), long_share_.mutable_data()};
+    Array<float> scores({batch, k});
+    Array<int64_t> indices({batch, k});
+    Array<int64_t> counts(batch);
+    Array<float> long_share(batch);
+    out = {scores.mutable_data(), indices.mutable_data(), counts.mutable_data(), long_share.mutable_data()};
+    answer = py::make_tuple(scores, indices, counts, long_share);
   }
 
-  py::tuple answer() const { return py::make_tuple(scores_, indices_, counts_, long_share_); }
-
   engine::Recommendations out{};
+  py::tuple answer;  // the arrays that `out` is of
 
  private:
   AllowedRows allowed_;
-  Array<float> scores_;
-  Array<int64_t> indices_;
-  Array<int64_t> counts_;
-  Array<float> long_share_;
 };
 
 }  // namespace lsif::bindings

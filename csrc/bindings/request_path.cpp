@@ -85,8 +85,8 @@ class RequestPath {
       engine::check_events(c, events);
       found = engine::repeat_bonuses(*model_, events, states, c.dim, num_threads, scratch);
     }
-    return py::make_tuple(array_of(found.rows, found.size()), array_of(found.values, found.size()),
-                          array_of(found.offsets, found.batch + 1));
+    return py::make_tuple(Array<int64_t>(found.size(), found.rows), Array<float>(found.size(), found.values),
+                          Array<int64_t>(found.batch + 1, found.offsets));
   }
 
   py::tuple recommend(const py::object& items, const py::object& times, const py::object& actions,
@@ -106,7 +106,7 @@ class RequestPath {
       engine::check_balance(model_->config(), balance);
       engine::recommend(*model_, view_, scoring_, request, ranking.out);
     }
-    return ranking.answer();
+    return ranking.answer;
   }
 
   void close() {
@@ -224,7 +224,7 @@ class RequestPath {
       engine::check_balance(model_->config(), balance);
       engine::recommend_states(*model_, view_, scoring_, views, request, ranking.out);
     }
-    return ranking.answer();
+    return ranking.answer;
   }
 
  private:
