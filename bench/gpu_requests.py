@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -45,8 +46,23 @@ def line(title: str, name: str, values: list[float], best: float) -> str:
     return f"{title:24} {name:18} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f}"
 
 
-def ours(library: str, batch: int, num_items: int, device: str) -> tuple[Callable[[], None], gpu_topk.Problem, Tensor]:
-    """A call that puts a request into torch's stream, the search's problem, and what the encoder should say."""
+@dataclass
+class Request:
+    """A call that puts a request into torch's stream. It holds all memory that the launchers have addresses of."""
+
+    encode: Callable[[], None]
+    search: Callable[[], None]
+    problem: gpu_topk.Problem
+    histories: gpu_encode.Problem
+    kept: tuple[object, ...]
+
+    def __call__(self) -> None:
+        self.encode()
+        self.search()
+
+
+def ours(library: str, batch: int, num_items: int, device: str) -> Request:
+    """A request whose answer is right."""
     events, dim = _CASE
     encoder = gpu_encode.Library(library, device)
     weights = {name: weight.to(device) for name, weight in encoder.weights(dim).items()}
@@ -56,17 +72,12 @@ def ours(library: str, batch: int, num_items: int, device: str) -> tuple[Callabl
     problem.queries = histories.fused
     model = encoder.model(dim, weights, is_bf16=False)
     encode, search = model.encode(histories, may_fuse=True), launcher.search(problem)
-    kept = (encoder, weights, histories, model)
-
-    def run() -> None:
-        encode()
-        search()
-
-    exact = gpu_encode.fused_by_torch({name: weight.double() for name, weight in kept[1].items()}, histories.items)
-    run()
+    exact = gpu_encode.fused_by_torch({name: weight.double() for name, weight in weights.items()}, histories.items)
+    request = Request(encode, search, problem, histories, (encoder, weights, model))
+    request()
     gpu_encode.check("lsif", histories.fused, exact, "float32")
     gpu_topk.check(problem)
-    return run, problem, histories.items
+    return request
 
 
 def bench(library: str) -> Iterator[str]:
@@ -76,16 +87,16 @@ def bench(library: str) -> Iterator[str]:
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"
     yield f"{'events, dim, users':24} {'':18} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7}"
     for batch in _BATCHES:
-        run, problem, items = ours(library, batch, _NUM_ITEMS, "cuda")
+        request = ours(library, batch, _NUM_ITEMS, "cuda")
         weights = {k: v.cuda() for k, v in gpu_encode.Library(library, "cuda").weights(dim).items()}
 
         def plain(weights: dict[str, Tensor], items: Tensor, vectors: Tensor) -> Tensor:
             return torch.topk(gpu_encode.fused_by_torch(weights, items) @ vectors.T, _K).indices
 
         compiled = torch.compile(plain, dynamic=False)
-        calls: dict[str, Callable[[], object]] = {"lsif": run}
+        calls: dict[str, Callable[[], object]] = {"lsif": request}
         for name, call in (("torch", plain), ("torch_compile", compiled)):
-            calls[name] = functools.partial(call, weights, items, problem.vectors)
+            calls[name] = functools.partial(call, weights, request.histories.items, request.problem.vectors)
         graphs = {name: gpu_topk.captured(call) for name, call in calls.items()}
         in_a_row: dict[str, list[float]] = {name: [] for name in graphs}
         for _ in range(15):
@@ -97,7 +108,7 @@ def bench(library: str) -> Iterator[str]:
             for name, values in times.items():
                 title = f"{events}, {dim}, {batch} {heading}"
                 yield (line(title, name, sorted(values), statistics.median(times["lsif"])))
-        del run, problem, calls, graphs
+        del request, calls, graphs
         torch.cuda.empty_cache()
 
 

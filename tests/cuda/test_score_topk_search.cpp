@@ -42,6 +42,47 @@ TEST(few_rows_are_scored_exactly) {
   }
 }
 
+// One query of few results takes a way of its own (topk_lone.cuh). In emulation ten blocks leave candidates: k up to 2.
+TEST(a_lone_query) {
+  Random random(9);
+  for (const int64_t dim : {1, 31, 64}) {
+    const Catalog catalog(make_clustered(random, 20000, dim), dim, make_bias(random, 20000, 0.1f));
+    for (const int64_t k : {1, 2, 3, 100, 101}) {
+      const std::vector<float> user = make_clustered(random, 1, dim);
+      Question open(user, dim, 1, k);
+      Result best;
+      CHECK(run_and_count(catalog, open, best)[0] < (dim == 1 ? 20001 : 3000 + 20 * k));
+      CHECK(best == brute_force(catalog, open));
+      Question question(user, dim, 1, k);  // without the best rows, in two ways
+      question.exclude_items.assign(best.indices.begin(), best.indices.end());
+      question.exclude_offsets = {0, k};
+      check_against_brute_force(catalog, question, "a lone query that excludes");
+      question.allowed.emplace_back(lsif::divide_up(20000, 64), ~uint64_t{0});
+      for (const int64_t item : brute_force(catalog, question).indices) {
+        question.allowed[0][item / 64] &= ~(uint64_t{1} << (item % 64));
+      }
+      check_against_brute_force(catalog, question, "a lone query of allowed rows");
+    }
+    Question none(std::vector<float>(dim, 1.0f), dim, 1, 1);
+    none.allowed.emplace_back(lsif::divide_up(20000, 64), uint64_t{0});
+    check_against_brute_force(catalog, none, "a lone query of no rows");
+  }
+}
+
+TEST(more_finalists_than_there_is_room_for) {
+  Random random(10);
+  const Catalog catalog(normals(random, 10000 * 8), 8);
+  Question question(normals(random, 2 * 8), 8, 1, 300);
+  // Of too few groups for the sample to know 300 rows: all that are allowed are finalists.
+  for (int64_t user = 0; user < 2; ++user) {
+    question.allowed.emplace_back(lsif::divide_up(10000, 64), uint64_t{0});
+    for (int64_t word = 0; word < 45 + user; ++word) question.allowed[user][word] = ~uint64_t{0};
+  }
+  Result result;
+  CHECK(run_and_count(catalog, question, result) == (std::vector<unsigned>{45 * 64, 46 * 64}));
+  CHECK(result == brute_force(catalog, question));
+}
+
 TEST(more_rows_than_can_wait) {
   Random random(5);
   // All rows equal, and rows whose codes say nothing: beside each other sizes that are 10^30 times the others.

@@ -13,11 +13,31 @@ using lsif::cuda::kNoRow;
 using score_topk_test::Random;
 
 __global__ void select_kernel(uint64_t* keys, int64_t n, int64_t k, uint64_t* last) {
-  const uint64_t found = lsif::cuda::kth_smallest(keys, n, k);
+  const uint64_t found = lsif::cuda::kth_smallest({keys, n}, k);
   if (threadIdx.x == 0) *last = found;
 }
 
 __global__ void sort_kernel(uint64_t* keys, int64_t n) { lsif::cuda::sort_keys(keys, n); }
+
+__global__ void rank_kernel(const uint64_t* keys, int64_t n, uint64_t* sorted) {
+  lsif::cuda::rank_keys({keys, n}, [&](unsigned rank, uint64_t key) { sorted[rank] = key; });
+}
+
+TEST(ranks_of_keys) {
+  Random random(4);
+  for (const int64_t n : {0, 1, 63, 300, 511, 512}) {
+    for (const int threads : {96, 1024}) {
+      std::set<uint64_t> drawn;
+      while (static_cast<int64_t>(drawn.size()) < n) drawn.insert(random() >> 1);
+      std::vector<uint64_t> keys(drawn.begin(), drawn.end());
+      const std::vector<uint64_t> sorted = keys;
+      std::shuffle(keys.begin(), keys.end(), random);
+      std::vector<uint64_t> found(keys.size());
+      CHECK(lsif::cuda::launch(rank_kernel, 1, threads, nullptr, keys.data(), n, found.data()) == cudaSuccess);
+      CHECK(found == sorted);
+    }
+  }
+}
 
 TEST(the_kth_smallest_key_and_the_order_of_keys) {
   Random random(3);

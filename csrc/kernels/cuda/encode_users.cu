@@ -152,15 +152,18 @@ struct UserEncoder {
   // Keys and values of the rows from in_first on; queries, and gates if the block has them, from out_first on.
   __device__ void project(const LinearParams& input, int in_first, int out_first, const RowsView& normed,
                           const RowsView& projected) const {
-    const auto columns = [&](int64_t first_column, int64_t count, int row) {
+    const auto columns = [&](int64_t first_column, int64_t count, int row, Turn turn) {
       block_linear(linear_slice(input, first_column, count), {normed.row(row), normed.stride}, num_rows - row,
-                   {nullptr, 0, projected.row(row) + first_column, projected.stride});
+                   {nullptr, 0, projected.row(row) + first_column, projected.stride}, turn);
     };
     const int64_t d = params.shape.dim;
-    if (in_first == out_first || d % kLinearPanel != 0) return columns(0, input.out_dim, in_first);
-    columns(0, d, out_first);
-    columns(d, 2 * d, in_first);
-    if (input.out_dim > 3 * d) columns(3 * d, input.out_dim - 3 * d, out_first);
+    if (in_first == out_first || d % kLinearPanel != 0) return columns(0, input.out_dim, in_first, {});
+    columns(0, d, out_first, {.is_first = true, .is_last = false});
+    const auto panels = static_cast<int>(d / kLinearPanel);
+    if (input.out_dim > 3 * d) {
+      columns(3 * d, input.out_dim - 3 * d, out_first, {false, false, panels % kEncoderWarps});
+    }
+    columns(d, 2 * d, in_first, {.is_first = false, .is_last = true});
   }
 
   // Rows of x from in_first on are read, rows from out_first on become the layer's result.

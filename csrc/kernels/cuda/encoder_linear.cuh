@@ -23,7 +23,7 @@ inline constexpr int kPanel = static_cast<int>(kLinearPanel);
 inline constexpr int kStepDepth = 16;  // inputs of a step
 
 // More rows a warp split weights less often, fewer keep more warps busy.
-inline constexpr int kFewestTasks = kEncoderWarps / 2;
+inline constexpr int kFewestTasks = kEncoderWarps;
 
 // What the linear layers need of the block's shared memory, of which it is the beginning: a tile of outputs a warp.
 inline constexpr int kLinearScratch = kEncoderWarps * kTileRows * kPanel;
@@ -221,11 +221,14 @@ struct PanelSums {
   }
 };
 
-__device__ inline float4 activate(float4 z, Activation activation) {
-  const auto each = [&](auto f) { return float4{f(z.x), f(z.y), f(z.z), f(z.w)}; };
-  switch (activation) {  // once, so that the four go on together
+template <int kCount>
+__device__ void activate(float4 (&z)[kCount], Activation activation) {
+  const auto each = [&](auto f) {
+    for (float4& four : z) four = {f(four.x), f(four.y), f(four.z), f(four.w)};
+  };
+  switch (activation) {  // once, so that all go on together
     case Activation::kIdentity:
-      break;
+      return;
     case Activation::kRelu:
       return each([](float x) { return activate(x, Activation::kRelu); });
     case Activation::kGelu:
@@ -233,7 +236,6 @@ __device__ inline float4 activate(float4 z, Activation activation) {
     case Activation::kSilu:
       return each([](float x) { return smooth_silu(x); });
   }
-  return z;
 }
 
 __device__ inline float4 sum_of(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
@@ -259,15 +261,17 @@ __device__ inline void store_outputs(float4 y, int row, int column, int count, c
 __device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, int first_row, int num_rows,
                                                              int first_column, const LinearOutput& out) {
   constexpr int kFours = kPanel / 4;
+  constexpr int kEach = kTileRows * kFours / kWarp;  // that a thread has, which go on together
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int column = first_column + lane % kFours * 4;
+  const int count = static_cast<int>(params.out_dim) - column;
   __syncwarp();
-#pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x) % kWarp; i < kTileRows * kFours; i += kWarp) {
-    const int row = first_row + LinearLane::place_of(i / kFours % 8) + i / kFours / 8 * 8;
-    const int column = first_column + i % kFours * 4;
-    const int count = static_cast<int>(params.out_dim) - column;
-    if (row >= num_rows || count <= 0) continue;
-    const float4 z = reinterpret_cast<const float4*>(warp_scratch())[i];
-    store_outputs(activate(z, params.activation), row, column, count, out);
+  float4 z[kEach];
+  for (int i = 0; i < kEach; ++i) z[i] = reinterpret_cast<const float4*>(warp_scratch())[lane + i * kWarp];
+  activate(z, params.activation);
+  for (int i = 0; i < kEach; ++i) {
+    const int row = first_row + LinearLane::place_of(lane / kFours) + i * kWarp / kFours;
+    if (row < num_rows && count > 0) store_outputs(z[i], row, column, count, out);
   }
   __syncwarp();  // the next tile overwrites this one
 }
@@ -276,23 +280,32 @@ __device__ __attribute__((noinline)) inline void finish_tile(const LinearParams&
 template <int kTiles>
 inline constexpr int kAhead = 4 / kTiles;
 
+// Layers one after the other that do not depend on each other: all but the first begin without a barrier, all but the
+// last end without one, and the first tasks of one that has few are for other warps than those of the one before.
+struct Turn {
+  bool is_first = true;
+  bool is_last = true;
+  int first_warp = 0;
+};
+
 // A warp has kTiles tiles of rows and a panel at a time. The weights of the next steps are on their way, of the first
 // while it waits for the other warps.
 template <typename Row, int kTiles>
-__device__ inline void linear_tiles(const LinearParams& params, const RowsView& x, int count, const LinearOutput& out) {
+__device__ inline void linear_tiles(const LinearParams& params, const RowsView& x, int count, const LinearOutput& out,
+                                    Turn turn) {
   const LinearLane lane;
   const float* const packed = params.packed;
   const int in_dim = static_cast<int>(params.in_dim);
   const int num_steps = static_cast<int>(divide_up(in_dim, kStepDepth));
   const int num_groups = static_cast<int>(divide_up(count, kTiles * kTileRows));
   const int num_tasks = static_cast<int>(divide_up(params.out_dim, kPanel)) * num_groups;
-  int task = static_cast<int>(threadIdx.x) / kWarp;
+  int task = (static_cast<int>(threadIdx.x) / kWarp + kEncoderWarps - turn.first_warp) % kEncoderWarps;
   WeightReader reader(packed, in_dim, lane, task < num_tasks ? task / num_groups : 0, 0);
   StepWeights next[kAhead<kTiles>] = {};
   for (int a = 0; a < kAhead<kTiles>; ++a) {
     if (!Row::kWhole || a < num_steps) reader.load<Row::kWhole>(next[a], a);
   }
-  __syncthreads();
+  if (turn.is_first) __syncthreads();
 #pragma unroll 1
   for (; task < num_tasks; task += kEncoderWarps) {
     const int panel = task / num_groups;
@@ -321,22 +334,22 @@ __device__ inline void linear_tiles(const LinearParams& params, const RowsView& 
       finish_tile(params, first_row + m * kTileRows, count, panel * kPanel, out);
     }
   }
-  __syncthreads();
+  if (turn.is_last) __syncthreads();
 }
 
 // out.y[r] = out.residual[r] + activation(x[r] W^T + bias) for `count` rows, by all threads of a block. x may have been
 // written just before; when this returns, every thread may read y. Not inlined, as a kernel calls it in a dozen places.
 __device__ __attribute__((noinline)) inline void block_linear(const LinearParams& params, const RowsView& x, int count,
-                                                              const LinearOutput& out) {
+                                                              const LinearOutput& out, Turn turn = {}) {
   if (count == 0) return;
   const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
   const auto num_tasks = [&](int tiles) { return num_panels * static_cast<int>(divide_up(count, tiles * kTileRows)); };
   if (count <= kTileRows || num_tasks(2) < kFewestTasks || !are_whole_steps(x, params.in_dim)) {
-    linear_tiles<AnyRow, 1>(params, x, count, out);
+    linear_tiles<AnyRow, 1>(params, x, count, out, turn);
   } else if (num_tasks(4) < kFewestTasks) {
-    linear_tiles<SharedRow, 2>(params, x, count, out);
+    linear_tiles<SharedRow, 2>(params, x, count, out, turn);
   } else {
-    linear_tiles<SharedRow, 4>(params, x, count, out);
+    linear_tiles<SharedRow, 4>(params, x, count, out, turn);
   }
 }
 

@@ -5,7 +5,7 @@
 
 namespace lsif::cuda {
 
-// 512 hide more latency, but share the registers and the first cache of an SM: encode is slower (docs/cuda.md).
+// 384 and 512 hide more latency, but share the registers and the first cache of an SM: encode is slower (docs/cuda.md).
 inline constexpr int kEncoderThreads = 256;
 inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
 

@@ -24,51 +24,25 @@ constexpr int64_t kRefinedDim = 65;
 // A block per query.
 __global__ void prepare_kernel(Search s) {
   const int64_t query = blockIdx.x;
-  const int64_t num_interests = s.queries.num_interests;
-  VectorBound* vectors = s.vectors + query * num_interests;
-  for (int64_t j = 0; j < num_interests; ++j) {
-    const int64_t place = query * num_interests + j;
-    VectorBound vector = {};
-    const VectorSize size = code_vector(s.queries.vectors + place * s.catalog.dim, s.catalog.dim,
-                                        s.codes + place * code_stride(s.catalog.dim), vector);
-    vector.norm = size.norm;
-    vector.missed = size.error;
-    if (threadIdx.x == 0) vectors[j] = vector;
-  }
-  if (threadIdx.x != 0) return;
-  const float* weights = s.queries.weights == nullptr ? nullptr : s.queries.weights + query * num_interests;
-  s.bounds[query] = start_query(s.units, weights, s.queries.temperature, num_interests, vectors);
-}
-
-// Of n keys those up to `last`, kNoRow left out, to the front of `to`, in any order; returns how many. By all threads
-// of a block of kManyThreads. `to` may be `keys`: what is written has been read.
-__device__ unsigned gather_keys(const uint64_t* keys, int64_t n, uint64_t last, uint64_t* to) {
-  unsigned* count = shared_number();
-  if (threadIdx.x == 0) *count = 0;
-  for (int64_t first = 0; first < n; first += kManyThreads) {
-    const int64_t i = first + threadIdx.x;
-    const uint64_t key = i < n ? keys[i] : kNoRow;
-    __syncthreads();
-    if (key <= last && key != kNoRow) to[atomicAdd(count, 1u)] = key;
-  }
-  __syncthreads();
-  const unsigned gathered = *count;
-  __syncthreads();  // the next call writes to it
-  return gathered;
+  const int64_t first = query * s.queries.num_interests;
+  prepare_query(s, query, {s.vectors + first, s.codes + first * code_stride(s.catalog.dim), s.bounds + query});
 }
 
 // A row's place among those that a block of kManyThreads scores at once.
 __device__ int score_place() { return static_cast<int>(threadIdx.x) / kScoreLanes; }
 __device__ bool is_first_lane() { return threadIdx.x % kScoreLanes == 0; }
 
-// Keys by estimates or bounds become those by exact scores.
-__device__ void score_keys(const Search& s, int64_t query, uint64_t* keys, int64_t n) {
+// Keys by estimates or bounds become those by exact scores, and are told to see(key).
+template <typename See>
+__device__ void score_keys(const Search& s, int64_t query, uint64_t* keys, int64_t n, See see) {
   for (int64_t first = 0; first < n; first += kRowsAtOnce) {
     const int64_t i = first + score_place();
     const uint64_t key = i < n ? keys[i] : kNoRow;
     const uint64_t exact = exact_key(s.catalog, s.queries, s.filters, query, item_of(key), key != kNoRow);
     __syncwarp();  // all eight have read it
-    if (i < n && is_first_lane()) keys[i] = exact;
+    if (i >= n || !is_first_lane()) continue;
+    keys[i] = exact;
+    see(exact);
   }
   __syncthreads();
 }
@@ -83,13 +57,16 @@ __device__ void raise_threshold(const Search& s, int64_t query, uint64_t* keys, 
   __syncthreads();
   const int64_t wanted = smaller(n, 2 * s.k);
   uint64_t* best = wanted <= kSharedKeys ? shared_keys() : s.results + query * 2 * s.result_size;
-  const unsigned count = gather_keys(keys, n, kth_smallest(keys, n, wanted), best);
+  const BlockKeys all = {keys, n};
+  const unsigned count = gather_keys(all, kth_smallest(all, wanted), best);
   if (count < s.k) return;
-  score_keys(s, query, best, count);
-  const float score = score_of(kth_smallest(best, count, s.k));
-  // Scores beyond float32 are kept, too, and refused by those who asked: their bounds are not.
+  score_keys(s, query, best, count, [](uint64_t) {});
+  const uint64_t last = kth_smallest({best, count}, s.k);
   QueryBound& bound = s.bounds[query];
-  if (threadIdx.x == 0) bound.threshold = fmaxf(bound.threshold, threshold_of(bound, fminf(score, FLT_MAX)));
+  if (threadIdx.x == 0 && last < bound.last) {
+    bound.last = last;
+    bound.threshold = threshold_of(bound, last);
+  }
   __syncthreads();
 }
 
@@ -107,7 +84,7 @@ __global__ void __launch_bounds__(kManyThreads) refine_kernel(Search s) {
   const int64_t count = bound.count;
   if (count > s.capacity) return;
   raise_threshold(s, query, waiting, count);
-  const unsigned left = gather_keys(waiting, count, key_of(bound.threshold, UINT32_MAX), waiting);
+  const unsigned left = gather_keys({waiting, count}, key_of(bound.threshold, UINT32_MAX), waiting);
   if (threadIdx.x == 0) bound.count = left;
 }
 
@@ -136,8 +113,8 @@ __device__ void score_part(const Search& s, int64_t query, int64_t part, const A
   unsigned* filled = shared_filled();
   uint64_t bound = kNoRow;  // keys that are not below it are not among the k best
   const auto keep_best = [&](unsigned n) {
-    bound = kth_smallest(keys, n, s.k);
-    const unsigned kept = gather_keys(keys, n, bound, keys);
+    bound = kth_smallest({keys, n}, s.k);
+    const unsigned kept = gather_keys({keys, n}, bound, keys);
     if (threadIdx.x == 0) *filled = kept;
     __syncthreads();
   };
@@ -156,20 +133,29 @@ __device__ void score_part(const Search& s, int64_t query, int64_t part, const A
   for (int64_t i = *filled + threadIdx.x; i < all.room; i += kManyThreads) keys[i] = kNoRow;
 }
 
+// Those whose key is not above that of k rows of the sample are finalists: few, so that they are told apart quickly.
+__device__ void score_waiting(const Search& s, int64_t query, int64_t block, int64_t blocks_per_query) {
+  QueryBound& bound = s.bounds[query];
+  const int64_t count = bound.count;
+  uint64_t* waiting = s.waiting + query * s.capacity;
+  const uint64_t last = bound.last;
+  const auto tell = [&](uint64_t key) {
+    if (key > last || key == kNoRow) return;
+    const unsigned place = atomicAdd(&bound.finalists, 1u);
+    if (place < s.most_finalists) s.finalists[query * s.most_finalists + place] = key;
+  };
+  for (int64_t first = block * kRowsAtOnce; first < count; first += blocks_per_query * kRowsAtOnce) {
+    score_keys(s, query, waiting + first, smaller(kRowsAtOnce, count - first), tell);
+  }
+}
+
 // The rows that wait get their keys; so many blocks a query.
 __global__ void __launch_bounds__(kManyThreads) rescore_kernel(Search s, int64_t blocks_per_query) {
   const int64_t query = blockIdx.x / blocks_per_query;
   const int64_t block = blockIdx.x % blocks_per_query;
-  const int64_t count = s.bounds[query].count;
-  if (count > s.capacity) {
-    const AllRows all = all_rows(s, blocks_per_query);
-    if (block < all.parts) score_part(s, query, block, all);
-    return;
-  }
-  uint64_t* waiting = s.waiting + query * s.capacity;
-  for (int64_t first = block * kRowsAtOnce; first < count; first += blocks_per_query * kRowsAtOnce) {
-    score_keys(s, query, waiting + first, smaller(kRowsAtOnce, count - first));
-  }
+  if (s.bounds[query].count <= s.capacity) return score_waiting(s, query, block, blocks_per_query);
+  const AllRows all = all_rows(s, blocks_per_query);
+  if (block < all.parts) score_part(s, query, block, all);
 }
 
 struct Results {
@@ -177,28 +163,51 @@ struct Results {
   int64_t* indices;
   int64_t* counts;
   int64_t k;
+
+  __device__ void write(int64_t query, int64_t place, uint64_t key) const {
+    scores[query * k + place] = score_of(key);
+    indices[query * k + place] = item_of(key);
+  }
+
+  // By all threads of a block: the query has so many results, and nothing in the places after them.
+  __device__ void finish(int64_t query, int64_t count) const {
+    for (int64_t i = count + threadIdx.x; i < k; i += blockDim.x) {
+      scores[query * k + i] = 0.0f;
+      indices[query * k + i] = -1;
+    }
+    if (threadIdx.x == 0) counts[query] = count;
+  }
 };
 
 // A block per query.
 __global__ void __launch_bounds__(kManyThreads) select_kernel(Search s, Results out, int64_t blocks_per_query) {
   const int64_t query = blockIdx.x;
-  const uint64_t* waiting = s.waiting + query * s.capacity;
-  int64_t count = s.bounds[query].count;
+  const QueryBound& bound = s.bounds[query];
+  const uint64_t* keys = s.waiting + query * s.capacity;
+  int64_t count = bound.count;
+  bool is_ranked = false;
   if (count > s.capacity) {
     const AllRows all = all_rows(s, blocks_per_query);
     count = all.parts * all.room;
+  } else if (bound.finalists <= s.most_finalists) {
+    keys = s.finalists + query * s.most_finalists;
+    count = bound.finalists;
+    is_ranked = count <= kRankedKeys;
+  }
+  if (is_ranked) {
+    rank_keys({keys, count}, [&](unsigned rank, uint64_t key) {
+      if (rank < s.k) out.write(query, rank, key);
+    });
+    out.finish(query, smaller(count, s.k));
+    return;
   }
   uint64_t* sorted = s.result_size <= kSharedKeys ? shared_keys() : s.results + query * 2 * s.result_size;
-  const uint64_t last = count <= s.k ? kNoRow : kth_smallest(waiting, count, s.k);
-  const unsigned num_results = gather_keys(waiting, count, last, sorted);
+  const uint64_t last = count <= s.k ? kNoRow : kth_smallest({keys, count}, s.k);
+  const unsigned num_results = gather_keys({keys, count}, last, sorted);
   for (int64_t i = num_results + threadIdx.x; i < s.result_size; i += kManyThreads) sorted[i] = kNoRow;
   sort_keys(sorted, s.result_size);
-  for (int64_t i = threadIdx.x; i < out.k; i += kManyThreads) {
-    const uint64_t key = i < num_results ? sorted[i] : kNoRow;
-    out.scores[query * out.k + i] = key == kNoRow ? 0.0f : score_of(key);
-    out.indices[query * out.k + i] = key == kNoRow ? -1 : item_of(key);
-  }
-  if (threadIdx.x == 0) out.counts[query] = num_results;
+  for (int64_t i = threadIdx.x; i < num_results; i += kManyThreads) out.write(query, i, sorted[i]);
+  out.finish(query, num_results);
 }
 
 // Where there are no rows.
@@ -224,12 +233,19 @@ cudaError_t visit(const Search& s, cudaStream_t stream) {
   return s.num_vectors == 1 ? visit_one<What>(s, stream) : visit_tiles<What>(s, stream);
 }
 
-cudaError_t search(const Search& s, const Results& out, cudaStream_t stream) {
+// The rows worth scoring exactly, of any queries.
+cudaError_t keep_rows(const Search& s, cudaStream_t stream) {
   const int64_t batch = s.queries.batch;
   cudaError_t error = launch(prepare_kernel, batch, kThreads, stream, s);
   if (error == cudaSuccess) error = visit<Sample>(s, stream);
   if (error == cudaSuccess) error = launch_shared(threshold_kernel, batch, kManyThreads, 0, stream, s);
   if (error == cudaSuccess) error = visit<Keep>(s, stream);
+  return error;
+}
+
+cudaError_t search(const Search& s, const Results& out, cudaStream_t stream) {
+  const int64_t batch = s.queries.batch;
+  cudaError_t error = is_lone(s) ? keep_rows_of_lone(s, stream) : keep_rows(s, stream);
   if (error == cudaSuccess && (batch >= kRefinedBatch || s.catalog.dim >= kRefinedDim)) {
     error = launch_shared(refine_kernel, batch, kManyThreads, 0, stream, s);
   }

@@ -10,6 +10,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/topk_keys.cuh"
 #include "kernels/cuda/topk_search.h"
 
 namespace lsif::cuda {
@@ -62,9 +63,11 @@ inline CatalogUnits units_of(const CodesView& codes) {
   return {row, bias, power_of_2(-row), power_of_2(-bias)};
 }
 
-// The threshold for a score that k rows have at least; -infinity where nothing is known.
-__device__ inline float threshold_of(const QueryBound& query, float score) {
-  if (query.is_bounded == 0) return -kInfinity;
+// The threshold for a key that is not below those of k rows; -infinity where nothing is known.
+__device__ inline float threshold_of(const QueryBound& query, uint64_t last) {
+  if (query.is_bounded == 0 || last == kNoRow) return -kInfinity;
+  // Scores beyond float32 are kept, too, and refused by those who asked: their bounds are not.
+  const float score = fminf(score_of(last), FLT_MAX);
   const double scaled = ldexp(static_cast<double>(score) - kRoundingSlack, -query.exponent);
   return static_cast<float>(scaled - kUnderflowSlack);
 }
@@ -135,23 +138,33 @@ __device__ inline MmaB read_query(const int8_t* codes, int step, int lane) {
 
 namespace {
 
+constexpr int kMostSums = 3;  // at once
+
 __device__ inline double* shared_doubles() {
-  __shared__ double partials[kThreads / kWarp];
+  __shared__ double partials[kMostSums * kThreads / kWarp];
   return partials;
 }
 
 }  // namespace
 
 // Over the kThreads threads of a block, all of which must call.
-__device__ inline double block_sum(double x) {
+template <int kCount>
+__device__ void block_sums(double (&x)[kCount]) {
+  constexpr int kOfBlock = kThreads / kWarp;
+  static_assert(kCount <= kMostSums);
   double* partials = shared_doubles();
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
-  if (threadIdx.x % kWarp == 0) partials[threadIdx.x / kWarp] = x;
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    for (int i = 0; i < kCount; ++i) x[i] += __shfl_xor_sync(0xffffffffu, x[i], offset);
+  }
+  if (threadIdx.x % kWarp == 0) {
+    for (int i = 0; i < kCount; ++i) partials[i * kOfBlock + threadIdx.x / kWarp] = x[i];
+  }
   __syncthreads();
-  x = 0;
-  for (int warp = 0; warp < kThreads / kWarp; ++warp) x += partials[warp];
+  for (int i = 0; i < kCount; ++i) {
+    x[i] = 0;
+    for (int warp = 0; warp < kOfBlock; ++warp) x[i] += partials[i * kOfBlock + warp];
+  }
   __syncthreads();  // the next call writes to them
-  return x;
 }
 
 // |q| and |q - t p|, rounded up.
@@ -167,9 +180,7 @@ __device__ inline VectorSize code_vector(const float* q, int64_t dim, int8_t* co
   vector.scale = block_reduce(largest, Max()) / 127.0f;
   if (vector.scale < FLT_MIN) vector.scale = 0;
   const float inverse = vector.scale == 0 ? 0.0f : 1.0f / vector.scale;
-  double error = 0;
-  double norm = 0;
-  double sum = 0;
+  double sums[3] = {};  // of squared errors, of squares, of codes
   for (int64_t i = threadIdx.x; i < code_stride(dim); i += kThreads) {
     const double value = i < dim ? static_cast<double>(q[i]) : 0.0;
     const float ratio = static_cast<float>(value) * inverse;
@@ -177,13 +188,13 @@ __device__ inline VectorSize code_vector(const float* q, int64_t dim, int8_t* co
     const int code = rounded > 127 ? 127 : rounded < -127 ? -127 : rounded;
     codes[i] = static_cast<int8_t>(code);
     const double missed = value - static_cast<double>(vector.scale) * code;
-    error += missed * missed;
-    norm += value * value;
-    sum += code;
+    sums[0] += missed * missed;
+    sums[1] += value * value;
+    sums[2] += code;
   }
-  vector.start = -kCodeOffset * static_cast<int32_t>(block_sum(sum));
-  const float error_bound = round_up(sqrt(block_sum(error)) * kOutwards);
-  return {round_up(sqrt(block_sum(norm)) * kOutwards), error_bound};
+  block_sums(sums);
+  vector.start = -kCodeOffset * static_cast<int32_t>(sums[2]);
+  return {round_up(sqrt(sums[1]) * kOutwards), round_up(sqrt(sums[0]) * kOutwards)};
 }
 
 // The largest of the logarithms in the bounds of a query with weights, and what they are made of.
@@ -229,6 +240,7 @@ __device__ inline QueryBound start_query(const CatalogUnits& units, const float*
   }
   query.bias_factor = power_of_2(units.bias_exponent - query.exponent);
   query.threshold = -kInfinity;
+  query.last = kNoRow;
   const float vector_unit = power_of_2(-vector_exponent);
   const float unit_factor = power_of_2(vector_exponent + units.row_exponent - query.exponent);
   for (int64_t j = 0; j < num_interests; ++j) {

@@ -90,17 +90,43 @@ __device__ inline KeyRange join(KeyRange range) {
   return range;
 }
 
+// n keys, shared out between the threads of a block. A thread asks for kAtOnce of them before it looks at the first.
+struct BlockKeys {
+  static constexpr int kAtOnce = 4;
+
+  const uint64_t* keys;
+  int64_t n;
+
+  // The thread's keys of the next kAtOnce * blockDim.x, kNoRow past the last one.
+  __device__ void load(int64_t first, uint64_t (&own)[kAtOnce]) const {
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t place = first + i * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+      own[i] = place < n ? keys[place] : kNoRow;
+    }
+  }
+
+  // f(key) for the thread's keys that are not kNoRow.
+  template <typename F>
+  __device__ void each(F f) const {
+    for (int64_t first = 0; first < n; first += kAtOnce * static_cast<int64_t>(blockDim.x)) {
+      uint64_t own[kAtOnce];
+      load(first, own);
+      for (const uint64_t key : own) {
+        if (key != kNoRow) f(key);
+      }
+    }
+  }
+};
+
 // By all threads of the block.
-__device__ inline KeyRange key_range(const uint64_t* keys, int64_t n) {
+__device__ inline KeyRange key_range(const BlockKeys& keys) {
   KeyRange* ranges = shared_ranges();
   KeyRange range = {kNoRow, 0, 0};
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-    const uint64_t key = keys[i];
-    if (key == kNoRow) continue;
+  keys.each([&](uint64_t key) {
     range.least = key < range.least ? key : range.least;
     range.most = key > range.most ? key : range.most;
     ++range.count;
-  }
+  });
   __syncwarp();
   range = join(range);
   if (threadIdx.x % kWarp == 0) ranges[threadIdx.x / kWarp] = range;
@@ -135,18 +161,18 @@ __device__ inline void find_digit(const unsigned* counts, unsigned k, Digit* fou
   *found = {static_cast<unsigned>(those * kWarp + lane), count, up_to_this - count};
 }
 
-// The left-th smallest of those of n keys that is_one() accepts, which are kFewKeys at most, or kNoRow if there are not
-// so many; by all threads of the block.
+// The left-th smallest of the keys that is_one() accepts, which are kFewKeys at most, or kNoRow if there are not so
+// many; by all threads of the block.
 template <typename Predicate>
-__device__ uint64_t pick_of_few(const uint64_t* keys, int64_t n, unsigned left, Predicate is_one) {
+__device__ uint64_t pick_of_few(const BlockKeys& keys, unsigned left, Predicate is_one) {
   uint64_t* few = shared_few();
   unsigned* number = shared_number();
   if (threadIdx.x == 0) *number = 0;
   if (threadIdx.x == 0) few[kFewKeys] = kNoRow;
   __syncthreads();
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-    if (is_one(keys[i])) few[atomicAdd(number, 1u)] = keys[i];
-  }
+  keys.each([&](uint64_t key) {
+    if (is_one(key)) few[atomicAdd(number, 1u)] = key;
+  });
   __syncthreads();
   for (unsigned i = threadIdx.x; i < *number; i += blockDim.x) {
     unsigned smaller = 0;
@@ -162,13 +188,11 @@ __device__ uint64_t pick_of_few(const uint64_t* keys, int64_t n, unsigned left, 
 // A bound that just k of n keys, all different, do not exceed (more only where kNoRow is among these, which may occur
 // many times); 1 <= k <= n. By all threads of the block, which are whole warps. Digits are those of the distance to the
 // least key, so that the first one tells much.
-__device__ inline uint64_t kth_smallest(const uint64_t* keys, int64_t n, int64_t k) {
+__device__ inline uint64_t kth_smallest(const BlockKeys& keys, int64_t k) {
   unsigned* counts = shared_counts();
   Digit* found = shared_digit();
-  if (n <= kFewKeys) {
-    return pick_of_few(keys, n, static_cast<unsigned>(k), [](uint64_t key) { return key != kNoRow; });
-  }
-  const KeyRange range = key_range(keys, n);
+  if (keys.n <= kFewKeys) return pick_of_few(keys, static_cast<unsigned>(k), [](uint64_t) { return true; });
+  const KeyRange range = key_range(keys);
   if (range.count < k) return kNoRow;
   if (range.count == k) return range.most;
   auto left = static_cast<unsigned>(k);
@@ -177,18 +201,15 @@ __device__ inline uint64_t kth_smallest(const uint64_t* keys, int64_t n, int64_t
   for (;;) {
     const int known = shift;  // bits below are not decided
     shift = known > kDigitBits ? known - kDigitBits : 0;
-    const auto is_one = [&](uint64_t key) {
-      return key != kNoRow && (known == 64 ? 0 : (key - range.least) >> known) == prefix;
-    };
+    const auto is_one = [&](uint64_t key) { return (known == 64 ? 0 : (key - range.least) >> known) == prefix; };
     for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += static_cast<int>(blockDim.x)) {
       counts[count_place(i)] = 0;
     }
     __syncthreads();
     const uint64_t digits = (uint64_t{1} << (known - shift)) - 1;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-      if (!is_one(keys[i])) continue;
-      atomicAdd(&counts[count_place(static_cast<int>((keys[i] - range.least) >> shift & digits))], 1u);
-    }
+    keys.each([&](uint64_t key) {
+      if (is_one(key)) atomicAdd(&counts[count_place(static_cast<int>((key - range.least) >> shift & digits))], 1u);
+    });
     __syncthreads();
     if (threadIdx.x < kWarp) find_digit(counts, left, found);
     __syncthreads();
@@ -198,12 +219,60 @@ __device__ inline uint64_t kth_smallest(const uint64_t* keys, int64_t n, int64_t
     left -= digit.before;
     if (digit.count == left || shift == 0) break;  // all of them: no need to tell them apart
     if (digit.count <= kFewKeys) {
-      return pick_of_few(keys, n, left,
-                         [&](uint64_t key) { return key != kNoRow && (key - range.least) >> shift == prefix; });
+      return pick_of_few(keys, left, [&](uint64_t key) { return (key - range.least) >> shift == prefix; });
     }
   }
   const uint64_t most = ((prefix + 1) << shift) - 1;
   return most < range.most - range.least ? range.least + most : range.most;
+}
+
+// The keys up to `last`, kNoRow left out, to the front of `to`, in any order; returns how many. By all threads of the
+// block. `to` may be where the keys come from: what is written has been read.
+__device__ inline unsigned gather_keys(const BlockKeys& keys, uint64_t last, uint64_t* to) {
+  unsigned* count = shared_number();
+  if (threadIdx.x == 0) *count = 0;
+  for (int64_t first = 0; first < keys.n; first += BlockKeys::kAtOnce * static_cast<int64_t>(blockDim.x)) {
+    uint64_t own[BlockKeys::kAtOnce];
+    keys.load(first, own);
+    __syncthreads();
+    for (const uint64_t key : own) {
+      if (key <= last && key != kNoRow) to[atomicAdd(count, 1u)] = key;
+    }
+  }
+  __syncthreads();
+  const unsigned gathered = *count;
+  __syncthreads();  // the next call writes to it
+  return gathered;
+}
+
+// Of at most kRankedKeys keys, of which none comes twice: place(rank, key) for each, by some thread of the block. How
+// many come before a key is counted by as many threads as there are for it.
+inline constexpr int kRankedKeys = 512;
+
+template <typename Place>
+__device__ void rank_keys(const BlockKeys& keys, Place place) {
+  uint64_t* all = shared_keys();
+  unsigned* before = shared_counts();
+  const auto n = static_cast<unsigned>(keys.n);
+  for (unsigned i = threadIdx.x; i < kRankedKeys; i += blockDim.x) {
+    all[i] = i < n ? keys.keys[i] : kNoRow;
+    before[i] = 0;
+  }
+  __syncthreads();
+  const unsigned parts = max(1u, blockDim.x / kRankedKeys);
+  const unsigned size = (n + parts - 1) / parts;
+  for (unsigned task = threadIdx.x; task < parts * kRankedKeys; task += blockDim.x) {
+    const unsigned i = task % kRankedKeys;
+    if (i >= n) continue;
+    const uint64_t key = all[i];
+    const unsigned first = task / kRankedKeys * size;
+    unsigned count = 0;
+#pragma unroll 8
+    for (unsigned j = first; j < min(first + size, n); ++j) count += all[j] < key ? 1 : 0;
+    atomicAdd(&before[i], count);
+  }
+  __syncthreads();
+  for (unsigned i = threadIdx.x; i < n; i += blockDim.x) place(before[i], all[i]);
 }
 
 // Sorts n keys, a power of two of them, by all threads of the block: few by how many come before each, others by a

@@ -20,6 +20,7 @@ constexpr int64_t kRowsPerCapacity = 64;    // and one of so many at 64 dimensio
 constexpr int64_t kMostAtOnce = 512;        // queries that are searched together,
 constexpr int64_t kLeastAtOnce = 16;
 constexpr int64_t kWaitingAtOnce = 1 << 23;  // if the rows that may wait are no more than this, of all of them
+constexpr int64_t kFinalistsPerResult = 8;   // that are told from the other rows that waited
 
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -36,12 +37,15 @@ struct Search {
   int64_t num_parts;    // the groups of the sample
   int64_t capacity;     // rows that may wait, of a query
   int64_t result_size;  // a power of two, at least k
+  int64_t most_finalists;
+  int64_t num_candidates;  // of a lone query (topk_lone.cuh): keys by exact scores that `parts` has
 
   VectorBound* vectors;  // [num_vectors]
   QueryBound* bounds;    // [batch]
   int8_t* codes;         // [num_vectors, code_stride(dim)]
   uint64_t* parts;       // [batch, num_parts], the key of each part's most promising row, by its estimate
   uint64_t* waiting;     // [batch, capacity], keys of rows by their bounds, then by their scores
+  uint64_t* finalists;   // [batch, most_finalists]
   uint64_t* results;     // [batch, 2 result_size]
 };
 
@@ -74,6 +78,7 @@ Search plan(const CatalogView& catalog, const ScoreQueries& queries, int64_t k) 
   s.num_parts = divide_up(groups, s.sample_step);
   s.result_size = 1;
   while (s.result_size < s.k) s.result_size *= 2;
+  s.most_finalists = larger(kSharedKeys, kFinalistsPerResult * s.k);
   return s;
 }
 
@@ -88,6 +93,7 @@ int64_t lay_out(Search& s, void* workspace) {
   const int64_t batch = s.queries.batch;
   take(s.parts, batch * s.num_parts);
   take(s.waiting, batch * s.capacity);
+  take(s.finalists, batch * s.most_finalists);
   take(s.results, batch * 2 * s.result_size);
   take(s.codes, s.num_vectors * code_stride(s.catalog.dim));
   take(s.vectors, s.num_vectors);

@@ -100,9 +100,24 @@ __device__ void sample_rows(const Search& s, int64_t query, int64_t part, const 
   s.parts[query * s.num_parts + part] = key;
 }
 
+// What rows are held against, where there is one query with one interest.
+struct OneQuery {
+  VectorBound vector;
+  const int8_t* codes;
+  float bias_factor;
+  float threshold;
+};
+
+__device__ OneQuery kept_query(const Search& s) {
+  return {s.vectors[0], s.codes, s.bounds[0].bias_factor, s.bounds[0].threshold};
+}
+
 // Which pass it is: bounds of all groups, or estimates of every sample_step-th.
 struct Keep {
   static constexpr bool kIsBound = true;
+  static constexpr bool kIsLone = false;
+
+  __device__ static OneQuery query(const Search& s) { return kept_query(s); }
 
   __device__ static int64_t step(const Search&) { return 1; }
   __host__ __device__ static int64_t parts(const Search& s) { return num_groups(s.catalog.num_items); }
@@ -110,6 +125,9 @@ struct Keep {
 
 struct Sample {
   static constexpr bool kIsBound = false;
+  static constexpr bool kIsLone = false;
+
+  __device__ static OneQuery query(const Search& s) { return kept_query(s); }
 
   __device__ static int64_t step(const Search& s) { return s.sample_step; }
   __host__ __device__ static int64_t parts(const Search& s) { return s.num_parts; }

@@ -2,7 +2,7 @@
 // looks at the ones it has.
 #pragma once
 
-#include "kernels/cuda/topk_visit.cuh"
+#include "kernels/cuda/topk_lone.cuh"
 
 namespace lsif::cuda {
 namespace {
@@ -56,6 +56,9 @@ __device__ int own_sum(const MmaC (&sums)[kGroupsOfOne], int r, int t) {
   return t < 2 ? low : high;
 }
 
+// That there are registers for.
+constexpr int blocks_of_processor(bool is_short) { return is_short ? 5 : 4; }
+
 // kIsShort: up to 64 dimensions, one piece a quad.
 template <typename What, bool kIsShort>
 __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
@@ -71,18 +74,18 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
     if (ahead.quad < quads) piece = read_piece<What>(s, ahead.quad, ahead.piece, me);
     ahead.advance(warps, pieces);
   }
-  const VectorBound vector = s.vectors[0];
-  const float bias_factor = s.bounds[0].bias_factor;
-  const float threshold = s.bounds[0].threshold;
+  const OneQuery one = What::query(s);
+  const VectorBound vector = one.vector;
   const MmaC start = {{vector.start, vector.start, vector.start, vector.start}};
   Stash stash;
+  Candidate candidate;
   MmaC sums[kGroupsOfOne];
   MmaB query[kStepsOfOne];
   const auto read_query_at = [&](int piece) {
 #pragma unroll
     for (int i = 0; i < kStepsOfOne; ++i) {
       const int step = piece * kStepsOfOne + i;
-      query[i] = step < num_steps ? read_query(s.codes, step, me.lane) : MmaB{};
+      query[i] = step < num_steps ? read_query(one.codes, step, me.lane) : MmaB{};
     }
   };
   if (kIsShort) read_query_at(0);
@@ -112,8 +115,8 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
         for (int r = 0; r < 2; ++r) {
           const auto dot = static_cast<float>(own_sum(sums, r, me.t));
           const float bound = unscaled_bound<What::kIsBound>(vector, rows, r, dot);
-          values[r] = fmaf(rows.scale[r], bound, rows.bias[r] * bias_factor);
-          if (!(values[r] < threshold)) kept |= 1u << r;  // NaN stays
+          values[r] = fmaf(rows.scale[r], bound, rows.bias[r] * one.bias_factor);
+          if (!(values[r] < one.threshold)) kept |= 1u << r;  // NaN stays
         }
         if constexpr (What::kIsBound) {
           while (const unsigned those = __ballot_sync(kAllLanes, kept != 0)) {
@@ -121,6 +124,8 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
             stash.push(s, those, {part * kGroupRows + 2 * me.g + r, 0, r == 0 ? values[0] : values[1]});
             kept &= kept - 1;
           }
+        } else if constexpr (What::kIsLone) {
+          candidate.see(s, part, values, me.g);
         } else {
           sample_rows(s, 0, part, values, me.g);
         }
@@ -129,16 +134,41 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
     }
   }
   stash.flush(s);
+  if constexpr (What::kIsLone && !What::kIsBound) candidate.leave(s);
+}
+
+constexpr bool is_short(const Search& s) { return s.catalog.dim <= kStepsOfOne * kMmaDims; }
+
+// As many as run at once: more would come in waves, of which the last is not full.
+template <typename What>
+int64_t blocks_for_one(const Search& s) {
+  const int64_t room = num_processors() * blocks_of_processor(is_short(s));
+  return smaller(room, divide_up(divide_up(What::parts(s), kGroupsOfOne), kWarps));
 }
 
 template <typename What>
 cudaError_t visit_one(const Search& s, cudaStream_t stream) {
-  const bool is_short = s.catalog.dim <= kStepsOfOne * kMmaDims;
-  // As many as there are registers for: more would come in waves, of which the last is not full.
-  const int64_t room = num_processors() * (is_short ? 5 : 4);
-  const int64_t blocks = smaller(room, divide_up(divide_up(What::parts(s), kGroupsOfOne), kWarps));
-  if (is_short) return launch_shared(visit_one_kernel<What, true>, blocks, kThreads, 0, stream, s);
-  return launch_shared(visit_one_kernel<What, false>, blocks, kThreads, 0, stream, s);
+  const int64_t blocks = blocks_for_one<What>(s);
+  if constexpr (What::kIsLone) {
+    return launch_shared(visit_one_kernel<What, true>, blocks, kThreads, 0, stream, s);
+  } else {
+    const auto kernel = is_short(s) ? visit_one_kernel<What, true> : visit_one_kernel<What, false>;
+    return launch_shared(kernel, blocks, kThreads, 0, stream, s);
+  }
+}
+
+// Whether topk_lone.cuh's way is taken: the sample's blocks have candidates enough, but not too many.
+bool is_lone(const Search& s) {
+  if (s.num_vectors != 1 || s.queries.weights != nullptr || !is_short(s) || s.k > kMostLoneResults) return false;
+  const int64_t candidates = blocks_for_one<LoneSample>(s);
+  return candidates >= kCandidatesPerResult * s.k && candidates <= kMostCandidates;
+}
+
+// The rows worth scoring exactly.
+cudaError_t keep_rows_of_lone(Search s, cudaStream_t stream) {
+  s.num_candidates = blocks_for_one<LoneSample>(s);
+  const cudaError_t error = visit_one<LoneSample>(s, stream);
+  return error == cudaSuccess ? visit_one<LoneKeep>(s, stream) : error;
 }
 
 }  // namespace
