@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gpu_topk import captured, microseconds, print_all
+from gpu_torch_model import HEADS, HIDDEN, LAYERS, LONG, SHORT, SHORT_WINDOW, WINDOW, Weights, fused_by_torch
 
 __all__ = ["main"]
 
@@ -24,15 +24,12 @@ _CASES = [  # events, dim, batch
     (200, 128, 1),
     (200, 128, 1024),
 ]
-_EMULATED_CASES = [(1, 64, 1), (60, 64, 2), (30, 128, 3)]
+_EMULATED_CASES = [(1, 64, 1), (60, 64, 2), (30, 128, 3), (120, 32, 1)]  # of 120 events 108 reach a result
 _NUM_ITEMS = 10_000
-_LAYERS, _HEADS, _WINDOW, _LONG, _SHORT, _SHORT_WINDOW, _HIDDEN = 2, 2, 50, 4, 2, 10, 64
 _TURNS = 15
 _RELATIVE = {"float32": 1e-4, "bfloat16": 2e-2}  # of the largest value, from float64
 
 _PHASES = ("embed", "long pooling", "norm", "project", "attention", "finish", "short pooling", "fusion")
-
-Weights = dict[str, Tensor]
 
 
 def pointer(tensor: Tensor) -> ctypes.c_void_p:
@@ -44,7 +41,7 @@ def config_of(dim: int) -> ctypes.Array[ctypes.c_int64]:
     """An hstu model without times and actions: engine/model.h, `to_ints`."""
     block, gelu, ffn_dim = 0, 2, 1
     values = [
-        _NUM_ITEMS, dim, _LAYERS, _HEADS, block, gelu, ffn_dim, _WINDOW, _LONG, _SHORT, _SHORT_WINDOW, _HIDDEN, _HIDDEN,
+        _NUM_ITEMS, dim, LAYERS, HEADS, block, gelu, ffn_dim, WINDOW, LONG, SHORT, SHORT_WINDOW, HIDDEN, HIDDEN,
         0, 0, 0, 0, 0,
     ]  # fmt: skip
     return (ctypes.c_int64 * len(values))(*values)
@@ -157,58 +154,12 @@ class Problem:
 def make_problem(case: tuple[int, int, int], device: str) -> Problem:
     """Random items."""
     events, dim, batch = case
-    interests = _LONG + _SHORT + 1
+    interests = LONG + SHORT + 1
     items = torch.randint(_NUM_ITEMS, (batch, events), generator=torch.Generator().manual_seed(2)).to(device)
     return Problem(
         items, torch.arange(batch + 1, device=device) * events, torch.zeros(batch, dim, device=device),
         torch.zeros(batch, interests, dim, device=device), torch.zeros(batch, interests, device=device),
     )  # fmt: skip
-
-
-def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:
-    return functional.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
-
-
-def _norm(weights: Weights, name: str, x: Tensor) -> Tensor:
-    return functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-5)
-
-
-def _pool(weights: Weights, name: str, x: Tensor) -> Tensor:
-    logits = _linear(weights, f"{name}.logits", functional.silu(_linear(weights, f"{name}.hidden", x)))
-    return torch.softmax(logits, 1).transpose(1, 2) @ x
-
-
-def _layer(weights: Weights, prefix: str, x: Tensor) -> Tensor:
-    batch, events, dim = x.shape
-    projected = functional.silu(_linear(weights, f"{prefix}input", _norm(weights, f"{prefix}norm", x)))
-    queries, keys, values, gates = projected.split(dim, 2)
-    heads = [part.view(batch, events, _HEADS, -1).transpose(1, 2) for part in (queries, keys, values)]
-    places = torch.arange(events, device=x.device)
-    distance = places[:, None] - places
-    bias = weights[f"{prefix}position_bias"][:, distance.clamp(0, _WINDOW - 1)]
-    logits = heads[0] @ heads[1].transpose(2, 3) / math.sqrt(dim // _HEADS) + bias
-    is_seen = (distance >= 0) & (distance < _WINDOW)
-    mixed = (functional.silu(logits) * is_seen / _WINDOW @ heads[2]).transpose(1, 2).reshape(batch, events, dim)
-    return x + _linear(weights, f"{prefix}output", _norm(weights, f"{prefix}output_norm", mixed) * gates)
-
-
-def fused_by_torch(weights: Weights, items: Tensor) -> Tensor:
-    """docs/model.md, 1 to 4, in the weights' precision."""
-    embedded = weights["item_embedding"][items]
-    x = embedded
-    for layer in range(_LAYERS):
-        x = _layer(weights, f"layers.{layer}.", x)
-    states = _norm(weights, "norm", x)
-    pooled = _linear(weights, "long_pooling.value", _pool(weights, "long_pooling", embedded))
-    interests = torch.cat([pooled, _pool(weights, "short_pooling", states[:, -_SHORT_WINDOW:]), states[:, -1:]], 1)
-    count = interests.shape[1]
-    directions = interests / (interests.square().sum(2, keepdim=True) + 1e-12).sqrt()
-    dispersion = 1 - (directions.sum(1).square().sum(1) - count) / (count * (count - 1))
-    length = torch.full_like(dispersion, math.log1p(items.shape[1]) / math.log1p(1000))
-    context = torch.stack([torch.zeros_like(length), length, dispersion], 1)
-    hidden = functional.silu(_linear(weights, "fusion.hidden", torch.cat([interests.flatten(1), context], 1)))
-    shares = torch.softmax(_linear(weights, "fusion.logits", hidden), 1)
-    return (shares[:, None] @ interests)[:, 0]
 
 
 def error_of(fused: Tensor, expected: Tensor) -> float:
@@ -236,12 +187,15 @@ def ignoring_result(call: Callable[[Weights, Tensor], Tensor], weights: Weights,
 Runs = dict[str, Callable[[], None]]
 
 
-def checked_runs(library: Library, case: tuple[int, int, int], device: str) -> tuple[Runs, dict[str, float]]:
+def checked_runs(
+    library: Library, case: tuple[int, int, int], device: str, *, autotune: bool = False
+) -> tuple[Runs, dict[str, float]]:
     """Ours and, on a GPU, torch's by name, and the errors of what they give."""
     host = library.weights(case[1])
     weights = {name: weight.to(device) for name, weight in host.items()}
     problem = make_problem(case, device)
-    expected = fused_by_torch({name: weight.double() for name, weight in weights.items()}, problem.items)
+    exact = {name: weight.double() for name, weight in weights.items()}
+    expected = fused_by_torch(exact, problem.items, all_rows=True)
     model = library.model(case[1], weights, is_bf16=False)
     append, encode_states = model.states(problem)
     runs: Runs = {
@@ -256,24 +210,29 @@ def checked_runs(library: Library, case: tuple[int, int, int], device: str) -> t
         run()
         errors[name] = check(name, problem.fused, expected, "bfloat16" if name == "lsif_bf16" else "float32")
     runs["lsif_append"] = append
+    check("torch", fused_by_torch(weights, problem.items), expected, "float32")
     if device == "cuda":
-        compiled = torch.compile(fused_by_torch, dynamic=False)
-        for name, call in (("torch", fused_by_torch), ("torch_compile", compiled)):
+        peers = {"torch": fused_by_torch, "torch_compile": torch.compile(fused_by_torch, dynamic=False)}
+        if autotune:
+            mode = "max-autotune-no-cudagraphs"  # graphs are captured here, as all others' are
+            peers["torch_autotune"] = torch.compile(fused_by_torch, dynamic=False, mode=mode)
+        in_bf16 = {name: weight.bfloat16() for name, weight in weights.items()}
+        for name, call in peers.items():
             errors[name] = check(name, call(weights, problem.items), expected, "float32")
             runs[name] = ignoring_result(call, weights, problem.items)
-        in_bf16 = {name: weight.bfloat16() for name, weight in weights.items()}
-        errors["torch_compile_bf16"] = error_of(compiled(in_bf16, problem.items), expected)
-        runs["torch_compile_bf16"] = ignoring_result(compiled, in_bf16, problem.items)
+            if name != "torch":
+                errors[f"{name}_bf16"] = error_of(call(in_bf16, problem.items), expected)
+                runs[f"{name}_bf16"] = ignoring_result(call, in_bf16, problem.items)
     return runs, errors
 
 
-def bench(library: Library) -> Iterator[str]:
+def bench(library: Library, *, autotune: bool) -> Iterator[str]:
     """A line for each case and implementation, as CUDA graphs."""
     torch.backends.cuda.matmul.allow_tf32 = False
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"
     yield f"{'events, dim, users':24} {'':18} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7} {'error':>8}"
     for case in _CASES:
-        checked, errors = checked_runs(library, case, "cuda")
+        checked, errors = checked_runs(library, case, "cuda", autotune=autotune)
         runs = {name: captured(run) for name, run in checked.items()}
         repeats = {name: max(1, int(5e3 / microseconds(run, 1))) for name, run in runs.items()}
         times: dict[str, list[float]] = {name: [] for name in runs}
@@ -299,6 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", help="liblsif_cuda_bench.so")
     parser.add_argument("--emulated", action="store_true", help="the library is the emulation's: check, time nothing")
+    parser.add_argument("--autotune", action="store_true", help="also torch.compile with max-autotune (minutes)")
     options = parser.parse_args(arguments)
     library = Library(options.library, "cpu" if options.emulated else "cuda")
     if options.emulated:
@@ -309,7 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("bench/gpu_encode.py: torch finds no CUDA device, so nothing was timed", file=sys.stderr)
         return 1
-    print_all(bench(library))
+    print_all(bench(library, autotune=options.autotune))
     return 0
 
 

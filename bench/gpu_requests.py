@@ -19,6 +19,7 @@ from torch import Tensor
 
 import gpu_encode
 import gpu_topk
+from gpu_torch_model import fused_by_torch
 
 __all__ = ["main"]
 
@@ -72,7 +73,8 @@ def ours(library: str, batch: int, num_items: int, device: str) -> Request:
     problem.queries = histories.fused
     model = encoder.model(dim, weights, is_bf16=False)
     encode, search = model.encode(histories, may_fuse=True), launcher.search(problem)
-    exact = gpu_encode.fused_by_torch({name: weight.double() for name, weight in weights.items()}, histories.items)
+    in_float64 = {name: weight.double() for name, weight in weights.items()}
+    exact = fused_by_torch(in_float64, histories.items, all_rows=True)
     request = Request(encode, search, problem, histories, (encoder, weights, model))
     request()
     gpu_encode.check("lsif", histories.fused, exact, "float32")
@@ -91,7 +93,7 @@ def bench(library: str) -> Iterator[str]:
         weights = {k: v.cuda() for k, v in gpu_encode.Library(library, "cuda").weights(dim).items()}
 
         def plain(weights: dict[str, Tensor], items: Tensor, vectors: Tensor) -> Tensor:
-            return torch.topk(gpu_encode.fused_by_torch(weights, items) @ vectors.T, _K).indices
+            return torch.topk(fused_by_torch(weights, items) @ vectors.T, _K).indices
 
         compiled = torch.compile(plain, dynamic=False)
         calls: dict[str, Callable[[], object]] = {"lsif": request}
