@@ -42,45 +42,106 @@ TEST(few_rows_are_scored_exactly) {
   }
 }
 
-// One query of few results takes a way of its own (topk_lone.cuh). In emulation ten blocks leave candidates: k up to 2.
+// The processors of a large GPU, as far as emulation has a say.
+class ManyProcessors {
+#if defined(LSIF_CUDA_EMULATED)
+ public:
+  ManyProcessors() { emulated::num_processors = 132; }
+  ~ManyProcessors() { emulated::num_processors = before_; }
+
+ private:
+  int before_ = emulated::num_processors;
+#endif
+};
+
+// One query of few results takes a way of its own (topk_lone.cuh), where k is no more than 1/4 of the sample's blocks:
+// of 4,000 rows 4, of 60,000 58.
+TEST(a_lone_query_of_few_rows) {
+  [[maybe_unused]] const ManyProcessors processors;
+  Random random(11);
+  const Catalog catalog(normals(random, 4000 * 5), 5, make_bias(random, 4000, 0.5f));
+  for (const int64_t k : {1, 2, 3, 4}) {
+    Question question(normals(random, 5), 5, 1, k);
+    check_against_brute_force(catalog, question, "few rows");
+    question.allow(random, 4000);
+    check_against_brute_force(catalog, question, "few rows, of which some are allowed");
+  }
+}
+
 TEST(a_lone_query) {
+  [[maybe_unused]] const ManyProcessors processors;
   Random random(9);
+  constexpr int64_t kRows = 60000;
   for (const int64_t dim : {1, 31, 64}) {
-    const Catalog catalog(make_clustered(random, 20000, dim), dim, make_bias(random, 20000, 0.1f));
-    for (const int64_t k : {1, 2, 3, 100, 101}) {
+    const Catalog catalog(make_clustered(random, kRows, dim), dim, make_bias(random, kRows, 0.1f));
+    for (const int64_t k : {1, 3, 58, 59}) {
       const std::vector<float> user = make_clustered(random, 1, dim);
       Question open(user, dim, 1, k);
       Result best;
-      CHECK(run_and_count(catalog, open, best)[0] < (dim == 1 ? 20001 : 3000 + 20 * k));
+      CHECK(run_and_count(catalog, open, best)[0] < (dim == 1 ? kRows + 1 : 3000 + 20 * k));
       CHECK(best == brute_force(catalog, open));
       Question question(user, dim, 1, k);  // without the best rows, in two ways
       question.exclude_items.assign(best.indices.begin(), best.indices.end());
       question.exclude_offsets = {0, k};
-      check_against_brute_force(catalog, question, "a lone query that excludes");
-      question.allowed.emplace_back(lsif::divide_up(20000, 64), ~uint64_t{0});
+      question.allowed.emplace_back(lsif::divide_up(kRows, 64), ~uint64_t{0});
       for (const int64_t item : brute_force(catalog, question).indices) {
         question.allowed[0][item / 64] &= ~(uint64_t{1} << (item % 64));
       }
-      check_against_brute_force(catalog, question, "a lone query of allowed rows");
+      check_against_brute_force(catalog, question, "a lone query that excludes, of allowed rows");
     }
     Question none(std::vector<float>(dim, 1.0f), dim, 1, 1);
-    none.allowed.emplace_back(lsif::divide_up(20000, 64), uint64_t{0});
+    none.allowed.emplace_back(lsif::divide_up(kRows, 64), uint64_t{0});
     check_against_brute_force(catalog, none, "a lone query of no rows");
   }
 }
 
-TEST(more_finalists_than_there_is_room_for) {
+// Rows that are alike lie together, as in a catalogue with an order: a block of the sample leaves one row only, so the
+// best rows of all must not be one block's.
+TEST(a_lone_query_of_rows_in_order) {
+  [[maybe_unused]] const ManyProcessors processors;
+  Random random(12);
+  constexpr int64_t kClusters = 12, kEach = 5000, kDim = 32;
+  std::vector<float> rows;
+  for (int64_t c = 0; c < kClusters; ++c) {
+    const std::vector<float> center = normals(random, kDim);
+    for (int64_t i = 0; i < kEach; ++i) {
+      const std::vector<float> noise = normals(random, kDim);
+      for (int64_t d = 0; d < kDim; ++d) rows.push_back(center[d] + 0.3f * noise[d]);
+    }
+  }
+  const Catalog catalog(rows, kDim);
+  for (const int64_t k : {1, 10, 50}) {
+    Question question({rows.begin() + 7 * kEach * kDim, rows.begin() + (7 * kEach + 1) * kDim}, kDim, 1, k);
+    Result result;
+    CHECK(run_and_count(catalog, question, result)[0] < 500 + 40 * k);
+    CHECK(result == brute_force(catalog, question));
+  }
+}
+
+// Where the sample knows too few rows there is no threshold; where it knows none of very many good ones a low one.
+TEST(rows_the_sample_does_not_know) {
   Random random(10);
-  const Catalog catalog(normals(random, 10000 * 8), 8);
+  const Catalog few(normals(random, 10000 * 8), 8);
   Question question(normals(random, 2 * 8), 8, 1, 300);
-  // Of too few groups for the sample to know 300 rows: all that are allowed are finalists.
-  for (int64_t user = 0; user < 2; ++user) {
+  for (int64_t user = 0; user < 2; ++user) {  // of 180 groups and some
     question.allowed.emplace_back(lsif::divide_up(10000, 64), uint64_t{0});
     for (int64_t word = 0; word < 45 + user; ++word) question.allowed[user][word] = ~uint64_t{0};
   }
   Result result;
-  CHECK(run_and_count(catalog, question, result) == (std::vector<unsigned>{45 * 64, 46 * 64}));
-  CHECK(result == brute_force(catalog, question));
+  CHECK(run_and_count(few, question, result) == (std::vector<unsigned>{45 * 64, 46 * 64}));
+  CHECK(result == brute_force(few, question));
+  std::vector<float> rows(140000);  // of which every second group is in the sample
+  for (size_t row = 0; row < rows.size(); ++row) {
+    rows[row] = std::fabs(normal(random)) + (row / 16 % 2 == 1 && row < 100000 ? 10.0f : 0.0f);
+  }
+  const Catalog many(rows, 1);
+  Question one({1.0f}, 1, 1, 10);
+  CHECK(run_and_count(many, one, result)[0] > 16384);  // more than there is room for
+  CHECK(result == brute_force(many, one));
+  std::fill(rows.begin() + 32 * 90, rows.end(), 0.0f);
+  const Catalog some(rows, 1);
+  CHECK(run_and_count(some, one, result)[0] < 16384);
+  CHECK(result == brute_force(some, one));
 }
 
 TEST(more_rows_than_can_wait) {

@@ -86,8 +86,7 @@ inline cudaError_t cudaGetDevice(int* device) {
 }
 
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  constexpr int kProcessors = 2;  // so few that kernels for as many blocks as there is room for have some work for each
-  *value = attribute == cudaDevAttrMultiProcessorCount ? kProcessors : emulated::shared_memory_limit;
+  *value = attribute == cudaDevAttrMultiProcessorCount ? emulated::num_processors : emulated::shared_memory_limit;
   return cudaSuccess;
 }
 

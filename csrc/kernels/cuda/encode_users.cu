@@ -161,7 +161,8 @@ struct UserEncoder {
     columns(0, d, out_first, {.is_first = true, .is_last = false});
     const auto panels = static_cast<int>(d / kLinearPanel);
     if (input.out_dim > 3 * d) {
-      columns(3 * d, input.out_dim - 3 * d, out_first, {false, false, panels % kEncoderWarps});
+      columns(3 * d, input.out_dim - 3 * d, out_first,
+              {.is_first = false, .is_last = false, .first_warp = panels % kEncoderWarps});
     }
     columns(d, 2 * d, in_first, {.is_first = false, .is_last = true});
   }

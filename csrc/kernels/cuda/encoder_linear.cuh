@@ -281,7 +281,8 @@ template <int kTiles>
 inline constexpr int kAhead = 4 / kTiles;
 
 // Layers one after the other that do not depend on each other: all but the first begin without a barrier, all but the
-// last end without one, and the first tasks of one that has few are for other warps than those of the one before.
+// last end without one, and the first tasks of one that has few are for other warps than those of the one before. All
+// have rows.
 struct Turn {
   bool is_first = true;
   bool is_last = true;

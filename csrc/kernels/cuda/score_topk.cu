@@ -133,14 +133,14 @@ __device__ void score_part(const Search& s, int64_t query, int64_t part, const A
   for (int64_t i = *filled + threadIdx.x; i < all.room; i += kManyThreads) keys[i] = kNoRow;
 }
 
-// Those whose key is not above that of k rows of the sample are finalists: few, so that they are told apart quickly.
+// Those whose key is not above bound.last are finalists: few, so that they are told apart quickly.
 __device__ void score_waiting(const Search& s, int64_t query, int64_t block, int64_t blocks_per_query) {
   QueryBound& bound = s.bounds[query];
   const int64_t count = bound.count;
   uint64_t* waiting = s.waiting + query * s.capacity;
   const uint64_t last = bound.last;
   const auto tell = [&](uint64_t key) {
-    if (key > last || key == kNoRow) return;
+    if (key > last || last == kNoRow) return;
     const unsigned place = atomicAdd(&bound.finalists, 1u);
     if (place < s.most_finalists) s.finalists[query * s.most_finalists + place] = key;
   };
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kManyThreads) select_kernel(Search s, Results 
   if (count > s.capacity) {
     const AllRows all = all_rows(s, blocks_per_query);
     count = all.parts * all.room;
-  } else if (bound.finalists <= s.most_finalists) {
+  } else if (bound.finalists >= s.k && bound.finalists <= s.most_finalists) {
     keys = s.finalists + query * s.most_finalists;
     count = bound.finalists;
     is_ranked = count <= kRankedKeys;

@@ -1,7 +1,7 @@
 // A lone query of few results: two kernels in place of four before rows are scored exactly. The sample's blocks prepare
 // the query, each for itself, and leave the key of their most promising row, by its exact score; the blocks of the pass
-// over all rows, each for itself, find the threshold in these. They do so while the codes they asked for are on their
-// way.
+// over all rows, each for itself, find the threshold in these, while the codes they asked for are on their way. A block
+// has groups from all over the catalogue: neighbours may be alike, and of many good rows together it would leave one.
 #pragma once
 
 #include "kernels/cuda/topk_visit.cuh"
@@ -13,29 +13,6 @@ constexpr int64_t kCandidatesPerResult = 4;  // fewer would make a low threshold
 constexpr int kCandidatesOfThread = 6;
 constexpr int64_t kMostCandidates = kCandidatesOfThread * kThreads;
 constexpr int64_t kMostLoneResults = 100;  // for each of 128 threads knows one candidate
-
-// Where prepare_query() leaves a query.
-struct PreparedQuery {
-  VectorBound* vectors;  // [num_interests]
-  int8_t* codes;         // [num_interests, code_stride(dim)]
-  QueryBound* bound;
-};
-
-// By all threads of a block, of which the first alone may read vectors and bound then.
-__device__ void prepare_query(const Search& s, int64_t query, const PreparedQuery& to) {
-  const int64_t num_interests = s.queries.num_interests;
-  for (int64_t j = 0; j < num_interests; ++j) {
-    VectorBound vector = {};
-    const VectorSize size = code_vector(s.queries.vectors + (query * num_interests + j) * s.catalog.dim, s.catalog.dim,
-                                        to.codes + j * code_stride(s.catalog.dim), vector);
-    vector.norm = size.norm;
-    vector.missed = size.error;
-    if (threadIdx.x == 0) to.vectors[j] = vector;
-  }
-  if (threadIdx.x != 0) return;
-  const float* weights = s.queries.weights == nullptr ? nullptr : s.queries.weights + query * num_interests;
-  *to.bound = start_query(s.units, weights, s.queries.temperature, num_interests, to.vectors);
-}
 
 constexpr int kShortDims = 2 * kMmaDims;
 
@@ -126,6 +103,7 @@ __device__ uint64_t kth_candidate(const Search& s) {
 
 struct LoneSample : Sample {
   static constexpr bool kIsLone = true;
+  static constexpr bool kIsSpread = true;
 
   __device__ static OneQuery query(const Search& s) {
     LoneQuery& own = shared_query();

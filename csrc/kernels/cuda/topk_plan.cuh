@@ -78,7 +78,7 @@ Search plan(const CatalogView& catalog, const ScoreQueries& queries, int64_t k) 
   s.num_parts = divide_up(groups, s.sample_step);
   s.result_size = 1;
   while (s.result_size < s.k) s.result_size *= 2;
-  s.most_finalists = larger(kSharedKeys, kFinalistsPerResult * s.k);
+  s.most_finalists = smaller(s.capacity, larger(kSharedKeys, kFinalistsPerResult * s.k));
   return s;
 }
 

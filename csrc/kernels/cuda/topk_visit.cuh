@@ -46,6 +46,29 @@ __device__ void keep_row(const Search& s, const KeptRow& row) {
   if (place < s.capacity) s.waiting[row.query * s.capacity + place] = key_of(upper, item);
 }
 
+// Where prepare_query() leaves a query.
+struct PreparedQuery {
+  VectorBound* vectors;  // [num_interests]
+  int8_t* codes;         // [num_interests, code_stride(dim)]
+  QueryBound* bound;
+};
+
+// By all threads of a block, of which the first alone may read vectors and bound then.
+__device__ void prepare_query(const Search& s, int64_t query, const PreparedQuery& to) {
+  const int64_t num_interests = s.queries.num_interests;
+  for (int64_t j = 0; j < num_interests; ++j) {
+    VectorBound vector = {};
+    const VectorSize size = code_vector(s.queries.vectors + (query * num_interests + j) * s.catalog.dim, s.catalog.dim,
+                                        to.codes + j * code_stride(s.catalog.dim), vector);
+    vector.norm = size.norm;
+    vector.missed = size.error;
+    if (threadIdx.x == 0) to.vectors[j] = vector;
+  }
+  if (threadIdx.x != 0) return;
+  const float* weights = s.queries.weights == nullptr ? nullptr : s.queries.weights + query * num_interests;
+  *to.bound = start_query(s.units, weights, s.queries.temperature, num_interests, to.vectors);
+}
+
 constexpr int kStashed = 2 * kWarp;
 
 __device__ KeptRow* shared_stash() {
@@ -115,7 +138,8 @@ __device__ OneQuery kept_query(const Search& s) {
 // Which pass it is: bounds of all groups, or estimates of every sample_step-th.
 struct Keep {
   static constexpr bool kIsBound = true;
-  static constexpr bool kIsLone = false;
+  static constexpr bool kIsLone = false;    // topk_lone.cuh
+  static constexpr bool kIsSpread = false;  // a block's parts are far apart
 
   __device__ static OneQuery query(const Search& s) { return kept_query(s); }
 
@@ -126,6 +150,7 @@ struct Keep {
 struct Sample {
   static constexpr bool kIsBound = false;
   static constexpr bool kIsLone = false;
+  static constexpr bool kIsSpread = false;
 
   __device__ static OneQuery query(const Search& s) { return kept_query(s); }
 

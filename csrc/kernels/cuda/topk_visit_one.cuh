@@ -29,23 +29,54 @@ struct Place {
   }
 };
 
+__host__ __device__ constexpr int64_t num_quads(int64_t parts) { return divide_up(parts, kGroupsOfOne); }
+
+// The four groups of a quad: neighbours, or as far apart as can be.
+template <typename What>
+struct Quad {
+  const uint8_t* first;
+  int64_t stride;  // in bytes
+  int last;        // past it that one again
+
+  __device__ Quad(const Search& s, int quad) {
+    const int64_t size = What::step(s) * group_bytes(s.catalog.dim);
+    const int64_t parts = What::parts(s);
+    if constexpr (What::kIsSpread) {
+      first = s.catalog.codes.groups + quad * size;
+      stride = num_quads(parts) * size;
+      last = static_cast<int>((parts - 1 - quad) / num_quads(parts));
+    } else {
+      first = s.catalog.codes.groups + quad * (size * kGroupsOfOne);
+      stride = static_cast<int>(size);
+      last = min(static_cast<int>(parts) - quad * kGroupsOfOne, kGroupsOfOne) - 1;
+    }
+  }
+
+  __device__ const uint8_t* codes(int group) const {
+    if constexpr (What::kIsSpread) return first + min(group, last) * stride;
+    return first + min(group, last) * static_cast<int>(stride);
+  }
+
+  __device__ static int64_t part(const Search& s, int quad, int group) {
+    if constexpr (What::kIsSpread) return quad + group * num_quads(What::parts(s));
+    return static_cast<int64_t>(quad) * kGroupsOfOne + group;
+  }
+};
+
 template <typename What>
 __device__ Piece read_piece(const Search& s, int quad, int piece, const Lane& me) {
   const int num_lines = static_cast<int>(group_lines(s.catalog.dim)) - 1;
-  const int stride = static_cast<int>(What::step(s) * group_bytes(s.catalog.dim));
-  const uint8_t* first = s.catalog.codes.groups + quad * (static_cast<int64_t>(stride) * kGroupsOfOne);
-  // Past the last group that one again.
-  const int last = min(static_cast<int>(What::parts(s)) - quad * kGroupsOfOne, kGroupsOfOne) - 1;
+  const Quad<What> those(s, quad);
   Piece read;
 #pragma unroll
   for (int group = 0; group < kGroupsOfOne; ++group) {
-    const uint8_t* lines = first + min(group, last) * stride + kLineBytes;
+    const uint8_t* lines = those.codes(group) + kLineBytes;
 #pragma unroll
     for (int i = 0; i < kStepsOfOne; ++i) {
       read.rows[group][i] = read_pair(lines, num_lines, piece * kStepsOfOne + i, me.lane);
     }
   }
-  read.side = read_side(first + min(me.t, last) * stride, me.g);
+  read.side = read_side(those.codes(me.t), me.g);
   return read;
 }
 
@@ -61,13 +92,16 @@ constexpr int blocks_of_processor(bool is_short) { return is_short ? 5 : 4; }
 
 // kIsShort: up to 64 dimensions, one piece a quad.
 template <typename What, bool kIsShort>
-__global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
+__global__ void __launch_bounds__(kThreads, What::kIsSpread ? blocks_of_processor(kIsShort) : 0)
+    visit_one_kernel(Search s) {
   const Lane me = this_lane();
   const int warps = static_cast<int>(gridDim.x) * kWarps;
-  const int quads = static_cast<int>(divide_up(What::parts(s), kGroupsOfOne));
+  const int quads = static_cast<int>(num_quads(What::parts(s)));
   const int num_steps = static_cast<int>(code_stride(s.catalog.dim)) / kMmaDims;
   const int pieces = kIsShort ? 1 : static_cast<int>(divide_up(num_steps, kStepsOfOne));
-  Place<kIsShort> now = {static_cast<int>(global_thread()) / kWarp, 0};
+  const int warp = static_cast<int>(What::kIsSpread ? threadIdx.x / kWarp * gridDim.x + blockIdx.x
+                                                    : blockIdx.x * kWarps + threadIdx.x / kWarp);
+  Place<kIsShort> now = {warp, 0};
   Place<kIsShort> ahead = now;
   Piece read[2];
   for (Piece& piece : read) {
@@ -108,7 +142,7 @@ __global__ void __launch_bounds__(kThreads) visit_one_kernel(Search s) {
       ahead.advance(warps, pieces);
       if (kIsShort || now.piece + 1 == pieces) {
         const RowBounds rows = row_bounds(s.units, side);
-        const int64_t part = now.quad * kGroupsOfOne + me.t;
+        const int64_t part = Quad<What>::part(s, now.quad, me.t);
         float values[2];
         unsigned kept = 0;
 #pragma unroll
@@ -143,7 +177,8 @@ constexpr bool is_short(const Search& s) { return s.catalog.dim <= kStepsOfOne *
 template <typename What>
 int64_t blocks_for_one(const Search& s) {
   const int64_t room = num_processors() * blocks_of_processor(is_short(s));
-  return smaller(room, divide_up(divide_up(What::parts(s), kGroupsOfOne), kWarps));
+  const int64_t blocks = smaller(room, divide_up(num_quads(What::parts(s)), kWarps));
+  return What::kIsSpread ? smaller(blocks, kMostCandidates) : blocks;  // that leaves one each
 }
 
 template <typename What>
@@ -157,11 +192,10 @@ cudaError_t visit_one(const Search& s, cudaStream_t stream) {
   }
 }
 
-// Whether topk_lone.cuh's way is taken: the sample's blocks have candidates enough, but not too many.
+// Whether topk_lone.cuh's way is taken: the sample's blocks leave candidates enough.
 bool is_lone(const Search& s) {
   if (s.num_vectors != 1 || s.queries.weights != nullptr || !is_short(s) || s.k > kMostLoneResults) return false;
-  const int64_t candidates = blocks_for_one<LoneSample>(s);
-  return candidates >= kCandidatesPerResult * s.k && candidates <= kMostCandidates;
+  return blocks_for_one<LoneSample>(s) >= kCandidatesPerResult * s.k;
 }
 
 // The rows worth scoring exactly.
