@@ -39,19 +39,19 @@ $(VENV)/built: $(VENV)/tools $(CXX_SOURCES)
 test-cpp: dev ## C++ tests, on every instruction set this machine can run
 	$(CMAKE) -S . -B build/tests -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON
 	$(CMAKE) --build build/tests
-	$(CTEST) --test-dir build/tests --output-on-failure
+	$(CTEST) --test-dir build/tests --parallel $(JOBS) --output-on-failure
 
 test-emulated: dev ## C++ tests of the AVX-512 kernels too, emulated on AVX2 (needs SIMDe)
 	@if echo '#include <simde/x86/avx512.h>' | $(CXX) -E -x c++ - > /dev/null 2>&1; then \
 	  $(CMAKE) -S . -B build/emulated -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_EMULATE_AVX512=ON && \
 	  $(CMAKE) --build build/emulated && \
-	  $(CTEST) --test-dir build/emulated --output-on-failure; \
+	  $(CTEST) --test-dir build/emulated --parallel $(JOBS) --output-on-failure; \
 	else echo "Skipped: $(CXX) finds no simde/x86/avx512.h (Debian: libsimde-dev)"; fi
 
 test-cuda-emulated: dev ## C++ tests of the CUDA kernels, run on the CPU (part of test-cpp, too)
 	$(CMAKE) -S . -B build/tests -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON
 	$(CMAKE) --build build/tests
-	$(CTEST) --test-dir build/tests --output-on-failure --tests-regex '^cuda_'
+	$(CTEST) --test-dir build/tests --parallel $(JOBS) --output-on-failure --tests-regex '^cuda_'
 
 # On a GPU machine nothing is downloaded: CMake, ninja and nvcc are those at hand.
 HAS_GPU = nvidia-smi -L > /dev/null 2>&1 || { echo "make $@: no NVIDIA GPU here (nvidia-smi -L), so nothing was run;" \
