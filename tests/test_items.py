@@ -167,12 +167,12 @@ def test_unknown_ids_are_counted_or_refused():
 
 @pytest.mark.parametrize("odd", [True, 10.0, None, "10", b"10", float("nan"), np.float32(10), np.bool_(True)], ids=repr)
 def test_ids_of_another_kind_than_the_catalogue_are_refused(odd):
-    with pytest.raises(ArgumentTypeError, match=f"exclude: expected integers, .*got {type(odd).__name__}"):
+    with pytest.raises(ArgumentTypeError, match=rf"^exclude\[1\]: expected integers, .*got {type(odd).__name__}"):
         NUMBERS.rows([10, odd], "exclude")
     with pytest.raises(ArgumentTypeError, match="item: expected integers"):
         NUMBERS.row(odd)
     if not isinstance(odd, str):
-        with pytest.raises(ArgumentTypeError, match="exclude: expected strings"):
+        with pytest.raises(ArgumentTypeError, match=r"^exclude\[1\]: expected strings"):
             TEXTS.rows(["a", odd], "exclude")
 
 

@@ -17,7 +17,7 @@ from recommender_cases import IDS, NUM_ITEMS, build
     ("changes", "message"),
     [
         ({"ids": ["a", "a"]}, "ids: expected each id once, got 'a' more often"),
-        ({"ids": [1, 2]}, "ids: expected strings"),
+        ({"ids": [1, 2]}, r"ids\[0\]: expected strings"),
         ({"ids": "ab"}, "ids: expected a sequence of item ids"),
         ({"vectors": [[np.nan] * DIM] * 2}, "vectors: expected finite"),
         ({"vectors": np.zeros((2, DIM + 1))}, r"vectors: expected shape \[2, 16\], got \[2, 17\]"),
@@ -57,7 +57,7 @@ def test_what_is_no_recommender_is_refused() -> None:
     [
         (lambda live: live.remove([IDS[0], torch.zeros(2)]), "ids: expected nothing but ids in the list, got Tensor"),
         (lambda live: live.hide([[IDS[0]], IDS[0]]), "ids: expected nothing but ids in the list, got list"),
-        (lambda live: live.show([IDS[0], {}]), "ids: expected strings"),
+        (lambda live: live.show([IDS[0], {}]), r"ids\[1\]: expected strings"),
         (lambda live: live.hide([IDS[0], IDS[0]]), "ids: expected each id once"),
         (lambda live: live.upsert([IDS[0]], vectors_of(1), titles=5), "titles: expected a sequence"),
         (lambda live: live.upsert([IDS[0]], vectors_of(1), titles="a"), "titles: expected a sequence"),

@@ -158,7 +158,7 @@ def test_request_time_takes_seconds_and_dates():
         ),
         (lambda r: Recommender("model"), errors.ArgumentTypeError, "artifact: expected an Artifact, got str"),
         (lambda r: Recommender(r.artifact, threads=1.0), errors.ArgumentTypeError, "threads: expected an integer"),
-        (lambda r: r.recommend([1, 2]), errors.ArgumentTypeError, "history: expected strings"),
+        (lambda r: r.recommend([1, 2]), errors.ArgumentTypeError, r"history\[0\]: expected strings"),
         (lambda r: r.recommend("i1"), errors.ArgumentTypeError, "history: expected .* got str"),
         (lambda r: r.recommend({"i1": 1}), errors.ArgumentTypeError, "history: expected .* got dict"),
         (lambda r: r.recommend(iter(["i1"])), errors.ArgumentTypeError, "history: expected"),

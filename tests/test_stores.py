@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_refused(stores):
             (lambda: store.append("u", [b"a"]), "history: expected a string or an integer, got bytes"),
             (lambda: store.append("u", [2.0]), "history: expected a string or an integer, got float"),
             (lambda: store.append("u", [["a"], ["b"]]), "history: expected events of one user, got 2 histories"),
-            (lambda: store.append("u", "abc"), "history: expected Events, a sequence"),
+            (lambda: store.append("u", "abc"), "history: expected Events or a sequence"),
             (lambda: store.read("u", last=0), "last: expected an integer >= 1"),
             (lambda: store.read("u", last=2.0), "last: expected an integer, got float"),
             (lambda: store.read("u", since=-1), "since: expected an integer >= 0"),

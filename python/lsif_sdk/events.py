@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
+from collections import deque
 from collections.abc import Sequence, Set
 from typing import Any, TypeGuard
 
@@ -60,7 +61,9 @@ class Events:
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if type(self.items) is not np.ndarray and hasattr(self.items, "__array__"):  # a pandas Series, a tensor
+        if isinstance(self.items, deque):  # which goes on growing
+            object.__setattr__(self, "items", list(self.items))
+        elif type(self.items) is not np.ndarray and hasattr(self.items, "__array__"):  # a pandas Series, a tensor
             column = as_array("items", self.items)
             if column.ndim == 1:  # a table is refused as what it is
                 object.__setattr__(self, "items", column)
@@ -89,6 +92,9 @@ History = Events | Sequence[Id] | npt.NDArray[Any]
 Now = float | datetime.datetime | np.datetime64 | Sequence[float] | Sequence[datetime.datetime] | npt.NDArray[Any]
 """Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
 
+
+_SEQUENCES = (list, tuple, deque)
+"""What may hold the ids of one user, or the users of a batch, beside arrays and columns."""
 
 IdLists = Sequence[Id] | Set[Id] | Sequence[Sequence[Id] | Set[Id] | None] | npt.NDArray[Any]
 """Item ids: one list or set for all users, or a list of them, one (or None) a user."""
@@ -153,27 +159,33 @@ def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) 
 def as_users(
     histories: History | Sequence[History],
     argument: str = "history",
-    expected: str = "Events, a sequence of item ids, or a sequence of those",
+    one: str = "Events or a sequence of item ids",
 ) -> list[Events]:
-    """One history or many, as a list of `Events`. An empty sequence is one user without events."""
+    """One history or many, as a list of `Events`. An empty sequence is one user without events.
+
+    Args:
+        histories: see above.
+        argument: for messages.
+        one: for messages, what stands for one user.
+    """
     if isinstance(histories, Events):
         return [histories]
     if hasattr(histories, "columns"):  # whose rows would look like users
         raise ArgumentTypeError(argument, "a column of it, or Events(items, times)", histories)
-    if not isinstance(histories, (list, tuple)) and hasattr(histories, "__array__"):
+    if not isinstance(histories, _SEQUENCES) and hasattr(histories, "__array__"):
         histories = as_array(argument, histories)  # a pandas Series, a tensor
     if isinstance(histories, np.ndarray) and histories.ndim == 2:
         return [Events(row) for row in histories]
     if is_flat(histories):
         return [Events(histories)]  # type: ignore[arg-type]
-    if not isinstance(histories, (list, tuple)):
-        raise ArgumentTypeError(argument, expected, histories)
+    if not isinstance(histories, _SEQUENCES):
+        raise ArgumentTypeError(argument, f"{one}, or a list of those, one a user", histories)
     users = []
     for position, history in enumerate(histories):
         try:
             users.append(history if isinstance(history, Events) else Events(history))
         except ArgumentTypeError:
-            raise ArgumentTypeError(f"{argument}[{position}]", "Events or a sequence of item ids", history) from None
+            raise ArgumentTypeError(f"{argument}[{position}]", one, history) from None
     return users
 
 
@@ -185,9 +197,14 @@ def ragged_rows_of(
     Raises:
         ArgumentTypeError: an id is not of the catalogue's kind.
     """
-    ids = [id_list(user.items, argument) for user in users]
-    offsets = np.array([0, *itertools.accumulate(map(len, ids))], np.int64)
-    return table.rows(ids[0] if len(ids) == 1 else list(itertools.chain.from_iterable(ids)), argument), offsets
+    lists = [id_list(user.items, argument) for user in users]
+    offsets = np.array([0, *itertools.accumulate(map(len, lists))], np.int64)
+    if len(lists) == 1:
+        return table.rows(lists[0], argument), offsets
+    rows = table.rows_of_plain(list(itertools.chain.from_iterable(lists)))
+    if rows is None:  # each list alone, for a message that says which
+        rows = np.concatenate([table.rows(ids, f"{argument}[{user}]") for user, ids in enumerate(lists)])
+    return rows, offsets
 
 
 def _plain_rows(histories: list[Any], table: ItemTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
@@ -225,8 +242,8 @@ def excluded_rows(
     given: Any = list(exclude) if isinstance(exclude, Set) else exclude
     if is_one_a_user(given):
         given = [() if ids is None else list(ids) if isinstance(ids, Set) else ids for ids in given]
-    lists = as_users(given, argument, "a list or set of item ids, or one a user")
-    for_all = is_flat(given) if isinstance(given, (list, tuple)) else np.ndim(given) == 1
+    lists = as_users(given, argument, "a list or set of item ids")
+    for_all = is_flat(given) if isinstance(given, _SEQUENCES) else np.ndim(given) == 1
     if not for_all and len(lists) != batch:
         raise ArgumentError(argument, f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
     rows, offsets = ragged_rows_of(lists, table, argument)
@@ -283,7 +300,7 @@ def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = ""
 
 def is_one_a_user(lists: Any) -> TypeGuard[Sequence[Any]]:
     """Whether these are lists or sets of ids or None, one a user (as against ids for all)."""
-    if not isinstance(lists, (list, tuple)) or not lists:
+    if not isinstance(lists, _SEQUENCES) or not lists:
         return False
     return all(_is_history(entry) or isinstance(entry, (Set, type(None))) for entry in lists)
 
@@ -292,9 +309,9 @@ def is_flat(values: object) -> bool:
     """Whether this is one sequence of ids (as against one of histories)."""
     if isinstance(values, np.ndarray):
         return values.ndim == 1 and (values.dtype != object or all(isinstance(v, (int, str)) for v in values))
-    if isinstance(values, (list, tuple)):
+    if isinstance(values, _SEQUENCES):
         # On the way of every request: a look at each entry only where one may be a history.
-        kinds = {kind for kind in set(map(type, values)) if issubclass(kind, (list, tuple, Events)) or _is_column(kind)}
+        kinds = {kind for kind in set(map(type, values)) if issubclass(kind, (*_SEQUENCES, Events)) or _is_column(kind)}
         return not kinds or not any(map(_is_history, values))
     return False
 
@@ -303,7 +320,7 @@ def check_flat(argument: str, values: object) -> None:
     """Refuses what is not `is_flat`; in a list that has others than ids in it, the first of those is named."""
     if is_flat(values):
         return
-    if isinstance(values, (list, tuple)):
+    if isinstance(values, _SEQUENCES):
         raise ArgumentTypeError(argument, "nothing but ids in the list", next(filter(_is_history, values)))
     raise ArgumentTypeError(argument, "a sequence of item ids", values)
 
@@ -315,7 +332,7 @@ def _is_column(kind: type) -> bool:
 
 def _is_history(value: Any) -> bool:
     """Whether an entry of a list is a history, and not an id: an array without dimensions is none."""
-    return isinstance(value, (list, tuple, Events)) or (_is_column(type(value)) and getattr(value, "ndim", 1) != 0)
+    return isinstance(value, (*_SEQUENCES, Events)) or (_is_column(type(value)) and getattr(value, "ndim", 1) != 0)
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:

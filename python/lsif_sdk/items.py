@@ -121,8 +121,9 @@ class ItemTable:
         values = id_list(ids, argument)
         rows = self.rows_of_plain(values)
         if rows is None:
-            odd = next(value for value in values if type(value) not in self._id_types)
-            raise ArgumentTypeError(argument, f"{self.id_kind}, as the catalogue's ids", odd)
+            place = next(place for place, value in enumerate(values) if type(value) not in self._id_types)
+            where = f"{argument}[{place}]" if len(values) > 1 else argument
+            raise ArgumentTypeError(where, f"{self.id_kind}, as the catalogue's ids", values[place])
         return rows
 
     def rows_of_plain(self, values: Sequence[Any]) -> npt.NDArray[np.int64] | None:

@@ -296,8 +296,9 @@ class Recommender(Ranker):
         times = self._now(now, len(events))
         encoded = self.encode_rows(events.items, events.times, events.actions, events.offsets, times)
         batch = len(events)
-        lists = as_users(candidates, "candidates", "a list of item ids, or one a user")
-        rows = [self.items.known_rows(entry.items, "candidates") for entry in lists]
+        lists = as_users(candidates, "candidates", "a list of item ids")
+        names = [f"candidates[{user}]" for user in range(len(lists))] if len(lists) > 1 else ["candidates"]
+        rows = [self.items.known_rows(entry.items, name) for entry, name in zip(lists, names, strict=True)]
         width = len(rows[0]) if rows else 0
         if len(rows) == 1:
             rows = rows * batch

@@ -52,7 +52,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.model) - _MODEL_FIELDS):
-            raise ArgumentError("recipe model", "fields of ModelConfig but num_items", f"unknown {unknown}")
+            hint = "; that belongs to training" if set(unknown) <= _TRAIN_FIELDS else ""
+            raise ArgumentError("model", "fields of ModelConfig but num_items", f"unknown {unknown}{hint}")
 
 
 def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
