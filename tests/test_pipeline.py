@@ -89,6 +89,10 @@ def test_train_and_evaluate_take_tables_and_settings_as_they_come(tmp_path):
     assert measured.to_dict() == evaluate(recommender, read_events(path), progress=False).to_dict()
     with pytest.raises(ArgumentTypeError, match="training: expected a TrainConfig or a mapping"):
         train(path, model, 3, progress=False)
+    with pytest.raises(ArgumentError, match=r"^model: .* got unknown \['epochs'\]; that belongs to training$"):
+        train(path, {"epochs": 3}, progress=False)
+    with pytest.raises(ArgumentError, match=r"^model: .* got unknown \['depth', 'epochs'\]$"):
+        train(path, {"epochs": 3, "depth": 2}, progress=False)
     with pytest.raises(ArgumentError, match="unknown"):
         train(path, model, {"epoch": 1}, progress=False)
 
