@@ -198,7 +198,7 @@ def ragged_rows_of(
         ArgumentTypeError: an id is not of the catalogue's kind.
     """
     lists = [id_list(user.items, argument) for user in users]
-    offsets = np.array([0, *itertools.accumulate(map(len, lists))], np.int64)
+    offsets = _offsets_of(lists)
     if len(lists) == 1:
         return table.rows(lists[0], argument), offsets
     rows = table.rows_of_plain(list(itertools.chain.from_iterable(lists)))
@@ -216,7 +216,11 @@ def _plain_rows(histories: list[Any], table: ItemTable) -> tuple[npt.NDArray[np.
     else:
         return None
     rows = table.rows_of_plain(ids)
-    return None if rows is None else (rows, np.array((0, *itertools.accumulate(map(len, lists))), np.int64))
+    return None if rows is None else (rows, _offsets_of(lists))
+
+
+def _offsets_of(lists: Sequence[Sequence[Any]]) -> npt.NDArray[np.int64]:
+    return np.array((0, *itertools.accumulate(map(len, lists))), np.int64)
 
 
 def excluded_rows(
