@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def record(
         "items": split.log.num_items,
         "protocol": split.protocol,
         "targets": split.hash("test"),
+        "commit": _commit(),
     }
     append(out / "results.jsonl", row)
     print(json.dumps(row), flush=True)
@@ -56,3 +58,9 @@ def save_ranks(path: pathlib.Path, user_rows: NDArray[np.int64], ranks: NDArray[
     """Keeps the rank of each user's target, both [num_users]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, user_rows=user_rows, ranks=ranks)
+
+
+def _commit() -> str:
+    """Of the project, with "-dirty" where files differ from it."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
