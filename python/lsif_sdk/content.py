@@ -40,8 +40,8 @@ class ContentAdapter:
 
         y(f) = sum_i w_i y_i / sum_i w_i,    w_i = exp(cos(f, f_i) / temperature)
 
-    Few neighbours and a low temperature, because the mean of many vectors points nowhere in particular (docs/quality.md
-    compares it with other numbers and with a linear map).
+    Few neighbours and a low temperature, because the mean of many vectors points nowhere in particular
+    (docs/quality_trials.md compares it with other numbers and with a linear map).
 
     Attributes:
         described: the catalogue of unit descriptions of the items with events, [num_met, num_features].

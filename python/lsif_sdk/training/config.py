@@ -46,7 +46,7 @@ class TrainConfig:
         batch_size: sequences a step.
         learning_rate: of AdamW, after the warm-up.
         repeats_rate: times `learning_rate`, for the few weights of `ModelConfig.repeats`: logarithms that all users
-            share, which at the rate of embeddings are still on their way when those overfit (docs/quality.md).
+            share, which at the rate of embeddings are still on their way when those overfit (docs/quality_trials.md).
         weight_decay: of AdamW, on matrices and embeddings; biases, norms, decay rates and `repeats` have none.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         clip_norm: bound on the norm of the gradient; infinity = none.
