@@ -156,3 +156,11 @@ def test_an_unknown_number_is_told_apart_from_an_unknown_text(column):
     with pytest.raises(errors.ArgumentError, match=message):
         Attributes({"price": column}, len(column))
     Attributes({"genre": [None, None]}, 2)  # of texts
+
+
+def test_a_column_has_one_dimension() -> None:
+    for odd in (np.zeros((3, 2)), np.zeros((3, 1), np.int32)):
+        with pytest.raises(
+            errors.ArgumentError, match=r"attributes\['x'\]: expected one number an item, got shape \[3, "
+        ):
+            Attributes({"x": odd}, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import importlib.util
 import os
 from pathlib import Path
 
@@ -205,7 +206,7 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
             read_events(tmp_path / name)
     with pytest.raises(DataError, match=r"absent\.csv"):
         read_events(tmp_path / "absent.csv")
-    with pytest.raises(ArgumentTypeError, match="source"):
+    with pytest.raises(ArgumentTypeError, match="events"):
         read_events(12)  # type: ignore[arg-type]
 
 
@@ -273,3 +274,18 @@ def test_times_in_milliseconds_are_refused():
         DataError, match="timestamp: expected Unix seconds, got what looks like milliseconds: 17000000500"
     ):
         read_events(frame)
+
+
+def test_a_column_of_text_stays_text_and_that_of_a_text_file_does_not(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": ["7", "7", "8"], "item": ["10", "9", "10"], "timestamp": [1, 2, 3]})
+    for log in (read_events(frame), read_events(frame.astype({"user": "string", "item": "category"}))):
+        assert (log.user_ids, log.item_ids) == (["7", "8"], ["10", "9"])
+        assert log.items.tolist() == [0, 1, 0]
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    log = read_events(tmp_path / "events.csv")
+    assert [list(log.user_ids), list(log.item_ids)] == [[7, 8], [9, 10]]
+    numbers = read_events(frame.astype({"item": int}))
+    assert (list(numbers.item_ids), numbers.user_ids) == ([9, 10], ["7", "8"])
+    if importlib.util.find_spec("pyarrow"):
+        frame.to_parquet(tmp_path / "events.parquet")
+        assert read_events(tmp_path / "events.parquet").item_ids == ["10", "9"]

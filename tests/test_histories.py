@@ -37,6 +37,7 @@ from lsif_sdk.events import (
         (np.array([[10, 20], [30, 10]]), [[0, 1], [2, 0]]),
         ([[10, 20], [], [30]], [[0, 1], [], [2]]),
         (([10], (20,), np.array([30]), Events([10])), [[0], [1], [2], [0]]),
+        (np.array([[10], [20, 30]], object), [[0], [1, 2]]),
         (Events([10, 20]), [[0, 1]]),
         (deque([10, 20], maxlen=5), [[0, 1]]),
         (Events(deque([10]), [5]), [[0]]),
@@ -77,7 +78,6 @@ def test_string_histories():
         (None, "history"),
         (np.array(10), "history"),
         (np.zeros((1, 1, 1), np.int64), "history"),
-        (np.array([[1], [2, 3]], object), "history"),
         ([[10], 20], r"history\[1\]"),
         ([[10], "20"], r"history\[1\]"),
         ([[10], {20: 1}], r"history\[1\]"),
@@ -101,10 +101,21 @@ def test_odd_ids_in_histories_are_refused_by_their_place(odd):
         ([[10], [odd]], "[1]"),
         ([[10], [], [20, odd, 30]], "[2][1]"),
         ([Events([10, 20], [1, 2]), deque([10, odd])], "[1][1]"),
+        (np.array([10, odd], object), "[1]"),
+        ([[10], np.array([20, odd], object)], "[1][1]"),
+        (Events(np.array([20, odd], object)), "[1]"),
     ):
         expected = f"history{place}: expected integers, as the catalogue's ids, got {type(odd).__name__}"
         with pytest.raises(ArgumentTypeError, match=f"^{re.escape(expected)}$"):
             batch_of(history)
+
+
+def test_a_list_among_ids_is_refused_by_its_place():
+    for odd in ([20], (20,), np.array([20])):
+        with pytest.raises(
+            ArgumentTypeError, match=r"^history\[1\]: expected an item id, as the first entry is one, got"
+        ):
+            as_users([10, odd, 30])
 
 
 def test_odd_ids_in_exclusions_are_refused_by_their_place():
@@ -266,9 +277,13 @@ def test_masked_ids_are_refused(shape_of):
 
 
 def test_times_in_milliseconds_are_refused():
-    seconds = Events([10, 20], [1_700_000_000, 10**11 + 1])  # one odd time
-    for times in ([1_700_000_000_000, 1_700_000_001_000], [10**11 + 1, 10**12]):
-        with pytest.raises(ArgumentError, match="times: expected Unix seconds, got what looks like milliseconds: 1"):
-            check_no_milliseconds(batch_of([seconds, Events([10, 20], times)]))
+    seconds = Events([10, 20], [1_700_000_000, 10**11])
+    for times in ([1_700_000_000_000, 1_700_000_001_000], [10**11 + 1, 10**12], [1_700_000_000, 1_700_000_001_000]):
+        odd = min(time for time in times if time > 10**11)
+        message = f"times: expected Unix seconds, got what looks like milliseconds: {odd}$"
+        with pytest.raises(ArgumentError, match=rf"^history\[2\]\.{message}"):
+            check_no_milliseconds(batch_of([seconds, [], Events([10, 20], times), seconds]))
+        with pytest.raises(ArgumentError, match=f"^{message}"):
+            check_no_milliseconds(batch_of(Events([10, 20], times)))
     for history in ([seconds, []], Events([10, 20], [2**62, 2**62 + 1]), [10], []):  # a clock of somebody's own
         check_no_milliseconds(batch_of(history))

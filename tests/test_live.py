@@ -6,11 +6,12 @@ import time
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from live_cases import DIM, HISTORY, TITLES, answers, from_scratch, live_of, vectors_of
-from lsif_sdk import Events, LiveRecommender, Recommender, errors
+from lsif_sdk import Events, ItemTable, LiveRecommender, Recommender, errors
 from lsif_sdk.ops import ops
 from recommender_cases import IDS, NUM_ITEMS, build
 
@@ -286,3 +287,20 @@ def test_a_saved_snapshot_is_the_same_when_loaded(tmp_path) -> None:
     assert answers(loaded) == answers(live.current)
     assert np.array_equal(loaded.items.until, live.current.items.until)
     assert not loaded.knows(live.current.new_state(["new"]))  # documented: it is a model of its own
+
+
+def test_items_to_hide_come_in_any_container() -> None:
+    ids = [IDS[3], IDS[7]]
+    for given in (tuple(ids), set(ids), np.array(ids, object), pd.Series(ids), ItemTable(ids)):
+        live = live_of()
+        live.hide(given)
+        assert not set(ids) & {item for item, _ in answers(live.current, [])}
+        live.show(given)
+        live.remove(given)
+        assert live.version == 3
+        with pytest.raises(errors.ArgumentError, match="ids: expected items of the catalogue"):
+            live.hide(ids)
+    with pytest.raises(
+        errors.ArgumentTypeError, match="ids: expected a sequence of item ids, in the order of the times"
+    ):
+        live_of().show(set(ids), until=[1, 2])

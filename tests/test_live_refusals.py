@@ -122,3 +122,42 @@ def test_a_change_inside_an_edit_of_the_same_thread_is_refused() -> None:
     with live.edit() as edit:
         edit.hide([IDS[0]])
     assert live.version == 1 and live.hide([IDS[1]]) == 2
+
+
+def test_an_edit_that_has_ended_takes_no_changes() -> None:
+    live = live_of()
+    with live.edit() as ended:
+        ended.hide([IDS[3]])
+    with pytest.raises(ValueError, match="block"), live.edit() as failed:
+        raise ValueError("block")
+    for edit in (ended, failed):
+        for call in (edit.hide, edit.show, edit.remove, lambda ids, edit=edit: edit.upsert(ids, vectors_of(1))):
+            with pytest.raises(errors.ClosedError, match="the edit has ended, and further changes would be lost"):
+                call([IDS[4]])
+    assert live.version == ended.version == 1
+
+
+def test_fit_item_names_its_own_arguments() -> None:
+    live = live_of()
+    good = [[IDS[0], IDS[1]]] * 3
+    for options, message in (
+        ({"others": [*good, [IDS[2], 5]]}, r"^others\[3\]\[1\]: expected strings"),
+        ({"met": []}, "^met: expected histories with known events, of at least one user, got no histories"),
+        ({"place": 0}, r"^place: expected an integer in \[1, "),
+        ({"place": 10**9}, r"^place: expected an integer in \[1, "),
+        ({"ridge": -1}, "^ridge: expected a number > 0, got -1"),
+        ({"others_weight": 0.0}, "^others_weight: expected a number > 0, got 0.0"),
+    ):
+        with pytest.raises(errors.LsifError, match=message):
+            live.fit_item("new", **{"met": good, "others": good, **options})
+    assert live.version == 0
+
+
+def test_what_a_recommender_has_is_pointed_to() -> None:
+    live = live_of()
+    with pytest.raises(
+        AttributeError, match=r"^a LiveRecommender has no 'recommend': take `current`, and `recommend` of"
+    ):
+        live.recommend(HISTORY)
+    with pytest.raises(AttributeError, match=r"^a LiveRecommender has no 'recomend'$"):
+        live.recomend(HISTORY)

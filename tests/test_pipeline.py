@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,12 @@ def test_train_and_evaluate_take_tables_and_settings_as_they_come(tmp_path):
         train(path, model, 3, progress=False)
     with pytest.raises(ArgumentError, match=r"^model: .* got unknown \['epochs'\]; that belongs to training$"):
         train(path, {"epochs": 3}, progress=False)
+    with pytest.raises(ArgumentError, match=r"^training: .* got unknown \['dim'\]; that belongs to model$"):
+        train(path, None, {"dim": 3}, progress=False)
+    with pytest.raises(ArgumentError, match=r"^model: expected no num_items, which the events decide, got 3$"):
+        train(path, {"num_items": 3}, progress=False)
+    with pytest.raises(ArgumentTypeError, match=r"^model: expected a mapping of fields of ModelConfig, got str$"):
+        train(path, "dim=16", progress=False)
     with pytest.raises(ArgumentError, match=r"^model: .* got unknown \['depth', 'epochs'\]$"):
         train(path, {"epochs": 3, "depth": 2}, progress=False)
     with pytest.raises(ArgumentError, match="unknown"):
@@ -102,3 +109,37 @@ def test_users_with_nothing_beside_what_is_held_out_are_not_enough(tmp_path):
     path.write_text("user,item,timestamp\n" + "".join(f"{u},i{t},{t}\n" for u in range(5) for t in range(3)))
     with pytest.raises(DataError, match="two or more beside those held out"):
         train(path, {"dim": 8}, {"epochs": 1}, progress=False)
+
+
+def test_models_are_measured_as_they_were_trained(log):
+    """Split and masking are the training's unless they are given; a warning says where targets may be known."""
+    by_time = train(log, MODEL, TRAINING, split="time", exclude_seen=False, progress=False)
+    with warnings.catch_warnings(action="error"):
+        report = evaluate(by_time, log, progress=False)
+        same = evaluate(by_time, time_split(log), exclude_seen=False, progress=False)
+        popularity, ours = compare({"lsif": by_time}, log, progress=False)
+    assert report.to_dict() == same.to_dict() == {**ours.to_dict(), "name": report.name}
+    assert report.protocol == popularity.protocol == time_split(log).protocol and not popularity.exclude_seen
+    with pytest.warns(UserWarning, match="recommender may have been trained on the test targets of this split"):
+        assert evaluate(by_time, leave_one_out(log), progress=False).exclude_seen is False
+    for_production = train(log, MODEL, TRAINING, holdout="validation", progress=False)
+    with pytest.warns(UserWarning, match="trained on the test targets"):
+        assert evaluate(for_production, log, progress=False).exclude_seen is True
+    both = {"a": by_time, "b": for_production}
+    with pytest.raises(ArgumentError, match="events: expected to be told: models differ in the split of"):
+        compare(both, log, progress=False)
+    with pytest.raises(ArgumentError, match="exclude_seen: expected to be told: models differ"):
+        compare(both, time_split(log), progress=False)
+    with pytest.warns(UserWarning, match="b may have been"):
+        assert len(compare(both, time_split(log), exclude_seen=True, progress=False)) == 3
+    with pytest.raises(ArgumentTypeError, match="models: expected a mapping of names to recommenders"):
+        compare([by_time], log)
+    for odd in ("no", 0):
+        for call in (evaluate, train):
+            with pytest.raises(ArgumentError, match=f"exclude_seen: expected True or False, got {odd!r}"):
+                call(by_time if call is evaluate else log, log if call is evaluate else None, exclude_seen=odd)
+
+
+def test_a_model_of_times_is_not_trained_on_events_without(log):
+    with pytest.raises(ArgumentError, match="use_times: expected False for events without times, got True"):
+        train(dataclasses.replace(log, times=None), {"use_times": True}, TRAINING, progress=False)

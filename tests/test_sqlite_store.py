@@ -14,7 +14,7 @@ from lsif_sdk import errors
 from lsif_sdk.integrations import SQLiteStore
 
 
-def test_foreign_and_newer_files_are_refused_and_left_as_they_are(tmp_path):
+def test_foreign_and_newer_files_are_refused_and_left_as_they_are(tmp_path, monkeypatch):
     (tmp_path / "text").write_text("no database, but long enough to have a header of a hundred bytes" * 10)
     with contextlib.closing(sqlite3.connect(tmp_path / "foreign")) as foreign:
         foreign.execute("CREATE TABLE events (user)")
@@ -35,6 +35,12 @@ def test_foreign_and_newer_files_are_refused_and_left_as_they_are(tmp_path):
         assert before is None or path.read_bytes() == before
     with pytest.raises(errors.ArgumentError, match="synchronous: expected 'FULL' or 'NORMAL', got 'OFF'"):
         SQLiteStore(tmp_path / "users.db", synchronous="OFF")
+    for path in (None, 5):
+        with pytest.raises(errors.ArgumentTypeError, match=f"path: expected a path, got {type(path).__name__}"):
+            SQLiteStore(path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(errors.ArgumentError, match="path: expected a file: threads and processes share it, got ':mem"):
+        SQLiteStore(":memory:")
     assert sorted(os.listdir(tmp_path)) == ["foreign", "newer", "text"]
 
 

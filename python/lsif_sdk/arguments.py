@@ -122,6 +122,8 @@ def as_balance(interest: str | float | None) -> float:
     if isinstance(interest, str) and interest in _SHARES:
         return _SHARES[interest]
     if not is_real(interest):
+        if isinstance(interest, str):
+            raise ArgumentError("interest", "'long', 'short', a share from 0 to 1, or None", repr(interest))
         raise ArgumentTypeError("interest", "'long', 'short', a share from 0 to 1, or None", interest)
     if not 0 <= interest <= 1:  # type: ignore[operator]
         raise ArgumentError("interest", "'long', 'short' or a share from 0 to 1", interest)

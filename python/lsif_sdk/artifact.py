@@ -27,6 +27,7 @@ import safetensors.torch
 import torch
 
 from lsif_sdk import _core
+from lsif_sdk.arguments import check_flag
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.items import ItemTable
@@ -181,6 +182,7 @@ class Artifact:
             ArgumentTypeError: `path` is no path.
         """
         directory = _as_path(path)
+        check_flag("verify", verify)
         values = _read_config(directory)
         has_codes = CODES_FILE in values["files"]
         if verify and values.get(_SELF) != _sha256_of({key: values[key] for key in values if key != _SELF}):

@@ -49,6 +49,8 @@ class Attributes:
         for name, column in columns.items():
             if not isinstance(column, np.ndarray) or column.ndim == 0:
                 column = as_list(f"attributes[{name!r}]", column)
+            if isinstance(column, np.ndarray) and column.ndim > 1 and column.dtype.kind in "biuf":
+                raise ArgumentError(f"attributes[{name!r}]", "one number an item", f"shape {list(column.shape)}")
             if len(column) != num_items:
                 raise ArgumentError(f"attributes[{name!r}]", f"{num_items} entries, one an item", len(column))
             numbers = _numbers(column)
@@ -265,7 +267,7 @@ def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[
         values = [] if entry is None else [entry] if isinstance(entry, str) else entry
         several = isinstance(values, (list, tuple, set, frozenset)) or (isinstance(values, np.ndarray) and values.ndim)
         if not several or not all(isinstance(v, str) for v in values):
-            expected = "numbers, or strings, or lists of strings"
+            expected = "numbers, or strings, or lists of strings, None where unknown"
             raise ArgumentError(f"attributes[{name!r}]", expected, f"{shown(entry)} at row {row}")
         for value in set(values):
             rows[str(value)].append(row)

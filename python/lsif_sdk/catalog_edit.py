@@ -6,25 +6,26 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.arguments import as_int64
+from lsif_sdk.arguments import as_array, as_int64
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog, as_floats, native_errors
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
 from lsif_sdk.events import check_flat, check_recent, request_times
 from lsif_sdk.items import Id, ItemEdit, ItemTable, as_list, id_list
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender
 
-__all__ = ["CatalogEdit", "Ids", "Until", "restored"]
+__all__ = ["CatalogEdit", "Ids", "Items", "Until", "restored"]
 
 Ids = Sequence[Id] | npt.NDArray[Any]
+Items = Ids | Set[Id] | ItemTable
 Until = Any
 """When items stop being recommended, for all or one an item: Unix seconds or dates, as `now` in
 `Recommender.recommend`; None: never."""
@@ -33,7 +34,8 @@ Until = Any
 class CatalogEdit:
     """Changes of one recommender's catalogue: `LiveRecommender.edit` makes one and publishes what comes of it.
 
-    Each method checks its arguments at once; the last word on an item counts. Not for several threads.
+    Each method checks its arguments at once; the last word on an item counts. Not for several threads, and not for use
+    after the block (ClosedError).
 
     Args:
         base: the recommender; it stays as it is.
@@ -49,6 +51,15 @@ class CatalogEdit:
         self._counts: dict[int, int] = {}
         self._until: dict[int, int] = {}
         self._attributes: dict[str, dict[int, Any]] = {name: {} for name in base.attributes.names}
+        self._ended = False
+
+    def end(self) -> None:
+        """No more changes from now on: they would be lost."""
+        self._ended = True
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise ClosedError("the edit has ended, and further changes would be lost: make another by `edit()`")
 
     def upsert(
         self,
@@ -62,6 +73,7 @@ class CatalogEdit:
         attributes: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         """`LiveRecommender.upsert`, which has the arguments and what is refused."""
+        self._check_open()
         table, catalog = self._base.items, self._base.catalog
         values, known = _as_ids(ids, table)
         matrix = as_floats("vectors", vectors, 2).numpy().copy()  # the caller may go on writing to it
@@ -92,16 +104,18 @@ class CatalogEdit:
             for name, column in columns.items():
                 self._attributes[name][row] = column[i]
 
-    def hide(self, ids: Ids) -> None:
+    def hide(self, ids: Items) -> None:
         """See `LiveRecommender.hide`."""
         self._until.update(dict.fromkeys(self._rows(ids), HIDDEN))
 
-    def show(self, ids: Ids, until: Until = None) -> None:
+    def show(self, ids: Items, until: Until = None) -> None:
         """See `LiveRecommender.show`."""
+        if isinstance(ids, Set) and isinstance(until, (list, tuple, np.ndarray)):
+            raise ArgumentTypeError("ids", "a sequence of item ids, in the order of the times", ids)
         rows = self._rows(ids)
         self._until.update(zip(rows, _ends(until, len(rows)), strict=True))
 
-    def remove(self, ids: Ids) -> None:
+    def remove(self, ids: Items) -> None:
         """See `LiveRecommender.remove`."""
         self._until.update(dict.fromkeys(self._rows(ids), REMOVED))
 
@@ -188,8 +202,9 @@ class CatalogEdit:
         )
         return float(lengths.mean())
 
-    def _rows(self, ids: Ids) -> list[int]:
-        values, known = _as_ids(ids, self._base.items)
+    def _rows(self, ids: Items) -> list[int]:
+        self._check_open()
+        values, known = _as_ids(list(ids) if isinstance(ids, (Set, ItemTable)) else ids, self._base.items)
         rows = known.tolist()
         for i, item in enumerate(values):
             row = self._added.get(item, rows[i])
@@ -249,6 +264,8 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
 
 def _as_ids(ids: Ids, table: ItemTable) -> tuple[list[Id], npt.NDArray[np.int64]]:
     """Ids of the catalogue's kind, each once, and their rows, -1 where they are new."""
+    if not isinstance(ids, np.ndarray) and hasattr(ids, "__array__"):
+        ids = as_array("ids", ids)  # a pandas Series, a tensor
     check_flat("ids", ids)
     values = list(id_list(ids))
     rows = table.rows(values)

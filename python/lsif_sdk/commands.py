@@ -10,6 +10,7 @@ import math
 import pathlib
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -126,17 +127,13 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measures an artifact beside popularity."""
     from lsif_sdk.evaluation import compare, format_table
     from lsif_sdk.evaluation.behaviour import behaviour
+    from lsif_sdk.evaluation.evaluate import as_trained, may_have_seen
     from lsif_sdk.evaluation.html_report import check_plots, write_report
     from lsif_sdk.evaluation.splits import SPLITS as SPLITTERS
 
     if options.report:
         check_plots()
     recommender = Recommender.load(options.model)
-    trained = recommender.artifact.training
-    split = options.split or trained.get("split", SPLITS[0])
-    if trained.get("holdout") != "test" or trained.get("split", SPLITS[0]) != split:
-        print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
-    exclude_seen = trained.get("exclude_seen", True) if options.include_seen is None else not options.include_seen
     log = _read_log(options)
     # As text: what the model knows as "7" among other texts is a number in a file that has only numbers.
     if set(map(str, recommender.items.ids)).isdisjoint(map(str, log.item_ids)):
@@ -144,14 +141,17 @@ def evaluate(options: argparse.Namespace) -> int:
             f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
             f"{recommender.items.id_kind}"
         )
-    parts = SPLITTERS[split](log)
-    reports = compare(
-        {"lsif": recommender},
-        parts,
-        options.k,
-        exclude_seen=exclude_seen,
-        progress=not options.quiet,
-    )
+    parts = SPLITTERS[options.split or as_trained([recommender], "split", SPLITS[0])](log)
+    if may_have_seen(recommender.artifact.training, parts):
+        print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the same, in a developer's words
+        reports = compare(
+            {"lsif": recommender},
+            parts,
+            options.k,
+            exclude_seen=None if options.include_seen is None else not options.include_seen,
+            progress=not options.quiet,
+        )
     if options.report:
         page = write_report(options.report, reports, behaviour(recommender, parts, reports[-1]), f"{options.events}")
         print(f"wrote {page}", file=sys.stderr)

@@ -118,8 +118,14 @@ class EventBatch:
         return len(self.offsets) - 1
 
     @classmethod
-    def from_histories(cls, histories: History | Sequence[History], table: ItemTable, num_actions: int) -> EventBatch:
-        """Maps ids to rows, leaves out unknown items, sorts by time.
+    def from_histories(
+        cls,
+        histories: History | Sequence[History],
+        table: ItemTable,
+        num_actions: int,
+        argument: str = "history",
+    ) -> EventBatch:
+        """Maps ids to rows, leaves out unknown items, sorts by time; `argument` is for messages.
 
         Raises:
             ArgumentError: an action is out of range.
@@ -130,8 +136,8 @@ class EventBatch:
         if plain is not None:
             items, offsets = plain
         else:
-            users = as_users(histories)
-            items, offsets = ragged_rows_of(users, table, "history")
+            users = as_users(histories, argument)
+            items, offsets = ragged_rows_of(users, table, argument)
             times = _gather(users, "times", UNKNOWN_TIME)
             actions = _gather(users, "actions", 0) if num_actions > 0 else None
         unknown = np.zeros(len(offsets) - 1, np.int64)
@@ -143,10 +149,16 @@ class EventBatch:
             left = known_offsets(known, offsets)
             dropped, offsets = offsets - left, left
             unknown = dropped[1:] - dropped[:-1]
-        if actions is not None and actions.size and not (actions.min() >= 0 and actions.max() <= num_actions):
-            odd = actions[(actions < 0) | (actions > num_actions)][0]
-            raise ArgumentError("actions", f"values in [0, {num_actions}]", odd)
-        return cls(*_sorted_by_time(items, times, actions, offsets), offsets, unknown)
+        batch = cls(*_sorted_by_time(items, times, actions, offsets), offsets, unknown)
+        if batch.actions is not None and batch.actions.max(initial=0) > num_actions:
+            odd = int(np.argmax(batch.actions > num_actions))
+            place = "actions" if len(batch) == 1 else f"{argument}[{batch.user_of(odd)}].actions"
+            raise ArgumentError(place, f"values in [0, {num_actions}]", int(batch.actions[odd]))
+        return batch
+
+    def user_of(self, event: int) -> int:
+        """Whose an event is, by its position in the batch."""
+        return int(np.searchsorted(self.offsets, event, side="right")) - 1
 
 
 def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -174,12 +186,17 @@ def as_users(
         raise ArgumentTypeError(argument, "a column of it, or Events(items, times)", histories)
     if not isinstance(histories, _SEQUENCES) and hasattr(histories, "__array__"):
         histories = as_array(argument, histories)  # a pandas Series, a tensor
+        if histories.dtype == object and histories.ndim == 1:  # a column of lists, or of ids that are texts
+            histories = histories.tolist()
     if isinstance(histories, np.ndarray) and histories.ndim == 2:
         return [Events(row) for row in histories]
     if is_flat(histories):
         return [Events(histories)]  # type: ignore[arg-type]
     if not isinstance(histories, _SEQUENCES):
         raise ArgumentTypeError(argument, f"{one}, or a list of those, one a user", histories)
+    if not _is_history(histories[0]) and type(histories[0]) in (int, str):
+        odd = next(place for place, entry in enumerate(histories) if _is_history(entry))
+        raise ArgumentTypeError(f"{argument}[{odd}]", "an item id, as the first entry is one", histories[odd])
     users = []
     for position, history in enumerate(histories):
         try:
@@ -276,7 +293,7 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
 
 
 def check_no_milliseconds(events: EventBatch) -> None:
-    """Refuses users all of whose times would be far in the future; training asks that of the median.
+    """Refuses times that would be far in the future, one of them beside seconds, too; training asks that of the median.
 
     Nanoseconds pass: they may be a clock of somebody's own.
 
@@ -284,11 +301,12 @@ def check_no_milliseconds(events: EventBatch) -> None:
         ArgumentError: there is one.
     """
     times = events.times
-    if times is None or not LATEST_TIME < times.max(initial=UNKNOWN_TIME) < MICROSECONDS:
+    if times is None or not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
         return
-    for begin, end in itertools.pairwise(events.offsets.tolist()):
-        if begin < end and times[begin:end].min() > LATEST_TIME:
-            raise ArgumentError("times", "Unix seconds", f"what looks like milliseconds: {times[begin]}")
+    odd = np.flatnonzero((times > LATEST_TIME) & (times < MICROSECONDS))
+    if odd.size:
+        place = "times" if len(events) == 1 else f"history[{events.user_of(int(odd[0]))}].times"
+        raise ArgumentError(place, "Unix seconds", f"what looks like milliseconds: {times[odd[0]]}")
 
 
 def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = "") -> None:
@@ -312,7 +330,7 @@ def is_one_a_user(lists: Any) -> TypeGuard[Sequence[Any]]:
 def is_flat(values: object) -> bool:
     """Whether this is one sequence of ids (as against one of histories)."""
     if isinstance(values, np.ndarray):
-        return values.ndim == 1 and (values.dtype != object or all(isinstance(v, (int, str)) for v in values))
+        return values.ndim == 1 and (values.dtype != object or not any(map(_is_history, values)))
     if isinstance(values, _SEQUENCES):
         # On the way of every request: a look at each entry only where one may be a history.
         kinds = {kind for kind in set(map(type, values)) if issubclass(kind, (*_SEQUENCES, Events)) or _is_column(kind)}

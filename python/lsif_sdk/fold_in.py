@@ -55,8 +55,9 @@ def fold_in(
             raise ArgumentError(name, "vectors [n, dim] and n scores", f"{vectors.shape} and {scores.shape}")
         if len(vectors) == 0 or not (np.isfinite(vectors).all() and np.isfinite(scores).all()):
             raise ArgumentError(name, "finite numbers of at least one user", f"{len(vectors)} users")
-    if not (ridge > 0 and others_weight > 0):
-        raise ArgumentError("ridge, others_weight", "numbers > 0", (ridge, others_weight))
+    for name, number in (("ridge", ridge), ("others_weight", others_weight)):
+        if not number > 0:
+            raise ArgumentError(name, "a number > 0", number)
     dim = met.shape[1]
     gram, right = np.zeros((dim + 1, dim + 1)), np.zeros(dim + 1)
     for vectors, scores, weight in ((met, met_scores, 1.0), (others, other_scores, others_weight / len(others))):

@@ -8,14 +8,14 @@ import os
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from lsif_sdk.arguments import check_integer
-from lsif_sdk.catalog_edit import CatalogEdit, Ids, Until, restored
+from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
 from lsif_sdk.events import EventBatch, History
 from lsif_sdk.items import Id
@@ -87,7 +87,10 @@ class LiveRecommender(OfOneProcess):
         """
         with self._changing():
             edit = CatalogEdit(self._current)
-            yield edit
+            try:
+                yield edit
+            finally:
+                edit.end()
             if edit.changes_anything:
                 self._publish(edit.apply())
 
@@ -131,8 +134,11 @@ class LiveRecommender(OfOneProcess):
             edit.upsert(ids, vectors, bias=bias, titles=titles, counts=counts, until=until, attributes=attributes)
         return edit.version
 
-    def hide(self, ids: Ids) -> int:
+    def hide(self, ids: Items) -> int:
         """Items are not recommended until `show` or `upsert`; they stay candidates of `score` and part of histories.
+
+        Args:
+            ids: a sequence, column or set of item ids, or an `ItemTable`.
 
         Returns:
             The version.
@@ -145,13 +151,15 @@ class LiveRecommender(OfOneProcess):
             edit.hide(ids)
         return edit.version
 
-    def show(self, ids: Ids, until: Until = None) -> int:
-        """Items are recommended, for ever or `until` a moment (as in `upsert`); otherwise like `hide`."""
+    def show(self, ids: Items, until: Until = None) -> int:
+        """Items are recommended, for ever or `until` a moment (as in `upsert`, not for sets if there are several
+        moments); otherwise like `hide`.
+        """
         with self.edit() as edit:
             edit.show(ids, until)
         return edit.version
 
-    def remove(self, ids: Ids) -> int:
+    def remove(self, ids: Items) -> int:
         """Items are no longer of the catalogue; histories that hold them still count, and `upsert` brings them back.
 
         Otherwise like `hide`.
@@ -271,6 +279,10 @@ class LiveRecommender(OfOneProcess):
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = f": take `current`, and `{name}` of that" if hasattr(Recommender, name) else ""
+        raise AttributeError(f"a LiveRecommender has no {name!r}{hint}")
+
     def __repr__(self) -> str:
         return f"LiveRecommender(version {self.version}: {self._current!r})"
 
@@ -303,9 +315,10 @@ class LiveRecommender(OfOneProcess):
 
 def _vectors_of(recommender: Recommender, argument: str, histories: Sequence[History]) -> npt.NDArray[np.float32]:
     """The fused interests of those users who have known events."""
-    batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions)
+    batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions, argument)
     known = np.diff(batch.offsets) > 0
     if not known.any():
-        raise ArgumentError(argument, "histories with known events, of at least one user", f"{len(known)} without")
+        got = f"{len(known)} without" if len(histories) else "no histories"
+        raise ArgumentError(argument, "histories with known events, of at least one user", got)
     encoded = recommender.encode_rows(batch.items, batch.times, batch.actions, batch.offsets)
     return encoded.fused[known]

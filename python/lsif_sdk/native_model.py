@@ -245,6 +245,9 @@ class NativeModel(OfOneProcess):
                 before `older` ends, or `remember` differs.
             ArgumentTypeError: not two states.
         """
+        for name, state in (("older", older), ("newer", newer)):
+            if not isinstance(state, UserState):
+                raise ArgumentTypeError(name, "a UserState", state)
         states = self._states([older, newer])
         with native_errors():
             return UserState(self._host.prepend(self.fingerprint, states[0].data, states[1].data))
@@ -363,8 +366,10 @@ class NativeModel(OfOneProcess):
         return states
 
     def _check_known(self, states: Sequence[UserState | DeviceStates]) -> None:
-        if not all(map(self.knows, states)):
-            raise ArgumentError("state", "a state of this model", "one of another model: make it anew by new_state")
+        for user, state in enumerate(states):
+            if not self.knows(state):
+                place = "state" if len(states) == 1 else f"state[{user}]"
+                raise ArgumentError(place, "a state of this model", "one of another model: make it anew by new_state")
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
         times = None if now is None else request_times(now, batch)  # checked even where the model does not read it

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_column, whole_numbers
+from lsif_sdk.arguments import as_column, is_real, whole_numbers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["as_seconds"]
@@ -43,6 +43,10 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
         array = array.astype(np.float64)
     if array.dtype.kind == "f":
         return _rounded_down(argument, array.astype(np.float64))
+    if array.dtype.kind == "O":
+        odd = next((place for place, value in enumerate(array.tolist()) if not is_real(value)), None)
+        if odd is not None:
+            raise ArgumentTypeError(f"{argument}[{odd}]" if len(array) > 1 else argument, _EXPECTED, array[odd])
     return whole_numbers(argument, array, _EXPECTED)
 
 

@@ -121,8 +121,11 @@ def as_states(state: UserState | Sequence[UserState]) -> list[UserState]:
         ArgumentTypeError: something else.
     """
     states = [state] if isinstance(state, UserState) else state
-    if not isinstance(states, (list, tuple)) or not all(isinstance(entry, UserState) for entry in states):
+    if not isinstance(states, (list, tuple)):
         raise ArgumentTypeError("state", "a UserState or a list of them", state)
+    for user, entry in enumerate(states):
+        if not isinstance(entry, UserState):
+            raise ArgumentTypeError(f"state[{user}]", "a UserState", entry)
     return list(states)
 
 

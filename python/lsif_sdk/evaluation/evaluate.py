@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lsif_sdk.arguments import as_k
+from lsif_sdk.arguments import as_k, check_flag
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.baselines import Popularity, Scorer
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
 from lsif_sdk.evaluation.report import BASELINE, Report
 from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, gather_events
-from lsif_sdk.evaluation.splits import Split, leave_one_out
+from lsif_sdk.evaluation.splits import SPLITS, Split
 from lsif_sdk.progress import Progress, track
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
     from lsif_sdk.training.tables import Source
 
-__all__ = ["compare", "evaluate", "with_catalog_items"]
+__all__ = ["as_trained", "compare", "evaluate", "may_have_seen", "with_catalog_items"]
 
 SCORES_PER_CHUNK = 1 << 23  # 32 MiB of float32 scores at a time
 USERS_PER_CHUNK = 256
@@ -37,7 +38,7 @@ def evaluate(
     *,
     with_request_time: bool | None = None,
     target: Literal["test", "validation"] = "test",
-    exclude_seen: bool = True,
+    exclude_seen: bool | None = None,
     min_history: int = 1,
     name: str | None = None,
     progress: bool = True,
@@ -47,17 +48,22 @@ def evaluate(
     Args:
         recommender: a `lsif_sdk.Recommender` (encodes with its native path), or a `Scorer` that has read
             `split.history(target)`.
-        events: a split; or the events, split here by `leave_one_out`: an `EventLog`, or a path or DataFrame with the
-            columns user, item and timestamp (`lsif_sdk.training.read_events` reads other names).
+        events: a split; or the events, split here as they were for the recommender's training (by `leave_one_out` where
+            it does not say): an `EventLog`, or a path or DataFrame with the columns user, item and timestamp
+            (`lsif_sdk.training.read_events` reads other names).
         k: length of the recommended lists.
         with_request_time: whether the recommender is told the time of the target event as the time of the request
             (another, easier task: say so when quoting it); None = if the model reads it and the events have times.
         target: which of the two held-out events to predict.
         exclude_seen: leave items of the history out of ranks and lists; a target that is one of them is a miss (see
-            `pessimistic_ranks`). False where people consume again.
+            `pessimistic_ranks`). False where people consume again; None = as in the recommender's training, True where
+            that does not say.
         min_history: leave out users with fewer events before the target ("warm users" only, if large).
         name: of the model in the report; None = its class name in lower case.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
+
+    Warns:
+        UserWarning: the recommender may have been trained on the targets.
 
     Raises:
         ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
@@ -66,10 +72,14 @@ def evaluate(
     k = as_k(k)
     if min_history < 1:
         raise ArgumentError("min_history", "an integer >= 1", min_history)
-    split = _split_of(events)
+    split = _split_of(events, [recommender])
+    exclude_seen = _exclude_seen(exclude_seen, [recommender])
     label = type(recommender).__name__.lower() if name is None else name
     request_time = False
     if isinstance(recommender, HistoryEncoder):
+        training = _training_of(recommender)
+        if training and may_have_seen(training, split, target):
+            warnings.warn(f"{label} may have been trained on the {target} targets of this split", stacklevel=2)
         split = with_catalog_items(split, recommender)
         request_time = _request_time(recommender, split, with_request_time)
         now = split.targets(target)[1] if request_time else None
@@ -111,7 +121,12 @@ def evaluate(
 
 
 def compare(
-    models: Mapping[str, Model], events: EventLog | Split | Source, k: int = 10, **options: Any
+    models: Mapping[str, Model],
+    events: EventLog | Split | Source,
+    k: int = 10,
+    *,
+    exclude_seen: bool | None = None,
+    **options: Any,
 ) -> list[Report]:
     """Evaluates several models on one split, popularity first; `print(format_table(compare(...)))` shows them.
 
@@ -120,12 +135,21 @@ def compare(
             catalogues know, in the order of `with_catalog_items`.
         events: as in `evaluate`.
         k: length of the recommended lists.
-        options: keyword arguments of `evaluate`; `with_request_time` applies to the recommenders.
+        exclude_seen: as in `evaluate`, for all of them.
+        options: further keyword arguments of `evaluate`; `with_request_time` applies to the recommenders.
 
     Returns:
         A report named "popularity", counted on the histories the targets are predicted from, then one for each model.
+
+    Raises:
+        ArgumentError: see `evaluate`; or recommenders were trained with different splits, or with and without what was
+            seen, and `events` and `exclude_seen` do not say which counts.
+        ArgumentTypeError: `models` is not a mapping.
     """
-    split = _split_of(events)
+    if not isinstance(models, Mapping):
+        raise ArgumentTypeError("models", 'a mapping of names to recommenders, {"lsif": recommender} say', models)
+    split = _split_of(events, models.values())
+    options["exclude_seen"] = _exclude_seen(exclude_seen, models.values())
     for model in models.values():
         if isinstance(model, HistoryEncoder):
             split = with_catalog_items(split, model)
@@ -138,12 +162,47 @@ def compare(
     return reports
 
 
-def _split_of(events: EventLog | Split | Source) -> Split:
+def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
+    """Whether a model may have been trained on the targets of a split; True where its artifact does not say how it was.
+
+    Validation targets decide when training stops: they have never been unseen.
+    """
+    return target == "test" and (training.get("holdout") != "test" or training.get("split") != split.name)
+
+
+def as_trained(models: Iterable[Any], field: str, otherwise: Any) -> Any:
+    """What the artifacts of models say of a field of their training ("split", "exclude_seen"), if they agree.
+
+    Raises:
+        ArgumentError: they do not.
+    """
+    known = {training.get(field, otherwise) for model in models if (training := _training_of(model))}
+    if len(known) > 1:
+        name = "events" if field == "split" else field
+        raise ArgumentError(name, f"to be told: models differ in the {field} of their training", sorted(known))
+    return known.pop() if known else otherwise
+
+
+def _training_of(model: Any) -> Mapping[str, Any]:
+    """How a model was trained, as its artifact says; empty for what has none."""
+    artifact = getattr(model, "artifact", None)
+    return {} if artifact is None else dict(artifact.training)
+
+
+def _split_of(events: EventLog | Split | Source, models: Iterable[Any]) -> Split:
     from lsif_sdk.training.data import EventLog, read_events  # the package training builds on this one
 
     if isinstance(events, Split):
         return events
-    return leave_one_out(events if isinstance(events, EventLog) else read_events(events))
+    log = events if isinstance(events, EventLog) else read_events(events)
+    return SPLITS[as_trained(models, "split", "leave_one_out")](log)
+
+
+def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:
+    if given is None:
+        return bool(as_trained(models, "exclude_seen", True))
+    check_flag("exclude_seen", given)
+    return given
 
 
 def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:

@@ -77,13 +77,15 @@ class Report:
         return result
 
 
-def format_table(reports: Sequence[Report]) -> str:
-    """A plain-text table, one line a report; if one is named "popularity", with the ratio of each NDCG to its NDCG.
+def format_table(reports: Report | Sequence[Report]) -> str:
+    """A plain-text table, one line a report, of one or several; if one is named "popularity", with the ratio of each NDCG to its NDCG.
 
     Raises:
         ArgumentError: no reports, or reports on different protocols, targets, users, items, k or masking, whose numbers
             do not compare.
     """
+    if isinstance(reports, Report):
+        reports = [reports]
     if not reports:
         raise ArgumentError("reports", "at least one report", "none")
     tasks = {(r.targets_hash, r.k, r.target, r.protocol, r.num_users, r.num_items, r.exclude_seen) for r in reports}

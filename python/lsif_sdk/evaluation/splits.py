@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +48,13 @@ class Split:
     test_times: NDArray[np.int64] | None
     protocol: str
 
+    @property
+    def name(self) -> str:
+        """Which of `SPLITS` made it; `protocol` where none did."""
+        kind = self.protocol.partition(":")[0]
+        kind = self.protocol.partition(":")[0]
+        return {"leave-one-out": "leave_one_out", "time split": "time"}.get(kind, self.protocol)
+
     def history(self, target: Literal["validation", "test"]) -> EventLog:
         """The events known when `target` is predicted."""
         return self.train if _checked(target) == "validation" else self.test_history
@@ -70,6 +77,7 @@ def leave_one_out(log: EventLog) -> Split:
     are in `train`. What other users do after a target's time is known to the model: the protocol of nearly all
     published figures, and kinder than reality (see `time_split`).
     """
+    _check_log(log)
     eligible = (log.lengths >= MIN_EVENTS).astype(np.int64)
     validation = np.where(eligible, log.offsets[1:] - 2, NO_TARGET)
     test = np.where(eligible, log.offsets[1:] - 1, NO_TARGET)
@@ -94,6 +102,7 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
         ArgumentError: `test_from` is not after `validation_from`.
         DataError: the log has no events or no times, or times that fall within a user.
     """
+    _check_log(log)
     if log.times is None or log.times.size == 0:
         raise DataError("events: a time split needs events with times, got none")
     times, user = log.times, np.repeat(np.arange(log.num_users), log.lengths)
@@ -114,6 +123,13 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
     test = np.where((known_at_test > 0) & (log.lengths > known_at_test), log.offsets[:-1] + known_at_test, NO_TARGET)
     protocol = f"time split: trained before {validation_from}, tested on each user's first event from {test_from} on"
     return _split(log, _keep_oldest(log, known), _keep_oldest(log, known_at_test), validation, test, protocol)
+
+
+def _check_log(log: object) -> None:
+    from lsif_sdk.training.data import EventLog  # the package training builds on this one
+
+    if not isinstance(log, EventLog):
+        raise ArgumentTypeError("log", "an EventLog, of lsif_sdk.training.read_events say", log)
 
 
 def _split(

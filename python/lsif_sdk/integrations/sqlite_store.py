@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from lsif_sdk.arguments import check_number
-from lsif_sdk.errors import ArgumentError, ClosedError, StoreError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, StoreError
 from lsif_sdk.events import UNKNOWN_TIME, History
 from lsif_sdk.integrations.history_store import (
     EventRow,
@@ -67,6 +67,10 @@ class SQLiteStore:
         if synchronous not in ("FULL", "NORMAL"):
             raise ArgumentError("synchronous", "'FULL' or 'NORMAL'", repr(synchronous))
         check_number("timeout", timeout, 0.0, 1e6)
+        if not isinstance(path, (str, os.PathLike)):
+            raise ArgumentTypeError("path", "a path", path)
+        if os.fspath(path) == ":memory:":  # each connection would have a database of its own
+            raise ArgumentError("path", "a file: threads and processes share it", repr(path))
         self._path = os.path.abspath(path)
         self._synchronous = synchronous
         self._timeout = timeout

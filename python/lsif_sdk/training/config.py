@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from lsif_sdk.arguments import FLOAT32_MAX, check_choice, check_flag, check_integer, check_number
+from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["LossName", "Precision", "Schedule", "TrainConfig"]
 
+_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)}
 # field: (lowest, highest)
 _INTEGERS = {
     "epochs": (1, 2**31 - 1),
@@ -122,7 +124,8 @@ class TrainConfig:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
-            got = f"unknown {unknown}; there are {', '.join(sorted(known))}"
-            raise ArgumentError("train config", f"only the fields of {cls.__name__}", got)
+            hint = "; that belongs to model" if set(unknown) <= _MODEL_FIELDS else ""
+            expected = f"fields of {cls.__name__} ({', '.join(sorted(known))})"
+            raise ArgumentError("training", expected, f"unknown {unknown}{hint}")
         clip_norm = values.get("clip_norm", cls.clip_norm)
         return cls(**{**values, "clip_norm": math.inf if clip_norm is None else clip_norm})

@@ -136,8 +136,9 @@ def read_events(
 ) -> EventLog:
     """Reads events and sorts each user's by (timestamp, order in the source).
 
-    Ids may be integers or text; rows are numbered in sorted order of the ids, so they do not depend on the order of
-    the events. Row numbers in errors count from 1, the header and blank lines left out.
+    Ids are integers or text. A column of text in a DataFrame or Parquet file stays text; in a CSV or TSV file, where
+    all is text, ids are integers if all of them are. Rows are numbered in sorted order of the ids, so they do not
+    depend on the order of the events. Row numbers in errors count from 1, the header and blank lines left out.
 
     Args:
         source: a pandas DataFrame, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from lsif_sdk.arguments import check_flag
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
@@ -51,9 +52,14 @@ class Recipe:
     training: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, Mapping):
+            raise ArgumentTypeError("model", "a mapping of fields of ModelConfig", self.model)
+        if "num_items" in self.model:
+            raise ArgumentError("model", "no num_items, which the events decide", self.model["num_items"])
         if unknown := sorted(set(self.model) - _MODEL_FIELDS):
             hint = "; that belongs to training" if set(unknown) <= _TRAIN_FIELDS else ""
-            raise ArgumentError("model", "fields of ModelConfig but num_items", f"unknown {unknown}{hint}")
+            expected = f"fields of ModelConfig ({', '.join(sorted(_MODEL_FIELDS))})"
+            raise ArgumentError("model", expected, f"unknown {unknown}{hint}")
 
 
 def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -152,9 +158,13 @@ def train(
         raise ArgumentError("split", " or ".join(map(repr, SPLITS)), repr(split))
     if training is not None and not isinstance(training, (TrainConfig, Mapping)):
         raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
+    check_flag("exclude_seen", exclude_seen)
+    check_flag("progress", progress)
     settings = training if isinstance(training, TrainConfig) else TrainConfig.from_dict(training or {})
     recipe = Recipe(model or {}, settings)
     config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
+    if config.use_times and log.times is None:
+        raise ArgumentError("use_times", "False for events without times", True)
     parts = SPLITS[split](log)
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
     for needed in {target, "test"}:

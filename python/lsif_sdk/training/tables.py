@@ -36,11 +36,11 @@ class Table:
     Args:
         name: of the source, for error messages.
         frame: its columns, under their plain names.
+        typed: whether its columns have types that somebody chose; False for text files, where all is text.
     """
 
-    def __init__(self, name: str, frame: pd.DataFrame) -> None:
-        self.name = name
-        self._frame = frame
+    def __init__(self, name: str, frame: pd.DataFrame, typed: bool) -> None:
+        self.name, self._frame, self._typed = name, frame, typed
 
     def __len__(self) -> int:
         return len(self._frame)
@@ -48,15 +48,18 @@ class Table:
     def ids(self, column: str) -> tuple[NDArray[np.int64], Ids]:
         """Rows int64 [num_rows] into the sorted distinct ids, and these: int64 if all are integers, else strings.
 
-        Text such as "007" is no integer: it stays text, so that no two ids fall together.
+        In text files "7" is an integer; in a DataFrame or a Parquet file it is the text that somebody made of it.
+        "007" is no integer anywhere: it stays text, so that no two ids fall together.
 
         Raises:
             DataError: an id is missing.
         """
-        values = self._frame[column]
-        self._refuse(column, values.isna() | (values.astype(str) == ""), "an id is missing")
-        codes, distinct = values.factorize()
-        names = _integers_or_text(distinct.tolist())
+        column_values = self._frame[column]
+        self._refuse(column, column_values.isna() | (column_values.astype(str) == ""), "an id is missing")
+        codes, distinct = column_values.factorize()
+        values = distinct.tolist()
+        is_text = self._typed and all(isinstance(value, str) for value in values)
+        names = values if is_text else _integers_or_text(values)
         sorted_names, position = np.unique(np.array(names), return_inverse=True)
         rows = position.reshape(-1).astype(np.int64)[codes]
         return rows, sorted_names if sorted_names.dtype == np.int64 else sorted_names.tolist()
@@ -145,12 +148,12 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
     except ImportError as error:
         raise MissingExtraError("reading events", "pandas", "train") from error
     if isinstance(source, pd.DataFrame):
-        name, frame = "DataFrame", source
+        name, frame, typed = "DataFrame", source, True
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        name, frame = path.name, _read_file(path, separator)
+        name, frame, typed = path.name, _read_file(path, separator), ".parquet" in path.suffixes
     else:
-        raise ArgumentTypeError("source", "a path or a pandas DataFrame", source)
+        raise ArgumentTypeError("events", "a path or a pandas DataFrame", source)
     names = list(frame.columns)
     for option, column in columns.items():
         if column not in names:
@@ -163,7 +166,7 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         raise DataError(f"{name}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
     if len(frame) == 0:
         raise DataError(f"{name}: it has no rows")
-    return Table(name, frame)
+    return Table(name, frame, typed)
 
 
 def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
