@@ -80,7 +80,10 @@ def test_forms_of_exclude() -> None:
     for form in (*flat, [shared] * 3, np.array([shared] * 3), padded):
         assert_exact(catalog.top_k(queries, 40, form), vectors, None, queries, 40, [shared] * 3)
     ragged: Any = [np.array([1, 2]), [], (3,)]
-    assert_exact(catalog.top_k(queries, 9, ragged), vectors, None, queries, 9, ragged)
+    for form in (ragged, [{1, 2}, None, {3}], [[1, 2], None, frozenset([3])]):
+        assert_exact(catalog.top_k(queries, 9, form), vectors, None, queries, 9, ragged)
+    assert_same(catalog.top_k(queries, 40, set(shared)), catalog.top_k(queries, 40, shared))
+    assert_same(catalog.top_k(queries, 9, [None] * 3), catalog.top_k(queries, 9))
     for form in (*flat, [shared], np.array([shared]), padded[:1]):
         assert_exact(catalog.top_k(queries[:1], 40, form), vectors, None, queries[:1], 40, [shared])
     assert_same(catalog.top_k(queries[0], 9, []), catalog.top_k(queries[0], 9))

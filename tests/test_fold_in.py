@@ -72,10 +72,14 @@ def test_a_new_item_reaches_those_like_its_users_and_not_the_others():
         ((np.ones((0, 4)), np.ones((5, 4))), {}, "met: expected shape"),
         ((np.ones((2, 4)), np.ones((0, 4))), {}, "others: expected shape"),
         ((np.full((2, 4), np.nan), np.ones((5, 4))), {}, "met: expected finite"),
-        ((np.ones((2, 4)), np.ones((5, 4))), {"place": 0}, "k: expected an integer"),
-        ((np.ones((2, 4)), np.ones((5, 4))), {"place": 11}, "place: expected at most"),
-        ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": 0.0}, "ridge, others_weight: expected numbers > 0"),
-        ((np.ones((2, 4)), np.ones((5, 4))), {"others_weight": float("nan")}, "ridge, others_weight: expected"),
+        ((np.ones((2, 4)), np.ones((5, 4))), {"place": 0}, r"^place: expected an integer in \[1, 10\], got 0"),
+        ((np.ones((2, 4)), np.ones((5, 4))), {"place": 11}, r"^place: expected an integer in \[1, 10\], got 11"),
+        ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": 0.0}, "^ridge: expected a number > 0, got 0.0"),
+        (
+            (np.ones((2, 4)), np.ones((5, 4))),
+            {"others_weight": float("nan")},
+            "^others_weight: expected a number > 0, got nan",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_by_name(arguments, options, message):

@@ -317,7 +317,11 @@ def test_a_balance_that_cannot_be_is_refused(recommender):
     for interest in (-0.1, 1.5, float("nan")):
         with pytest.raises(errors.ArgumentError, match="interest: expected 'long', 'short' or a share from 0 to 1"):
             recommender.recommend(["i1"], interest=interest)
-    for interest in ("both", True, [0.5]):
+    with pytest.raises(
+        errors.ArgumentError, match="interest: expected 'long', 'short', a share .* or None, got 'both'"
+    ):
+        recommender.recommend(["i1"], interest="both")
+    for interest in (True, [0.5]):
         with pytest.raises(errors.ArgumentTypeError, match="interest: expected 'long', 'short'"):
             recommender.recommend(["i1"], interest=interest)
     short_only = build(num_long=0)

@@ -193,7 +193,7 @@ def test_what_does_not_fit_is_refused():
         (lambda: recommender.new_state(remember=np.timedelta64(5, "s")), "remember: expected an integer"),
         (lambda: recommender.recommend(), "history: expected a history, or state="),
         (lambda: recommender.recommend(["i1"], state=state), "history: expected None where a state is given"),
-        (lambda: recommender.recommend(state=[state, b"x"]), "state: expected a UserState"),
+        (lambda: recommender.recommend(state=[state, b"x"]), r"state\[1\]: expected a UserState, got bytes"),
     ]
     for call, message in cases:
         with pytest.raises(errors.LsifError, match=message):

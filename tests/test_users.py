@@ -123,7 +123,12 @@ def test_what_the_model_refuses_is_not_recorded(stores):
             (lambda: users.record("u", [["i1"], ["i2"]]), "history: expected events of one user, got 2"),
             (lambda: users.record(1.0, ["i1"]), "user: expected a string or an integer, got float"),
             (lambda: users.recommend("u", 0), "k: expected"),
-            (lambda: users.recommend("u", history=["i1"]), "history"),
+            (
+                lambda: users.recommend("u", history=["i1"]),
+                "history: expected none: what is recorded",
+            ),
+            (lambda: users.recommend("u", state=None), "state: expected none: what is recorded of the user answers"),
+            (lambda: users.record("u", ["i1", None]), r"history\[1\]: expected a string or an integer, got NoneType"),
             (lambda: Users("rec", store), "recommender: expected a Recommender or LiveRecommender, got str"),
             (lambda: Users(recommender, store, save_every=0), "save_every: expected an integer in"),
             (lambda: Users(recommender, store, max_bytes=-1), "max_bytes: expected an integer in"),

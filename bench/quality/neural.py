@@ -5,6 +5,7 @@ Each reads and is trained on exactly what `lsif_sdk` is; only the named part dif
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -189,14 +190,13 @@ def fit_neumf(history: EventLog, dim: int, epochs: int, learning_rate: float, se
     A draw that hits something met is left out, not drawn again: where few items are met the difference is small.
     """
     torch.manual_seed(seed)
-    torch.set_flush_denormal(True)  # decay takes what is not met, and Adam's moments of it, there: twice as slow
     model = NeuMF(history.num_users, history.num_items, dim)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=decay, fused=True)
     users = torch.from_numpy(np.repeat(np.arange(history.num_users), history.lengths))
     items = torch.from_numpy(history.items)
     met = torch.unique(users * history.num_items + items)
     for _ in range(epochs):
-        for rows in torch.randperm(len(items)).split(2048):
+        for rows in _without_denormals(torch.randperm(len(items)).split(2048)):
             negatives = torch.randint(history.num_items, (len(rows), 4))
             logits = model(users[rows, None], torch.cat([items[rows, None], negatives], dim=1))
             labels, weights = torch.zeros_like(logits), torch.ones_like(logits)
@@ -206,6 +206,15 @@ def fit_neumf(history: EventLog, dim: int, epochs: int, learning_rate: float, se
             functional.binary_cross_entropy_with_logits(logits, labels, weights).backward()
             optimizer.step()
     return model.eval()
+
+
+def _without_denormals(steps: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Weight decay takes the rows that nobody meets, and Adam's moments of them, there, where arithmetic is slow."""
+    torch.set_flush_denormal(True)
+    try:
+        yield from steps
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _is_in(values: Tensor, ascending: Tensor) -> Tensor:

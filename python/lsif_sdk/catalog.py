@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +24,8 @@ from lsif_sdk.ops import ops
 
 __all__ = ["Catalog", "Exclude", "TopK", "as_floats", "native_errors", "ragged_rows"]
 
-Exclude = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
-"""Rows to leave out: one list for all queries, or one list a query."""
+Exclude = Sequence[int] | Set[int] | Sequence[Sequence[int] | Set[int] | None] | npt.NDArray[np.integer[Any]]
+"""Rows to leave out: one list or set for all queries, or one (or None) a query."""
 
 
 class TopK(NamedTuple):
@@ -156,7 +156,8 @@ class Catalog(OfOneProcess):
             queries: [batch, dim], or [dim] for a batch of one; real and finite.
             k: how many, at least 1 and at most 2**20 or, if that is more, `num_items`. More than there are rows is
                 allowed.
-            exclude: row numbers to leave out: one list for all queries, or one (or an array row) a query; -1 is ignored
+            exclude: row numbers to leave out: one list or set for all queries, or one (or an array row, or None) a
+                query; -1 is ignored.
             threads: None: as many as this process may use.
             recall_target: share of the exact result that is enough on average, above 0; 1: all of it. What is found has
                 its exact score and is in order; what is missed may depend on batch size and threads. How far a search
@@ -362,15 +363,17 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
     if batch == 1 and type(exclude) is list and _INTEGERS.issuperset(map(type, exclude)):  # most requests
         with contextlib.suppress(OverflowError):  # which the longer way refuses in words
             return np.array(exclude, np.int64), np.array((0, len(exclude)), np.int64)
-    if hasattr(exclude, "__array__"):
-        exclude = _array(exclude)
-    elif isinstance(exclude, str) or not isinstance(exclude, Sequence):
+    given: Any = list(exclude) if isinstance(exclude, Set) else exclude
+    if hasattr(given, "__array__"):
+        given = _array(given)
+    elif isinstance(given, str) or not isinstance(given, Sequence):
         raise ArgumentTypeError("exclude", _EXCLUDED, exclude)
-    if isinstance(exclude, np.ndarray):
-        nested = exclude.ndim == 2
-    else:
-        nested = not _INTEGERS.issuperset(map(type, exclude)) and any(_array(part).ndim == 1 for part in exclude)
-    parts = [_rows(part) for part in (exclude if nested else [exclude])]
+    if isinstance(given, np.ndarray):
+        nested = given.ndim == 2
+    elif nested := not _INTEGERS.issuperset(map(type, given)):
+        given = [[] if part is None else list(part) if isinstance(part, Set) else part for part in given]
+        nested = any(_array(part).ndim == 1 for part in given)
+    parts = [_rows(part) for part in (given if nested else [given])]
     if nested and len(parts) != batch:
         raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
     if not nested:
@@ -380,7 +383,7 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
     return np.concatenate(parts), offsets
 
 
-_EXCLUDED = "row numbers, or one list of them a query"
+_EXCLUDED = "a list or set of row numbers, or a list of those (or None), one a query"
 _INTEGERS = frozenset({int, np.int64, np.int32})
 
 

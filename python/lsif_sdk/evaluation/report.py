@@ -78,7 +78,7 @@ class Report:
 
 
 def format_table(reports: Report | Sequence[Report]) -> str:
-    """A plain-text table, one line a report, of one or several; if one is named "popularity", with the ratio of each NDCG to its NDCG.
+    """A plain-text table, one line a report; if one is named "popularity", with the ratio of each NDCG to its NDCG.
 
     Raises:
         ArgumentError: no reports, or reports on different protocols, targets, users, items, k or masking, whose numbers

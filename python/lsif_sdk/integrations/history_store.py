@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 
 from lsif_sdk.arguments import is_integer
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.events import UNKNOWN_TIME, Events, History, as_users
 from lsif_sdk.items import Id, id_list
 
@@ -140,7 +140,9 @@ def as_event_rows(history: History) -> list[EventRow]:
     if len(users) != 1:
         raise ArgumentError("history", "events of one user", f"{len(users)} histories")
     events = users[0]
-    items = [_as_id("history", item) for item in id_list(events.items, "history")]
+    given = id_list(events.items, "history")
+    names = ["history"] if len(given) == 1 else [f"history[{place}]" for place in range(len(given))]
+    items = [_as_id(name, item) for name, item in zip(names, given, strict=True)]
     times = [UNKNOWN_TIME] * len(items) if events.times is None else np.asarray(events.times).tolist()
     actions = [0] * len(items) if events.actions is None else np.asarray(events.actions).tolist()
     return list(map(EventRow, items, times, actions))
@@ -166,7 +168,7 @@ def check_part(last: int | None, since: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ArgumentTypeError(name, "an integer", value)
         if not low <= value < 2**63:
-            raise ArgumentError(name, f"an integer >= {low} that fits int64", f"one of {value.bit_length()} bits")
+            raise ArgumentError(name, f"an integer >= {low} that fits int64", shown(value))
     if last is not None and since:
         raise ArgumentError("last", "None where since is given", last)
 

@@ -117,6 +117,8 @@ class Users:
             StoreError: the store failed.
         """
         user, began = as_user(user), time.perf_counter()
+        if given := options.keys() & {"history", "state"}:
+            raise ArgumentError(min(given), "none: what is recorded of the user answers", "one")
         budget = as_duration("budget_ms", "milliseconds", options.get("budget_ms"))
         try:
             found = self._found(user, None if budget is None else budget / 1e3)

@@ -157,7 +157,11 @@ def read_events(
         MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
     """
     columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
-    named = {f"{option}= (--{option})": column for option, column in columns.items() if column is not None}
+    named = {
+        f"{option}= (--{option}), of train or read_events,": column
+        for option, column in columns.items()
+        if column is not None
+    }
     table = read_table(source, named, separator)
     users, user_ids = table.ids(user)
     items, item_ids = table.ids(item)
