@@ -206,7 +206,7 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
             read_events(tmp_path / name)
     with pytest.raises(DataError, match=r"absent\.csv"):
         read_events(tmp_path / "absent.csv")
-    with pytest.raises(ArgumentTypeError, match="events"):
+    with pytest.raises(ArgumentTypeError, match="^events: expected a path or a pandas DataFrame, got int"):
         read_events(12)  # type: ignore[arg-type]
 
 
@@ -284,6 +284,11 @@ def test_a_column_of_text_stays_text_and_that_of_a_text_file_does_not(tmp_path: 
     frame.to_csv(tmp_path / "events.csv", index=False)
     log = read_events(tmp_path / "events.csv")
     assert [list(log.user_ids), list(log.item_ids)] == [[7, 8], [9, 10]]
+    mixed = frame.assign(item=["10", 9, 10.0], user=[7, "007", "a"])
+    assert read_events(mixed.iloc[:2]).item_ids == ["10", "9"]
+    assert read_events(mixed.assign(item=1)).user_ids == ["007", "7", "a"]
+    with pytest.raises(DataError, match="column 'item': 10 is there as text and as a number"):
+        read_events(mixed)
     numbers = read_events(frame.astype({"item": int}))
     assert (list(numbers.item_ids), numbers.user_ids) == ([9, 10], ["7", "8"])
     if importlib.util.find_spec("pyarrow"):

@@ -28,6 +28,8 @@ PROPERTY = settings(max_examples=30, deadline=None, derandomize=True)
         ([3, 5], [3, 5]),
         ((3, -5), [3, -5]),
         ([3.0, 5.0], [3, 5]),
+        (np.array([np.int64(3), 5], object), [3, 5]),
+        (np.array([np.float64(3.5), 5, np.int32(7)][:2], object), [3, 5]),
         (np.array([3, 5], np.uint8), [3, 5]),
         (np.array([3, 5], np.float32), [3, 5]),
         ([2**63 - 1, -(2**63)], [2**63 - 1, -(2**63)]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,3 +168,17 @@ def test_each_user_may_have_a_set_or_none(recommender):
         for odd in (["i5", None], ["i5", {"i6"}]):
             with pytest.raises(errors.ArgumentTypeError, match=rf"^{name}\[1\]: expected strings"):
                 ask(**{name: odd})
+
+
+def test_a_column_of_lists_is_one_list_a_user(recommender):
+    histories, lists = [["i1"], ["i2"]], [["i5", "i6"], ["i7"]]
+    arrays = np.empty(2, object)
+    arrays[:] = [np.array(ids) for ids in lists]
+    for name in ("exclude", "allow"):
+        expected = recommender.recommend(histories, k=9, **{name: lists})
+        for column in (pd.Series(lists), np.array(lists, object), arrays):
+            assert same(recommender.recommend(histories, k=9, **{name: column}), expected)
+            with pytest.raises(errors.ArgumentError, match=rf"{name}: expected one list of ids, or one a user \(3\)"):
+                recommender.recommend([*histories, []], **{name: column})
+        for_all = recommender.recommend(histories, k=9, **{name: lists[0]})
+        assert same(recommender.recommend(histories, k=9, **{name: pd.Series(lists[0])}), for_all)

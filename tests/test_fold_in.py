@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import Catalog
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import LsifError
 from lsif_sdk.fold_in import fold_in
 
 
@@ -73,6 +73,8 @@ def test_a_new_item_reaches_those_like_its_users_and_not_the_others():
         ((np.ones((2, 4)), np.ones((0, 4))), {}, "others: expected shape"),
         ((np.full((2, 4), np.nan), np.ones((5, 4))), {}, "met: expected finite"),
         ((np.ones((2, 4)), np.ones((5, 4))), {"place": 0}, r"^place: expected an integer in \[1, 10\], got 0"),
+        ((np.ones((2, 4)), np.ones((5, 4))), {"place": 1.0}, "^place: expected an integer, got float"),
+        ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": "1"}, "^ridge: expected a number, got str"),
         ((np.ones((2, 4)), np.ones((5, 4))), {"place": 11}, r"^place: expected an integer in \[1, 10\], got 11"),
         ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": 0.0}, "^ridge: expected a number > 0, got 0.0"),
         (
@@ -84,5 +86,5 @@ def test_a_new_item_reaches_those_like_its_users_and_not_the_others():
 )
 def test_what_cannot_be_fitted_is_refused_by_name(arguments, options, message):
     catalog = Catalog.from_vectors(np.eye(10, 4, dtype=np.float32))
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(LsifError, match=message):
         catalog.fit_item(*arguments, **options)

@@ -99,6 +99,7 @@ def test_odd_ids_in_histories_are_refused_by_their_place(odd):
         ([odd], ""),
         (Events([10, 20, odd]), "[2]"),
         ([[10], [odd]], "[1]"),
+        ([[10, odd]], "[0][1]"),
         ([[10], [], [20, odd, 30]], "[2][1]"),
         ([Events([10, 20], [1, 2]), deque([10, odd])], "[1][1]"),
         (np.array([10, odd], object), "[1]"),

@@ -300,7 +300,7 @@ def test_items_to_hide_come_in_any_container() -> None:
         assert live.version == 3
         with pytest.raises(errors.ArgumentError, match="ids: expected items of the catalogue"):
             live.hide(ids)
-    with pytest.raises(
-        errors.ArgumentTypeError, match="ids: expected a sequence of item ids, in the order of the times"
-    ):
-        live_of().show(set(ids), until=[1, 2])
+    for until in ([1, 2], np.array([1, 2]), pd.Series([1, 2]), torch.tensor([1, 2])):
+        with pytest.raises(errors.ArgumentTypeError, match="ids: expected a sequence of item ids, in the order of"):
+            live_of().show(set(ids), until=until)
+    assert live_of().show(set(ids), until=[2_000_000_000] * 2) == 1

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from evaluation_cases import make_log
+from lsif_sdk import Recommender
 from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import compare, evaluate, leave_one_out, time_split
@@ -111,6 +112,42 @@ def test_users_with_nothing_beside_what_is_held_out_are_not_enough(tmp_path):
         train(path, {"dim": 8}, {"epochs": 1}, progress=False)
 
 
+def late_from(split):
+    """When a time split's test events begin."""
+    return int(split.protocol.split("from ")[1].split()[0])
+
+
+@pytest.mark.parametrize(
+    ("training", "exclude_seen"),
+    [
+        ({}, True),
+        ({"holdout": "test"}, True),
+        ({"holdout": "test", "split": "random", "exclude_seen": None}, True),
+        ({"holdout": "test", "split": ["time"], "exclude_seen": False}, False),
+    ],
+    ids=str,
+)
+def test_artifacts_that_say_little_of_their_training(training, exclude_seen):
+    log = make_log([range(5)] * 3, 5)
+    recommender = build_of(log, training)
+    with warnings.catch_warnings(action="error" if "split" not in training else "ignore"):
+        report = evaluate(recommender, log, progress=False)
+    assert report.protocol == "leave-one-out" and report.exclude_seen is exclude_seen
+
+    class Named:
+        artifact = "model.pkl"
+
+        def scores(self, user_rows):
+            return np.zeros((len(user_rows), 5), np.float32)
+
+    assert evaluate(Named(), log, progress=False).exclude_seen is True
+
+
+def build_of(log, training):
+    artifact = train(log, MODEL, TRAINING, progress=False).artifact
+    return Recommender(dataclasses.replace(artifact, training=training))
+
+
 def test_models_are_measured_as_they_were_trained(log):
     """Split and masking are the training's unless they are given; a warning says where targets may be known."""
     by_time = train(log, MODEL, TRAINING, split="time", exclude_seen=False, progress=False)
@@ -122,6 +159,12 @@ def test_models_are_measured_as_they_were_trained(log):
     assert report.protocol == popularity.protocol == time_split(log).protocol and not popularity.exclude_seen
     with pytest.warns(UserWarning, match="recommender may have been trained on the test targets of this split"):
         assert evaluate(by_time, leave_one_out(log), progress=False).exclude_seen is False
+    early, late = time_split(log, *np.quantile(log.times, [0.3, 0.6]).astype(int).tolist()), time_split(log)
+    with pytest.warns(UserWarning, match="trained on the test targets"):
+        evaluate(by_time, early, progress=False)
+    later = time_split(log, late_from(late), late_from(late) + 1)
+    with warnings.catch_warnings(action="error"):
+        evaluate(by_time, later, progress=False)
     for_production = train(log, MODEL, TRAINING, holdout="validation", progress=False)
     with pytest.warns(UserWarning, match="trained on the test targets"):
         assert evaluate(for_production, log, progress=False).exclude_seen is True

@@ -193,6 +193,11 @@ def test_what_does_not_fit_is_refused():
         (lambda: recommender.new_state(remember=np.timedelta64(5, "s")), "remember: expected an integer"),
         (lambda: recommender.recommend(), "history: expected a history, or state="),
         (lambda: recommender.recommend(["i1"], state=state), "history: expected None where a state is given"),
+        (lambda: recommender.join_states(b"x", state), "older: expected a UserState, got bytes"),
+        (
+            lambda: recommender.join_states(state, build(seed=7).new_state(["i1"])),
+            "newer: expected a state of",
+        ),
         (lambda: recommender.recommend(state=[state, b"x"]), r"state\[1\]: expected a UserState, got bytes"),
     ]
     for call, message in cases:

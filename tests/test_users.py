@@ -58,6 +58,8 @@ def test_milliseconds_are_not_recorded(stores):
             errors.ArgumentError, match="times: expected Unix seconds before the year 5138, got 17000000010"
         ):
             users.record("u", Events([IDS[2], IDS[3]], [1_700_000_000, 1_700_000_001_000]))
+        with pytest.raises(errors.ArgumentError, match="times: expected Unix seconds before"):
+            users.record("u", Events(["of an item that comes later", IDS[3]], [1_700_000_001_000, 1_700_000_000]))
         assert store.read("u").events.items == [IDS[1]]
 
 
@@ -125,9 +127,9 @@ def test_what_the_model_refuses_is_not_recorded(stores):
             (lambda: users.recommend("u", 0), "k: expected"),
             (
                 lambda: users.recommend("u", history=["i1"]),
-                "history: expected none: what is recorded",
+                "history: expected no such argument: what is recorded",
             ),
-            (lambda: users.recommend("u", state=None), "state: expected none: what is recorded of the user answers"),
+            (lambda: users.recommend("u", state=None), "state: expected no such argument: what is recorded"),
             (lambda: users.record("u", ["i1", None]), r"history\[1\]: expected a string or an integer, got NoneType"),
             (lambda: Users("rec", store), "recommender: expected a Recommender or LiveRecommender, got str"),
             (lambda: Users(recommender, store, save_every=0), "save_every: expected an integer in"),

@@ -27,7 +27,7 @@ from lsif_sdk.recommender import Recommender
 from lsif_sdk.user_state import UserState
 
 if TYPE_CHECKING:
-    from lsif_sdk.evaluation import evaluate
+    from lsif_sdk.evaluation import evaluate as evaluate
     from lsif_sdk.training import train
 
 __all__ = [

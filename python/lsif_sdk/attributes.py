@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lsif_sdk.arguments import is_integer, is_real
 from lsif_sdk.bitmaps import Bitmap, as_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import IdLists, excluded_rows, is_flat, is_one_a_user
+from lsif_sdk.events import IdLists, as_lists, excluded_rows, is_flat, is_one_a_user
 from lsif_sdk.items import ItemTable, as_list
 from lsif_sdk.locks import ForkSafeLock
 
@@ -200,7 +200,8 @@ def allowed_bitmaps(
         bitmaps = [available if wanted is None else wanted & available for wanted in bitmaps]
     if allow is None:
         return bitmaps
-    for_all = isinstance(allow, Set) or (is_flat(allow) and not is_one_a_user(allow))
+    allow = as_lists(allow)
+    for_all = is_flat(allow) and not is_one_a_user(allow)
     rows, offsets = excluded_rows(allow, items, 1 if for_all else batch, "allow")
     assert rows is not None and offsets is not None
     lists = allow if is_one_a_user(allow) else None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_array, as_k, as_threads, check_flag, check_integer
+from lsif_sdk.arguments import as_array, as_k, as_threads, check_flag, check_integer, is_integer
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.calibration import Calibration, as_recall_target, trial_queries, trial_rows, trial_search
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
@@ -262,7 +262,9 @@ class Catalog(OfOneProcess):
         for name, vectors in users.items():
             if vectors.shape[1] != self.dim or len(vectors) == 0:
                 raise ArgumentError(name, f"shape [at least 1, {self.dim}]", list(vectors.shape))
-        check_integer("place", place, 1, len(self))
+        if not is_integer(place):
+            raise ArgumentTypeError("place", "an integer", place)
+        check_integer("place", int(place), 1, len(self))
         met_scores = self.top_k(users["met"], place, threads=threads).scores[:, -1]
         center = self.vectors.numpy().mean(axis=0, dtype=np.float64)
         other_scores = users["others"].numpy().astype(np.float64) @ center + self.bias.numpy().mean(dtype=np.float64)

@@ -53,7 +53,7 @@ class CatalogEdit:
         self._attributes: dict[str, dict[int, Any]] = {name: {} for name in base.attributes.names}
         self._ended = False
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """No more changes from now on: they would be lost."""
         self._ended = True
 
@@ -110,10 +110,11 @@ class CatalogEdit:
 
     def show(self, ids: Items, until: Until = None) -> None:
         """See `LiveRecommender.show`."""
-        if isinstance(ids, Set) and isinstance(until, (list, tuple, np.ndarray)):
-            raise ArgumentTypeError("ids", "a sequence of item ids, in the order of the times", ids)
         rows = self._rows(ids)
-        self._until.update(zip(rows, _ends(until, len(rows)), strict=True))
+        ends = _ends(until, len(rows))
+        if isinstance(ids, Set) and len(set(ends)) > 1:
+            raise ArgumentTypeError("ids", "a sequence of item ids, in the order of the times", ids)
+        self._until.update(zip(rows, ends, strict=True))
 
     def remove(self, ids: Items) -> None:
         """See `LiveRecommender.remove`."""

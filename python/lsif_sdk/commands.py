@@ -141,10 +141,11 @@ def evaluate(options: argparse.Namespace) -> int:
             f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
             f"{recommender.items.id_kind}"
         )
-    parts = SPLITTERS[options.split or as_trained([recommender], "split", SPLITS[0])](log)
+    parts = SPLITTERS[options.split or as_trained([recommender], "split", SPLITS)](log)
     if may_have_seen(recommender.artifact.training, parts):
         print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the same, in a developer's words
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* may have been trained on")  # the same, in a developer's words
         reports = compare(
             {"lsif": recommender},
             parts,

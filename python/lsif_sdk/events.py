@@ -137,7 +137,7 @@ class EventBatch:
             items, offsets = plain
         else:
             users = as_users(histories, argument)
-            items, offsets = ragged_rows_of(users, table, argument)
+            items, offsets = ragged_rows_of(users, table, argument, is_batch(histories))
             times = _gather(users, "times", UNKNOWN_TIME)
             actions = _gather(users, "actions", 0) if num_actions > 0 else None
         unknown = np.zeros(len(offsets) - 1, np.int64)
@@ -207,16 +207,18 @@ def as_users(
 
 
 def ragged_rows_of(
-    users: Sequence[Events], table: ItemTable, argument: str
+    users: Sequence[Events], table: ItemTable, argument: str, several: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Catalogue rows int64 [total] of all users' items, -1 where unknown, and offsets int64 [batch + 1].
+
+    `several`: whether the caller gave a batch, for messages.
 
     Raises:
         ArgumentTypeError: an id is not of the catalogue's kind.
     """
     lists = [id_list(user.items, argument) for user in users]
     offsets = _offsets_of(lists)
-    if len(lists) == 1:
+    if not several:
         return table.rows(lists[0], argument), offsets
     rows = table.rows_of_plain(list(itertools.chain.from_iterable(lists)))
     if rows is None:  # each list alone, for a message that says which
@@ -260,14 +262,14 @@ def excluded_rows(
     """
     if exclude is None:
         return None, None
-    given: Any = list(exclude) if isinstance(exclude, Set) else exclude
+    given = as_lists(exclude)
     if is_one_a_user(given):
         given = [() if ids is None else list(ids) if isinstance(ids, Set) else ids for ids in given]
     lists = as_users(given, argument, "a list or set of item ids")
-    for_all = is_flat(given) if isinstance(given, _SEQUENCES) else np.ndim(given) == 1
+    for_all = not is_batch(given)
     if not for_all and len(lists) != batch:
         raise ArgumentError(argument, f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
-    rows, offsets = ragged_rows_of(lists, table, argument)
+    rows, offsets = ragged_rows_of(lists, table, argument, not for_all)
     known = rows >= 0
     rows, offsets = rows[known], known_offsets(known, offsets)
     if for_all:
@@ -318,6 +320,23 @@ def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = ""
     latest = int(times.max(initial=UNKNOWN_TIME))
     if latest > LATEST_TIME:
         raise ArgumentError(argument, "Unix seconds before the year 5138" + expected, latest)
+
+
+def as_lists(ids: Any) -> Any:
+    """Sets, and columns of objects (of lists, say, one a user), as lists; all else as it is."""
+    if isinstance(ids, Set):
+        return list(ids)
+    if not isinstance(ids, _SEQUENCES) and str(getattr(ids, "dtype", "")) == "object" and np.ndim(ids) == 1:
+        return as_array("ids", ids).tolist()
+    return ids
+
+
+def is_batch(histories: Any) -> bool:
+    """Whether these are the histories (or lists of ids) of several users, or of one in a list."""
+    histories = as_lists(histories)
+    if isinstance(histories, _SEQUENCES):
+        return not is_flat(histories)
+    return not isinstance(histories, Events) and np.ndim(histories) > 1
 
 
 def is_one_a_user(lists: Any) -> TypeGuard[Sequence[Any]]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.arguments import is_real
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["FoldedItem", "fold_in"]
 
@@ -49,6 +50,7 @@ def fold_in(
 
     Raises:
         ArgumentError: shapes do not fit, a number is not finite, or a weight is not above 0.
+        ArgumentTypeError: a weight is no number.
     """
     for name, vectors, scores in (("met", met, met_scores), ("others", others, other_scores)):
         if vectors.ndim != 2 or vectors.shape[1] != met.shape[1] or scores.shape != vectors.shape[:1]:
@@ -56,6 +58,8 @@ def fold_in(
         if len(vectors) == 0 or not (np.isfinite(vectors).all() and np.isfinite(scores).all()):
             raise ArgumentError(name, "finite numbers of at least one user", f"{len(vectors)} users")
     for name, number in (("ridge", ridge), ("others_weight", others_weight)):
+        if not is_real(number):
+            raise ArgumentTypeError(name, "a number", number)
         if not number > 0:
             raise ArgumentError(name, "a number > 0", number)
     dim = met.shape[1]

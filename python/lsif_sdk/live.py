@@ -8,7 +8,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +90,7 @@ class LiveRecommender(OfOneProcess):
             try:
                 yield edit
             finally:
-                edit.end()
+                edit._end()
             if edit.changes_anything:
                 self._publish(edit.apply())
 
@@ -279,9 +279,12 @@ class LiveRecommender(OfOneProcess):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __getattr__(self, name: str) -> NoReturn:
-        hint = f": take `current`, and `{name}` of that" if hasattr(Recommender, name) else ""
-        raise AttributeError(f"a LiveRecommender has no {name!r}{hint}")
+    if not TYPE_CHECKING:  # to whom any name would be an attribute then
+
+        def __getattr__(self, name: str) -> NoReturn:
+            current = self.__dict__.get("_current")
+            hint = f": take `current`, and `{name}` of that" if name[0] != "_" and hasattr(current, name) else ""
+            raise AttributeError(f"a LiveRecommender has no {name!r}{hint}")
 
     def __repr__(self) -> str:
         return f"LiveRecommender(version {self.version}: {self._current!r})"

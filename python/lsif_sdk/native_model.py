@@ -248,9 +248,9 @@ class NativeModel(OfOneProcess):
         for name, state in (("older", older), ("newer", newer)):
             if not isinstance(state, UserState):
                 raise ArgumentTypeError(name, "a UserState", state)
-        states = self._states([older, newer])
+            self._check_known([state], name)
         with native_errors():
-            return UserState(self._host.prepend(self.fingerprint, states[0].data, states[1].data))
+            return UserState(self._host.prepend(self.fingerprint, older.data, newer.data))
 
     def user_vectors(
         self,
@@ -365,10 +365,10 @@ class NativeModel(OfOneProcess):
         self._check_known(states)
         return states
 
-    def _check_known(self, states: Sequence[UserState | DeviceStates]) -> None:
+    def _check_known(self, states: Sequence[UserState | DeviceStates], argument: str = "state") -> None:
         for user, state in enumerate(states):
             if not self.knows(state):
-                place = "state" if len(states) == 1 else f"state[{user}]"
+                place = argument if len(states) == 1 else f"{argument}[{user}]"
                 raise ArgumentError(place, "a state of this model", "one of another model: make it anew by new_state")
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:

@@ -39,14 +39,14 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
         return _of_datetime64(argument, array)
     if array.dtype.kind == "O" and any(isinstance(value, (datetime.datetime, np.datetime64)) for value in array):
         return np.array([_of_date(argument, position, value) for position, value in enumerate(array)], np.int64)
-    if array.dtype.kind == "O" and {float} <= set(map(type, array)) <= {int, float}:
-        array = array.astype(np.float64)
-    if array.dtype.kind == "f":
-        return _rounded_down(argument, array.astype(np.float64))
     if array.dtype.kind == "O":
         odd = next((place for place, value in enumerate(array.tolist()) if not is_real(value)), None)
         if odd is not None:
             raise ArgumentTypeError(f"{argument}[{odd}]" if len(array) > 1 else argument, _EXPECTED, array[odd])
+        plain = [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]
+        array = np.array(plain, np.float64 if any(isinstance(value, float) for value in plain) else object)
+    if array.dtype.kind == "f":
+        return _rounded_down(argument, array.astype(np.float64))
     return whole_numbers(argument, array, _EXPECTED)
 
 

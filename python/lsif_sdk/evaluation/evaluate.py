@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
     from lsif_sdk.training.tables import Source
 
-__all__ = ["as_trained", "compare", "evaluate", "may_have_seen", "with_catalog_items"]
+__all__ = ["as_trained", "compare", "evaluate", "may_have_seen", "training_of", "with_catalog_items"]
 
 SCORES_PER_CHUNK = 1 << 23  # 32 MiB of float32 scores at a time
 USERS_PER_CHUNK = 256
 Model = Scorer | HistoryEncoder
+_SPLIT = next(iter(SPLITS))
+_TESTED_FROM = re.compile(r"from (-?\d+) on$")
+_KNOWN = "{} may have been trained on the {} targets of this split"
 
 
 def evaluate(
@@ -69,17 +73,40 @@ def evaluate(
         ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
         DataError: no user has enough events, or no item is in the recommender's catalogue.
     """
-    k = as_k(k)
+    split = _split_of(events, [recommender])
+    label = type(recommender).__name__.lower() if name is None else name
+    if may_have_seen(training_of(recommender), split, target):
+        warnings.warn(_KNOWN.format(label, target), stacklevel=2)
+    return _evaluate(
+        recommender,
+        split,
+        as_k(k),
+        with_request_time=with_request_time,
+        target=target,
+        exclude_seen=_exclude_seen(exclude_seen, [recommender]),
+        min_history=min_history,
+        label=label,
+        progress=progress,
+    )
+
+
+def _evaluate(
+    recommender: Model,
+    split: Split,
+    k: int = 10,
+    *,
+    exclude_seen: bool,
+    label: str,
+    with_request_time: bool | None = None,
+    target: Literal["test", "validation"] = "test",
+    min_history: int = 1,
+    progress: bool = True,
+) -> Report:
+    """`evaluate` of a split, with nothing left open, and without its warning."""
     if min_history < 1:
         raise ArgumentError("min_history", "an integer >= 1", min_history)
-    split = _split_of(events, [recommender])
-    exclude_seen = _exclude_seen(exclude_seen, [recommender])
-    label = type(recommender).__name__.lower() if name is None else name
     request_time = False
     if isinstance(recommender, HistoryEncoder):
-        training = _training_of(recommender)
-        if training and may_have_seen(training, split, target):
-            warnings.warn(f"{label} may have been trained on the {target} targets of this split", stacklevel=2)
         split = with_catalog_items(split, recommender)
         request_time = _request_time(recommender, split, with_request_time)
         now = split.targets(target)[1] if request_time else None
@@ -89,7 +116,8 @@ def evaluate(
             raise ArgumentError("with_request_time", "None or False for a scorer, which has no request time", True)
         scorer = recommender
     else:
-        raise ArgumentTypeError("recommender", "a Recommender or an object with scores(user_rows)", recommender)
+        expected = "a Recommender (`current` of a LiveRecommender) or an object with scores(user_rows)"
+        raise ArgumentTypeError("recommender", expected, recommender)
     history, items = split.history(target), split.targets(target)[0]
     users = np.flatnonzero((items >= 0) & (history.lengths >= min_history))
     if users.size == 0:
@@ -150,43 +178,63 @@ def compare(
         raise ArgumentTypeError("models", 'a mapping of names to recommenders, {"lsif": recommender} say', models)
     split = _split_of(events, models.values())
     options["exclude_seen"] = _exclude_seen(exclude_seen, models.values())
-    for model in models.values():
+    for name, model in models.items():
+        if may_have_seen(training_of(model), split, options.get("target", "test")):
+            warnings.warn(_KNOWN.format(name, options.get("target", "test")), stacklevel=2)
         if isinstance(model, HistoryEncoder):
             split = with_catalog_items(split, model)
     for_scorers = {key: value for key, value in options.items() if key != "with_request_time"}
     popularity = Popularity.from_log(split.history(options.get("target", "test")))
-    reports = [evaluate(popularity, split, k, name=BASELINE, **for_scorers)]
+    reports = [_evaluate(popularity, split, as_k(k), label=BASELINE, **for_scorers)]
     for name, model in models.items():
         chosen = options if isinstance(model, HistoryEncoder) else for_scorers
-        reports.append(evaluate(model, split, k, name=name, **chosen))
+        reports.append(_evaluate(model, split, as_k(k), label=name, **chosen))
     return reports
 
 
 def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
-    """Whether a model may have been trained on the targets of a split; True where its artifact does not say how it was.
+    """Whether a model may have been trained on the test targets of a split; False where nothing says how it was.
 
     Validation targets decide when training stops: they have never been unseen.
+
+    Args:
+        training: what the model's artifact says of its training.
+        split: the split.
+        target: the targets in question.
     """
-    return target == "test" and (training.get("holdout") != "test" or training.get("split") != split.name)
+    if not training or target != "test":
+        return False
+    if training.get("holdout") != "test" or training.get("split", _SPLIT) != split.name:
+        return True
+    trained, asked = _TESTED_FROM.search(str(training.get("protocol"))), _TESTED_FROM.search(split.protocol)
+    return split.name == "time" and not (trained and asked and int(asked[1]) >= int(trained[1]))
 
 
-def as_trained(models: Iterable[Any], field: str, otherwise: Any) -> Any:
+def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> Any:
     """What the artifacts of models say of a field of their training ("split", "exclude_seen"), if they agree.
 
+    Args:
+        models: recommenders and scorers; these say nothing.
+        field: its name.
+        possible: values, the first of which stands where nothing, or nothing possible, is said.
+
     Raises:
-        ArgumentError: they do not.
+        ArgumentError: they do not agree.
     """
-    known = {training.get(field, otherwise) for model in models if (training := _training_of(model))}
+    otherwise = next(iter(possible))
+    said = [training.get(field, otherwise) for model in models if (training := training_of(model))]
+    known = {value if isinstance(value, (str, bool)) and value in possible else otherwise for value in said}
     if len(known) > 1:
         name = "events" if field == "split" else field
-        raise ArgumentError(name, f"to be told: models differ in the {field} of their training", sorted(known))
+        got = " and ".join(sorted(map(repr, known)))
+        raise ArgumentError(name, f"to be told: models differ in the {field} of their training", got)
     return known.pop() if known else otherwise
 
 
-def _training_of(model: Any) -> Mapping[str, Any]:
-    """How a model was trained, as its artifact says; empty for what has none."""
-    artifact = getattr(model, "artifact", None)
-    return {} if artifact is None else dict(artifact.training)
+def training_of(model: Any) -> Mapping[str, Any]:
+    """How a recommender was trained, as its artifact says; empty where none does."""
+    training = getattr(getattr(model, "artifact", None), "training", None)
+    return training if isinstance(model, HistoryEncoder) and isinstance(training, Mapping) else {}
 
 
 def _split_of(events: EventLog | Split | Source, models: Iterable[Any]) -> Split:
@@ -195,12 +243,12 @@ def _split_of(events: EventLog | Split | Source, models: Iterable[Any]) -> Split
     if isinstance(events, Split):
         return events
     log = events if isinstance(events, EventLog) else read_events(events)
-    return SPLITS[as_trained(models, "split", "leave_one_out")](log)
+    return SPLITS[as_trained(models, "split", SPLITS)](log)
 
 
 def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:
     if given is None:
-        return bool(as_trained(models, "exclude_seen", True))
+        return bool(as_trained(models, "exclude_seen", (True, False)))
     check_flag("exclude_seen", given)
     return given
 

@@ -52,7 +52,6 @@ class Split:
     def name(self) -> str:
         """Which of `SPLITS` made it; `protocol` where none did."""
         kind = self.protocol.partition(":")[0]
-        kind = self.protocol.partition(":")[0]
         return {"leave-one-out": "leave_one_out", "time split": "time"}.get(kind, self.protocol)
 
     def history(self, target: Literal["validation", "test"]) -> EventLog:

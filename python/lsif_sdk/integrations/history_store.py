@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 
 from lsif_sdk.arguments import is_integer
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, shown
 from lsif_sdk.events import UNKNOWN_TIME, Events, History, as_users
 from lsif_sdk.items import Id, id_list
 
@@ -141,8 +141,10 @@ def as_event_rows(history: History) -> list[EventRow]:
         raise ArgumentError("history", "events of one user", f"{len(users)} histories")
     events = users[0]
     given = id_list(events.items, "history")
-    names = ["history"] if len(given) == 1 else [f"history[{place}]" for place in range(len(given))]
-    items = [_as_id(name, item) for name, item in zip(names, given, strict=True)]
+    try:
+        items = [_as_id("", item) for item in given]
+    except LsifError:  # once more, for a message that says which
+        items = [_as_id(f"history[{place}]", item) for place, item in enumerate(given)]
     times = [UNKNOWN_TIME] * len(items) if events.times is None else np.asarray(events.times).tolist()
     actions = [0] * len(items) if events.actions is None else np.asarray(events.actions).tolist()
     return list(map(EventRow, items, times, actions))

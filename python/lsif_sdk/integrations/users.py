@@ -7,6 +7,8 @@ import dataclasses
 import time
 from typing import Any, Self
 
+import numpy as np
+
 from lsif_sdk.arguments import as_duration, check_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
 from lsif_sdk.events import EventBatch, Events, History, check_recent
@@ -89,13 +91,13 @@ class Users:
             StoreError: the store failed. Whether the events were recorded `HistoryStore.append` cannot always know.
         """
         user = as_user(user)
-        if len(as_event_rows(history)) == 0:
+        rows = as_event_rows(history)
+        if not rows:
             return
+        check_recent("times", np.array([row.time for row in rows], np.int64))  # of items nobody knows yet, too
         # What the model refuses would be refused at every later request, too.
         snapshot = self._snapshot
-        batch = EventBatch.from_histories(history, snapshot.items, snapshot.config.num_actions)
-        if batch.times is not None:
-            check_recent("times", batch.times)
+        EventBatch.from_histories(history, snapshot.items, snapshot.config.num_actions)
         self._store.append(user, history)  # not under the lock: who asks need not wait for the disk
         with self._lock(user):
             try:
@@ -118,7 +120,7 @@ class Users:
         """
         user, began = as_user(user), time.perf_counter()
         if given := options.keys() & {"history", "state"}:
-            raise ArgumentError(min(given), "none: what is recorded of the user answers", "one")
+            raise ArgumentError(min(given), "no such argument: what is recorded of the user answers", "it")
         budget = as_duration("budget_ms", "milliseconds", options.get("budget_ms"))
         try:
             found = self._found(user, None if budget is None else budget / 1e3)

@@ -13,7 +13,7 @@ from lsif_sdk.errors import ArgumentError
 
 __all__ = ["LossName", "Precision", "Schedule", "TrainConfig"]
 
-_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)}
+_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
 # field: (lowest, highest)
 _INTEGERS = {
     "epochs": (1, 2**31 - 1),

@@ -58,11 +58,18 @@ class Table:
         self._refuse(column, column_values.isna() | (column_values.astype(str) == ""), "an id is missing")
         codes, distinct = column_values.factorize()
         values = distinct.tolist()
-        is_text = self._typed and all(isinstance(value, str) for value in values)
-        names = values if is_text else _integers_or_text(values)
-        sorted_names, position = np.unique(np.array(names), return_inverse=True)
+        texts = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
+        if self._typed and any(isinstance(value, str) for value in values):
+            names: list[Any] = texts
+            if len(set(texts)) < len(texts):
+                twice = next(text for text in texts if texts.count(text) > 1)
+                raise DataError(f"{self.name}: column {column!r}: {twice} is there as text and as a number")
+        else:
+            names = _as_integers(texts) or texts
+        kind = np.int64 if names and isinstance(names[0], int) else object
+        sorted_names, position = np.unique(np.array(names, kind), return_inverse=True)
         rows = position.reshape(-1).astype(np.int64)[codes]
-        return rows, sorted_names if sorted_names.dtype == np.int64 else sorted_names.tolist()
+        return rows, sorted_names if kind is np.int64 else sorted_names.tolist()
 
     def text(self, column: str) -> list[str]:
         """Text [num_rows]; missing values are empty."""
@@ -223,12 +230,11 @@ def _read_text(name: str, data: bytes, separator: str | None) -> pd.DataFrame:
     return frame.set_axis(columns, axis="columns")
 
 
-def _integers_or_text(values: list[object]) -> list[int] | list[str]:
-    """The distinct ids as integers if all of them are, written plainly; otherwise as text."""
-    texts = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
+def _as_integers(texts: list[str]) -> list[int] | None:
+    """The ids as integers if all of them are, written plainly."""
     try:
         numbers = [int(text) for text in texts]
     except ValueError:
-        return texts
+        return None
     plain = all(str(number) == text and abs(number) < 2**63 for number, text in zip(numbers, texts, strict=True))
-    return numbers if plain else texts
+    return numbers if plain else None
