@@ -206,7 +206,7 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
             read_events(tmp_path / name)
     with pytest.raises(DataError, match=r"absent\.csv"):
         read_events(tmp_path / "absent.csv")
-    with pytest.raises(ArgumentTypeError, match="^events: expected a path or a pandas DataFrame, got int"):
+    with pytest.raises(ArgumentTypeError, match=r"^events: expected a path or a pandas DataFrame, got int"):
         read_events(12)  # type: ignore[arg-type]
 
 
