@@ -121,12 +121,10 @@ def as_balance(interest: str | float | None) -> float:
         return -1.0
     if isinstance(interest, str) and interest in _SHARES:
         return _SHARES[interest]
-    if not is_real(interest):
-        if isinstance(interest, str):
-            raise ArgumentError("interest", "'long', 'short', a share from 0 to 1, or None", repr(interest))
+    if not (is_real(interest) or isinstance(interest, str)):
         raise ArgumentTypeError("interest", "'long', 'short', a share from 0 to 1, or None", interest)
-    if not 0 <= interest <= 1:  # type: ignore[operator]
-        raise ArgumentError("interest", "'long', 'short' or a share from 0 to 1", interest)
+    if isinstance(interest, str) or not 0 <= interest <= 1:
+        raise ArgumentError("interest", "'long', 'short' or a share from 0 to 1", shown(interest))
     return float(interest)
 
 

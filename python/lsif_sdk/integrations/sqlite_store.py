@@ -69,7 +69,7 @@ class SQLiteStore:
         check_number("timeout", timeout, 0.0, 1e6)
         if not isinstance(path, (str, os.PathLike)):
             raise ArgumentTypeError("path", "a path", path)
-        if ":memory:" in os.fspath(path):  # each connection would have a database of its own
+        if ":memory:" in os.fsdecode(path):  # each connection would have a database of its own
             raise ArgumentError("path", "a file: threads and processes share it", repr(path))
         self._path = os.path.abspath(path)
         self._synchronous = synchronous
