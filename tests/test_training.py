@@ -12,14 +12,9 @@ import torch
 
 from lsif_sdk.errors import ArgumentError, ArtifactError
 from lsif_sdk.model import UNKNOWN_TIME, InterestFusionModel
-from lsif_sdk.training import Targets, TrainConfig, fit, losses, trainer, validate
-from lsif_sdk.training.batches import Batch, Sequences
-from lsif_sdk.training.losses import NextEventLoss
-from training_cases import FAST, NUM_ITEMS, assert_same_weights, cyclic_log, following, small_config
-
-
-def all_batches(sequences: Sequences, seed: int = 0) -> list[Batch]:
-    return list(sequences.batches(np.random.default_rng(seed)))
+from lsif_sdk.training import Targets, TrainConfig, fit, trainer, validate
+from lsif_sdk.training.batches import Sequences
+from training_cases import FAST, NUM_ITEMS, all_batches, assert_same_weights, cyclic_log, following, small_config
 
 
 def test_every_event_but_the_first_is_a_target_once() -> None:
@@ -74,79 +69,6 @@ def test_time_dropout_hides_whole_sequences() -> None:
         hidden += int(unknown.all(dim=1).sum())
         shown += int((~unknown.any(dim=1)).sum())
     assert 0.3 < hidden / (hidden + shown) < 0.5
-
-
-def make_loss(scoring: str, num_negatives: int = 5, skip_seen: bool = False) -> tuple[NextEventLoss, Batch]:
-    torch.manual_seed(3)
-    log = cyclic_log()
-    model = InterestFusionModel(small_config(scoring=scoring)).to(torch.float64)
-    batch = all_batches(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0, skip_seen=skip_seen))[0]
-    counts = np.bincount(log.items, minlength=NUM_ITEMS)
-    return NextEventLoss(model, counts, num_negatives, skip_seen=skip_seen), batch
-
-
-def gradients(loss: NextEventLoss, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    loss.zero_grad()
-    value = loss(batch)
-    value.backward()
-    return value.detach(), {name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None}
-
-
-@pytest.mark.parametrize("skip_seen", [False, True])
-@pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
-def test_full_loss_is_the_mean_negative_log_probability(
-    scoring: str, skip_seen: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loss, batch = make_loss(scoring, skip_seen=skip_seen)
-    encoded = loss.model(
-        batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
-    )
-    terms, hidden = [], 0
-    for row, position in (batch.targets >= 0).nonzero().tolist():
-        target = int(batch.targets[row, position])
-        scores = loss.model.scores(encoded.select((row, position)))
-        seen = set(batch.items[row, : position + 1].tolist())
-        left = [item for item in range(NUM_ITEMS) if not skip_seen or item not in seen]
-        hidden += NUM_ITEMS - len(left)
-        terms.append(scores[target] - scores[left].logsumexp(dim=-1))
-    assert (hidden > 0) == skip_seen
-    value, grads = gradients(loss, batch)
-    torch.testing.assert_close(value, -torch.stack(terms).mean().detach())
-    # Neither the size of the chunks nor computing them twice changes anything.
-    monkeypatch.setattr(losses, "_LOGITS_PER_CHUNK", 100)
-    monkeypatch.setattr(losses, "_KEPT_LOGITS", 1)
-    chunked, chunked_grads = gradients(loss, batch)
-    torch.testing.assert_close(chunked, value)
-    torch.testing.assert_close(chunked_grads, grads)
-
-
-@pytest.mark.parametrize("skip_seen", [False, True])
-@pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
-def test_sampled_loss_approaches_the_full_loss(scoring: str, skip_seen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss, batch = make_loss(scoring, skip_seen=skip_seen)
-    value, grads = gradients(loss, batch)
-    monkeypatch.setattr(losses, "FULL_SOFTMAX_ITEMS", NUM_ITEMS - 1)
-    sampled, _ = make_loss(scoring, 100_000, skip_seen)
-    assert sampled.sampled
-    assert not loss.sampled
-    torch.manual_seed(0)
-    sampled_value, sampled_grads = gradients(sampled, batch)
-    torch.testing.assert_close(sampled_value, value, rtol=5e-3, atol=0)
-    for name in ("item_embedding", "catalog.bias", "fusion.logits.bias"):
-        grad = grads[f"model.{name}"]
-        assert (sampled_grads[f"model.{name}"] - grad).norm() < 0.05 * grad.norm(), name
-    few, _ = make_loss(scoring, num_negatives=3)
-    assert torch.isfinite(few(batch))
-
-
-def test_target_scores_are_columns_of_scores() -> None:
-    for scoring in ("fused", "multi_interest"):
-        loss, batch = make_loss(scoring)
-        with torch.no_grad():
-            encoded = loss.model(batch.items, lengths=batch.lengths).select(batch.targets >= 0)
-            targets = batch.targets[batch.targets >= 0]
-            columns = loss.model.scores(encoded).gather(1, targets[:, None])[:, 0]
-            torch.testing.assert_close(loss.model.target_scores(encoded, targets), columns)
 
 
 @pytest.mark.parametrize(("per_batch", "exclude_seen"), [(1 << 14, True), (9, True), (1 << 14, False)])
@@ -307,9 +229,3 @@ def test_train_config_round_trip_and_ranges() -> None:
                    {"max_seconds": -1.0}, {"learning_rate": float("nan")}, {"speed": 1}):  # fmt: skip
         with pytest.raises(ArgumentError, match=next(iter(change))):
             TrainConfig.from_dict(change)
-
-
-def test_a_batch_without_times_equals_one_with_hidden_times() -> None:
-    loss, batch = make_loss("fused")
-    hidden = batch._replace(times=torch.full_like(batch.items, UNKNOWN_TIME), now=None)
-    torch.testing.assert_close(loss(hidden), loss(batch._replace(times=None, now=None)))

@@ -8,6 +8,7 @@ import torch
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.training import EventLog, Targets, TrainConfig
+from lsif_sdk.training.batches import Batch, Sequences
 
 NUM_ITEMS = 12
 
@@ -28,6 +29,10 @@ def cyclic_log(num_users: int = 40, seed: int = 0, max_length: int = 12, step: i
         times=np.sort(rng.integers(1, 10**6, offsets[-1])),
         actions=rng.integers(0, 3, offsets[-1]),
     )
+
+
+def all_batches(sequences: Sequences, seed: int = 0) -> list[Batch]:
+    return list(sequences.batches(np.random.default_rng(seed)))
 
 
 def following(log: EventLog, step: int = 1) -> Targets:

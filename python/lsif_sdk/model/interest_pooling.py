@@ -139,8 +139,10 @@ class ShortTermPooling(nn.Module):
         """Short-term interests of every position, [batch, seq_len, dim] -> [batch, seq_len, num_short, dim]."""
         before = min(self.short_window, states.shape[1]) - 1
         logits = functional.pad(self._logits(states), (0, 0, before, 0), value=-torch.inf).unfold(1, before + 1, 1)
-        recent = functional.pad(states, (0, 0, before, 0)).unfold(1, before + 1, 1)
-        return logits.softmax(dim=-1) @ recent.transpose(-1, -2)
+        padded = functional.pad(states, (0, 0, before, 0))
+        # Slices, for the gradient of `unfold` is slow.
+        recent = torch.stack([padded[:, first : first + states.shape[1]] for first in range(before + 1)], dim=2)
+        return logits.softmax(dim=-1) @ recent
 
     def weights(self, states: Tensor) -> Tensor:
         """What each state counts for at the newest position, [seq_len, dim] -> [num_short, seq_len]."""

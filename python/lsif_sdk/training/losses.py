@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from lsif_sdk.model import CatalogRows, Encoded, InterestFusionModel
 from lsif_sdk.training.batches import Batch
 from lsif_sdk.training.config import LossName
+from lsif_sdk.training.full_softmax import full_softmax_loss
 
 __all__ = ["FULL_SOFTMAX_ITEMS", "NextEventLoss"]
 
@@ -19,7 +20,7 @@ FULL_SOFTMAX_ITEMS = 50_000
 """Largest catalogue that is trained with the full softmax."""
 
 # On a CPU a chunk of scores stays in the cache, which more than halves the time of the loss.
-_LOGITS_PER_CHUNK = 1 << 20
+_LOGITS_PER_CHUNK = 1 << 19
 # Where a batch has more scores than this, the backward pass computes each chunk again instead of keeping all.
 _KEPT_LOGITS = 1 << 27
 _SAMPLING_POWER = 0.75
@@ -75,6 +76,8 @@ class NextEventLoss(nn.Module):
         encoded = self.model(
             batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
         )
+        if self.model.config.scoring == "fused":  # interests take no part in scores, and are most of what is copied
+            encoded = encoded._replace(interests=encoded.interests[..., :0, :])
         valid = batch.targets >= 0
         targets, encoded = batch.targets[valid], encoded.select(valid)
         negatives = self._draw() if self.sampled else None
@@ -83,15 +86,20 @@ class NextEventLoss(nn.Module):
             width *= self.model.config.num_interests
         catalog = self.model.catalog_rows()
         user, position = valid.nonzero(as_tuple=True)
+
+        def seen(chunk: slice) -> tuple[Tensor, Tensor] | None:
+            if not self.skip_seen or self.binary:
+                return None
+            return _seen_before(batch.items[user[chunk]], position[chunk])
+
         # A GPU wants large chunks: there every kernel is waited for, and nothing stays in a cache.
         rows = max(1, (_KEPT_LOGITS if targets.is_cuda else _LOGITS_PER_CHUNK) // width)
+        if negatives is None and self.model.config.scoring == "fused":
+            return full_softmax_loss(encoded.fused, encoded.bonus, catalog, targets, seen, rows) / len(targets)
         sums = []
         for begin in range(0, len(targets), rows):
             chunk = slice(begin, begin + rows)
-            seen = None
-            if self.skip_seen and not self.binary:
-                seen = _seen_before(batch.items[user[chunk]], position[chunk])
-            arguments = encoded.select(chunk), targets[chunk], negatives, catalog, seen
+            arguments = encoded.select(chunk), targets[chunk], negatives, catalog, seen(chunk)
             if len(targets) * width <= _KEPT_LOGITS:
                 sums.append(self._sum(*arguments))
             else:

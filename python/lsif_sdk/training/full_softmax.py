@@ -1,0 +1,111 @@
+"""Cross-entropy over the whole catalogue whose gradient is taken with the loss, one chunk of scores at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsif_sdk.model import CatalogRows
+from lsif_sdk.model.repeats import RepeatBonus
+
+__all__ = ["Seen", "full_softmax_loss"]
+
+Seen = Callable[[slice], tuple[Tensor, Tensor] | None]
+"""For some of the queries, which items are left out: rows (counted from the slice's first) and columns, or None."""
+
+
+def full_softmax_loss(
+    fused: Tensor, bonus: RepeatBonus | None, catalog: CatalogRows, targets: Tensor, seen: Seen, rows: int
+) -> Tensor:
+    """Sum over all queries of -log softmax(scores)[target].
+
+    Scores are those of a "fused" model (`InterestFusionModel.scores`). The softmax p gives the loss and its gradient in
+    the scores, p - onehot(target). So no chunk is kept or computed a second time for the backward pass, which only
+    scales what the forward pass left.
+
+    Args:
+        fused: user vectors [num_queries, dim].
+        bonus: of the items of each query's history, or None.
+        catalog: vectors and biases of all items.
+        targets: catalogue rows, int64 [num_queries]; none of them left out.
+        seen: the items that are left out.
+        rows: queries a chunk.
+
+    Returns:
+        a scalar of the catalogue's type.
+    """
+    items, values = (None, None) if bonus is None else bonus
+    loss: Tensor = _FullSoftmaxLoss.apply(fused, *catalog, values, items, targets, seen, rows)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _FullSoftmaxLoss(torch.autograd.Function):
+    """Differentiable once, in the first four arguments."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        fused: Tensor,
+        vectors: Tensor,
+        bias: Tensor,
+        values: Tensor | None,
+        items: Tensor | None,
+        targets: Tensor,
+        seen: Seen,
+        rows: int,
+    ) -> Tensor:
+        """See `full_softmax_loss`."""
+        device, dtype = fused.device.type, vectors.dtype
+        # Products are of half precision where autocast asks for it; sums, softmax and gradients never are.
+        narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+        num_queries, num_items = len(targets), len(vectors)
+        loss = vectors.new_zeros(())
+        of_fused, of_vectors, of_bias = (torch.zeros_like(part, dtype=dtype) for part in (fused, vectors, bias))
+        of_values = None if values is None else torch.zeros_like(values)
+        # Buffers that all chunks share stay in the cache of a CPU.
+        scores_of_chunk, slopes_of_chunk = vectors.new_empty(2, min(rows, num_queries), num_items)
+        ones = vectors.new_ones(min(rows, num_queries))
+        with torch.autocast(device, enabled=False):
+            queries, columns = fused.to(narrow), vectors.to(narrow)
+            for begin in range(0, num_queries, rows):
+                chunk = slice(begin, begin + rows)
+                size = len(queries[chunk])
+                scores = scores_of_chunk[:size].copy_(bias)
+                _add_product(scores, queries[chunk], columns.t())
+                if values is not None and items is not None:
+                    scores.scatter_add_(-1, items[chunk], values[chunk].to(dtype))
+                left_out = seen(chunk)
+                if left_out is not None:
+                    scores[left_out] = -torch.inf
+                target = targets[chunk, None]
+                slope = torch.softmax(scores, -1, out=slopes_of_chunk[:size])
+                # log p = s - log-sum-exp(s), which the best item gives, too: its p is never too small for a logarithm.
+                total = scores.amax(dim=-1) - slope.amax(dim=-1).log()
+                loss += (total - scores.gather(-1, target)[:, 0]).sum()
+                slope.scatter_add_(-1, target, slope.new_full((1, 1), -1.0).expand_as(target))
+                of_bias.addmv_(slope.t(), ones[:size])
+                if of_values is not None and items is not None:
+                    of_values[chunk] = slope.gather(-1, items[chunk])
+                slope = slope.to(narrow)
+                _add_product(of_fused[chunk], slope, columns)
+                _add_product(of_vectors, slope.t(), queries[chunk])
+        ctx.save_for_backward(of_fused.to(fused.dtype), of_vectors, of_bias, of_values)
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Scales the gradients."""
+        gradients = (None if part is None else part * grad for part in ctx.saved_tensors)
+        return (*gradients, None, None, None, None)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, a product of their own type."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
