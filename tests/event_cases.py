@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lsif_sdk import ItemTable
-from lsif_sdk.events import EventBatch
+from lsif_sdk.event_batch import EventBatch
 
 NUMBERS = ItemTable([10, 20, 30])
 TEXTS = ItemTable(["a", "b", "数"])

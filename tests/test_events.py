@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from event_cases import batch_of, rows_of
 from lsif_sdk import Events, ItemTable
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.events import (
-    UNKNOWN_TIME,
-)
+from lsif_sdk.times import UNKNOWN_TIME
 
 BERLIN = datetime.timezone(datetime.timedelta(hours=1))
 PROPERTY = settings(max_examples=30, deadline=None, derandomize=True)

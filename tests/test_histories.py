@@ -17,13 +17,9 @@ from event_cases import NUMBERS, TEXTS, batch_of, rows_of
 from lsif_sdk import Events, ItemTable
 from lsif_sdk.arguments import as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError
-from lsif_sdk.events import (
-    EventBatch,
-    as_users,
-    check_no_milliseconds,
-    excluded_rows,
-    request_times,
-)
+from lsif_sdk.event_batch import EventBatch, check_no_milliseconds, excluded_rows
+from lsif_sdk.events import as_users
+from lsif_sdk.times import request_times
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from concurrency import run_together
 from lsif_sdk import Events, errors
-from lsif_sdk.events import UNKNOWN_TIME
 from lsif_sdk.integrations import HistoryStore, SQLiteStore, StoredEvents
+from lsif_sdk.times import UNKNOWN_TIME
 
 
 def rows(read: StoredEvents) -> list[tuple[Any, int, int]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evaluation_cases import make_log, random_log
 from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.evaluation import Popularity, evaluate, leave_one_out, time_split
-from lsif_sdk.events import UNKNOWN_TIME
+from lsif_sdk.times import UNKNOWN_TIME
 
 
 @st.composite

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import Events, Recommender, UserState, errors
-from lsif_sdk.events import UNKNOWN_TIME
 from lsif_sdk.integrations import HistoryStore, SQLiteStore, Users
+from lsif_sdk.times import UNKNOWN_TIME
 from recommender_cases import IDS, NUM_ITEMS, build, same
 from test_user_state import check_same_answer, part, random_events
 

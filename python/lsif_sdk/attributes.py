@@ -13,7 +13,8 @@ import numpy.typing as npt
 from lsif_sdk.arguments import is_integer, is_real
 from lsif_sdk.bitmaps import Bitmap, as_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import IdLists, as_lists, excluded_rows, is_flat, is_one_a_user
+from lsif_sdk.event_batch import excluded_rows
+from lsif_sdk.events import IdLists, as_lists, is_flat, is_one_a_user
 from lsif_sdk.items import ItemTable, as_list
 from lsif_sdk.locks import ForkSafeLock
 

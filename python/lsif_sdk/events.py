@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import itertools
 from collections import deque
 from collections.abc import Sequence, Set
 from typing import Any, TypeGuard
@@ -14,31 +13,10 @@ import numpy.typing as npt
 
 from lsif_sdk.arguments import as_array, as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.items import Id, ItemTable, id_list
+from lsif_sdk.items import Id
 from lsif_sdk.times import as_seconds
 
-__all__ = [
-    "LATEST_TIME",
-    "MICROSECONDS",
-    "UNKNOWN_TIME",
-    "EventBatch",
-    "Events",
-    "History",
-    "IdLists",
-    "Now",
-    "check_flat",
-    "check_no_milliseconds",
-    "check_recent",
-]
-
-UNKNOWN_TIME = int(np.iinfo(np.int64).min)
-"""Stands for a time nobody knows, wherever times are int64 Unix seconds."""
-
-LATEST_TIME = 10**11
-"""Unix seconds, in the year 5138: where people deal with times of now, later ones are milliseconds."""
-
-MICROSECONDS = 5 * 10**15
-"""Since 1970, in the year 2128: later times are neither those nor milliseconds, but of a clock of somebody's own."""
+__all__ = ["Events", "History", "IdLists", "as_lists", "as_users", "check_flat", "is_batch", "is_flat", "is_one_a_user"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,83 +67,12 @@ class Events:
 History = Events | Sequence[Id] | npt.NDArray[Any]
 """One user's history: `Events`, or item ids alone, oldest first."""
 
-Now = float | datetime.datetime | np.datetime64 | Sequence[float] | Sequence[datetime.datetime] | npt.NDArray[Any]
-"""Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
-
 
 _SEQUENCES = (list, tuple, deque)
 """What may hold the ids of one user, or the users of a batch, beside arrays and columns."""
 
 IdLists = Sequence[Id] | Set[Id] | Sequence[Sequence[Id] | Set[Id] | None] | npt.NDArray[Any]
 """Item ids: one list or set for all users, or a list of them, one (or None) a user."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class EventBatch:
-    """Histories as the native code takes them: catalogue rows, ragged (docs/model.md, Inputs).
-
-    items, times and actions are int64 [total] (times and actions may be None), offsets int64 [batch + 1], unknown int64
-    [batch]: how many events of each user were left out because the catalogue does not know their item.
-    """
-
-    items: npt.NDArray[np.int64]
-    times: npt.NDArray[np.int64] | None
-    actions: npt.NDArray[np.int64] | None
-    offsets: npt.NDArray[np.int64]
-    unknown: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @classmethod
-    def from_histories(
-        cls,
-        histories: History | Sequence[History],
-        table: ItemTable,
-        num_actions: int,
-        argument: str = "history",
-    ) -> EventBatch:
-        """Maps ids to rows, leaves out unknown items, sorts by time; `argument` is for messages.
-
-        Raises:
-            ArgumentError: an action is out of range.
-            ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
-        """
-        plain = _plain_rows(histories, table) if type(histories) is list else None
-        times = actions = None
-        if plain is not None:
-            items, offsets = plain
-        else:
-            users = as_users(histories, argument)
-            items, offsets = ragged_rows_of(users, table, argument, is_batch(histories))
-            times = _gather(users, "times", UNKNOWN_TIME)
-            actions = _gather(users, "actions", 0) if num_actions > 0 else None
-        unknown = np.zeros(len(offsets) - 1, np.int64)
-        if items.min(initial=0) < 0:
-            known = items >= 0
-            items = items[known]
-            times = None if times is None else times[known]
-            actions = None if actions is None else actions[known]
-            left = known_offsets(known, offsets)
-            dropped, offsets = offsets - left, left
-            unknown = dropped[1:] - dropped[:-1]
-        batch = cls(*_sorted_by_time(items, times, actions, offsets), offsets, unknown)
-        if batch.actions is not None and batch.actions.max(initial=0) > num_actions:
-            odd = int(np.argmax(batch.actions > num_actions))
-            place = "actions" if len(batch) == 1 else f"{argument}[{batch.user_of(odd)}].actions"
-            raise ArgumentError(place, f"values in [0, {num_actions}]", int(batch.actions[odd]))
-        return batch
-
-    def user_of(self, event: int) -> int:
-        """Whose an event is, by its position in the batch."""
-        return int(np.searchsorted(self.offsets, event, side="right")) - 1
-
-
-def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Offsets of what is left of a ragged array where `known` is True."""
-    num_known = np.zeros(len(known) + 1, np.int64)
-    np.cumsum(known, out=num_known[1:])
-    return num_known[offsets]
 
 
 def as_users(
@@ -204,122 +111,6 @@ def as_users(
         except ArgumentTypeError:
             raise ArgumentTypeError(f"{argument}[{position}]", one, history) from None
     return users
-
-
-def ragged_rows_of(
-    users: Sequence[Events], table: ItemTable, argument: str, several: bool
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Catalogue rows int64 [total] of all users' items, -1 where unknown, and offsets int64 [batch + 1].
-
-    `several`: whether the caller gave a batch, for messages.
-
-    Raises:
-        ArgumentTypeError: an id is not of the catalogue's kind.
-    """
-    lists = [id_list(user.items, argument) for user in users]
-    offsets = _offsets_of(lists)
-    if not several:
-        return table.rows(lists[0], argument), offsets
-    rows = table.rows_of_plain(list(itertools.chain.from_iterable(lists)))
-    if rows is None:  # each list alone, for a message that says which
-        rows = np.concatenate([table.rows(ids, f"{argument}[{user}]") for user, ids in enumerate(lists)])
-    return rows, offsets
-
-
-def _plain_rows(histories: list[Any], table: ItemTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-    """`ragged_rows_of` one list of ids or a list of those, which is asked most, in half the time; None for all else."""
-    if not (histories and type(histories[0]) is list):
-        lists, ids = [histories], histories
-    elif set(map(type, histories)) == {list}:
-        lists, ids = histories, [*itertools.chain.from_iterable(histories)]
-    else:
-        return None
-    rows = table.rows_of_plain(ids)
-    return None if rows is None else (rows, _offsets_of(lists))
-
-
-def _offsets_of(lists: Sequence[Sequence[Any]]) -> npt.NDArray[np.int64]:
-    return np.array((0, *itertools.accumulate(map(len, lists))), np.int64)
-
-
-def excluded_rows(
-    exclude: IdLists | None,
-    table: ItemTable,
-    batch: int,
-    argument: str = "exclude",
-) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
-    """Catalogue rows int64 [total] that each user's answer leaves out, and offsets int64 [batch + 1]; or two None.
-
-    Args:
-        exclude: item ids for all users, or a list of them (or a set, or None) for each; unknown ids are ignored.
-        table: of the catalogue.
-        batch: users.
-        argument: for messages.
-
-    Raises:
-        ArgumentError: another number of lists than users.
-        ArgumentTypeError: not ids of the catalogue's kind.
-    """
-    if exclude is None:
-        return None, None
-    given = as_lists(exclude)
-    if is_one_a_user(given):
-        given = [() if ids is None else list(ids) if isinstance(ids, Set) else ids for ids in given]
-    lists = as_users(given, argument, "a list or set of item ids")
-    for_all = not is_batch(given)
-    if not for_all and len(lists) != batch:
-        raise ArgumentError(argument, f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
-    rows, offsets = ragged_rows_of(lists, table, argument, not for_all)
-    known = rows >= 0
-    rows, offsets = rows[known], known_offsets(known, offsets)
-    if for_all:
-        rows, offsets = np.tile(rows, batch), len(rows) * np.arange(batch + 1)
-    return rows, offsets
-
-
-def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np.int64]:
-    """Unix seconds int64 [batch], one a user, rounded down.
-
-    Raises:
-        ArgumentError: not finite, NaT, or another number of times.
-        ArgumentTypeError: not times.
-    """
-    if hasattr(now, "__array__"):
-        now = np.atleast_1d(as_array(argument, now))
-    values = as_seconds(argument, now if isinstance(now, (np.ndarray, list, tuple)) else [now])
-    if len(values) not in (1, batch):
-        raise ArgumentError(
-            argument, "one time" if batch == 1 else f"one time, or {batch} of them", f"{len(values)} times"
-        )
-    return np.ascontiguousarray(np.broadcast_to(values, batch))
-
-
-def check_no_milliseconds(events: EventBatch) -> None:
-    """Refuses times that would be far in the future, one of them beside seconds, too; training asks that of the median.
-
-    Nanoseconds pass: they may be a clock of somebody's own.
-
-    Raises:
-        ArgumentError: there is one.
-    """
-    times = events.times
-    if times is None or not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
-        return
-    odd = np.flatnonzero((times > LATEST_TIME) & (times < MICROSECONDS))
-    if odd.size:
-        place = "times" if len(events) == 1 else f"history[{events.user_of(int(odd[0]))}].times"
-        raise ArgumentError(place, "Unix seconds", f"what looks like milliseconds: {times[odd[0]]}")
-
-
-def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = "") -> None:
-    """Refuses times that are milliseconds.
-
-    Raises:
-        ArgumentError: a time is after `LATEST_TIME`.
-    """
-    latest = int(times.max(initial=UNKNOWN_TIME))
-    if latest > LATEST_TIME:
-        raise ArgumentError(argument, "Unix seconds before the year 5138" + expected, latest)
 
 
 def as_lists(ids: Any) -> Any:
@@ -374,35 +165,3 @@ def _is_column(kind: type) -> bool:
 def _is_history(value: Any) -> bool:
     """Whether an entry of a list is a history, and not an id: an array without dimensions is none."""
     return isinstance(value, (*_SEQUENCES, Events)) or (_is_column(type(value)) and getattr(value, "ndim", 1) != 0)
-
-
-def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:
-    """Times or actions of all events, int64 [total]; None if nobody has any."""
-    given = [getattr(user, name) for user in users]
-    if len(given) == 1:
-        return given[0]  # type: ignore[no-any-return]
-    if all(values is None for values in given):
-        return None
-    parts = [np.zeros(0, np.int64)]
-    for user, values in zip(users, given, strict=True):
-        parts.append(np.full(len(user), missing, np.int64) if values is None else values)
-    return np.concatenate(parts)
-
-
-def _sorted_by_time(
-    items: npt.NDArray[np.int64],
-    times: npt.NDArray[np.int64] | None,
-    actions: npt.NDArray[np.int64] | None,
-    offsets: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
-    if times is None or times.size < 2:
-        return items, times, actions
-    falls = times[1:] < times[:-1]  # a difference to UNKNOWN_TIME would not fit int64
-    if len(offsets) > 2:
-        inner = offsets[1:-1]
-        falls[inner[(inner > 0) & (inner < times.size)] - 1] = False
-    if not falls.any():
-        return items, times, actions
-    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    order = np.lexsort((times, user))
-    return items[order], times[order], None if actions is None else actions[order]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from lsif_sdk.artifact import Artifact
-from lsif_sdk.events import UNKNOWN_TIME, EventBatch
+from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.items import Id
+from lsif_sdk.times import UNKNOWN_TIME
 
 if TYPE_CHECKING:
     from lsif_sdk.model import InterestFusionModel

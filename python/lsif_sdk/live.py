@@ -17,7 +17,8 @@ import torch
 from lsif_sdk.arguments import check_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
-from lsif_sdk.events import EventBatch, History
+from lsif_sdk.event_batch import EventBatch
+from lsif_sdk.events import History
 from lsif_sdk.items import Id
 from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.metrics import Stats

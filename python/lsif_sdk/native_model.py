@@ -23,12 +23,14 @@ from lsif_sdk.config import LATER, ModelConfig
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.device_states import DeviceStates, DeviceUsers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.events import EventBatch, History, Now, check_no_milliseconds, check_recent, request_times
+from lsif_sdk.event_batch import EventBatch, check_no_milliseconds
+from lsif_sdk.events import History
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.metrics import Metrics
 from lsif_sdk.pace import Pace
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
+from lsif_sdk.times import Now, check_recent, request_times
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
 
 __all__ = ["AskedUsers", "NativeModel", "States"]

@@ -17,7 +17,8 @@ from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceUsers
 from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
-from lsif_sdk.events import EventBatch, History
+from lsif_sdk.event_batch import EventBatch
+from lsif_sdk.events import History
 from lsif_sdk.native_model import NativeModel, States
 from lsif_sdk.recommendations import Recommendations, nobody_searched
 from lsif_sdk.request import Options, Request

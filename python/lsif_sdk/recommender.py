@@ -19,7 +19,8 @@ from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, native_errors
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.errors import ArgumentError, ClosedError, DeadlineError, OverloadedError
-from lsif_sdk.events import Events, History, IdLists, Now, as_users, excluded_rows
+from lsif_sdk.event_batch import excluded_rows
+from lsif_sdk.events import Events, History, IdLists, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
@@ -29,6 +30,7 @@ from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.request import Options
 from lsif_sdk.similarity import carried_over, directions_of, most_similar
+from lsif_sdk.times import Now
 from lsif_sdk.waiting_room import WaitingRoom
 
 __all__ = ["Recommender"]

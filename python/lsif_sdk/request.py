@@ -14,7 +14,7 @@ from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.calibration import as_recall_target
 from lsif_sdk.diversity import as_diversity, num_candidates
 from lsif_sdk.errors import ArgumentTypeError
-from lsif_sdk.events import excluded_rows
+from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.items import ItemTable
 
 __all__ = ["Options", "Request"]

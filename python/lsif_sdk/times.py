@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_column, is_real, whole_numbers
+from lsif_sdk.arguments import as_array, as_column, is_real, whole_numbers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["as_seconds"]
+__all__ = ["LATEST_TIME", "MICROSECONDS", "UNKNOWN_TIME", "Now", "as_seconds", "check_recent", "request_times"]
+
+UNKNOWN_TIME = int(np.iinfo(np.int64).min)
+"""Stands for a time nobody knows, wherever times are int64 Unix seconds."""
+
+LATEST_TIME = 10**11
+"""Unix seconds, in the year 5138: where people deal with times of now, later ones are milliseconds."""
+
+MICROSECONDS = 5 * 10**15
+"""Since 1970, in the year 2128: later times are neither those nor milliseconds, but of a clock of somebody's own."""
+
+Now = float | datetime.datetime | np.datetime64 | Sequence[float] | Sequence[datetime.datetime] | npt.NDArray[Any]
+"""Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
 
 _EXPECTED = "numbers, datetime or datetime64"
 _COARSE = frozenset({"Y", "M", "W", "D", "h", "m"})
@@ -48,6 +61,34 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
     if array.dtype.kind == "f":
         return _rounded_down(argument, array.astype(np.float64))
     return whole_numbers(argument, array, _EXPECTED)
+
+
+def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np.int64]:
+    """Unix seconds int64 [batch], one a user, rounded down.
+
+    Raises:
+        ArgumentError: not finite, NaT, or another number of times.
+        ArgumentTypeError: not times.
+    """
+    if hasattr(now, "__array__"):
+        now = np.atleast_1d(as_array(argument, now))
+    values = as_seconds(argument, now if isinstance(now, (np.ndarray, list, tuple)) else [now])
+    if len(values) not in (1, batch):
+        raise ArgumentError(
+            argument, "one time" if batch == 1 else f"one time, or {batch} of them", f"{len(values)} times"
+        )
+    return np.ascontiguousarray(np.broadcast_to(values, batch))
+
+
+def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = "") -> None:
+    """Refuses times that are milliseconds.
+
+    Raises:
+        ArgumentError: a time is after `LATEST_TIME`.
+    """
+    latest = int(times.max(initial=UNKNOWN_TIME))
+    if latest > LATEST_TIME:
+        raise ArgumentError(argument, "Unix seconds before the year 5138" + expected, latest)
 
 
 def _rounded_down(argument: str, seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

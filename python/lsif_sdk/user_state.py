@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.events import UNKNOWN_TIME
+from lsif_sdk.times import UNKNOWN_TIME
 
 __all__ = ["DEFAULT_REMEMBER", "UserState", "as_states"]
 

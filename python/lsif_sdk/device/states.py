@@ -17,8 +17,9 @@ from lsif_sdk.device.choice import memory_errors
 from lsif_sdk.device.layout import Ints
 from lsif_sdk.device.model import DeviceEncoder
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.events import UNKNOWN_TIME, EventBatch
+from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.times import UNKNOWN_TIME
 
 __all__ = ["StateTable", "TableUsers"]
 

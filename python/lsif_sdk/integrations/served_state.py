@@ -10,8 +10,9 @@ import numpy as np
 
 from lsif_sdk.arguments import is_integer
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.events import UNKNOWN_TIME, Events
+from lsif_sdk.events import Events
 from lsif_sdk.integrations.history_store import StoredState
+from lsif_sdk.times import UNKNOWN_TIME
 from lsif_sdk.user_state import UserState
 
 __all__ = ["ServedState", "newest_time", "oldest_time"]

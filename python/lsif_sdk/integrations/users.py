@@ -11,7 +11,8 @@ import numpy as np
 
 from lsif_sdk.arguments import as_duration, check_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
-from lsif_sdk.events import EventBatch, Events, History, check_recent
+from lsif_sdk.event_batch import EventBatch
+from lsif_sdk.events import Events, History
 from lsif_sdk.integrations.bounded_calls import BoundedCalls
 from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
 from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
@@ -21,6 +22,7 @@ from lsif_sdk.live import LiveRecommender
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.recommendations import Recommendations
 from lsif_sdk.recommender import Recommender
+from lsif_sdk.times import check_recent
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState
 
 __all__ = ["Users"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lsif_sdk.times import UNKNOWN_TIME
+
 __all__ = ["UNKNOWN_TIME", "elapsed"]
 
 _MOST = torch.iinfo(torch.int64).max
-
-UNKNOWN_TIME: int = torch.iinfo(torch.int64).min
-"""Stands for "time not known" in every int64 time array."""
 
 
 def elapsed(later: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:

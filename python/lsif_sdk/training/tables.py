@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsif_sdk.errors import ArgumentTypeError, DataError, MissingExtraError
-from lsif_sdk.events import LATEST_TIME, MICROSECONDS
+from lsif_sdk.times import LATEST_TIME, MICROSECONDS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,206 @@
+"""Many users' events, and items to leave out, as catalogue rows in the form the native code takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence, Set
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.events import Events, History, IdLists, as_lists, as_users, is_batch, is_one_a_user
+from lsif_sdk.items import ItemTable, id_list
+from lsif_sdk.times import LATEST_TIME, MICROSECONDS, UNKNOWN_TIME
+
+__all__ = ["EventBatch", "check_no_milliseconds", "excluded_rows", "known_offsets", "ragged_rows_of"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EventBatch:
+    """Histories as the native code takes them: catalogue rows, ragged (docs/model.md, Inputs).
+
+    items, times and actions are int64 [total] (times and actions may be None), offsets int64 [batch + 1], unknown int64
+    [batch]: how many events of each user were left out because the catalogue does not know their item.
+    """
+
+    items: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64] | None
+    actions: npt.NDArray[np.int64] | None
+    offsets: npt.NDArray[np.int64]
+    unknown: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def from_histories(
+        cls,
+        histories: History | Sequence[History],
+        table: ItemTable,
+        num_actions: int,
+        argument: str = "history",
+    ) -> EventBatch:
+        """Maps ids to rows, leaves out unknown items, sorts by time; `argument` is for messages.
+
+        Raises:
+            ArgumentError: an action is out of range.
+            ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
+        """
+        plain = _plain_rows(histories, table) if type(histories) is list else None
+        times = actions = None
+        if plain is not None:
+            items, offsets = plain
+        else:
+            users = as_users(histories, argument)
+            items, offsets = ragged_rows_of(users, table, argument, is_batch(histories))
+            times = _gather(users, "times", UNKNOWN_TIME)
+            actions = _gather(users, "actions", 0) if num_actions > 0 else None
+        unknown = np.zeros(len(offsets) - 1, np.int64)
+        if items.min(initial=0) < 0:
+            known = items >= 0
+            items = items[known]
+            times = None if times is None else times[known]
+            actions = None if actions is None else actions[known]
+            left = known_offsets(known, offsets)
+            dropped, offsets = offsets - left, left
+            unknown = dropped[1:] - dropped[:-1]
+        batch = cls(*_sorted_by_time(items, times, actions, offsets), offsets, unknown)
+        if batch.actions is not None and batch.actions.max(initial=0) > num_actions:
+            odd = int(np.argmax(batch.actions > num_actions))
+            place = "actions" if len(batch) == 1 else f"{argument}[{batch.user_of(odd)}].actions"
+            raise ArgumentError(place, f"values in [0, {num_actions}]", int(batch.actions[odd]))
+        return batch
+
+    def user_of(self, event: int) -> int:
+        """Whose an event is, by its position in the batch."""
+        return int(np.searchsorted(self.offsets, event, side="right")) - 1
+
+
+def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Offsets of what is left of a ragged array where `known` is True."""
+    num_known = np.zeros(len(known) + 1, np.int64)
+    np.cumsum(known, out=num_known[1:])
+    return num_known[offsets]
+
+
+def ragged_rows_of(
+    users: Sequence[Events], table: ItemTable, argument: str, several: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Catalogue rows int64 [total] of all users' items, -1 where unknown, and offsets int64 [batch + 1].
+
+    `several`: whether the caller gave a batch, for messages.
+
+    Raises:
+        ArgumentTypeError: an id is not of the catalogue's kind.
+    """
+    lists = [id_list(user.items, argument) for user in users]
+    offsets = _offsets_of(lists)
+    if not several:
+        return table.rows(lists[0], argument), offsets
+    rows = table.rows_of_plain(list(itertools.chain.from_iterable(lists)))
+    if rows is None:  # each list alone, for a message that says which
+        rows = np.concatenate([table.rows(ids, f"{argument}[{user}]") for user, ids in enumerate(lists)])
+    return rows, offsets
+
+
+def _plain_rows(histories: list[Any], table: ItemTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """`ragged_rows_of` one list of ids or a list of those, which is asked most, in half the time; None for all else."""
+    if not (histories and type(histories[0]) is list):
+        lists, ids = [histories], histories
+    elif set(map(type, histories)) == {list}:
+        lists, ids = histories, [*itertools.chain.from_iterable(histories)]
+    else:
+        return None
+    rows = table.rows_of_plain(ids)
+    return None if rows is None else (rows, _offsets_of(lists))
+
+
+def _offsets_of(lists: Sequence[Sequence[Any]]) -> npt.NDArray[np.int64]:
+    return np.array((0, *itertools.accumulate(map(len, lists))), np.int64)
+
+
+def excluded_rows(
+    exclude: IdLists | None,
+    table: ItemTable,
+    batch: int,
+    argument: str = "exclude",
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
+    """Catalogue rows int64 [total] that each user's answer leaves out, and offsets int64 [batch + 1]; or two None.
+
+    Args:
+        exclude: item ids for all users, or a list of them (or a set, or None) for each; unknown ids are ignored.
+        table: of the catalogue.
+        batch: users.
+        argument: for messages.
+
+    Raises:
+        ArgumentError: another number of lists than users.
+        ArgumentTypeError: not ids of the catalogue's kind.
+    """
+    if exclude is None:
+        return None, None
+    given = as_lists(exclude)
+    if is_one_a_user(given):
+        given = [() if ids is None else list(ids) if isinstance(ids, Set) else ids for ids in given]
+    lists = as_users(given, argument, "a list or set of item ids")
+    for_all = not is_batch(given)
+    if not for_all and len(lists) != batch:
+        raise ArgumentError(argument, f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
+    rows, offsets = ragged_rows_of(lists, table, argument, not for_all)
+    known = rows >= 0
+    rows, offsets = rows[known], known_offsets(known, offsets)
+    if for_all:
+        rows, offsets = np.tile(rows, batch), len(rows) * np.arange(batch + 1)
+    return rows, offsets
+
+
+def check_no_milliseconds(events: EventBatch) -> None:
+    """Refuses times that would be far in the future, one of them beside seconds, too; training asks that of the median.
+
+    Nanoseconds pass: they may be a clock of somebody's own.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    times = events.times
+    if times is None or not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
+        return
+    odd = np.flatnonzero((times > LATEST_TIME) & (times < MICROSECONDS))
+    if odd.size:
+        place = "times" if len(events) == 1 else f"history[{events.user_of(int(odd[0]))}].times"
+        raise ArgumentError(place, "Unix seconds", f"what looks like milliseconds: {times[odd[0]]}")
+
+
+def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:
+    """Times or actions of all events, int64 [total]; None if nobody has any."""
+    given = [getattr(user, name) for user in users]
+    if len(given) == 1:
+        return given[0]  # type: ignore[no-any-return]
+    if all(values is None for values in given):
+        return None
+    parts = [np.zeros(0, np.int64)]
+    for user, values in zip(users, given, strict=True):
+        parts.append(np.full(len(user), missing, np.int64) if values is None else values)
+    return np.concatenate(parts)
+
+
+def _sorted_by_time(
+    items: npt.NDArray[np.int64],
+    times: npt.NDArray[np.int64] | None,
+    actions: npt.NDArray[np.int64] | None,
+    offsets: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
+    if times is None or times.size < 2:
+        return items, times, actions
+    falls = times[1:] < times[:-1]  # a difference to UNKNOWN_TIME would not fit int64
+    if len(offsets) > 2:
+        inner = offsets[1:-1]
+        falls[inner[(inner > 0) & (inner < times.size)] - 1] = False
+    if not falls.any():
+        return items, times, actions
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order = np.lexsort((times, user))
+    return items[order], times[order], None if actions is None else actions[order]
