@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from lsif_sdk.model import UNKNOWN_TIME, CatalogRows, InterestFusionModel
 from lsif_sdk.model.repeats import RepeatBonus
-from lsif_sdk.training import losses
+from lsif_sdk.training import full_softmax, losses
 from lsif_sdk.training.batches import Batch, Sequences
 from lsif_sdk.training.full_softmax import full_softmax_loss
 from lsif_sdk.training.losses import NextEventLoss
@@ -59,6 +62,7 @@ def test_full_loss_is_the_mean_negative_log_probability(
     assert any("repeats" in name for name in slopes) == repeats
     for logits_per_chunk, kept_logits in ((1 << 19, 1 << 27), (100, 1)):
         # Neither the size of the chunks nor computing them twice changes anything.
+        monkeypatch.setattr(full_softmax, "_SCORES_PER_CHUNK", logits_per_chunk)
         monkeypatch.setattr(losses, "_LOGITS_PER_CHUNK", logits_per_chunk)
         monkeypatch.setattr(losses, "_KEPT_LOGITS", kept_logits)
         value, grads = gradients(loss, batch)
@@ -66,39 +70,86 @@ def test_full_loss_is_the_mean_negative_log_probability(
         torch.testing.assert_close(grads, slopes)
 
 
-def full_softmax(dtype: torch.dtype, spread: float = 1.0) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """A loss of 40 queries over 300 items, in chunks of 7, from leaves in a type: those and the loss."""
-    generator = torch.Generator().manual_seed(4)
-    shapes = (40, 8), (300, 8), (300,), (40, 5)
-    leaves = [(spread * torch.randn(*shape, generator=generator).double()).to(dtype) for shape in shapes]
-    fused, vectors, bias, values = (leaf.requires_grad_() for leaf in leaves)
-    items = torch.randint(300, (40, 5), generator=generator)
-    targets = torch.randint(300, (40,), generator=generator)
-    bonus = RepeatBonus(items, values)
-    return leaves, full_softmax_loss(fused, bonus, CatalogRows(vectors, bias), targets, lambda _: None, 7)
+@dataclasses.dataclass
+class Queries:
+    """40 queries over 300 items: fused, vectors, bias and the bonus of five items each are leaves."""
+
+    leaves: list[torch.Tensor]
+    items: torch.Tensor
+    targets: torch.Tensor
+
+    @classmethod
+    def random(cls, dtype: torch.dtype, spread: float = 1.0, shift: float = 0.0) -> Queries:
+        generator = torch.Generator().manual_seed(4)
+        leaves = [
+            (spread * torch.randn(*shape, generator=generator, dtype=torch.float32)).to(dtype)
+            for shape in ((40, 8), (300, 8), (300,), (40, 5))
+        ]
+        if shift:  # whole numbers make scores that are exact in float32, however large
+            leaves = [leaf.round() for leaf in leaves]
+        leaves[2] += shift
+        items = torch.randint(300, (40, 5), generator=generator)
+        return cls([leaf.requires_grad_() for leaf in leaves], items, torch.randint(300, (40,), generator=generator))
+
+    def loss(self, fused_dtype: torch.dtype | None = None) -> torch.Tensor:
+        """What is tested."""
+        fused, vectors, bias, values = self.leaves
+        bonus, catalog = RepeatBonus(self.items, values), CatalogRows(vectors, bias)
+        return full_softmax_loss(fused.to(fused_dtype or fused.dtype), bonus, catalog, self.targets, lambda _: None)
+
+    def formula(self) -> torch.Tensor:
+        """The same by torch's own cross-entropy."""
+        fused, vectors, bias, values = self.leaves
+        scores = RepeatBonus(self.items, values).added_to(fused @ vectors.t() + bias, None)
+        return functional.cross_entropy(scores, self.targets, reduction="sum")
+
+    def slopes(self, loss: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(loss, self.leaves)
 
 
-def test_full_softmax_keeps_its_digits_where_the_target_has_no_probability_left() -> None:
-    expected_leaves, expected = full_softmax(torch.float64, spread=10)
-    leaves, value = full_softmax(torch.float32, spread=10)
-    assert expected > 40 * 120  # on average exp(-120), which float32 does not have
+@pytest.fixture
+def chunks_of_seven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_softmax, "_SCORES_PER_CHUNK", 7 * 300)
+
+
+def assert_near(found: tuple[torch.Tensor, ...], right: tuple[torch.Tensor, ...], error: float) -> None:
+    """Within a relative error of each tensor's norm."""
+    for one, other in zip(found, right, strict=True):
+        assert torch.linalg.vector_norm(one.double() - other.double()) <= error * torch.linalg.vector_norm(other)
+
+
+@pytest.mark.usefixtures("chunks_of_seven")
+@pytest.mark.parametrize(("spread", "shift"), [(1.0, 0.0), (10.0, 0.0), (1.0, 1e4)])
+def test_full_softmax_keeps_its_digits_with_large_scores_and_unlikely_targets(spread: float, shift: float) -> None:
+    exact, rounded = Queries.random(torch.float64, spread, shift), Queries.random(torch.float32, spread, shift)
+    expected, value = exact.formula(), rounded.loss()
+    assert torch.isfinite(expected)
+    assert spread == 1 or expected > 40 * 200  # on average exp(-200) and less, which float32 does not have
     torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=0)
-    slopes = torch.autograd.grad(expected, expected_leaves)
-    for found, right in zip(torch.autograd.grad(value, leaves), slopes, strict=True):
-        assert torch.linalg.vector_norm(found.double() - right) <= 1e-4 * torch.linalg.vector_norm(right)
+    assert_near(rounded.slopes(value), exact.slopes(expected), 1e-4)
 
 
-def test_full_softmax_under_autocast_differs_by_the_rounding_of_its_products() -> None:
-    leaves, expected = full_softmax(torch.float32)
+@pytest.mark.usefixtures("chunks_of_seven")
+@pytest.mark.parametrize("fused_dtype", [torch.float32, torch.bfloat16])
+def test_full_softmax_under_autocast_differs_by_the_rounding_of_its_products(fused_dtype: torch.dtype) -> None:
+    queries = Queries.random(torch.float32)
+    expected = queries.formula()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half_leaves, value = full_softmax(torch.float32)
+        value = queries.loss(fused_dtype)
     assert value.dtype == torch.float32
     assert value != expected
     torch.testing.assert_close(value, expected, rtol=2**-8, atol=0)
-    slopes = torch.autograd.grad(expected, leaves)
-    for found, right in zip(torch.autograd.grad(value, half_leaves), slopes, strict=True):
-        assert found.dtype == torch.float32
-        assert torch.linalg.vector_norm(found - right) <= 0.02 * torch.linalg.vector_norm(right)
+    assert_near(queries.slopes(value), queries.slopes(expected), 0.02)
+
+
+@pytest.mark.usefixtures("chunks_of_seven")
+def test_full_softmax_takes_its_products_in_float32_where_autocast_says_float16() -> None:
+    queries = Queries.random(torch.float32)
+    expected = queries.loss()
+    with torch.autocast("cpu", dtype=torch.float16):
+        value = queries.loss()
+    assert value == expected
+    assert_near(queries.slopes(value), queries.slopes(expected), 0.0)
 
 
 @pytest.mark.parametrize("skip_seen", [False, True])

@@ -67,7 +67,6 @@ class Events:
 History = Events | Sequence[Id] | npt.NDArray[Any]
 """One user's history: `Events`, or item ids alone, oldest first."""
 
-
 _SEQUENCES = (list, tuple, deque)
 """What may hold the ids of one user, or the users of a batch, beside arrays and columns."""
 

@@ -59,7 +59,7 @@ class _WindowBlocks:
 
     @property
     def reach(self) -> int:
-        """Keys a block sees before its first query."""
+        """Keys before a block's first query: two blocks, which are at least the window."""
         return 0 if self.seq_len <= self.window else 2 * self.block
 
     @property
@@ -78,7 +78,7 @@ class _WindowBlocks:
             return x[:, None]
         padding = [0, 0] * (x.dim() - 2) + [self.reach, self.tail]
         parts = torch.unflatten(functional.pad(x, padding), 1, (-1, self.block))
-        # The gradient of `unfold` would be five times as slow.
+        # Slices, for the gradient of `unfold` is slow.
         return torch.cat([parts[:, :-2], parts[:, 1:-1], parts[:, 2:]], dim=2)
 
     def distances(self, device: torch.device) -> Tensor:

@@ -140,7 +140,7 @@ class ShortTermPooling(nn.Module):
         before = min(self.short_window, states.shape[1]) - 1
         logits = functional.pad(self._logits(states), (0, 0, before, 0), value=-torch.inf).unfold(1, before + 1, 1)
         padded = functional.pad(states, (0, 0, before, 0))
-        # Slices, for the gradient of `unfold` is slow.
+        # Slices, for the gradient of `unfold` is slow where there are `dim` columns, not `num_short`.
         recent = torch.stack([padded[:, first : first + states.shape[1]] for first in range(before + 1)], dim=2)
         return logits.softmax(dim=-1) @ recent
 

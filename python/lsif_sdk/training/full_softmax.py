@@ -16,9 +16,13 @@ __all__ = ["Seen", "full_softmax_loss"]
 Seen = Callable[[slice], tuple[Tensor, Tensor] | None]
 """For some of the queries, which items are left out: rows (counted from the slice's first) and columns, or None."""
 
+# On a CPU a chunk of scores stays in the cache. A GPU wants large ones: there every kernel is waited for.
+_SCORES_PER_CHUNK = 1 << 19
+_SCORES_PER_CHUNK_OF_GPU = 1 << 27
+
 
 def full_softmax_loss(
-    fused: Tensor, bonus: RepeatBonus | None, catalog: CatalogRows, targets: Tensor, seen: Seen, rows: int
+    fused: Tensor, bonus: RepeatBonus | None, catalog: CatalogRows, targets: Tensor, seen: Seen
 ) -> Tensor:
     """Sum over all queries of -log softmax(scores)[target].
 
@@ -32,13 +36,15 @@ def full_softmax_loss(
         catalog: vectors and biases of all items.
         targets: catalogue rows, int64 [num_queries]; none of them left out.
         seen: the items that are left out.
-        rows: queries a chunk.
 
     Returns:
         a scalar of the catalogue's type.
     """
     items, values = (None, None) if bonus is None else bonus
-    loss: Tensor = _FullSoftmaxLoss.apply(fused, *catalog, values, items, targets, seen, rows)  # type: ignore[no-untyped-call]
+    scores = _SCORES_PER_CHUNK_OF_GPU if fused.is_cuda else _SCORES_PER_CHUNK
+    rows = max(1, scores // len(catalog.bias))
+    arguments = fused, *catalog, values, items, targets, seen, rows
+    loss: Tensor = _FullSoftmaxLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -59,8 +65,10 @@ class _FullSoftmaxLoss(torch.autograd.Function):
     ) -> Tensor:
         """See `full_softmax_loss`."""
         device, dtype = fused.device.type, vectors.dtype
-        # Products are of half precision where autocast asks for it; sums, softmax and gradients never are.
-        narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+        # Products, those of the gradients too, are in bfloat16 where autocast asks for it; the softmax and what is
+        # summed over chunks are not. Never in float16: gradients that are not scaled yet might leave its range.
+        half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+        narrow = torch.bfloat16 if half else dtype
         num_queries, num_items = len(targets), len(vectors)
         loss = vectors.new_zeros(())
         of_fused, of_vectors, of_bias = (torch.zeros_like(part, dtype=dtype) for part in (fused, vectors, bias))
@@ -82,11 +90,12 @@ class _FullSoftmaxLoss(torch.autograd.Function):
                     scores[left_out] = -torch.inf
                 target = targets[chunk, None]
                 slope = torch.softmax(scores, -1, out=slopes_of_chunk[:size])
-                # log p = s - log-sum-exp(s), which the best item gives, too: its p is never too small for a logarithm.
-                total = scores.amax(dim=-1) - slope.amax(dim=-1).log()
-                loss += (total - scores.gather(-1, target)[:, 0]).sum()
+                # log p of the target by way of the best item, whose p is never too small for a logarithm. In this
+                # order large scores cancel before anything small is added.
+                behind = scores.amax(dim=-1) - scores.gather(-1, target)[:, 0]
+                loss += (behind - slope.amax(dim=-1).log()).sum()
                 slope.scatter_add_(-1, target, slope.new_full((1, 1), -1.0).expand_as(target))
-                of_bias.addmv_(slope.t(), ones[:size])
+                of_bias.addmv_(slope.t(), ones[:size])  # a sum over queries, faster as a product
                 if of_values is not None and items is not None:
                     of_values[chunk] = slope.gather(-1, items[chunk])
                 slope = slope.to(narrow)

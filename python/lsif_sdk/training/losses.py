@@ -19,8 +19,8 @@ __all__ = ["FULL_SOFTMAX_ITEMS", "NextEventLoss"]
 FULL_SOFTMAX_ITEMS = 50_000
 """Largest catalogue that is trained with the full softmax."""
 
-# On a CPU a chunk of scores stays in the cache, which more than halves the time of the loss.
-_LOGITS_PER_CHUNK = 1 << 19
+# On a CPU a chunk of scores stays in the cache.
+_LOGITS_PER_CHUNK = 1 << 20
 # Where a batch has more scores than this, the backward pass computes each chunk again instead of keeping all.
 _KEPT_LOGITS = 1 << 27
 _SAMPLING_POWER = 0.75
@@ -76,7 +76,8 @@ class NextEventLoss(nn.Module):
         encoded = self.model(
             batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
         )
-        if self.model.config.scoring == "fused":  # interests take no part in scores, and are most of what is copied
+        if self.model.config.scoring == "fused":
+            # Interests take no part in scores, and would be most of what is copied below.
             encoded = encoded._replace(interests=encoded.interests[..., :0, :])
         valid = batch.targets >= 0
         targets, encoded = batch.targets[valid], encoded.select(valid)
@@ -92,10 +93,10 @@ class NextEventLoss(nn.Module):
                 return None
             return _seen_before(batch.items[user[chunk]], position[chunk])
 
+        if negatives is None and self.model.config.scoring == "fused":
+            return full_softmax_loss(encoded.fused, encoded.bonus, catalog, targets, seen) / len(targets)
         # A GPU wants large chunks: there every kernel is waited for, and nothing stays in a cache.
         rows = max(1, (_KEPT_LOGITS if targets.is_cuda else _LOGITS_PER_CHUNK) // width)
-        if negatives is None and self.model.config.scoring == "fused":
-            return full_softmax_loss(encoded.fused, encoded.bonus, catalog, targets, seen, rows) / len(targets)
         sums = []
         for begin in range(0, len(targets), rows):
             chunk = slice(begin, begin + rows)

@@ -102,7 +102,8 @@ def fit(
         exclude_seen: validation leaves the items of a history out (see `validate`); False where people consume again.
             `TrainConfig.skip_seen` leaves them out of training, too.
         build: makes the untrained model from `model_config` and the dropout probability; for research, a subclass with
-            another encoder or fusion. It draws its weights from torch's global generator, seeded beforehand.
+            another encoder or fusion, but with the scores of `InterestFusionModel`, which the loss knows by formula. It
+            draws its weights from torch's global generator, seeded beforehand.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
