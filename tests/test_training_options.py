@@ -17,7 +17,7 @@ from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.training import EventLog, Targets, TrainConfig, fit, losses, validate
 from lsif_sdk.training.batches import Batch, Sequences
 from lsif_sdk.training.losses import NextEventLoss
-from training_cases import FAST, NUM_ITEMS, all_batches, assert_same_weights, cyclic_log, following, small_config
+from training_cases import FAST, NUM_ITEMS, assert_same_weights, cyclic_log, following, small_config
 
 COSINE = dataclasses.replace(FAST, schedule="cosine")
 
@@ -250,35 +250,6 @@ def test_an_averaged_run_resumes_bit_by_bit(tmp_path: Path) -> None:
     fit(log, config, dataclasses.replace(AVERAGED, epochs=2), validation=following(log), checkpoint_dir=tmp_path)
     resumed = fit(log, config, AVERAGED, validation=following(log), checkpoint_dir=tmp_path, resume=True)
     assert_same_weights(whole.model, resumed.model)
-
-
-def test_interest_dropout_hides_numbers_of_pooled_interests_while_training() -> None:
-    torch.manual_seed(0)
-    model = InterestFusionModel(small_config())
-    batch = all_batches(Sequences(cyclic_log(), max_len=6, batch_size=40, time_dropout=0.0))[0]
-
-    def interests() -> torch.Tensor:
-        return model(batch.items, batch.times, lengths=batch.lengths).interests[batch.targets >= 0]
-
-    whole = interests()
-    model.interest_dropout.p = 0.25
-    model.eval()
-    torch.testing.assert_close(interests(), whole)
-    model.train()
-    dropped = interests()
-    torch.testing.assert_close(dropped[:, -1], whole[:, -1])  # the newest state, which `dropout` is for
-    pooled, hidden = whole[:, :-1], dropped[:, :-1] == 0
-    torch.testing.assert_close(dropped[:, :-1], torch.where(hidden, 0, pooled / 0.75))
-    for interest in range(pooled.shape[1]):
-        share = float(hidden[:, interest].double().mean())
-        assert abs(share - 0.25) < 5 * (0.25 * 0.75 / hidden[:, interest].numel()) ** 0.5
-
-
-def test_fit_trains_with_interest_dropout() -> None:
-    dropping = dataclasses.replace(FAST, interest_dropout=0.5)
-    plain, trained = (fit(cyclic_log(), small_config(), config, progress=False).model for config in (FAST, dropping))
-    assert (plain.interest_dropout.p, trained.interest_dropout.p) == (0.0, 0.5)
-    assert not torch.equal(plain.item_embedding, trained.item_embedding)
 
 
 def targets_of(log: EventLog, max_len: int = 4) -> list[tuple[int, int]]:

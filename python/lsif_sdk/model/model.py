@@ -73,9 +73,6 @@ class InterestFusionModel(nn.Module):
     Args:
         config: the model's shape.
         dropout: probability used while training, on embedded events and residual branches.
-
-    Attributes:
-        interest_dropout: used while training, on the pooled interests; `fit` sets its probability.
     """
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
@@ -90,7 +87,6 @@ class InterestFusionModel(nn.Module):
             self.long_pooling = LongTermPooling(config)
         if config.num_short > 0:
             self.short_pooling = ShortTermPooling(config)
-        self.interest_dropout = nn.Dropout(0.0)
         self.fusion = InterestFusion(config)
         if config.repeats:
             self.repeats = Repeats(config)
@@ -341,14 +337,13 @@ class InterestFusionModel(nn.Module):
 
         parts = [pick(states[:, :, None])]
         if self.config.num_short > 0:
-            parts.insert(0, self.interest_dropout(pick(self.short_pooling(states))))
+            parts.insert(0, pick(self.short_pooling(states)))
         if self.config.num_long > 0:
             if last is None:
-                pooled = self.long_pooling.every_position(x, times)
+                parts.insert(0, self.long_pooling.every_position(x, times))
             else:
                 visible = torch.arange(x.shape[1], device=x.device) <= last
-                pooled = self.long_pooling(x, times, visible, times.gather(1, last))
-            parts.insert(0, self.interest_dropout(pooled))
+                parts.insert(0, self.long_pooling(x, times, visible, times.gather(1, last)))
         return torch.cat(parts, dim=2)
 
 

@@ -34,7 +34,6 @@ _NUMBERS = {
     "repeats_rate": (0.0, FLOAT32_MAX, "(]"),
     "weight_decay": (0.0, FLOAT32_MAX, "[]"),
     "dropout": (0.0, 1.0, "[)"),
-    "interest_dropout": (0.0, 1.0, "[)"),
     "time_dropout": (0.0, 1.0, "[]"),
     "averaging": (0.0, 1.0, "[)"),
 }
@@ -54,8 +53,6 @@ class TrainConfig:
         warmup_steps: steps over which the learning rate rises linearly from 0.
         clip_norm: bound on the norm of the gradient; infinity = none.
         dropout: probability on embedded events and residual branches.
-        interest_dropout: probability on the pooled interests, number by number: without it they are a way around
-            `dropout`, on which a model of sparse data overfits (docs/quality_trials.md, Amazon Beauty).
         time_dropout: probability that a sequence is trained with all its times unknown, so that the model can also
             serve events without times.
         max_len: events a training sequence has at most; a longer history becomes several sequences.
@@ -86,7 +83,6 @@ class TrainConfig:
     warmup_steps: int = 50
     clip_norm: float = 1.0
     dropout: float = 0.3
-    interest_dropout: float = 0.0
     time_dropout: float = 0.1
     max_len: int = 200
     num_negatives: int = 4096

@@ -122,9 +122,7 @@ def fit(
     targets = None if validation is None else Targets(*validation)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = build(model_config, config.dropout)
-        model.interest_dropout.p = config.interest_dropout
-        run = _Run(fabric, log, model, config, targets, exclude_seen, path)
+        run = _Run(fabric, log, build(model_config, config.dropout), config, targets, exclude_seen, path)
         return run.train(resume, progress)
 
 
