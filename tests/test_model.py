@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -117,6 +119,30 @@ def test_events_before_the_receptive_field_change_no_state() -> None:
         items[-reach + 1 :], times[1 - reach :], actions[1 - reach :], offsets=torch.tensor([0, reach - 1])
     )
     assert not torch.allclose(shorter.interests, whole.interests)
+
+
+@torch.no_grad()
+def test_dropout_hides_an_event_from_the_encoder_and_the_poolings_alike() -> None:
+    torch.manual_seed(0)
+    model = InterestFusionModel(make_config(), dropout=0.5).train()
+    read: dict[str, Tensor] = {}
+
+    def recording(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def record(x: Tensor, *rest: Tensor) -> Tensor:
+            read[name] = x
+            return method(x, *rest)
+
+        return record
+
+    model.encoder.forward = recording("encoder", model.encoder.forward)
+    model.long_pooling.every_position = recording("poolings", model.long_pooling.every_position)
+    items, times, actions = make_history(40, 6)
+    interests = model(items[None], times[None], actions[None], lengths=torch.tensor([40])).interests
+    assert read["encoder"] is read["poolings"]
+    assert 0.4 < (read["encoder"] == 0).double().mean() < 0.6
+    pooled, newest = interests[:, :, :-1], interests[:, :, -1]
+    assert 0.4 < (pooled == 0).double().mean() < 0.6
+    assert (newest != 0).all(), "the newest state is read by the fusion as the encoder gives it"
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ class RecurrentEncoder(nn.Module):
 
     def forward(self, x: Tensor, times: Tensor, asked: Tensor) -> Tensor:
         """[batch, seq_len, dim] -> [batch, seq_len, dim]."""
-        states, _ = self.recurrent(self.dropout(x))
+        states, _ = self.recurrent(x)
         return self.dense(self.dropout(states))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from lsif_sdk.model.encoded import CatalogRows, Encoded
 from lsif_sdk.model.encoder import SequenceEncoder, time_boundaries
 from lsif_sdk.model.interest_fusion import InterestFusion
 from lsif_sdk.model.interest_pooling import LongTermPooling, ShortTermPooling
-from lsif_sdk.model.model import CatalogRows, Encoded, InterestFusionModel
+from lsif_sdk.model.model import InterestFusionModel
 from lsif_sdk.model.times import UNKNOWN_TIME
 
 __all__ = [

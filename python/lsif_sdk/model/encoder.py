@@ -171,7 +171,7 @@ class SequenceEncoder(nn.Module):
 
     Args:
         config: the model's shape.
-        dropout: probability on the embedded events and on every residual branch.
+        dropout: probability on every residual branch.
     """
 
     time_boundaries: Tensor
@@ -181,7 +181,6 @@ class SequenceEncoder(nn.Module):
         self.window = config.window
         self.use_times = config.use_times
         block: type[_Block] = _HstuBlock if config.block == "hstu" else _TransformerBlock
-        self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(block(config, dropout) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         if config.use_times:
@@ -201,7 +200,6 @@ class SequenceEncoder(nn.Module):
         blocks = _WindowBlocks(x.shape[1], self.window)
         visible = blocks.visible(x.device)
         buckets = self._buckets(blocks, times, asked) if self.use_times else None
-        x = self.dropout(x)
         for layer in self.layers:
             x = layer(x, blocks, visible, buckets)
         return cast(Tensor, self.norm(x))

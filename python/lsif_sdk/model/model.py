@@ -3,60 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError, ArtifactError
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.model.encoded import CatalogRows, Encoded
 from lsif_sdk.model.encoder import SequenceEncoder
 from lsif_sdk.model.interest_fusion import InterestFusion
 from lsif_sdk.model.interest_pooling import EMBEDDING_STD, LongTermPooling, ShortTermPooling
 from lsif_sdk.model.repeats import RepeatBonus, Repeats
 from lsif_sdk.model.times import UNKNOWN_TIME
+from lsif_sdk.model.weights import exported, load
 
-__all__ = ["CatalogRows", "Encoded", "InterestFusionModel"]
+__all__ = ["InterestFusionModel"]
 
 _NORM_EPS = 1e-12
-_VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision, far below what other items have
-_ENCODER = "encoder."
-_RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
-_INPUTS, _VECTORS = "item_embedding", "catalog.vectors"
-_STEPS, _TABLES = "_steps", ("repeats.distance", "repeats.age")
-
-
-class Encoded(NamedTuple):
-    """What the model knows of a history; the leading dimensions are the caller's.
-
-    Attributes:
-        fused: the user vector I, [..., dim].
-        interests: long-term, pooled short-term, newest state, [..., M, dim].
-        weights: of the interests, [..., M]; they sum to 1.
-        bonus: of the items of the history; None without `repeats`.
-    """
-
-    fused: Tensor
-    interests: Tensor
-    weights: Tensor
-    bonus: RepeatBonus | None = None
-
-    def select(self, index: Any) -> Encoded:
-        """Indexes the leading dimensions, for example with a bool mask of positions."""
-        bonus = None if self.bonus is None else RepeatBonus(*(part[index] for part in self.bonus))
-        return Encoded(self.fused[index], self.interests[index], self.weights[index], bonus)
-
-
-class CatalogRows(NamedTuple):
-    """What items are scored by.
-
-    Attributes:
-        vectors: [num_items, dim].
-        bias: [num_items].
-    """
-
-    vectors: Tensor
-    bias: Tensor
 
 
 class _ItemCatalog(nn.Module):
@@ -72,7 +36,8 @@ class InterestFusionModel(nn.Module):
 
     Args:
         config: the model's shape.
-        dropout: probability used while training, on embedded events and residual branches.
+        dropout: probability used while training: on embedded events, with ONE mask for all that reads them (else the
+            poolings show the model what the encoder must do without), on residual branches and on pooled interests.
     """
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
@@ -82,6 +47,7 @@ class InterestFusionModel(nn.Module):
         self.item_embedding = nn.Parameter(torch.randn(config.num_items, config.dim) * EMBEDDING_STD)
         if config.num_actions > 0:
             self.action_embedding = nn.Parameter(torch.randn(config.num_actions + 1, config.dim) * EMBEDDING_STD)
+        self.dropout = nn.Dropout(dropout)
         self.encoder = SequenceEncoder(config, dropout)
         if config.num_long > 0:
             self.long_pooling = LongTermPooling(config)
@@ -132,7 +98,7 @@ class InterestFusionModel(nn.Module):
         if self.config.repeats:
             distance = (positions[:, None] - positions)[None]
             bonus = self._repeat_bonus(states, items, times, asked, distance)
-        return _where(valid, Encoded(fused, interests, weights, bonus))
+        return Encoded(fused, interests, weights, bonus).where(valid)
 
     def encode(
         self,
@@ -183,7 +149,7 @@ class InterestFusionModel(nn.Module):
             distance = torch.where(valid, last - positions, -1)[:, None, :]
             newest_state = states.take_along_dim(last[..., None], dim=1)
             bonus = self._repeat_bonus(newest_state, padded(items, 0), times_padded, asked_last, distance)
-        encoded = _where(lengths[:, None] > 0, Encoded(fused, interests, weights, bonus))
+        encoded = Encoded(fused, interests, weights, bonus).where(lengths[:, None] > 0)
         return encoded.select((slice(None), 0))
 
     def embed_and_encode(
@@ -243,28 +209,13 @@ class InterestFusionModel(nn.Module):
             vectors = _at_length(vectors, self.config.item_scale)
         return CatalogRows(vectors, self.catalog.bias)
 
-    def _inputs_of(self, embeddings: Tensor) -> Tensor:
+    def inputs_of(self, embeddings: Tensor) -> Tensor:
         """What the encoder reads of items."""
         return _at_length(embeddings, self.config.dim**0.5) if self.config.normalize_inputs else embeddings
 
-    @torch.no_grad()
     def export_weights(self) -> dict[str, Tensor]:
         """The artifact's tensors, named and shaped as in docs/model.md: float32 on the CPU, time_boundaries int64."""
-        weights = {
-            name.removeprefix(_ENCODER): value for name, value in self.state_dict().items() if not name.endswith(_STEPS)
-        }
-        if self.config.repeats:
-            weights |= self.repeats.tables()
-        if self.config.num_long > 0:
-            del weights[_RATE]
-            weights[_DECAY] = self.long_pooling.decay()
-        if self.config.has_two_tables:
-            weights[_VECTORS] = self.catalog_rows().vectors
-            weights[_INPUTS] = self._inputs_of(self.item_embedding)
-        return {
-            name: value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous().clone()
-            for name, value in weights.items()
-        }
+        return exported(self)
 
     @classmethod
     def from_weights(
@@ -285,31 +236,16 @@ class InterestFusionModel(nn.Module):
             ArtifactError: a tensor is missing, unknown or has another shape, or `catalog.vectors` does not belong to
                 `item_embedding`; the message names it.
         """
-        if config.has_two_tables != (_VECTORS in weights):
-            raise ArtifactError(f"{_VECTORS}: expected {'a tensor' if config.has_two_tables else 'none'}")
-        model = cls(config)
-        derived = (_VECTORS, _DECAY, *_TABLES)
-        state = {name: value for name, value in weights.items() if name not in derived} | Repeats.steps(weights)
-        if config.normalize_inputs:  # its direction is all of an embedding that this does not keep
-            state[_INPUTS] = weights[_VECTORS]
-        if _DECAY in weights:
-            state[_RATE] = weights[_DECAY].to(torch.float64).sqrt()
-        names = {name.removeprefix(_ENCODER): name for name in model.state_dict()}
-        model = model.to(dtype)
-        try:
-            model.load_state_dict({names.get(name, name): value for name, value in state.items()})
-        except RuntimeError as error:
-            raise ArtifactError(f"weights do not fit the config: {error}") from error
-        if config.has_two_tables:
-            _check_tables(model, weights)
+        model = cls(config).to(dtype)
+        load(model, weights)
         return model
 
     def _embed(self, items: Tensor, actions: Tensor | None) -> Tensor:
-        x = self._inputs_of(nn.functional.embedding(items, self.item_embedding))
+        x = self.inputs_of(nn.functional.embedding(items, self.item_embedding))
         if self.config.num_actions > 0:
             actions = torch.zeros_like(items) if actions is None else actions
             x = x + nn.functional.embedding(actions, self.action_embedding)
-        return x
+        return cast(Tensor, self.dropout(x))
 
     def _asked_times(self, times: Tensor, lengths: Tensor, now: Tensor | None) -> Tensor:
         """q of docs/model.md section 2, int64 [batch, seq_len]."""
@@ -335,37 +271,21 @@ class InterestFusionModel(nn.Module):
         def pick(values: Tensor) -> Tensor:
             return values if last is None else values.take_along_dim(last[..., None, None], dim=1)
 
-        parts = [pick(states[:, :, None])]
-        if self.config.num_short > 0:
-            parts.insert(0, pick(self.short_pooling(states)))
+        pooled = []
         if self.config.num_long > 0:
             if last is None:
-                parts.insert(0, self.long_pooling.every_position(x, times))
+                pooled.append(self.long_pooling.every_position(x, times))
             else:
                 visible = torch.arange(x.shape[1], device=x.device) <= last
-                parts.insert(0, self.long_pooling(x, times, visible, times.gather(1, last)))
-        return torch.cat(parts, dim=2)
+                pooled.append(self.long_pooling(x, times, visible, times.gather(1, last)))
+        if self.config.num_short > 0:
+            pooled.append(pick(self.short_pooling(states)))
+        return torch.cat([*map(self.dropout, pooled), pick(states[:, :, None])], dim=2)
 
 
 def _at_length(vectors: Tensor, length: float) -> Tensor:
     """The rows scaled to a length; zeros stay zeros."""
     return vectors * (length / (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt())
-
-
-@torch.no_grad()
-def _check_tables(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> None:
-    """Refuses vectors and inputs that are not those the model makes of its one matrix."""
-    c = model.config
-    tables = []
-    if c.normalize_items:
-        tables.append((_VECTORS, _INPUTS, model.catalog_rows().vectors, c.item_scale))
-    if c.normalize_inputs:
-        tables.append((_INPUTS, _VECTORS, model._inputs_of(model.item_embedding), c.dim**0.5))
-    for name, other, expected, length in tables:
-        got = weights[name].to(expected)
-        fits = got.shape == expected.shape
-        if not fits or not torch.allclose(got, expected, rtol=0, atol=_VECTORS_TOLERANCE * length):
-            raise ArtifactError(f"{name}: expected the rows of {other} at length {length:g}")
 
 
 def _lengths(offsets: Tensor, total: int) -> Tensor:
@@ -380,16 +300,3 @@ def _lengths(offsets: Tensor, total: int) -> Tensor:
 def _log(weights: Tensor) -> Tensor:
     """Logarithm with a floor, which keeps its gradient finite where a weight underflows to 0."""
     return weights.clamp_min(torch.finfo(weights.dtype).tiny).log()
-
-
-def _where(valid: Tensor, encoded: Encoded) -> Encoded:
-    """Zeros where not valid (bool over the leading dimensions)."""
-    fused, interests, weights, bonus = encoded
-    if bonus is not None:
-        bonus = bonus._replace(values=torch.where(valid[..., None], bonus.values, 0))
-    return Encoded(
-        torch.where(valid[..., None], fused, 0),
-        torch.where(valid[..., None, None], interests, 0),
-        torch.where(valid[..., None], weights, 0),
-        bonus,
-    )

@@ -52,7 +52,7 @@ class TrainConfig:
         weight_decay: of AdamW, on matrices and embeddings; biases, norms, decay rates and `repeats` have none.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         clip_norm: bound on the norm of the gradient; infinity = none.
-        dropout: probability on embedded events and residual branches.
+        dropout: probability on embedded events, residual branches and pooled interests.
         time_dropout: probability that a sequence is trained with all its times unknown, so that the model can also
             serve events without times.
         max_len: events a training sequence has at most; a longer history becomes several sequences.
