@@ -51,7 +51,7 @@ def test_training_sees_the_history_of_its_target_and_says_so(log, monkeypatch, s
     assert recommender.items.counts.tolist() == counts.tolist()
     provenance, metrics = recommender.artifact.training, recommender.artifact.metrics
     assert {name: provenance[name] for name in options} == options
-    assert provenance["protocol"] == expected.protocol
+    assert provenance["protocol"] == expected.protocol and provenance["test_from"] == expected.test_from
     assert provenance["targets_hash"] == expected.hash("test")
     if holdout == "validation":
         assert set(metrics) == {"validation"}
@@ -112,11 +112,6 @@ def test_users_with_nothing_beside_what_is_held_out_are_not_enough(tmp_path):
         train(path, {"dim": 8}, {"epochs": 1}, progress=False)
 
 
-def late_from(split):
-    """When a time split's test events begin."""
-    return int(split.protocol.split("from ")[1].split()[0])
-
-
 @pytest.mark.parametrize(
     ("training", "exclude_seen"),
     [
@@ -162,7 +157,7 @@ def test_models_are_measured_as_they_were_trained(log):
     early, late = time_split(log, *np.quantile(log.times, [0.3, 0.6]).astype(int).tolist()), time_split(log)
     with pytest.warns(UserWarning, match="trained on the test targets"):
         evaluate(by_time, early, progress=False)
-    later = time_split(log, late_from(late), late_from(late) + 1)
+    later = time_split(log, late.test_from, late.test_from + 1)
     with warnings.catch_warnings(action="error"):
         evaluate(by_time, later, progress=False)
     for_production = train(log, MODEL, TRAINING, holdout="validation", progress=False)

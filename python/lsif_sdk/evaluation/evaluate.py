@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,7 +30,6 @@ SCORES_PER_CHUNK = 1 << 23  # 32 MiB of float32 scores at a time
 USERS_PER_CHUNK = 256
 Model = Scorer | HistoryEncoder
 _SPLIT = next(iter(SPLITS))
-_TESTED_FROM = re.compile(r"from (-?\d+) on$")
 _KNOWN = "{} may have been trained on the {} targets of this split"
 
 
@@ -206,8 +204,10 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
         return False
     if training.get("holdout") != "test" or training.get("split", _SPLIT) != split.name:
         return True
-    trained, asked = _TESTED_FROM.search(str(training.get("protocol"))), _TESTED_FROM.search(split.protocol)
-    return split.name == "time" and not (trained and asked and int(asked[1]) >= int(trained[1]))
+    if split.name != "time":
+        return False
+    trained = training.get("test_from")
+    return not isinstance(trained, int) or split.test_from is None or split.test_from < trained
 
 
 def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> Any:

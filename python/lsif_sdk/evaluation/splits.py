@@ -36,7 +36,9 @@ class Split:
         validation_times: Unix seconds int64 [num_users] of the validation targets, 0 where there is none; None if the
             log has no times.
         test_times: the same for the test targets.
-        protocol: how the split was made, in words.
+        name: which of `SPLITS` made it, or a name of one's own.
+        validation_from: Unix seconds at which a time split's validation begins; None where no moment is meant.
+        test_from: the same of its test.
     """
 
     log: EventLog
@@ -46,13 +48,17 @@ class Split:
     test_items: NDArray[np.int64]
     validation_times: NDArray[np.int64] | None
     test_times: NDArray[np.int64] | None
-    protocol: str
+    name: str
+    validation_from: int | None = None
+    test_from: int | None = None
 
     @property
-    def name(self) -> str:
-        """Which of `SPLITS` made it; `protocol` where none did."""
-        kind = self.protocol.partition(":")[0]
-        return {"leave-one-out": "leave_one_out", "time split": "time"}.get(kind, self.protocol)
+    def protocol(self) -> str:
+        """How the split was made, in words."""
+        if self.test_from is None:
+            return self.name.replace("_", "-")
+        tested = f"tested on each user's first event from {self.test_from} on"
+        return f"{self.name} split: trained before {self.validation_from}, {tested}"
 
     def history(self, target: Literal["validation", "test"]) -> EventLog:
         """The events known when `target` is predicted."""
@@ -81,7 +87,7 @@ def leave_one_out(log: EventLog) -> Split:
     validation = np.where(eligible, log.offsets[1:] - 2, NO_TARGET)
     test = np.where(eligible, log.offsets[1:] - 1, NO_TARGET)
     train, test_history = _keep_oldest(log, log.lengths - 2 * eligible), _keep_oldest(log, log.lengths - eligible)
-    return _split(log, train, test_history, validation, test, "leave-one-out")
+    return _split(log, train, test_history, validation, test, "leave_one_out")
 
 
 def time_split(log: EventLog, validation_from: int | None = None, test_from: int | None = None) -> Split:
@@ -120,8 +126,8 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
     known, known_at_test = before(validation_from), before(test_from)
     validation = np.where((known > 0) & (known_at_test > known), log.offsets[:-1] + known, NO_TARGET)
     test = np.where((known_at_test > 0) & (log.lengths > known_at_test), log.offsets[:-1] + known_at_test, NO_TARGET)
-    protocol = f"time split: trained before {validation_from}, tested on each user's first event from {test_from} on"
-    return _split(log, _keep_oldest(log, known), _keep_oldest(log, known_at_test), validation, test, protocol)
+    split = _split(log, _keep_oldest(log, known), _keep_oldest(log, known_at_test), validation, test, "time")
+    return dataclasses.replace(split, validation_from=validation_from, test_from=test_from)
 
 
 def _check_log(log: object) -> None:
@@ -137,7 +143,7 @@ def _split(
     test_history: EventLog,
     validation: NDArray[np.int64],
     test: NDArray[np.int64],
-    protocol: str,
+    name: str,
 ) -> Split:
     """`validation` and `test` are positions in `log` int64 [num_users], -1 for none."""
 
@@ -154,7 +160,7 @@ def _split(
         test_items=picked(log.items, test, NO_TARGET),
         validation_times=None if log.times is None else picked(log.times, validation, 0),
         test_times=None if log.times is None else picked(log.times, test, 0),
-        protocol=protocol,
+        name=name,
     )
 
 

@@ -169,7 +169,7 @@ def train(
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
     for needed in {target, "test"}:
         if not bool((parts.targets(needed)[0] >= 0).any()):
-            least = f", {4 if holdout == 'test' else 3} at least," if parts.protocol == "leave-one-out" else ""
+            least = f", {4 if holdout == 'test' else 3} at least," if parts.test_from is None else ""
             wanted = f"a user with enough of them{least} for a {needed} target ({parts.protocol})"
             raise DataError(f"events: expected {wanted}")
     if parts.history(target).lengths.max(initial=0) < 2:
@@ -193,6 +193,7 @@ def train(
         "source": source,
         "split": split,
         "protocol": parts.protocol,
+        "test_from": parts.test_from,
         "holdout": holdout,
         "exclude_seen": exclude_seen,
         "users": log.num_users,
