@@ -88,13 +88,8 @@ class _FullSoftmaxLoss(torch.autograd.Function):
                 left_out = seen(chunk)
                 if left_out is not None:
                     scores[left_out] = -torch.inf
-                target = targets[chunk, None]
-                slope = torch.softmax(scores, -1, out=slopes_of_chunk[:size])
-                # log p of the target by way of the best item, whose p is never too small for a logarithm. In this
-                # order large scores cancel before anything small is added.
-                behind = scores.amax(dim=-1) - scores.gather(-1, target)[:, 0]
-                loss += (behind - slope.amax(dim=-1).log()).sum()
-                slope.scatter_add_(-1, target, slope.new_full((1, 1), -1.0).expand_as(target))
+                slope = slopes_of_chunk[:size]
+                loss += _cross_entropy(scores, targets[chunk, None], slope)
                 of_bias.addmv_(slope.t(), ones[:size])  # a sum over queries, faster as a product
                 if of_values is not None and items is not None:
                     of_values[chunk] = slope.gather(-1, items[chunk])
@@ -110,6 +105,17 @@ class _FullSoftmaxLoss(torch.autograd.Function):
         """Scales the gradients."""
         gradients = (None if part is None else part * grad for part in ctx.saved_tensors)
         return (*gradients, None, None, None, None)
+
+
+def _cross_entropy(scores: Tensor, target: Tensor, slope: Tensor) -> Tensor:
+    """Sum of -log softmax(scores)[target], a scalar; its gradient in the scores goes to `slope`."""
+    torch.softmax(scores, -1, out=slope)
+    # log p of the target by way of the best item, whose p is never too small for a logarithm. In this order large
+    # scores cancel before anything small is added.
+    behind = scores.amax(dim=-1) - scores.gather(-1, target)[:, 0]
+    loss = (behind - slope.amax(dim=-1).log()).sum()
+    slope.scatter_add_(-1, target, slope.new_full((1, 1), -1.0).expand_as(target))
+    return loss
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
