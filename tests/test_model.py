@@ -134,7 +134,8 @@ def test_dropout_hides_an_event_from_the_encoder_and_the_poolings_alike() -> Non
 
         return record
 
-    model.encoder.forward = recording("encoder", model.encoder.forward)
+    first = model.encoder.layers[0]
+    first.forward = recording("encoder", first.forward)
     model.long_pooling.every_position = recording("poolings", model.long_pooling.every_position)
     items, times, actions = make_history(40, 6)
     interests = model(items[None], times[None], actions[None], lengths=torch.tensor([40])).interests
@@ -143,6 +144,27 @@ def test_dropout_hides_an_event_from_the_encoder_and_the_poolings_alike() -> Non
     pooled, newest = interests[:, :, :-1], interests[:, :, -1]
     assert 0.4 < (pooled == 0).double().mean() < 0.6
     assert (newest != 0).all(), "the newest state is read by the fusion as the encoder gives it"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_nothing_is_dropped_outside_training(name: str) -> None:
+    config = make_config(**CONFIGS[name])
+    plain = make_model(config)
+    model = InterestFusionModel(config, dropout=0.5).double().eval()
+    model.load_state_dict(plain.state_dict())
+    items, times, actions = make_history(12, 6)
+    offsets, lengths = torch.tensor([0, 12]), torch.tensor([12])
+    assert_encoded(
+        model.encode(items, times, actions, offsets=offsets).select(0),
+        plain.encode(items, times, actions, offsets=offsets).select(0),
+    )
+    batch = items[None], times[None], actions[None]
+    assert_encoded(model(*batch, lengths=lengths).select((0, 5)), plain(*batch, lengths=lengths).select((0, 5)))
+    for mine, expected in zip(
+        model.embed_and_encode(items, times, actions), plain.embed_and_encode(items, times, actions), strict=True
+    ):
+        torch.testing.assert_close(mine, expected)
 
 
 @torch.no_grad()

@@ -160,6 +160,9 @@ def test_models_are_measured_as_they_were_trained(log):
     later = time_split(log, late.test_from, late.test_from + 1)
     with warnings.catch_warnings(action="error"):
         evaluate(by_time, later, progress=False)
+    old = dataclasses.replace(by_time.artifact, training={"holdout": "test", "split": "time", "protocol": "time split"})
+    with pytest.warns(UserWarning, match="trained on the test targets"):  # it does not say from when on it was tested
+        evaluate(Recommender(old), late, progress=False)
     for_production = train(log, MODEL, TRAINING, holdout="validation", progress=False)
     with pytest.warns(UserWarning, match="trained on the test targets"):
         assert evaluate(for_production, log, progress=False).exclude_seen is True

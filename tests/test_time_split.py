@@ -84,6 +84,16 @@ def test_boundaries_are_quantiles_of_the_times():
     assert time_split(exact).test_history.times.tolist() == (2**61 + np.arange(9)).tolist()
 
 
+def test_a_split_says_what_it_is():
+    log = make_log([range(50), range(50)], 50)
+    split = time_split(log, np.int64(120), np.int64(130))
+    assert (split.name, split.validation_from, split.test_from) == ("time", 120, 130)
+    assert type(split.test_from) is int
+    once = leave_one_out(log)
+    assert (once.name, once.protocol, once.test_from) == ("leave_one_out", "leave-one-out", None)
+    assert dataclasses.replace(once, name="my_own").protocol == "my_own"
+
+
 def test_evaluation_asks_the_targets_of_the_split():
     log = random_log(2)
     log = dataclasses.replace(log, times=np.concatenate([np.sort(t) for t in np.split(log.times, log.offsets[1:-1])]))
@@ -100,6 +110,8 @@ def test_what_cannot_be_split_is_refused():
         time_split(dataclasses.replace(log, times=None))
     with pytest.raises(ArgumentError, match="test_from: expected a time after validation_from = 150, got 150"):
         time_split(log, 150, 150)
+    with pytest.raises(ArgumentError, match=r"validation_from: expected Unix seconds, an integer, got 150\.5"):
+        time_split(log, 150.5, 160)
     for times in (np.array([1, 2, 5, 4]), np.array([1, 2, 5, UNKNOWN_TIME])):
         with pytest.raises(DataError, match="order of time; user u1 has"):
             time_split(make_log([[0, 1], [2, 3]], 4, times=times), 2, 4)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.arguments import is_integer
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +37,8 @@ class Split:
         validation_times: Unix seconds int64 [num_users] of the validation targets, 0 where there is none; None if the
             log has no times.
         test_times: the same for the test targets.
-        name: which of `SPLITS` made it, or a name of one's own.
-        validation_from: Unix seconds at which a time split's validation begins; None where no moment is meant.
+        name: which of `SPLITS` made it ("leave_one_out", "time"), or a name of one's own.
+        validation_from: Unix seconds at which the validation of a split by time begins; None for other splits.
         test_from: the same of its test.
     """
 
@@ -55,10 +56,11 @@ class Split:
     @property
     def protocol(self) -> str:
         """How the split was made, in words."""
+        words = {"leave_one_out": "leave-one-out", "time": "time split"}.get(self.name, self.name)
         if self.test_from is None:
-            return self.name.replace("_", "-")
+            return words
         tested = f"tested on each user's first event from {self.test_from} on"
-        return f"{self.name} split: trained before {self.validation_from}, {tested}"
+        return f"{words}: trained before {self.validation_from}, {tested}"
 
     def history(self, target: Literal["validation", "test"]) -> EventLog:
         """The events known when `target` is predicted."""
@@ -104,7 +106,7 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
         test_from: Unix seconds, later than `validation_from`; None = the 90 % quantile.
 
     Raises:
-        ArgumentError: `test_from` is not after `validation_from`.
+        ArgumentError: `test_from` is not after `validation_from`, or a moment is no integer.
         DataError: the log has no events or no times, or times that fall within a user.
     """
     _check_log(log)
@@ -115,8 +117,8 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
     if falls.size:
         name = str(log.user_ids[user[falls[0]]])
         raise DataError(f"events: a time split needs each user's events in order of time; user {name} has others")
-    validation_from = int(np.quantile(times, 0.8, method="higher")) if validation_from is None else validation_from
-    test_from = int(np.quantile(times, 0.9, method="higher")) if test_from is None else test_from
+    validation_from = _moment("validation_from", validation_from, times, 0.8)
+    test_from = _moment("test_from", test_from, times, 0.9)
     if test_from <= validation_from:
         raise ArgumentError("test_from", f"a time after validation_from = {validation_from}", test_from)
 
@@ -128,6 +130,15 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
     test = np.where((known_at_test > 0) & (log.lengths > known_at_test), log.offsets[:-1] + known_at_test, NO_TARGET)
     split = _split(log, _keep_oldest(log, known), _keep_oldest(log, known_at_test), validation, test, "time")
     return dataclasses.replace(split, validation_from=validation_from, test_from=test_from)
+
+
+def _moment(name: str, given: int | None, times: NDArray[np.int64], share: float) -> int:
+    """Unix seconds as a plain integer; where none are given, the time that `share` of the events lie before."""
+    if given is None:
+        return int(np.quantile(times, share, method="higher"))
+    if not is_integer(given):
+        raise ArgumentError(name, "Unix seconds, an integer", shown(given))
+    return int(given)
 
 
 def _check_log(log: object) -> None:

@@ -155,7 +155,7 @@ class InterestFusionModel(nn.Module):
     def embed_and_encode(
         self, items: Tensor, times: Tensor, actions: Tensor | None = None, now: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What the interests of ONE history are pooled from.
+        """What the interests of ONE history are pooled from, in training after dropout.
 
         Args:
             items: catalogue rows, int64 [seq_len], at least one.

@@ -36,7 +36,7 @@ __all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
 
 CHECKPOINT_NAME = "last.pt"
 STOP_METRIC = "ndcg@10"
-_CHECKPOINT_VERSION = 5
+_CHECKPOINT_VERSION = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,8 @@ def fit(
             `TrainConfig.skip_seen` leaves them out of training, too.
         build: makes the untrained model from `model_config` and the dropout probability; for research, a subclass with
             another encoder or fusion, but with the scores of `InterestFusionModel`, which the loss knows by formula. It
-            draws its weights from torch's global generator, seeded beforehand.
+            draws its weights from torch's global generator, seeded beforehand. Embedded events reach an encoder after
+            dropout.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
