@@ -169,7 +169,7 @@ def train(
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
     for needed in {target, "test"}:
         if not bool((parts.targets(needed)[0] >= 0).any()):
-            least = f", {4 if holdout == 'test' else 3} at least," if parts.test_from is None else ""
+            least = f", {4 if holdout == 'test' else 3} at least," if split == "leave_one_out" else ""
             wanted = f"a user with enough of them{least} for a {needed} target ({parts.protocol})"
             raise DataError(f"events: expected {wanted}")
     if parts.history(target).lengths.max(initial=0) < 2:
