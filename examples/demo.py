@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 import lsif_sdk
-from lsif_sdk.artifact import check_target
+from lsif_sdk.artifact_files import check_target
 from lsif_sdk.datasets import movielens_100k, simulated_shop
 from lsif_sdk.errors import DataError
 from lsif_sdk.evaluation import compare, format_table, leave_one_out

@@ -104,7 +104,8 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
     """
 
     def fit_neural(job: Job, settings: Mapping[str, Any]) -> Any:
-        config, training = recipe(job, {**fixed, "request_time": request_time, **settings})
+        of_training = {name: value for name, value in settings.items() if name != "popularity_penalty"}
+        config, training = recipe(job, {**fixed, "request_time": request_time, **of_training})
         trained_on, model = _trained(job, config, training, build)
         history = job.split.history(job.target)  # type: ignore[arg-type]
         if titles:
@@ -114,7 +115,8 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
             return TorchScorer(model, history, now)
         counts = np.bincount(trained_on.items, minlength=history.num_items)
         items = ItemTable(history.item_ids, history.titles, counts)
-        return Recommender(Artifact(config, model.export_weights(), items, {}, {}))
+        artifact = Artifact(config, model.export_weights(), items, {}, {})
+        return Recommender(artifact.with_popularity_penalty(settings.get("popularity_penalty", 0.0)))
 
     return fit_neural
 
@@ -233,6 +235,8 @@ MODELS: dict[str, Model] = {
     "gate": Model(neural(with_fusion(GateFusion)), seeds=True),
     "lsif": Model(neural(), TRAINING_GRID, seeds=True),
     "lsif-titles": Model(neural(titles=True), seeds=True, trained_as="lsif"),
+    # By --set '{"popularity_penalty":0.1}': less popular items, more of the range, by the same training.
+    "lsif-penalty": Model(neural(), seeds=True, trained_as="lsif"),
     "lsif-now": Model(neural(request_time=True), TRAINING_GRID, seeds=True),
     "hstu-now": Model(neural(request_time=True, **_ENCODER_ONLY), TRAINING_GRID, seeds=True),
     "no-repeats": Model(neural(repeats=False), seeds=True),

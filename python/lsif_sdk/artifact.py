@@ -9,43 +9,48 @@ codes.safetensors     what the search scans, made of these weights (docs/score_t
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import check_flag
+from lsif_sdk.arguments import check_flag, is_real
+from lsif_sdk.artifact_files import (
+    CODES_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    ITEMS_FILE,
+    SELF,
+    WEIGHTS_FILE,
+    as_path,
+    check_file,
+    check_target,
+    describe_file,
+    read_config,
+    read_tensors,
+    sha256_of,
+    unshared,
+)
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.items import ItemTable
 
-__all__ = ["FORMAT_VERSION", "Artifact", "catalog_specs", "check_target"]
+__all__ = ["Artifact", "catalog_specs", "encoder_specs"]
 
-FORMAT = "lsif_sdk"
-FORMAT_VERSION = 1
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "weights.safetensors"
-ITEMS_FILE = "items.safetensors"
-CODES_FILE = "codes.safetensors"
 _CODES = "codes"
 _VECTORS = "catalog.vectors"
-_SELF = "sha256"  # in config.json, of its other entries
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
-
-_OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}
 
 Spec = tuple[str, tuple[int, ...], str]
 """Name, shape and dtype of a tensor."""
@@ -86,6 +91,39 @@ class Artifact:
         for name, value in (("config", config), ("weights", weights), ("items", items), ("codes", None)):
             object.__setattr__(twin, name, value)  # no second look at all the weights
         return twin
+
+    def with_popularity_penalty(self, penalty: float) -> Artifact:
+        """The same model with popular items' biases lowered and rare items' raised: less mainstream, more of the range.
+
+        With c_i the training count of item i (`items.counts`) and the mean taken over items that have one,
+
+            bias_i <- bias_i - penalty * (log c_i - mean_j log c_j)        where c_i > 0
+
+        (logit adjustment after training: Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9). Items
+        without events keep theirs. Answers take as long as before; nothing is trained. Penalties of a copy of a copy
+        add up; `training["popularity_penalty"]` has their sum.
+
+        Args:
+            penalty: how much, in units of the score; 0: as trained; .05 to .3 were worth trying (docs/quality.md).
+
+        Raises:
+            ArgumentError: not from 0 to 1e6; or the artifact has no counts to go by.
+            ArgumentTypeError: not a number.
+        """
+        if not is_real(penalty):
+            raise ArgumentTypeError("penalty", "a number from 0 to 1e6", penalty)
+        if not 0 <= penalty <= 1e6:
+            raise ArgumentError("penalty", "a number from 0 to 1e6", penalty)
+        met = self.items.counts > 0
+        if not met.any():
+            raise ArgumentError("penalty", "items with training counts in the artifact", "counts that are all 0")
+        logs = np.log(self.items.counts[met])
+        bias = self.catalog_bias.numpy().astype(np.float64)
+        bias[met] -= penalty * (logs - logs.mean())
+        weights = dict(self.weights) | {"catalog.bias": torch.from_numpy(bias.astype(np.float32))}
+        training = dict(self.training)
+        training["popularity_penalty"] = training.get("popularity_penalty", 0.0) + float(penalty)
+        return dataclasses.replace(self, weights=weights, training=training)
 
     @property
     def encoder_weights(self) -> list[torch.Tensor]:
@@ -141,12 +179,12 @@ class Artifact:
             raise
 
     def _write(self, directory: pathlib.Path, codes: torch.Tensor | None) -> None:
-        safetensors.torch.save_file(_unshared(self.weights), directory / WEIGHTS_FILE)
+        safetensors.torch.save_file(unshared(self.weights), directory / WEIGHTS_FILE)
         safetensors.torch.save_file(self.items.to_tensors(), directory / ITEMS_FILE)
-        files = {name: _describe_file(directory / name) for name in (WEIGHTS_FILE, ITEMS_FILE)}
+        files = {name: describe_file(directory / name) for name in (WEIGHTS_FILE, ITEMS_FILE)}
         if codes is not None:
             safetensors.torch.save_file({_CODES: codes}, directory / CODES_FILE)
-            files[CODES_FILE] = _describe_file(directory / CODES_FILE) | {_MADE_OF: files[WEIGHTS_FILE]["sha256"]}
+            files[CODES_FILE] = describe_file(directory / CODES_FILE) | {_MADE_OF: files[WEIGHTS_FILE]["sha256"]}
         config = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -156,7 +194,7 @@ class Artifact:
             "files": files,
         }
         try:
-            config[_SELF] = _sha256_of(config)
+            config[SELF] = sha256_of(config)
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"training, metrics: expected plain JSON values: {error}") from error
@@ -181,21 +219,21 @@ class Artifact:
                 which and why.
             ArgumentTypeError: `path` is no path.
         """
-        directory = _as_path(path)
+        directory = as_path(path)
         check_flag("verify", verify)
-        values = _read_config(directory)
+        values = read_config(directory)
         has_codes = CODES_FILE in values["files"]
-        if verify and values.get(_SELF) != _sha256_of({key: values[key] for key in values if key != _SELF}):
+        if verify and values.get(SELF) != sha256_of({key: values[key] for key in values if key != SELF}):
             raise ArtifactError(f"{directory / CONFIG_FILE}: changed: its SHA-256 is not the recorded one")
         for name in (WEIGHTS_FILE, ITEMS_FILE, *([CODES_FILE] if has_codes else [])):
-            _check_file(directory / name, values["files"].get(name), verify)
+            check_file(directory / name, values["files"].get(name), verify)
         try:
             config = ModelConfig.from_dict(values["model"])
         except ArgumentError as error:
             raise ArtifactError(f"{directory / CONFIG_FILE}: model: {error}") from error
-        weights = _read_tensors(directory / WEIGHTS_FILE)
+        weights = read_tensors(directory / WEIGHTS_FILE)
         items = ItemTable.from_tensors(
-            _read_tensors(directory / ITEMS_FILE), config.num_items, str(directory / ITEMS_FILE)
+            read_tensors(directory / ITEMS_FILE), config.num_items, str(directory / ITEMS_FILE)
         )
         try:
             artifact = cls(config, weights, items, values["training"], values["metrics"])
@@ -204,32 +242,6 @@ class Artifact:
         if has_codes:
             object.__setattr__(artifact, "codes", _read_codes(directory, values["files"]))
         return artifact
-
-
-def _as_path(path: object) -> pathlib.Path:
-    if not isinstance(path, (str, os.PathLike)):
-        raise ArgumentTypeError("path", "a directory's path", path)
-    return pathlib.Path(path)
-
-
-def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Path:
-    """Where `Artifact.save` would write: `path` without links, so that a link stays and what it points to is replaced.
-
-    Raises:
-        ArtifactError: something is there, and `overwrite` is False, or it is not an artifact (of any version) and
-            nothing else: other files would be lost.
-        ArgumentTypeError: `path` is no path.
-    """
-    target = _as_path(path).resolve()
-    if not target.exists():
-        return target
-    if not _is_artifact(target):
-        raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
-    if foreign := sorted({entry.name for entry in target.iterdir()} - _OWN_FILES):
-        raise ArtifactError(f"{target}: holds what is not of an lsif_sdk artifact: {foreign[0]!r}; not overwritten")
-    if not overwrite:
-        raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
-    return target
 
 
 def encoder_specs(config: ModelConfig) -> list[Spec]:
@@ -269,94 +281,17 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
         raise ArtifactError("long_pooling.decay: expected values >= 0")
 
 
-def _unshared(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors, with a copy of each whose memory another one has: safetensors refuses to write those."""
-    storages: set[int] = set()
-    result = {}
-    for name, tensor in weights.items():
-        storage = tensor.untyped_storage().data_ptr()
-        result[name] = tensor.clone() if storage in storages else tensor
-        storages.add(storage)
-    return result
-
-
-def _is_artifact(directory: pathlib.Path) -> bool:
-    try:
-        values = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(values, dict) and values.get("format") == FORMAT
-
-
-def _read_config(directory: pathlib.Path) -> dict[str, Any]:
-    path = directory / CONFIG_FILE
-    if not directory.is_dir():
-        raise ArtifactError(f"{directory}: {'a file, not a directory' if directory.exists() else 'no such directory'}")
-    if not path.is_file():
-        raise ArtifactError(f"{directory}: not an lsif_sdk artifact: no {CONFIG_FILE}")
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ArtifactError(f"{path}: not an lsif_sdk artifact: expected format {FORMAT!r}")
-    version = values.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise ArtifactError(f"{path}: format_version: this release reads {FORMAT_VERSION}, got {version!r}")
-    for key in ("model", "training", "metrics", "files"):
-        if not isinstance(values.get(key), dict):
-            raise ArtifactError(f"{path}: {key}: expected an object, got {values.get(key)!r}")
-    return values
-
-
-def _sha256_of(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _describe_file(path: pathlib.Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _check_file(path: pathlib.Path, recorded: object, verify: bool) -> None:
-    if not path.is_file():
-        raise ArtifactError(f"{path}: missing")
-    if not isinstance(recorded, dict) or not {"bytes", "sha256"} <= recorded.keys():
-        raise ArtifactError(f"{path.with_name(CONFIG_FILE)}: files: nothing recorded about {path.name}")
-    size = path.stat().st_size
-    if size != recorded["bytes"]:
-        raise ArtifactError(f"{path}: truncated or changed: expected {recorded['bytes']} bytes, got {size}")
-    if verify and _describe_file(path)["sha256"] != recorded["sha256"]:
-        raise ArtifactError(f"{path}: changed: its SHA-256 is not the recorded one")
-
-
 def _read_codes(directory: pathlib.Path, files: Mapping[str, Any]) -> torch.Tensor:
     """The codes, mapped and checked by the code that searches them; those of other weights would make it miss items."""
     path = directory / CODES_FILE
     if files[CODES_FILE].get(_MADE_OF) != files[WEIGHTS_FILE]["sha256"]:
         raise ArtifactError(f"{path}: made of other weights than {WEIGHTS_FILE}")
-    codes = _read_tensors(path).get(_CODES)
+    codes = read_tensors(path).get(_CODES)
     if codes is None or codes.dtype != torch.uint8 or codes.dim() != 1:
         raise ArtifactError(f"{path}: expected {_CODES}, uint8 with one dimension")
-    weights = _read_tensors(directory / WEIGHTS_FILE)  # mapped: of the catalogue only the shape is looked at
+    weights = read_tensors(directory / WEIGHTS_FILE)  # mapped: of the catalogue only the shape is looked at
     try:
         _core.CatalogPath(weights["item_embedding"].numpy(), weights["catalog.bias"].numpy(), codes.numpy())
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from None
     return codes
-
-
-@contextlib.contextmanager
-def _readable(path: pathlib.Path) -> Iterator[None]:
-    if not os.access(path, os.R_OK):
-        raise ArtifactError(f"{path}: this process may not read it")
-    try:
-        yield
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not a readable safetensors file: {error}") from error
-
-
-def _read_tensors(path: pathlib.Path) -> dict[str, torch.Tensor]:
-    with _readable(path), safetensors.safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

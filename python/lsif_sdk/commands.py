@@ -14,7 +14,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lsif_sdk.artifact import FORMAT_VERSION, Artifact, check_target
+from lsif_sdk.artifact import Artifact
+from lsif_sdk.artifact_files import FORMAT_VERSION, check_target
 from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.events import Events
 from lsif_sdk.items import ItemTable

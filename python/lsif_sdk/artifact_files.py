@@ -1,0 +1,140 @@
+"""The files of an artifact's directory: what is read, recorded and written there, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import safetensors
+import torch
+
+from lsif_sdk.errors import ArgumentTypeError, ArtifactError
+
+__all__ = [
+    "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "SELF", "WEIGHTS_FILE", "as_path",
+    "check_file", "check_target", "describe_file", "read_config", "read_tensors", "sha256_of", "unshared",
+]  # fmt: skip
+
+FORMAT = "lsif_sdk"
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "weights.safetensors"
+ITEMS_FILE = "items.safetensors"
+CODES_FILE = "codes.safetensors"
+SELF = "sha256"  # in config.json, of its other entries
+
+_OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}
+
+
+def as_path(path: object) -> pathlib.Path:
+    """The path; ArgumentTypeError where it is none."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentTypeError("path", "a directory's path", path)
+    return pathlib.Path(path)
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Path:
+    """Where `Artifact.save` would write: `path` without links, so that a link stays and what it points to is replaced.
+
+    Raises:
+        ArtifactError: something is there, and `overwrite` is False, or it is not an artifact (of any version) and
+            nothing else: other files would be lost.
+        ArgumentTypeError: `path` is no path.
+    """
+    target = as_path(path).resolve()
+    if not target.exists():
+        return target
+    if not _is_artifact(target):
+        raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
+    if foreign := sorted({entry.name for entry in target.iterdir()} - _OWN_FILES):
+        raise ArtifactError(f"{target}: holds what is not of an lsif_sdk artifact: {foreign[0]!r}; not overwritten")
+    if not overwrite:
+        raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
+    return target
+
+
+def unshared(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors, with a copy of each whose memory another one has: safetensors refuses to write those."""
+    storages: set[int] = set()
+    result = {}
+    for name, tensor in weights.items():
+        storage = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
+    return result
+
+
+def _is_artifact(directory: pathlib.Path) -> bool:
+    try:
+        values = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.get("format") == FORMAT
+
+
+def read_config(directory: pathlib.Path) -> dict[str, Any]:
+    """What config.json says, its parts of the right kind; ArtifactError where it is none of this release's."""
+    path = directory / CONFIG_FILE
+    if not directory.is_dir():
+        raise ArtifactError(f"{directory}: {'a file, not a directory' if directory.exists() else 'no such directory'}")
+    if not path.is_file():
+        raise ArtifactError(f"{directory}: not an lsif_sdk artifact: no {CONFIG_FILE}")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: not an lsif_sdk artifact: expected format {FORMAT!r}")
+    version = values.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ArtifactError(f"{path}: format_version: this release reads {FORMAT_VERSION}, got {version!r}")
+    for key in ("model", "training", "metrics", "files"):
+        if not isinstance(values.get(key), dict):
+            raise ArtifactError(f"{path}: {key}: expected an object, got {values.get(key)!r}")
+    return values
+
+
+def sha256_of(values: Mapping[str, Any]) -> str:
+    """Of JSON values, whatever the order of their keys."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def describe_file(path: pathlib.Path) -> dict[str, Any]:
+    """What config.json records of a file: size and SHA-256."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def check_file(path: pathlib.Path, recorded: object, verify: bool) -> None:
+    """ArtifactError where a file is not what was recorded of it; its SHA-256 is compared only if `verify`."""
+    if not path.is_file():
+        raise ArtifactError(f"{path}: missing")
+    if not isinstance(recorded, dict) or not {"bytes", "sha256"} <= recorded.keys():
+        raise ArtifactError(f"{path.with_name(CONFIG_FILE)}: files: nothing recorded about {path.name}")
+    size = path.stat().st_size
+    if size != recorded["bytes"]:
+        raise ArtifactError(f"{path}: truncated or changed: expected {recorded['bytes']} bytes, got {size}")
+    if verify and describe_file(path)["sha256"] != recorded["sha256"]:
+        raise ArtifactError(f"{path}: changed: its SHA-256 is not the recorded one")
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+    if not os.access(path, os.R_OK):
+        raise ArtifactError(f"{path}: this process may not read it")
+    try:
+        yield
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not a readable safetensors file: {error}") from error
+
+
+def read_tensors(path: pathlib.Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, mapped."""
+    with _readable(path), safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
