@@ -161,6 +161,12 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     resume(FAST)
     with pytest.raises(ArtifactError, match="learning_rate"):
         resume(dataclasses.replace(FAST, learning_rate=1e-3))
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"version": state["version"] - 1}, path)  # whatever else agrees: its weights mean something else
+    with pytest.raises(
+        ArtifactError, match=f"expected checkpoint version {state['version']}, got {state['version'] - 1}"
+    ):
+        resume(FAST)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ArtifactError, match="checkpoint"):
         resume(FAST)

@@ -128,8 +128,9 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
     known, known_at_test = before(validation_from), before(test_from)
     validation = np.where((known > 0) & (known_at_test > known), log.offsets[:-1] + known, NO_TARGET)
     test = np.where((known_at_test > 0) & (log.lengths > known_at_test), log.offsets[:-1] + known_at_test, NO_TARGET)
-    split = _split(log, _keep_oldest(log, known), _keep_oldest(log, known_at_test), validation, test, "time")
-    return dataclasses.replace(split, validation_from=validation_from, test_from=test_from)
+    train, test_history = _keep_oldest(log, known), _keep_oldest(log, known_at_test)
+    moments = {"validation_from": validation_from, "test_from": test_from}
+    return _split(log, train, test_history, validation, test, "time", **moments)
 
 
 def _moment(name: str, given: int | None, times: NDArray[np.int64], share: float) -> int:
@@ -155,8 +156,9 @@ def _split(
     validation: NDArray[np.int64],
     test: NDArray[np.int64],
     name: str,
+    **moments: int,
 ) -> Split:
-    """`validation` and `test` are positions in `log` int64 [num_users], -1 for none."""
+    """`validation` and `test` are positions in `log` int64 [num_users], -1 for none; moments: those of a `Split`."""
 
     def picked(values: NDArray[np.int64], position: NDArray[np.int64], missing: int) -> NDArray[np.int64]:
         if values.size == 0:
@@ -172,6 +174,7 @@ def _split(
         validation_times=None if log.times is None else picked(log.times, validation, 0),
         test_times=None if log.times is None else picked(log.times, test, 0),
         name=name,
+        **moments,
     )
 
 
