@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
+import lsif_sdk
 from evaluation_cases import make_log, random_log, slow_rank
 from lsif_sdk.config import ModelConfig
+from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import (
     Popularity,
@@ -25,6 +27,7 @@ from lsif_sdk.evaluation import (
     time_split,
 )
 from lsif_sdk.evaluation.metrics import MISSED
+from lsif_sdk.training import read_events
 from recommender_cases import build
 
 
@@ -311,3 +314,21 @@ def test_events_of_other_items_are_refused() -> None:
     frame = pd.DataFrame({"user": [1, 1, 1], "item": ["x", "y", "z"], "timestamp": [1, 2, 3]})
     with pytest.raises(DataError, match="no item is in the recommender's catalogue; they name x, y, z"):
         evaluate(recommender, frame, progress=False)
+
+
+def test_columns_may_have_other_names_as_in_training():
+    log = simulated_shop(60, 20)
+    frame = pd.DataFrame(
+        {
+            "who": np.repeat([str(user) for user in log.user_ids], log.lengths),
+            "what": [str(log.item_ids[row]) for row in log.items],
+            "when": log.times,
+        }
+    )
+    names = {"user": "who", "item": "what", "timestamp": "when"}
+    rec = lsif_sdk.train(frame, {"dim": 8}, {"epochs": 1}, **names, progress=False)
+    expected = evaluate(rec, read_events(frame, **names), progress=False)
+    assert evaluate(rec, frame, **names, progress=False).metrics == expected.metrics
+    assert compare({"lsif": rec}, frame, **names, progress=False)[1].metrics == expected.metrics
+    with pytest.raises(DataError, match=r"no column 'user'; it has \['who', 'what', 'when'\], one of which user= "):
+        evaluate(rec, frame, progress=False)

@@ -38,6 +38,10 @@ def evaluate(
     events: EventLog | Split | Source,
     k: int = 10,
     *,
+    user: str = "user",
+    item: str = "item",
+    timestamp: str | None = "timestamp",
+    action: str | None = None,
     with_request_time: bool | None = None,
     target: Literal["test", "validation"] = "test",
     exclude_seen: bool | None = None,
@@ -51,9 +55,12 @@ def evaluate(
         recommender: a `lsif_sdk.Recommender` (encodes with its native path), or a `Scorer` that has read
             `split.history(target)`.
         events: a split; or the events, split here as they were for the recommender's training (by `leave_one_out` where
-            it does not say): an `EventLog`, or a path or DataFrame with the columns user, item and timestamp
-            (`lsif_sdk.training.read_events` reads other names).
+            it does not say): an `EventLog`, or what `lsif_sdk.training.read_events` takes: a path or a DataFrame.
         k: length of the recommended lists.
+        user: column of user ids, if `events` is a table; likewise `item`, `timestamp` and `action` (see `read_events`).
+        item: see `user`.
+        timestamp: see `user`; None = there are none.
+        action: see `user`; None = there are none.
         with_request_time: whether the recommender is told the time of the target event as the time of the request
             (another, easier task: say so when quoting it); None = if the model reads it and the events have times.
         target: which of the two held-out events to predict.
@@ -71,7 +78,7 @@ def evaluate(
         ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
         DataError: no user has enough events, or no item is in the recommender's catalogue.
     """
-    split = _split_of(events, [recommender])
+    split = _split_of(events, [recommender], user=user, item=item, timestamp=timestamp, action=action)
     label = type(recommender).__name__.lower() if name is None else name
     if may_have_seen(training_of(recommender), split, target):
         warnings.warn(_KNOWN.format(label, target), stacklevel=2)
@@ -151,6 +158,10 @@ def compare(
     events: EventLog | Split | Source,
     k: int = 10,
     *,
+    user: str = "user",
+    item: str = "item",
+    timestamp: str | None = "timestamp",
+    action: str | None = None,
     exclude_seen: bool | None = None,
     **options: Any,
 ) -> list[Report]:
@@ -161,6 +172,10 @@ def compare(
             catalogues know, in the order of `with_catalog_items`.
         events: as in `evaluate`.
         k: length of the recommended lists.
+        user: column of user ids, if `events` is a table; likewise the next three, as in `evaluate`.
+        item: see `user`.
+        timestamp: see `user`.
+        action: see `user`.
         exclude_seen: as in `evaluate`, for all of them.
         options: further keyword arguments of `evaluate`; `with_request_time` applies to the recommenders.
 
@@ -174,7 +189,7 @@ def compare(
     """
     if not isinstance(models, Mapping):
         raise ArgumentTypeError("models", 'a mapping of names to recommenders, {"lsif": recommender} say', models)
-    split = _split_of(events, models.values())
+    split = _split_of(events, models.values(), user=user, item=item, timestamp=timestamp, action=action)
     options["exclude_seen"] = _exclude_seen(exclude_seen, models.values())
     for name, model in models.items():
         if may_have_seen(training_of(model), split, options.get("target", "test")):
@@ -237,12 +252,12 @@ def training_of(model: Any) -> Mapping[str, Any]:
     return training if isinstance(model, HistoryEncoder) and isinstance(training, Mapping) else {}
 
 
-def _split_of(events: EventLog | Split | Source, models: Iterable[Any]) -> Split:
+def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **columns: Any) -> Split:
     from lsif_sdk.training.data import EventLog, read_events  # the package training builds on this one
 
     if isinstance(events, Split):
         return events
-    log = events if isinstance(events, EventLog) else read_events(events)
+    log = events if isinstance(events, EventLog) else read_events(events, **columns)
     return SPLITS[as_trained(models, "split", SPLITS)](log)
 
 
