@@ -179,6 +179,11 @@ def test_what_does_not_fit_is_refused():
     state = recommender.new_state(Events(["i1"], times=[100]))
     cases: list[tuple[Any, str]] = [
         (lambda: recommender.append(state, Events(["i2"], times=[99])), "times: expected none before .* 100, got 99"),
+        (
+            lambda: recommender.append([state] * 3, [[], Events(["i2"], times=[99]), []]),
+            r"history\[1\].times: expected none before .* 100, got 99",
+        ),
+        (lambda: recommender.append([state] * 2, [[], ["i2"]]), r"history\[1\].times: expected all of a history known"),
         (lambda: recommender.append(state, ["i2"]), "times: expected all of a history known or all unknown"),
         (lambda: recommender.append(state, Events(["i2"], [101], [3])), r"actions: expected values in \[0, 2\]"),
         (lambda: recommender.append(state, [["i2"], ["i3"]]), "history: expected one user's, got those of 2 users"),
@@ -235,6 +240,8 @@ def test_damaged_bytes_are_refused():
             UserState.from_bytes(odd)
     with pytest.raises(errors.ArgumentTypeError, match="data: expected bytes"):
         UserState.from_bytes("text")
+    with pytest.raises(errors.ArgumentTypeError, match=r"data: expected an array of bytes \(UserState.from_bytes"):
+        UserState(b"bytes")  # type: ignore[arg-type]
 
 
 def test_states_without_numbers_are_refused(recommender):

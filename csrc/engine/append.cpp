@@ -174,15 +174,19 @@ void remember(int64_t* values, int64_t count, int64_t most, int64_t begin, int64
   for (int64_t i = 0; i < added; ++i) values[kept + i] = value(end - added + i);
 }
 
-void check_order(int64_t before, int64_t after) {
-  if ((before == kUnknownTime) != (after == kUnknownTime)) {
-    throw std::invalid_argument(
-        "times: expected all of a history known or all unknown, got some of each: make a new state of the history");
+constexpr int64_t kOnlyUser = -1;  // who needs no number in a message
+
+void check_order(int64_t before, int64_t after, int64_t user) {
+  const bool is_mixed = (before == kUnknownTime) != (after == kUnknownTime);
+  if (!is_mixed && after >= before) return;
+  const std::string argument = user == kOnlyUser ? "times" : "history[" + std::to_string(user) + "].times";
+  const std::string again = ": make a new state of the ";
+  if (is_mixed) {
+    throw std::invalid_argument(argument + ": expected all of a history known or all unknown, got some of each" +
+                                again + "history");
   }
-  if (after < before) {
-    throw std::invalid_argument("times: expected none before the newest event's, " + std::to_string(before) + ", got " +
-                                std::to_string(after) + ": make a new state of the sorted history");
-  }
+  throw std::invalid_argument(argument + ": expected none before the newest event's, " + std::to_string(before) +
+                              ", got " + std::to_string(after) + again + "sorted history");
 }
 
 // A state whose checksum holds may still have been written by a program with a mistake.
@@ -265,10 +269,11 @@ void append(const Model& model, std::span<const UserState> states, const EventBa
   };
   for (int64_t b = 0; b < events.batch; ++b) {
     const StateHeader& header = *states[b].header;
+    const int64_t user = events.batch > 1 ? b : kOnlyUser;
     int64_t before = header.newest.time;
     for (int64_t i = events.offsets[b]; i < events.offsets[b + 1]; ++i) {
       const int64_t time = event_at(i).time;
-      if (header.num_events > 0 || i > events.offsets[b]) check_order(before, time);
+      if (header.num_events > 0 || i > events.offsets[b]) check_order(before, time, user);
       before = time;
     }
   }
@@ -322,7 +327,7 @@ void prepend(const Model& model, const ConstUserState& older, const UserState& n
     throw std::invalid_argument("newer: expected remember as in older, " + std::to_string(older.header->remember) +
                                 ", got " + std::to_string(header.remember));
   }
-  check_order(older.header->newest.time, header.oldest_time);
+  check_order(older.header->newest.time, header.oldest_time, kOnlyUser);
   for (int64_t a = 0; a < c.num_long; ++a) {
     const double maximum = older.maximum[a] - forgotten(model, a, older.header->newest.time, header.newest.time);
     add(long_sum(newer, a, c.dim), maximum, older.denominator[a], older.numerator + a * c.dim, c.dim);

@@ -34,6 +34,8 @@ class UserState:
     __slots__ = ("_data",)
 
     def __init__(self, data: npt.NDArray[np.uint8]) -> None:
+        if not isinstance(data, np.ndarray):
+            raise ArgumentTypeError("data", "an array of bytes (UserState.from_bytes reads what to_bytes wrote)", data)
         data.flags.writeable = False
         self._data = data
 
