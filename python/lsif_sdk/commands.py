@@ -132,8 +132,9 @@ def evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation.html_report import check_plots, write_report
     from lsif_sdk.evaluation.splits import SPLITS as SPLITTERS
 
-    if options.report:
+    if options.report:  # before minutes of measuring
         check_plots()
+        _make_folder("--report", options.report)
     recommender = Recommender.load(options.model)
     log = _read_log(options)
     # As text: what the model knows as "7" among other texts is a number in a file that has only numbers.
@@ -207,6 +208,13 @@ def explain(options: argparse.Namespace) -> int:
         print(f"wrote {options.plot}", file=sys.stderr)
     print(json.dumps(dataclasses.asdict(why), indent=2, ensure_ascii=False) if options.json else as_text(why, items))
     return 0
+
+
+def _make_folder(option: str, path: str) -> None:
+    try:
+        pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(option, "a folder, or a place for one", f"{path} ({error.strerror})") from error
 
 
 def _history(options: argparse.Namespace, table: ItemTable) -> Events:
