@@ -56,7 +56,7 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["train", "EVENTS", "--out", "MODEL"], "--out: expected a path that is free, or --overwrite"),
         (["train", "EVENTS", "--out", "x", "--recipe", "EVENTS"], "not a readable recipe"),
         (["train", "EVENTS", "--out", "x", "--recipe", "nowhere.json"], "nowhere.json"),
-        (["evaluate", "nowhere", "EVENTS", "--report", "EVENTS"], "--report: expected a folder, or a place for one"),
+        (["evaluate", "MODEL", "EVENTS", "--report", "EVENTS"], "--report: expected a folder, or a place for one"),
         (["evaluate", "nowhere", "EVENTS"], "nowhere: no such directory"),
         (["evaluate", "MODEL", "EVENTS", "--k", "0"], "k: expected an integer in [1, 1048576], got 0"),
         (["evaluate", "MODEL", "EVENTS", "--k", "2000000"], "k: expected an integer in [1, 1048576], got 2000000"),

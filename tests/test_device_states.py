@@ -113,7 +113,7 @@ def test_times_are_refused_as_native_states_refuse_them(device):
     before = device_rec.encode(state=states[[0, 1]])
     for slot, events, message in (
         (0, Events(["i2", "i3"], times=[NOW - 5, NOW + 1]), f"times: expected none before the newest event's, {NOW}, "),
-        (0, ["i2"], "times: expected all of a history known or all unknown, got some of each: clear the slot"),
+        (0, ["i2"], "times: expected all of a history known or all unknown, got some of each: clear slot 0"),
         (1, Events(["i2"], times=[NOW]), "times: expected all of a history known or all unknown, got some of each"),
     ):
         with pytest.raises(ArgumentError, match="^" + message):

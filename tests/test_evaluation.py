@@ -316,19 +316,31 @@ def test_events_of_other_items_are_refused() -> None:
         evaluate(recommender, frame, progress=False)
 
 
-def test_columns_may_have_other_names_as_in_training():
+@pytest.mark.parametrize("timestamp", ["when", "place", None])
+@pytest.mark.parametrize("action", ["did", None])
+def test_columns_may_have_other_names_as_in_training(timestamp, action):
     log = simulated_shop(60, 20)
     frame = pd.DataFrame(
         {
             "who": np.repeat([str(user) for user in log.user_ids], log.lengths),
             "what": [str(log.item_ids[row]) for row in log.items],
             "when": log.times,
+            "place": np.arange(len(log.items))[::-1],  # another order, another last event
+            "did": np.arange(len(log.items)) % 3,
         }
     )
-    names = {"user": "who", "item": "what", "timestamp": "when"}
+    names = {"user": "who", "item": "what", "timestamp": timestamp, "action": action}
     rec = lsif_sdk.train(frame, {"dim": 8}, {"epochs": 1}, **names, progress=False)
     expected = evaluate(rec, read_events(frame, **names), progress=False)
-    assert evaluate(rec, frame, **names, progress=False).metrics == expected.metrics
-    assert compare({"lsif": rec}, frame, **names, progress=False)[1].metrics == expected.metrics
+    for found in (
+        evaluate(rec, frame, **names, progress=False),
+        compare({"lsif": rec}, frame, **names, progress=False)[1],
+    ):
+        assert (found.metrics, found.targets_hash) == (expected.metrics, expected.targets_hash)
+
+
+def test_a_column_that_is_not_there_is_named_with_how_to_name_it():
+    frame = pd.DataFrame({"who": [1], "what": [1], "when": [1]})
+    rec = build()
     with pytest.raises(DataError, match=r"no column 'user'; it has \['who', 'what', 'when'\], one of which user= "):
         evaluate(rec, frame, progress=False)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 import lsif_sdk
+import recommender_cases
 from artifact_cases import build
-from lsif_sdk import Artifact, Recommender
+from lsif_sdk import Artifact, LiveRecommender, Recommender
 from lsif_sdk.datasets import simulated_shop
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.items import ItemTable
 
 
@@ -38,7 +41,9 @@ def test_penalties_add_up_and_are_recorded(tmp_path):
     torch.testing.assert_close(twice.catalog_bias, build().with_popularity_penalty(0.6).catalog_bias)
     twice.save(tmp_path / "model")
     assert Artifact.load(tmp_path / "model").training["popularity_penalty"] == 0.6
-    assert torch.equal(build().with_popularity_penalty(0).catalog_bias, build().catalog_bias)
+    assert twice.metrics == {}, "those of other answers"
+    artifact = build()
+    assert artifact.with_popularity_penalty(0) is artifact
 
 
 def test_answers_are_those_of_the_new_biases_and_less_popular(shop, tmp_path):
@@ -79,7 +84,64 @@ def test_what_is_no_number_is_refused(penalty):
         build().with_popularity_penalty(penalty)
 
 
-@pytest.mark.parametrize("penalty", [-0.1, float("nan"), float("inf"), 1e7, -1], ids=repr)
+def test_counts_may_be_large():
+    artifact = build()
+    items = ItemTable(artifact.items.ids.tolist(), counts=[2**62, 2**40, 1, 1, 1, 0])
+    bias = artifact.edited(artifact.weights, items).with_popularity_penalty(1e6).catalog_bias.numpy()
+    logs = np.log(2) * np.array([62, 40, 0, 0, 0])
+    expected = artifact.catalog_bias.numpy()[:5] - 1e6 * (logs - logs.mean())
+    np.testing.assert_allclose(bias[:5], expected, rtol=1e-6)
+
+
+def test_weights_of_a_training_may_still_have_gradients():
+    artifact = build()
+    trainable = torch.nn.Parameter(artifact.catalog_bias.clone())
+    with_gradient = artifact.edited(dict(artifact.weights) | {"catalog.bias": trainable}, artifact.items)
+    expected = artifact.with_popularity_penalty(0.3).catalog_bias
+    assert torch.equal(with_gradient.with_popularity_penalty(0.3).catalog_bias, expected)
+
+
+@pytest.mark.parametrize("before", ["0.1", None, [0.1], float("inf"), True], ids=repr)
+def test_a_penalty_on_record_that_is_no_number_is_refused(before):
+    odd = dataclasses.replace(build(), training={"popularity_penalty": before})
+    with pytest.raises(ArtifactError, match="training: popularity_penalty: expected a number"):
+        odd.with_popularity_penalty(0.1)
+
+
+def test_a_live_catalogue_goes_back_to_the_model_before(shop, tmp_path):
+    attributes = {"even": [row % 2 == 0 for row in range(len(shop.items))]}
+    shop.save(tmp_path / "model")
+    rec = Recommender.load(tmp_path / "model", attributes=attributes, batching=True, threads=1)
+    history, answer = shop.items.ids[[3, 14, 15]].tolist(), {"k": 5, "where": {"even": True}}
+    with LiveRecommender(rec, keep=2) as live:
+        first = live.current.recommend(history, **answer)
+        live.upsert(["new-1"], np.zeros((1, 16)), attributes={"even": [False]})
+        live.replace(Recommender(rec.artifact.with_popularity_penalty(0.5)))
+        assert live.current.artifact.training["popularity_penalty"] == 0.5
+        live.rollback()
+        assert "popularity_penalty" not in live.current.artifact.training
+        assert "new-1" in live.current.items.ids
+        assert live.current.stats().batching and live.current.threads == 1
+        assert live.current.recommend(history, **answer).items.tolist() == first.items.tolist()
+        live.rollback()
+        assert live.current.recommend(history, **answer).items.tolist() == first.items.tolist()
+        assert live.version == 4
+
+
+@pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
+@pytest.mark.parametrize("normalize", [False, True], ids=["one table", "vectors of their own"])
+def test_every_kind_of_model_scores_with_the_new_biases(scoring, normalize):
+    rec = recommender_cases.build(scoring=scoring, repeats=True, normalize_inputs=normalize, normalize_items=False)
+    counts = np.arange(len(rec.items))
+    items = ItemTable(rec.items.ids.tolist(), counts=counts)
+    artifact = rec.artifact.edited(rec.artifact.weights, items)
+    history, every = ["i1", "i2", "i1"], rec.items.ids.tolist()
+    shift = np.where(counts > 0, np.log(np.maximum(counts, 1)) - np.log(counts[1:]).mean(), 0)
+    scores = Recommender(artifact.with_popularity_penalty(0.7)).score(history, every)[0]
+    np.testing.assert_allclose(scores, rec.score(history, every)[0] - 0.7 * shift, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [-0.1, float("nan"), float("inf"), np.nextafter(1e6, 2e6), -1], ids=repr)
 def test_numbers_out_of_range_are_refused(penalty):
     with pytest.raises(ArgumentError, match="penalty: expected a number from 0 to 1e6"):
         build().with_popularity_penalty(penalty)

@@ -240,8 +240,11 @@ def test_damaged_bytes_are_refused():
             UserState.from_bytes(odd)
     with pytest.raises(errors.ArgumentTypeError, match="data: expected bytes"):
         UserState.from_bytes("text")
-    with pytest.raises(errors.ArgumentTypeError, match=r"data: expected an array of bytes \(UserState.from_bytes"):
-        UserState(b"bytes")  # type: ignore[arg-type]
+    for other in (data, np.zeros(500), np.zeros((2, 500), np.uint8), np.zeros(0, np.uint8)):
+        with pytest.raises(
+            errors.ArgumentTypeError, match=r"data: expected a uint8 array .* \(UserState.from_bytes reads"
+        ):
+            UserState(other)  # type: ignore[arg-type]
 
 
 def test_states_without_numbers_are_refused(recommender):

@@ -111,12 +111,14 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
         if titles:
             describe_items(model, trained_on, title_features(job))
         if build is not None:
+            if "popularity_penalty" in settings:
+                raise SystemExit("popularity_penalty: only for models that are exported")
             now = job.split.targets(job.target)[1] if request_time else None  # type: ignore[arg-type]
             return TorchScorer(model, history, now)
         counts = np.bincount(trained_on.items, minlength=history.num_items)
         items = ItemTable(history.item_ids, history.titles, counts)
         artifact = Artifact(config, model.export_weights(), items, {}, {})
-        return Recommender(artifact.with_popularity_penalty(settings.get("popularity_penalty", 0.0)))
+        return Recommender(artifact.with_popularity_penalty(settings.get("popularity_penalty", 0)))
 
     return fit_neural
 

@@ -41,7 +41,7 @@ def main() -> None:
     print(f"{options.data}: {split.protocol}, targets {split.hash('test')[:12]}", file=sys.stderr)
     for name in options.model:
         model = MODELS[name]
-        settings = _settings(options.out, options.data, name)
+        settings = _settings(options.out, options.data, model.trained_as or name)
         if options.tune and len(model.grid) > 1:
             job = Job(dataset, options.data, split, "validation", 0)
             settings = _tune(model, job, options, name)

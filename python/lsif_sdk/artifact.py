@@ -26,12 +26,12 @@ import torch
 from lsif_sdk import _core
 from lsif_sdk.arguments import check_flag, is_real
 from lsif_sdk.artifact_files import (
+    CHECKSUM,
     CODES_FILE,
     CONFIG_FILE,
     FORMAT,
     FORMAT_VERSION,
     ITEMS_FILE,
-    SELF,
     WEIGHTS_FILE,
     as_path,
     check_file,
@@ -93,37 +93,45 @@ class Artifact:
         return twin
 
     def with_popularity_penalty(self, penalty: float) -> Artifact:
-        """The same model with popular items' biases lowered and rare items' raised: less mainstream, more of the range.
+        """The same model with popular items' biases lowered and rare items' raised, so that it is less mainstream.
 
-        With c_i the training count of item i (`items.counts`) and the mean taken over items that have one,
+        With c_i the events of item i in training (`items.counts`) and the mean taken over items that have any,
 
             bias_i <- bias_i - penalty * (log c_i - mean_j log c_j)        where c_i > 0
 
         (logit adjustment after training: Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9). Items
-        without events keep theirs. Answers take as long as before; nothing is trained. Penalties of a copy of a copy
-        add up; `training["popularity_penalty"]` has their sum.
+        without events keep theirs, as if they were of middling popularity. Answers take as long as before; nothing is
+        trained. Novelty grows with the penalty; coverage does until everybody gets the same rare items. Penalties of a
+        copy of a copy add up; `training["popularity_penalty"]` has their sum. `metrics` are left out: they are those of
+        other answers.
 
         Args:
-            penalty: how much, in units of the score; 0: as trained; .05 to .3 were worth trying (docs/quality.md).
+            penalty: how much, in units of the score; 0: this artifact as it is. docs/quality.md, "Coverage and
+                novelty", has what .1 to .5 cost.
 
         Raises:
             ArgumentError: not from 0 to 1e6; or the artifact has no counts to go by.
             ArgumentTypeError: not a number.
+            ArtifactError: what it says of its own penalty is no number.
         """
         if not is_real(penalty):
             raise ArgumentTypeError("penalty", "a number from 0 to 1e6", penalty)
         if not 0 <= penalty <= 1e6:
             raise ArgumentError("penalty", "a number from 0 to 1e6", penalty)
+        penalty, before = float(penalty), self.training.get("popularity_penalty", 0.0)
+        if not is_real(before) or not np.isfinite(before):
+            raise ArtifactError(f"training: popularity_penalty: expected a number, got {before!r}")
+        if penalty == 0:
+            return self
         met = self.items.counts > 0
         if not met.any():
             raise ArgumentError("penalty", "items with training counts in the artifact", "counts that are all 0")
         logs = np.log(self.items.counts[met])
-        bias = self.catalog_bias.numpy().astype(np.float64)
+        bias = self.catalog_bias.detach().numpy().astype(np.float64)
         bias[met] -= penalty * (logs - logs.mean())
         weights = dict(self.weights) | {"catalog.bias": torch.from_numpy(bias.astype(np.float32))}
-        training = dict(self.training)
-        training["popularity_penalty"] = training.get("popularity_penalty", 0.0) + float(penalty)
-        return dataclasses.replace(self, weights=weights, training=training)
+        training = dict(self.training) | {"popularity_penalty": before + penalty}
+        return dataclasses.replace(self, weights=weights, training=training, metrics={})
 
     @property
     def encoder_weights(self) -> list[torch.Tensor]:
@@ -194,7 +202,7 @@ class Artifact:
             "files": files,
         }
         try:
-            config[SELF] = sha256_of(config)
+            config[CHECKSUM] = sha256_of(config)
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"training, metrics: expected plain JSON values: {error}") from error
@@ -223,7 +231,7 @@ class Artifact:
         check_flag("verify", verify)
         values = read_config(directory)
         has_codes = CODES_FILE in values["files"]
-        if verify and values.get(SELF) != sha256_of({key: values[key] for key in values if key != SELF}):
+        if verify and values.get(CHECKSUM) != sha256_of({key: values[key] for key in values if key != CHECKSUM}):
             raise ArtifactError(f"{directory / CONFIG_FILE}: changed: its SHA-256 is not the recorded one")
         for name in (WEIGHTS_FILE, ITEMS_FILE, *([CODES_FILE] if has_codes else [])):
             check_file(directory / name, values["files"].get(name), verify)

@@ -16,7 +16,7 @@ import torch
 from lsif_sdk.errors import ArgumentTypeError, ArtifactError
 
 __all__ = [
-    "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "SELF", "WEIGHTS_FILE", "as_path",
+    "CHECKSUM", "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "WEIGHTS_FILE", "as_path",
     "check_file", "check_target", "describe_file", "read_config", "read_tensors", "sha256_of", "unshared",
 ]  # fmt: skip
 
@@ -26,7 +26,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 ITEMS_FILE = "items.safetensors"
 CODES_FILE = "codes.safetensors"
-SELF = "sha256"  # in config.json, of its other entries
+CHECKSUM = "sha256"  # in config.json, of its other entries
 
 _OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}
 

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import json
 import math
+import os
 import pathlib
 import re
 import sys
@@ -132,9 +133,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation.html_report import check_plots, write_report
     from lsif_sdk.evaluation.splits import SPLITS as SPLITTERS
 
-    if options.report:  # before minutes of measuring
+    if options.report:
         check_plots()
-        _make_folder("--report", options.report)
     recommender = Recommender.load(options.model)
     log = _read_log(options)
     # As text: what the model knows as "7" among other texts is a number in a file that has only numbers.
@@ -143,6 +143,8 @@ def evaluate(options: argparse.Namespace) -> int:
             f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
             f"{recommender.items.id_kind}"
         )
+    if options.report:  # before minutes of measuring
+        _make_folder("--report", options.report)
     parts = SPLITTERS[options.split or as_trained([recommender], "split", SPLITS)](log)
     if may_have_seen(recommender.artifact.training, parts):
         print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
@@ -215,6 +217,8 @@ def _make_folder(option: str, path: str) -> None:
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArgumentError(option, "a folder, or a place for one", f"{path} ({error.strerror})") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ArgumentError(option, "a folder this process may write to", path)
 
 
 def _history(options: argparse.Namespace, table: ItemTable) -> Events:

@@ -52,7 +52,7 @@ class LiveRecommender(OfOneProcess):
             raise ArgumentTypeError("recommender", "a Recommender", recommender)
         check_integer("keep", keep, 0, 1 << 20)
         self._current = recommender
-        self._before: collections.deque[Recommender] = collections.deque(maxlen=keep)
+        self._before: collections.deque[tuple[Recommender, bool]] = collections.deque(maxlen=keep)
         self._lock = OwnedLock()
         self._closed = False
         self._published = weakref.WeakSet([recommender])
@@ -93,7 +93,7 @@ class LiveRecommender(OfOneProcess):
             finally:
                 edit._end()
             if edit.changes_anything:
-                self._publish(edit.apply())
+                self._publish(edit.apply(), is_edit=True)
 
     def upsert(
         self,
@@ -241,7 +241,7 @@ class LiveRecommender(OfOneProcess):
         if not isinstance(recommender, Recommender):
             raise ArgumentTypeError("recommender", "a Recommender", recommender)
         with self._changing():
-            return self._publish(recommender.following(self._current))
+            return self._publish(recommender.following(self._current), is_edit=False)
 
     def rollback(self) -> int:
         """Publishes what the snapshot before had, under a new version; further calls go further back.
@@ -257,9 +257,8 @@ class LiveRecommender(OfOneProcess):
         with self._changing():
             if not self._before:
                 raise ArgumentError("rollback", f"an earlier snapshot (keep={self._before.maxlen})", "none")
-            before = self._before.pop()
-            is_same_model = before.fingerprint in {self._current.fingerprint, *self._current.older_fingerprints}
-            self._current = restored(self._current, before) if is_same_model else before.following(self._current)
+            before, was_edited = self._before.pop()
+            self._current = restored(self._current, before) if was_edited else before.following(self._current)
             self._published.add(self._current)
             return self._current.version
 
@@ -304,14 +303,14 @@ class LiveRecommender(OfOneProcess):
                 raise ClosedError("the LiveRecommender is closed")
             yield
 
-    def _publish(self, successor: Recommender) -> int:
+    def _publish(self, successor: Recommender, *, is_edit: bool) -> int:
         # What requests of the snapshot before needed is made here, so that none waits for it.
         if "by_popularity" in self._current.items.__dict__:
             _ = successor.items.by_popularity
         if "_directions" in self._current.__dict__:
             _ = successor._directions
         successor.items.available(time.time())
-        self._before.append(self._current)
+        self._before.append((self._current, is_edit))
         self._current = successor
         self._published.add(successor)
         return successor.version

@@ -159,12 +159,15 @@ class StateTable:
         earlier[is_first] = np.where(
             self.num_events[slots[is_first]] > 0, self._newest_times[slots[is_first]], later[is_first]
         )
-        again = "clear the slot and append the sorted history"
-        if ((earlier == UNKNOWN_TIME) != (later == UNKNOWN_TIME)).any():
+        is_mixed = (earlier == UNKNOWN_TIME) != (later == UNKNOWN_TIME)
+        is_wrong = is_mixed | (later < earlier)
+        if not is_wrong.any():
+            return
+        at = int(np.argmax(is_wrong))
+        again = f"clear slot {slots[at]} and append the sorted history"
+        if is_mixed[at]:
             raise ArgumentError("times", "all of a history known or all unknown", f"some of each: {again}")
-        if (later < earlier).any():
-            at = int(np.argmax(later < earlier))
-            raise ArgumentError("times", f"none before the newest event's, {earlier[at]}", f"{later[at]}: {again}")
+        raise ArgumentError("times", f"none before the newest event's, {earlier[at]}", f"{later[at]}: {again}")
 
     def _moved(self, values: npt.NDArray[np.int64]) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(values))

@@ -206,20 +206,20 @@ def compare(
 
 
 def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
-    """Whether a model may have been trained on the test targets of a split; False where nothing says how it was.
+    """Whether a model may have been trained on the targets of a split; False where nothing says how it was.
 
-    Validation targets decide when training stops: they have never been unseen.
+    Validation targets are never quite unseen: they decide when training stops.
 
     Args:
         training: what the model's artifact says of its training.
         split: the split.
         target: the targets in question.
     """
-    if not training or target != "test":
+    if "holdout" not in training:
         return False
-    if training.get("holdout") != "test" or training.get("split", _SPLIT) != split.name:
+    if training["holdout"] != "test" or training.get("split", _SPLIT) != split.name:
         return True
-    if split.name != "time":
+    if target == "validation" or split.name != "time":
         return False
     trained = training.get("test_from")
     return not isinstance(trained, int) or split.test_from is None or split.test_from < trained

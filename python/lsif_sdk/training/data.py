@@ -158,7 +158,7 @@ def read_events(
     """
     columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
     named = {
-        f"{option}= (--{option}), of train, evaluate or read_events,": column
+        f"{option}= (--{option}), of train, evaluate, compare or read_events,": column
         for option, column in columns.items()
         if column is not None
     }
