@@ -99,7 +99,7 @@ class Artifact:
 
             bias_i <- bias_i - penalty * (log c_i - mean_j log c_j)        where c_i > 0
 
-        (logit adjustment after training: Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9). Items
+        (logit adjustment after training: Menon et al. 2021, "Long-tail learning via logit adjustment"). Items
         without events keep theirs, as if they were of middling popularity. Answers take as long as before; nothing is
         trained. Novelty grows with the penalty; coverage does until everybody gets the same rare items. Penalties of a
         copy of a copy add up; `training["popularity_penalty"]` has their sum. `metrics` are left out: they are those of

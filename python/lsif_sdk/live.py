@@ -246,7 +246,8 @@ class LiveRecommender(OfOneProcess):
     def rollback(self) -> int:
         """Publishes what the snapshot before had, under a new version; further calls go further back.
 
-        Items that came since are removed, but stay known to the encoder: states made since stay usable.
+        Items that came since are removed, but stay known to the encoder: states made since stay usable. After a
+        `replace` it is the recommender before as it was, and states are made anew.
 
         Returns:
             The version.

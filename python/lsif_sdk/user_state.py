@@ -34,9 +34,6 @@ class UserState:
     __slots__ = ("_data",)
 
     def __init__(self, data: npt.NDArray[np.uint8]) -> None:
-        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 1 or len(data) < _HEADER.size:
-            expected = f"a uint8 array of {_HEADER.size} bytes or more (UserState.from_bytes reads what to_bytes wrote)"
-            raise ArgumentTypeError("data", expected, data)
         data.flags.writeable = False
         self._data = data
 
