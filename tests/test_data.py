@@ -70,6 +70,13 @@ def test_columns_are_options_and_may_be_absent(tmp_path: Path) -> None:
     assert as_rows(log) == [(1, "y", None, None), (2, "x", None, None), (2, "y", None, None)]
 
 
+@pytest.mark.parametrize("separator", ["", ", ", "tab", 7])
+def test_a_separator_is_one_character(tmp_path: Path, separator: object) -> None:
+    path = write(tmp_path / "e.csv", HEADER + ROWS)
+    with pytest.raises(ArgumentError, match=rf"separator: expected one character, or None, got {separator!r}"):
+        read_events(path, separator=separator)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("ids", "expected"),
     [

@@ -339,6 +339,22 @@ def test_columns_may_have_other_names_as_in_training(timestamp, action):
         assert (found.metrics, found.targets_hash) == (expected.metrics, expected.targets_hash)
 
 
+def test_a_text_file_may_have_another_separator_as_in_training(tmp_path):
+    log, path = simulated_shop(60, 20), tmp_path / "events.txt"
+    users = np.repeat([str(user) for user in log.user_ids], log.lengths)
+    frame = pd.DataFrame({"user": users, "item": [str(log.item_ids[row]) for row in log.items], "timestamp": log.times})
+    frame.to_csv(path, sep="|", index=False)
+    rec = lsif_sdk.train(path, {"dim": 8}, {"epochs": 1}, separator="|", progress=False)
+    expected = evaluate(rec, frame, progress=False)
+    for found in (
+        evaluate(rec, path, separator="|", progress=False),
+        compare({"lsif": rec}, path, separator="|", progress=False)[1],
+    ):
+        assert (found.metrics, found.targets_hash) == (expected.metrics, expected.targets_hash)
+    with pytest.raises(DataError, match="unless separator= "):
+        evaluate(rec, path, progress=False)
+
+
 def test_a_column_that_is_not_there_is_named_with_how_to_name_it():
     frame = pd.DataFrame({"who": [1], "what": [1], "when": [1]})
     rec = build()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,19 +12,19 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_array, as_k, as_threads, check_flag, check_integer, is_integer
+from lsif_sdk.arguments import as_k, as_threads, check_flag, check_integer, is_integer
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.calibration import Calibration, as_recall_target, trial_queries, trial_rows, trial_search
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, LsifError, OverloadedError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.float_arrays import as_float_array, as_floats
 from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.items import Id, ItemTable
 from lsif_sdk.locks import OfOneProcess
+from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
+from lsif_sdk.row_lists import Exclude, ragged_rows
 
-__all__ = ["Catalog", "Exclude", "TopK", "as_floats", "native_errors", "ragged_rows"]
-
-Exclude = Sequence[int] | Set[int] | Sequence[Sequence[int] | Set[int] | None] | npt.NDArray[np.integer[Any]]
-"""Rows to leave out: one list or set for all queries, or one (or None) a query."""
+__all__ = ["Catalog", "TopK"]
 
 
 class TopK(NamedTuple):
@@ -169,9 +168,7 @@ class Catalog(OfOneProcess):
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
             ArgumentTypeError: an argument is of the wrong type.
         """
-        matrix = _as_it_is(queries)
-        if matrix is None:
-            matrix = _dense_floats("queries", queries, None).numpy()
+        matrix = as_float_array("queries", queries)
         if matrix.ndim == 1:
             matrix = matrix[None]
         if matrix.ndim != 2 or matrix.shape[1] != self.dim:
@@ -276,129 +273,3 @@ class Catalog(OfOneProcess):
             ridge=ridge,
             others_weight=others_weight,
         )
-
-
-_NATIVE_ERRORS: dict[type[BaseException] | None, type[LsifError]] = {
-    _core.OverloadedError: OverloadedError,
-    _core.DeadlineError: DeadlineError,
-    _core.ClosedError: ClosedError,
-}
-
-
-class native_errors:  # noqa: N801 (a context manager, used like a function)
-    """Turns the engine's errors into the SDK's: 'argument: expected ..., got ...' into an `ArgumentError`."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if (known := _NATIVE_ERRORS.get(kind)) is not None:
-            raise known(str(error)) from None
-        if isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, ArgumentError):
-            argument, _, rest = str(error).partition(": expected ")
-            expected, _, got = rest.partition(", got ")
-            if rest:
-                raise ArgumentError(argument, expected, got or "something else") from None
-
-
-def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
-    """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can (not read-only one)."""
-    tensor = _dense_floats(argument, values, num_dims)
-    array = tensor.numpy()  # torch's pool of threads does not outlive a fork
-    if not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise ArgumentError(argument, "finite float32 values", f"{array[tuple(bad)]} at position {bad}")
-    return tensor
-
-
-def _as_it_is(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32] | None:
-    """What native code can read without a change, on the way of every request; its values are not looked at."""
-    array: Any = values
-    if type(values) is torch.Tensor and values.dtype is torch.float32 and values.is_cpu:
-        if values.requires_grad or values.layout is not torch.strided or values.is_neg():
-            return None
-        array = values.numpy()
-    is_plain = type(array) is np.ndarray and array.dtype == np.float32 and array.flags.c_contiguous
-    return array if is_plain else None
-
-
-def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
-    """`as_floats`, finite or not."""
-    tensor = values.detach().resolve_neg() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise ArgumentError(argument, "real numbers", tensor.dtype)
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        raise ArgumentError(argument, "a dense tensor", "a quantized one" if tensor.is_quantized else tensor.layout)
-    if tensor.device.type != "cpu":
-        raise ArgumentError(argument, "a tensor on the CPU", f"one on {tensor.device}")
-    if tensor.dtype == torch.bfloat16:  # which NumPy does not have
-        tensor = tensor.to(torch.float32)
-    array = as_array(argument, tensor, "a tensor of numbers")
-    with np.errstate(over="ignore"):  # infinity, which the caller refuses
-        tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32).reshape(tensor.shape))
-    if num_dims is not None and tensor.dim() != num_dims:
-        raise ArgumentError(
-            argument, f"{num_dims} dimension{'s' if num_dims > 1 else ''}", f"shape {list(tensor.shape)}"
-        )
-    return tensor
-
-
-def _tensor_from(argument: str, values: npt.ArrayLike) -> torch.Tensor:
-    array = as_array(argument, values, "an array of numbers")
-    if array.dtype.kind not in "fiu":
-        of_what = f", not of {array.dtype}" if hasattr(values, "dtype") else ""
-        raise ArgumentTypeError(argument, f"an array of numbers{of_what}", values)
-    with np.errstate(over="ignore"):  # infinity, which the caller refuses
-        array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-    """Rows to leave out as (rows int64 [total], offsets int64 [batch + 1]).
-
-    Raises:
-        ArgumentError: there is not one list a query.
-        ArgumentTypeError: not row numbers.
-    """
-    if exclude is None or batch == 0:
-        return None
-    if batch == 1 and type(exclude) is list and _INTEGERS.issuperset(map(type, exclude)):  # most requests
-        with contextlib.suppress(OverflowError):  # which the longer way refuses in words
-            return np.array(exclude, np.int64), np.array((0, len(exclude)), np.int64)
-    given: Any = list(exclude) if isinstance(exclude, Set) else exclude
-    if hasattr(given, "__array__"):
-        given = _array(given)
-    elif isinstance(given, str) or not isinstance(given, Sequence):
-        raise ArgumentTypeError("exclude", _EXCLUDED, exclude)
-    if isinstance(given, np.ndarray):
-        nested = given.ndim == 2
-    elif nested := not _INTEGERS.issuperset(map(type, given)):
-        given = [[] if part is None else list(part) if isinstance(part, Set) else part for part in given]
-        nested = any(_array(part).ndim == 1 for part in given)
-    parts = [_rows(part) for part in (given if nested else [given])]
-    if nested and len(parts) != batch:
-        raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
-    if not nested:
-        parts = parts * batch
-    offsets = np.zeros(batch + 1, np.int64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return np.concatenate(parts), offsets
-
-
-_EXCLUDED = "a list or set of row numbers, or a list of those (or None), one a query"
-_INTEGERS = frozenset({int, np.int64, np.int32})
-
-
-def _rows(part: Any) -> npt.NDArray[np.int64]:
-    array = _array(part)
-    if array.ndim != 1:
-        raise ArgumentError("exclude", _EXCLUDED, f"shape {list(array.shape)}")
-    if array.size and array.dtype.kind not in "iu":
-        raise ArgumentTypeError("exclude", "row numbers", part[0])
-    if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
-        raise ArgumentError("exclude", "row numbers that fit int64", array.max())
-    return array.astype(np.int64)
-
-
-def _array(exclude: Any) -> npt.NDArray[Any]:
-    return as_array("exclude", exclude, _EXCLUDED)

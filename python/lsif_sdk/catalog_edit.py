@@ -15,10 +15,12 @@ import torch
 
 from lsif_sdk.arguments import as_array, as_int64
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
-from lsif_sdk.catalog import Catalog, as_floats, native_errors
+from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
 from lsif_sdk.events import check_flat
+from lsif_sdk.float_arrays import as_floats
 from lsif_sdk.items import Id, ItemEdit, ItemTable, as_list, id_list
+from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.times import check_recent, request_times

@@ -129,8 +129,8 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measures an artifact beside popularity."""
     from lsif_sdk.evaluation import compare, format_table
     from lsif_sdk.evaluation.behaviour import behaviour
-    from lsif_sdk.evaluation.evaluate import as_trained, may_have_seen
     from lsif_sdk.evaluation.html_report import check_plots, write_report
+    from lsif_sdk.evaluation.provenance import as_trained, may_have_seen
     from lsif_sdk.evaluation.splits import SPLITS as SPLITTERS
 
     if options.report:

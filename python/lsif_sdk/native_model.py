@@ -18,7 +18,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.calibration import Calibration
-from lsif_sdk.catalog import Catalog, native_errors
+from lsif_sdk.catalog import Catalog
 from lsif_sdk.config import LATER, ModelConfig
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.device_states import DeviceStates, DeviceUsers
@@ -28,6 +28,7 @@ from lsif_sdk.events import History
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.metrics import Metrics
+from lsif_sdk.native_errors import native_errors
 from lsif_sdk.pace import Pace
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
 from lsif_sdk.times import Now, check_recent, request_times

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from lsif_sdk.arguments import as_k
 from lsif_sdk.calibration import HURRIED_SHARE, SAMPLE, as_recall_target, trial_rows, trial_search
-from lsif_sdk.catalog import native_errors
 from lsif_sdk.device import DevicePath
 from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceUsers
@@ -19,6 +18,7 @@ from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import History
+from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import NativeModel, States
 from lsif_sdk.recommendations import Recommendations, nobody_searched
 from lsif_sdk.request import Options, Request

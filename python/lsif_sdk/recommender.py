@@ -16,7 +16,7 @@ import torch
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
-from lsif_sdk.catalog import Catalog, native_errors
+from lsif_sdk.catalog import Catalog
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.errors import ArgumentError, ClosedError, DeadlineError, OverloadedError
 from lsif_sdk.event_batch import excluded_rows
@@ -24,6 +24,7 @@ from lsif_sdk.events import Events, History, IdLists, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.items import Id
 from lsif_sdk.metrics import Stats
+from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import Precision, States
 from lsif_sdk.ops import ops
 from lsif_sdk.ranker import Ranker

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk.bitmaps import Bitmap
-from lsif_sdk.catalog import Catalog, native_errors
+from lsif_sdk.catalog import Catalog
 from lsif_sdk.items import ItemTable
+from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Recommendations
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from lsif_sdk import _core
 from lsif_sdk.bitmaps import Bitmap
-from lsif_sdk.catalog import Catalog, native_errors
+from lsif_sdk.catalog import Catalog
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import kept_ops
 
 __all__ = ["Bitmaps", "DeviceCatalog", "DeviceEncoder", "Queries", "Tensors"]

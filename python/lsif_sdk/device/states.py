@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lsif_sdk.catalog import native_errors
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.device.choice import memory_errors
 from lsif_sdk.device.layout import Ints
@@ -19,6 +18,7 @@ from lsif_sdk.device.model import DeviceEncoder
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.native_errors import native_errors
 from lsif_sdk.times import UNKNOWN_TIME
 
 __all__ = ["StateTable", "TableUsers"]

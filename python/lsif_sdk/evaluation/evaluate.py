@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from lsif_sdk.arguments import as_k, check_flag
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.baselines import Popularity, Scorer
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
+from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, training_of
 from lsif_sdk.evaluation.report import BASELINE, Report
 from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, gather_events
 from lsif_sdk.evaluation.splits import SPLITS, Split
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
     from lsif_sdk.training.tables import Source
 
-__all__ = ["as_trained", "compare", "evaluate", "may_have_seen", "training_of", "with_catalog_items"]
+__all__ = ["compare", "evaluate", "with_catalog_items"]
 
 SCORES_PER_CHUNK = 1 << 23  # 32 MiB of float32 scores at a time
 USERS_PER_CHUNK = 256
 Model = Scorer | HistoryEncoder
-_SPLIT = next(iter(SPLITS))
 _KNOWN = "{} may have been trained on the {} targets of this split"
 
 
@@ -42,6 +42,7 @@ def evaluate(
     item: str = "item",
     timestamp: str | None = "timestamp",
     action: str | None = None,
+    separator: str | None = None,
     with_request_time: bool | None = None,
     target: Literal["test", "validation"] = "test",
     exclude_seen: bool | None = None,
@@ -61,6 +62,7 @@ def evaluate(
         item: see `user`.
         timestamp: see `user`; None = there are none.
         action: see `user`; None = there are none.
+        separator: of the columns, if `events` is a text file (see `read_events`).
         with_request_time: whether the recommender is told the time of the target event as the time of the request
             (another, easier task: say so when quoting it); None = if the model reads it and the events have times.
         target: which of the two held-out events to predict.
@@ -78,7 +80,9 @@ def evaluate(
         ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
         DataError: no user has enough events, or no item is in the recommender's catalogue.
     """
-    split = _split_of(events, [recommender], user=user, item=item, timestamp=timestamp, action=action)
+    split = _split_of(
+        events, [recommender], user=user, item=item, timestamp=timestamp, action=action, separator=separator
+    )
     label = type(recommender).__name__.lower() if name is None else name
     if may_have_seen(training_of(recommender), split, target):
         warnings.warn(_KNOWN.format(label, target), stacklevel=2)
@@ -162,6 +166,7 @@ def compare(
     item: str = "item",
     timestamp: str | None = "timestamp",
     action: str | None = None,
+    separator: str | None = None,
     exclude_seen: bool | None = None,
     **options: Any,
 ) -> list[Report]:
@@ -176,6 +181,7 @@ def compare(
         item: see `user`.
         timestamp: see `user`.
         action: see `user`.
+        separator: as in `evaluate`.
         exclude_seen: as in `evaluate`, for all of them.
         options: further keyword arguments of `evaluate`; `with_request_time` applies to the recommenders.
 
@@ -189,7 +195,9 @@ def compare(
     """
     if not isinstance(models, Mapping):
         raise ArgumentTypeError("models", 'a mapping of names to recommenders, {"lsif": recommender} say', models)
-    split = _split_of(events, models.values(), user=user, item=item, timestamp=timestamp, action=action)
+    split = _split_of(
+        events, models.values(), user=user, item=item, timestamp=timestamp, action=action, separator=separator
+    )
     options["exclude_seen"] = _exclude_seen(exclude_seen, models.values())
     for name, model in models.items():
         if may_have_seen(training_of(model), split, options.get("target", "test")):
@@ -203,53 +211,6 @@ def compare(
         chosen = options if isinstance(model, HistoryEncoder) else for_scorers
         reports.append(_evaluate(model, split, as_k(k), label=name, **chosen))
     return reports
-
-
-def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
-    """Whether a model may have been trained on the targets of a split; False where nothing says how it was.
-
-    Validation targets are never quite unseen: they decide when training stops.
-
-    Args:
-        training: what the model's artifact says of its training.
-        split: the split.
-        target: the targets in question.
-    """
-    if "holdout" not in training:
-        return False
-    if training["holdout"] != "test" or training.get("split", _SPLIT) != split.name:
-        return True
-    if target == "validation" or split.name != "time":
-        return False
-    trained = training.get("test_from")
-    return not isinstance(trained, int) or split.test_from is None or split.test_from < trained
-
-
-def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> Any:
-    """What the artifacts of models say of a field of their training ("split", "exclude_seen"), if they agree.
-
-    Args:
-        models: recommenders and scorers; these say nothing.
-        field: its name.
-        possible: values, the first of which stands where nothing, or nothing possible, is said.
-
-    Raises:
-        ArgumentError: they do not agree.
-    """
-    otherwise = next(iter(possible))
-    said = [training.get(field, otherwise) for model in models if (training := training_of(model))]
-    known = {value if isinstance(value, (str, bool)) and value in possible else otherwise for value in said}
-    if len(known) > 1:
-        name = "events" if field == "split" else field
-        got = " and ".join(sorted(map(repr, known)))
-        raise ArgumentError(name, f"to be told: models differ in the {field} of their training", got)
-    return known.pop() if known else otherwise
-
-
-def training_of(model: Any) -> Mapping[str, Any]:
-    """How a recommender was trained, as its artifact says; empty where none does."""
-    training = getattr(getattr(model, "artifact", None), "training", None)
-    return training if isinstance(model, HistoryEncoder) and isinstance(training, Mapping) else {}
 
 
 def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **columns: Any) -> Split:

@@ -100,6 +100,7 @@ def train(
     item: str = "item",
     timestamp: str | None = "timestamp",
     action: str | None = None,
+    separator: str | None = None,
     split: Literal["leave_one_out", "time"] = "leave_one_out",
     holdout: Literal["test", "validation"] = "test",
     exclude_seen: bool = True,
@@ -127,6 +128,7 @@ def train(
         item: see `user`.
         timestamp: see `user`; None = there are none.
         action: see `user`; None = there are none.
+        separator: of the columns, if `events` is a text file (see `read_events`).
         split: see above; "time" needs events with times.
         holdout: see above.
         exclude_seen: leave items of a history out when targets are ranked; False where people consume again. It changes
@@ -149,7 +151,7 @@ def train(
     if isinstance(events, EventLog):
         log = events
     else:
-        log = read_events(events, user=user, item=item, timestamp=timestamp, action=action)
+        log = read_events(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
         if source is None and isinstance(events, (str, os.PathLike)):
             source = pathlib.Path(events).name
     if holdout not in ("test", "validation"):

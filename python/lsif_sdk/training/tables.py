@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.errors import ArgumentTypeError, DataError, MissingExtraError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, MissingExtraError
 from lsif_sdk.times import LATEST_TIME, MICROSECONDS
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
     Raises:
         DataError: the source cannot be read, lacks a column, has two of a name, or has no rows; or a row of a text
             file has more fields than the first line names.
+        ArgumentError: `separator` is not one character.
         ArgumentTypeError: `source` is neither a path nor a DataFrame.
         MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
     """
@@ -154,6 +155,8 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         import pandas as pd
     except ImportError as error:
         raise MissingExtraError("reading events", "pandas", "train") from error
+    if separator is not None and not (isinstance(separator, str) and len(separator) == 1):
+        raise ArgumentError("separator", "one character, or None", repr(separator))
     if isinstance(source, pd.DataFrame):
         name, frame, typed = "DataFrame", source, True
     elif isinstance(source, (str, os.PathLike)):
