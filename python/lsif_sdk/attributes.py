@@ -156,6 +156,8 @@ class Attributes:
                 raise ArgumentError(f"where[{name!r}]", "(low, high), numbers or None", shown(condition))
             holds = ~np.isnan(numbers) if numbers.dtype.kind == "f" else np.ones(len(numbers), np.bool_)
             low, high = condition
+            if low is not None and high is not None and low > high:
+                raise ArgumentError(f"where[{name!r}]", "(low, high) with low <= high", shown(condition))
             if low is not None:
                 holds &= numbers >= low
             return holds if high is None else holds & (numbers <= high)
