@@ -21,7 +21,12 @@ target_compile_definitions(lsif_ops PRIVATE TORCH_TARGET_VERSION=${torch_target_
 target_include_directories(lsif_ops SYSTEM PRIVATE "${torch_dir}/include")
 target_link_libraries(lsif_ops PRIVATE lsif_engine "${torch_dir}/lib/libtorch_cpu.so")
 
-pybind11_add_module(_core csrc/bindings/module.cpp csrc/bindings/catalog_path.cpp csrc/bindings/request_path.cpp)
+pybind11_add_module(_core
+  csrc/bindings/catalog_path.cpp
+  csrc/bindings/module.cpp
+  csrc/bindings/ragged_union.cpp
+  csrc/bindings/request_path.cpp
+)
 target_link_libraries(_core PRIVATE lsif_engine)
 target_compile_definitions(_core PRIVATE LSIF_VERSION="${SKBUILD_PROJECT_VERSION}" LSIF_COMPILER="${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}"
   LSIF_BUILD_TYPE="${CMAKE_BUILD_TYPE}" LSIF_TORCH_VERSION="${torch_version}")

@@ -14,7 +14,7 @@ from device_cases import DEVICES, assert_same, capture_by, memory_of, pair, prep
 from lsif_sdk import Events
 from lsif_sdk.device import graphs
 from lsif_sdk.device.graphs import Graphs
-from lsif_sdk.device.layout import Shape, ragged_union
+from lsif_sdk.device.layout import Shape
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 NOW = 1_700_000_000
@@ -199,12 +199,3 @@ def test_padding_belongs_to_one_more_history_alone(device):
     assert parts["offsets"].tolist() == [0, 1, 3, 16]
     assert parts["items"].tolist() == [5, 6, 7] + [0] * 13
     assert parts["exclude_offsets"].tolist() == [0, 2, 2]
-
-
-def test_unions_are_ascending_and_without_repeats(device):
-    a = np.array([3, 1, 3, 9, 0]), np.array([0, 3, 3, 5])
-    b = np.array([2, 3, 9]), np.array([0, 2, 2, 3])
-    rows, offsets = ragged_union([a, b], 10)
-    assert (rows.tolist(), offsets.tolist()) == ([1, 2, 3, 0, 9], [0, 3, 3, 5])
-    rows, offsets = ragged_union([(np.zeros(0, np.int64), np.zeros(3, np.int64))], 0)
-    assert (rows.tolist(), offsets.tolist()) == ([], [0, 0, 0])

@@ -10,8 +10,8 @@ import encode_cases
 import native
 import test_precision
 from device_cases import DEVICES, kept_ops_of, memory_of
+from lsif_sdk import _core
 from lsif_sdk.bitmaps import as_bitmap
-from lsif_sdk.device.layout import ragged_union
 from lsif_sdk.ops import ops
 from op_cases import CASES, encode_args, topk_args
 
@@ -25,7 +25,7 @@ def placed(values, device):
 def ascending(exclude_items, exclude_offsets, num_items):
     if exclude_items is None:
         return None, None
-    rows, offsets = ragged_union([(exclude_items.numpy(), exclude_offsets.numpy())], num_items)
+    rows, offsets = _core.ragged_union([(exclude_items.numpy(), exclude_offsets.numpy())], num_items)
     return torch.from_numpy(rows), torch.from_numpy(offsets)
 
 

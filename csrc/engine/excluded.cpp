@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "engine/offsets.h"
+#include "engine/ragged_union.h"
 #include "engine/score_checks.h"
 
 namespace lsif::engine {
@@ -19,12 +20,8 @@ Excluded::Excluded(const ScoreTopkRequest& request, int64_t num_items, Scratch& 
   check_offsets("exclude_offsets", offsets, request.batch, offsets[request.batch]);
   check_score_rows("exclude_items", request.exclude_items, offsets, request.batch, num_items);
   items_ = scratch.ints(offsets[request.batch]);
-  for (int64_t user = 0; user < request.batch; ++user) {
-    int64_t* begin = items_ + first_[user];
-    int64_t* end = std::copy(request.exclude_items + offsets[user], request.exclude_items + offsets[user + 1], begin);
-    std::sort(begin, end);
-    first_[user + 1] = std::unique(begin, end) - items_;
-  }
+  const RaggedRows rows = {request.exclude_items, offsets};
+  unite({&rows, 1}, request.batch, items_, first_);
 }
 
 }  // namespace lsif::engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Ints", "Results", "Shape", "flat_bytes", "named", "ragged_union"]
+__all__ = ["Ints", "Results", "Shape", "flat_bytes", "named"]
 
 Ints = npt.NDArray[np.int64]
 Results = list[tuple[str, Any, tuple[int, ...]]]
@@ -120,21 +120,6 @@ def named(results: Results, data: npt.NDArray[np.uint8]) -> dict[str, npt.NDArra
     """The inverse of `flat_bytes`: views."""
     arrays, begin = {}, 0
     for name, dtype, shape in results:
-        end = begin + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        arrays[name] = data[begin:end].view(dtype).reshape(shape)
-        begin = end
+        arrays[name] = np.ndarray(shape, dtype, data, begin)  # of a slice a view, reshaped, takes twice as long
+        begin += arrays[name].nbytes
     return arrays
-
-
-def ragged_union(parts: Sequence[tuple[Ints, Ints]], num_items: int) -> tuple[Ints, Ints]:
-    """The rows of all parts, of each user ascending and each once, as (rows, offsets [batch + 1]).
-
-    Args:
-        parts: ragged rows of the same users: rows and their offsets.
-        num_items: rows there are.
-    """
-    batch = len(parts[0][1]) - 1
-    users = np.arange(batch) * num_items
-    keys = np.unique(np.concatenate([np.repeat(users, np.diff(offsets)) + rows for rows, offsets in parts]))
-    place, rows = np.divmod(keys, max(1, num_items))
-    return rows, np.searchsorted(place, np.arange(batch + 1)).astype(np.int64)

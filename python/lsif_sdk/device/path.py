@@ -16,7 +16,7 @@ from lsif_sdk.catalog import Catalog
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.device.choice import memory_errors
 from lsif_sdk.device.graphs import Capture, Graphs, captured, done_at_once
-from lsif_sdk.device.layout import Ints, Shape, named, ragged_union
+from lsif_sdk.device.layout import Ints, Shape, named
 from lsif_sdk.device.model import Bitmaps, DeviceCatalog, DeviceEncoder, Queries, Tensors
 from lsif_sdk.device.ranking import OwnRows, Ranking, check_found, long_shares, merge_own
 from lsif_sdk.device.states import StateTable, TableUsers
@@ -28,6 +28,7 @@ __all__ = ["DevicePath"]
 
 Floats = npt.NDArray[np.float32]
 Arrays = tuple[npt.NDArray[Any], ...]
+_ANSWER = "scores", "indices", "counts", "long_share"
 
 
 class DevicePath:
@@ -141,15 +142,18 @@ class DevicePath:
 
     def _ranked(self, events: _Events, ranking: Ranking, encoded: list[Tensor] | None) -> Arrays:
         self._host.check_balance(ranking.balance)
-        answer = nobody_searched(len(events.offsets) - 1, ranking.k)
-        users = np.flatnonzero(np.diff(events.offsets))
+        batch = len(events.offsets) - 1
+        (users,) = (events.offsets[1:] > events.offsets[:-1]).nonzero()
+        if 0 < len(users) == batch:
+            found = self._found(events, users, ranking, encoded)
+            return tuple(found[name] for name in _ANSWER)
+        answer = nobody_searched(batch, ranking.k)
         if len(users) == 0:
             return answer
-        of_users = encoded
-        if encoded is not None and len(users) < len(answer[0]):
-            of_users = [part[torch.from_numpy(users).to(part.device)] for part in encoded]
-        found = self._found(events.of(users), users, ranking.of(users), of_users)
-        for whole, name in zip(answer, ("scores", "indices", "counts", "long_share"), strict=True):
+        if encoded is not None:
+            encoded = [part[torch.from_numpy(users).to(part.device)] for part in encoded]
+        found = self._found(events.of(users), users, ranking.of(users), encoded)
+        for whole, name in zip(answer, _ANSWER, strict=True):
             whole[users] = found[name]
         return answer
 
@@ -157,15 +161,17 @@ class DevicePath:
         self, events: _Events, users: Ints, ranking: Ranking, encoded: list[Tensor] | None
     ) -> dict[str, npt.NDArray[Any]]:
         """The answer for users who all have events; `users`: their places, for messages."""
-        own = ragged_union([(events.items, events.offsets)], self._num_items)
-        scored = OwnRows.of(own, ranking) if self._config.repeats and not ranking.exclude_seen else None
+        own = events.items, events.offsets
+        scored = None
+        if self._config.repeats and not ranking.exclude_seen:
+            scored = OwnRows.of(_core.ragged_union([own], self._num_items), ranking)
         unwanted = [own] if self._config.repeats or ranking.exclude_seen else []
         unwanted += ranking.excluded
         to_encode = events if encoded is None else _NONE
         values = to_encode.parts()
         shape = to_encode.shape()._replace(batch=len(users), k=ranking.k)
         if unwanted:
-            rows, offsets = ragged_union(unwanted, self._num_items)
+            rows, offsets = _core.ragged_union(unwanted, self._num_items)
             values |= {"exclude_items": rows, "exclude_offsets": offsets}
             shape = shape._replace(excluded=len(rows))
         if scored is not None:
@@ -192,8 +198,9 @@ class DevicePath:
     ) -> dict[str, npt.NDArray[Any]]:
         with memory_errors("k", self._device, f"{shape.batch} users, {shape.total} events, k {shape.k}"):
             is_plain = balance < 0 and encoded is None and shape.own == 0
-            if self._graphs is not None and is_plain and self._graphs.is_small(shape.padded()):
-                shape = shape.padded()
+            padded = shape.padded()
+            if self._graphs is not None and is_plain and self._graphs.is_small(padded):
+                shape = padded
                 data = self._graphs.do(shape, functools.partial(shape.pack, values))
             else:
                 work = functools.partial(self._work, balance=balance, encoded=encoded)

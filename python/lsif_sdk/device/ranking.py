@@ -80,7 +80,9 @@ def long_shares(weights: Floats, num_long: int, balance: float) -> Floats:
     """The weight of the long-term interests of users with events [batch]."""
     if balance >= 0:
         return np.full(len(weights), balance, np.float32)
-    total = np.zeros(len(weights)) + _sum(weights[:, j].astype(np.float64) for j in range(num_long))
+    if num_long == 0:
+        return np.zeros(len(weights), np.float32)
+    total = np.add.accumulate(weights[:, :num_long], axis=1, dtype=np.float64)[:, -1]  # one after the other
     shares: Floats = np.minimum(total, 1.0).astype(np.float32)  # the weights sum to 1 but for their rounding
     return shares
 
