@@ -23,6 +23,7 @@ target_link_libraries(lsif_ops PRIVATE lsif_engine "${torch_dir}/lib/libtorch_cp
 
 pybind11_add_module(_core
   csrc/bindings/catalog_path.cpp
+  csrc/bindings/id_rows.cpp
   csrc/bindings/module.cpp
   csrc/bindings/ragged_union.cpp
   csrc/bindings/request_path.cpp

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import ItemTable
-from lsif_sdk.dense_rows import DenseRows
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.items import ItemEdit
 
@@ -255,16 +254,3 @@ def test_ids_that_lie_close_together_are_found_as_others_are(ids, base, asked):
         *(row if value != grown.ids[-1] else len(ids) for row, value in zip(expected, asked, strict=True)),
         len(ids),
     ]
-    dense = DenseRows.of(np.array(ids, np.int64))
-    assert (dense is None) == (max(ids) - min(ids) >= 4 * len(ids))
-    if dense is not None:
-        found = dense.find([value for value in asked if -(2**63) <= value < 2**63])
-        assert found is not None
-        assert found.tolist() == [row for row, value in zip(expected, asked, strict=True) if -(2**63) <= value < 2**63]
-        assert dense.find([2**63]) is None
-
-
-def test_a_table_of_ids_takes_memory_in_proportion_to_them():
-    assert DenseRows.of(np.array([0, 2**62])) is None
-    assert DenseRows.of(np.array([-(2**63), 2**63 - 1])) is None
-    assert DenseRows.of(np.zeros(0, np.int64)) is None

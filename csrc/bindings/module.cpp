@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/catalog_path.h"
+#include "bindings/id_rows.h"
 #include "bindings/ragged_union.h"
 #include "bindings/request_path.h"
 #include "engine/model.h"
@@ -114,6 +115,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("default_threads", &engine::default_threads, "CPUs this process may use, container limits included.");
   bind_request_path(m, &config_from);
   bind_catalog_path(m);
+  bind_id_rows(m);
   bind_ragged_union(m);
 }
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lsif_sdk import _core
 from lsif_sdk.arguments import as_array
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
-from lsif_sdk.dense_rows import DenseRows
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
@@ -26,7 +26,6 @@ Id = int | str
 
 _INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
 _STR_TYPES = frozenset({str, np.str_})
-_PLAIN = frozenset({int})
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
 
 _ADDING = ForkSafeLock()
@@ -76,6 +75,8 @@ class ItemTable:
         self._id_types = _STR_TYPES if self.has_string_ids else _INT_TYPES
         if self.has_string_ids:
             check_texts("ids", values)
+            if np.str_ in kinds:
+                values = list(map(str, values))
         elif not all(-(2**63) <= value < 2**63 for value in values):  # type: ignore[operator]
             raise ArgumentError("ids", "integers that fit int64", shown(max(values, key=abs)))  # type: ignore[arg-type]
         self.ids: npt.NDArray[Any] = np.array(values, dtype=object if self.has_string_ids else np.int64)
@@ -94,9 +95,10 @@ class ItemTable:
         self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
         if len(self._rows) != len(values):
             raise ArgumentError("ids", "no two equal ids", f"{_first_repeat(values)!r} more than once")
-        # Of tables edited from this one, too, whose further ids only the dictionary has.
-        self._dense = None if self.has_string_ids else DenseRows.of(self.ids)
-        self._num_dense = len(values)
+        # The dictionary waits for memory several times an id, this once for many. Of tables edited from this one, too,
+        # whose further ids only the dictionary has.
+        self._native = _core.IdRows(self.ids)
+        self._num_native = len(values)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -128,17 +130,36 @@ class ItemTable:
 
     def rows_of_plain(self, values: Sequence[Any]) -> npt.NDArray[np.int64] | None:
         """`rows` of a list of ids of the catalogue's kind; None if it is not one."""
-        # On the way of every request: no work an id but one lookup.
-        kinds = set(map(type, values))
-        if not self._id_types.issuperset(kinds):
+        found = self._native.find(values) if type(values) is list else None
+        if found is not None:
+            return self._with_later(found, values)
+        if not self._id_types.issuperset(map(type, values)):
             return None
-        if self._dense is not None and kinds == _PLAIN:
-            found = self._dense.find(values)
-            if found is not None and (self._num_dense == len(self) or found.min() >= 0):
-                return found
         rows = np.fromiter(map(self._rows.get, values, itertools.repeat(-1)), np.int64, len(values))
         if len(self._rows) != len(self):
             rows[rows >= len(self)] = -1
+        return rows
+
+    def rows_of_lists(self, lists: list[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+        """Rows int64 [total] and offsets int64 [batch + 1] of a list of ids, or of a list of such lists, at once.
+
+        None if ids are not plainly int or str, as the catalogue's are.
+        """
+        found = self._native.find_lists(lists)
+        if found is None:
+            return None
+        rows, offsets = found
+        if self._num_native < len(self):
+            several = len(lists) > 0 and type(lists[0]) is list
+            rows = self._with_later(rows, [*itertools.chain.from_iterable(lists)] if several else lists)
+        return rows, offsets
+
+    def _with_later(self, rows: npt.NDArray[np.int64], ids: Sequence[Any]) -> npt.NDArray[np.int64]:
+        """Rows also of ids that came when a table was edited, to become this one."""
+        if self._num_native < len(self):
+            for place in (rows < 0).nonzero()[0].tolist():
+                row = self._rows.get(ids[place], -1)
+                rows[place] = row if row < len(self) else -1
         return rows
 
     def known_rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "items") -> npt.NDArray[np.int64]:
