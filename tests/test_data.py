@@ -70,11 +70,21 @@ def test_columns_are_options_and_may_be_absent(tmp_path: Path) -> None:
     assert as_rows(log) == [(1, "y", None, None), (2, "x", None, None), (2, "y", None, None)]
 
 
-@pytest.mark.parametrize("separator", ["", ", ", "tab", 7])
-def test_a_separator_is_one_character(tmp_path: Path, separator: object) -> None:
+@pytest.mark.parametrize(("text", "separator"), [("::", "::"), ("  ", r"\s+"), (" , ", r"\s*,\s*")])
+@pytest.mark.filterwarnings("error")
+def test_a_separator_of_several_characters_is_a_regular_expression(tmp_path: Path, text: str, separator: str) -> None:
+    path = write(tmp_path / "e.dat", (HEADER + ROWS).replace(",", text))
+    assert as_rows(read_events(path, action="action", separator=separator)) == SORTED
+
+
+def test_what_is_no_separator_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "e.csv", HEADER + ROWS)
-    with pytest.raises(ArgumentError, match=rf"separator: expected one character, or None, got {separator!r}"):
-        read_events(path, separator=separator)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="separator: expected a character, or None to go by the first line, got ''"):
+        read_events(path, separator="")
+    with pytest.raises(ArgumentTypeError, match="separator: expected a string, or None, got int"):
+        read_events(path, separator=7)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match="separator: expected a string"):
+        read_titles(path, title="user", separator=b",")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,26 @@ def test_the_answer_is_the_native_one(device, shape, request_name):
         assert_same(device, native.recommend(users, **options), device_rec.recommend(users, **options))
 
 
+@pytest.mark.parametrize("shape", ["fused", "request time", "repeats", "repeats, several interests"])
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_nobody_has_to_be_left_out(device, shape, request_name):
+    """Where all users have events, the answer is that of the search as it comes."""
+    native, device_rec = pair(device, **SHAPES[shape])
+    timed = "num_actions" in SHAPES[shape]
+    users = [user for user in histories(7, users=60, timed=timed) if len(user) > 8][:20]
+    assert len(users) == 20
+    options = dict(REQUESTS[request_name])
+    more = None if "diversity" in options else native.recommend(users, **options | {"k": options.get("k", 10) + 1})
+    expected, actual = native.recommend(users, **options), device_rec.recommend(users, **options)
+    assert not expected.fallback.any()
+    assert_same(device, expected, actual, more)
+    assert actual.scores.base is None and actual.counts.base is None  # nothing else is kept
+    if not timed:
+        states = [native.new_state(user) for user in users]
+        expected, actual = (rec.recommend(state=states, **options) for rec in (native, device_rec))
+        assert_same(device, expected, actual, more)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_interests_scores_and_explanations(device, shape):
     native, device_rec = pair(device, **SHAPES[shape])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import pickle
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import ItemTable, _core
+from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.items import ItemEdit
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
@@ -50,7 +55,7 @@ def test_texts(ids, asked):
     st.lists(INT64 | st.integers(-(2**70), 2**70), max_size=150),
 )
 def test_numbers_close_together_and_far_apart(ids, base, stride, asked):
-    ids = [base + stride * value for value in ids if abs(base + stride * value + 0.5) < 2**63]
+    ids = [base + stride * value for value in ids if -(2**63) <= base + stride * value < 2**63]
     asked = [*asked, *ids, *(value + 1 for value in ids)]
     assert _core.IdRows(column(ids)).find(asked).tolist() == expected(ids, asked)
 
@@ -82,6 +87,21 @@ def test_numbers_of_one_slot_and_one_tag_are_told_apart():
     assert len(set(alike)) == 6
     table = _core.IdRows(column(alike[:4]))
     assert table.find(alike).tolist() == [0, 1, 2, 3, -1, -1]
+
+
+def test_texts_of_one_slot_and_one_tag_are_told_apart():
+    """Two of many strings whose hashes agree in the slot, of two, and in the tag."""
+    first: dict[int, str] = {}
+    pairs = []
+    for number in range(600_000):
+        text = f"k{number}"
+        alike = first.setdefault(hash(text) & (0xFFFFFFFF00000001), text)
+        if alike is not text:
+            pairs.append((alike, text))
+    assert pairs  # 21 are expected
+    for a, b in pairs:
+        assert _core.IdRows(column([a])).find([fresh(b), fresh(a)]).tolist() == [-1, 0]
+        assert _core.IdRows(column([a, b])).find([fresh(b), fresh(a), a + "0"]).tolist() == [1, 0, -1]
 
 
 class Name(str):
@@ -154,3 +174,43 @@ def test_numpy_texts_become_plain_ones():
 @pytest.mark.parametrize("ids", [["a", "b"], [1, 2], [1, 2**40]])
 def test_a_copy_knows_its_ids(ids):
     assert copy.deepcopy(ItemTable(ids)).rows([*ids[::-1]]).tolist() == [1, 0]
+
+
+def test_another_process_whose_hashes_are_others_knows_the_ids():
+    ask = "import pickle, sys; print(pickle.load(sys.stdin.buffer).find(['b', 'c', 'a']).tolist())"
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", ask],
+            input=pickle.dumps(_core.IdRows(column(["a", "b"]))),
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            timeout=120,
+        )
+        assert done.stdout.strip() == b"[1, -1, 0]"
+
+
+def test_an_array_written_to_afterwards_is_no_danger():
+    ids = column(["a", "b"])
+    table = _core.IdRows(ids)
+    ids[0], ids[1] = 12345, None
+    assert table.find([fresh("a"), "b"]).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.str_])
+def test_numpy_values_in_lists_are_read_as_plain_ones_are(kind):
+    table = ItemTable([str(row) for row in range(20)] if kind is np.str_ else range(20))
+    lists = [[kind(3), kind(25)], [], [kind(19)]]
+    batch = EventBatch.from_histories(lists, table, 0)
+    assert (batch.items.tolist(), batch.offsets.tolist(), batch.unknown.tolist()) == ([3, 19], [0, 1, 1, 2], [1, 0, 0])
+    assert EventBatch.from_histories(lists[0], table, 0).items.tolist() == [3]
+
+
+def test_a_table_that_grew_much_has_native_rows_of_its_own():
+    table = ItemTable([f"a{row}" for row in range(80)])
+    little = table.edited(ItemEdit(ids=["b"]))
+    much = little.edited(ItemEdit(ids=[f"c{row}" for row in range(20)]))
+    assert little._native is table._native is not much._native
+    for grown in (little, much):
+        ids = [*map(fresh, grown.ids), "nowhere"]
+        assert grown.rows(ids).tolist() == expected(grown.ids.tolist(), ids)

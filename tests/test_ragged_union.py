@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import _core
@@ -19,6 +19,7 @@ def ragged(lists):
     return np.array([*itertools.chain.from_iterable(lists)], np.int64), np.cumsum([0, *map(len, lists)])
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(one_part, min_size=1, max_size=4))
 def test_each_user_has_the_rows_of_all_parts_ascending_and_once(parts):
     rows, offsets = _core.ragged_union([ragged(part) for part in parts], NUM_ITEMS)

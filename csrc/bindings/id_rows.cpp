@@ -18,7 +18,7 @@ constexpr int32_t kNone = -1;
 // of a chunk are asked for together.
 constexpr int64_t kChunk = 64;
 
-// Rows by hash: open addressing, at most half full. Whoever asks says whether a row found is that of his id.
+// Rows by hash: open addressing, at most half full. Whoever asks has to say whether a row found is that of the id.
 class HashedRows {
  public:
   explicit HashedRows(int64_t size) {
@@ -35,8 +35,8 @@ class HashedRows {
 
   void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[first(hash)]); }
 
-  // The row of the first slot from `place` on that has the hash's tag; `place` is then the one behind. kNone: there is
-  // none.
+  // The row of the first slot from `place` on that has the hash's tag, or kNone; `place` is then the slot to go on
+  // from.
   int32_t candidate(uint64_t hash, size_t& place) const {
     for (;; place = next(place)) {
       const Slot& slot = slots_[place];
@@ -108,6 +108,7 @@ class TextIds : public Ids {
 
   static bool are_same(PyObject* a, PyObject* b) {
     if (a == b) return true;
+    if (!PyUnicode_CheckExact(b)) return false;  // somebody has written to the array since
     if (PyUnicode_GET_LENGTH(a) != PyUnicode_GET_LENGTH(b) || PyUnicode_KIND(a) != PyUnicode_KIND(b)) return false;
     const auto size = static_cast<size_t>(PyUnicode_GET_LENGTH(a)) * static_cast<size_t>(PyUnicode_KIND(a));
     return std::memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), size) == 0;
@@ -242,7 +243,9 @@ class IdRows {
     }
     Array<int64_t> rows(ends[batch]);
     for (int64_t b = 0; b < batch; ++b) {
-      if (!write(is_one ? given : PyList_GET_ITEM(given, b), rows.mutable_data() + ends[b])) return py::none();
+      PyObject* const ids = is_one ? given : PyList_GET_ITEM(given, b);
+      if (PyList_GET_SIZE(ids) != ends[b + 1] - ends[b]) return py::none();
+      if (!write(ids, rows.mutable_data() + ends[b])) return py::none();
     }
     return py::make_tuple(rows, offsets);
   }

@@ -49,7 +49,7 @@ class EventBatch:
             ArgumentError: an action is out of range.
             ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
         """
-        plain = table.rows_of_lists(histories) if type(histories) is list else None
+        plain = _plain_rows(histories, table) if type(histories) is list else None
         times = actions = None
         if plain is not None:
             items, offsets = plain
@@ -104,6 +104,19 @@ def ragged_rows_of(
     if rows is None:  # each list alone, for a message that says which
         rows = np.concatenate([table.rows(ids, f"{argument}[{user}]") for user, ids in enumerate(lists)])
     return rows, offsets
+
+
+def _plain_rows(histories: list[Any], table: ItemTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """`ragged_rows_of` one list of ids or a list of those, which is asked most, in less time; None for all else."""
+    found = table.rows_of_lists(histories)
+    if found is not None:
+        return found
+    several = bool(histories) and type(histories[0]) is list
+    if several and set(map(type, histories)) != {list}:
+        return None
+    lists = histories if several else [histories]
+    rows = table.rows_of_plain([*itertools.chain.from_iterable(lists)])  # NumPy's numbers and texts, say
+    return None if rows is None else (rows, _offsets_of(lists))
 
 
 def _offsets_of(lists: Sequence[Sequence[Any]]) -> npt.NDArray[np.int64]:

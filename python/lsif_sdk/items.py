@@ -26,6 +26,8 @@ Id = int | str
 
 _INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
 _STR_TYPES = frozenset({str, np.str_})
+_GROWN = 1.125
+"""So many times as large a table has its own native rows; until then its further ids are in the dictionary alone."""
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
 
 _ADDING = ForkSafeLock()
@@ -135,10 +137,7 @@ class ItemTable:
             return self._with_later(found, values)
         if not self._id_types.issuperset(map(type, values)):
             return None
-        rows = np.fromiter(map(self._rows.get, values, itertools.repeat(-1)), np.int64, len(values))
-        if len(self._rows) != len(self):
-            rows[rows >= len(self)] = -1
-        return rows
+        return self._rows_of_dictionary(values)
 
     def rows_of_lists(self, lists: list[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
         """Rows int64 [total] and offsets int64 [batch + 1] of a list of ids, or of a list of such lists, at once.
@@ -157,9 +156,15 @@ class ItemTable:
     def _with_later(self, rows: npt.NDArray[np.int64], ids: Sequence[Any]) -> npt.NDArray[np.int64]:
         """Rows also of ids that came when a table was edited, to become this one."""
         if self._num_native < len(self):
-            for place in (rows < 0).nonzero()[0].tolist():
-                row = self._rows.get(ids[place], -1)
-                rows[place] = row if row < len(self) else -1
+            places = (rows < 0).nonzero()[0]
+            if len(places):
+                rows[places] = self._rows_of_dictionary([ids[place] for place in places.tolist()])
+        return rows
+
+    def _rows_of_dictionary(self, ids: Sequence[Any]) -> npt.NDArray[np.int64]:
+        rows = np.fromiter(map(self._rows.get, ids, itertools.repeat(-1)), np.int64, len(ids))
+        if len(self._rows) != len(self):
+            rows[rows >= len(self)] = -1
         return rows
 
     def known_rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "items") -> npt.NDArray[np.int64]:
@@ -256,6 +261,8 @@ class ItemTable:
         if ids:
             table.ids = np.concatenate([self.ids, added.ids.astype(self.ids.dtype)])
             table.ids.flags.writeable = False
+            if size > self._num_native * _GROWN:
+                table._native, table._num_native = _core.IdRows(table.ids), size
         if self.titles is not None and (ids or edit.titles):
             table.titles = [*self.titles, *map(str, ids)]
             for row, title in edit.titles.items():

@@ -146,7 +146,7 @@ class DevicePath:
         (users,) = (events.offsets[1:] > events.offsets[:-1]).nonzero()
         if 0 < len(users) == batch:
             found = self._found(events, users, ranking, encoded)
-            return tuple(found[name] for name in _ANSWER)
+            return tuple(found[name].copy() for name in _ANSWER)  # views would keep all that was found
         answer = nobody_searched(batch, ranking.k)
         if len(users) == 0:
             return answer

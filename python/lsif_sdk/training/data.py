@@ -149,12 +149,13 @@ def read_events(
             ("2024-01-31 17:05:00"; in UTC without a time zone); None = there are none, the order of the source is the
             order of events.
         action: column of action types, whole numbers from 1 (0 = unknown); None = there are none.
-        separator: of a text file, one character; None = tab if the header has one, otherwise comma.
+        separator: of a text file, a regular expression if it is longer than one character; None = tab if the header has
+            one, otherwise comma.
 
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, or a row has no id or no valid number.
-        ArgumentError: `separator` is not one character.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame.
+        ArgumentError: `separator` is empty.
+        ArgumentTypeError: `source` is neither a path nor a DataFrame, or `separator` no string.
         MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
     """
     columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
@@ -192,6 +193,8 @@ def read_titles(
 
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, or a row has no id.
+        ArgumentError: `separator` is empty.
+        ArgumentTypeError: `source` is neither a path nor a DataFrame, or `separator` no string.
     """
     table = read_table(source, {"item= (--title-item)": item, "title= (--title-column)": title}, separator)
     rows, ids = table.ids(item)

@@ -142,21 +142,24 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         source: a DataFrame, or the path of a Parquet (.parquet) or text file, gzipped if it ends in .gz. The first
             line of a text file names the columns; a ":type" suffix of a name (RecBole's files) is dropped.
         columns: names of the columns to read, by how the caller may name another one, for messages.
-        separator: of a text file; None = tab if the first line has one, otherwise comma.
+        separator: of a text file, a regular expression if it is longer than one character; None = tab if the first line
+            has one, otherwise comma.
 
     Raises:
         DataError: the source cannot be read, lacks a column, has two of a name, or has no rows; or a row of a text
             file has more fields than the first line names.
-        ArgumentError: `separator` is not one character.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame.
+        ArgumentError: `separator` is empty.
+        ArgumentTypeError: `source` is neither a path nor a DataFrame, or `separator` no string.
         MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
     """
     try:
         import pandas as pd
     except ImportError as error:
         raise MissingExtraError("reading events", "pandas", "train") from error
-    if separator is not None and not (isinstance(separator, str) and len(separator) == 1):
-        raise ArgumentError("separator", "one character, or None", repr(separator))
+    if separator is not None and not isinstance(separator, str):
+        raise ArgumentTypeError("separator", "a string, or None", separator)
+    if separator == "":
+        raise ArgumentError("separator", "a character, or None to go by the first line", "''")
     if isinstance(source, pd.DataFrame):
         name, frame, typed = "DataFrame", source, True
     elif isinstance(source, (str, os.PathLike)):
@@ -210,6 +213,7 @@ def _read_text(name: str, data: bytes, separator: str | None) -> pd.DataFrame:
         return pd.read_csv(
             text,
             sep=separator,
+            engine="python" if len(separator) > 1 else "c",
             header=None,
             names=None if width is None else range(width),
             skiprows=skiprows,
