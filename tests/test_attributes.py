@@ -62,9 +62,9 @@ def test_a_bitmap_has_a_bit_a_row(holds):
     [
         ({"color": "red"}, r"where: expected attributes among \['genre', 'price', 'year'\], got 'color'"),
         ({"genre": "Drma"}, r"where\['genre'\]: expected values that some item has, got 'Drma'"),
-        ({"genre": 3}, r"where\['genre'\]: expected a string or a list of strings, got 3"),
-        ({"genre": []}, "expected a string or a list of strings"),
-        ({"price": "cheap"}, r"where\['price'\]: expected a number, a list of numbers, or \(low, high\)"),
+        ({"genre": 3}, r"where\['genre'\]: expected a string or a list of at least one, got 3"),
+        ({"genre": []}, r"expected a string or a list of at least one, got \[\]"),
+        ({"price": "cheap"}, r"where\['price'\]: expected a number, a list of at least one, or \(low, high\)"),
         ({"price": (1, 2, 3)}, r"expected \(low, high\)"),
         ({"price": ("a", 2)}, r"expected \(low, high\)"),
         ({"price": (2, 1)}, r"where\['price'\]: expected \(low, high\) with low <= high, got \(2, 1\)"),

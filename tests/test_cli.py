@@ -87,6 +87,18 @@ def test_evaluate_prints_a_table_or_json(shop_model, shop_events, capsys):
     assert "ndcg@5" in reports["lsif"]["metrics"]
 
 
+def test_ids_may_stand_on_both_sides_of_an_option(capsys, shop_model):
+    expected = run(capsys, "recommend", shop_model, "sku-1", "sku-2", "--k", "3")
+    for arguments in (("--k", "3", "sku-1", "sku-2"), ("sku-1", "--k", "3", "sku-2")):
+        assert run(capsys, "recommend", shop_model, *arguments) == expected
+    with pytest.raises(SystemExit):
+        run(capsys, "recommend", shop_model, "sku-1", "--kay", "3")
+    assert "unrecognized arguments: --kay 3" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(capsys, "inspect", shop_model, "more")
+    assert "unrecognized arguments: more" in capsys.readouterr().err
+
+
 def test_a_model_is_evaluated_on_the_split_and_with_the_masking_it_was_trained_for(capsys, shop_events, tmp_path):
     out = tmp_path / "model"
     assert run(capsys, "train", shop_events, "--out", out, "--split", "time", "--include-seen", *SMALL)[0] == 0
@@ -183,7 +195,7 @@ def test_titles_of_other_items_are_noticed(shop_events, tmp_path, capsys):
 def test_events_with_numbers_only_are_of_a_model_that_knows_them_as_texts(tmp_path, capsys):
     rows = [f"u{user},{(7 * user + step * step) % 20 + 100},{step}" for user in range(20) for step in range(6)]
     events = tmp_path / "events.csv"
-    events.write_text("\n".join(["user,item,timestamp", *rows, "u0,gift,9"]) + "\n")
+    events.write_text("\n".join(["user,item,timestamp", *rows, "u0,gift,-1"]) + "\n")
     assert run(capsys, "train", events, "--out", tmp_path / "model", *SMALL)[0] == 0
     assert Recommender.load(tmp_path / "model").items.has_string_ids
     events.write_text("\n".join(["user,item,timestamp", *rows]) + "\n")

@@ -73,7 +73,7 @@ def test_the_answer_is_the_best_of_what_is_left(recommender, where, allow, exclu
         ]
         assert list(out[user]) == left[:k]
         assert out.counts[user] == min(k, len(left))
-        short = f"the catalogue has only {len(left)} items that exclusions and filters allow"
+        short = f"the catalogue has only {len(left)} item{'s' * (len(left) != 1)} that exclusions and filters allow"
         assert out[user].reason == ("" if len(left) >= k else short)
     assert np.isfinite(out.scores).all()
 
@@ -84,7 +84,7 @@ def test_more_items_than_there_are():
         (plain.recommend(HISTORIES, k=NUM_ITEMS + 5, exclude_seen=False), NUM_ITEMS),
         (plain.similar_items(["i1", "i2"], k=NUM_ITEMS), NUM_ITEMS - 1),
     ):
-        reason = f"the catalogue has only {count} items that exclusions and filters allow"
+        reason = f"the catalogue has only {count} item{'s' * (count != 1)} that exclusions and filters allow"
         assert all(len(user) == count and user.reason == reason for user in out)
 
 

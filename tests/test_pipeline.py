@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -141,6 +142,25 @@ def test_artifacts_that_say_little_of_their_training(training, exclude_seen):
 def build_of(log, training):
     artifact = train(log, MODEL, TRAINING, progress=False).artifact
     return Recommender(dataclasses.replace(artifact, training=training))
+
+
+def test_targets_that_are_not_those_held_out_are_warned_of(log):
+    users = np.repeat(np.arange(log.num_users), log.lengths)
+    frame = pd.DataFrame({"user": users, "item": [str(log.item_ids[row]) for row in log.items], "timestamp": log.times})
+    rec = train(frame, MODEL, TRAINING, progress=False)
+    later = frame.groupby("user").tail(1).assign(timestamp=frame["timestamp"].max() + 1)
+    with warnings.catch_warnings(action="error"):
+        evaluate(rec, frame.sample(frac=1, random_state=0), progress=False)  # the same events
+        evaluate(rec, pd.concat([frame, later]), progress=False)  # what came since
+        evaluate(rec, frame[frame["user"] % 2 == 0], progress=False)  # some of the users
+        evaluate(rec, frame[frame.groupby("user").cumcount() > 0], progress=False)  # without the oldest
+    newest = frame.groupby("user").cumcount(ascending=False) == 0
+    for events, options in (
+        (frame[~newest], {}),
+        (frame.iloc[::-1], {"timestamp": None}),  # other events are the last ones
+    ):
+        with pytest.warns(UserWarning, match="may have been trained on the test targets"):
+            evaluate(rec, events, progress=False, **options)
 
 
 def test_models_are_measured_as_they_were_trained(log):

@@ -27,6 +27,7 @@ from lsif_sdk.recommender import Recommender
 from lsif_sdk.user_state import UserState
 
 if TYPE_CHECKING:
+    from lsif_sdk.evaluation import compare as compare
     from lsif_sdk.evaluation import evaluate as evaluate
     from lsif_sdk.training import train
 
@@ -47,6 +48,7 @@ __all__ = [
     "UserRecommendations",
     "UserState",
     "__version__",
+    "compare",
     "errors",
     "evaluate",
     "train",
@@ -57,7 +59,8 @@ try:
 except RuntimeError as error:  # it looks at LSIF_CPU_ISA
     raise errors.SettingError(str(error)) from None
 
-_LAZY = {"train": "lsif_sdk.training", "evaluate": "lsif_sdk.evaluation"}
+_LAZY = {"train": "lsif_sdk.training", "evaluate": "lsif_sdk.evaluation", "compare": "lsif_sdk.evaluation"}
+_SUBPACKAGES = frozenset({"evaluation", "integrations", "training"})
 
 
 def __dir__() -> list[str]:
@@ -67,4 +70,6 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"lsif_sdk.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

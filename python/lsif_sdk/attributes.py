@@ -141,7 +141,7 @@ class Attributes:
             raise ArgumentError("where", loaded, shown(name))
         values = [condition] if isinstance(condition, str) else condition
         if not isinstance(values, (list, set, frozenset)) or not values or not all(isinstance(v, str) for v in values):
-            raise ArgumentError(f"where[{name!r}]", "a string or a list of strings", shown(condition))
+            raise ArgumentError(f"where[{name!r}]", "a string or a list of at least one", shown(condition))
         holds = np.zeros(self._num_items, np.bool_)
         for value in values:
             if value not in self._rows[name]:
@@ -164,7 +164,9 @@ class Attributes:
         values = condition if isinstance(condition, (list, set, frozenset)) else [condition]
         is_fit = _is_flag_or_number if numbers.dtype == np.bool_ else _is_number
         if not values or not all(map(is_fit, values)):
-            raise ArgumentError(f"where[{name!r}]", "a number, a list of numbers, or (low, high)", shown(condition))
+            raise ArgumentError(
+                f"where[{name!r}]", "a number, a list of at least one, or (low, high)", shown(condition)
+            )
         holds = np.zeros(len(numbers), np.bool_)
         for value in values:
             holds |= numbers == value

@@ -15,7 +15,13 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, or 2 or (after Ctrl-C) 130 with a message on standard error."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, further = parser.parse_known_args(arguments)
+    # Ids behind an option: argparse takes a list of them from one place alone.
+    if further and (not hasattr(options, "items") or any(text.startswith("-") for text in further)):
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    if further:
+        options.items += further
     try:
         code = int(options.run(options))
         sys.stdout.flush()

@@ -193,7 +193,7 @@ class LiveRecommender(OfOneProcess):
             others_weight: see there.
             title: see `CatalogEdit.upsert`.
             until: see there.
-            attributes: see there, one entry each.
+            attributes: of this item, by name: a number, a string or a list of strings each, not lists of those.
 
         Returns:
             The version.

@@ -104,7 +104,8 @@ class Recommendations:
 
     def __getitem__(self, user: int) -> UserRecommendations:
         count = self.counts[user]
-        too_few = f"the catalogue has only {count} items that exclusions and filters allow"
+        things = "item" if count == 1 else "items"
+        too_few = f"the catalogue has only {count} {things} that exclusions and filters allow"
         return UserRecommendations(
             self.items[user, :count],
             self.scores[user, :count],

@@ -17,7 +17,9 @@ _SPLIT = next(iter(SPLITS))
 def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
     """Whether a model may have been trained on the targets of a split; False where nothing says how it was.
 
-    Validation targets are never quite unseen: they decide when training stops.
+    Validation targets are never quite unseen: they decide when training stops. A split by time knows from when on it
+    tests. Another one that has all users of the training and no further events, but other targets, has made targets of
+    events that were trained on; of further events, or fewer users, nothing can be told.
 
     Args:
         training: what the model's artifact says of its training.
@@ -28,10 +30,20 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
         return False
     if training["holdout"] != "test" or training.get("split", _SPLIT) != split.name:
         return True
-    if target == "validation" or split.name != "time":
+    if target == "validation":
         return False
+    if split.name != "time":
+        return _are_others(training, split)
     trained = training.get("test_from")
     return not isinstance(trained, int) or split.test_from is None or split.test_from < trained
+
+
+def _are_others(training: Mapping[str, Any], split: Split) -> bool:
+    events, users = training.get("events"), training.get("users")
+    if not isinstance(events, int) or not isinstance(users, int):
+        return False
+    can_tell = len(split.log.items) <= events and split.log.num_users >= users
+    return can_tell and training.get("targets_hash") != split.hash("test")
 
 
 def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> Any:
