@@ -113,6 +113,20 @@ def test_importing_the_sdk_imports_nothing_inference_does_not_need():
     assert not modules & extras
 
 
+def test_subpackages_are_there_without_an_import_of_their_own():
+    code = """
+import lsif_sdk
+lsif_sdk.integrations.SQLiteStore, lsif_sdk.training.TrainConfig, lsif_sdk.compare
+assert lsif_sdk.evaluate is lsif_sdk.evaluation.evaluate
+try:
+    lsif_sdk.trainings
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "module 'lsif_sdk' has no attribute 'trainings'\n"
+
+
 def test_the_oldest_python_that_is_promised_runs_what_is_needed():
     text = (ROOT / "pyproject.toml").read_text()
     oldest = re.search(r'^requires-python = ">=(.+)"$', text, re.MULTILINE)
