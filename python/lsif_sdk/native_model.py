@@ -372,7 +372,8 @@ class NativeModel(OfOneProcess):
         for user, state in enumerate(states):
             if not self.knows(state):
                 place = argument if len(states) == 1 else f"{argument}[{user}]"
-                raise ArgumentError(place, "a state of this model", "one of another model: make it anew by new_state")
+                got = "one of another model (make it anew by new_state), or of a later snapshot (get the state first)"
+                raise ArgumentError(place, "a state of this model", got)
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
         times = None if now is None else request_times(now, batch)  # checked even where the model does not read it
