@@ -138,7 +138,7 @@ def test_a_state_of_a_newer_snapshot_or_another_model_is_refused() -> None:
     reader = live.current
     live.upsert(["new"], vectors_of(1))
     state = live.current.new_state(["new"])
-    with pytest.raises(errors.ArgumentError, match="state: expected a state of this model, got .* later snapshot"):
+    with pytest.raises(errors.ArgumentError, match=r"state: expected a state of this model, got .* later snapshot"):
         reader.recommend(state=state)
     assert not reader.knows(state)
     live.replace(build(dim=DIM, seed=5))
