@@ -62,7 +62,7 @@ class HashedRows {
   std::vector<Slot> slots_;
 };
 
-// What IdRows asks of the ids of one kind.
+// What IdRows asks of the ids of one kind. It holds their array, which is read where it is.
 class Ids {
  public:
   virtual ~Ids() = default;
@@ -72,9 +72,8 @@ class Ids {
 
 class TextIds : public Ids {
  public:
-  explicit TextIds(py::array ids) : held_(std::move(ids)), rows_(held_.size()) {
-    texts_ = static_cast<PyObject* const*>(held_.data());
-    for (int64_t row = 0; row < held_.size(); ++row) {
+  explicit TextIds(const py::array& ids) : texts_(static_cast<PyObject* const*>(ids.data())), rows_(ids.size()) {
+    for (int64_t row = 0; row < ids.size(); ++row) {
       if (!PyUnicode_CheckExact(texts_[row])) refuse("ids", "strings", text(py::type::handle_of(texts_[row])));
       rows_.add(hash_of(texts_[row]), static_cast<int32_t>(row));
     }
@@ -114,7 +113,6 @@ class TextIds : public Ids {
     return std::memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), size) == 0;
   }
 
-  py::array held_;
   PyObject* const* texts_;
   HashedRows rows_;
 };
@@ -157,9 +155,8 @@ class DenseIds : public Ids {
 
 class SparseIds : public Ids {
  public:
-  explicit SparseIds(py::array ids) : held_(std::move(ids)), rows_(held_.size()) {
-    numbers_ = static_cast<const int64_t*>(held_.data());
-    for (int64_t row = 0; row < held_.size(); ++row) rows_.add(hash_of(numbers_[row]), static_cast<int32_t>(row));
+  SparseIds(const int64_t* numbers, int64_t size) : numbers_(numbers), rows_(size) {
+    for (int64_t row = 0; row < size; ++row) rows_.add(hash_of(numbers_[row]), static_cast<int32_t>(row));
   }
 
   bool find(PyObject* const* ids, int64_t count, int64_t* rows) const override {
@@ -193,7 +190,6 @@ class SparseIds : public Ids {
     return x ^ (x >> 31);
   }
 
-  py::array held_;
   const int64_t* numbers_;
   HashedRows rows_;
 };
@@ -212,7 +208,7 @@ std::unique_ptr<const Ids> ids_from(const py::array& ids) {
       return std::make_unique<DenseIds>(numbers, size, *first, *last);
     }
   }
-  return std::make_unique<SparseIds>(ids);
+  return std::make_unique<SparseIds>(numbers, size);
 }
 
 // Catalogue rows by the application's ids. Immutable; holds the array of ids. The GIL keeps lists as they are
