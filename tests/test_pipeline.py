@@ -54,6 +54,7 @@ def test_training_sees_the_history_of_its_target_and_says_so(log, monkeypatch, s
     assert {name: provenance[name] for name in options} == options
     assert provenance["protocol"] == expected.protocol and provenance["test_from"] == expected.test_from
     assert provenance["targets_hash"] == expected.hash("test")
+    assert provenance["targets"] == sum(row >= 0 for row in expected.test_items) == expected.num_targets()
     if holdout == "validation":
         assert set(metrics) == {"validation"}
         return
@@ -147,20 +148,23 @@ def build_of(log, training):
 def test_targets_that_are_not_those_held_out_are_warned_of(log):
     users = np.repeat(np.arange(log.num_users), log.lengths)
     frame = pd.DataFrame({"user": users, "item": [str(log.item_ids[row]) for row in log.items], "timestamp": log.times})
+    long = frame[frame.groupby("user")["item"].transform("size") > 3]  # these keep a target without their newest event
     rec = train(frame, MODEL, TRAINING, progress=False)
+    rec_of_long = train(long, MODEL, TRAINING, progress=False)
     later = frame.groupby("user").tail(1).assign(timestamp=frame["timestamp"].max() + 1)
     with warnings.catch_warnings(action="error"):
         evaluate(rec, frame.sample(frac=1, random_state=0), progress=False)  # the same events
         evaluate(rec, pd.concat([frame, later]), progress=False)  # what came since
         evaluate(rec, frame[frame["user"] % 2 == 0], progress=False)  # some of the users
         evaluate(rec, frame[frame.groupby("user").cumcount() > 0], progress=False)  # without the oldest
-    newest = frame.groupby("user").cumcount(ascending=False) == 0
+        evaluate(rec_of_long, long[long.groupby("user").cumcount() > 0], progress=False)
+    newest = long.groupby("user").cumcount(ascending=False) == 0
     for events, options in (
-        (frame[~newest], {}),
-        (frame.iloc[::-1], {"timestamp": None}),  # other events are the last ones
+        (long[~newest], {}),
+        (long.iloc[::-1], {"timestamp": None}),  # other events are the last ones
     ):
         with pytest.warns(UserWarning, match="may have been trained on the test targets"):
-            evaluate(rec, events, progress=False, **options)
+            evaluate(rec_of_long, events, progress=False, **options)
 
 
 def test_models_are_measured_as_they_were_trained(log):

@@ -18,8 +18,8 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
     """Whether a model may have been trained on the targets of a split; False where nothing says how it was.
 
     Validation targets are never quite unseen: they decide when training stops. A split by time knows from when on it
-    tests. Another one that has all users of the training and no further events, but other targets, has made targets of
-    events that were trained on; of further events, or fewer users, nothing can be told.
+    tests. Another one that has as many targets as the training held out and no further events, but other targets, has
+    made targets of events that were trained on; of further events, or fewer targets, nothing can be told.
 
     Args:
         training: what the model's artifact says of its training.
@@ -39,10 +39,10 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
 
 
 def _are_others(training: Mapping[str, Any], split: Split) -> bool:
-    events, users = training.get("events"), training.get("users")
-    if not isinstance(events, int) or not isinstance(users, int):
+    events, targets = training.get("events"), training.get("targets")
+    if not isinstance(events, int) or not isinstance(targets, int):
         return False
-    can_tell = len(split.log.items) <= events and split.log.num_users >= users
+    can_tell = len(split.log.items) <= events and split.num_targets("test") >= targets
     return can_tell and training.get("targets_hash") != split.hash("test")
 
 

@@ -200,6 +200,7 @@ def train(
         "exclude_seen": exclude_seen,
         "users": log.num_users,
         "events": len(log.items),
+        "targets": parts.num_targets("test"),
         "targets_hash": parts.hash("test"),
         "config": recipe.training.to_dict(),
         "epochs": len(result.history),
