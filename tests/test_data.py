@@ -225,6 +225,12 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
         read_events(tmp_path / "absent.csv")
     with pytest.raises(ArgumentTypeError, match=r"^events: expected a path or a pandas DataFrame, got int"):
         read_events(12)  # type: ignore[arg-type]
+    latin = "user,item,timestamp\njos\u00e9,a,1\n".encode("latin-1")
+    tabs = latin.replace(b",", b"\t")
+    for name, data in {"latin.csv": latin, "latin.csv.gz": gzip.compress(latin), "latin.tsv": tabs}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match=rf"{name}: expected text in UTF-8, got the byte 0xe9"):
+            read_events(tmp_path / name)
 
 
 def test_movielens_100k_as_its_readme_describes_it() -> None:

@@ -339,6 +339,22 @@ def test_columns_may_have_other_names_as_in_training(timestamp, action):
         assert (found.metrics, found.targets_hash) == (expected.metrics, expected.targets_hash)
 
 
+@pytest.mark.parametrize("names", [{"user": "who"}, {"timestamp": None}, {"action": "did"}, {"separator": ";"}])
+def test_columns_of_events_that_have_been_read_are_not_named(names):
+    log = simulated_shop(60, 20)
+    rec = build()
+    ((name, value),) = names.items()
+    message = "^{}: expected nothing beside events that have been read \\({}\\), got {!r}$"
+    with pytest.raises(ArgumentError, match=message.format(name, "EventLog", value)):
+        lsif_sdk.train(log, **names, progress=False)
+    for events in (log, leave_one_out(log)):
+        expected = message.format(name, type(events).__name__, value)
+        with pytest.raises(ArgumentError, match=expected):
+            evaluate(rec, events, **names, progress=False)
+        with pytest.raises(ArgumentError, match=expected):
+            compare({"lsif": rec}, events, **names, progress=False)
+
+
 def test_a_text_file_may_have_another_separator_as_in_training(tmp_path):
     log, path = simulated_shop(60, 20), tmp_path / "events.txt"
     users = np.repeat([str(user) for user in log.user_ids], log.lengths)

@@ -240,6 +240,8 @@ def test_damaged_bytes_are_refused():
             UserState.from_bytes(odd)
     with pytest.raises(errors.ArgumentTypeError, match="data: expected bytes"):
         UserState.from_bytes("text")
+    with pytest.raises(errors.ArgumentTypeError, match="from_bytes reads others, got bytes"):
+        UserState(b"text")
 
 
 def test_states_without_numbers_are_refused(recommender):

@@ -34,7 +34,10 @@ class UserState:
     __slots__ = ("_data",)
 
     def __init__(self, data: npt.NDArray[np.uint8]) -> None:
-        data.flags.writeable = False
+        try:
+            data.flags.writeable = False
+        except AttributeError:
+            raise ArgumentTypeError("data", "bytes as uint8 [n]; UserState.from_bytes reads others", data) from None
         self._data = data
 
     @property

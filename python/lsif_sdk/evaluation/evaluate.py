@@ -214,11 +214,12 @@ def compare(
 
 
 def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **columns: Any) -> Split:
-    from lsif_sdk.training.data import EventLog, read_events  # the package training builds on this one
+    from lsif_sdk.training.data import as_log, refuse_columns  # training builds on this package
 
     if isinstance(events, Split):
+        refuse_columns(events, columns)
         return events
-    log = events if isinstance(events, EventLog) else read_events(events, **columns)
+    log = as_log(events, **columns)
     return SPLITS[as_trained(models, "split", SPLITS)](log)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.training.tables import Ids, Source, read_table
 
-__all__ = ["EventLog", "UserEvents", "read_events", "read_titles"]
+__all__ = ["EventLog", "UserEvents", "as_log", "read_events", "read_titles", "refuse_columns"]
 
 
 class UserEvents(NamedTuple):
@@ -178,6 +178,27 @@ def read_events(
         times=None if times is None else times[order],
         actions=None if actions is None else actions[order],
     )
+
+
+def as_log(events: EventLog | Source, **columns: Any) -> EventLog:
+    """`read_events`, for events that may have been read already."""
+    if not isinstance(events, EventLog):
+        return read_events(events, **columns)
+    refuse_columns(events, columns)
+    return events
+
+
+def refuse_columns(events: object, columns: Mapping[str, str | None]) -> None:
+    """Refuses names of columns that differ from `read_events`' own, given with events that have been read already.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    defaults = read_events.__kwdefaults__ or {}
+    for option, column in columns.items():
+        if column != defaults[option]:
+            expected = f"nothing beside events that have been read ({type(events).__name__})"
+            raise ArgumentError(option, expected, repr(column))
 
 
 def read_titles(

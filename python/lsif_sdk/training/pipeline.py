@@ -23,7 +23,7 @@ from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
-from lsif_sdk.training.data import EventLog, read_events
+from lsif_sdk.training.data import EventLog, as_log
 from lsif_sdk.training.trainer import fit
 
 if TYPE_CHECKING:
@@ -148,12 +148,9 @@ def train(
         DataError: the events cannot be read, or no user has enough of them for a target.
         MissingExtraError: a package of the extra "train" is not installed.
     """
-    if isinstance(events, EventLog):
-        log = events
-    else:
-        log = read_events(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
-        if source is None and isinstance(events, (str, os.PathLike)):
-            source = pathlib.Path(events).name
+    log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
+    if source is None and isinstance(events, (str, os.PathLike)):
+        source = pathlib.Path(events).name
     if holdout not in ("test", "validation"):
         raise ArgumentError("holdout", "'test' or 'validation'", repr(holdout))
     if split not in SPLITS:

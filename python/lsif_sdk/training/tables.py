@@ -192,6 +192,9 @@ def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
         if ".parquet" in path.suffixes:
             return pd.read_parquet(io.BytesIO(data))
         return _read_text(path.name, data, separator)
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise DataError(f"{path}: expected text in UTF-8, got the byte {byte:#04x}: save it in UTF-8") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, DataError):
             raise
