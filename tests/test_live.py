@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import Any
 
@@ -196,9 +197,12 @@ def test_items_expire_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: moment[0])
     live.show(IDS[:3], until=[1010, 1020, 1005])
     live.upsert(["new"], vectors_of(1), until=1020)
-    shown = {}
+    shown, asked = {}, np.array([*IDS, "new", "unknown"])
     for moment[0] in (1000.0, 1004.9, 1005.0, 1010.0, 1019.5, 1020.0, 1004.0):
-        shown[moment[0]] = {item for item, _ in answers(live.current, [])} & {*IDS[:3], "new"}
+        items = {item for item, _ in answers(live.current, [])}
+        shown[moment[0]] = items & {*IDS[:3], "new"}
+        assert items == set(asked[live.current.items.is_available(asked)])
+        assert items == set(asked[live.current.items.is_available(asked, moment[0])])
     every = {*IDS[:3], "new"}
     assert shown == {
         1000.0: every, 1004.9: every, 1005.0: every - {IDS[2]}, 1010.0: every - {IDS[2], IDS[0]},
@@ -207,6 +211,25 @@ def test_items_expire_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     live.show([IDS[0]])
     moment[0] = 1e12
     assert IDS[0] in live.current.recommend([], k=NUM_ITEMS).items
+
+
+def test_whether_an_item_is_available() -> None:
+    live = live_of()
+    assert live.current.items.is_available([IDS[0], "unknown"]).tolist() == [True, False]
+    assert live.current.items.is_available([]).tolist() == []
+    live.hide([IDS[0]])
+    live.remove([IDS[1]])
+    live.show([IDS[2], IDS[3]], until=[1000, 2000])
+    items, asked = live.current.items, [*IDS[:5], "unknown"]
+    assert items.is_available(asked, 1000).tolist() == [False, False, False, True, True, False]
+    assert items.is_available(asked, [999.9, 5, 999.9, 2000, 5, 5]).tolist() == [False, False, True, False, True, False]
+    assert items.is_available(IDS[2:4], datetime.datetime(1970, 1, 1)).tolist() == [True, True]
+    with pytest.raises(errors.ArgumentError, match="now: expected one time, or 2 of them, got 3 times"):
+        items.is_available(asked[:2], [1, 2, 3])
+    with pytest.raises(errors.ArgumentError, match="now: expected Unix seconds before the year 5138"):
+        items.is_available(asked, 1_900_000_000_000)
+    with pytest.raises(errors.ArgumentTypeError, match="ids: expected strings"):
+        items.is_available([7])
 
 
 def test_hidden_removed_and_back() -> None:

@@ -20,7 +20,8 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
 from lsif_sdk.device_states import DeviceStates
 from lsif_sdk.events import Events
-from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.ids import Id
+from lsif_sdk.items import ItemTable
 from lsif_sdk.live import LiveRecommender
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
 from lsif_sdk.recommender import Recommender

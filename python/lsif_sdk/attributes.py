@@ -15,7 +15,8 @@ from lsif_sdk.bitmaps import Bitmap, as_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import IdLists, as_lists, is_flat, is_one_a_user
-from lsif_sdk.items import ItemTable, as_list
+from lsif_sdk.ids import as_list
+from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["Attributes", "Where", "allowed_bitmaps"]

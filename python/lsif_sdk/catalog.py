@@ -18,7 +18,8 @@ from lsif_sdk.calibration import Calibration, as_recall_target, trial_queries, t
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.float_arrays import as_float_array, as_floats
 from lsif_sdk.fold_in import FoldedItem, fold_in
-from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.ids import Id
+from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import OfOneProcess
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops

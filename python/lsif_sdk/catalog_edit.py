@@ -19,7 +19,8 @@ from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
 from lsif_sdk.events import check_flat
 from lsif_sdk.float_arrays import as_floats
-from lsif_sdk.items import Id, ItemEdit, ItemTable, as_list, id_list
+from lsif_sdk.ids import Id, as_list, id_list
+from lsif_sdk.items import ItemEdit, ItemTable
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender

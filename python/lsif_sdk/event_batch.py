@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.events import Events, History, IdLists, as_lists, as_users, is_batch, is_one_a_user
-from lsif_sdk.items import ItemTable, id_list
+from lsif_sdk.ids import id_list
+from lsif_sdk.items import ItemTable
 from lsif_sdk.times import LATEST_TIME, MICROSECONDS, UNKNOWN_TIME
 
 __all__ = ["EventBatch", "check_no_milliseconds", "excluded_rows", "known_offsets", "ragged_rows_of"]

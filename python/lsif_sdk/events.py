@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lsif_sdk.arguments import as_array, as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.items import Id
+from lsif_sdk.ids import Id
 from lsif_sdk.times import as_seconds
 
 __all__ = ["Events", "History", "IdLists", "as_lists", "as_users", "check_flat", "is_batch", "is_flat", "is_one_a_user"]

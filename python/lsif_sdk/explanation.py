@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.event_batch import EventBatch
-from lsif_sdk.items import Id
+from lsif_sdk.ids import Id
 from lsif_sdk.times import UNKNOWN_TIME
 
 if TYPE_CHECKING:

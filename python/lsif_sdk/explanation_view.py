@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from lsif_sdk.errors import ArgumentError, MissingExtraError
 from lsif_sdk.explanation import EventShare, Explanation
-from lsif_sdk.items import Id, ItemTable
+from lsif_sdk.ids import Id
+from lsif_sdk.items import ItemTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,15 +18,13 @@ from lsif_sdk import _core
 from lsif_sdk.arguments import as_array
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
+from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, first_repeat, id_list
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
+from lsif_sdk.times import Now, check_recent, request_times
 
-__all__ = ["Id", "ItemEdit", "ItemTable", "as_list", "id_list"]
+__all__ = ["ItemEdit", "ItemTable"]
 
-Id = int | str
-
-_INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
-_STR_TYPES = frozenset({str, np.str_})
 _GROWN = 1.125
 """So many times as large a table has its own native rows; until then its further ids are in the dictionary alone."""
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
@@ -70,11 +69,11 @@ class ItemTable:
     ) -> None:
         values: list[Id] = as_list("ids", ids)
         kinds = set(map(type, values))
-        if not (kinds <= _INT_TYPES or kinds <= _STR_TYPES):
-            odd = next(value for value in values if type(value) not in (_INT_TYPES if int in kinds else _STR_TYPES))
+        if not (kinds <= INT_TYPES or kinds <= STR_TYPES):
+            odd = next(value for value in values if type(value) not in (INT_TYPES if int in kinds else STR_TYPES))
             raise ArgumentTypeError("ids", "all integers or all strings", odd)
-        self.has_string_ids = bool(kinds) and kinds <= _STR_TYPES
-        self._id_types = _STR_TYPES if self.has_string_ids else _INT_TYPES
+        self.has_string_ids = bool(kinds) and kinds <= STR_TYPES
+        self._id_types = STR_TYPES if self.has_string_ids else INT_TYPES
         if self.has_string_ids:
             check_texts("ids", values)
             if np.str_ in kinds:
@@ -96,7 +95,7 @@ class ItemTable:
         # Shared with tables edited from this one: rows past the end are of no concern here.
         self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
         if len(self._rows) != len(values):
-            raise ArgumentError("ids", "no two equal ids", f"{_first_repeat(values)!r} more than once")
+            raise ArgumentError("ids", "no two equal ids", f"{first_repeat(values)!r} more than once")
         # The dictionary waits for memory several times an id, this once for many. Of tables edited from this one, too,
         # whose further ids only the dictionary has.
         self._native = _core.IdRows(self.ids)
@@ -230,6 +229,29 @@ class ItemTable:
         found[rows < 0] = None if self.has_string_ids else -1
         return found
 
+    def is_available(self, ids: Sequence[Id] | npt.NDArray[Any], now: Now | None = None) -> npt.NDArray[np.bool_]:
+        """Whether items may be recommended: known, neither hidden nor removed, their time (`until`) not over.
+
+        Args:
+            ids: of items, of this catalogue or not.
+            now: Unix seconds or a date, one for all items or one an item; None = this moment.
+
+        Returns:
+            bool [num_ids].
+
+        Raises:
+            ArgumentTypeError: an id is not of the catalogue's kind, or `now` no time.
+            ArgumentError: `now` is not finite, milliseconds, or of another number.
+        """
+        rows = self.rows(ids)
+        moment = np.full(len(rows), time.time()) if now is None else request_times(now, len(rows))
+        if now is not None:
+            check_recent("now", moment)
+        known = rows >= 0
+        if self.until is not None:
+            known[known] = self.until[rows[known]] > moment[known]
+        return known
+
     @property
     def until(self) -> npt.NDArray[np.int64] | None:
         """Unix seconds from which each item is no longer recommended, int64 [num_items]; None: all for ever."""
@@ -330,24 +352,6 @@ class ItemTable:
             raise ArtifactError(f"{source}: {error}") from error
 
 
-def id_list(ids: Sequence[Any] | npt.NDArray[Any], argument: str = "ids") -> Sequence[Any]:
-    """The ids as a list or tuple of Python values."""
-    if not isinstance(ids, np.ndarray):
-        return ids
-    if ids.dtype.kind in "mM":  # nanoseconds would become integers
-        raise ArgumentTypeError(argument, "integers or strings", ids[0] if ids.size else ids)
-    return ids.tolist()  # type: ignore[no-any-return]
-
-
-def as_list(argument: str, values: Any) -> list[Any]:
-    """Values in an order the caller meant: no sets, no generators, not the letters of one text."""
-    if hasattr(values, "__array__") and as_array(argument, values).ndim:
-        return list(id_list(as_array(argument, values), argument))
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ArgumentTypeError(argument, "a sequence, one value an item", values)
-    return list(values)
-
-
 def _as_counts(counts: Sequence[int] | npt.NDArray[Any], num_items: int) -> npt.NDArray[np.int64]:
     array = as_array("counts", as_list("counts", counts) if not hasattr(counts, "__array__") else counts)
     if array.shape != (num_items,) or (array.dtype.kind not in "iu" and array.size):
@@ -355,11 +359,6 @@ def _as_counts(counts: Sequence[int] | npt.NDArray[Any], num_items: int) -> npt.
     if array.size and not (array.min() >= 0 and array.max() < 2**63):
         raise ArgumentError("counts", "values >= 0 that fit int64", f"{array.min()} to {array.max()}")
     return array.astype(np.int64)
-
-
-def _first_repeat(values: list[Id]) -> Id:
-    seen: set[Id] = set()
-    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
 
 
 def _with_values(old: npt.NDArray[np.int64], size: int, fill: int, values: Mapping[int, int]) -> npt.NDArray[np.int64]:

@@ -19,7 +19,7 @@ from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import History
-from lsif_sdk.items import Id
+from lsif_sdk.ids import Id
 from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.metrics import Stats
 from lsif_sdk.recommender import Recommender

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.items import Id
+from lsif_sdk.ids import Id
 
 __all__ = ["Encoded", "Recommendations", "RepeatBonuses", "UserRecommendations", "nobody_searched"]
 

@@ -22,7 +22,7 @@ from lsif_sdk.errors import ArgumentError, ClosedError, DeadlineError, Overloade
 from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import Events, History, IdLists, as_users
 from lsif_sdk.explanation import Explanation, explain
-from lsif_sdk.items import Id
+from lsif_sdk.ids import Id
 from lsif_sdk.metrics import Stats
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import Precision, States

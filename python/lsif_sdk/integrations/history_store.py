@@ -11,7 +11,7 @@ import numpy as np
 from lsif_sdk.arguments import is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, shown
 from lsif_sdk.events import Events, History, as_users
-from lsif_sdk.items import Id, id_list
+from lsif_sdk.ids import Id, id_list
 from lsif_sdk.times import UNKNOWN_TIME
 
 __all__ = [

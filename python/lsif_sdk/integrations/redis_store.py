@@ -11,6 +11,7 @@ from typing import Any, Self
 from lsif_sdk.arguments import check_number
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, MissingExtraError, StoreError
 from lsif_sdk.events import History
+from lsif_sdk.ids import Id
 from lsif_sdk.integrations.history_store import (
     EventRow,
     StoredEvents,
@@ -20,7 +21,6 @@ from lsif_sdk.integrations.history_store import (
     check_part,
     events_of,
 )
-from lsif_sdk.items import Id
 
 __all__ = ["RedisStore"]
 

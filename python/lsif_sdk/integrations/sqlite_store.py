@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from lsif_sdk.arguments import check_number
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, StoreError
 from lsif_sdk.events import History
+from lsif_sdk.ids import Id
 from lsif_sdk.integrations.history_store import (
     EventRow,
     StoredEvents,
@@ -21,7 +22,6 @@ from lsif_sdk.integrations.history_store import (
     check_part,
     events_of,
 )
-from lsif_sdk.items import Id
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.times import UNKNOWN_TIME
 

@@ -7,8 +7,8 @@ from typing import Generic, Protocol, TypeVar
 
 from lsif_sdk.arguments import check_integer, is_integer
 from lsif_sdk.errors import ArgumentTypeError
+from lsif_sdk.ids import Id
 from lsif_sdk.integrations.history_store import as_user
-from lsif_sdk.items import Id
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["UserStates"]

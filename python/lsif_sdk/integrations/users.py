@@ -13,11 +13,11 @@ from lsif_sdk.arguments import as_duration, check_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import Events, History
+from lsif_sdk.ids import Id
 from lsif_sdk.integrations.bounded_calls import BoundedCalls
 from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
 from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
 from lsif_sdk.integrations.user_states import UserStates
-from lsif_sdk.items import Id
 from lsif_sdk.live import LiveRecommender
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.recommendations import Recommendations

@@ -1,0 +1,43 @@
+"""Ids of items as applications have them: integers or text, in lists, arrays or tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.arguments import as_array
+from lsif_sdk.errors import ArgumentTypeError
+
+__all__ = ["INT_TYPES", "STR_TYPES", "Id", "as_list", "first_repeat", "id_list"]
+
+Id = int | str
+
+INT_TYPES = frozenset({int, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8})
+STR_TYPES = frozenset({str, np.str_})
+
+
+def id_list(ids: Sequence[Any] | npt.NDArray[Any], argument: str = "ids") -> Sequence[Any]:
+    """The ids as a list or tuple of Python values."""
+    if not isinstance(ids, np.ndarray):
+        return ids
+    if ids.dtype.kind in "mM":  # nanoseconds would become integers
+        raise ArgumentTypeError(argument, "integers or strings", ids[0] if ids.size else ids)
+    return ids.tolist()  # type: ignore[no-any-return]
+
+
+def as_list(argument: str, values: Any) -> list[Any]:
+    """Values in an order the caller meant: no sets, no generators, not the letters of one text."""
+    if hasattr(values, "__array__") and as_array(argument, values).ndim:
+        return list(id_list(as_array(argument, values), argument))
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ArgumentTypeError(argument, "a sequence, one value an item", values)
+    return list(values)
+
+
+def first_repeat(values: list[Id]) -> Id:
+    """The first value that was there before; there is one."""
+    seen: set[Id] = set()
+    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
