@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import errors
-from lsif_sdk.diversity import diversify
+from lsif_sdk.diversity import _in_blocks, diversify
+from lsif_sdk.ranker import Ranker
 from recommender_cases import NUM_ITEMS, build, same
 
 
@@ -79,3 +83,50 @@ def test_a_diversity_out_of_range_is_refused():
             recommender.recommend(["i1"], diversity=value)
     with pytest.raises(errors.ArgumentTypeError, match="diversity: expected a number"):
         recommender.recommend(["i1"], diversity="much")
+
+
+def test_a_budget_ends_the_choice(monkeypatch):
+    rng = np.random.default_rng(3)
+    scores, vectors = -np.sort(-rng.normal(size=40)).astype(np.float32), rng.normal(size=(40, 6)).astype(np.float32)
+    whole = diversify(scores, vectors, 12, 0.9)
+    assert diversify(scores, vectors, 12, 0.9, seconds=3600).tolist() == whole.tolist()
+    assert diversify(scores, vectors, 12, 0.9, seconds=-1).tolist() == list(range(12))
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    cut = diversify(scores, vectors, 12, 0.9, seconds=5)  # one tick to begin with, then one a choice
+    chosen = whole[:4].tolist()
+    assert cut.tolist() == chosen + [row for row in range(40) if row not in chosen][:8]
+
+
+@pytest.mark.parametrize("users", [1, 3])
+def test_what_a_budget_cut_short_says_so(users, monkeypatch):
+    recommender = build()
+    history = [["i1", "i2"]] * users
+    recommender.recommend(history, k=5, diversity=0.9)
+    in_time = recommender.recommend(history, k=5, diversity=0.9, budget_ms=60_000)
+    assert in_time.degraded == ""
+    clock = time.perf_counter_ns
+    searched = Ranker._search
+
+    def slow(*arguments):
+        answer = searched(*arguments)
+        offset = 120_000 * 1_000_000
+        monkeypatch.setattr(time, "perf_counter_ns", lambda: clock() + offset)
+        return answer
+
+    monkeypatch.setattr(Ranker, "_search", slow)
+    late = recommender.recommend(history, k=5, diversity=0.9, budget_ms=60_000)
+    monkeypatch.undo()
+    assert late.degraded == "less diverse" and recommender.stats().degraded == 1
+    plain = recommender.recommend(history, k=5)
+    assert np.array_equal(late.items, plain.items) and np.array_equal(late.scores, plain.scores)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(0, 4), (1, 1), (129, 64), (128, 64), (127, 64), (5, 9000)])
+def test_blocks_hold_every_row_once(n, dim):
+    matrix = np.random.default_rng(n).normal(size=(n, dim))
+    blocks = _in_blocks(matrix)
+    vector = np.arange(dim) - 2.0
+    assert np.allclose((blocks @ vector).reshape(-1)[:n], matrix @ vector, rtol=1e-12, atol=1e-9)
+    assert blocks.shape[1] * dim <= max(8192, dim)
+    assert np.array_equal(blocks.reshape(-1, dim)[:n], matrix)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
-from lsif_sdk import LiveRecommender
+from lsif_sdk import Events, LiveRecommender, Recommender, UserState
 from lsif_sdk.integrations import Users
-from recommender_cases import build, same
+from recommender_cases import NUM_ITEMS, build, same
 
 
 def vectors_of(count: int) -> np.ndarray:
@@ -47,3 +49,44 @@ def test_states_follow_the_snapshots(stores) -> None:
     with stores.open() as store, Users(live, store, save_every=2) as users:
         for user in "abc":
             check(users, live, store, user)
+
+
+def test_a_model_replaced_in_the_middle_of_a_request(stores, monkeypatch) -> None:
+    live, knows, replaced = LiveRecommender(build()), Recommender.knows, []
+    with stores.open() as store, Users(live, store) as users:
+
+        def knows_and_then(snapshot: Recommender, state: UserState) -> bool:
+            answer = knows(snapshot, state)
+            if not replaced:
+                replaced.append(live.replace(build(seed=7)))
+                other = threading.Thread(target=users.recommend, args=("somebody else",))
+                other.start()
+                other.join()
+            return answer
+
+        monkeypatch.setattr(Recommender, "knows", knows_and_then)
+        before = live.current
+        assert same(users.recommend("nobody", 5), before.recommend([], 5)) and len(replaced) == 1
+        assert same(users.recommend("nobody", 5), live.current.recommend([], 5))
+
+
+def test_each_model_reads_the_ids_of_its_kind(stores) -> None:
+    texts, numbers = build(), build(ids=list(range(NUM_ITEMS)), seed=3)
+    live = LiveRecommender(texts)
+    with stores.open() as store, Users(live, store, save_every=2) as users:
+        users.record("anna", Events(["i1", "i2", "i3"], [10, 20, 30]))
+        live.replace(numbers)
+        assert same(users.recommend("anna", 5, budget_ms=60_000), live.current.recommend([], 5))
+        users.record("anna", Events([7, 9], [15, 40], [0, 0]))
+        state = live.current.new_state(Events([7, 9], [15, 40]))
+        assert users.state("anna") == state
+        assert same(users.recommend("anna", 5), live.current.recommend(state=state, k=5))
+        live.rollback()
+        users.record("anna", Events(["i4"], [50]))
+        state = live.current.new_state(Events(["i1", "i2", "i3", "i4"], [10, 20, 30, 50]))
+        assert same(users.recommend("anna", 5), live.current.recommend(state=state, k=5))
+        assert list(store.read("anna").events.items) == ["i1", "i2", "i3", 7, 9, "i4"]
+    with stores.open() as store, Users(live, store) as users:
+        assert same(users.recommend("anna", 5), live.current.recommend(state=state, k=5))
+        users.record("anna", Events(["i5"]))  # only some of the times are known: the events answer
+        assert users.recommend("anna", 5).unknown[0] == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +15,8 @@ __all__ = ["as_diversity", "diversified", "diversify", "num_candidates"]
 
 _CANDIDATES_PER_RESULT = 10
 _LEAST_CANDIDATES = 100
+_ONE_THREAD = 8192
+"""Elements of a matrix, far fewer than the 460,000 from which NumPy's OpenBLAS was seen to start threads."""
 
 
 def as_diversity(diversity: float) -> float:
@@ -34,7 +39,11 @@ def num_candidates(k: int, num_items: int) -> int:
 
 
 def diversify(
-    scores: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32], k: int, diversity: float
+    scores: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.float32],
+    k: int,
+    diversity: float,
+    seconds: float | None = None,
 ) -> npt.NDArray[np.int64]:
     """Chooses k of n candidates one after another, each time the one with the largest
 
@@ -47,24 +56,39 @@ def diversify(
         vectors: of the candidates [n, dim].
         k: how many, at most n.
         diversity: 0 keeps the order, 1 looks at the similarity alone.
+        seconds: after which the rest of the k are the best of what is left; None: never.
 
     Returns:
         positions int64 [k], in the order chosen.
     """
+    end = math.inf if seconds is None else time.perf_counter() + seconds
     spread = np.float64(scores[0]) - scores[-1] if len(scores) else 0.0
     relevance = (scores.astype(np.float64) - scores[-1:]) / spread if spread > 0 else np.ones(len(scores))
     directions = vectors.astype(np.float64)
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    blocks = _in_blocks(directions)
     nearest = np.zeros(len(scores))
     chosen = np.zeros(min(k, len(scores)), np.int64)
     left = np.ones(len(scores), np.bool_)
     for place in range(len(chosen)):
+        if time.perf_counter() >= end:
+            chosen[place:] = left.nonzero()[0][: len(chosen) - place]
+            break
         value = np.where(left, (1 - diversity) * relevance - diversity * nearest, -np.inf)
         best = int(value.argmax())
         chosen[place], left[best] = best, False
-        similarity = directions @ directions[best]
+        similarity = (blocks @ directions[best]).reshape(-1)[: len(scores)]
         nearest = similarity if place == 0 else np.maximum(nearest, similarity)
     return chosen
+
+
+def _in_blocks(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """[num_blocks, rows, dim], zeros at the end: a product with each is too small for threads of a library's own, which
+    on a busy machine wait for each other for milliseconds."""
+    rows = max(1, min(len(matrix), _ONE_THREAD // matrix.shape[1]))
+    padded = np.zeros((-(-len(matrix) // rows) * rows, matrix.shape[1]))
+    padded[: len(matrix)] = matrix
+    return padded.reshape(-1, rows, matrix.shape[1])
 
 
 def diversified(
@@ -74,6 +98,7 @@ def diversified(
     counts: npt.NDArray[np.int64],
     k: int,
     diversity: float,
+    seconds: float | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """`diversify` for a batch of answers.
 
@@ -84,13 +109,16 @@ def diversified(
         counts: candidates of each user int64 [batch].
         k: results a user.
         diversity: see `diversify`.
+        seconds: likewise, for all of them.
 
     Returns:
         scores [batch, k], 0 past counts; rows [batch, k], -1 past counts; counts [batch].
     """
+    began = time.perf_counter()
     few_scores, few_rows = np.zeros((len(counts), k), np.float32), np.full((len(counts), k), -1, np.int64)
     for user, count in enumerate(counts):
-        chosen = diversify(scores[user, :count], vectors[rows[user, :count]], k, diversity)
+        left = None if seconds is None else seconds - (time.perf_counter() - began)
+        chosen = diversify(scores[user, :count], vectors[rows[user, :count]], k, diversity, left)
         few_scores[user, : len(chosen)] = scores[user, chosen]
         few_rows[user, : len(chosen)] = rows[user, chosen]
     return few_scores, few_rows, np.minimum(counts, k)

@@ -64,7 +64,10 @@ class Ranker(NativeModel):
         k = request.k
         if request.diversity > 0 and degraded != "popularity":
             vectors = self.catalog.vectors.numpy()
-            scores, indices, counts = diversified(vectors, scores, indices, counts, k, request.diversity)
+            left = request.left((searched - began) / 1e9)
+            scores, indices, counts = diversified(vectors, scores, indices, counts, k, request.diversity, left)
+            if left is not None and time.perf_counter_ns() - searched >= 1e9 * left:
+                degraded = degraded or "less diverse"
         popular = fallback.nonzero()[0].tolist()
         seen = self._seen_rows(users) if degraded == "popularity" and request.exclude_seen else None
         for user in popular:

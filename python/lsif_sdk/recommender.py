@@ -158,7 +158,8 @@ class Recommender(Ranker):
             budget_ms: milliseconds for an answer in any case: where the search, as searches have gone lately, would
                 come too late, an approximate one takes its place if that would not and the catalogue's codes have an
                 order; otherwise, or if it waits too long or finds no place in the queue, the most popular items answer,
-                under the same exclusions and filters. `degraded` says which. What has begun is not broken off.
+                under the same exclusions and filters. `degraded` says which. What has begun is not broken off, but
+                for the choice by `diversity`.
             recall_target: share of the exact k best that is enough on average, above 0; 1: all of them. See
                 `Catalog.top_k`; tried on users of one event.
 

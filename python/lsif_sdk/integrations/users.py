@@ -18,6 +18,7 @@ from lsif_sdk.integrations.bounded_calls import BoundedCalls
 from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
 from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
 from lsif_sdk.integrations.user_states import UserStates
+from lsif_sdk.items import ItemTable
 from lsif_sdk.live import LiveRecommender
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.recommendations import Recommendations
@@ -236,9 +237,9 @@ class Users:
         """A snapshot, and the state of all events in the store; the events themselves where they have no state."""
         cached = self._states.get(user)
         snapshot = self._snapshot  # not older than what made the state
-        if not snapshot.knows(self._empty.state):
-            self._empty = self._new_empty(snapshot)
         empty = self._empty
+        if not snapshot.knows(empty.state):  # another thread may have a snapshot of another model, and put its own there
+            self._empty = empty = self._new_empty(snapshot)
         if cached and not self._is_good(cached, snapshot):
             self._count("refused")
             cached = None
@@ -256,7 +257,7 @@ class Users:
             self._states.remove(user)
         else:
             self._keep(user, grown)
-        return snapshot, read.events if grown is None else grown.state
+        return snapshot, _of_kind(read.events, snapshot.items) if grown is None else grown.state
 
     def _load(self, user: Id, snapshot: Recommender) -> ServedState | None:
         """The state in the store, if it is whole and of this model."""
@@ -275,7 +276,7 @@ class Users:
 
     def _grow(self, snapshot: Recommender, served: ServedState, read: StoredEvents) -> ServedState | None:
         """The state after further events; None if they do not follow the earlier ones, or only some times are known."""
-        events = read.events
+        events = _of_kind(read.events, snapshot.items)
         if len(events) and oldest_time(events) < served.newest_time:
             return None
         if not served.sequence and len(events):
@@ -301,3 +302,13 @@ class Users:
         if self._store.put_state(user, served.to_bytes(), served.sequence):
             self._count("saved")
         return dataclasses.replace(served, unsaved=0)
+
+
+def _of_kind(events: Events, items: ItemTable) -> Events:
+    """The events without those of a model whose ids are of the other kind, which this one cannot know."""
+    kind = str if items.has_string_ids else int
+    kept = [place for place, item in enumerate(events.items) if type(item) is kind]
+    if len(kept) == len(events):
+        return events
+    times, actions = (None if values is None else np.asarray(values)[kept] for values in (events.times, events.actions))
+    return Events([events.items[place] for place in kept], times, actions)
