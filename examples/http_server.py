@@ -17,10 +17,17 @@ import lsif_sdk
 MAX_K = 1000  # an answer is as long as k, so a public server bounds it
 
 
+class Server(ThreadingHTTPServer):
+    """Ends when its requests have: a thread that comes out of native code after the interpreter's end aborts it."""
+
+    daemon_threads = False
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers GET /recommend?items=a,b,c&k=10."""
 
     recommender: lsif_sdk.Recommender
+    timeout = 10  # seconds for a client to send its request
 
     def do_GET(self) -> None:
         """One request."""
@@ -34,6 +41,9 @@ class Handler(BaseHTTPRequestHandler):
             history = items if self.recommender.items.has_string_ids else [number("items", item) for item in items]
             k = min(number("k", query.get("k", ["10"])[0]), MAX_K)
             user = self.recommender.recommend(history, k=k)[0]
+        except (lsif_sdk.errors.OverloadedError, lsif_sdk.errors.ClosedError) as error:
+            self.answer(503, {"error": str(error)})
+            return
         except lsif_sdk.errors.LsifError as error:
             self.answer(400, {"error": str(error)})
             return
@@ -73,7 +83,7 @@ def main() -> None:
         Handler.recommender = lsif_sdk.Recommender.load(options.model, threads=1)
     except lsif_sdk.errors.LsifError as error:
         sys.exit(f"http_server: {error}")
-    with ThreadingHTTPServer(("127.0.0.1", options.port), Handler) as server:
+    with Server(("127.0.0.1", options.port), Handler) as server:
         print(f"http://127.0.0.1:{server.server_port}/recommend?items=...", flush=True)
         try:
             server.serve_forever()

@@ -14,6 +14,7 @@ import torch
 import lsif_sdk
 from artifact_cases import SHAPE, build, edit, refusal
 from lsif_sdk import Artifact, ItemTable
+from lsif_sdk.artifact_files import read_tensors
 from lsif_sdk.errors import ArgumentTypeError, ArtifactError
 
 PACKAGE = pathlib.Path(lsif_sdk.__file__).parent
@@ -238,3 +239,8 @@ def test_nothing_is_ever_unpickled():
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(ArgumentTypeError, match=f"^path: expected a directory's path, got {type(path).__name__}$"):
         Artifact.load(path)
+
+
+def test_a_file_that_goes_while_it_is_read_is_told_apart(tmp_path):
+    with pytest.raises(ArtifactError, match=r"weights\.safetensors: gone since config\.json was read; where another"):
+        read_tensors(tmp_path / "weights.safetensors")

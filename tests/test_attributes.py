@@ -111,6 +111,22 @@ def test_integers_are_compared_as_integers():
                 attributes.bitmap({name: odd})
 
 
+def test_integers_do_not_become_other_numbers():
+    for column in ([2**53 + 1, 0.5], [float("nan"), -(2**62) - 1]):
+        with pytest.raises(
+            errors.ArgumentError, match=r"attributes\['x'\]: expected integers that float64 has.*got -?\d+$"
+        ):
+            Attributes({"x": column}, 2)
+    exact = Attributes({"x": [2**53, 2**53 - 1]}, 2).edited(3, {"x": {2: float("nan")}})
+    assert rows(exact.bitmap({"x": 2**53})) == [0] and rows(exact.bitmap({"x": [2**53 + 1, 2**53 - 1]})) == [1]
+    large = Attributes({"x": [2**53 + 1, 5]}, 2)
+    with pytest.raises(errors.ArgumentError, match=f"attributes.'x'.: expected integers.*got {2**53 + 1}"):
+        large.edited(3, {"x": {2: 1.5}})
+    with pytest.raises(errors.ArgumentError, match=f"attributes.'x'.: expected integers.*got {2**53 + 1}"):
+        exact.edited(3, {"x": {0: 2**53 + 1}})
+    assert rows(large.edited(3, {"x": {2: 2**53}}).bitmap({"x": 2**53})) == [2]
+
+
 def test_few_conditions_are_kept(attributes):
     first = attributes.bitmap({"price": (0, 1)})
     for high in range(200):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -128,6 +129,12 @@ def test_asyncio_requests_share_searches():
 
     with pytest.raises(errors.ArgumentError, match="k: expected"):
         asyncio.run(refused())
+    for wrong in ({"budget_ms": True}, {"timeout": True}, {"timeout": -1}, {"budget_ms": -1}, {"timeout": math.nan}):
+        with pytest.raises((errors.ArgumentError, errors.ArgumentTypeError)) as at_once:
+            recommender.recommend([1], **wrong)
+        with pytest.raises(type(at_once.value)) as later:
+            asyncio.run(recommender.recommend_async([1], **wrong))
+        assert str(later.value) == str(at_once.value)
 
 
 def test_asyncio_has_bounds_and_deadlines():

@@ -223,7 +223,9 @@ def test_an_interruption_is_one_line(monkeypatch, capsys):
 
 def test_inspect_and_doctor_report_facts(shop_model, capsys):
     facts = json.loads(run(capsys, "inspect", shop_model, "--json")[1])
-    assert facts["items"] == {"count": 30, "ids": "strings", "first": ["sku-1", "sku-10", "sku-11"], "titles": True}
+    assert facts["items"] == {
+        "count": 30, "available": 30, "ids": "strings", "first": ["sku-1", "sku-10", "sku-11"], "titles": True
+    }  # fmt: skip
     assert facts["model"]["dim"] == 8
     assert "format_version: 1" in run(capsys, "inspect", shop_model)[1]
     report = json.loads(run(capsys, "doctor", "--json")[1])

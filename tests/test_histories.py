@@ -17,7 +17,7 @@ from event_cases import NUMBERS, TEXTS, batch_of, rows_of
 from lsif_sdk import Events, ItemTable
 from lsif_sdk.arguments import as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError
-from lsif_sdk.event_batch import EventBatch, check_no_milliseconds, excluded_rows
+from lsif_sdk.event_batch import EventBatch, check_seconds, excluded_rows
 from lsif_sdk.events import as_users
 from lsif_sdk.times import request_times
 
@@ -273,14 +273,23 @@ def test_masked_ids_are_refused(shape_of):
         EventBatch.from_histories(shape_of(ids), ItemTable(np.arange(10, 18)), 0)
 
 
-def test_times_in_milliseconds_are_refused():
+def test_times_in_milliseconds_and_nanoseconds_are_refused():
     seconds = Events([10, 20], [1_700_000_000, 10**11])
     for times in ([1_700_000_000_000, 1_700_000_001_000], [10**11 + 1, 10**12], [1_700_000_000, 1_700_000_001_000]):
         odd = min(time for time in times if time > 10**11)
         message = f"times: expected Unix seconds, got what looks like milliseconds: {odd}$"
         with pytest.raises(ArgumentError, match=rf"^history\[2\]\.{message}"):
-            check_no_milliseconds(batch_of([seconds, [], Events([10, 20], times), seconds]))
+            check_seconds(batch_of([seconds, [], Events([10, 20], times), seconds]))
         with pytest.raises(ArgumentError, match=f"^{message}"):
-            check_no_milliseconds(batch_of(Events([10, 20], times)))
-    for history in ([seconds, []], Events([10, 20], [2**62, 2**62 + 1]), [10], []):  # a clock of somebody's own
-        check_no_milliseconds(batch_of(history))
+            check_seconds(batch_of(Events([10, 20], times)))
+    for time in (1_700_000_000 * 10**9, 5 * 10**17 + 1, 42 * 10**17 - 1):
+        with pytest.raises(ArgumentError, match=f"^times: .*, got what looks like nanoseconds: {time}$"):
+            check_seconds(batch_of(Events([10, 20], [1_700_000_000, time])))
+    for history in (
+        [seconds, []],
+        Events([10, 20], [2**62, 2**62 + 1]),
+        Events([10], [10**16]),
+        [10],
+        [],
+    ):  # a clock of somebody's own
+        check_seconds(batch_of(history))

@@ -43,6 +43,13 @@ def test_integer_ids(ids):
     assert table.row(np.int64(expected[2])) == 2
 
 
+def test_whether_an_id_is_in_the_table():
+    assert 10 in NUMBERS and np.int64(20) in NUMBERS and 11 not in NUMBERS and "10" not in NUMBERS
+    assert "数" in TEXTS and "x" not in TEXTS and 1 not in TEXTS and None not in TEXTS and ["a"] not in TEXTS
+    edited = TEXTS.edited(ItemEdit(["new"]))
+    assert "new" in edited and "new" not in TEXTS
+
+
 @pytest.mark.parametrize("ids", [["a", "", "数"], ("a", "", "数"), np.array(["a", "", "数"])])
 def test_string_ids(ids):
     table = ItemTable(ids)

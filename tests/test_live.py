@@ -61,6 +61,31 @@ def test_codes_and_fingerprint_of_a_snapshot() -> None:
     assert other.current.fingerprint not in {live.current.fingerprint, first.fingerprint}
 
 
+def test_the_same_items_make_the_same_snapshot_in_however_many_edits() -> None:
+    names, vectors = ["a", "b", "c"], vectors_of(3)
+    at_once, one_by_one, otherwise = live_of(), live_of(), live_of()
+    at_once.upsert(names, vectors)
+    for row, name in enumerate(names):
+        one_by_one.upsert([name], vectors[row : row + 1])
+    otherwise.upsert(names[::-1], vectors[::-1].copy())
+    assert at_once.current.fingerprint == one_by_one.current.fingerprint != otherwise.current.fingerprint
+    state = one_by_one.current.new_state(names)
+    expected, found = (live.current.recommend(state=state) for live in (one_by_one, at_once))
+    assert np.array_equal(found.items, expected.items) and np.array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("size", [1e12, -1e12])
+@pytest.mark.parametrize("shape", [{}, {"block": "transformer"}, {"scoring": "multi_interest"}])
+def test_the_largest_values_leave_all_answers_finite(size: float, shape: dict[str, Any]) -> None:
+    live = LiveRecommender(build(dim=DIM, **shape))
+    live.upsert(["large"], np.where(np.arange(DIM) % 2, size, -size)[None], bias=[size])
+    for history in (["i1"], ["large"], ["large", "i2", "large"]):
+        state = live.current.new_state(history)
+        assert np.isfinite(live.current.recommend(history).scores).all()
+        assert np.isfinite(live.current.recommend(state=state).scores).all()
+        assert np.isfinite(live.current.score(history, ["large", "i1"])).all()
+
+
 def test_an_edit_that_fails_changes_nothing() -> None:
     live = live_of()
     first = live.current
@@ -252,6 +277,9 @@ def test_attributes_of_new_items() -> None:
     live = LiveRecommender(Recommender(build(dim=DIM).artifact, attributes=columns))
     with pytest.raises(errors.ArgumentError, match="attributes: expected 'year' of the new item 'new', got none"):
         live.upsert(["new"], vectors_of(1), attributes={"genre": [["War"]]})
+    with live.edit() as edit, pytest.raises(errors.ArgumentError, match=r"attributes\['year'\]: expected numbers"):
+        edit.upsert(["new"], vectors_of(1), attributes={"genre": [["War"]], "year": ["1990"]})
+    assert live.version == 0
     with pytest.raises(errors.ArgumentError, match="attributes: expected attributes among"):
         live.upsert(["new"], vectors_of(1), attributes={"colour": ["red"]})
     live.upsert(["new", IDS[1]], vectors_of(2), attributes={"genre": [["Comedy", "War"], "Drama"], "year": [5000, 1]})

@@ -22,6 +22,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import PickleError
 from lsif_sdk.events import Events
+from lsif_sdk.integrations import SQLiteStore, Users, UserStates
 from lsif_sdk.live import LiveRecommender
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender
@@ -251,10 +252,14 @@ def test_a_child_forked_while_other_threads_are_at_work_answers(artifact, recomm
 
 
 @pytest.mark.parametrize("twin_of", [pickle.dumps, copy.deepcopy])
-def test_nothing_that_answers_is_pickled(recommender, twin_of):
-    for shared in (recommender, LiveRecommender(recommender), recommender.catalog):
+def test_nothing_that_answers_is_pickled(recommender, twin_of, tmp_path):
+    store, live = SQLiteStore(tmp_path / "users.db"), LiveRecommender(recommender)
+    stores = store, Users(live, store), UserStates(100)
+    for shared in (recommender, live, recommender.catalog, recommender.attributes, *stores):
         with pytest.raises(PickleError, match=f"^a {type(shared).__name__} is neither pickled nor copied deeply: "):
             twin_of(shared)
+    with pytest.raises(PickleError, match=r"^a LiveRecommender is neither"):
+        copy.copy(live)
     catalog = copy.copy(recommender.catalog)
     assert catalog is not recommender.catalog and catalog.vectors is recommender.catalog.vectors
 

@@ -126,6 +126,8 @@ def check_file(path: pathlib.Path, recorded: object, verify: bool) -> None:
 
 @contextlib.contextmanager
 def _readable(path: pathlib.Path) -> Iterator[None]:
+    if not path.exists():
+        raise ArtifactError(f"{path}: gone since config.json was read; where another process replaces it, load again")
     if not os.access(path, os.R_OK):
         raise ArtifactError(f"{path}: this process may not read it")
     try:

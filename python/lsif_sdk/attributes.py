@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import IdLists, as_lists, is_flat, is_one_a_user
 from lsif_sdk.ids import as_list
 from lsif_sdk.items import ItemTable
-from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 
 __all__ = ["Attributes", "Where", "allowed_bitmaps"]
 
@@ -29,7 +29,7 @@ _Numbers = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float6
 _MOST_CACHED = 128
 
 
-class Attributes:
+class Attributes(OfOneProcess):
     """What is known of the items, by name. Immutable, safe to share between threads.
 
     Args:
@@ -55,7 +55,7 @@ class Attributes:
                 raise ArgumentError(f"attributes[{name!r}]", "one number an item", f"shape {list(column.shape)}")
             if len(column) != num_items:
                 raise ArgumentError(f"attributes[{name!r}]", f"{num_items} entries, one an item", len(column))
-            numbers = _numbers(column)
+            numbers = _numbers(name, column)
             if numbers is None and (row := _missing_number(column)) is not None:
                 raise ArgumentError(f"attributes[{name!r}]", "numbers, NaN where unknown", f"None at row {row}")
             if numbers is not None:
@@ -68,6 +68,17 @@ class Attributes:
     def blank(self, name: str) -> Any:
         """An entry that the attribute's column may have, for an item nobody will ask for."""
         return self._numbers[name].dtype.type(0) if name in self._numbers else None
+
+    def check(self, name: str, entries: Sequence[Any]) -> None:
+        """Refuses further entries of a column, as `edited` would.
+
+        Raises:
+            ArgumentError: one is of another kind.
+        """
+        if name in self._numbers:
+            _further_numbers(name, self._numbers[name], entries)
+        else:
+            _rows_by_value(name, entries)
 
     def edited(self, num_items: int, values: Mapping[str, Mapping[int, Any]]) -> Attributes:
         """Attributes of a longer catalogue, with some entries replaced; these stay as they are.
@@ -170,7 +181,8 @@ class Attributes:
             )
         holds = np.zeros(len(numbers), np.bool_)
         for value in values:
-            holds |= numbers == value
+            if numbers.dtype.kind != "f" or int(float(value)) == value or not is_integer(value):
+                holds |= numbers == value
         return holds
 
 
@@ -245,7 +257,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
 
 
-def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> _Numbers | None:
+def _numbers(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> _Numbers | None:
     """The column as bool, int64 or, if it has fractions or unknown values, float64; None if it is not of numbers."""
     if isinstance(column, np.ndarray) and column.dtype.kind in "bif":
         return column.astype({"b": np.bool_, "i": np.int64, "f": np.float64}[column.dtype.kind])
@@ -256,8 +268,17 @@ def _numbers(column: Sequence[Any] | npt.NDArray[Any]) -> _Numbers | None:
         return np.array(values, np.int64)
     if values and all(map(is_real, values)):
         with contextlib.suppress(OverflowError):  # an integer past any float
-            return np.array(values, np.float64)
+            floats = np.array(values, np.float64)
+            _check_exact(name, [value for value in values if is_integer(value)])
+            return floats
     return None
+
+
+def _check_exact(name: str, integers: Iterable[Any]) -> None:
+    """Refuses integers that are other numbers as floats: one id for another, say."""
+    if (odd := next((value for value in integers if int(float(value)) != value), None)) is not None:
+        expected = "integers that float64 has, beside fractions or NaN (others as strings, or in a column of integers)"
+        raise ArgumentError(f"attributes[{name!r}]", expected, int(odd))
 
 
 def _missing_number(column: Sequence[Any] | npt.NDArray[Any]) -> int | None:
@@ -281,14 +302,21 @@ def _rows_by_value(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> dict[
     return {value: np.array(of_value, np.int64) for value, of_value in rows.items()}
 
 
+def _further_numbers(name: str, old: _Numbers, entries: Sequence[Any]) -> _Numbers:
+    new = _numbers(name, entries)
+    if new is None or (new.dtype == np.bool_) != (old.dtype == np.bool_):
+        kind = "True or False" if old.dtype == np.bool_ else "numbers"
+        odd = next((v for v in entries if not (_is_flag if old.dtype == np.bool_ else is_real)(v)), None)
+        raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has", shown(odd))
+    if old.dtype != new.dtype:  # integers become floats
+        _check_exact(name, (old if new.dtype.kind == "f" else new).tolist())
+    return new
+
+
 def _numbers_with(name: str, old: _Numbers, num_items: int, entries: Mapping[int, Any]) -> _Numbers:
     if not entries:
         return old
-    new = _numbers(list(entries.values()))
-    if new is None or (new.dtype == np.bool_) != (old.dtype == np.bool_):
-        kind = "True or False" if old.dtype == np.bool_ else "numbers"
-        odd = next((v for v in entries.values() if not (_is_flag if old.dtype == np.bool_ else is_real)(v)), None)
-        raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has", shown(odd))
+    new = _further_numbers(name, old, list(entries.values()))
     numbers = np.zeros(num_items, np.result_type(old, new))
     numbers[: len(old)] = old
     numbers[list(entries)] = new

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -33,6 +32,9 @@ Items = Ids | Set[Id] | ItemTable
 Until = Any
 """When items stop being recommended, for all or one an item: Unix seconds or dates, as `now` in
 `Recommender.recommend`; None: never."""
+
+_LARGEST = 1e12
+"""Beyond any value of use, and so small that float32 holds squares and products of scores and of what is encoded."""
 
 
 class CatalogEdit:
@@ -83,7 +85,9 @@ class CatalogEdit:
         matrix = as_floats("vectors", vectors, 2).numpy().copy()  # the caller may go on writing to it
         if matrix.shape != (len(values), catalog.dim):
             raise ArgumentError("vectors", f"shape [{len(values)}, {catalog.dim}]", list(matrix.shape))
+        _check_size("vectors", np.abs(matrix).max(axis=1, initial=0.0), values)
         biases = None if bias is None else _one_each("bias", as_floats("bias", bias, 1).tolist(), len(values))
+        _check_size("bias", np.abs(np.array(biases or [], np.float64)), values)
         texts = None if titles is None else _one_each("titles", as_list("titles", titles), len(values))
         if texts is not None and table.titles is None:
             raise ArgumentError("titles", "None, since the catalogue has no titles", f"{len(texts)} titles")
@@ -176,12 +180,10 @@ class CatalogEdit:
 
     def _fingerprint(self) -> bytes:
         """The base's, and what the encoder knows of items since."""
-        if not self._added:
-            return self._base.fingerprint
-        result = hashlib.blake2b(self._base.fingerprint, digest_size=32)
-        result.update(json.dumps([str(item) for item in self._added]).encode())
-        result.update(np.stack(self._embeddings).data)
-        return result.digest()
+        result = self._base.fingerprint
+        for item, embedding in zip(self._added, self._embeddings, strict=True):  # whatever came in one edit
+            result = hashlib.blake2b(result + embedding.tobytes() + str(item).encode(), digest_size=32).digest()
+        return result
 
     def _row_for(self, item: Id, known: int, vector: npt.NDArray[np.float32]) -> int:
         if known >= 0:
@@ -236,8 +238,14 @@ class CatalogEdit:
         new = [item for item, row in zip(ids, known.tolist(), strict=True) if row < 0 and item not in self._added]
         if new and (missing := sorted(set(self._attributes) - set(given))):
             raise ArgumentError("attributes", f"{missing[0]!r} of the new item {new[0]!r}", "none")
-        columns = {name: as_list(f"attributes[{name!r}]", column) for name, column in given.items()}
-        return {name: _one_each(f"attributes[{name!r}]", column, len(ids)) for name, column in columns.items()}
+        columns: dict[str, Sequence[Any]] = {
+            name: as_list(f"attributes[{name!r}]", column) for name, column in given.items()
+        }
+        for name, column in columns.items():
+            _one_each(f"attributes[{name!r}]", column, len(ids))
+            if ids:
+                self._base.attributes.check(name, column)
+        return columns
 
 
 def restored(current: Recommender, before: Recommender) -> Recommender:
@@ -277,6 +285,12 @@ def _as_ids(ids: Ids, table: ItemTable) -> tuple[list[Id], npt.NDArray[np.int64]
     if len(set(values)) != len(values):
         raise ArgumentError("ids", "each id once", f"{next(i for i in values if values.count(i) > 1)!r} more often")
     return values, rows
+
+
+def _check_size(argument: str, sizes: npt.NDArray[Any], ids: list[Id]) -> None:
+    if (large := np.flatnonzero(sizes > _LARGEST)).size:
+        place = int(large[0])
+        raise ArgumentError(argument, f"values within +-{_LARGEST:.0e}", f"{sizes[place]:.3g} of {shown(ids[place])}")
 
 
 def _one_each(argument: str, values: Sequence[Any], num_items: int) -> Sequence[Any]:

@@ -280,6 +280,7 @@ def inspect(options: argparse.Namespace) -> int:
         "bytes": sum(weight.numel() * weight.element_size() for weight in artifact.weights.values()),
         "items": {
             "count": len(artifact.items),
+            "available": int(artifact.items.is_available(artifact.items.ids).sum()),  # not hidden, removed or expired
             "ids": artifact.items.id_kind,
             "first": artifact.items.ids[:3].tolist(),
             "titles": artifact.items.titles is not None,

@@ -12,7 +12,7 @@ from lsif_sdk.arguments import as_int64, check_integer, is_integer
 from lsif_sdk.device import DevicePath
 from lsif_sdk.device.states import StateTable
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.events import History
+from lsif_sdk.events import Histories
 from lsif_sdk.user_state import DEFAULT_REMEMBER
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class DeviceStates:
         """The GPU's name."""
         return self._recommender.device
 
-    def append(self, slots: Slots, history: History | Sequence[History]) -> None:
+    def append(self, slots: Slots, history: Histories) -> None:
         """Further events of the users in these slots. Costs the same after ten events and after a million.
 
         Waits for nothing: the GPU has one launch for the first events of all, one for the second ones, and so on.

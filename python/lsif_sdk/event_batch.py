@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.events import Events, History, IdLists, as_lists, as_users, is_batch, is_one_a_user
+from lsif_sdk.events import Events, Histories, IdLists, as_lists, as_users, is_batch, is_one_a_user
 from lsif_sdk.ids import id_list
 from lsif_sdk.items import ItemTable
-from lsif_sdk.times import LATEST_TIME, MICROSECONDS, UNKNOWN_TIME
+from lsif_sdk.times import UNKNOWN_TIME, first_finer
 
-__all__ = ["EventBatch", "check_no_milliseconds", "excluded_rows", "known_offsets", "ragged_rows_of"]
+__all__ = ["EventBatch", "check_seconds", "excluded_rows", "known_offsets", "ragged_rows_of"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class EventBatch:
     @classmethod
     def from_histories(
         cls,
-        histories: History | Sequence[History],
+        histories: Histories,
         table: ItemTable,
         num_actions: int,
         argument: str = "history",
@@ -159,21 +159,15 @@ def excluded_rows(
     return rows, offsets
 
 
-def check_no_milliseconds(events: EventBatch) -> None:
-    """Refuses times that would be far in the future, one of them beside seconds, too; training asks that of the median.
-
-    Nanoseconds pass: they may be a clock of somebody's own.
+def check_seconds(events: EventBatch) -> None:
+    """Refuses milliseconds and nanoseconds, one of them beside seconds, too; training asks that of the median.
 
     Raises:
         ArgumentError: there is one.
     """
-    times = events.times
-    if times is None or not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
-        return
-    odd = np.flatnonzero((times > LATEST_TIME) & (times < MICROSECONDS))
-    if odd.size:
-        place = "times" if len(events) == 1 else f"history[{events.user_of(int(odd[0]))}].times"
-        raise ArgumentError(place, "Unix seconds", f"what looks like milliseconds: {times[odd[0]]}")
+    if events.times is not None and (odd := first_finer(events.times)):
+        place = "times" if len(events) == 1 else f"history[{events.user_of(odd[0])}].times"
+        raise ArgumentError(place, "Unix seconds", odd[1])
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:

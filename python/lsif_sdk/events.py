@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 from collections import deque
 from collections.abc import Sequence, Set
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,18 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.ids import Id
 from lsif_sdk.times import as_seconds
 
-__all__ = ["Events", "History", "IdLists", "as_lists", "as_users", "check_flat", "is_batch", "is_flat", "is_one_a_user"]
+__all__ = [
+    "Events",
+    "Histories",
+    "History",
+    "IdLists",
+    "as_lists",
+    "as_users",
+    "check_flat",
+    "is_batch",
+    "is_flat",
+    "is_one_a_user",
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,8 +75,17 @@ class Events:
         return len(self.items)
 
 
-History = Events | Sequence[Id] | npt.NDArray[Any]
+class Column(Protocol):
+    """What NumPy reads as an array: one of its own, a tensor, a column of pandas."""
+
+    def __array__(self) -> npt.NDArray[Any]: ...
+
+
+History = Events | Sequence[Id] | Column
 """One user's history: `Events`, or item ids alone, oldest first."""
+
+Histories = Events | Column | Sequence[Id | Events | Sequence[Id] | Column]
+"""One user's history, or a list of them. (One `Sequence`, or type checkers would not know a list that mixes kinds.)"""
 
 _SEQUENCES = (list, tuple, deque)
 """What may hold the ids of one user, or the users of a batch, beside arrays and columns."""
@@ -75,7 +95,7 @@ IdLists = Sequence[Id] | Set[Id] | Sequence[Sequence[Id] | Set[Id] | None] | npt
 
 
 def as_users(
-    histories: History | Sequence[History],
+    histories: Histories,
     argument: str = "history",
     one: str = "Events or a sequence of item ids",
 ) -> list[Events]:

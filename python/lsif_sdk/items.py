@@ -107,6 +107,10 @@ class ItemTable:
     def __iter__(self) -> Iterator[Id]:
         return iter(self.ids.tolist())
 
+    def __contains__(self, item: object) -> bool:
+        """Whether there is a row of this id, which removed items keep, too; see `is_available`."""
+        return type(item) in self._id_types and int(self.rows([item])[0]) >= 0  # type: ignore[list-item]
+
     def __repr__(self) -> str:
         return f"ItemTable({len(self):,} items, ids are {self.id_kind})"
 

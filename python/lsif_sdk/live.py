@@ -230,7 +230,8 @@ class LiveRecommender(OfOneProcess):
         `LiveRecommender` of the new model before, and hand over its `current`.
 
         Args:
-            recommender: loaded beforehand, so that nobody waits for it.
+            recommender: loaded beforehand, so that nobody waits for it. What closes it, with batching the end of its
+                `with` block, closes the snapshot.
 
         Returns:
             The version.
@@ -273,6 +274,10 @@ class LiveRecommender(OfOneProcess):
             self._closed = True
             for snapshot in list(self._published):
                 snapshot.close()
+
+    def __copy__(self) -> NoReturn:
+        """Refused: two would publish different snapshots, and share those to go back to."""
+        self.__reduce__()
 
     def __enter__(self) -> Self:
         return self

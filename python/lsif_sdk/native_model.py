@@ -23,8 +23,8 @@ from lsif_sdk.config import LATER, ModelConfig
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.device_states import DeviceStates, DeviceUsers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.event_batch import EventBatch, check_no_milliseconds
-from lsif_sdk.events import History
+from lsif_sdk.event_batch import EventBatch, check_seconds
+from lsif_sdk.events import Histories, History
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.metrics import Metrics
@@ -201,9 +201,7 @@ class NativeModel(OfOneProcess):
     @overload
     def append(self, state: Sequence[UserState], history: Sequence[History]) -> list[UserState]: ...
 
-    def append(
-        self, state: UserState | Sequence[UserState], history: History | Sequence[History]
-    ) -> UserState | list[UserState]:
+    def append(self, state: UserState | Sequence[UserState], history: Histories) -> UserState | list[UserState]:
         """New states, of the same users after further events; the old ones stay as they were.
 
         Costs the same after ten events and after a million.
@@ -257,7 +255,7 @@ class NativeModel(OfOneProcess):
 
     def user_vectors(
         self,
-        history: History | Sequence[History] | None = None,
+        history: Histories | None = None,
         *,
         state: States | None = None,
         now: Now | None = None,
@@ -277,7 +275,7 @@ class NativeModel(OfOneProcess):
 
     def encode(
         self,
-        history: History | Sequence[History] | None = None,
+        history: Histories | None = None,
         *,
         state: States | None = None,
         now: Now | None = None,
@@ -342,12 +340,12 @@ class NativeModel(OfOneProcess):
         with native_errors():
             return RepeatBonuses(*self._host.repeat_bonus(items, times, offsets, now, newest, self._threads))
 
-    def _events(self, history: History | Sequence[History]) -> EventBatch:
+    def _events(self, history: Histories) -> EventBatch:
         events = EventBatch.from_histories(history, self.items, self.config.num_actions)
-        check_no_milliseconds(events)
+        check_seconds(events)
         return events
 
-    def _users(self, history: History | Sequence[History] | None, state: States | None) -> AskedUsers:
+    def _users(self, history: Histories | None, state: States | None) -> AskedUsers:
         if history is None and state is None:
             raise ArgumentTypeError("history", "a history, or state=", history)
         if isinstance(history, UserState):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from lsif_sdk.device_states import DeviceUsers
 from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
 from lsif_sdk.event_batch import EventBatch
-from lsif_sdk.events import History
+from lsif_sdk.events import Histories
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import NativeModel, States
 from lsif_sdk.recommendations import Recommendations, nobody_searched
@@ -43,7 +42,7 @@ class Ranker(NativeModel):
 
     def _answer(
         self,
-        history: History | Sequence[History] | None,
+        history: Histories | None,
         state: States | None,
         options: Options,
     ) -> Recommendations:

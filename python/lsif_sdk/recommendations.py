@@ -86,8 +86,8 @@ class Recommendations:
     items: ids [batch, k] (None or -1 past counts). scores: float32 [batch, k] (0 past counts). counts: int64 [batch].
     long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True where popularity answered.
     version: `Recommender.version` of the snapshot that answered. degraded: "", or what was done in place of the whole
-    to keep `budget_ms`: "approximate" (a search that may miss some), "less diverse" (of the last items, or all, the best
-    by score), "popularity" (the most popular items), "cached state" (`Users`: without the newest events).
+    to keep `budget_ms`: "approximate" (a search that may miss some), "less diverse" (the last items, or all, by score
+    alone), "popularity" (the most popular items), "cached state" (`Users`: without the newest events).
     """
 
     items: npt.NDArray[Any]

@@ -20,7 +20,7 @@ from lsif_sdk.catalog import Catalog
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.errors import ArgumentError, ClosedError, DeadlineError, OverloadedError
 from lsif_sdk.event_batch import excluded_rows
-from lsif_sdk.events import Events, History, IdLists, as_users
+from lsif_sdk.events import Events, Histories, History, IdLists, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
 from lsif_sdk.metrics import Stats
@@ -111,7 +111,7 @@ class Recommender(Ranker):
 
     def recommend(
         self,
-        history: History | Sequence[History] | None = None,
+        history: Histories | None = None,
         k: int = 10,
         *,
         state: States | None = None,
@@ -134,7 +134,8 @@ class Recommender(Ranker):
         Args:
             history: one user (`Events`, or item ids oldest first) or a sequence of those. [] is one user without
                 events and answers one row; a batch of no users is an array of shape [0, 0].
-            k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items; users for whom
+            k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items (memory follows k,
+                so a server bounds what strangers may ask for); users for whom
                 fewer are left get fewer (`counts`).
             state: in place of `history`, what is kept of the user or of each: the answer is that for the whole history
                 (docs/user_state.md), at a cost that does not depend on its length. On a GPU also users of a
@@ -183,9 +184,7 @@ class Recommender(Ranker):
             self._metrics.failed(error)
             raise
 
-    async def recommend_async(
-        self, history: History | Sequence[History] | None = None, k: int = 10, **options: Any
-    ) -> Recommendations:
+    async def recommend_async(self, history: Histories | None = None, k: int = 10, **options: Any) -> Recommendations:
         """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
 
         With batching, requests in flight share searches. `timeout` and `budget_ms` count from this call. A request
@@ -201,7 +200,7 @@ class Recommender(Ranker):
         def call(**more: Any) -> Recommendations:
             nonlocal is_counted
             is_counted = True  # by `recommend`, whatever becomes of it
-            if isinstance(budget, (int, float)):
+            if isinstance(budget, (int, float)) and not isinstance(budget, bool):
                 more["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began)) if budget >= 0 else budget
             return self.recommend(history, k, **options | more)
 
@@ -277,7 +276,7 @@ class Recommender(Ranker):
 
     def score(
         self,
-        history: History | Sequence[History],
+        history: Histories,
         candidates: Sequence[Id] | Sequence[Sequence[Id]],
         *,
         now: Now | None = None,

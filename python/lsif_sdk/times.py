@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lsif_sdk.arguments import as_array, as_column, is_real, whole_numbers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["LATEST_TIME", "MICROSECONDS", "UNKNOWN_TIME", "Now", "as_seconds", "check_recent", "request_times"]
+__all__ = ["LATEST_TIME", "UNKNOWN_TIME", "Now", "as_seconds", "check_recent", "first_finer", "request_times"]
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
@@ -20,8 +20,9 @@ UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 LATEST_TIME = 10**11
 """Unix seconds, in the year 5138: where people deal with times of now, later ones are milliseconds."""
 
-MICROSECONDS = 5 * 10**15
-"""Since 1970, in the year 2128: later times are neither those nor milliseconds, but of a clock of somebody's own."""
+_FINER_UNITS = {"milliseconds": (LATEST_TIME, 5 * 10**15), "nanoseconds": (5 * 10**17, 42 * 10**17)}
+"""Between which times look like them (microseconds like milliseconds): since 1985 at the latest, until 2103 at least.
+Others past `LATEST_TIME` are of a clock of somebody's own."""
 
 Now = float | datetime.datetime | np.datetime64 | Sequence[float] | Sequence[datetime.datetime] | npt.NDArray[Any]
 """Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
@@ -89,6 +90,16 @@ def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = ""
     latest = int(times.max(initial=UNKNOWN_TIME))
     if latest > LATEST_TIME:
         raise ArgumentError(argument, "Unix seconds before the year 5138" + expected, latest)
+
+
+def first_finer(times: npt.NDArray[Any]) -> tuple[int, str] | None:
+    """The first time that must be milliseconds or nanoseconds since 1970: its position, and what it looks like."""
+    if not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
+        return None
+    for unit, (low, high) in _FINER_UNITS.items():
+        if (odd := np.flatnonzero((times > low) & (times < high))).size:
+            return int(odd[0]), f"what looks like {unit}: {int(times[odd[0]])}"
+    return None
 
 
 def _rounded_down(argument: str, seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

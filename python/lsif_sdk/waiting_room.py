@@ -53,10 +53,10 @@ class WaitingRoom:
 
         def make() -> T:
             self._check_open()
-            if not isinstance(timeout, (int, float)):
-                return call()
+            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+                return call()  # which refuses what is no time
             left = timeout - (time.monotonic() - began)
-            if left < 0 <= timeout:
+            if left < 0:
                 raise DeadlineError("timeout: the request's turn did not come in time")
             return call(timeout=left)
 

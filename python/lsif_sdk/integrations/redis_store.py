@@ -21,6 +21,7 @@ from lsif_sdk.integrations.history_store import (
     check_part,
     events_of,
 )
+from lsif_sdk.locks import OfOneProcess
 
 __all__ = ["RedisStore"]
 
@@ -73,7 +74,7 @@ return 1
 )
 
 
-class RedisStore:
+class RedisStore(OfOneProcess):
     """A `HistoryStore` in a Redis server (extra `redis`).
 
     Requests are never repeated: one whose connection breaks raises `StoreError`, and may have been executed.

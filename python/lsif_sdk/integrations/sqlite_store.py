@@ -22,7 +22,7 @@ from lsif_sdk.integrations.history_store import (
     check_part,
     events_of,
 )
-from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.times import UNKNOWN_TIME
 
 __all__ = ["SQLiteStore"]
@@ -44,7 +44,7 @@ _READ = "SELECT sequence, item, time, action FROM events WHERE user = ?"
 _HAS_EVENT = "EXISTS (SELECT 1 FROM events WHERE user = ? AND sequence = ?)"
 
 
-class SQLiteStore:
+class SQLiteStore(OfOneProcess):
     """A `HistoryStore` in one file (with `-wal` and `-shm` beside it), made if it is missing.
 
     Args:

@@ -9,7 +9,7 @@ from lsif_sdk.arguments import check_integer, is_integer
 from lsif_sdk.errors import ArgumentTypeError
 from lsif_sdk.ids import Id
 from lsif_sdk.integrations.history_store import as_user
-from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 
 __all__ = ["UserStates"]
 
@@ -25,7 +25,7 @@ class _Sized(Protocol):
 T = TypeVar("T", bound=_Sized)
 
 
-class UserStates(Generic[T]):
+class UserStates(OfOneProcess, Generic[T]):
     """A least-recently-used cache from user ids to `UserState` (or anything with `nbytes`). Safe to share by threads.
 
     Args:

@@ -20,7 +20,7 @@ from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_
 from lsif_sdk.integrations.user_states import UserStates
 from lsif_sdk.items import ItemTable
 from lsif_sdk.live import LiveRecommender
-from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.recommendations import Recommendations
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.times import check_recent
@@ -33,7 +33,7 @@ _NUM_THREADS = 16  # for requests with a budget: what a slow store may hold back
 _PATIENCE = 3 / 4  # of a budget: threads that have waited do not run at once on a busy machine
 
 
-class Users:
+class Users(OfOneProcess):
     """Records what users do and recommends to them: answers are those of `Recommender.recommend` for all events.
 
     Truth is the store's events; states only save work. One that is missing, damaged, of another model or behind is
@@ -238,7 +238,7 @@ class Users:
         cached = self._states.get(user)
         snapshot = self._snapshot  # not older than what made the state
         empty = self._empty
-        if not snapshot.knows(empty.state):  # another thread may have a snapshot of another model, and put its own there
+        if not snapshot.knows(empty.state):  # another thread may go on to another model, and put its own there
             self._empty = empty = self._new_empty(snapshot)
         if cached and not self._is_good(cached, snapshot):
             self._count("refused")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, MissingExtraError
-from lsif_sdk.times import LATEST_TIME, MICROSECONDS
+from lsif_sdk.times import first_finer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,7 @@ class Table:
 
         Raises:
             DataError: a value is missing, neither a number nor a date or not within +-2**62, or most look like
-                milliseconds.
+                milliseconds or nanoseconds.
         """
         import pandas as pd
 
@@ -97,10 +97,8 @@ class Table:
             self._refuse(column, dates.isna(), "expected Unix seconds or ISO dates (2024-01-31 17:05:00)")
             return np.asarray(dates.dt.tz_localize(None).to_numpy(), dtype="datetime64[s]").astype(np.int64)
         seconds = self._int64(column, numbers, "Unix seconds")
-        middle = float(np.median(seconds)) if len(seconds) else 0.0
-        if LATEST_TIME < middle < MICROSECONDS:
-            got = f"what looks like milliseconds: {middle:.0f}"
-            raise DataError(f"{self.name}: {column}: expected Unix seconds, got {got}")
+        if len(seconds) and (odd := first_finer(np.median(seconds, keepdims=True))):
+            raise DataError(f"{self.name}: {column}: expected Unix seconds, got {odd[1]}")
         return seconds
 
     def action_types(self, column: str) -> NDArray[np.int64]:

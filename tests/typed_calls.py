@@ -1,0 +1,22 @@
+"""Calls that strict type checkers have to accept: `make lint` lets mypy read this file, and nothing runs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from lsif_sdk import Events, Recommender
+
+    def accepted(rec: Recommender, plain: list[str], several: list[Events]) -> None:
+        """One user and many, as lists, arrays, columns and mixtures of them."""
+        rec.recommend([Events(["i42"], times=[1_700_000_000]), []], k=10, exclude=["i1"])
+        for history in (["a", "b"], [["a"], [], ["b"]], [1, 2], [], plain, several, [plain, plain]):
+            rec.recommend(history)
+        rec.recommend([np.array([1]), [3]])
+        rec.recommend([plain, np.array([1])])
+        rec.recommend(torch.tensor([1]))
+        rec.append(rec.new_state(plain), Events([7]))
+        rec.score([["a"], Events(["b"])], [["b"], ["c"]])
