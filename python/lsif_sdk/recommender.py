@@ -134,9 +134,9 @@ class Recommender(Ranker):
         Args:
             history: one user (`Events`, or item ids oldest first) or a sequence of those. [] is one user without
                 events and answers one row; a batch of no users is an array of shape [0, 0].
-            k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items (memory follows k,
-                so a server bounds what strangers may ask for); users for whom
-                fewer are left get fewer (`counts`).
+            k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items (time and memory
+                follow k: a server bounds what strangers may ask for); users for whom fewer are left get fewer
+                (`counts`).
             state: in place of `history`, what is kept of the user or of each: the answer is that for the whole history
                 (docs/user_state.md), at a cost that does not depend on its length. On a GPU also users of a
                 `DeviceStates` there.
