@@ -231,6 +231,9 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match=rf"{name}: expected text in UTF-8, got the byte 0xe9"):
             read_events(tmp_path / name)
+    (tmp_path / "excel.txt").write_text("user\titem\ttimestamp\n1\t2\t3\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"excel\.txt: expected text in UTF-8, got UTF-16: save it in UTF-8"):
+        read_events(tmp_path / "excel.txt")
 
 
 def test_movielens_100k_as_its_readme_describes_it() -> None:

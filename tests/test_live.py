@@ -255,6 +255,9 @@ def test_whether_an_item_is_available() -> None:
         items.is_available(asked, 1_900_000_000_000)
     with pytest.raises(errors.ArgumentTypeError, match="ids: expected strings"):
         items.is_available([7])
+    for odd in (IDS[0], {IDS[0]}, (item for item in IDS)):
+        with pytest.raises(errors.ArgumentTypeError, match="ids: expected a sequence, one value an item"):
+            items.is_available(odd)  # type: ignore[arg-type]
 
 
 def test_hidden_removed_and_back() -> None:

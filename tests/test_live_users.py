@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from lsif_sdk import Events, LiveRecommender, Recommender, UserState
-from lsif_sdk.integrations import Users
+from lsif_sdk.integrations import SQLiteStore, Users
 from recommender_cases import NUM_ITEMS, build, same
 
 
@@ -52,6 +55,7 @@ def test_states_follow_the_snapshots(stores) -> None:
 
 
 def test_a_model_replaced_in_the_middle_of_a_request(stores, monkeypatch) -> None:
+    # Integers, whose hashes are fixed: users of one hash share a lock.
     live, knows, replaced = LiveRecommender(build()), Recommender.knows, []
     with stores.open() as store, Users(live, store) as users:
 
@@ -59,15 +63,15 @@ def test_a_model_replaced_in_the_middle_of_a_request(stores, monkeypatch) -> Non
             answer = knows(snapshot, state)
             if not replaced:
                 replaced.append(live.replace(build(seed=7)))
-                other = threading.Thread(target=users.recommend, args=("somebody else",))
+                other = threading.Thread(target=users.recommend, args=(1,))
                 other.start()
                 other.join()
             return answer
 
         monkeypatch.setattr(Recommender, "knows", knows_and_then)
         before = live.current
-        assert same(users.recommend("nobody", 5), before.recommend([], 5)) and len(replaced) == 1
-        assert same(users.recommend("nobody", 5), live.current.recommend([], 5))
+        assert same(users.recommend(2, 5), before.recommend([], 5)) and len(replaced) == 1
+        assert same(users.recommend(2, 5), live.current.recommend([], 5))
 
 
 def test_each_model_reads_the_ids_of_its_kind(stores) -> None:
@@ -90,3 +94,28 @@ def test_each_model_reads_the_ids_of_its_kind(stores) -> None:
         assert same(users.recommend("anna", 5), live.current.recommend(state=state, k=5))
         users.record("anna", Events(["i5"]))  # only some of the times are known: the events answer
         assert users.recommend("anna", 5).unknown[0] == 0
+
+
+class ReadsArrays(SQLiteStore):
+    """A store of somebody else's: ids come as arrays and NumPy's values."""
+
+    def __init__(self, path, kind):
+        super().__init__(path)
+        self.kind = kind
+
+    def read(self, user, **options):
+        found = super().read(user, **options)
+        ids = list(found.events.items)
+        return dataclasses.replace(found, events=Events(self.kind(ids))) if ids else found
+
+
+KINDS = [np.array, lambda ids: list(np.array(ids)), lambda ids: [*np.array(ids[:1]), *ids[1:]], pd.Series]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ids", [["i1", "i2"], [7, 9]])
+def test_stores_of_others_may_read_arrays_and_numpy_values(kind, ids, tmp_path) -> None:
+    recommender = build() if ids[0] == "i1" else build(ids=list(range(NUM_ITEMS)))
+    with ReadsArrays(tmp_path / "users.db", kind) as store, Users(recommender, store) as users:
+        users.record("anna", ids)
+        assert users.state("anna") == recommender.new_state(ids)

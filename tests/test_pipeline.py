@@ -54,7 +54,7 @@ def test_training_sees_the_history_of_its_target_and_says_so(log, monkeypatch, s
     assert {name: provenance[name] for name in options} == options
     assert provenance["protocol"] == expected.protocol and provenance["test_from"] == expected.test_from
     assert provenance["targets_hash"] == expected.hash("test")
-    assert provenance["targets"] == sum(row >= 0 for row in expected.test_items) == expected.num_targets()
+    assert len(provenance["targets_sample"]) == min(32, sum(row >= 0 for row in expected.test_items))
     if holdout == "validation":
         assert set(metrics) == {"validation"}
         return
@@ -148,23 +148,31 @@ def build_of(log, training):
 def test_targets_that_are_not_those_held_out_are_warned_of(log):
     users = np.repeat(np.arange(log.num_users), log.lengths)
     frame = pd.DataFrame({"user": users, "item": [str(log.item_ids[row]) for row in log.items], "timestamp": log.times})
-    long = frame[frame.groupby("user")["item"].transform("size") > 3]  # these keep a target without their newest event
     rec = train(frame, MODEL, TRAINING, progress=False)
-    rec_of_long = train(long, MODEL, TRAINING, progress=False)
+    timeless = train(frame, MODEL, TRAINING, timestamp=None, progress=False)
     later = frame.groupby("user").tail(1).assign(timestamp=frame["timestamp"].max() + 1)
+    place, left = frame.groupby("user").cumcount(), frame.groupby("user").cumcount(ascending=False)
     with warnings.catch_warnings(action="error"):
         evaluate(rec, frame.sample(frac=1, random_state=0), progress=False)  # the same events
-        evaluate(rec, pd.concat([frame, later]), progress=False)  # what came since
-        evaluate(rec, frame[frame["user"] % 2 == 0], progress=False)  # some of the users
-        evaluate(rec, frame[frame.groupby("user").cumcount() > 0], progress=False)  # without the oldest
-        evaluate(rec_of_long, long[long.groupby("user").cumcount() > 0], progress=False)
-    newest = long.groupby("user").cumcount(ascending=False) == 0
-    for events, options in (
-        (long[~newest], {}),
-        (long.iloc[::-1], {"timestamp": None}),  # other events are the last ones
+        for model, options in ((rec, {}), (timeless, {"timestamp": None})):
+            evaluate(model, pd.concat([frame, later]), progress=False, **options)  # what came since
+            evaluate(model, frame[frame["user"] % 2 == 0], progress=False, **options)  # some of the users
+            evaluate(model, frame[place > 0], progress=False, **options)  # without the oldest
+        newest_three = pd.concat([frame[left < 2], later]).sort_values("user", kind="stable")
+        evaluate(rec, newest_three, progress=False)  # fewer events, but a later target
+    other_order = frame.iloc[::-1]
+    for model, events, options in (
+        (rec, frame[left > 0], {}),  # other events are the last ones
+        (rec, frame[(left > 0) & (frame["user"] % 2 == 0)], {}),
+        (timeless, frame[left > 0], {"timestamp": None}),
+        (timeless, other_order, {"timestamp": None}),
+        (rec, other_order, {"timestamp": None}),
     ):
         with pytest.warns(UserWarning, match="may have been trained on the test targets"):
-            evaluate(rec_of_long, events, progress=False, **options)
+            evaluate(model, events, progress=False, **options)
+    old = {name: value for name, value in rec.artifact.training.items() if name != "targets_sample"}
+    with warnings.catch_warnings(action="error"):  # of an artifact that has no sample nothing can be told
+        evaluate(Recommender(dataclasses.replace(rec.artifact, training=old)), frame[left > 0], progress=False)
 
 
 def test_models_are_measured_as_they_were_trained(log):

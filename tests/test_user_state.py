@@ -242,6 +242,9 @@ def test_damaged_bytes_are_refused():
         UserState.from_bytes("text")
     with pytest.raises(errors.ArgumentTypeError, match="from_bytes reads others, got bytes"):
         UserState(b"text")
+    for odd in (None, np.float32(3), np.zeros(3), np.zeros((2, 3), np.uint8)):
+        with pytest.raises(errors.ArgumentTypeError, match="data: expected bytes as uint8"):
+            UserState(odd)  # type: ignore[arg-type]
 
 
 def test_states_without_numbers_are_refused(recommender):

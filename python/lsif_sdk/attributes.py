@@ -27,6 +27,8 @@ Where = Mapping[str, Any]
 
 _Numbers = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
 _MOST_CACHED = 128
+_EXACT = 2**53
+"""Up to which float64 has all integers."""
 
 
 class Attributes(OfOneProcess):
@@ -70,7 +72,7 @@ class Attributes(OfOneProcess):
         return self._numbers[name].dtype.type(0) if name in self._numbers else None
 
     def check(self, name: str, entries: Sequence[Any]) -> None:
-        """Refuses further entries of a column, as `edited` would.
+        """Refuses further entries of a column, as `edited` would if there were no others.
 
         Raises:
             ArgumentError: one is of another kind.
@@ -269,14 +271,14 @@ def _numbers(name: str, column: Sequence[Any] | npt.NDArray[Any]) -> _Numbers | 
     if values and all(map(is_real, values)):
         with contextlib.suppress(OverflowError):  # an integer past any float
             floats = np.array(values, np.float64)
-            _check_exact(name, [value for value in values if is_integer(value)])
+            _check_exact(name, [values[row] for row in np.flatnonzero(np.abs(floats) >= _EXACT).tolist()])
             return floats
     return None
 
 
 def _check_exact(name: str, integers: Iterable[Any]) -> None:
     """Refuses integers that are other numbers as floats: one id for another, say."""
-    if (odd := next((value for value in integers if int(float(value)) != value), None)) is not None:
+    if (odd := next((v for v in integers if is_integer(v) and int(float(v)) != v), None)) is not None:
         expected = "integers that float64 has, beside fractions or NaN (others as strings, or in a column of integers)"
         raise ArgumentError(f"attributes[{name!r}]", expected, int(odd))
 
@@ -309,7 +311,8 @@ def _further_numbers(name: str, old: _Numbers, entries: Sequence[Any]) -> _Numbe
         odd = next((v for v in entries if not (_is_flag if old.dtype == np.bool_ else is_real)(v)), None)
         raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has", shown(odd))
     if old.dtype != new.dtype:  # integers become floats
-        _check_exact(name, (old if new.dtype.kind == "f" else new).tolist())
+        integers = old if new.dtype.kind == "f" else new
+        _check_exact(name, integers[(integers >= _EXACT) | (integers <= -_EXACT)].tolist())
     return new
 
 

@@ -43,7 +43,7 @@ def diversify(
     vectors: npt.NDArray[np.float32],
     k: int,
     diversity: float,
-    seconds: float | None = None,
+    seconds: float = math.inf,
 ) -> npt.NDArray[np.int64]:
     """Chooses k of n candidates one after another, each time the one with the largest
 
@@ -56,12 +56,12 @@ def diversify(
         vectors: of the candidates [n, dim].
         k: how many, at most n.
         diversity: 0 keeps the order, 1 looks at the similarity alone.
-        seconds: after which the rest of the k are the best of what is left; None: never.
+        seconds: after which the rest of the k are the best of what is left.
 
     Returns:
         positions int64 [k], in the order chosen.
     """
-    end = math.inf if seconds is None else time.perf_counter() + seconds
+    end = time.perf_counter() + seconds
     spread = np.float64(scores[0]) - scores[-1] if len(scores) else 0.0
     relevance = (scores.astype(np.float64) - scores[-1:]) / spread if spread > 0 else np.ones(len(scores))
     directions = vectors.astype(np.float64)
@@ -98,8 +98,8 @@ def diversified(
     counts: npt.NDArray[np.int64],
     k: int,
     diversity: float,
-    seconds: float | None = None,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    seconds: float = math.inf,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], bool]:
     """`diversify` for a batch of answers.
 
     Args:
@@ -112,13 +112,18 @@ def diversified(
         seconds: likewise, for all of them.
 
     Returns:
-        scores [batch, k], 0 past counts; rows [batch, k], -1 past counts; counts [batch].
+        scores [batch, k], 0 past counts; rows [batch, k], -1 past counts; counts [batch]; whether time ended the choice
+        where there was one left.
     """
-    began = time.perf_counter()
+    end, is_late = time.perf_counter() + seconds, False
     few_scores, few_rows = np.zeros((len(counts), k), np.float32), np.full((len(counts), k), -1, np.int64)
     for user, count in enumerate(counts):
-        left = None if seconds is None else seconds - (time.perf_counter() - began)
-        chosen = diversify(scores[user, :count], vectors[rows[user, :count]], k, diversity, left)
+        left = end - time.perf_counter()
+        if left <= 0:  # nothing is read that would not be used
+            chosen = np.arange(min(k, count))
+        else:
+            chosen = diversify(scores[user, :count], vectors[rows[user, :count]], k, diversity, left)
+        is_late |= time.perf_counter() >= end and 1 < len(chosen) < count
         few_scores[user, : len(chosen)] = scores[user, chosen]
         few_rows[user, : len(chosen)] = rows[user, chosen]
-    return few_scores, few_rows, np.minimum(counts, k)
+    return few_scores, few_rows, np.minimum(counts, k), is_late

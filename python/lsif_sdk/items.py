@@ -244,10 +244,10 @@ class ItemTable:
             bool [num_ids].
 
         Raises:
-            ArgumentTypeError: an id is not of the catalogue's kind, or `now` no time.
-            ArgumentError: `now` is not finite, milliseconds, or of another number.
+            ArgumentTypeError: ids are no sequence, or not of the catalogue's kind, or `now` is no time.
+            ArgumentError: `now` is not finite, after the year 5138, or of another number.
         """
-        rows = self.rows(ids)
+        rows = self.rows(as_list("ids", ids))
         moment = np.full(len(rows), time.time()) if now is None else request_times(now, len(rows))
         if now is not None:
             check_recent("now", moment)

@@ -113,8 +113,8 @@ class LiveRecommender(OfOneProcess):
 
         Args:
             ids: of the items, each once.
-            vectors: float32 [num_ids, dim], in the space of `Recommender.user_vectors`.
-            bias: [num_ids]; None: those of known items stay, new ones get the mean of the catalogue's.
+            vectors: float32 [num_ids, dim], in the space of `Recommender.user_vectors`, within +-1e12.
+            bias: [num_ids], likewise; None: those of known items stay, new ones get the mean of the catalogue's.
             titles: one an item; None: those of known items stay, new ones have their ids.
             counts: how often items were met, for the popularity fallback; None: those of known items stay, new ones
                 have 0 and come last there.
@@ -139,13 +139,13 @@ class LiveRecommender(OfOneProcess):
         """Items are not recommended until `show` or `upsert`; they stay candidates of `score` and part of histories.
 
         Args:
-            ids: a sequence, column or set of item ids, or an `ItemTable`.
+            ids: a sequence, column or set of item ids, each once, or an `ItemTable`.
 
         Returns:
             The version.
 
         Raises:
-            ArgumentError: an item is not in the catalogue. Nothing has changed then.
+            ArgumentError: an item is not in the catalogue, or is there twice. Nothing has changed then.
             ArgumentTypeError: ids are not of the catalogue's kind. Likewise.
         """
         with self.edit() as edit:

@@ -23,7 +23,7 @@ class OfOneProcess:
     def __reduce__(self) -> NoReturn:
         name = type(self).__name__
         raise PickleError(
-            f"a {name} is neither pickled nor copied deeply: make or load one in each process; threads share one"
+            f"{name}: neither pickled nor copied deeply: make or load one in each process; threads share one"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -64,8 +65,10 @@ class Ranker(NativeModel):
         if request.diversity > 0 and degraded != "popularity":
             vectors = self.catalog.vectors.numpy()
             left = request.left((searched - began) / 1e9)
-            scores, indices, counts = diversified(vectors, scores, indices, counts, k, request.diversity, left)
-            if left is not None and time.perf_counter_ns() - searched >= 1e9 * left:
+            scores, indices, counts, is_late = diversified(
+                vectors, scores, indices, counts, k, request.diversity, math.inf if left is None else left
+            )
+            if is_late:
                 degraded = degraded or "less diverse"
         popular = fallback.nonzero()[0].tolist()
         seen = self._seen_rows(users) if degraded == "popularity" and request.exclude_seen else None

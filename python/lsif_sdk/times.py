@@ -96,10 +96,12 @@ def first_finer(times: npt.NDArray[Any]) -> tuple[int, str] | None:
     """The first time that must be milliseconds or nanoseconds since 1970: its position, and what it looks like."""
     if not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
         return None
-    for unit, (low, high) in _FINER_UNITS.items():
-        if (odd := np.flatnonzero((times > low) & (times < high))).size:
-            return int(odd[0]), f"what looks like {unit}: {int(times[odd[0]])}"
-    return None
+    found = [
+        (int(odd[0]), f"what looks like {unit}: {int(times[odd[0]])}")
+        for unit, (low, high) in _FINER_UNITS.items()
+        if (odd := np.flatnonzero((times > low) & (times < high))).size
+    ]
+    return min(found, default=None)
 
 
 def _rounded_down(argument: str, seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -34,10 +34,9 @@ class UserState:
     __slots__ = ("_data",)
 
     def __init__(self, data: npt.NDArray[np.uint8]) -> None:
-        try:
-            data.flags.writeable = False
-        except AttributeError:
-            raise ArgumentTypeError("data", "bytes as uint8 [n]; UserState.from_bytes reads others", data) from None
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 1:
+            raise ArgumentTypeError("data", "bytes as uint8 [n]; UserState.from_bytes reads others", data)
+        data.flags.writeable = False
         self._data = data
 
     @property

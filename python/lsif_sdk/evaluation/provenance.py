@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.evaluation.scorer import HistoryEncoder
-from lsif_sdk.evaluation.splits import SPLITS, Split
+from lsif_sdk.evaluation.splits import NO_TARGET, SPLITS, Split
 
-__all__ = ["as_trained", "may_have_seen", "training_of"]
+__all__ = ["as_trained", "may_have_seen", "sample_of_targets", "training_of"]
 
 _SPLIT = next(iter(SPLITS))
+_SAMPLE = 32
 
 
 def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
     """Whether a model may have been trained on the targets of a split; False where nothing says how it was.
 
     Validation targets are never quite unseen: they decide when training stops. A split by time knows from when on it
-    tests. Another one that has as many targets as the training held out and no further events, but other targets, has
-    made targets of events that were trained on; of further events, or fewer targets, nothing can be told.
+    tests. Of another one the users in `sample_of_targets` tell: one who has another target now, and an older one
+    or, without times, no more events than then, has been trained on it.
 
     Args:
         training: what the model's artifact says of its training.
@@ -38,12 +42,40 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
     return not isinstance(trained, int) or split.test_from is None or split.test_from < trained
 
 
+def sample_of_targets(split: Split) -> list[list[Any]]:
+    """Of some users with a test target: hashes of the user and of the target, its Unix seconds, the number of events.
+
+    They are the `_SAMPLE` users of the least hashes, so that splits of the same users have the same sample.
+    """
+    described = _described(split)
+    return [[user, *described[user]] for user in sorted(described)[:_SAMPLE]]
+
+
+def _described(split: Split) -> dict[str, tuple[str, int | None, int]]:
+    """By hash of the user: hash of the test target, its Unix seconds (None: unknown), the number of events."""
+    log, (targets, times) = split.log, split.targets("test")
+    described = {}
+    for row in np.flatnonzero(targets != NO_TARGET).tolist():
+        user, item = _hash(log.user_ids[row]), _hash(log.item_ids[targets[row]])
+        described[user] = item, None if times is None else int(times[row]), int(log.lengths[row])
+    return described
+
+
+def _hash(value: int | str) -> str:
+    return hashlib.blake2b(str(value).encode(), digest_size=8).hexdigest()
+
+
 def _are_others(training: Mapping[str, Any], split: Split) -> bool:
-    events, targets = training.get("events"), training.get("targets")
-    if not isinstance(events, int) or not isinstance(targets, int):
+    sample = training.get("targets_sample")
+    if not isinstance(sample, list) or training.get("targets_hash") == split.hash("test"):
         return False
-    can_tell = len(split.log.items) <= events and split.num_targets("test") >= targets
-    return can_tell and training.get("targets_hash") != split.hash("test")
+    described = _described(split)
+    for user, *known in sample:
+        item, time, length = described.get(user, known)
+        is_older = length <= known[2] if time is None or known[1] is None else time < known[1]
+        if item != known[0] and is_older:
+            return True
+    return False
 
 
 def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> Any:

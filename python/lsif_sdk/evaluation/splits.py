@@ -72,10 +72,6 @@ class Split:
             return self.validation_items, self.validation_times
         return self.test_items, self.test_times
 
-    def num_targets(self, target: Literal["validation", "test"] = "test") -> int:
-        """How many users have a target."""
-        return int(np.count_nonzero(self.targets(target)[0] != NO_TARGET))
-
     def hash(self, target: Literal["validation", "test"] = "test") -> str:
         """`targets_hash` of one side of the split."""
         return targets_hash(self.log.user_ids, self.log.item_ids, self.targets(target)[0])

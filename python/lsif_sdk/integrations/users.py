@@ -13,7 +13,7 @@ from lsif_sdk.arguments import as_duration, check_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import Events, History
-from lsif_sdk.ids import Id
+from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, id_list
 from lsif_sdk.integrations.bounded_calls import BoundedCalls
 from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
 from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
@@ -88,7 +88,7 @@ class Users(OfOneProcess):
             history: the events, as in `Recommender.append`, but in any order of time and with or without times.
 
         Raises:
-            ArgumentError: an action is out of the model's range, a time in milliseconds, or an id cannot be stored.
+            ArgumentError: an action is out of the model's range, a time after the year 5138, or an id cannot be stored.
                 Nothing was recorded.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind. Likewise.
             StoreError: the store failed. Whether the events were recorded `HistoryStore.append` cannot always know.
@@ -306,9 +306,9 @@ class Users(OfOneProcess):
 
 def _of_kind(events: Events, items: ItemTable) -> Events:
     """The events without those of a model whose ids are of the other kind, which this one cannot know."""
-    kind = str if items.has_string_ids else int
-    kept = [place for place, item in enumerate(events.items) if type(item) is kind]
+    kinds, ids = STR_TYPES if items.has_string_ids else INT_TYPES, id_list(events.items)
+    kept = [place for place, item in enumerate(ids) if type(item) in kinds]
     if len(kept) == len(events):
         return events
     times, actions = (None if values is None else np.asarray(values)[kept] for values in (events.times, events.actions))
-    return Events([events.items[place] for place in kept], times, actions)
+    return Events([ids[place] for place in kept], times, actions)

@@ -18,6 +18,7 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import compare
+from lsif_sdk.evaluation.provenance import sample_of_targets
 from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
@@ -197,8 +198,8 @@ def train(
         "exclude_seen": exclude_seen,
         "users": log.num_users,
         "events": len(log.items),
-        "targets": parts.num_targets("test"),
         "targets_hash": parts.hash("test"),
+        "targets_sample": sample_of_targets(parts),
         "config": recipe.training.to_dict(),
         "epochs": len(result.history),
         "best_epoch": int(result.best["epoch"]),

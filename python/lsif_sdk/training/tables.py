@@ -191,8 +191,9 @@ def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
             return pd.read_parquet(io.BytesIO(data))
         return _read_text(path.name, data, separator)
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise DataError(f"{path}: expected text in UTF-8, got the byte {byte:#04x}: save it in UTF-8") from error
+        is_utf16 = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        found = "UTF-16" if is_utf16 else f"the byte {error.object[error.start]:#04x}"
+        raise DataError(f"{path}: expected text in UTF-8, got {found}: save it in UTF-8") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, DataError):
             raise
