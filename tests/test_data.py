@@ -294,10 +294,58 @@ def test_event_log_refuses_what_does_not_fit() -> None:
         EventLog(**{**good, "times": [1, 2]})
 
 
+def test_fractions_of_a_second_decide_the_order():
+    seconds = [10.9, 10.7, 10.5, 10.1, 9.0]
+    frame = pd.DataFrame({"user": "u", "item": list("wxyza"), "timestamp": seconds})
+    dates = pd.to_datetime(frame["timestamp"], unit="s")
+    texts = dates.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    for times in (
+        seconds,
+        dates,
+        dates.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo"),
+        texts,
+        [str(s) for s in seconds],
+    ):
+        log = read_events(frame.assign(timestamp=times))
+        assert [log.item_ids[row] for row in log.items] == list("azyxw")
+        assert log.times.tolist() == [9, 10, 10, 10, 10]
+
+
+@pytest.mark.parametrize("odd", [1_700_000_000_000, 1_700_000_000_000_000_000])
+def test_single_times_in_a_finer_unit_are_refused(odd):
+    frame = pd.DataFrame({"user": "u", "item": list("abc"), "timestamp": [1_700_000_000, odd, 1_700_000_001]})
+    with pytest.raises(DataError, match=rf"'timestamp', row 2: expected Unix seconds, got what looks like .*: {odd}"):
+        read_events(frame)
+
+
+def test_dates_without_dashes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="got what looks like dates without dashes: 20240116"):
+        read_events(write(tmp_path / "e.csv", HEADER + "1,2,20240116\n1,3,20231231\n"))
+    log = read_events(write(tmp_path / "e.csv", HEADER + "1,2,20240116\n1,3,20240199\n"))  # a clock of somebody's own
+    assert log.times.tolist() == [20240116, 20240199]
+    for times in (pd.period_range("2024", periods=2), pd.to_timedelta([1, 2], unit="s"), [True, False]):
+        with pytest.raises(DataError, match="'timestamp': expected Unix seconds or dates, got"):
+            read_events(pd.DataFrame({"user": 1, "item": [2, 3], "timestamp": times}))
+
+
+@pytest.mark.parametrize("ids", [[b"a", b"b"], [True, "x"], [[1, 2], [3]], [np.array([1]), np.array([2])]])
+def test_what_is_no_id_is_refused(ids):
+    frame = pd.DataFrame({"user": [1, 1], "item": pd.Series(ids, dtype=object), "timestamp": [1, 2]})
+    with pytest.raises(DataError, match="column 'item': expected integers or text as ids, got"):
+        read_events(frame)
+
+
+def test_titles_may_be_given_by_ids_of_any_kind(tmp_path: Path) -> None:
+    log = read_events(pd.DataFrame({"user": 1, "item": [7, 8, 9], "timestamp": [1, 2, 3]}))
+    assert log.with_titles({7: "seven", 9: ""}).titles == log.with_titles({"7": "seven"}).titles == ["seven", "8", "9"]
+    path = write(tmp_path / "t.csv", "item,title\n7,seven\n8,\n7,\n8,eight\n8,acht\n9,\n")
+    assert read_titles(path) == {"7": "seven", "8": "acht", "9": ""}
+
+
 def test_times_in_milliseconds_are_refused():
     frame = pd.DataFrame({"user": [1, 1], "item": [1, 2], "timestamp": [1_700_000_000_000, 1_700_000_100_000]})
     with pytest.raises(
-        DataError, match="timestamp: expected Unix seconds, got what looks like milliseconds: 17000000500"
+        DataError, match="row 1: expected Unix seconds, got what looks like milliseconds: 1700000000000"
     ):
         read_events(frame)
 

@@ -141,7 +141,7 @@ class FakeRecommender:
         self.config = ModelConfig(num_items=len(ids), dim=dim, num_heads=1, num_long=0, num_short=1, **config)
         self.catalog = self.items = self
         self.ids = ids
-        self.counts = 10 * np.arange(len(ids))
+        self.counts, self.until = 10 * np.arange(len(ids)), None
         self.vectors = torch.randn(len(ids), dim, generator=generator)
         self.bias = torch.randn(len(ids), generator=generator)
         self.now = []
@@ -244,7 +244,8 @@ def test_request_time_is_the_target_time_only_where_the_model_reads_it():
     with pytest.raises(ArgumentError, match="with_request_time"):
         evaluate(plain, split, with_request_time=True, progress=False)
     timeless = leave_one_out(dataclasses.replace(log, times=None))
-    assert not evaluate(knows, timeless, progress=False).request_time
+    with pytest.warns(UserWarning, match="reads times, and the events have none"):
+        assert not evaluate(knows, timeless, progress=False).request_time
 
 
 def test_compare_puts_popularity_first_and_ranks_all_in_one_catalogue():
@@ -353,6 +354,41 @@ def test_columns_of_events_that_have_been_read_are_not_named(names):
             evaluate(rec, events, **names, progress=False)
         with pytest.raises(ArgumentError, match=expected):
             compare({"lsif": rec}, events, **names, progress=False)
+
+
+def test_items_that_are_not_recommended_are_no_hits():
+    log = simulated_shop(60, 20)
+    live = lsif_sdk.LiveRecommender(lsif_sdk.train(log, {"dim": 8}, {"epochs": 1}, progress=False))
+    split = leave_one_out(log)
+    whole = RecommenderScorer(live.current, split.test_history).scores(np.arange(log.num_users))
+    hidden, removed, expired = (str(log.item_ids[row]) for row in (0, 1, 2))
+    live.hide([hidden])
+    live.remove([removed])
+    live.show([expired], until=1_000_000_000)
+    scores = RecommenderScorer(live.current, split.test_history).scores(np.arange(log.num_users))
+    assert np.isneginf(scores[:, :3]).all() and np.array_equal(scores[:, 3:], whole[:, 3:])
+    report = evaluate(live.current, split, k=20, progress=False)
+    targets = split.test_items[np.array(report.user_rows)]
+    assert (report.per_user[targets < 3] == MISSED).all() and (targets < 3).any()
+    answers = live.current.recommend([[log.item_ids[row] for row in split.test_history.user(0).items]], k=20)
+    assert not {hidden, removed, expired} & set(answers[0].items)
+
+
+def test_inputs_that_the_model_reads_and_the_events_lack_are_warned_of():
+    log = simulated_shop(60, 20)
+    with_actions = dataclasses.replace(log, actions=np.ones(len(log.items), np.int64))
+    rec = lsif_sdk.train(with_actions, {"dim": 8}, {"epochs": 1}, progress=False)
+    with pytest.warns(UserWarning, match=r"reads action types, and the events have none \(action= names the column\)"):
+        evaluate(rec, log, progress=False)
+    timeless = dataclasses.replace(with_actions, times=None)
+    with pytest.warns(UserWarning, match=r"ours reads times, and the events have none \(timestamp= names the column\)"):
+        compare({"ours": rec}, timeless, progress=False)
+
+
+def test_a_model_is_not_called_popularity():
+    log = simulated_shop(60, 20)
+    with pytest.raises(ArgumentError, match="models: expected names other than 'popularity'"):
+        compare({"popularity": build()}, log, progress=False)
 
 
 def test_a_text_file_may_have_another_separator_as_in_training(tmp_path):

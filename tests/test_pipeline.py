@@ -166,10 +166,17 @@ def test_targets_that_are_not_those_held_out_are_warned_of(log):
         (rec, frame[(left > 0) & (frame["user"] % 2 == 0)], {}),
         (timeless, frame[left > 0], {"timestamp": None}),
         (timeless, other_order, {"timestamp": None}),
-        (rec, other_order, {"timestamp": None}),
     ):
-        with pytest.warns(UserWarning, match="may have been trained on the test targets"):
-            evaluate(model, events, progress=False, **options)
+        for target in ("test", "validation"):
+            with pytest.warns(UserWarning, match=f"may have been trained on the {target} targets"):
+                evaluate(model, events, target=target, progress=False, **options)
+    by_time = train(frame, MODEL, TRAINING, split="time", progress=False)
+    early = frame[frame["timestamp"] < frame["timestamp"].quantile(0.75)]
+    with pytest.warns(UserWarning, match="may have been trained on the validation targets"):
+        evaluate(by_time, early, target="validation", progress=False)
+    with warnings.catch_warnings(action="error"):
+        for model in (rec, by_time):
+            evaluate(model, frame, target="validation", progress=False)
     old = {name: value for name, value in rec.artifact.training.items() if name != "targets_sample"}
     with warnings.catch_warnings(action="error"):  # of an artifact that has no sample nothing can be told
         evaluate(Recommender(dataclasses.replace(rec.artifact, training=old)), frame[left > 0], progress=False)

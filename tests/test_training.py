@@ -147,9 +147,21 @@ def test_resumed_run_is_bit_identical(tmp_path: Path, with_validation: bool, rep
     assert without_seconds(resumed.history) == without_seconds(whole.history)
     assert [path.name for path in tmp_path.iterdir()] == [trainer.CHECKPOINT_NAME]
     torch.load(tmp_path / trainer.CHECKPOINT_NAME, weights_only=True)
-    # Without `resume` a new run starts and takes the old one's place.
-    fresh = fit(log, model, part, validation=validation, checkpoint_dir=tmp_path, progress=False)
-    assert_same_weights(whole.model, fresh.model)
+    with pytest.raises(ArgumentError, match="checkpoint_dir: expected a folder without a checkpoint, or resume=True"):
+        fit(log, model, part, validation=validation, checkpoint_dir=tmp_path, progress=False)
+    fewer = dataclasses.replace(FAST, epochs=2)
+    with pytest.raises(ArgumentError, match="epochs: expected at least 4, which the checkpoint has behind it, got 2"):
+        fit(log, model, fewer, validation=validation, checkpoint_dir=tmp_path, resume=True, progress=False)
+
+
+def test_a_limit_of_time_counts_from_the_start_of_each_run(tmp_path: Path) -> None:
+    log, hasty = cyclic_log(), dataclasses.replace(FAST, epochs=4, max_seconds=1e-6)
+    for epochs in (1, 2, 3):
+        result = fit(log, small_config(), hasty, checkpoint_dir=tmp_path, resume=True, progress=False)
+        assert len(result.history) == epochs
+    (tmp_path / "file").touch()
+    with pytest.raises(ArgumentError, match="checkpoint_dir: expected a folder, or a path where one can be made"):
+        fit(log, small_config(), hasty, checkpoint_dir=tmp_path / "file", progress=False)
 
 
 def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def evaluate(
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
     Warns:
-        UserWarning: the recommender may have been trained on the targets.
+        UserWarning: the recommender may have been trained on the targets, or reads times or action types that the
+            events do not have.
 
     Raises:
         ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
@@ -127,6 +128,8 @@ def _evaluate(
     else:
         expected = "a Recommender (`current` of a LiveRecommender) or an object with scores(user_rows)"
         raise ArgumentTypeError("recommender", expected, recommender)
+    if isinstance(recommender, HistoryEncoder):
+        _warn_of_missing(label, recommender, split)
     history, items = split.history(target), split.targets(target)[0]
     users = np.flatnonzero((items >= 0) & (history.lengths >= min_history))
     if users.size == 0:
@@ -193,6 +196,8 @@ def compare(
             seen, and `events` and `exclude_seen` do not say which counts.
         ArgumentTypeError: `models` is not a mapping.
     """
+    if isinstance(models, Mapping) and BASELINE in models:
+        raise ArgumentError("models", f"names other than {BASELINE!r}, which is counted anyway", repr(BASELINE))
     if not isinstance(models, Mapping):
         raise ArgumentTypeError("models", 'a mapping of names to recommenders, {"lsif": recommender} say', models)
     split = _split_of(
@@ -211,6 +216,17 @@ def compare(
         chosen = options if isinstance(model, HistoryEncoder) else for_scorers
         reports.append(_evaluate(model, split, as_k(k), label=name, **chosen))
     return reports
+
+
+def _warn_of_missing(label: str, recommender: HistoryEncoder, split: Split) -> None:
+    """A model that was trained on more than the events have answers worse than it could."""
+    config, log = recommender.config, split.log
+    for is_read, values, name, argument in (
+        (config.use_times, log.times, "times", "timestamp="),
+        (config.num_actions > 0, log.actions, "action types", "action="),
+    ):
+        if is_read and values is None:
+            warnings.warn(f"{label} reads {name}, and the events have none ({argument} names the column)", stacklevel=4)
 
 
 def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **columns: Any) -> Split:
@@ -278,7 +294,7 @@ def _rank_all(
         seen = history.items[index], offsets
         repeated = seen[0] == np.repeat(chunk_targets, np.diff(offsets))
         num_repeated += np.unique(np.repeat(chunk, np.diff(offsets))[repeated]).size
-        scores = scorer.scores(chunk)
+        scores = np.asarray(scorer.scores(chunk))
         if scores.shape != (chunk.size, num_items):
             raise ArgumentError("recommender", f"scores of shape {(chunk.size, num_items)}", scores.shape)
         ranks.append(pessimistic_ranks(scores, chunk_targets, seen if exclude_seen else None))

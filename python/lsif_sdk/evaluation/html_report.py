@@ -115,8 +115,11 @@ def _page(title: str, reports: Sequence[Report], rows: Sequence[dict[str, Any]],
         cells.append(f"{report.metrics[f'novelty@{k}']:.2f}")
         lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     masking = "items of the history left out" if first.exclude_seen else "items of the history kept"
+    if first.num_repeated:
+        masking += f" ({first.num_repeated:,} targets are such items{': misses' if first.exclude_seen else ''})"
     facts = (
-        f"{first.num_users:,} users, {first.num_items:,} items ranked for each, {masking}, ties against the target; "
+        f"{first.protocol}, {first.target} targets; {first.num_users:,} users, "
+        f"{first.num_items:,} items ranked for each, {masking}, ties against the target; "
         f"targets {first.targets_hash[:12]}. Intervals: paired bootstrap over users."
     )
     table = "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

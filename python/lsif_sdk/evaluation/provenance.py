@@ -34,8 +34,6 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
         return False
     if training["holdout"] != "test" or training.get("split", _SPLIT) != split.name:
         return True
-    if target == "validation":
-        return False
     if split.name != "time":
         return _are_others(training, split)
     trained = training.get("test_from")

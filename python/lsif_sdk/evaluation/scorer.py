@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -51,12 +52,14 @@ class _Catalog(Protocol):
 
 
 class _Items(Protocol):
-    """External ids and training counts [num_items], in the order of the catalogue's rows."""
+    """External ids, training counts and ends of availability [num_items], in the order of the catalogue's rows."""
 
     @property
     def ids(self) -> Sequence[Any] | NDArray[Any]: ...
     @property
     def counts(self) -> NDArray[np.int64]: ...
+    @property
+    def until(self) -> NDArray[np.int64] | None: ...
 
 
 @runtime_checkable
@@ -107,8 +110,8 @@ class RecommenderScorer:
     """Scores every item of `history` for its users with a recommender.
 
     Events with an item the catalogue lacks are skipped, as `recommend` does, and such an item scores -infinity: it is
-    never recommended and, as a target, a miss. A user of whom nothing is left is scored by training counts, as
-    `recommend` does, too.
+    never recommended and, as a target, a miss. So is one that is hidden, removed or expired. A user of whom nothing is
+    left is scored by training counts, as `recommend` does, too.
 
     Args:
         recommender: a `lsif_sdk.Recommender`.
@@ -122,8 +125,12 @@ class RecommenderScorer:
     def __init__(self, recommender: HistoryEncoder, history: EventLog, now: NDArray[np.int64] | None = None) -> None:
         row_of = {str(item): row for row, item in enumerate(recommender.items.ids)}
         self._rows = np.array([row_of.get(str(item), -1) for item in history.item_ids], dtype=np.int64)
-        if not (self._rows >= 0).any():
+        until = recommender.items.until
+        self._ranked = self._rows >= 0
+        if not self._ranked.any():
             raise DataError(f"none of the {self._rows.size} items of the events is in the recommender's catalogue")
+        if until is not None:
+            self._ranked &= until[self._rows] > time.time()
         self._recommender = recommender
         self._history = history
         self._now = now
@@ -142,9 +149,8 @@ class RecommenderScorer:
         if bonus is not None:
             catalog_scores[bonus.users, bonus.rows] += bonus.values
         catalog_scores[~known] = self._recommender.items.counts
-        found = self._rows >= 0
         result = np.full((len(user_rows), self._rows.size), -np.inf, dtype=np.float32)
-        result[:, found] = catalog_scores[:, self._rows[found]]
+        result[:, self._ranked] = catalog_scores[:, self._rows[self._ranked]]
         return result
 
     def _encode(self, user_rows: NDArray[np.int64]) -> tuple[_Encoded, _Bonus | None, NDArray[np.bool_]]:

@@ -58,7 +58,7 @@ class TrainConfig:
         max_len: events a training sequence has at most; a longer history becomes several sequences.
         num_negatives: sampled items a step, for "binary" and for catalogues too large for the full softmax.
         patience: validations without a better NDCG@10 before training stops.
-        max_seconds: stop after the first epoch that ends later than this; None = no limit.
+        max_seconds: stop after the first epoch that ends later than this, of each run anew; None = no limit.
         seed: of everything random.
         precision: Lightning Fabric's name of the number format: "32-true", "bf16-mixed", "16-mixed" or "64-true".
         schedule: of the learning rate: "constant", or "cosine": times (1 + cos(pi s / S)) / 2 at step s = 0, 1, .. of

@@ -115,9 +115,10 @@ class EventLog:
             actions=None if self.actions is None else self.actions[keep],
         )
 
-    def with_titles(self, titles: Mapping[str, str]) -> EventLog:
-        """The log with titles by `str(item id)`; an item that has none is called by its id."""
-        return dataclasses.replace(self, titles=[titles.get(str(item), "") or str(item) for item in self.item_ids])
+    def with_titles(self, titles: Mapping[str, str] | Mapping[int, str]) -> EventLog:
+        """The log with titles by item id, or its text; an item that has none is called by its id."""
+        given = {str(item): title for item, title in titles.items()}
+        return dataclasses.replace(self, titles=[given.get(str(item), "") or str(item) for item in self.item_ids])
 
     def given_titles(self) -> list[str]:
         """The titles, "" for an item called by its id, which describes nothing."""
@@ -134,7 +135,7 @@ def read_events(
     action: str | None = None,
     separator: str | None = None,
 ) -> EventLog:
-    """Reads events and sorts each user's by (timestamp, order in the source).
+    """Reads events and sorts each user's by (timestamp with its fraction, order in the source).
 
     Ids are integers or text. A column of text in a DataFrame or Parquet file stays text; in a CSV or TSV file, where
     all is text, ids are integers if all of them are. Rows are numbered in sorted order of the ids, so they do not
@@ -167,9 +168,9 @@ def read_events(
     table = read_table(source, named, separator)
     users, user_ids = table.ids(user)
     items, item_ids = table.ids(item)
-    times = None if timestamp is None else table.seconds(timestamp)
+    times, exact = (None, None) if timestamp is None else table.times(timestamp)
     actions = None if action is None else table.action_types(action)
-    order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
+    order = np.argsort(users, kind="stable") if exact is None else np.lexsort((exact, users))
     return EventLog(
         user_ids=user_ids,
         item_ids=item_ids,
@@ -204,7 +205,7 @@ def refuse_columns(events: object, columns: Mapping[str, str | None]) -> None:
 def read_titles(
     source: Source, *, item: str = "item", title: str = "title", separator: str | None = None
 ) -> dict[str, str]:
-    """Reads item titles for `EventLog.with_titles`: {item id as text: title}; of repeated ids the last counts.
+    """Reads item titles for `EventLog.with_titles`: {item id as text: title}; of repeated ids the last title counts.
 
     Args:
         source: see `read_events`.
@@ -219,4 +220,5 @@ def read_titles(
     """
     table = read_table(source, {"item= (--title-item)": item, "title= (--title-column)": title}, separator)
     rows, ids = table.ids(item)
-    return {str(ids[row]): text for row, text in zip(rows.tolist(), table.text(title), strict=True)}
+    pairs = zip(rows.tolist(), table.text(title), strict=True)
+    return {str(item): "" for item in ids} | {str(ids[row]): text for row, text in pairs if text}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
-from lsif_sdk.evaluation import compare
+from lsif_sdk.evaluation import compare, evaluate
 from lsif_sdk.evaluation.provenance import sample_of_targets
 from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.items import ItemTable
@@ -207,6 +208,10 @@ def train(
     metrics: dict[str, Any] = {"validation": {name: value for name, value in result.best.items() if "@" in name}}
     items = ItemTable(log.item_ids, log.titles, counts)
     recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance, metrics))
+    if features is not None:  # what stopped the training was measured before items were described
+        with warnings.catch_warnings(action="ignore"):
+            described = evaluate(recommender, parts, target=target, exclude_seen=exclude_seen, progress=progress)
+        metrics["validation"] = {name: described.metrics[name] for name in metrics["validation"]}
     if holdout == "validation":
         return recommender
     reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)

@@ -56,8 +56,14 @@ class Table:
         """
         column_values = self._frame[column]
         self._refuse(column, column_values.isna() | (column_values.astype(str) == ""), "an id is missing")
-        codes, distinct = column_values.factorize()
+        try:
+            codes, distinct = column_values.factorize()
+        except TypeError:
+            got = f"values like {column_values.iloc[0]!r}"
+            raise DataError(f"{self.name}: column {column!r}: expected integers or text as ids, got {got}") from None
         values = distinct.tolist()
+        if odd := [value for value in values if isinstance(value, (bytes, bool))]:
+            raise DataError(f"{self.name}: column {column!r}: expected integers or text as ids, got {odd[0]!r}")
         texts = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
         if self._typed and any(isinstance(value, str) for value in values):
             names: list[Any] = texts
@@ -76,30 +82,40 @@ class Table:
         values = self._frame[column]
         return ["" if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)]
 
-    def seconds(self, column: str) -> NDArray[np.int64]:
-        """Unix seconds int64 [num_rows]: numbers rounded down, or dates (UTC where they have no time zone): a datetime
-        column, or text in ISO 8601 if no value is a number.
+    def times(self, column: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Unix seconds int64 [num_rows], rounded down, and the same times to the fraction, to sort by.
+
+        They are numbers or dates (UTC where they have no time zone): a datetime column, or text in ISO 8601 if no value
+        is a number.
 
         Raises:
-            DataError: a value is missing, neither a number nor a date or not within +-2**62, or most look like
-                milliseconds or nanoseconds.
+            DataError: a value is missing, neither a number nor a date or not within +-2**62, or looks like milliseconds
+                or nanoseconds, or all look like dates without dashes.
         """
         import pandas as pd
 
         values = self._frame[column]
         if values.dtype.kind == "M" or hasattr(values.dtype, "tz"):
             self._refuse(column, values.isna(), "a time is missing")
-            utc = values.dt.tz_convert("UTC").dt.tz_localize(None) if hasattr(values.dtype, "tz") else values
-            return np.asarray(utc.to_numpy(), dtype="datetime64[s]").astype(np.int64)
+            return _of_dates(
+                values.dt.tz_convert("UTC").dt.tz_localize(None) if hasattr(values.dtype, "tz") else values
+            )
+        if values.dtype.kind in "bm" or isinstance(values.dtype, pd.PeriodDtype):
+            raise DataError(f"{self.name}: column {column!r}: expected Unix seconds or dates, got {values.dtype}")
         numbers = pd.to_numeric(values, errors="coerce")
         if bool(numbers.isna().all()):
             dates = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
             self._refuse(column, dates.isna(), "expected Unix seconds or ISO dates (2024-01-31 17:05:00)")
-            return np.asarray(dates.dt.tz_localize(None).to_numpy(), dtype="datetime64[s]").astype(np.int64)
+            return _of_dates(dates.dt.tz_localize(None))
         seconds = self._int64(column, numbers, "Unix seconds")
-        if len(seconds) and (odd := first_finer(np.median(seconds, keepdims=True))):
-            raise DataError(f"{self.name}: {column}: expected Unix seconds, got {odd[1]}")
-        return seconds
+        if odd := first_finer(seconds):
+            raise DataError(f"{self.name}: column {column!r}, row {odd[0] + 1}: expected Unix seconds, got {odd[1]}")
+        if _are_compact_dates(seconds):
+            got = f"what looks like dates without dashes: {seconds[0]}"
+            raise DataError(
+                f"{self.name}: column {column!r}: expected Unix seconds or ISO dates (2024-01-31), got {got}"
+            )
+        return seconds, seconds if numbers.dtype.kind in "iu" else numbers.to_numpy(dtype=np.float64)
 
     def action_types(self, column: str) -> NDArray[np.int64]:
         """Action types int64 [num_rows], >= 0; 0 = unknown.
@@ -131,6 +147,18 @@ class Table:
             value = self._frame[column].iloc[rows[0]]
             more = f" ({rows.size} such rows)" if rows.size > 1 else ""
             raise DataError(f"{self.name}: column {column!r}, row {rows[0] + 1}: {reason}, got {value!r}{more}")
+
+
+def _of_dates(dates: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    exact = dates.to_numpy()
+    return np.asarray(exact, dtype="datetime64[s]").astype(np.int64), exact.astype(np.int64)
+
+
+def _are_compact_dates(values: NDArray[np.int64]) -> bool:
+    """Whether all are days of 1900 to 2100 written as 20240131, which as Unix seconds were days of August 1970."""
+    month, day = values // 100 % 100, values % 100
+    plausible = (values >= 19000101) & (values <= 21001231) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    return bool(values.size and plausible.all())
 
 
 def read_table(source: Source, columns: Mapping[str, str], separator: str | None = None) -> Table:

@@ -110,7 +110,8 @@ def fit(
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
     Raises:
-        ArgumentError: the log, the configs and `validation` do not fit together, or the loss is not finite.
+        ArgumentError: the log, the configs and `validation` do not fit together, the loss is not finite, or there is a
+            checkpoint and `resume` is False.
         ArtifactError: the checkpoint cannot be read or belongs to another run.
         MissingExtraError: Lightning Fabric is not installed.
     """
@@ -119,12 +120,25 @@ def fit(
     if resume and checkpoint_dir is None:
         raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
     fabric = _fabric(config.precision)
-    path = None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT_NAME
+    path = None if checkpoint_dir is None else _checkpoint_in(checkpoint_dir, resume)
     targets = None if validation is None else Targets(*validation)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         run = _Run(fabric, log, build(model_config, config.dropout), config, targets, exclude_seen, path)
         return run.train(resume, progress)
+
+
+def _checkpoint_in(folder: str | os.PathLike[str], resume: bool) -> Path:
+    path = Path(folder) / CHECKPOINT_NAME
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(
+            "checkpoint_dir", "a folder, or a path where one can be made", f"{folder}: {error}"
+        ) from error
+    if path.exists() and not resume:
+        raise ArgumentError("checkpoint_dir", "a folder without a checkpoint, or resume=True (--resume)", str(path))
+    return path
 
 
 class _Run:
@@ -210,7 +224,6 @@ class _Run:
         return detached
 
     def _save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         state = {
             "version": _CHECKPOINT_VERSION,
@@ -228,7 +241,7 @@ class _Run:
             state = torch.load(path, map_location=self.fabric.device, weights_only=True)
             identity = state["run"]
         except Exception as error:
-            raise ArtifactError(f"{path}: not a checkpoint of lsif_sdk: {error}") from error
+            raise ArtifactError(f"{path}: not a checkpoint of lsif_sdk, or a damaged one") from error
         if state.get("version") != _CHECKPOINT_VERSION:
             raise ArtifactError(
                 f"{path}: expected checkpoint version {_CHECKPOINT_VERSION}, got {state.get('version')}"
@@ -242,6 +255,9 @@ class _Run:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.progress = _Progress(**state["progress"])
+        self.progress.seconds = 0.0
+        if (done := len(self.progress.history)) > self.config.epochs:
+            raise ArgumentError("epochs", f"at least {done}, which the checkpoint has behind it", self.config.epochs)
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
