@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import errors
-from lsif_sdk.diversity import _in_blocks, diversify
+from lsif_sdk.diversity import _in_blocks, diversified, diversify
 from lsif_sdk.ranker import Ranker
 from recommender_cases import NUM_ITEMS, build, same
 
@@ -96,6 +96,24 @@ def test_a_budget_ends_the_choice(monkeypatch):
     cut = diversify(scores, vectors, 12, 0.9, seconds=5)  # one tick to begin with, then one a choice
     chosen = whole[:4].tolist()
     assert cut.tolist() == chosen + [row for row in range(40) if row not in chosen][:8]
+
+
+def test_only_a_choice_that_was_left_is_late(monkeypatch):
+    rng = np.random.default_rng(3)
+    scores, vectors = (
+        -np.sort(-rng.normal(size=(2, 10))).astype(np.float32),
+        rng.normal(size=(10, 6)).astype(np.float32),
+    )
+    rows = np.tile(np.arange(10), (2, 1))
+
+    def late(k, counts, seconds):
+        return diversified(vectors, scores, rows, np.array(counts), k, 0.9, seconds)[3]
+
+    assert late(10, [10, 10], -1) and late(3, [0, 2], -1) and late(3, [10, 10], 0)
+    assert not late(1, [10, 10], -1) and not late(5, [1, 0], -1) and not late(10, [10, 10], 3600)
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    assert not late(3, [10, 0], 7)  # 1 to begin with, 2 for each user, 3 for the choices: in time, just so
 
 
 @pytest.mark.parametrize("users", [1, 3])

@@ -158,14 +158,20 @@ def test_targets_that_are_not_those_held_out_are_warned_of(log):
             evaluate(model, pd.concat([frame, later]), progress=False, **options)  # what came since
             evaluate(model, frame[frame["user"] % 2 == 0], progress=False, **options)  # some of the users
             evaluate(model, frame[place > 0], progress=False, **options)  # without the oldest
-        newest_three = pd.concat([frame[left < 2], later]).sort_values("user", kind="stable")
-        evaluate(rec, newest_three, progress=False)  # fewer events, but a later target
-    other_order = frame.iloc[::-1]
+        window = pd.concat([frame[left < 2], later]).sort_values("user", kind="stable")  # of the newest three
+        for model, options in ((rec, {}), (timeless, {"timestamp": None})):
+            evaluate(model, window, progress=False, **options)
+        days = frame.assign(timestamp=86400)
+        evaluate(train(days, MODEL, TRAINING, progress=False), days.iloc[::-1], progress=False)  # of one day
     for model, events, options in (
         (rec, frame[left > 0], {}),  # other events are the last ones
         (rec, frame[(left > 0) & (frame["user"] % 2 == 0)], {}),
+        (
+            train(frame.assign(timestamp=86400), MODEL, TRAINING, progress=False),
+            frame[left > 0].assign(timestamp=86400),
+            {},
+        ),
         (timeless, frame[left > 0], {"timestamp": None}),
-        (timeless, other_order, {"timestamp": None}),
     ):
         for target in ("test", "validation"):
             with pytest.warns(UserWarning, match=f"may have been trained on the {target} targets"):
@@ -177,9 +183,10 @@ def test_targets_that_are_not_those_held_out_are_warned_of(log):
     with warnings.catch_warnings(action="error"):
         for model in (rec, by_time):
             evaluate(model, frame, target="validation", progress=False)
-    old = {name: value for name, value in rec.artifact.training.items() if name != "targets_sample"}
-    with warnings.catch_warnings(action="error"):  # of an artifact that has no sample nothing can be told
-        evaluate(Recommender(dataclasses.replace(rec.artifact, training=old)), frame[left > 0], progress=False)
+    for sample in (None, [1, "x", [1, 2, 3, 4], ["a", "b"]], {"a": 1}):  # nothing can be told
+        training = {**rec.artifact.training, "targets_sample": sample}
+        with warnings.catch_warnings(action="error"):
+            evaluate(Recommender(dataclasses.replace(rec.artifact, training=training)), frame[left > 0], progress=False)
 
 
 def test_models_are_measured_as_they_were_trained(log):

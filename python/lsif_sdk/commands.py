@@ -47,6 +47,7 @@ def _read_log(options: argparse.Namespace) -> Any:
 def train(options: argparse.Namespace) -> int:
     """Trains on a file of events and writes an artifact."""
     from lsif_sdk import training
+    from lsif_sdk.training.trainer import check_checkpoint
 
     # `save` checks this, too, but only when hours of training are over.
     if pathlib.Path(options.out).exists() and not options.overwrite:
@@ -54,6 +55,8 @@ def train(options: argparse.Namespace) -> int:
     check_target(options.out, overwrite=options.overwrite)
     if options.resume and not options.checkpoints:
         raise ArgumentError("--resume", "--checkpoints DIRECTORY beside it", "none")
+    if options.checkpoints:
+        check_checkpoint(options.checkpoints, options.resume)
     log = _read_log(options)
     if options.text and not options.titles:
         raise ArgumentError("--text", "--titles FILE beside it", "none")
@@ -130,7 +133,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation import compare, format_table
     from lsif_sdk.evaluation.behaviour import behaviour
     from lsif_sdk.evaluation.html_report import check_plots, write_report
-    from lsif_sdk.evaluation.provenance import as_trained, may_have_seen
+    from lsif_sdk.evaluation.provenance import as_trained
     from lsif_sdk.evaluation.splits import SPLITS as SPLITTERS
 
     if options.report:
@@ -146,10 +149,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.report:  # before minutes of measuring
         _make_folder("--report", options.report)
     parts = SPLITTERS[options.split or as_trained([recommender], "split", SPLITS)](log)
-    if may_have_seen(recommender.artifact.training, parts):
-        print("lsif evaluate: warning: this model may have been trained on the test targets", file=sys.stderr)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* may have been trained on")  # the same, in a developer's words
+    with warnings.catch_warnings(record=True, action="always") as warned:
         reports = compare(
             {"lsif": recommender},
             parts,
@@ -157,6 +157,8 @@ def evaluate(options: argparse.Namespace) -> int:
             exclude_seen=None if options.include_seen is None else not options.include_seen,
             progress=not options.quiet,
         )
+    for warning in warned:
+        print(f"lsif evaluate: warning: {warning.message}", file=sys.stderr)
     if options.report:
         page = write_report(options.report, reports, behaviour(recommender, parts, reports[-1]), f"{options.events}")
         print(f"wrote {page}", file=sys.stderr)
@@ -285,7 +287,7 @@ def inspect(options: argparse.Namespace) -> int:
             "first": artifact.items.ids[:3].tolist(),
             "titles": artifact.items.titles is not None,
         },
-        "training": dict(artifact.training),
+        "training": {name: value for name, value in artifact.training.items() if name != "targets_sample"},
         "metrics": dict(artifact.metrics),
     }
     _print_facts(facts, options.json)

@@ -61,6 +61,13 @@ def diversify(
     Returns:
         positions int64 [k], in the order chosen.
     """
+    return _choose(scores, vectors, k, diversity, seconds)[0]
+
+
+def _choose(
+    scores: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32], k: int, diversity: float, seconds: float
+) -> tuple[npt.NDArray[np.int64], bool]:
+    """`diversify`, and whether time ended it where there was a choice left."""
     end = time.perf_counter() + seconds
     spread = np.float64(scores[0]) - scores[-1] if len(scores) else 0.0
     relevance = (scores.astype(np.float64) - scores[-1:]) / spread if spread > 0 else np.ones(len(scores))
@@ -73,13 +80,13 @@ def diversify(
     for place in range(len(chosen)):
         if time.perf_counter() >= end:
             chosen[place:] = left.nonzero()[0][: len(chosen) - place]
-            break
+            return chosen, max(place, 1) < len(chosen)  # the best comes first in any case
         value = np.where(left, (1 - diversity) * relevance - diversity * nearest, -np.inf)
         best = int(value.argmax())
         chosen[place], left[best] = best, False
         similarity = (blocks @ directions[best]).reshape(-1)[: len(scores)]
         nearest = similarity if place == 0 else np.maximum(nearest, similarity)
-    return chosen
+    return chosen, False
 
 
 def _in_blocks(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -120,10 +127,10 @@ def diversified(
     for user, count in enumerate(counts):
         left = end - time.perf_counter()
         if left <= 0:  # nothing is read that would not be used
-            chosen = np.arange(min(k, count))
+            chosen, is_cut = np.arange(min(k, count)), min(k, count) > 1
         else:
-            chosen = diversify(scores[user, :count], vectors[rows[user, :count]], k, diversity, left)
-        is_late |= time.perf_counter() >= end and 1 < len(chosen) < count
+            chosen, is_cut = _choose(scores[user, :count], vectors[rows[user, :count]], k, diversity, left)
+        is_late |= is_cut
         few_scores[user, : len(chosen)] = scores[user, chosen]
         few_rows[user, : len(chosen)] = rows[user, chosen]
     return few_scores, few_rows, np.minimum(counts, k), is_late

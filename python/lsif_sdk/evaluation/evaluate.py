@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
     from lsif_sdk.training.tables import Source
 
-__all__ = ["compare", "evaluate", "with_catalog_items"]
+__all__ = ["compare", "evaluate", "measure", "with_catalog_items"]
 
 SCORES_PER_CHUNK = 1 << 23  # 32 MiB of float32 scores at a time
 USERS_PER_CHUNK = 256
@@ -87,7 +87,8 @@ def evaluate(
     label = type(recommender).__name__.lower() if name is None else name
     if may_have_seen(training_of(recommender), split, target):
         warnings.warn(_KNOWN.format(label, target), stacklevel=2)
-    return _evaluate(
+    _warn_of_missing(label, recommender, split)
+    return measure(
         recommender,
         split,
         as_k(k),
@@ -100,7 +101,7 @@ def evaluate(
     )
 
 
-def _evaluate(
+def measure(
     recommender: Model,
     split: Split,
     k: int = 10,
@@ -112,7 +113,7 @@ def _evaluate(
     min_history: int = 1,
     progress: bool = True,
 ) -> Report:
-    """`evaluate` of a split, with nothing left open, and without its warning."""
+    """`evaluate` of a split, with nothing left open, and without its warnings."""
     if min_history < 1:
         raise ArgumentError("min_history", "an integer >= 1", min_history)
     request_time = False
@@ -128,8 +129,6 @@ def _evaluate(
     else:
         expected = "a Recommender (`current` of a LiveRecommender) or an object with scores(user_rows)"
         raise ArgumentTypeError("recommender", expected, recommender)
-    if isinstance(recommender, HistoryEncoder):
-        _warn_of_missing(label, recommender, split)
     history, items = split.history(target), split.targets(target)[0]
     users = np.flatnonzero((items >= 0) & (history.lengths >= min_history))
     if users.size == 0:
@@ -196,10 +195,10 @@ def compare(
             seen, and `events` and `exclude_seen` do not say which counts.
         ArgumentTypeError: `models` is not a mapping.
     """
-    if isinstance(models, Mapping) and BASELINE in models:
-        raise ArgumentError("models", f"names other than {BASELINE!r}, which is counted anyway", repr(BASELINE))
     if not isinstance(models, Mapping):
         raise ArgumentTypeError("models", 'a mapping of names to recommenders, {"lsif": recommender} say', models)
+    if BASELINE in models:
+        raise ArgumentError("models", f"names other than {BASELINE!r}, which is counted anyway", repr(BASELINE))
     split = _split_of(
         events, models.values(), user=user, item=item, timestamp=timestamp, action=action, separator=separator
     )
@@ -207,26 +206,29 @@ def compare(
     for name, model in models.items():
         if may_have_seen(training_of(model), split, options.get("target", "test")):
             warnings.warn(_KNOWN.format(name, options.get("target", "test")), stacklevel=2)
+        _warn_of_missing(name, model, split)
         if isinstance(model, HistoryEncoder):
             split = with_catalog_items(split, model)
     for_scorers = {key: value for key, value in options.items() if key != "with_request_time"}
     popularity = Popularity.from_log(split.history(options.get("target", "test")))
-    reports = [_evaluate(popularity, split, as_k(k), label=BASELINE, **for_scorers)]
+    reports = [measure(popularity, split, as_k(k), label=BASELINE, **for_scorers)]
     for name, model in models.items():
         chosen = options if isinstance(model, HistoryEncoder) else for_scorers
-        reports.append(_evaluate(model, split, as_k(k), label=name, **chosen))
+        reports.append(measure(model, split, as_k(k), label=name, **chosen))
     return reports
 
 
-def _warn_of_missing(label: str, recommender: HistoryEncoder, split: Split) -> None:
+def _warn_of_missing(label: str, model: Model, split: Split) -> None:
     """A model that was trained on more than the events have answers worse than it could."""
-    config, log = recommender.config, split.log
+    if not isinstance(model, HistoryEncoder):
+        return
+    config, log = model.config, split.log
     for is_read, values, name, argument in (
         (config.use_times, log.times, "times", "timestamp="),
         (config.num_actions > 0, log.actions, "action types", "action="),
     ):
         if is_read and values is None:
-            warnings.warn(f"{label} reads {name}, and the events have none ({argument} names the column)", stacklevel=4)
+            warnings.warn(f"{label} reads {name}, and the events have none ({argument} names the column)", stacklevel=3)
 
 
 def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **columns: Any) -> Split:

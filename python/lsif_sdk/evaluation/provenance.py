@@ -16,14 +16,15 @@ __all__ = ["as_trained", "may_have_seen", "sample_of_targets", "training_of"]
 
 _SPLIT = next(iter(SPLITS))
 _SAMPLE = 32
+_SECONDS_PER_DAY = 86400
 
 
 def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
     """Whether a model may have been trained on the targets of a split; False where nothing says how it was.
 
     Validation targets are never quite unseen: they decide when training stops. A split by time knows from when on it
-    tests. Of another one the users in `sample_of_targets` tell: one who has another target now, and an older one
-    or, without times, no more events than then, has been trained on it.
+    tests. Of another one the users in `sample_of_targets` tell: a target of an earlier day was trained on, and one of
+    the same day, or without times, may have been where no event has come since and that of then is gone.
 
     Args:
         training: what the model's artifact says of its training.
@@ -41,37 +42,45 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
 
 
 def sample_of_targets(split: Split) -> list[list[Any]]:
-    """Of some users with a test target: hashes of the user and of the target, its Unix seconds, the number of events.
+    """Of `_SAMPLE` users with a test target: hashes of the user and of user and target, the target's day, all events.
 
-    They are the `_SAMPLE` users of the least hashes, so that splits of the same users have the same sample.
+    They are the users of the least hashes, so that splits of the same users have the same sample. Days since 1970, None
+    where unknown.
     """
-    described = _described(split)
-    return [[user, *described[user]] for user in sorted(described)[:_SAMPLE]]
+    log, (targets, times), lengths = split.log, split.targets("test"), split.log.lengths
+    rows = {_hash(log.user_ids[row]): row for row in np.flatnonzero(targets != NO_TARGET).tolist()}
+    sample = []
+    for user in sorted(rows)[:_SAMPLE]:
+        row = rows[user]
+        day = None if times is None else int(times[row]) // _SECONDS_PER_DAY
+        pair = _hash(log.user_ids[row], log.item_ids[targets[row]])
+        sample.append([user, pair, day, int(lengths[row])])
+    return sample
 
 
-def _described(split: Split) -> dict[str, tuple[str, int | None, int]]:
-    """By hash of the user: hash of the test target, its Unix seconds (None: unknown), the number of events."""
-    log, (targets, times) = split.log, split.targets("test")
-    described = {}
-    for row in np.flatnonzero(targets != NO_TARGET).tolist():
-        user, item = _hash(log.user_ids[row]), _hash(log.item_ids[targets[row]])
-        described[user] = item, None if times is None else int(times[row]), int(log.lengths[row])
-    return described
-
-
-def _hash(value: int | str) -> str:
-    return hashlib.blake2b(str(value).encode(), digest_size=8).hexdigest()
+def _hash(*values: int | str) -> str:
+    return hashlib.blake2b(repr([str(value) for value in values]).encode(), digest_size=8).hexdigest()
 
 
 def _are_others(training: Mapping[str, Any], split: Split) -> bool:
     sample = training.get("targets_sample")
     if not isinstance(sample, list) or training.get("targets_hash") == split.hash("test"):
         return False
-    described = _described(split)
-    for user, *known in sample:
-        item, time, length = described.get(user, known)
-        is_older = length <= known[2] if time is None or known[1] is None else time < known[1]
-        if item != known[0] and is_older:
+    log, (targets, times), lengths = split.log, split.targets("test"), split.log.lengths
+    known = {entry[0]: entry[1:] for entry in sample if isinstance(entry, list) and len(entry) == 4}
+    for row in np.flatnonzero(targets != NO_TARGET).tolist():
+        pair, day, length = known.get(_hash(log.user_ids[row]), (None, None, None))
+        if not isinstance(pair, str) or not isinstance(length, int):
+            continue
+        if times is not None and isinstance(day, int) and int(times[row]) // _SECONDS_PER_DAY != day:
+            is_older = int(times[row]) // _SECONDS_PER_DAY < day
+        else:
+            # On the same day, or without times: no event has come since, and the target of then has not become history.
+            history = set(split.test_history.user(row).items.tolist())
+            is_history = any(_hash(log.user_ids[row], log.item_ids[item]) == pair for item in history)
+            is_other = _hash(log.user_ids[row], log.item_ids[targets[row]]) != pair
+            is_older = is_other and not is_history and int(lengths[row]) <= length
+        if is_older:
             return True
     return False
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +17,8 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
-from lsif_sdk.evaluation import compare, evaluate
+from lsif_sdk.evaluation import compare
+from lsif_sdk.evaluation.evaluate import measure
 from lsif_sdk.evaluation.provenance import sample_of_targets
 from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.items import ItemTable
@@ -26,7 +26,7 @@ from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.data import EventLog, as_log
-from lsif_sdk.training.trainer import fit
+from lsif_sdk.training.trainer import check_checkpoint, fit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,6 +150,8 @@ def train(
         DataError: the events cannot be read, or no user has enough of them for a target.
         MissingExtraError: a package of the extra "train" is not installed.
     """
+    if checkpoint_dir is not None:
+        check_checkpoint(checkpoint_dir, resume)
     log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
     if source is None and isinstance(events, (str, os.PathLike)):
         source = pathlib.Path(events).name
@@ -209,8 +211,9 @@ def train(
     items = ItemTable(log.item_ids, log.titles, counts)
     recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance, metrics))
     if features is not None:  # what stopped the training was measured before items were described
-        with warnings.catch_warnings(action="ignore"):
-            described = evaluate(recommender, parts, target=target, exclude_seen=exclude_seen, progress=progress)
+        described = measure(
+            recommender, parts, target=target, exclude_seen=exclude_seen, label="validation", progress=progress
+        )
         metrics["validation"] = {name: described.metrics[name] for name in metrics["validation"]}
     if holdout == "validation":
         return recommender

@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -52,17 +52,19 @@ class Table:
         "007" is no integer anywhere: it stays text, so that no two ids fall together.
 
         Raises:
-            DataError: an id is missing.
+            DataError: an id is missing, or neither an integer nor text.
         """
         column_values = self._frame[column]
         self._refuse(column, column_values.isna() | (column_values.astype(str) == ""), "an id is missing")
+        self._refuse_bools(column, column_values, "integers or text as ids")
         try:
             codes, distinct = column_values.factorize()
         except TypeError:
-            got = f"values like {column_values.iloc[0]!r}"
+            odd_row = next(row for row, value in enumerate(column_values) if not isinstance(value, Hashable))
+            got = f"{column_values.iloc[odd_row]!r} in row {odd_row + 1}"
             raise DataError(f"{self.name}: column {column!r}: expected integers or text as ids, got {got}") from None
         values = distinct.tolist()
-        if odd := [value for value in values if isinstance(value, (bytes, bool))]:
+        if odd := [value for value in values if isinstance(value, bytes)]:
             raise DataError(f"{self.name}: column {column!r}: expected integers or text as ids, got {odd[0]!r}")
         texts = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
         if self._typed and any(isinstance(value, str) for value in values):
@@ -95,6 +97,9 @@ class Table:
         import pandas as pd
 
         values = self._frame[column]
+        if isinstance(values.dtype, pd.ArrowDtype) and values.dtype.kind in "MO":  # dates with and without a time
+            self._refuse(column, values.isna(), "a time is missing")
+            return _of_dates(pd.to_datetime(values.astype(object), utc=True).dt.tz_localize(None))
         if values.dtype.kind == "M" or hasattr(values.dtype, "tz"):
             self._refuse(column, values.isna(), "a time is missing")
             return _of_dates(
@@ -102,6 +107,7 @@ class Table:
             )
         if values.dtype.kind in "bm" or isinstance(values.dtype, pd.PeriodDtype):
             raise DataError(f"{self.name}: column {column!r}: expected Unix seconds or dates, got {values.dtype}")
+        self._refuse_bools(column, values, "Unix seconds or dates")
         numbers = pd.to_numeric(values, errors="coerce")
         if bool(numbers.isna().all()):
             dates = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
@@ -141,6 +147,11 @@ class Table:
             self._refuse(column, np.floor(floats) != floats, f"expected {expected}")
         return np.asarray(np.floor(floats), dtype=np.int64)
 
+    def _refuse_bools(self, column: str, values: pd.Series[Any], expected: str) -> None:
+        """Of a column of anything: True would become 1, in silence."""
+        if self._typed and values.dtype == object and bool in set(map(type, values)):
+            self._refuse(column, [type(value) is bool for value in values], f"expected {expected}")
+
     def _refuse(self, column: str, bad: Sequence[bool] | NDArray[np.bool_] | pd.Series[bool], reason: str) -> None:
         rows = np.flatnonzero(np.asarray(bad))
         if rows.size:
@@ -156,9 +167,11 @@ def _of_dates(dates: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
 
 def _are_compact_dates(values: NDArray[np.int64]) -> bool:
     """Whether all are days of 1900 to 2100 written as 20240131, which as Unix seconds were days of August 1970."""
+    if not values.size or values.min() < 19000101 or values.max() > 21001231:
+        return False
     month, day = values // 100 % 100, values % 100
-    plausible = (values >= 19000101) & (values <= 21001231) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    return bool(values.size and plausible.all())
+    plausible = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    return bool(plausible.all())
 
 
 def read_table(source: Source, columns: Mapping[str, str], separator: str | None = None) -> Table:

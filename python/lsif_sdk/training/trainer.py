@@ -110,8 +110,8 @@ def fit(
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
     Raises:
-        ArgumentError: the log, the configs and `validation` do not fit together, the loss is not finite, or there is a
-            checkpoint and `resume` is False.
+        ArgumentError: the log, the configs and `validation` do not fit together, the loss is not finite, there is a
+            checkpoint and `resume` is False, or it has more epochs behind it than are wanted.
         ArtifactError: the checkpoint cannot be read or belongs to another run.
         MissingExtraError: Lightning Fabric is not installed.
     """
@@ -120,7 +120,7 @@ def fit(
     if resume and checkpoint_dir is None:
         raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
     fabric = _fabric(config.precision)
-    path = None if checkpoint_dir is None else _checkpoint_in(checkpoint_dir, resume)
+    path = None if checkpoint_dir is None else check_checkpoint(checkpoint_dir, resume)
     targets = None if validation is None else Targets(*validation)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -128,7 +128,12 @@ def fit(
         return run.train(resume, progress)
 
 
-def _checkpoint_in(folder: str | os.PathLike[str], resume: bool) -> Path:
+def check_checkpoint(folder: str | os.PathLike[str], resume: bool) -> Path:
+    """Where the checkpoint of a folder is, which is made.
+
+    Raises:
+        ArgumentError: it cannot be made, or there is a checkpoint and nobody wants to go on from it.
+    """
     path = Path(folder) / CHECKPOINT_NAME
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +245,10 @@ class _Run:
         try:
             state = torch.load(path, map_location=self.fabric.device, weights_only=True)
             identity = state["run"]
+        except torch.OutOfMemoryError:
+            raise
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read: {error}") from error
         except Exception as error:
             raise ArtifactError(f"{path}: not a checkpoint of lsif_sdk, or a damaged one") from error
         if state.get("version") != _CHECKPOINT_VERSION:
