@@ -278,6 +278,7 @@ class TorchScorer:
         return native.reference_scores(self.artifact, batch)[:, self.history.item_ids]
 
 
+@pytest.mark.filterwarnings("ignore:recommender reads action types")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_evaluation_is_that_of_the_torch_module(name):
     artifact = ARTIFACTS[name]
