@@ -73,6 +73,20 @@ def test_seen_items_are_left_out_unless_wanted(shop_model, capsys):
     assert items() == [item for item in everything if item not in ("sku-1", "sku-2")]
 
 
+def test_train_says_how_many_targets_are_misses(shop_events, capsys, tmp_path):
+    doubled = tmp_path / "doubled.csv"
+    head, *rows = shop_events.read_text().splitlines()
+    doubled.write_text("\n".join([head, *(row for row in rows for _ in range(2))]) + "\n")
+    small = ["--set", "epochs=1", "--set", "dim=8"]
+    for events, options, is_told in (
+        (shop_events, (), False),
+        (doubled, (), True),
+        (doubled, ("--include-seen",), False),
+    ):
+        code, _, err = run(capsys, "train", events, "--out", tmp_path / "m", "--overwrite", *small, *options)
+        assert code == 0 and ("of these are in their user's history already, and so misses" in err) is is_told
+
+
 def test_evaluate_prints_a_table_or_json(shop_model, shop_events, capsys):
     code, out, err = run(capsys, "evaluate", shop_model, shop_events)
     assert code == 0

@@ -86,11 +86,15 @@ def train(options: argparse.Namespace) -> int:
 def _trained(artifact: Artifact) -> str:
     """What a model was trained on, and how good it is beside the simplest baselines."""
     training = artifact.training
+    report = None
     lines = [f"{training['events']:,} events of {training['users']:,} users and {len(artifact.items):,} items"]
     for name, report in artifact.metrics.get("test", {}).items():
         ndcg = report["metrics"][f"ndcg@{report['k']}"]
         shown = "unknown" if ndcg is None else f"{ndcg:.4f}"
         lines.append(f"{name:12} NDCG@{report['k']} {shown} on {report['num_users']:,} events held out of training")
+    if report is not None and report["exclude_seen"] and report["num_repeated"]:
+        misses = f"{report['num_repeated']:,} of these are in their user's history already, and so misses"
+        lines.append(f"{misses}: --include-seen where people consume again")
     if training["holdout"] == "test":
         lines.append("for use, train on more of them: --holdout validation (docs/training.md)")
     return "\n".join(lines)
