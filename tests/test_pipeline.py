@@ -183,7 +183,7 @@ def test_targets_that_are_not_those_held_out_are_warned_of(log):
     with warnings.catch_warnings(action="error"):
         for model in (rec, by_time):
             evaluate(model, frame, target="validation", progress=False)
-    for sample in (None, [1, "x", [1, 2, 3, 4], ["a", "b"]], {"a": 1}):  # nothing can be told
+    for sample in (None, [1, "x", [1, 2, 3, 4], [[], 2, 3, 4], ["a", "b"]], {"a": 1}):  # nothing can be told
         training = {**rec.artifact.training, "targets_sample": sample}
         with warnings.catch_warnings(action="error"):
             evaluate(Recommender(dataclasses.replace(rec.artifact, training=training)), frame[left > 0], progress=False)

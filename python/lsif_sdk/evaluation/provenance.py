@@ -67,7 +67,8 @@ def _are_others(training: Mapping[str, Any], split: Split) -> bool:
     if not isinstance(sample, list) or training.get("targets_hash") == split.hash("test"):
         return False
     log, (targets, times), lengths = split.log, split.targets("test"), split.log.lengths
-    known = {entry[0]: entry[1:] for entry in sample if isinstance(entry, list) and len(entry) == 4}
+    entries = [entry for entry in sample if isinstance(entry, list) and len(entry) == 4]
+    known = {user: rest for user, *rest in entries if isinstance(user, str)}
     for row in np.flatnonzero(targets != NO_TARGET).tolist():
         pair, day, length = known.get(_hash(log.user_ids[row]), (None, None, None))
         if not isinstance(pair, str) or not isinstance(length, int):
