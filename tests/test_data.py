@@ -311,6 +311,19 @@ def test_fractions_of_a_second_decide_the_order():
         assert log.times.tolist() == [9, 10, 10, 10, 10]
 
 
+def test_other_columns_of_arrow_are_times_as_well(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"user": 1, "item": [1, 2, 3]})
+    days = pd.Series(pd.to_datetime(["2024-01-03", "2024-01-02", "2024-01-01"]))
+    read = read_events(frame.assign(timestamp=days.astype(pd.ArrowDtype(pa.date32()))))
+    assert (read.times.tolist(), read.items.tolist()) == ([1704067200, 1704153600, 1704240000], [2, 1, 0])
+    decimals = pd.Series([1704067203, 1704067202, 1704067201]).astype(pd.ArrowDtype(pa.decimal128(22, 2)))
+    assert read_events(frame.assign(timestamp=decimals)).times.tolist() == [1704067201, 1704067202, 1704067203]
+    gap = days.where(days != days[1]).astype(pd.ArrowDtype(pa.timestamp("us", "UTC")))
+    with pytest.raises(DataError, match="column 'timestamp', row 2: a time is missing"):
+        read_events(frame.assign(timestamp=gap))
+
+
 @pytest.mark.parametrize("odd", [1_700_000_000_000, 1_700_000_000_000_000_000])
 def test_single_times_in_a_finer_unit_are_refused(odd):
     frame = pd.DataFrame({"user": "u", "item": list("abc"), "timestamp": [1_700_000_000, odd, 1_700_000_001]})

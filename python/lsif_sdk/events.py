@@ -32,7 +32,8 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
-    """A user's events, oldest first. Events out of time order are sorted by time (stable), as in training.
+    """A user's events, oldest first. Events out of time order are sorted by time (stable), in
+    whole seconds; training sorts by fractions, too.
 
     Args:
         items: external item ids.

@@ -97,14 +97,12 @@ class Table:
         import pandas as pd
 
         values = self._frame[column]
-        if isinstance(values.dtype, pd.ArrowDtype) and values.dtype.kind in "MO":  # dates with and without a time
+        if isinstance(values.dtype, pd.ArrowDtype) and values.dtype.kind == "M":  # dates with and without a time
+            values = pd.to_datetime(values.astype(object), utc=True)
+        is_zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
+        if is_zoned or values.dtype.kind == "M":
             self._refuse(column, values.isna(), "a time is missing")
-            return _of_dates(pd.to_datetime(values.astype(object), utc=True).dt.tz_localize(None))
-        if values.dtype.kind == "M" or hasattr(values.dtype, "tz"):
-            self._refuse(column, values.isna(), "a time is missing")
-            return _of_dates(
-                values.dt.tz_convert("UTC").dt.tz_localize(None) if hasattr(values.dtype, "tz") else values
-            )
+            return _of_dates(values.dt.tz_convert("UTC").dt.tz_localize(None) if is_zoned else values)
         if values.dtype.kind in "bm" or isinstance(values.dtype, pd.PeriodDtype):
             raise DataError(f"{self.name}: column {column!r}: expected Unix seconds or dates, got {values.dtype}")
         self._refuse_bools(column, values, "Unix seconds or dates")
