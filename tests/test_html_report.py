@@ -37,6 +37,10 @@ def test_the_page_needs_nothing_else_and_says_what_the_reports_say(measured, tmp
     assert not re.search(r'(src|href)="(?!#)', page), "a page of its own refers to nothing outside"
     assert page.count("<figure>") == 7
     assert "A &lt;b&gt;title&lt;/b&gt;" in page and "&lt;lsif&gt; &amp; co" in page and "<lsif>" not in page
+    assert "leave-one-out, test targets;" in page and "are such items" not in page
+    repeated = [dataclasses.replace(report, num_repeated=3) for report in reports]
+    told = write_report(tmp_path / "repeated", repeated, users, "title").read_text("utf-8")
+    assert "items of the history left out (3 targets are such items: misses)" in told
     for report in reports:
         assert f"{report.metrics['hr@10']:.4f}" in page
     values = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))

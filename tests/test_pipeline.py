@@ -230,3 +230,15 @@ def test_models_are_measured_as_they_were_trained(log):
 def test_a_model_of_times_is_not_trained_on_events_without(log):
     with pytest.raises(ArgumentError, match="use_times: expected False for events without times, got True"):
         train(dataclasses.replace(log, times=None), {"use_times": True}, TRAINING, progress=False)
+
+
+def test_described_items_are_measured_as_they_are_served(log):
+    features = np.random.default_rng(5).normal(size=(log.num_items, 6)).astype(np.float32)
+    plain = train(log, MODEL, TRAINING, progress=False)
+    described = train(log, MODEL, TRAINING, features=features, progress=False)
+    for model in (plain, described):
+        measured = evaluate(model, log, target="validation", progress=False).metrics
+        assert model.artifact.metrics["validation"] == pytest.approx(
+            {name: measured[name] for name in model.artifact.metrics["validation"]}, abs=1e-6
+        )
+    assert described.artifact.metrics["validation"] != plain.artifact.metrics["validation"]
