@@ -23,7 +23,7 @@ set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 find_package(CUDAToolkit REQUIRED)
 
 set(cuda_kernels embedding layer_norm linear linear_bf16 attention attention_bf16 interest_pooling interest_fusion
-  histories encode_users user_states score_topk)
+  histories encode_users encode_users_many user_states score_topk)
 list(TRANSFORM cuda_kernels REPLACE "(.+)" "csrc/kernels/cuda/\\1.cu")
 add_library(lsif_kernels_cuda STATIC ${cuda_kernels} csrc/engine/cuda_encode.cpp)
 target_include_directories(lsif_kernels_cuda PUBLIC csrc)

@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kEncoderThreads)
     attention_kernel(AttentionParams params, EncoderAttention input, const int64_t* times, const int64_t* query_times,
                      Bucket* buckets, int first_query, int count, RowsView y) {
   const auto query_time = [&](int row) { return query_times[row]; };
-  if (buckets != nullptr) block_buckets(params, times, query_time, count, buckets);
+  if (buckets != nullptr) block_buckets(params, times, query_time, 0, count, buckets);
   input.buckets = buckets;
   block_attention(params, input, first_query, count, y, linear_scratch(), KeyRoom{nullptr, 0});
 }

@@ -114,6 +114,42 @@ TEST(bfloat16_is_near_float32_and_near_the_cpu) {
   }
 }
 
+// By the number of processors and of users: two blocks a processor, one, clusters of 2, 4 and 8 blocks.
+TEST(how_many_blocks_a_user_has_changes_no_bit) {
+  for (ModelConfig c : configs()) {
+    if (c.dim % 16 != 0) c.dim = 48;  // others have one block
+    const RandomModel model(c);
+    const OnDevice device(model);
+    std::vector<History> histories = histories_for(c);
+    oracle::Random random(5);
+    histories.push_back(random_history(random, 300));
+    const Encoding expected = device.encode(Batch(histories).events());
+    check_near(expected, on_cpu(model, Batch(histories).events()));
+#if defined(LSIF_CUDA_EMULATED)
+    const int before = emulated::num_processors;
+    for (const int processors : {8, 19, 38, 75}) {
+      emulated::num_processors = processors;
+      CHECK(is_same(device.encode(Batch(histories).events()), expected));
+    }
+    emulated::num_processors = before;
+#else
+    std::vector<History> copies;
+    for (const size_t count : {1, 3, 6, 13, 30}) {
+      while (copies.size() < count * histories.size()) copies.push_back(histories[copies.size() % histories.size()]);
+      const Encoding all = device.encode(Batch(copies).events());
+      const auto repeats = [](const std::vector<float>& whole, const std::vector<float>& part) {
+        for (size_t i = 0; i < whole.size(); ++i) {
+          if (whole[i] != part[i % part.size()]) return false;
+        }
+        return true;
+      };
+      CHECK(repeats(all.fused, expected.fused) && repeats(all.interests, expected.interests));
+      CHECK(repeats(all.weights, expected.weights));
+    }
+#endif
+  }
+}
+
 #if defined(LSIF_CUDA_EMULATED)
 // From room for little more than scratch and scores to room for everything.
 TEST(where_activations_lie_changes_no_bit) {
@@ -128,6 +164,9 @@ TEST(where_activations_lie_changes_no_bit) {
       emulated::shared_memory_limit = limit << 10;
       CHECK(lsif::cuda::encode_users_fits(shape));
       CHECK(is_same(device.encode(batch.events()), expected));
+      emulated::num_processors = 64;  // clusters
+      CHECK(is_same(device.encode(batch.events()), expected));
+      emulated::num_processors = 2;
     }
     emulated::shared_memory_limit = 8 << 10;  // not even for these
     CHECK(!lsif::cuda::encode_users_fits(shape));

@@ -39,11 +39,22 @@ struct dim3 {
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
+
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    dim3 clusterDim;
+  } val;
+};
+
 struct cudaLaunchConfig_t {
   dim3 gridDim;
   dim3 blockDim;
   size_t dynamicSmemBytes = 0;
   cudaStream_t stream = nullptr;
+  cudaLaunchAttribute* attrs = nullptr;
+  unsigned numAttrs = 0;
 };
 
 // Memory that notices a step past its end, and begins as NaN.
@@ -74,10 +85,14 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcp
 
 inline dim3 gridDim;
 inline dim3 blockDim;
-inline dim3 blockIdx;
+#define blockIdx dim3(static_cast<unsigned>(::emulated::Block::get().block()), 0, 0)
 #define threadIdx dim3(static_cast<unsigned>(::emulated::Block::get().thread()), 0, 0)
 
-enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaDevAttrMultiProcessorCount };
+enum cudaDeviceAttr {
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrClusterLaunch
+};
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
 inline cudaError_t cudaGetDevice(int* device) {
@@ -86,7 +101,16 @@ inline cudaError_t cudaGetDevice(int* device) {
 }
 
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? emulated::num_processors : emulated::shared_memory_limit;
+  switch (attribute) {
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = emulated::shared_memory_limit;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = emulated::num_processors;
+      break;
+    case cudaDevAttrClusterLaunch:
+      *value = 1;
+  }
   return cudaSuccess;
 }
 
@@ -116,9 +140,13 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   emulated::choose_order();
   gridDim = config->gridDim;
   blockDim = config->blockDim;
-  for (const int block : emulated::in_order(static_cast<int>(gridDim.x))) {
-    blockIdx = dim3(static_cast<unsigned>(block));
-    emulated::Block::get().run(static_cast<int>(blockDim.x), config->dynamicSmemBytes, [&] { kernel(args...); });
+  const auto blocks = static_cast<int>(gridDim.x);
+  const int of_cluster = config->numAttrs > 0 ? static_cast<int>(config->attrs[0].val.clusterDim.x) : 1;
+  if (blocks % of_cluster != 0 || (of_cluster > 1 && blockDim.x % emulated::kWarpThreads != 0))
+    return cudaErrorInvalidConfiguration;
+  for (const int cluster : emulated::in_order(blocks / of_cluster)) {
+    emulated::Block::get().run(cluster * of_cluster, of_cluster, static_cast<int>(blockDim.x), config->dynamicSmemBytes,
+                               [&] { kernel(args...); });
   }
   return cudaSuccess;
 }

@@ -3,7 +3,7 @@
 // shows: one of the orders reads what another thread has not written yet, or has overwritten.
 //
 // Stops the program where threads diverge: some of a block, or of a warp, wait at one barrier, the others at another
-// one or not at all.
+// one or not at all; or where a cluster's blocks wait for one that waits, too.
 #pragma once
 
 #include <setjmp.h>
@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -59,13 +60,14 @@ inline std::vector<int> in_order(int count) {
 }
 
 struct Fiber {
-  enum class State { kReady, kAtBlock, kAtWarp, kDone };
+  enum class State { kReady, kAtBlock, kAtWarp, kAtCluster, kDone };
   static constexpr size_t kStackBytes = 128 << 10;
 
   State state = State::kDone;
   const char* file = "";  // where it waits
   int line = 0;
   int exchanges = 0;
+  int arrivals = 0;  // at the cluster's barrier
   struct Copy {
     void* to;
     const void* from;
@@ -83,6 +85,7 @@ struct Warp {
   alignas(16) unsigned char slots[2][kWarpThreads][kSlotBytes];
 };
 
+// Or the blocks of a cluster, at the same time; these must do without `__shared__` variables, which exist once.
 class Block {
  public:
   static Block& get() {
@@ -90,9 +93,12 @@ class Block {
     return block;
   }
 
-  int thread() const { return current_; }
+  int thread() const { return current_ % block_threads_; }
+  int block() const { return first_block_ + current_ / block_threads_; }
 
-  unsigned char* dynamic_shared() { return dynamic_shared_->data(); }
+  unsigned char* dynamic_shared() { return dynamic_shared_[current_ / block_threads_].data(); }
+
+  void arrive_at_cluster() { ++fibers_[current_]->arrivals; }
 
   // Asynchronous copies come at the last moment: when the thread waits for them, if it does.
   void defer_copy(void* to, const void* from, size_t size) { fibers_[current_]->copies.push_back({to, from, size}); }
@@ -102,19 +108,31 @@ class Block {
     fibers_[current_]->copies.clear();
   }
 
-  // Runs body() as each of num_threads threads; shared memory begins as all ones.
-  void run(int num_threads, size_t dynamic_bytes, const std::function<void()>& body) {
+  // Runs body() as each of block_threads threads of num_blocks blocks from first_block on; shared memory begins as all
+  // ones.
+  void run(int first_block, int num_blocks, int block_threads, size_t dynamic_bytes,
+           const std::function<void()>& body) {
     std::memset(__start_lsif_shared, 0xFF, static_cast<size_t>(__stop_lsif_shared - __start_lsif_shared));
-    dynamic_shared_.emplace(static_cast<int64_t>((dynamic_bytes + 15) / 16 * 16));
+    dynamic_shared_.clear();
+    for (int b = 0; b < num_blocks; ++b)
+      dynamic_shared_.emplace_back(static_cast<int64_t>((dynamic_bytes + 15) / 16 * 16));
     body_ = &body;
-    num_threads_ = num_threads;
-    while (static_cast<int>(fibers_.size()) < num_threads) fibers_.push_back(std::make_unique<Fiber>());
-    warps_.resize(static_cast<size_t>((num_threads + kWarpThreads - 1) / kWarpThreads));
-    for (int t = 0; t < num_threads; ++t) fibers_[t]->state = Fiber::State::kReady, fibers_[t]->exchanges = 0;
-    for (int t = 0; t < num_threads; ++t) fibers_[t]->copies.clear();
+    first_block_ = first_block;
+    block_threads_ = block_threads;
+    num_threads_ = num_blocks * block_threads;
+    while (static_cast<int>(fibers_.size()) < num_threads_) fibers_.push_back(std::make_unique<Fiber>());
+    warps_.resize(static_cast<size_t>((num_threads_ + kWarpThreads - 1) / kWarpThreads));
+    for (int t = 0; t < num_threads_; ++t) {
+      fibers_[t]->state = Fiber::State::kReady;
+      fibers_[t]->exchanges = fibers_[t]->arrivals = 0;
+      fibers_[t]->copies.clear();
+    }
     do {
-      for (const int warp : in_order(static_cast<int>(warps_.size()))) run_warp(warp * kWarpThreads);
-    } while (release_block());
+      for (const int b : in_order(num_blocks)) run_block(b * block_threads_);
+    } while (release_cluster());
+    const bool is_done = std::all_of(fibers_.begin(), fibers_.begin() + num_threads_,
+                                     [](const auto& fiber) { return fiber->state == Fiber::State::kDone; });
+    if (!is_done) report_divergence();
   }
 
   void wait(Fiber::State state, const char* file, int line) {
@@ -148,9 +166,17 @@ class Block {
     }
   }
 
+  // As far as it gets without the others of its cluster.
+  void run_block(int first) {
+    const int num_warps = (block_threads_ + kWarpThreads - 1) / kWarpThreads;
+    do {
+      for (const int warp : in_order(num_warps)) run_warp(first + warp * kWarpThreads, first + block_threads_);
+    } while (release(first, first + block_threads_, Fiber::State::kAtBlock));
+  }
+
   // As far as it gets without the others, however far behind they are.
-  void run_warp(int first) {
-    const int count = std::min(num_threads_ - first, kWarpThreads);
+  void run_warp(int first, int end) {
+    const int count = std::min(end - first, kWarpThreads);
     do {
       for (const int lane : in_order(count)) {
         if (fibers_[first + lane]->state == Fiber::State::kReady) enter(first + lane);
@@ -182,13 +208,20 @@ class Block {
     finish_switch(fake_stack);
   }
 
-  // False: all threads are done.
-  bool release_block() {
-    if (release(0, num_threads_, Fiber::State::kAtBlock)) return true;
-    const bool is_done = std::all_of(fibers_.begin(), fibers_.begin() + num_threads_,
-                                     [](const auto& fiber) { return fiber->state == Fiber::State::kDone; });
-    if (!is_done) report_divergence();
-    return false;
+  // Lets go on who waits for as many arrivals as every thread has behind it that is not done.
+  bool release_cluster() {
+    int fewest = INT_MAX;
+    for (int t = 0; t < num_threads_; ++t) {
+      if (fibers_[t]->state != Fiber::State::kDone) fewest = std::min(fewest, fibers_[t]->arrivals);
+    }
+    bool is_released = false;
+    for (int t = 0; t < num_threads_; ++t) {
+      Fiber& fiber = *fibers_[t];
+      if (fiber.state != Fiber::State::kAtCluster || fiber.arrivals > fewest) continue;
+      fiber.state = Fiber::State::kReady;
+      is_released = true;
+    }
+    return is_released;
   }
 
   // Lets threads go on if all of them wait at one place.
@@ -203,7 +236,8 @@ class Block {
   }
 
   [[noreturn]] void report_divergence() const {
-    static const char* const kNames[] = {"is ready", "waits for the block", "waits for its warp", "is done"};
+    static const char* const kNames[] = {"is ready", "waits for the block", "waits for its warp",
+                                         "waits for the cluster", "is done"};
     std::printf("The threads of a block diverge:\n");
     for (int t = 0; t < num_threads_; ++t) {
       const Fiber& f = *fibers_[t];
@@ -233,10 +267,12 @@ class Block {
 #endif
 
   const std::function<void()>* body_ = nullptr;
-  int num_threads_ = 0;
+  int first_block_ = 0;
+  int block_threads_ = 1;
+  int num_threads_ = 0;  // of all blocks
   int current_ = 0;
   std::vector<std::unique_ptr<Fiber>> fibers_;
-  std::optional<guarded::Array<unsigned char>> dynamic_shared_;
+  std::vector<guarded::Array<unsigned char>> dynamic_shared_;  // of each block
   std::vector<Warp> warps_;
   jmp_buf scheduler_;
   const void* scheduler_stack_ = nullptr;

@@ -71,6 +71,26 @@ __global__ void diverging_kernel(int* y, int mode) {
   }
 }
 
+// Each block hands a number to the next one of its cluster, whose last block has nothing to do.
+__global__ void rotate_blocks_kernel(int* y, bool with_barrier) {
+  const int cluster = 4;
+  const auto block = static_cast<int>(blockIdx.x);
+  if (block % cluster == cluster - 1) return;
+  if (threadIdx.x == 0) y[2 * block] = 10 * block;
+  lsif::cuda::cluster_arrive();
+  if (with_barrier) lsif::cuda::cluster_wait();
+  const int next = block % cluster == cluster - 2 ? block - block % cluster : block + 1;
+  if (threadIdx.x == 0) y[2 * block + 1] = y[2 * next];
+}
+
+// The blocks wait for one that waits for the block.
+__global__ void stuck_cluster_kernel() {
+  if (blockIdx.x == 0 && threadIdx.x > 0) return;
+  if (blockIdx.x == 0) __syncthreads();
+  lsif::cuda::cluster_arrive();
+  lsif::cuda::cluster_wait();
+}
+
 __global__ void idle_kernel() {}
 
 template <typename... Args>
@@ -107,6 +127,28 @@ TEST(a_missing_barrier_shows_in_some_order) {
     const int step = kernel == reduce_twice_kernel ? kWarp : 1;
     for (int t = 0; t < kThreads; ++t) CHECK((*with.begin())[t] == (t / step + 1) % (kThreads / step));
   }
+}
+
+TEST(a_missing_barrier_of_a_cluster_shows_in_some_order) {
+  std::set<std::vector<int>> with;
+  std::set<std::vector<int>> without;
+  for (const Order order : kOrders) {
+    for (const bool with_barrier : {true, false}) {
+      emulated::fixed_order = order;
+      std::vector<int> y(16, -1);
+      CHECK(lsif::cuda::launch_clusters(rotate_blocks_kernel, 8, 4, kThreads, 0, nullptr, y.data(), with_barrier) ==
+            cudaSuccess);
+      (with_barrier ? with : without).insert(y);
+    }
+  }
+  const std::vector<int> rotated = {0, 10, 10, 20, 20, 0, -1, -1, 40, 50, 50, 60, 60, 40, -1, -1};
+  CHECK(with == std::set{rotated});
+  CHECK(without.size() > 1);
+}
+
+TEST(a_cluster_that_cannot_go_on_stops_the_program) {
+  CHECK(!survives([] { lsif::cuda::launch_clusters(stuck_cluster_kernel, 2, 2, kThreads, 0, nullptr); }));
+  CHECK(lsif::cuda::launch_clusters(idle_kernel, 3, 2, kThreads, 0, nullptr) == cudaErrorInvalidConfiguration);
 }
 
 TEST(shuffles_are_those_of_the_warp) {

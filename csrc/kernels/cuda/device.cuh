@@ -33,11 +33,20 @@ inline int64_t num_processors() {
   return count;
 }
 
+// Whether blocks can be launched as clusters on this device (from sm_90 on).
+inline bool has_clusters() {
+  int device = 0;
+  int has = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return false;
+  return cudaDeviceGetAttribute(&has, cudaDevAttrClusterLaunch, device) == cudaSuccess && has != 0;
+}
+
 // Launches `blocks` blocks with `shared` bytes of dynamic_shared() each, none at all if that is 0. Unlike <<<>>> with
 // cudaGetLastError(), reports this launch's error only. More than 48 KB are for kernels without __shared__ variables.
+// `cluster` neighbouring blocks at a time are at work together.
 template <typename... Params, typename... Args>
-cudaError_t launch_shared(void (*kernel)(Params...), int64_t blocks, int threads, int64_t shared, cudaStream_t stream,
-                          Args... args) {
+cudaError_t launch_clusters(void (*kernel)(Params...), int64_t blocks, int cluster, int threads, int64_t shared,
+                            cudaStream_t stream, Args... args) {
   if (blocks == 0) return cudaSuccess;
   if (blocks < 0 || blocks > INT_MAX) return cudaErrorInvalidConfiguration;
   constexpr int64_t kByDefault = 48 << 10;
@@ -52,7 +61,19 @@ cudaError_t launch_shared(void (*kernel)(Params...), int64_t blocks, int threads
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = static_cast<size_t>(shared);
   config.stream = stream;
+  cudaLaunchAttribute size = {};
+  size.id = cudaLaunchAttributeClusterDimension;
+  size.val.clusterDim.x = static_cast<unsigned>(cluster);
+  size.val.clusterDim.y = size.val.clusterDim.z = 1;
+  config.attrs = &size;
+  config.numAttrs = cluster > 1 ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+}
+
+template <typename... Params, typename... Args>
+cudaError_t launch_shared(void (*kernel)(Params...), int64_t blocks, int threads, int64_t shared, cudaStream_t stream,
+                          Args... args) {
+  return launch_clusters(kernel, blocks, 1, threads, shared, stream, args...);
 }
 
 template <typename... Params, typename... Args>
@@ -79,6 +100,23 @@ __device__ inline void assume_shared([[maybe_unused]] const void* p) {
 __device__ inline void assume_global([[maybe_unused]] const void* p) {
 #if !defined(LSIF_CUDA_EMULATED)
   __builtin_assume(__isGlobal(p));
+#endif
+}
+
+// The barrier of a cluster, by all threads of a block: what was written before a thread arrives can be read by those
+// that have waited since. A block that has returned counts as arrived.
+__device__ inline void cluster_arrive() {
+#if defined(LSIF_CUDA_EMULATED)
+  ::emulated::Block::get().arrive_at_cluster();
+#elif __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+__device__ inline void cluster_wait() {
+#if defined(LSIF_CUDA_EMULATED)
+  ::emulated::Block::get().wait(::emulated::Fiber::State::kAtCluster, __FILE__, __LINE__);
+#elif __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
 

@@ -42,13 +42,13 @@ struct KeyRoom {
   int64_t size;
 };
 
-// query_time(i): the time row i is asked about.
+// Of queries first .. last - 1. query_time(i): the time row i is asked about.
 template <typename QueryTime>
-__device__ void block_buckets(const AttentionParams& params, const int64_t* times, QueryTime query_time, int count,
-                              Bucket* buckets) {
+__device__ void block_buckets(const AttentionParams& params, const int64_t* times, QueryTime query_time, int first,
+                              int last, Bucket* buckets) {
   const int window = static_cast<int>(params.window);
 #pragma unroll 1
-  for (int place = static_cast<int>(threadIdx.x); place < count * window; place += kEncoderThreads) {
+  for (int place = first * window + static_cast<int>(threadIdx.x); place < last * window; place += kEncoderThreads) {
     const int query = place / window;
     const int key = query - place % window;
     if (key < 0) continue;

@@ -34,8 +34,12 @@ struct BlockArena {
       shared += size;
       return shared - size;
     }
-    global += size;
-    return global - size;
+    return take_global(size);
+  }
+
+  __device__ float* take_global(int64_t size) {
+    global += (size + 3) / 4 * 4;
+    return global - (size + 3) / 4 * 4;
   }
 
   __device__ RowsView rows(int64_t count, int stride) { return {take(count * stride), stride}; }
