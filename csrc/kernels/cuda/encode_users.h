@@ -1,4 +1,4 @@
-// The whole encoder in one launch, a block of threads a user                                       (docs/cuda.md)
+// The whole encoder in one launch, a block of threads or a cluster of blocks a user                (docs/cuda.md)
 //
 // What engine/encode.h does, for small models: only the rows that the outputs depend on go through the blocks, their
 // activations stay in shared memory as far as there is room, and in the workspace else. A user's result depends neither

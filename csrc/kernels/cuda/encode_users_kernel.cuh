@@ -1,66 +1,10 @@
 // The kernel of encode_users.cu and encode_users_many.cu                                           (docs/cuda.md)
 #pragma once
 
-#include <algorithm>
-
-#include "kernels/cuda/encode_users.h"
-#include "kernels/cuda/encoder_attention.cuh"
+#include "kernels/cuda/encode_users_plan.cuh"
 #include "kernels/cuda/encoder_phases.cuh"
-#include "kernels/cuda/encoder_user.cuh"
 
 namespace lsif::cuda {
-
-// Floats of what a user's block needs, multiples of 4.
-struct EncoderSizes {
-  int64_t scores;     // shared memory always, as the linear layers' scratch
-  int64_t user;       // of a user
-  int64_t row;        // of a row of the blocks
-  int64_t bucket;     // of a row, of that its buckets
-  int64_t keys;       // of a row's key and value, beside `row` in a cluster
-  int64_t most_rows;  // of the blocks
-  int projected_stride;
-};
-
-inline EncoderSizes encoder_sizes(const EncoderShape& s) {
-  EncoderSizes sizes = {};
-  sizes.most_rows = kept_states(s) + s.num_layers * (s.window - 1);
-  sizes.scores = encoder_scores_size(s.window, sizes.most_rows);
-  sizes.projected_stride = static_cast<int>(padded_stride(std::max(s.projected_dim, s.ffn_dim)));
-  sizes.bucket = round_up_to_4(static_cast<int64_t>(sizeof(Bucket)) * s.window / 4 + 1);
-  sizes.row = 2 * padded_stride(s.dim) + sizes.projected_stride + sizes.bucket;
-  sizes.keys = padded_stride(2 * s.dim);
-  sizes.user = interests_size(s);
-  return sizes;
-}
-
-// The blocks of a user: one, or a cluster that shares the rows, the newest in the first block, which makes the result.
-// With long-term interests the last block of a cluster makes these.
-struct Blocks {
-  int count;
-  int of_rows;
-
-  // Rows of one: as few tiles as will do, and all that the result is made of in the first.
-  __host__ __device__ constexpr int64_t rows(int64_t num_rows, int64_t num_states) const {
-    const int64_t share = divide_up(num_rows, of_rows);
-    return divide_up(share > num_states ? share : num_states, kTileRows) * kTileRows;
-  }
-};
-
-struct EncoderBatch {
-  Histories histories;
-  const int64_t* items;
-  const int64_t* actions;
-  float* workspace;
-  EncoderOutputs out;
-  int64_t shared;  // floats of it that are left beside scratch and scores
-  Blocks blocks;
-};
-
-// encode_users_many.cu, for more users than processors: two blocks a processor, which hide each other's waits. In a
-// file of its own, for functions that are not inlined get no more registers than any kernel of their file may have.
-cudaError_t launch_two_a_processor(const EncoderParams& params, const EncoderBatch& batch, const EncoderSizes& sizes,
-                                   int64_t shared_bytes, cudaStream_t stream);
-
 namespace {
 
 // The vectors of a history's events: those from first_there on lie in `there`, others are embedded when asked for.
@@ -124,7 +68,7 @@ struct UserEncoder {
   __device__ void run() {
     const EncoderShape& s = params.shape;
     divide_rows();
-    if (own_last <= own_first) return;
+    if (own_last <= own_first) return pass_barriers(0);
     const UserInterests interests(params, arena);
     // Normalised rows are read again and again, x once a layer: where both do not fit, x makes room.
     const int64_t size = static_cast<int64_t>(own_last - own_first) * stride();
@@ -140,15 +84,14 @@ struct UserEncoder {
                 [&](const RowsView& chunk) { return event_rows(x, is_shared ? first_event : seq_len, chunk); });
     }
     end_phase(Phase::kLongPooling);
-    run_layers(x);
-    if (block > 0) return;
+    const int64_t passed = run_layers(x);
+    if (block > 0) return pass_barriers(passed);
     const RowsView states = {x.row(num_rows - num_states), x.stride};
     if (s.num_short > 0) interests.add_short(num_states, event_rows(states, 0, states), arena);
     end_phase(Phase::kShortPooling);
     const EncoderOutputs out = outputs_of(s, batch.out, user);
     if (s.num_long > 0 && !is_alone()) {
-      cluster_arrive();
-      cluster_wait();
+      pass_barriers(passed);
       copy_long(out.interests, interests.fusion.context);
     }
     interests.fuse(x.row(num_rows - 1), out);
@@ -168,6 +111,17 @@ struct UserEncoder {
     for (int64_t i = rows_of({}).arrivals(seq_len); i <= num_layers; ++i) {
       cluster_wait();
       cluster_arrive();
+    }
+    cluster_wait();
+  }
+
+  // A cluster's blocks pass one barrier a layer, and one when the long-term interests are made.
+  __device__ void pass_barriers(int64_t passed) const {
+    const int64_t count = params.shape.num_layers + (params.shape.num_long > 0 ? 1 : 0);
+#pragma unroll 1
+    for (; passed < count; ++passed) {
+      cluster_arrive();
+      cluster_wait();
     }
   }
 
@@ -246,15 +200,18 @@ struct UserEncoder {
     return rows;
   }
 
-  // x: embeddings that become states, of which the last num_states are right.
-  __device__ void run_layers(const RowsView& x) const {
+  // x: embeddings that become states, of which the last num_states are right. Returns how many layers needed this
+  // block.
+  __device__ int64_t run_layers(const RowsView& x) const {
     const LayerRows rows = take_layer_rows();
     if (rows.buckets != nullptr) find_buckets(times() + begin + seq_len - num_rows, rows.buckets);
+    int64_t l = 0;
 #pragma unroll 1
-    for (int64_t l = 0; l < params.shape.num_layers && first(l - 1) < own_last; ++l) run_layer(l, x, rows);
-    if (block > 0) return;
+    for (; l < params.shape.num_layers && first(l - 1) < own_last; ++l) run_layer(l, x, rows);
+    if (block > 0) return l;
     norm_rows(params.norm, x, num_rows - num_states, num_rows, nullptr, 0, x);
     __syncthreads();
+    return l;
   }
 
   __device__ void find_buckets(const int64_t* row_times, Bucket* buckets) const {
@@ -309,9 +266,11 @@ struct UserEncoder {
     end_phase(Phase::kNorm);
     project(parts.input, in, out, rows, {keys.data - d, keys.stride});
     end_phase(Phase::kProject);
-    if (!is_alone()) cluster_arrive();
+    if (!is_alone()) {
+      cluster_arrive();
+      cluster_wait();
+    }
     if (out >= own_last) return;  // what is left of the user is other blocks'
-    if (!is_alone()) cluster_wait();
     attend(parts.attention, out, rows, keys);
     end_phase(Phase::kAttention);
     const auto from = [&](const RowsView& of) { return RowsView{of.row(out), of.stride}; };
