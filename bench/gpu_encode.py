@@ -14,7 +14,18 @@ import torch
 from torch import Tensor
 
 from gpu_topk import captured, microseconds, print_all
-from gpu_torch_model import HEADS, HIDDEN, LAYERS, LONG, SHORT, SHORT_WINDOW, WINDOW, Weights, fused_by_torch
+from gpu_torch_model import (
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    LONG,
+    SHORT,
+    SHORT_WINDOW,
+    WINDOW,
+    Weights,
+    fused_by_torch,
+    fused_of_all_rows,
+)
 
 __all__ = ["main"]
 
@@ -213,7 +224,11 @@ def checked_runs(
     check("torch", fused_by_torch(weights, problem.items), expected, "float32")
     if device == "cuda":
         torch._dynamo.reset()  # after some shapes it would stop compiling, and say so in a warning alone
-        peers = {"torch": fused_by_torch, "torch_compile": torch.compile(fused_by_torch, dynamic=False, fullgraph=True)}
+        peers = {
+            "torch": fused_by_torch,
+            "torch_compile": torch.compile(fused_by_torch, dynamic=False, fullgraph=True),
+            "torch_compile_all": torch.compile(fused_of_all_rows, dynamic=False, fullgraph=True),
+        }
         if autotune:
             mode = "max-autotune-no-cudagraphs"  # graphs are captured here, as all others' are
             peers["torch_autotune"] = torch.compile(fused_by_torch, dynamic=False, fullgraph=True, mode=mode)
@@ -221,7 +236,7 @@ def checked_runs(
         for name, call in peers.items():
             errors[name] = check(name, call(weights, problem.items), expected, "float32")
             runs[name] = ignoring_result(call, weights, problem.items)
-            if name != "torch":
+            if name in ("torch_compile", "torch_autotune"):
                 errors[f"{name}_bf16"] = error_of(call(in_bf16, problem.items), expected)
                 runs[f"{name}_bf16"] = ignoring_result(call, in_bf16, problem.items)
     return runs, errors
