@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from lsif_sdk import Events, Recommender
+    from lsif_sdk import Events, LiveRecommender, Recommender
+    from lsif_sdk.integrations import Users
 
     def accepted(rec: Recommender, plain: list[str], several: list[Events]) -> None:
         """One user and many, as lists, arrays, columns and mixtures of them."""
@@ -20,3 +21,11 @@ if TYPE_CHECKING:
         rec.recommend(torch.tensor([1]))
         rec.append(rec.new_state(plain), Events([7]))
         rec.score([["a"], Events(["b"])], [["b"], ["c"]])
+
+    async def handed_on(live: LiveRecommender, users: Users) -> None:
+        """Options have their types wherever they are handed on."""
+        live = LiveRecommender.load("model", keep=2, threads=1, precision="bfloat16")
+        await live.current.recommend_async(["a"], 5, exclude=["b"], budget_ms=20)
+        users.recommend("anna", 5, now=1_700_000_000, where={"year": (1990, None)})
+        users.recommend("anna", exclude_sean=True)  # type: ignore[call-arg]
+        LiveRecommender.load("model", device=1)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from lsif_sdk.events import History
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.metrics import Stats
-from lsif_sdk.recommender import Recommender
+from lsif_sdk.recommender import LoadOptions, Recommender
 
 __all__ = ["LiveRecommender"]
 
@@ -58,7 +58,7 @@ class LiveRecommender(OfOneProcess):
         self._published = weakref.WeakSet([recommender])
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, keep: int = 1, **options: Any) -> LiveRecommender:
+    def load(cls, path: str | os.PathLike[str], *, keep: int = 1, **options: Unpack[LoadOptions]) -> LiveRecommender:
         """`Recommender.load` with its options, as the first snapshot."""
         return cls(Recommender.load(path, **options), keep=keep)
 

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +29,23 @@ from lsif_sdk.native_model import Precision, States
 from lsif_sdk.ops import ops
 from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
-from lsif_sdk.request import Options
+from lsif_sdk.request import Options, RequestOptions
 from lsif_sdk.similarity import carried_over, directions_of, most_similar
 from lsif_sdk.times import Now
 from lsif_sdk.waiting_room import WaitingRoom
 
-__all__ = ["Recommender"]
+__all__ = ["LoadOptions", "Recommender"]
+
+
+class LoadOptions(TypedDict, total=False):
+    """The keyword arguments of `Recommender.load`, for those that hand them on."""
+
+    device: str
+    threads: int | None
+    batching: Batching | bool | None
+    attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None
+    precision: Precision
+    verify: bool
 
 
 class Recommender(Ranker):
@@ -184,7 +195,14 @@ class Recommender(Ranker):
             self._metrics.failed(error)
             raise
 
-    async def recommend_async(self, history: Histories | None = None, k: int = 10, **options: Any) -> Recommendations:
+    async def recommend_async(
+        self,
+        history: Histories | None = None,
+        k: int = 10,
+        *,
+        state: States | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Recommendations:
         """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
 
         With batching, requests in flight share searches. `timeout` and `budget_ms` count from this call. A request
@@ -202,7 +220,7 @@ class Recommender(Ranker):
             is_counted = True  # by `recommend`, whatever becomes of it
             if isinstance(budget, (int, float)) and not isinstance(budget, bool):
                 more["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began)) if budget >= 0 else budget
-            return self.recommend(history, k, **options | more)
+            return self.recommend(history, k, state=state, **cast(RequestOptions, {**options, **more}))
 
         try:
             return await self._waiting_room.run(call, options)
@@ -212,7 +230,8 @@ class Recommender(Ranker):
             if budget is None or isinstance(error, ClosedError):
                 self._metrics.failed(error)
                 raise
-        return self.recommend(history, k, **options | {"budget_ms": 0})
+        options["budget_ms"] = 0
+        return self.recommend(history, k, state=state, **options)
 
     @functools.cached_property
     def _waiting_room(self) -> WaitingRoom:

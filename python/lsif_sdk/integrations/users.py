@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-from typing import Any, Self
+from typing import Self, Unpack
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from lsif_sdk.live import LiveRecommender
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.recommendations import Recommendations
 from lsif_sdk.recommender import Recommender
+from lsif_sdk.request import RequestOptions
 from lsif_sdk.times import check_recent
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState
 
@@ -108,7 +109,7 @@ class Users(OfOneProcess):
             except LsifError:  # the events are recorded: whoever asks next tries again, and is told
                 self._states.remove(user)
 
-    def recommend(self, user: Id, k: int = 10, **options: Any) -> Recommendations:
+    def recommend(self, user: Id, k: int = 10, **options: Unpack[RequestOptions]) -> Recommendations:
         """The k best items for the user: `Recommender.recommend` of the recorded events, with its options.
 
         A user nobody recorded anything of gets the most popular items, and `fallback` says so. With `budget_ms`, what
