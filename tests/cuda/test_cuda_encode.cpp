@@ -24,6 +24,7 @@ using request_test::hstu_config;
 using request_test::ModelConfig;
 using request_test::random_history;
 using request_test::RandomModel;
+using request_test::transformer_config;
 
 bool is_same(const Encoding& a, const Encoding& b) {
   return a.fused == b.fused && a.interests == b.interests && a.weights == b.weights;
@@ -116,7 +117,14 @@ TEST(bfloat16_is_near_float32_and_near_the_cpu) {
 
 // By the number of processors and of users: two blocks a processor, one, clusters of 2, 4 and 8 blocks.
 TEST(how_many_blocks_a_user_has_changes_no_bit) {
-  for (ModelConfig c : configs()) {
+  std::vector<ModelConfig> all = configs();
+  for (const int64_t num_long : {0, 2}) {
+    ModelConfig deep = transformer_config();
+    deep.num_layers = lsif::cuda::kMostEncoderLayers;
+    deep.num_long = num_long;
+    all.push_back(deep);
+  }
+  for (ModelConfig& c : all) {
     if (c.dim % 16 != 0) c.dim = 48;  // others have one block
     const RandomModel model(c);
     const OnDevice device(model);

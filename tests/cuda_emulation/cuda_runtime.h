@@ -94,6 +94,9 @@ enum cudaDeviceAttr {
   cudaDevAttrClusterLaunch
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
 
 inline cudaError_t cudaGetDevice(int* device) {
   *device = 0;
@@ -129,6 +132,12 @@ template <typename Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute, int size) {
   if (size > emulated::shared_memory_limit) return cudaErrorInvalidValue;
   emulated::most_dynamic_shared(kernel) = size;
+  return cudaSuccess;
+}
+
+template <typename Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+  attributes->ptxVersion = 90;
   return cudaSuccess;
 }
 

@@ -68,6 +68,7 @@ struct Fiber {
   int line = 0;
   int exchanges = 0;
   int arrivals = 0;  // at the cluster's barrier
+  int waits = 0;
   struct Copy {
     void* to;
     const void* from;
@@ -98,10 +99,25 @@ class Block {
 
   unsigned char* dynamic_shared() { return dynamic_shared_[current_ / block_threads_].data(); }
 
-  void arrive_at_cluster() { ++fibers_[current_]->arrivals; }
+  void arrive_at_cluster(const char* file, int line) {
+    Fiber& fiber = *fibers_[current_];
+    if (fiber.arrivals++ != fiber.waits) stop("arrives at the cluster's barrier twice", file, line);
+  }
 
-  // Asynchronous copies come at the last moment: when the thread waits for them, if it does.
-  void defer_copy(void* to, const void* from, size_t size) { fibers_[current_]->copies.push_back({to, from, size}); }
+  void wait_for_cluster(const char* file, int line) {
+    Fiber& fiber = *fibers_[current_];
+    if (++fiber.waits != fiber.arrivals) stop("waits for the cluster without having arrived", file, line);
+    wait(Fiber::State::kAtCluster, file, line);
+  }
+
+  // Asynchronous copies come at once or at the last moment: when the thread waits for them, if it does.
+  void defer_copy(void* to, const void* from, size_t size) {
+    if (order == Order::kDescending) {
+      std::memcpy(to, from, size);
+    } else {
+      fibers_[current_]->copies.push_back({to, from, size});
+    }
+  }
 
   void finish_copies() {
     for (const auto& [to, from, size] : fibers_[current_]->copies) std::memcpy(to, from, size);
@@ -124,7 +140,7 @@ class Block {
     warps_.resize(static_cast<size_t>((num_threads_ + kWarpThreads - 1) / kWarpThreads));
     for (int t = 0; t < num_threads_; ++t) {
       fibers_[t]->state = Fiber::State::kReady;
-      fibers_[t]->exchanges = fibers_[t]->arrivals = 0;
+      fibers_[t]->exchanges = fibers_[t]->arrivals = fibers_[t]->waits = 0;
       fibers_[t]->copies.clear();
     }
     do {
@@ -208,18 +224,16 @@ class Block {
     finish_switch(fake_stack);
   }
 
-  // Lets go on who waits for as many arrivals as every thread has behind it that is not done.
+  // Lets go on who waits for as many arrivals as every thread has behind it that is not done, warps as a whole.
   bool release_cluster() {
     int fewest = INT_MAX;
     for (int t = 0; t < num_threads_; ++t) {
       if (fibers_[t]->state != Fiber::State::kDone) fewest = std::min(fewest, fibers_[t]->arrivals);
     }
     bool is_released = false;
-    for (int t = 0; t < num_threads_; ++t) {
-      Fiber& fiber = *fibers_[t];
-      if (fiber.state != Fiber::State::kAtCluster || fiber.arrivals > fewest) continue;
-      fiber.state = Fiber::State::kReady;
-      is_released = true;
+    for (int t = 0; t < num_threads_; t += kWarpThreads) {
+      if (fibers_[t]->arrivals > fewest) continue;
+      is_released |= release(t, std::min(t + kWarpThreads, num_threads_), Fiber::State::kAtCluster);
     }
     return is_released;
   }
@@ -233,6 +247,12 @@ class Block {
     }
     for (int t = begin; t < end; ++t) fibers_[t]->state = Fiber::State::kReady;
     return true;
+  }
+
+  [[noreturn]] void stop(const char* what, const char* file, int line) const {
+    std::printf("Thread %d of block %d %s, at %s:%d\n", thread(), block(), what, file, line);
+    std::fflush(stdout);
+    std::abort();
   }
 
   [[noreturn]] void report_divergence() const {

@@ -83,12 +83,15 @@ __global__ void rotate_blocks_kernel(int* y, bool with_barrier) {
   if (threadIdx.x == 0) y[2 * block + 1] = y[2 * next];
 }
 
-// The blocks wait for one that waits for the block.
-__global__ void stuck_cluster_kernel() {
-  if (blockIdx.x == 0 && threadIdx.x > 0) return;
-  if (blockIdx.x == 0) __syncthreads();
-  lsif::cuda::cluster_arrive();
-  lsif::cuda::cluster_wait();
+// mode 0: a block of two does not come; 1: one arrives twice; 2: one waits that has not arrived; 3: half of a warp does
+// not wait.
+__global__ void misused_cluster_kernel(int mode) {
+  const bool is_second = blockIdx.x == 1;
+  if (mode == 0 && is_second) __syncthreads(), __syncthreads();
+  if (mode == 0 && is_second && threadIdx.x > 0) __syncthreads();
+  if (mode != 2 || !is_second) lsif::cuda::cluster_arrive();
+  if (mode == 1 && is_second) lsif::cuda::cluster_arrive();
+  if (mode != 3 || threadIdx.x % 2 == 0) lsif::cuda::cluster_wait();
 }
 
 __global__ void idle_kernel() {}
@@ -147,7 +150,10 @@ TEST(a_missing_barrier_of_a_cluster_shows_in_some_order) {
 }
 
 TEST(a_cluster_that_cannot_go_on_stops_the_program) {
-  CHECK(!survives([] { lsif::cuda::launch_clusters(stuck_cluster_kernel, 2, 2, kThreads, 0, nullptr); }));
+  for (int mode = 0; mode < 5; ++mode) {
+    const auto body = [mode] { lsif::cuda::launch_clusters(misused_cluster_kernel, 2, 2, kThreads, 0, nullptr, mode); };
+    CHECK(survives(body) == (mode == 4));
+  }
   CHECK(lsif::cuda::launch_clusters(idle_kernel, 3, 2, kThreads, 0, nullptr) == cudaErrorInvalidConfiguration);
 }
 

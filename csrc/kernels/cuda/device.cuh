@@ -33,12 +33,16 @@ inline int64_t num_processors() {
   return count;
 }
 
-// Whether blocks can be launched as clusters on this device (from sm_90 on).
-inline bool has_clusters() {
+// Whether blocks of the kernel can be launched as clusters on this device: from sm_90 on, unless it was compiled for
+// less, where the barriers below do not exist.
+template <typename... Params>
+bool has_clusters(void (*kernel)(Params...)) {
   int device = 0;
   int has = 0;
+  cudaFuncAttributes compiled = {};
   if (cudaGetDevice(&device) != cudaSuccess) return false;
-  return cudaDeviceGetAttribute(&has, cudaDevAttrClusterLaunch, device) == cudaSuccess && has != 0;
+  if (cudaDeviceGetAttribute(&has, cudaDevAttrClusterLaunch, device) != cudaSuccess || has == 0) return false;
+  return cudaFuncGetAttributes(&compiled, kernel) == cudaSuccess && compiled.ptxVersion >= 90;
 }
 
 // Launches `blocks` blocks with `shared` bytes of dynamic_shared() each, none at all if that is 0. Unlike <<<>>> with
@@ -103,20 +107,24 @@ __device__ inline void assume_global([[maybe_unused]] const void* p) {
 #endif
 }
 
-// The barrier of a cluster, by all threads of a block: what was written before a thread arrives can be read by those
-// that have waited since. A block that has returned counts as arrived.
+// The barrier of a cluster, by all threads of a block, in turn: what was written before a thread arrives can be read by
+// those that have waited since.
 __device__ inline void cluster_arrive() {
 #if defined(LSIF_CUDA_EMULATED)
-  ::emulated::Block::get().arrive_at_cluster();
+  ::emulated::Block::get().arrive_at_cluster(__FILE__, __LINE__);
 #elif __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#else
+  __trap();
 #endif
 }
 __device__ inline void cluster_wait() {
 #if defined(LSIF_CUDA_EMULATED)
-  ::emulated::Block::get().wait(::emulated::Fiber::State::kAtCluster, __FILE__, __LINE__);
+  ::emulated::Block::get().wait_for_cluster(__FILE__, __LINE__);
 #elif __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+  __trap();
 #endif
 }
 

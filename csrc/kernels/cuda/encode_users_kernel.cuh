@@ -24,7 +24,7 @@ struct EventRows {
 };
 
 // Those of a block that does not take part in the layers, but in the barrier that their blocks pass once a layer: it
-// arrives before each chunk, so that they need not wait for all of them.
+// arrives before each chunk, so that layers, where there are as many chunks, need not wait for all of them.
 struct RowsBesideLayers {
   EventRows rows;
   int64_t num_layers;
@@ -248,10 +248,7 @@ struct UserEncoder {
   // Keys and values of all blocks' rows: those of two layers in turn, for a block may still read those of one while
   // another writes those of the next.
   __device__ RowsView shared_keys(int64_t layer) const {
-    const int64_t rows = sizes.most_rows < batch.histories.total ? sizes.most_rows : batch.histories.total;
-    const int64_t before = batch.blocks.count * batch.histories.batch * (rows * (sizes.row + sizes.keys) + sizes.user);
-    float* data = batch.workspace + before + (2 * user + layer % 2) * rows * sizes.keys;
-    return {data, static_cast<int>(sizes.keys)};
+    return {batch.workspace + batch.shared_keys(sizes, user, layer), static_cast<int>(sizes.keys)};
   }
 
   // Rows from first(layer - 1) on are read, rows from first(layer) on become the layer's result.
@@ -313,10 +310,7 @@ __global__ void __launch_bounds__(kEncoderThreads, kPerProcessor)
   }
   float* scores = linear_scratch() + kLinearScratch;
   float* own = batch.workspace + begin * sizes.row + user * sizes.user;
-  if (count > 1) {
-    const int64_t rows = sizes.most_rows < batch.histories.total ? sizes.most_rows : batch.histories.total;
-    own = batch.workspace + blockIdx.x * (rows * (sizes.row + sizes.keys) + sizes.user);
-  }
+  if (count > 1) own = batch.workspace + blockIdx.x * batch.of_block(sizes);
   const BlockArena arena = {scores + sizes.scores, batch.shared, own};
   UserEncoder encoder = {params, batch, sizes, user, block, begin, seq_len, scores, arena, 0, 0, 0, 0};
   if (block >= batch.blocks.of_rows) return encoder.run_long();

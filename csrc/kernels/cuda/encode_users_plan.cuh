@@ -15,7 +15,7 @@ struct EncoderSizes {
   int64_t user;       // of a user
   int64_t row;        // of a row of the blocks
   int64_t bucket;     // of a row, of that its buckets
-  int64_t keys;       // of a row's key and value, beside `row` in a cluster
+  int64_t keys;       // of a row's key and value, in a cluster
   int64_t most_rows;  // of the blocks
   int projected_stride;
 };
@@ -51,8 +51,23 @@ struct EncoderBatch {
   const int64_t* actions;
   float* workspace;
   EncoderOutputs out;
-  int64_t shared;  // floats of it that are left beside scratch and scores
   Blocks blocks;
+  int64_t most_rows;  // of the layers, of any user
+  int64_t own_rows;   // of those, that a block has
+  int64_t shared;     // floats of shared memory that are left beside scratch and scores
+
+  // Floats of the workspace. What does not fit a block's shared memory lies there: where a user has one block, of rows
+  // where its events lie; in a cluster, in a place of the block's own, and keys and values of two layers behind all of
+  // these.
+  __host__ __device__ int64_t of_block(const EncoderSizes& sizes) const { return own_rows * sizes.row + sizes.user; }
+  __host__ __device__ int64_t shared_keys(const EncoderSizes& sizes, int64_t user, int64_t layer) const {
+    const int64_t blocks_end = histories.batch * blocks.count * of_block(sizes);
+    return blocks_end + (2 * user + layer % 2) * most_rows * sizes.keys;
+  }
+  __host__ __device__ int64_t workspace_size(const EncoderSizes& sizes) const {
+    if (blocks.count == 1) return histories.total * sizes.row + histories.batch * sizes.user;
+    return shared_keys(sizes, histories.batch, 0);
+  }
 };
 
 // encode_users_many.cu, for more users than processors: two blocks a processor, which hide each other's waits. In a
