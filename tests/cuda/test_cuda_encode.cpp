@@ -115,7 +115,7 @@ TEST(bfloat16_is_near_float32_and_near_the_cpu) {
   }
 }
 
-// By the number of processors and of users: two blocks a processor, one, clusters of 2, 4 and 8 blocks.
+// By the number of processors and of users: two blocks a processor, one, clusters of 2, 3, 5 and 8 blocks.
 TEST(how_many_blocks_a_user_has_changes_no_bit) {
   std::vector<ModelConfig> all = configs();
   for (const int64_t num_long : {0, 2}) {
@@ -135,14 +135,14 @@ TEST(how_many_blocks_a_user_has_changes_no_bit) {
     check_near(expected, on_cpu(model, Batch(histories).events()));
 #if defined(LSIF_CUDA_EMULATED)
     const int before = emulated::num_processors;
-    for (const int processors : {8, 19, 38, 75}) {
+    for (const int processors : {8, 19, 28, 47, 75}) {
       emulated::num_processors = processors;
       CHECK(is_same(device.encode(Batch(histories).events()), expected));
     }
     emulated::num_processors = before;
 #else
     std::vector<History> copies;
-    for (const size_t count : {1, 3, 6, 13, 30}) {
+    for (const size_t count : {1, 2, 3, 6, 13, 30}) {
       while (copies.size() < count * histories.size()) copies.push_back(histories[copies.size() % histories.size()]);
       const Encoding all = device.encode(Batch(copies).events());
       const auto repeats = [](const std::vector<float>& whole, const std::vector<float>& part) {

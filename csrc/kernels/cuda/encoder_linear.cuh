@@ -345,8 +345,10 @@ __device__ __attribute__((noinline)) inline void block_linear(const LinearParams
   if (count == 0) return;
   const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
   const auto num_tasks = [&](int tiles) { return num_panels * static_cast<int>(divide_up(count, tiles * kTileRows)); };
-  if (count <= kTileRows || num_tasks(2) < kFewestTasks || !are_whole_steps(x, params.in_dim)) {
+  if (!are_whole_steps(x, params.in_dim)) {
     linear_tiles<AnyRow, 1>(params, x, count, out, turn);
+  } else if (count <= kTileRows || num_tasks(2) < kFewestTasks) {
+    linear_tiles<SharedRow, 1>(params, x, count, out, turn);
   } else if (num_tasks(4) < kFewestTasks) {
     linear_tiles<SharedRow, 2>(params, x, count, out, turn);
   } else {
