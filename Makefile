@@ -59,14 +59,15 @@ HAS_GPU = nvidia-smi -L > /dev/null 2>&1 || { echo "make $@: no NVIDIA GPU here 
 CONFIGURE_GPU = $(CMAKE) -S . -B build/gpu -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_CUDA=ON \
   -DCMAKE_CUDA_ARCHITECTURES=native
 
-test-cuda: ## On a GPU machine: C++ tests of the CUDA kernels there, then compute-sanitizer on the small ones
+test-cuda: ## On a GPU machine: C++ tests of the CUDA kernels there, and compute-sanitizer on the small ones
 	@$(HAS_GPU)
 	$(CONFIGURE_GPU)
 	$(CMAKE) --build build/gpu --target gpu_tests
 	sh tests/cuda/run.sh build/gpu/tests/cuda
 
-bench-cuda: ## On a GPU machine: times score_topk and the encoder beside torch
+bench-cuda: ## On a GPU machine: times score_topk, the encoder and requests beside torch, that of PYTHON
 	@$(HAS_GPU)
+	@$(PYTHON) -c 'import torch' 2> /dev/null || { echo "make $@: $(PYTHON) has no torch; PYTHON=... names one"; exit 1; }
 	$(CONFIGURE_GPU)
 	$(CMAKE) --build build/gpu --target lsif_cuda_bench
 	$(PYTHON) bench/gpu_topk.py build/gpu/tests/cuda/liblsif_cuda_bench.so
