@@ -84,6 +84,9 @@ TEST(what_is_too_large_for_one_block_takes_the_steps) {
   CHECK(!is_fused([](ModelConfig& c) { c.dim = lsif::cuda::kMostEncoderDim + 1; }));
   CHECK(!is_fused([](ModelConfig& c) { c.num_layers = lsif::cuda::kMostEncoderLayers + 1; }));
   CHECK(!is_fused([](ModelConfig& c) { c.window = lsif::cuda::kMostEncoderWindow + 1; }));
+  ModelConfig wide = hstu_config();
+  wide.dim = lsif::cuda::kMostEncoderDim + 1;
+  CHECK(lsif::cuda::encode_users_workspace_size(lsif::engine::encoder_shape(wide), 1 << 20, 12) == 0);
 }
 
 // How far b is from a, by the length of a.
