@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
+import threading
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lsif_sdk import Events, Recommender, UserState, errors
+from lsif_sdk import Batching, Events, Recommender, UserState, errors
 from lsif_sdk.integrations import HistoryStore, SQLiteStore, Users
 from lsif_sdk.times import UNKNOWN_TIME
 from recommender_cases import IDS, NUM_ITEMS, build, same
@@ -265,3 +267,32 @@ def test_a_stored_state_of_another_type_is_made_again(tmp_path, column, value) -
         users = Users(recommender, store)
         check_user(users, recommender, store, "u")
         assert users.stats()["refused"] == 1
+
+
+def test_asyncio_asks_for_users_within_the_recommenders_bounds(stores):
+    recommender = Recommender(build().artifact, threads=1, batching=Batching(max_batch=1, max_queue=3))
+    with stores.open() as store, Users(recommender, store) as users:
+        for user in range(4):
+            users.record(user, [IDS[user], IDS[user + 1]])
+        expected = [users.recommend(user, 5, exclude=[IDS[9]]) for user in range(4)]
+        busy = threading.Event()
+
+        async def ask(count: int, **options: Any) -> list[Any]:
+            asked = (users.recommend_async(row % 4, 5, exclude=[IDS[9]], **options) for row in range(count))
+            tasks = [asyncio.create_task(answer) for answer in asked]
+            await asyncio.sleep(0.02)
+            busy.set()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        for options, late in (({}, errors.OverloadedError), ({"budget_ms": 5000}, "popularity")):
+            busy.clear()
+            recommender._waiting_room._executor.submit(busy.wait)  # the only thread
+            answers = asyncio.run(ask(9, **options))
+            assert all(map(same, answers[:4], expected)), "one has the thread's turn, three wait"
+            for answer in answers[4:]:
+                assert (type(answer) if late is errors.OverloadedError else answer.degraded) == late
+        with pytest.raises(errors.ArgumentError, match="history: expected no such argument"):
+            asyncio.run(users.recommend_async(1, history=[]))  # type: ignore[call-arg]
+        recommender.close()
+        with pytest.raises(errors.ClosedError):
+            asyncio.run(users.recommend_async(1))

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, TypedDict, Unpack, cast
+from typing import Any, Literal, Self, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.device import DevicePath, as_device
-from lsif_sdk.errors import ArgumentError, ClosedError, DeadlineError, OverloadedError
+from lsif_sdk.errors import ArgumentError
 from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import Events, Histories, History, IdLists, as_users
 from lsif_sdk.explanation import Explanation, explain
@@ -212,26 +212,8 @@ class Recommender(Ranker):
             OverloadedError: `max_queue` and a batch of requests are in flight, with batching or without.
             ClosedError: after `close`, with batching or without.
         """
-        began, budget = time.perf_counter(), options.get("budget_ms")
-        is_counted = False
-
-        def call(**more: Any) -> Recommendations:
-            nonlocal is_counted
-            is_counted = True  # by `recommend`, whatever becomes of it
-            if isinstance(budget, (int, float)) and not isinstance(budget, bool):
-                more["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began)) if budget >= 0 else budget
-            return self.recommend(history, k, state=state, **cast(RequestOptions, {**options, **more}))
-
-        try:
-            return await self._waiting_room.run(call, options)
-        except (ClosedError, DeadlineError, OverloadedError) as error:
-            if is_counted:
-                raise
-            if budget is None or isinstance(error, ClosedError):
-                self._metrics.failed(error)
-                raise
-        options["budget_ms"] = 0
-        return self.recommend(history, k, state=state, **options)
+        call = functools.partial(self.recommend, history, k, state=state)
+        return await self._waiting_room.answer(call, options, self._metrics.failed)
 
     @functools.cached_property
     def _waiting_room(self) -> WaitingRoom:

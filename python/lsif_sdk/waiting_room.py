@@ -62,6 +62,41 @@ class WaitingRoom:
 
         return await asyncio.wrap_future(self._enter(make))
 
+    async def answer(
+        self, recommend: Callable[..., T], options: Mapping[str, Any], failed: Callable[[Exception], None]
+    ) -> T:
+        """Makes the call recommend(**options) in a thread; its timeout and budget count from now on.
+
+        One with a budget that is refused is made at once, without any left: for what needs no search.
+
+        Args:
+            recommend: counts the failures of its calls itself.
+            options: among them perhaps "timeout", seconds, and "budget_ms".
+            failed: is told of calls that were not made.
+
+        Raises:
+            OverloadedError: too many calls are in flight, or `recommend` says so; likewise DeadlineError, ClosedError.
+        """
+        began, budget = time.perf_counter(), options.get("budget_ms")
+        is_made = False
+
+        def call(**more: Any) -> T:
+            nonlocal is_made
+            is_made = True
+            if isinstance(budget, (int, float)) and not isinstance(budget, bool):
+                more["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began)) if budget >= 0 else budget
+            return recommend(**{**options, **more})
+
+        try:
+            return await self.run(call, options)
+        except (ClosedError, DeadlineError, OverloadedError) as error:
+            if is_made:
+                raise
+            if budget is None or isinstance(error, ClosedError):
+                failed(error)
+                raise
+        return recommend(**{**options, "budget_ms": 0})
+
     def _enter(self, make: Callable[[], T]) -> concurrent.futures.Future[T]:
         if os.getpid() != self._process:  # a forked child has the executor, but not its threads
             self._start()

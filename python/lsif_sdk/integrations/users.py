@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import time
 from typing import Self, Unpack
 
@@ -141,6 +142,20 @@ class Users(OfOneProcess):
             answer = snapshot.recommend(state=current, k=k, **options)
         worse = degraded and answer.degraded != "popularity"
         return dataclasses.replace(answer, degraded=degraded) if worse else answer
+
+    async def recommend_async(self, user: Id, k: int = 10, **options: Unpack[RequestOptions]) -> Recommendations:
+        """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
+
+        Shares the bounds of `Recommender.recommend_async`, and its threads, in which the store is asked, too. `timeout`
+        and `budget_ms` count from this call.
+
+        Raises:
+            OverloadedError: too many requests are in flight.
+            ClosedError: the recommender is closed.
+        """
+        snapshot = self._snapshot
+        call = functools.partial(self.recommend, user, k)
+        return await snapshot._waiting_room.answer(call, options, snapshot._metrics.failed)
 
     def _found(self, user: Id, budget: float | None) -> tuple[Recommender, UserState | Events] | None:
         """`_current`; None if it would leave too little of a budget, in seconds, for a search."""
