@@ -286,7 +286,7 @@ def test_asyncio_asks_for_users_within_the_recommenders_bounds(stores):
 
         for options, late in (({}, errors.OverloadedError), ({"budget_ms": 5000}, "popularity")):
             busy.clear()
-            recommender._waiting_room._executor.submit(busy.wait)  # the only thread
+            recommender._waiting_room._executor.submit(busy.wait, 20)  # the only thread
             answers = asyncio.run(ask(9, **options))
             assert all(map(same, answers[:4], expected)), "one has the thread's turn, three wait"
             for answer in answers[4:]:

@@ -70,8 +70,8 @@ class WaitingRoom:
         One with a budget that is refused is made at once, without any left: for what needs no search.
 
         Args:
-            recommend: counts the failures of its calls itself.
-            options: among them perhaps "timeout", seconds, and "budget_ms".
+            recommend: takes "timeout", seconds, and "budget_ms", and deals with what fails in its calls itself.
+            options: of the call.
             failed: is told of calls that were not made.
 
         Raises:

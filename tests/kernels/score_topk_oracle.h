@@ -212,10 +212,13 @@ inline bool is_within_rounding(const Result& result, const Result& expected, con
     }
     if (item < 0 || item >= catalog.num_items || question.excludes(user, item) || !question.allows(user, item))
       return false;
-    if (i > user * k && !(score <= result.scores[i - 1])) return false;
+    const bool is_first = i == user * k;
+    if (!is_first && !(score <= result.scores[i - 1])) return false;
+    if (!is_first && score == result.scores[i - 1] && item < result.indices[i - 1]) return false;
     items.push_back(item);
     if (std::isinf(expected.scores[i])) {
-      if (score != expected.scores[i]) return false;
+      if (score != expected.scores[i] || score != static_cast<float>(shared_score(catalog, question, user, item)))
+        return false;
       continue;
     }
     const Oracle own = formula(catalog, question, user, item);

@@ -7,13 +7,12 @@ constexpr int64_t kFloat = sizeof(float);
 
 // A lone user's layers are done sooner by several blocks, many users' are not.
 Blocks blocks_of(const EncoderShape& s, int64_t batch) {
-  if (has_clusters(encode_users_kernel<1>) && s.dim % kLinearPanel == 0) {
-    for (const int count : {8, 5, 3, 2}) {
-      // A cluster's blocks are neighbours on the chip: not all processors may find some.
-      if (batch * count <= num_processors() * 3 / 4) return {count, count - (s.num_long > 0 ? 1 : 0)};
-    }
+  const int64_t most = num_processors() * 3 / 4;  // a cluster's blocks are neighbours: not all may find some
+  if (2 * batch > most || s.dim % kLinearPanel != 0 || !has_clusters(encode_users_kernel<1>)) return {1, 1};
+  for (const int count : {8, 5, 3}) {
+    if (count * batch <= most) return {count, count - (s.num_long > 0 ? 1 : 0)};
   }
-  return {1, 1};
+  return {2, s.num_long > 0 ? 1 : 2};
 }
 
 int64_t fixed_size(const EncoderSizes& sizes) { return kLinearScratch + sizes.scores; }

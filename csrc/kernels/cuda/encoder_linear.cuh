@@ -104,10 +104,11 @@ struct WeightFactors {
   }
 };
 
-// Whether rows may be read from shared memory, 16 bytes at a time to the last.
+// Whether rows may be read from shared memory, 16 bytes at a time to the last. In emulation sometimes, whatever they
+// are.
 __device__ inline bool are_whole_steps([[maybe_unused]] const RowsView& x, int64_t in_dim) {
 #if defined(LSIF_CUDA_EMULATED)
-  return in_dim % kStepDepth == 0;
+  return in_dim % kStepDepth == 0 && emulated::order != emulated::Order::kShuffled;
 #else
   return in_dim % kStepDepth == 0 && __isShared(x.data);
 #endif
@@ -145,7 +146,8 @@ struct SharedRow {
   __device__ void set(const float* row, const LinearLane& lane, int) { from = row + 4 * lane.t; }
 
   __device__ void load(int step, float (&x)[4]) const {
-    for (int k = 0; k < 4; ++k) x[k] = from[step * kStepDepth + k];
+    const float4 all = *reinterpret_cast<const float4*>(from + step * kStepDepth);
+    x[0] = all.x, x[1] = all.y, x[2] = all.z, x[3] = all.w;
   }
 #else
   unsigned from;

@@ -147,10 +147,11 @@ class Users(OfOneProcess):
         """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
 
         Shares the bounds of `Recommender.recommend_async`, and its threads, in which the store is asked, too. `timeout`
-        and `budget_ms` count from this call.
+        and `budget_ms` count from this call; what the store takes counts for the budget alone.
 
         Raises:
             OverloadedError: too many requests are in flight.
+            DeadlineError: no thread was free in time.
             ClosedError: the recommender is closed.
         """
         snapshot = self._snapshot
@@ -159,6 +160,8 @@ class Users(OfOneProcess):
 
     def _found(self, user: Id, budget: float | None) -> tuple[Recommender, UserState | Events] | None:
         """`_current`; None if it would leave too little of a budget, in seconds, for a search."""
+        if budget == 0:
+            return None
         lock = self._lock(user)
         if budget is None:
             with lock:
@@ -170,7 +173,8 @@ class Users(OfOneProcess):
         cached, snapshot = self._states.peek(user), self._snapshot
         if cached is not None and snapshot.knows(cached.state):
             return snapshot, cached.state, "cached state"
-        return snapshot, self._new_empty(snapshot).state, "popularity"
+        empty = self._empty if snapshot.knows(self._empty.state) else self._new_empty(snapshot)
+        return snapshot, empty.state, "popularity"
 
     def state(self, user: Id) -> UserState:
         """The state of the recorded events, of use where requests are made in batches.
