@@ -22,7 +22,8 @@ from lsif_sdk.events import History
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.metrics import Stats
-from lsif_sdk.recommender import LoadOptions, Recommender
+from lsif_sdk.options import LoadOptions
+from lsif_sdk.recommender import Recommender
 
 __all__ = ["LiveRecommender"]
 

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -27,25 +27,15 @@ from lsif_sdk.metrics import Stats
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import Precision, States
 from lsif_sdk.ops import ops
+from lsif_sdk.options import RequestOptions
 from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
-from lsif_sdk.request import Options, RequestOptions
+from lsif_sdk.request import Options
 from lsif_sdk.similarity import carried_over, directions_of, most_similar
 from lsif_sdk.times import Now
 from lsif_sdk.waiting_room import WaitingRoom
 
-__all__ = ["LoadOptions", "Recommender"]
-
-
-class LoadOptions(TypedDict, total=False):
-    """The keyword arguments of `Recommender.load`, for those that hand them on."""
-
-    device: str
-    threads: int | None
-    batching: Batching | bool | None
-    attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None
-    precision: Precision
-    verify: bool
+__all__ = ["Recommender"]
 
 
 class Recommender(Ranker):

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.arguments import as_balance, as_duration, as_k
-from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
+from lsif_sdk.attributes import Attributes, allowed_bitmaps
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.calibration import as_recall_target
 from lsif_sdk.diversity import as_diversity, num_candidates
 from lsif_sdk.errors import ArgumentTypeError
 from lsif_sdk.event_batch import excluded_rows
-from lsif_sdk.events import IdLists
 from lsif_sdk.items import ItemTable
-from lsif_sdk.times import Now
 
-__all__ = ["Options", "Request", "RequestOptions"]
-
-
-class RequestOptions(TypedDict, total=False):
-    """The keyword arguments of `Recommender.recommend` beside the users, for those that hand them on."""
-
-    now: Now | None
-    exclude_seen: bool
-    exclude: IdLists | None
-    allow: IdLists | None
-    where: Where | Sequence[Where | None] | None
-    interest: Literal["long", "short"] | float | None
-    diversity: float
-    timeout: float | None
-    budget_ms: float | None
-    recall_target: float
+__all__ = ["Options", "Request"]
 
 
 class Options(NamedTuple):

@@ -128,6 +128,11 @@ __device__ inline void cluster_wait() {
 #endif
 }
 
+__device__ inline void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
+
 // The number of this thread in the grid.
 __device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 

@@ -119,10 +119,7 @@ struct UserEncoder {
   __device__ void pass_barriers(int64_t passed) const {
     const int64_t count = params.shape.num_layers + (params.shape.num_long > 0 ? 1 : 0);
 #pragma unroll 1
-    for (; passed < count; ++passed) {
-      cluster_arrive();
-      cluster_wait();
-    }
+    for (; passed < count; ++passed) cluster_sync();
   }
 
   __device__ void divide_rows() {
@@ -263,10 +260,7 @@ struct UserEncoder {
     end_phase(Phase::kNorm);
     project(parts.input, in, out, rows, {keys.data - d, keys.stride});
     end_phase(Phase::kProject);
-    if (!is_alone()) {
-      cluster_arrive();
-      cluster_wait();
-    }
+    if (!is_alone()) cluster_sync();
     if (out >= own_last) return;  // what is left of the user is other blocks'
     attend(parts.attention, out, rows, keys);
     end_phase(Phase::kAttention);

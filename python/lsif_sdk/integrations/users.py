@@ -22,9 +22,9 @@ from lsif_sdk.integrations.user_states import UserStates
 from lsif_sdk.items import ItemTable
 from lsif_sdk.live import LiveRecommender
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
+from lsif_sdk.options import RequestOptions
 from lsif_sdk.recommendations import Recommendations
 from lsif_sdk.recommender import Recommender
-from lsif_sdk.request import RequestOptions
 from lsif_sdk.times import check_recent
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState
 

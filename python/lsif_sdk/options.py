@@ -1,0 +1,42 @@
+"""Types of keyword arguments that are handed on, for checkers to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+import numpy.typing as npt
+
+from lsif_sdk.attributes import Where
+from lsif_sdk.batching import Batching
+from lsif_sdk.events import IdLists
+from lsif_sdk.native_model import Precision
+from lsif_sdk.times import Now
+
+__all__ = ["LoadOptions", "RequestOptions"]
+
+
+class LoadOptions(TypedDict, total=False):
+    """The keyword arguments of `Recommender.load`."""
+
+    device: str
+    threads: int | None
+    batching: Batching | bool | None
+    attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None
+    precision: Precision
+    verify: bool
+
+
+class RequestOptions(TypedDict, total=False):
+    """The keyword arguments of `Recommender.recommend` beside the users."""
+
+    now: Now | None
+    exclude_seen: bool
+    exclude: IdLists | None
+    allow: IdLists | None
+    where: Where | Sequence[Where | None] | None
+    interest: Literal["long", "short"] | float | None
+    diversity: float
+    timeout: float | None
+    budget_ms: float | None
+    recall_target: float
