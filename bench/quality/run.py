@@ -1,7 +1,8 @@
 """Fits models on a data set and appends one JSON line a run: `python bench/quality/run.py --data beauty --model lsif`.
 
 Settings are chosen by validation NDCG@10 with seed 0 (--tune) and kept in <out>/settings.json; the test targets are
-ranked once for each seed after that. Ranks of single users go to <out>/ranks, for confidence intervals (table.py).
+ranked once for each seed after that. A trial that <out>/trials.jsonl has is not run again. Ranks of single users go to
+<out>/ranks, for confidence intervals (table.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, choices=DATASETS)
     parser.add_argument("--model", required=True, nargs="+", choices=MODELS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: choose settings alone")
     parser.add_argument("--tune", action="store_true", help="choose the settings first")
     parser.add_argument("--tune-epochs", type=int, help="of each training while settings are chosen (default: all)")
     parser.add_argument("--set", type=json.loads, default={}, help="fields in place of the recipe's, as JSON")
@@ -45,7 +46,7 @@ def main() -> None:
         if options.tune and len(model.grid) > 1:
             job = Job(dataset, options.data, split, "validation", 0)
             settings = _tune(model, job, options, name)
-        for seed in options.seeds if model.seeds else [0]:
+        for seed in options.seeds if model.seeds else [0][: len(options.seeds)]:
             folder = options.out / "checkpoints" / f"{options.data}-{model.trained_as or name}-{seed}"
             job = Job(dataset, options.data, split, "test", seed, folder, options.encoder, options.once)
             _measure(model, job, {**settings, **options.set}, options.out, name)
@@ -53,21 +54,26 @@ def main() -> None:
 
 def _tune(model: Model, job: Job, options: argparse.Namespace, name: str) -> dict[str, Any]:
     """The settings with the best validation NDCG@10."""
-    out, trials = options.out, []
+    path, trials = options.out / "trials.jsonl", []
     shorter = {"epochs": options.tune_epochs} if model.grid is TRAINING_GRID and options.tune_epochs else {}
+    done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for settings in model.grid:
-        began = time.monotonic()
-        report = evaluate(
-            model.fit(job, {**settings, **options.set, **shorter}),
-            job.split,
-            target="validation",
-            exclude_seen=job.dataset.exclude_seen,
-            progress=False,
-        )
-        trials.append({"settings": settings, "ndcg@10": report.metrics["ndcg@10"]})
-        append(out / "trials.jsonl", {"data": job.name, "model": name, **trials[-1], "s": time.monotonic() - began})
+        tried = {**settings, **options.set, **shorter}
+        what = json.loads(
+            json.dumps({"data": job.name, "model": name, "settings": tried})
+        )  # as a line of the file has it
+        trial = next((trial for trial in done if what.items() <= trial.items()), None)
+        if trial is None:
+            began = time.monotonic()
+            fitted = model.fit(job, tried)
+            report = evaluate(
+                fitted, job.split, target="validation", exclude_seen=job.dataset.exclude_seen, progress=False
+            )
+            trial = {**what, "ndcg@10": report.metrics["ndcg@10"], "s": round(time.monotonic() - began, 1)}
+            append(path, trial)
+        trials.append({"settings": settings, "ndcg@10": trial["ndcg@10"]})
     best: dict[str, Any] = dict(max(trials, key=lambda trial: trial["ndcg@10"])["settings"])
-    path = out / "settings.json"
+    path = options.out / "settings.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept.setdefault(job.name, {})[name] = best
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
