@@ -59,9 +59,8 @@ def _tune(model: Model, job: Job, options: argparse.Namespace, name: str) -> dic
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for settings in model.grid:
         tried = {**settings, **options.set, **shorter}
-        what = json.loads(
-            json.dumps({"data": job.name, "model": name, "settings": tried})
-        )  # as a line of the file has it
+        # By way of JSON, which has no tuples, as the lines of the file.
+        what = json.loads(json.dumps({"data": job.name, "model": name, "settings": tried}))
         trial = next((trial for trial in done if what.items() <= trial.items()), None)
         if trial is None:
             began = time.monotonic()
