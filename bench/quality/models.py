@@ -238,7 +238,9 @@ MODELS: dict[str, Model] = {
     "lsif": Model(neural(), TRAINING_GRID, seeds=True),
     "lsif-titles": Model(neural(titles=True), seeds=True, trained_as="lsif"),
     # By --set '{"popularity_penalty":0.1}': less popular items, more of the range, by the same training.
-    "lsif-penalty": Model(neural(), seeds=True, trained_as="lsif"),
+    "lsif-penalty": Model(
+        neural(), _grid(popularity_penalty=(0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)), seeds=True, trained_as="lsif"
+    ),
     "lsif-now": Model(neural(request_time=True), TRAINING_GRID, seeds=True),
     "hstu-now": Model(neural(request_time=True, **_ENCODER_ONLY), TRAINING_GRID, seeds=True),
     "no-repeats": Model(neural(repeats=False), seeds=True),

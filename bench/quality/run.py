@@ -44,21 +44,27 @@ def main() -> None:
         model = MODELS[name]
         settings = _settings(options.out, options.data, model.trained_as or name)
         if options.tune and len(model.grid) > 1:
-            job = Job(dataset, options.data, split, "validation", 0)
-            settings = _tune(model, job, options, name)
+            # Settings that no training sees: one checkpoint for all of them.
+            folder = _checkpoints(options, model.trained_as, 0) if model.trained_as else None
+            job = Job(dataset, options.data, split, "validation", 0, folder, options.encoder)
+            settings |= _tune(model, job, settings, options, name)
         for seed in options.seeds if model.seeds else [0][: len(options.seeds)]:
-            folder = options.out / "checkpoints" / f"{options.data}-{model.trained_as or name}-{seed}"
+            folder = _checkpoints(options, model.trained_as or name, seed)
             job = Job(dataset, options.data, split, "test", seed, folder, options.encoder, options.once)
             _measure(model, job, {**settings, **options.set}, options.out, name)
 
 
-def _tune(model: Model, job: Job, options: argparse.Namespace, name: str) -> dict[str, Any]:
-    """The settings with the best validation NDCG@10."""
+def _checkpoints(options: argparse.Namespace, name: str, seed: int) -> pathlib.Path:
+    return options.out / "checkpoints" / f"{options.data}-{name}-{seed}"
+
+
+def _tune(model: Model, job: Job, start: dict[str, Any], options: argparse.Namespace, name: str) -> dict[str, Any]:
+    """The settings with the best validation NDCG@10, each tried in place of those to start with."""
     path, trials = options.out / "trials.jsonl", []
     shorter = {"epochs": options.tune_epochs} if model.grid is TRAINING_GRID and options.tune_epochs else {}
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for settings in model.grid:
-        tried = {**settings, **options.set, **shorter}
+        tried = {**start, **settings, **options.set, **shorter}
         # By way of JSON, which has no tuples, as the lines of the file.
         what = json.loads(json.dumps({"data": job.name, "model": name, "settings": tried}))
         trial = next((trial for trial in done if what.items() <= trial.items()), None)
@@ -68,7 +74,8 @@ def _tune(model: Model, job: Job, options: argparse.Namespace, name: str) -> dic
             report = evaluate(
                 fitted, job.split, target="validation", exclude_seen=job.dataset.exclude_seen, progress=False
             )
-            trial = {**what, "ndcg@10": report.metrics["ndcg@10"], "s": round(time.monotonic() - began, 1)}
+            metrics = {key: round(value, 5) for key, value in report.metrics.items()}
+            trial = {**what, **metrics, "s": round(time.monotonic() - began, 1)}
             append(path, trial)
         trials.append({"settings": settings, "ndcg@10": trial["ndcg@10"]})
     best: dict[str, Any] = dict(max(trials, key=lambda trial: trial["ndcg@10"])["settings"])
