@@ -20,6 +20,7 @@ import data
 import groups
 import models
 import table
+import trials
 
 import run as run_script
 
@@ -100,6 +101,42 @@ def test_variants_can_be_trained_once_with_fields_of_their_own(measured, tmp_pat
     row = json.loads((tmp_path / "results.jsonl").read_text())
     assert row["once"] and row["settings"] == {"epochs": 1} and row["recipe"] == RECIPE
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["mooccubex-lsif-0"]
+
+
+def test_a_trial_is_not_run_again_and_no_test_target_is_ranked_without_seeds(measured, tmp_path, capsys):
+    *_, patch = measured
+    tune = ("--model", "gru4rec", "--seeds", "--tune", "--tune-epochs", "1")
+    _call(patch, run_script, tmp_path, *tune)
+    path = tmp_path / "trials.jsonl"
+    tried = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [trial["settings"] for trial in tried] == [{**each, "epochs": 1} for each in models.TRAINING_GRID]
+    assert not (tmp_path / "results.jsonl").exists() and not (tmp_path / "ranks").exists()
+
+    path.write_text("".join(json.dumps(trial) + "\n" for trial in tried[:-1]))
+    _call(patch, run_script, tmp_path, *tune)
+    again = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [trial | {"s": 0} for trial in again] == [trial | {"s": 0} for trial in tried]
+    best = max(tried, key=lambda trial: trial["ndcg@10"])["settings"]
+    kept = json.loads((tmp_path / "settings.json").read_text())["mooccubex"]["gru4rec"]
+    assert kept == {name: best[name] for name in ("learning_rate", "dropout")}
+
+    patch.setattr(sys, "argv", ["trials.py", str(path)])
+    trials.main()
+    line = next(line for line in capsys.readouterr().out.splitlines() if "gru4rec" in line)
+    cells = [cell.strip(" *") for cell in line.split("|")[2:-1]]
+    assert cells == ["gru4rec", "1"] + [f"{trial['ndcg@10']:.4f}".removeprefix("0") for trial in tried]
+
+
+def test_penalties_are_tried_on_one_training(measured, tmp_path, capsys):
+    *_, patch = measured
+    _call(patch, run_script, tmp_path, "--model", "lsif-penalty", "--seeds", "--tune", "--set", '{"epochs": 1}')
+    tried = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert [trial["settings"] for trial in tried] == [
+        {**each, "epochs": 1} for each in models.MODELS["lsif-penalty"].grid
+    ]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["mooccubex-lsif-0"]
+    assert tried[0]["novelty@10"] < tried[-1]["novelty@10"]  # the least and the greatest penalty
+    assert trials.chosen_table(tried).count("lsif-penalty") == 1
 
 
 def test_groups_compare_on_the_same_users(measured, capsys):
