@@ -69,6 +69,12 @@ def test_answers_are_those_of_native_states(device, shape):
     for name in ("fused", "interests", "weights"):
         error = relative_error(getattr(actual, name), getattr(expected, name).astype(np.float64))
         assert error <= (0 if device == "cpu" else 2 * encode_cases.TOLERANCE)
+    candidates = [f"i{row}" for row in (3, 0, 3, 39)]
+    expected, actual = (
+        rec.score(state=state, candidates=candidates, now=NOW)
+        for rec, state in ((native, natives), (device_rec, states[slots]))
+    )
+    assert relative_error(actual, expected.astype(np.float64)) <= (0 if device == "cpu" else 1e-4)
     np.testing.assert_array_equal(states[slots].num_events, [state.num_events for state in natives])
 
 

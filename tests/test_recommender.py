@@ -137,6 +137,16 @@ def test_scores_are_those_of_recommend(recommender):
         recommender.score(["i1"], ["new"])
     with pytest.raises(errors.ArgumentError, match="candidates"):
         recommender.score([["i1"], ["i2"]], [["i1"], ["i1", "i2"]])
+    with pytest.raises(errors.ArgumentError, match=r"candidates: expected one list, or 1 of the same length, got \[\]"):
+        recommender.score(["i1"], np.zeros((0, 2), int))
+    with pytest.raises(errors.ArgumentTypeError, match="candidates: expected a list of item ids, got None"):
+        recommender.score(["i1"])
+    state = recommender.new_state(HISTORIES[0])
+    assert recommender.score(state=state, candidates=out.items.tolist()).shape == (1, 4)
+    with pytest.raises(errors.ArgumentError, match="history: expected None where a state is given"):
+        recommender.score(["i1"], ["i2"], state=state)
+    with pytest.raises(errors.ArgumentTypeError, match="history: expected events, and a state as state="):
+        recommender.score(state, ["i2"])
 
 
 def test_seen_and_excluded_items_are_left_out(recommender):

@@ -246,6 +246,16 @@ def test_scores_of_given_items_are_those_of_recommend(name):
             assert scores[user].tolist() == [by_item[item] for item in candidates[user].tolist()]
     assert recommender.score([], [1, 2]).shape == (1, 2)
 
+    states = [recommender.new_state(history) for history in histories]
+    of_states = recommender.score(state=states, candidates=candidates, now=native.NOW)
+    result = recommender.recommend(state=states, k=NUM_ITEMS, now=native.NOW, exclude_seen=False)
+    for user, history in enumerate(histories):
+        by_item = dict(result[user])
+        bias = dict(enumerate(recommender.artifact.catalog_bias.tolist()))
+        expected = by_item if len(history.items) else bias
+        assert of_states[user].tolist() == [expected[item] for item in candidates[user].tolist()]
+    np.testing.assert_allclose(of_states, scores, rtol=1e-4, atol=1e-4)
+
 
 def test_an_artifact_keeps_the_weights_of_the_bonus(tmp_path: Path):
     artifact = ARTIFACTS["hstu, request time"]

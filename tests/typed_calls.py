@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         rec.recommend(torch.tensor([1]))
         rec.append(rec.new_state(plain), Events([7]))
         rec.score([["a"], Events(["b"])], [["b"], ["c"]])
+        rec.score(state=rec.new_state(plain), candidates=[1, 2])
 
     async def handed_on(live: LiveRecommender, users: Users) -> None:
         """Options have their types wherever they are handed on."""

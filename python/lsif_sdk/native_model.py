@@ -21,6 +21,7 @@ from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.config import LATER, ModelConfig
 from lsif_sdk.device import DevicePath, as_device
+from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceStates, DeviceUsers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.event_batch import EventBatch, check_seconds
@@ -34,11 +35,15 @@ from lsif_sdk.recommendations import Encoded, RepeatBonuses
 from lsif_sdk.times import Now, check_recent, request_times
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
 
-__all__ = ["AskedUsers", "NativeModel", "States"]
+__all__ = ["AskedUsers", "KnownUsers", "NativeModel", "States", "unchanging"]
 
 States = UserState | Sequence[UserState] | DeviceUsers
 AskedUsers = EventBatch | list[UserState] | DeviceUsers
 """Of a request: their histories, their states, or where a GPU has those."""
+KnownUsers = EventBatch | list[UserState] | TableUsers
+"""The same, who do not change while a request is answered."""
+
+Int64s = npt.NDArray[np.int64]
 
 Precision = Literal["float32", "bfloat16"]
 """Of the products in the blocks; sums, norms, attention and everything else are float32."""
@@ -285,16 +290,17 @@ class NativeModel(OfOneProcess):
         Returns:
             float32 arrays: fused [batch, dim], interests [batch, num_interests, dim], weights [batch, num_interests].
         """
-        users = self._users(history, state)
-        asked = self._now(now, len(users))
+        asked = self._users(history, state)
+        asked_at = self._now(now, len(asked))
+        return self._encoded(unchanging(asked, asked_at), asked_at)
+
+    def _encoded(self, users: KnownUsers, asked_at: npt.NDArray[np.int64] | None) -> Encoded:
         if isinstance(users, EventBatch):
-            return self.encode_rows(users.items, users.times, users.actions, users.offsets, asked)
-        if isinstance(users, DeviceUsers):
-            encoded = users.states.table.users(users.slots, asked).encoded
-            return Encoded(*(part.cpu().numpy() for part in encoded))
+            return self.encode_rows(users.items, users.times, users.actions, users.offsets, asked_at)
+        if isinstance(users, TableUsers):
+            return Encoded(*(part.cpu().numpy() for part in users.encoded))
         with native_errors():
-            data = [user.data for user in users]
-            return Encoded(*self._host.encode_states(data, asked, self._threads))
+            return Encoded(*self._host.encode_states([user.data for user in users], asked_at, self._threads))
 
     def encode_rows(
         self,
@@ -361,6 +367,13 @@ class NativeModel(OfOneProcess):
             raise ArgumentError("state", f"one on {self.device}", f"one on {state.states.device}")
         return state
 
+    def _own_events(self, users: KnownUsers) -> tuple[Int64s, Int64s | None, Int64s]:
+        """Rows of the items they are known to have met, times or None, and offsets."""
+        if isinstance(users, EventBatch | TableUsers):
+            return users.items, users.times, users.offsets
+        with native_errors():
+            return self._host.seen_events([user.data for user in users])
+
     def _states(self, state: UserState | Sequence[UserState]) -> list[UserState]:
         states = as_states(state)
         self._check_known(states)
@@ -378,6 +391,11 @@ class NativeModel(OfOneProcess):
         if times is not None:
             check_recent("now", times)
         return times if self.config.request_time else None
+
+
+def unchanging(users: AskedUsers, asked_at: Int64s | None) -> KnownUsers:
+    """The users as they are now; those on a GPU encoded for a request at these times."""
+    return users.states.table.users(users.slots, asked_at) if isinstance(users, DeviceUsers) else users
 
 
 def _check_rows(**arrays: npt.NDArray[np.int64] | None) -> None:

@@ -13,21 +13,16 @@ from lsif_sdk.arguments import as_k
 from lsif_sdk.calibration import HURRIED_SHARE, SAMPLE, as_recall_target, trial_rows, trial_search
 from lsif_sdk.device import DevicePath
 from lsif_sdk.device.states import TableUsers
-from lsif_sdk.device_states import DeviceUsers
 from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import Histories
 from lsif_sdk.native_errors import native_errors
-from lsif_sdk.native_model import NativeModel, States
+from lsif_sdk.native_model import KnownUsers, NativeModel, States, unchanging
 from lsif_sdk.recommendations import Recommendations, nobody_searched
 from lsif_sdk.request import Options, Request
-from lsif_sdk.user_state import UserState
 
 __all__ = ["Ranker"]
-
-KnownUsers = EventBatch | list[UserState] | TableUsers
-"""Users of a request, who do not change while it is answered."""
 
 
 class Ranker(NativeModel):
@@ -52,7 +47,7 @@ class Ranker(NativeModel):
         batch = len(asked)
         request = Request.checked(options, self.items, self._attributes, batch)
         asked_at = self._now(options.now, batch)
-        users = asked.states.table.users(asked.slots, asked_at) if isinstance(asked, DeviceUsers) else asked
+        users = unchanging(asked, asked_at)
         unknown, fallback = _known_of(users)
         parsed = time.perf_counter_ns()
         answer, degraded = self._search(users, request, asked_at, request.left((parsed - began) / 1e9))
@@ -71,11 +66,11 @@ class Ranker(NativeModel):
             if is_late:
                 degraded = degraded or "less diverse"
         popular = fallback.nonzero()[0].tolist()
-        seen = self._seen_rows(users) if degraded == "popularity" and request.exclude_seen else None
+        seen = self._own_events(users) if degraded == "popularity" and request.exclude_seen else None
         for user in popular:
             unwanted = request.excluded_by(user)
             if seen is not None:
-                unwanted = np.concatenate([unwanted, seen[0][seen[1][user] : seen[1][user + 1]]])
+                unwanted = np.concatenate([unwanted, seen[0][seen[2][user] : seen[2][user + 1]]])
             counts[user] = self.items.fill_most_popular(
                 unwanted, request.allowed_for(user), scores[user], indices[user]
             )
@@ -168,13 +163,6 @@ class Ranker(NativeModel):
         if request.budget is None and self._calibration.known(*asked) is None:
             self.calibrate(*asked)
         return self._calibration.known_at_most(*asked)
-
-    def _seen_rows(self, users: KnownUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        if isinstance(users, EventBatch | TableUsers):
-            return users.items, users.offsets
-        with native_errors():
-            items, _, offsets = self._host.seen_events([user.data for user in users])
-        return items, offsets
 
 
 def _known_of(users: KnownUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

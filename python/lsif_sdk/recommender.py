@@ -18,14 +18,14 @@ from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.device import DevicePath, as_device
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import Events, Histories, History, IdLists, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
 from lsif_sdk.metrics import Stats
 from lsif_sdk.native_errors import native_errors
-from lsif_sdk.native_model import Precision, States
+from lsif_sdk.native_model import Precision, States, unchanging
 from lsif_sdk.ops import ops
 from lsif_sdk.options import RequestOptions
 from lsif_sdk.ranker import Ranker
@@ -267,9 +267,10 @@ class Recommender(Ranker):
 
     def score(
         self,
-        history: Histories,
-        candidates: Sequence[Id] | Sequence[Sequence[Id]],
+        history: Histories | None = None,
+        candidates: Sequence[Id] | Sequence[Sequence[Id]] | None = None,
         *,
+        state: States | None = None,
         now: Now | None = None,
     ) -> npt.NDArray[np.float32]:
         """Exact scores of given items by the model: float32 [batch, num_candidates].
@@ -279,19 +280,23 @@ class Recommender(Ranker):
 
         Args:
             history: see `recommend`; here, too, [] is one user without events.
-            candidates: item ids, one list for all users or one list of the same length a user.
+            candidates: item ids, one list for all users or one list of the same length a user. There has to be one.
+            state: in place of `history`; see `recommend`.
             now: see `recommend`.
 
         Raises:
-            ArgumentError: a candidate is not in the catalogue, or lists differ in length.
-            ArgumentTypeError: ids are not of the catalogue's kind.
+            ArgumentError: a candidate is not in the catalogue, lists differ in length, or `state` is of another model.
+            ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
-        events = self._events(history)
-        times = self._now(now, len(events))
-        encoded = self.encode_rows(events.items, events.times, events.actions, events.offsets, times)
-        batch = len(events)
+        if candidates is None:
+            raise ArgumentTypeError("candidates", "a list of item ids", candidates)
+        asked = self._users(history, state)
+        batch = len(asked)
+        asked_at = self._now(now, batch)
+        users = unchanging(asked, asked_at)
+        encoded = self._encoded(users, asked_at)
         lists = as_users(candidates, "candidates", "a list of item ids")
-        names = [f"candidates[{user}]" for user in range(len(lists))] if len(lists) > 1 else ["candidates"]
+        names = ["candidates"] if len(lists) == 1 else [f"candidates[{user}]" for user in range(len(lists))]
         rows = [self.items.known_rows(entry.items, name) for entry, name in zip(lists, names, strict=True)]
         width = len(rows[0]) if rows else 0
         if len(rows) == 1:
@@ -303,7 +308,7 @@ class Recommender(Ranker):
         result = self._scores_of(queries, weights, items)
         if self.config.repeats:
             newest = encoded.interests[:, -1]
-            bonus = self.repeat_bonus_rows(events.items, events.times, events.offsets, times, newest)
+            bonus = self.repeat_bonus_rows(*self._own_events(users), asked_at, newest)
             result += bonus.of(items.numpy())
         self._metrics.called("score")
         return result

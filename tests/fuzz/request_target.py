@@ -79,6 +79,8 @@ def _plain(ids: Any) -> list[Any]:
 
 def _limits_of(ids: Any, batch: int) -> list[set[Any] | None]:
     """`_ids_of`, where one a user may be a set or None."""
+    if isinstance(ids, np.ndarray) and ids.dtype == object:
+        ids = ids.tolist()
     if (
         isinstance(ids, (list, tuple))
         and ids
@@ -112,9 +114,9 @@ def _recommend(variant: int, history: Any = None, k: Any = 10, **options: Any) -
         assert all(a.isdisjoint(b) for a, b in zip(items, seen, strict=True)), "an item of the history"
 
 
-def _score(variant: int, history: Any, candidates: Any, **options: Any) -> None:
+def _score(variant: int, history: Any = None, candidates: Any = None, **options: Any) -> None:
     scores = models.recommender(variant).score(history, candidates, **options)
-    assert len(scores) == _num_users(history, None) and scores.ndim == 2 and np.isfinite(scores).all()
+    assert len(scores) == _num_users(history, options.get("state")) and scores.ndim == 2 and np.isfinite(scores).all()
 
 
 def _encode(variant: int, history: Any = None, **options: Any) -> None:

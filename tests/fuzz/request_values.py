@@ -129,7 +129,7 @@ class Requests:
         ]  # fmt: skip
 
     def _score(self) -> list[str]:
-        return [self.history(), self._id_lists(), self._now()]
+        return [*self._users(), f"candidates={self._id_lists()}", self._now()]
 
     def _encode(self) -> list[str]:
         return [*self._users(), self._now()]

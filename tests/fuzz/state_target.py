@@ -51,6 +51,8 @@ def _recommend(model, variant, state):
 def _encode(model, variant, state):
     encoded = model.encode(state=state, now=_NOW)
     assert all(np.isfinite(part).all() for part in encoded), "vectors are not finite"
+    scores = model.score(state=[state, _valid(variant)], candidates=model.items.ids.tolist()[:4], now=_NOW)
+    assert scores.shape == (2, 4) and np.isfinite(scores).all(), "scores are not finite"
 
 
 def _append(model, variant, state):
