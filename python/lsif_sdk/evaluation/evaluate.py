@@ -169,8 +169,11 @@ def compare(
     timestamp: str | None = "timestamp",
     action: str | None = None,
     separator: str | None = None,
+    with_request_time: bool | None = None,
+    target: Literal["test", "validation"] = "test",
     exclude_seen: bool | None = None,
-    **options: Any,
+    min_history: int = 1,
+    progress: bool = True,
 ) -> list[Report]:
     """Evaluates several models on one split, popularity first; `print(format_table(compare(...)))` shows them.
 
@@ -183,9 +186,12 @@ def compare(
         item: see `user`.
         timestamp: see `user`.
         action: see `user`.
-        separator: as in `evaluate`.
+        separator: as in `evaluate`, like `target`, `min_history` and `progress`.
+        with_request_time: as in `evaluate`, for the recommenders.
+        target: see `separator`.
         exclude_seen: as in `evaluate`, for all of them.
-        options: further keyword arguments of `evaluate`; `with_request_time` applies to the recommenders.
+        min_history: see `separator`.
+        progress: see `separator`.
 
     Returns:
         A report named "popularity", counted on the histories the targets are predicted from, then one for each model.
@@ -202,19 +208,27 @@ def compare(
     split = _split_of(
         events, models.values(), user=user, item=item, timestamp=timestamp, action=action, separator=separator
     )
-    options["exclude_seen"] = _exclude_seen(exclude_seen, models.values())
+    excluded = _exclude_seen(exclude_seen, models.values())
     for name, model in models.items():
-        if may_have_seen(training_of(model), split, options.get("target", "test")):
-            warnings.warn(_KNOWN.format(name, options.get("target", "test")), stacklevel=2)
+        if may_have_seen(training_of(model), split, target):
+            warnings.warn(_KNOWN.format(name, target), stacklevel=2)
         _warn_of_missing(name, model, split)
         if isinstance(model, HistoryEncoder):
             split = with_catalog_items(split, model)
-    for_scorers = {key: value for key, value in options.items() if key != "with_request_time"}
-    popularity = Popularity.from_log(split.history(options.get("target", "test")))
-    reports = [measure(popularity, split, as_k(k), label=BASELINE, **for_scorers)]
-    for name, model in models.items():
-        chosen = options if isinstance(model, HistoryEncoder) else for_scorers
-        reports.append(measure(model, split, as_k(k), label=name, **chosen))
+    reports = []
+    for name, model in {BASELINE: Popularity.from_log(split.history(target)), **models}.items():
+        report = measure(
+            model,
+            split,
+            as_k(k),
+            with_request_time=with_request_time if isinstance(model, HistoryEncoder) else None,
+            target=target,
+            exclude_seen=excluded,
+            min_history=min_history,
+            label=name,
+            progress=progress,
+        )
+        reports.append(report)
     return reports
 
 
