@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from artifact_cases import IDS, SHAPE, build, edit
+from concurrency import run_together
 from lsif_sdk import Artifact
 from lsif_sdk.errors import ArtifactError
 
@@ -212,3 +213,30 @@ def test_files_may_be_read_by_whom_other_files_may(tmp_path):
     modes = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
     (tmp_path / "other").touch()
     assert set(modes.values()) == {(tmp_path / "other").stat().st_mode}, modes
+
+
+def test_of_several_that_save_to_one_path_none_fails(tmp_path):
+    path, artifacts = tmp_path / "model", [build([1, 2, 3, 4, 5, 6]), build([6, 5, 4, 3, 2, 1])]
+
+    def save(number: int) -> None:
+        for _ in range(10):
+            artifacts[number % 2].save(path, overwrite=True)
+
+    run_together(4, save)
+    assert Artifact.load(path).items.ids.tolist() in ([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_has_come_while_saving_is_not_overwritten(tmp_path, monkeypatch):
+    path, write = tmp_path / "model", Artifact._write
+
+    def beside_another(self, directory, codes):
+        write(self, directory, codes)
+        monkeypatch.setattr(Artifact, "_write", write)
+        build([1, 2, 3, 4, 5, 6]).save(path)
+
+    monkeypatch.setattr(Artifact, "_write", beside_another)
+    with pytest.raises(ArtifactError, match="exists; pass overwrite=True"):
+        build([6, 5, 4, 3, 2, 1]).save(path)
+    assert Artifact.load(path).items.ids.tolist() == [1, 2, 3, 4, 5, 6]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]

@@ -300,6 +300,76 @@ def test_attributes_of_new_items() -> None:
     assert IDS[2] not in {item for item, _ in answers(live.current, [], where={"genre": "Drama"})}
 
 
+def test_attributes_change_alone() -> None:
+    live = LiveRecommender(
+        Recommender(build(dim=DIM).artifact, attributes={"price": {i: 1.0 for i in IDS[:-1]}}), keep=2
+    )
+    assert IDS[-1] not in {item for item, _ in answers(live.current, [], where={"price": (None, None)})}
+    live.hide([IDS[2]])
+    live.show([IDS[3]], until=2_000_000_000)
+    before = live.current
+    assert live.set_attributes([IDS[2], IDS[3], IDS[-1]], {"price": [5.0, 5.0, np.float32(9.99)]}) == before.version + 1
+    assert {item for item, _ in answers(live.current, [], where={"price": (2, None)})} == {IDS[3], IDS[-1]}
+    assert {item for item, _ in answers(live.current, [], where={"price": 9.99})} == {IDS[-1]}
+    assert live.current.items.until.tolist() == before.items.until.tolist()
+    assert live.current.catalog.vectors is before.catalog.vectors
+    assert live.current.fingerprint == before.fingerprint
+    with live.edit() as edit:
+        edit.upsert(["new"], vectors_of(1), attributes={"price": [1]})
+        edit.set_attributes(["new", IDS[0]], {"price": pd.Series([7, 7], index=[5, 9])})
+    assert {item for item, _ in answers(live.current, [], where={"price": 7})} == {"new", IDS[0]}
+    live.rollback()
+    assert not answers(live.current, [], where={"price": 7})
+    for call, message in (
+        (lambda: live.set_attributes(["none"], {"price": [1]}), "ids: expected items of the catalogue, got 'none'"),
+        (lambda: live.set_attributes([IDS[0]], {"colour": [1]}), r"attributes: expected attributes among \['price'\]"),
+        (lambda: live.set_attributes([IDS[0]], {"price": [1, 2]}), "expected 1 entries, one an item, got 2"),
+        (lambda: live.set_attributes([IDS[0]], {"price": ["dear"]}), r"attributes\['price'\]: expected numbers"),
+        (lambda: live.set_attributes({IDS[0]}, {"price": [1]}), "ids: expected a sequence of item ids"),
+    ):
+        version = live.version
+        with pytest.raises(errors.LsifError, match=message):
+            call()
+        assert live.version == version
+    assert live.set_attributes([], {"price": []}) == live.version == version
+
+
+def test_columns_by_item_id() -> None:
+    artifact = build(dim=DIM).artifact
+    rec = Recommender(artifact, attributes={"price": {"other": 3.0, IDS[7]: 4.0}, "genre": {IDS[1]: ["War"]}})
+    assert [item for item, _ in answers(rec, [], where={"price": (None, None)})] == [IDS[7]]
+    assert [item for item, _ in answers(rec, [], where={"genre": "War"})] == [IDS[1]]
+    with pytest.raises(errors.ArgumentError, match=r"attributes\['price'\]: expected items of the catalogue as keys"):
+        Recommender(artifact, attributes={"price": {"other": 3.0}})
+    with pytest.raises(errors.ArgumentTypeError, match=r"attributes\['price'\].*strings"):
+        Recommender(artifact, attributes={"price": {7: 3.0}})
+    with pytest.raises(errors.ArgumentError, match=r"expected True or False for every item.*None at row 0"):
+        Recommender(artifact, attributes={"in_stock": {IDS[1]: True}})
+
+
+def test_a_new_item_without_a_bias_has_the_mean_one() -> None:
+    live = live_of()
+    mean = live.current.catalog.bias.numpy().mean(dtype=np.float64)
+    assert abs(mean) > 1e-3
+    live.upsert(["new"], vectors_of(1))
+    assert live.current.catalog.bias[-1] == np.float32(mean)
+
+
+def test_the_same_vector_under_another_id_is_another_model() -> None:
+    first, second = live_of(), live_of()
+    first.upsert(["a", "b"], vectors_of(2))
+    second.upsert(["a", "c"], vectors_of(2))
+    assert first.current.fingerprint != second.current.fingerprint
+    assert not second.current.knows(first.current.new_state(["b"]))
+
+
+def test_users_of_a_fitted_item_are_histories() -> None:
+    live = live_of()
+    for met, others in (([IDS[0], IDS[1]], [[IDS[2]]]), ([[IDS[0]]], [IDS[1]]), ([[IDS[0]]], Events([IDS[1]]))):
+        with pytest.raises(errors.ArgumentTypeError, match="expected a list of histories, one a user"):
+            live.fit_item("new", met, others)
+
+
 def test_fit_item_makes_an_item_its_users_get() -> None:
     live = live_of()
     rng = np.random.default_rng(2)

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+import lsif_sdk.recommender as recommender_module
 from concurrency import run_in_forked_child, run_together
 from live_cases import DIM, HISTORY, TITLES, answers, from_scratch, live_of, vectors_of
 from lsif_sdk import Batching, LiveRecommender, Recommender, errors
 from lsif_sdk.items import ItemEdit
+from lsif_sdk.locks import made_once
 from recommender_cases import IDS, NUM_ITEMS, build
 
 
@@ -44,6 +46,57 @@ def test_a_forked_child_changes_what_another_thread_was_changing() -> None:
     with live.edit() as own:
         own.hide([IDS[0]])
         run_in_forked_child(lambda: live.current.recommend(HISTORY), seconds=30)
+
+
+def test_a_forked_child_asks_for_what_another_thread_was_making(monkeypatch) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        entered.set()
+        leave.wait(60)
+        return directions_of(*arguments)
+
+    directions_of = recommender_module.directions_of
+    monkeypatch.setattr(recommender_module, "directions_of", slowly)
+    first, second = build(), build(seed=2)
+    thread = threading.Thread(target=lambda: first.similar_items(IDS[0]))
+    thread.start()
+    entered.wait(60)
+    monkeypatch.setattr(recommender_module, "directions_of", directions_of)
+    run_in_forked_child(lambda: second.similar_items(IDS[0]), seconds=30)
+    run_in_forked_child(lambda: first.similar_items(IDS[0]), seconds=30)
+    second.similar_items(IDS[0])  # here, too, one recommender does not wait for another
+    leave.set()
+    thread.join()
+
+
+def test_what_is_made_once_is_one_object_for_all_threads() -> None:
+    class Maker:
+        made = 0
+
+        @made_once
+        def value(self) -> object:
+            """Doc."""
+            Maker.made += 1
+            time.sleep(0.01)
+            return object()
+
+    maker, found = Maker(), [None] * 8
+    run_together(8, lambda number: found.__setitem__(number, maker.value))
+    assert len(set(map(id, found))) == 1 and maker.value is found[0] and Maker.made >= 1
+    assert Maker.value.__doc__ == "Doc." and "value" in maker.__dict__
+
+
+def test_a_child_forked_within_an_edit_has_the_edit_still() -> None:
+    live = live_of()
+    with live.edit() as own:
+        own.hide([IDS[0]])
+
+        def change() -> None:
+            with pytest.raises(errors.ArgumentError, match="edit"):  # as in the parent: not a change beside it
+                live.hide([IDS[1]])
+
+        run_in_forked_child(change, seconds=30)
 
 
 def test_another_model_has_its_own_bounds_of_asynchronous_requests() -> None:

@@ -149,6 +149,17 @@ def test_scores_are_those_of_recommend(recommender):
         recommender.score(state, ["i2"])
 
 
+@pytest.mark.parametrize("training", [{}, {"exclude_seen": True}, {"exclude_seen": False}, {"exclude_seen": "no"}])
+def test_what_was_seen_is_left_out_as_in_training_unless_told(training):
+    rec = Recommender(dataclasses.replace(build().artifact, training=training))
+    default = rec.recommend(HISTORIES, k=NUM_ITEMS)
+    assert same(default, rec.recommend(HISTORIES, k=NUM_ITEMS, exclude_seen=None))
+    assert same(default, rec.recommend(HISTORIES, k=NUM_ITEMS, exclude_seen=training.get("exclude_seen") is not False))
+    assert not same(default, rec.recommend(HISTORIES, k=NUM_ITEMS, exclude_seen=training.get("exclude_seen") is False))
+    with pytest.raises(errors.ArgumentTypeError, match="exclude_seen: expected True, False or None"):
+        rec.recommend(HISTORIES, exclude_seen="no")
+
+
 def test_seen_and_excluded_items_are_left_out(recommender):
     everything = recommender.recommend(["i3", "i9"], k=NUM_ITEMS, exclude_seen=False)[0].items.tolist()
     assert sorted(everything) == sorted(IDS)

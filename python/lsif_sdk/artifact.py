@@ -37,6 +37,7 @@ from lsif_sdk.artifact_files import (
     check_file,
     check_target,
     describe_file,
+    publish,
     read_config,
     read_tensors,
     sha256_of,
@@ -161,7 +162,8 @@ class Artifact:
             codes: `Catalog.codes` of these weights, so that loading need not make them.
 
         Raises:
-            ArtifactError: `check_target` refuses `path`; or `training` or `metrics` hold something JSON cannot.
+            ArtifactError: `check_target` refuses `path`, also if something has come there meanwhile (of several that
+                save with `overwrite` the last one stays); or `training` or `metrics` hold something JSON cannot.
             OSError: the disk is full, say; nothing has changed then.
         """
         target = check_target(path, overwrite=overwrite)
@@ -171,17 +173,7 @@ class Artifact:
         staging.mkdir()
         try:
             self._write(staging, self.codes if codes is None else codes)
-            if target.exists():
-                retired = staging.with_name(staging.name + ".old")
-                target.rename(retired)
-                try:
-                    staging.rename(target)
-                except BaseException:
-                    retired.rename(target)
-                    raise
-                shutil.rmtree(retired, ignore_errors=True)
-            else:
-                staging.rename(target)
+            publish(staging, target, overwrite=overwrite)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,8 +18,22 @@ import torch
 from lsif_sdk.errors import ArgumentTypeError, ArtifactError
 
 __all__ = [
-    "CHECKSUM", "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "WEIGHTS_FILE", "as_path",
-    "check_file", "check_target", "describe_file", "read_config", "read_tensors", "sha256_of", "unshared",
+    "CHECKSUM",
+    "CODES_FILE",
+    "CONFIG_FILE",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "ITEMS_FILE",
+    "WEIGHTS_FILE",
+    "as_path",
+    "check_file",
+    "check_target",
+    "describe_file",
+    "publish",
+    "read_config",
+    "read_tensors",
+    "sha256_of",
+    "unshared",
 ]  # fmt: skip
 
 FORMAT = "lsif_sdk"
@@ -56,6 +72,42 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
     if not overwrite:
         raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
     return target
+
+
+def publish(staging: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> None:
+    """Moves a directory to where `check_target` said, though others may do the same at that moment.
+
+    Raises:
+        ArtifactError: something has come there, and `overwrite` is False.
+        OSError: the file system refuses; what was there is there again.
+    """
+    retired = staging.with_name(staging.name + ".old")
+    while not _moved(staging, target):
+        if not overwrite:
+            raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
+        try:
+            target.rename(retired)
+        except FileNotFoundError:  # somebody else is replacing it
+            continue
+        try:
+            is_done = _moved(staging, target)
+        except BaseException:
+            retired.rename(target)
+            raise
+        shutil.rmtree(retired, ignore_errors=True)
+        if is_done:
+            return
+
+
+def _moved(directory: pathlib.Path, target: pathlib.Path) -> bool:
+    """Whether the directory could be moved there; False where there is one."""
+    try:
+        directory.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def unshared(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

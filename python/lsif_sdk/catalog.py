@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from lsif_sdk.float_arrays import as_float_array, as_floats
 from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.ids import Id
 from lsif_sdk.items import ItemTable
-from lsif_sdk.locks import OfOneProcess
+from lsif_sdk.locks import OfOneProcess, made_once
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
 from lsif_sdk.row_lists import Exclude, ragged_rows
@@ -221,11 +220,11 @@ class Catalog(OfOneProcess):
         queries = trial_queries(self.vectors.numpy(), rows)
         return self._calibration.error_share(recall_target, k, trial_search(self.search, rows, queries))
 
-    @functools.cached_property
+    @made_once
     def _calibration(self) -> Calibration:
         return Calibration()
 
-    @functools.cached_property
+    @made_once
     def _path(self) -> _core.CatalogPath:
         return _core.CatalogPath(self.vectors.numpy(), self.bias.numpy(), self.codes.numpy())
 

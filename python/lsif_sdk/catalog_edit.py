@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk.arguments import as_array, as_int64
+from lsif_sdk.attribute_columns import Entries, as_entries
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
@@ -20,6 +20,7 @@ from lsif_sdk.events import check_flat
 from lsif_sdk.float_arrays import as_floats
 from lsif_sdk.ids import Id, as_list, id_list
 from lsif_sdk.items import ItemEdit, ItemTable
+from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
 from lsif_sdk.recommender import Recommender
@@ -97,7 +98,10 @@ class CatalogEdit:
         if numbers is not None and min(numbers, default=0) < 0:
             raise ArgumentError("counts", "values >= 0", min(numbers))
         ends = _ends(until, len(values))
-        columns = self._columns(attributes, values, known)
+        new = [item for item, row in zip(values, known.tolist(), strict=True) if row < 0 and item not in self._added]
+        columns = self._columns(attributes, len(values))
+        if new and (missing := sorted(set(self._attributes) - set(columns))):
+            raise ArgumentError("attributes", f"{missing[0]!r} of the new item {new[0]!r}", "none")
         for i, item in enumerate(values):
             vector = matrix[i]
             row = self._row_for(item, int(known[i]), vector)
@@ -111,6 +115,14 @@ class CatalogEdit:
                 self._counts[row] = numbers[i]
             for name, column in columns.items():
                 self._attributes[name][row] = column[i]
+
+    def set_attributes(self, ids: Ids, attributes: Mapping[str, Sequence[Any]]) -> None:
+        """See `LiveRecommender.set_attributes`."""
+        if isinstance(ids, Set):
+            raise ArgumentTypeError("ids", "a sequence of item ids, in the order of the entries", ids)
+        rows = self._rows(ids)
+        for name, column in self._columns(attributes, len(rows)).items():
+            self._attributes[name].update(zip(rows, column, strict=True))
 
     def hide(self, ids: Items) -> None:
         """See `LiveRecommender.hide`."""
@@ -135,8 +147,11 @@ class CatalogEdit:
 
     @property
     def changes_anything(self) -> bool:
-        """Whether a recommender with these changes would be another than the base. Vectors are not compared."""
-        return bool(self._vectors) or any(self._base_until(row) != until for row, until in self._until.items())
+        """Whether a recommender with these changes would be another than the base. Vectors and attributes are not
+        compared."""
+        if self._vectors or any(self._attributes.values()):
+            return True
+        return any(self._base_until(row) != until for row, until in self._until.items())
 
     def apply(self) -> Recommender:
         """The recommender with these changes: shares with the old one what did not change.
@@ -202,7 +217,7 @@ class CatalogEdit:
         wanted = config.dim**0.5 if config.normalize_inputs else self._mean_length
         return vector if length == 0 else (vector * (wanted / length)).astype(np.float32)
 
-    @functools.cached_property
+    @made_once
     def _mean_length(self) -> float:
         lengths = np.linalg.norm(
             self._base.artifact.weights["item_embedding"].detach().numpy().astype(np.float64), axis=1
@@ -227,23 +242,16 @@ class CatalogEdit:
         until = self._base.items.until
         return FOREVER if until is None or row >= len(until) else int(until[row])
 
-    def _columns(
-        self, attributes: Mapping[str, Sequence[Any]] | None, ids: list[Id], known: npt.NDArray[np.int64]
-    ) -> dict[str, Sequence[Any]]:
+    def _columns(self, attributes: Mapping[str, Sequence[Any]] | None, num_items: int) -> dict[str, Entries]:
         if attributes is not None and not isinstance(attributes, Mapping):
             raise ArgumentTypeError("attributes", "a mapping of names to columns", attributes)
         given = attributes or {}
         if unknown := sorted(set(given) - set(self._attributes)):
             raise ArgumentError("attributes", f"attributes among {sorted(self._attributes)}", shown(unknown[0]))
-        new = [item for item, row in zip(ids, known.tolist(), strict=True) if row < 0 and item not in self._added]
-        if new and (missing := sorted(set(self._attributes) - set(given))):
-            raise ArgumentError("attributes", f"{missing[0]!r} of the new item {new[0]!r}", "none")
-        columns: dict[str, Sequence[Any]] = {
-            name: as_list(f"attributes[{name!r}]", column) for name, column in given.items()
-        }
+        columns = {name: as_entries(name, column) for name, column in given.items()}
         for name, column in columns.items():
-            _one_each(f"attributes[{name!r}]", column, len(ids))
-            if ids:
+            _one_each(f"attributes[{name!r}]", column, num_items)
+            if num_items:
                 self._base.attributes.check(name, column)
         return columns
 
@@ -294,7 +302,7 @@ def _check_size(argument: str, rows: npt.NDArray[Any], ids: list[Id]) -> None:
         raise ArgumentError(argument, f"values within +-{_LARGEST:.0e}", got)
 
 
-def _one_each(argument: str, values: Sequence[Any], num_items: int) -> Sequence[Any]:
+def _one_each(argument: str, values: Entries, num_items: int) -> Entries:
     if len(values) != num_items:
         raise ArgumentError(argument, f"{num_items} entries, one an item", len(values))
     return values

@@ -93,7 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_history_options(recommend)
     recommend.add_argument("--k", type=int, default=10)
     recommend.add_argument("--exclude", action="append", default=[], metavar="ITEM", help="leave out (may be repeated)")
-    recommend.add_argument("--include-seen", action="store_true", help="keep items of the history in the ranking")
+    recommend.add_argument(
+        "--include-seen",
+        action=argparse.BooleanOptionalAction,
+        help="keep items of the history in the ranking (default: as in training)",
+    )
     recommend.add_argument("--json", action="store_true", help="print JSON")
     recommend.set_defaults(run=commands.recommend)
 

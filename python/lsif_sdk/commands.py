@@ -158,7 +158,7 @@ def evaluate(options: argparse.Namespace) -> int:
             {"lsif": recommender},
             parts,
             options.k,
-            exclude_seen=None if options.include_seen is None else not options.include_seen,
+            exclude_seen=_exclude_seen(options),
             progress=not options.quiet,
         )
     for warning in warned:
@@ -173,6 +173,10 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _exclude_seen(options: argparse.Namespace) -> bool | None:
+    return None if options.include_seen is None else not options.include_seen
+
+
 def recommend(options: argparse.Namespace) -> int:
     """Prints the top items for one history."""
     recommender = Recommender.load(options.model)
@@ -181,7 +185,7 @@ def recommend(options: argparse.Namespace) -> int:
         _history(options, ids),
         options.k,
         now=_now(options),
-        exclude_seen=not options.include_seen,
+        exclude_seen=_exclude_seen(options),
         exclude=_ids("--exclude", options.exclude, ids),
     )[0]
     rows = [{"item": item, "title": ids.title(ids.row(item)), "score": score} for item, score in user]

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lsif_sdk.arguments import as_array, check_integer, check_number
 from lsif_sdk.catalog import Catalog
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["ContentAdapter", "DescribedItems"]
 
@@ -213,7 +213,10 @@ class ContentAdapter:
 
 
 def _matrix(name: str, values: ArrayLike) -> NDArray[np.float32]:
-    matrix = as_array(name, values, "a matrix of finite numbers").astype(np.float32, copy=False)
+    given = as_array(name, values, "a matrix of finite numbers")
+    if given.dtype.kind not in "biuf":
+        raise ArgumentTypeError(name, "a matrix of finite numbers (embed_titles makes one of texts)", values)
+    matrix = given.astype(np.float32, copy=False)
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ArgumentError(name, "a matrix of finite numbers", f"shape {matrix.shape}" if matrix.ndim != 2 else "NaN")
     return matrix

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from lsif_sdk.arguments import as_array
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
 from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, first_repeat, id_list
-from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.locks import ForkSafeLock, made_once
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
 from lsif_sdk.times import Now, check_recent, request_times
 
@@ -204,7 +203,7 @@ class ItemTable:
 
         Args:
             unwanted: rows to leave out.
-            allowed: bitmap of the rows that may be taken (`lsif_sdk.attributes`); None: all.
+            allowed: bitmap of the rows that may be taken (`lsif_sdk.bitmaps`); None: all.
             scores: float32 [k], written: 0 where there are no more.
             rows: int64 [k], written: -1 where there are no more.
 
@@ -314,7 +313,7 @@ class ItemTable:
             rows.update(zip(ids, range(len(self), len(self) + len(ids)), strict=True))
         return rows
 
-    @functools.cached_property
+    @made_once
     def by_popularity(self) -> npt.NDArray[np.int64]:
         """All rows, most frequent in training first, then by row."""
         return np.argsort(-self.counts, kind="stable").astype(np.int64)

@@ -18,7 +18,7 @@ from lsif_sdk.arguments import check_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
 from lsif_sdk.event_batch import EventBatch
-from lsif_sdk.events import History
+from lsif_sdk.events import Events, History, is_flat
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.metrics import Stats
@@ -107,7 +107,8 @@ class LiveRecommender(OfOneProcess):
         until: Until = None,
         attributes: Mapping[str, Sequence[Any]] | None = None,
     ) -> int:
-        """Adds items, and gives known ones other vectors; hidden and removed ones come back.
+        """Adds items, and gives known ones other vectors; hidden and removed ones come back, and `until` counts anew
+        (`set_attributes` changes attributes alone).
 
         What the encoder makes of an event is settled when the item's id first comes: the trained embedding, or the
         first vector it was added with. So user states and histories stay what they were.
@@ -134,6 +135,27 @@ class LiveRecommender(OfOneProcess):
         """
         with self.edit() as edit:
             edit.upsert(ids, vectors, bias=bias, titles=titles, counts=counts, until=until, attributes=attributes)
+        return edit.version
+
+    def set_attributes(self, ids: Ids, attributes: Mapping[str, Sequence[Any]]) -> int:
+        """Gives known items other attributes, prices say; vectors, and whether items are recommended, stay as they are.
+
+        Nothing of the size of the catalogue is copied but the columns that change.
+
+        Args:
+            ids: a sequence or column of item ids, each once.
+            attributes: for each attribute that changes one entry an item; others stay.
+
+        Returns:
+            The version.
+
+        Raises:
+            ArgumentError: an item is not in the catalogue, or is there twice; or an attribute is not one of the
+                catalogue's, or an entry not of its kind. Nothing has changed then.
+            ArgumentTypeError: ids are not of the catalogue's kind. Likewise.
+        """
+        with self.edit() as edit:
+            edit.set_attributes(ids, attributes)
         return edit.version
 
     def hide(self, ids: Items) -> int:
@@ -325,6 +347,8 @@ class LiveRecommender(OfOneProcess):
 
 def _vectors_of(recommender: Recommender, argument: str, histories: Sequence[History]) -> npt.NDArray[np.float32]:
     """The fused interests of those users who have known events."""
+    if isinstance(histories, Events) or (is_flat(histories) and len(histories)):
+        raise ArgumentTypeError(argument, "a list of histories, one a user, not one history", histories)
     batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions, argument)
     known = np.diff(batch.offsets) > 0
     if not known.any():

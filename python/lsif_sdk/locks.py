@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import NoReturn, Self
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, Self, TypeVar, overload
 
 from lsif_sdk.errors import PickleError
 
-__all__ = ["ForkSafeLock", "OfOneProcess", "OwnedLock"]
+__all__ = ["ForkSafeLock", "OfOneProcess", "OwnedLock", "made_once"]
+
+T = TypeVar("T")
 
 
 class OfOneProcess:
@@ -78,6 +81,33 @@ class OwnedLock(ForkSafeLock):
         if not self.is_mine:
             super().free()
             self._owner = None
+
+
+class made_once(Generic[T]):  # noqa: N801 (as functools.cached_property)
+    """`functools.cached_property` without the lock which that has in Python 3.11: all instances of a class wait for it,
+    and a forked child for ever, if a thread that the child does not have was making one.
+
+    Of several threads that ask first each may make a value; all get the same one.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        made: T = instance.__dict__.setdefault(self._name, self._make(instance))
+        return made
 
 
 _LOCKS: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import torch
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_threads, is_integer
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.attribute_columns import Column, by_row
 from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.calibration import Calibration
@@ -27,7 +27,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.event_batch import EventBatch, check_seconds
 from lsif_sdk.events import Histories, History
 from lsif_sdk.items import ItemTable
-from lsif_sdk.locks import ForkSafeLock, OfOneProcess
+from lsif_sdk.locks import ForkSafeLock, OfOneProcess, made_once
 from lsif_sdk.metrics import Metrics
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.pace import Pace
@@ -60,7 +60,8 @@ class NativeModel(OfOneProcess):
             Results do not depend on it.
         batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
             not.
-        attributes: columns of what is known of the items, by name.
+        attributes: columns of what is known of the items, by name: one entry an item, in the catalogue's order, or by
+            item id, {"price": {"sku-1": 9.99}}; of items without one nothing is known.
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
         device: "cpu", or the GPU that answers: "cuda" or "cuda:1" (docs/cuda.md).
@@ -76,7 +77,7 @@ class NativeModel(OfOneProcess):
         *,
         threads: int | None = None,
         batching: Batching | bool | None = None,
-        attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
+        attributes: Mapping[str, Column] | None = None,
         precision: Precision = "float32",
         device: str | torch.device = "cpu",
     ) -> None:
@@ -95,7 +96,9 @@ class NativeModel(OfOneProcess):
             self._refuse_on_device("batching", "None or False", batching)
         self.precision = precision
         self.artifact = artifact
-        self._attributes = Attributes({} if attributes is None else attributes, len(artifact.items))
+        self._attributes = Attributes(
+            by_row({} if attributes is None else attributes, artifact.items), len(artifact.items)
+        )
         self.catalog = Catalog.from_checked(
             artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
         )
@@ -163,7 +166,7 @@ class NativeModel(OfOneProcess):
         """Ids, titles and training counts of the catalogue."""
         return self.catalog.items
 
-    @functools.cached_property
+    @made_once
     def fingerprint(self) -> bytes:
         """What tells this model's user states from another's: 32 bytes, a hash of shape, item ids and encoder."""
         # Fields artifacts used to lack count only where they say something, so that stored states stay readable.

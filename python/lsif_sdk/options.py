@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
-import numpy.typing as npt
-
+from lsif_sdk.attribute_columns import Column
 from lsif_sdk.attributes import Where
 from lsif_sdk.batching import Batching
 from lsif_sdk.events import IdLists
@@ -22,7 +21,7 @@ class LoadOptions(TypedDict, total=False):
     device: str
     threads: int | None
     batching: Batching | bool | None
-    attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None
+    attributes: Mapping[str, Column] | None
     precision: Precision
     verify: bool
 
@@ -31,7 +30,7 @@ class RequestOptions(TypedDict, total=False):
     """The keyword arguments of `Recommender.recommend` beside the users."""
 
     now: Now | None
-    exclude_seen: bool
+    exclude_seen: bool | None
     exclude: IdLists | None
     allow: IdLists | None
     where: Where | Sequence[Where | None] | None

@@ -32,6 +32,12 @@ class Ranker(NativeModel):
     """Of the snapshot: 0, or how many a `LiveRecommender` had published before it."""
 
     @property
+    def excludes_seen(self) -> bool:
+        """Whether requests that do not say leave out what users had before: as in the model's training, and where that
+        does not say either."""
+        return self.artifact.training.get("exclude_seen") is not False
+
+    @property
     def expected_seconds(self) -> float:
         """What the search for one user has taken lately; 0 before the first."""
         return self._pace.expected(1)
@@ -45,7 +51,7 @@ class Ranker(NativeModel):
         began = time.perf_counter_ns()
         asked = self._users(history, state)
         batch = len(asked)
-        request = Request.checked(options, self.items, self._attributes, batch)
+        request = Request.checked(options, self.items, self._attributes, batch, self.excludes_seen)
         asked_at = self._now(options.now, batch)
         users = unchanging(asked, asked_at)
         unknown, fallback = _known_of(users)

@@ -7,13 +7,14 @@ import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, Unpack
+from typing import Literal, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.attribute_columns import Column
 from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog
@@ -23,6 +24,7 @@ from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import Events, Histories, History, IdLists, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
+from lsif_sdk.locks import made_once
 from lsif_sdk.metrics import Stats
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import Precision, States, unchanging
@@ -48,7 +50,8 @@ class Recommender(Ranker):
         batching: how `recommend` calls of concurrent callers share searches; True: as `Batching` has it; None or False:
             each searches for itself. Results do not depend on it.
         attributes: what `recommend(where=)` may ask of items, by name: a column with an entry an item, in the order of
-            the catalogue, of numbers, strings or lists of strings (`lsif_sdk.attributes.Attributes`).
+            the catalogue or by item id, {"price": {"sku-1": 9.99}}, of numbers, True and False, strings or lists of
+            strings (`lsif_sdk.attributes.Attributes`). Of items without an entry nothing is known.
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
         device: "cpu", or the GPU that answers: "cuda", "cuda:1". `UserState`s, `explain` and `similar_items` stay on
@@ -63,7 +66,7 @@ class Recommender(Ranker):
         *,
         threads: int | None = None,
         batching: Batching | bool | None = None,
-        attributes: Mapping[str, Sequence[Any] | npt.NDArray[Any]] | None = None,
+        attributes: Mapping[str, Column] | None = None,
         precision: Precision = "float32",
         verify: bool = True,
     ) -> Recommender:
@@ -117,7 +120,7 @@ class Recommender(Ranker):
         *,
         state: States | None = None,
         now: Now | None = None,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         exclude: IdLists | None = None,
         allow: IdLists | None = None,
         where: Where | Sequence[Where | None] | None = None,
@@ -142,7 +145,8 @@ class Recommender(Ranker):
                 (docs/user_state.md), at a cost that does not depend on its length. On a GPU also users of a
                 `DeviceStates` there.
             now: request time, Unix seconds or a date, for models with `request_time`; None: that of the newest event.
-            exclude_seen: leave out the items of the user's own history. False where people consume again.
+            exclude_seen: leave out the items of the user's own history; None: as in the model's training
+                (`train(exclude_seen=)`, False where people consume again), True where that does not say.
             exclude: further item ids to leave out, one list (or set) for all users or a list of them, one a user
                 (None: none); unknown ids are ignored.
             allow: item ids that may be recommended, one list (or set) for all users or a list of them, one a user
@@ -154,7 +158,8 @@ class Recommender(Ranker):
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
             diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by
-                maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend.
+                maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend. Of users who
+                get the most popular items, for want of known events, nothing is diversified.
             timeout: with batching, seconds the request may wait for its search to begin; None: for ever. Without
                 batching nothing waits, and it changes nothing.
             budget_ms: milliseconds for an answer in any case: where the search, as searches have gone lately, would
@@ -205,7 +210,7 @@ class Recommender(Ranker):
         call = functools.partial(self.recommend, history, k, state=state)
         return await self._waiting_room.answer(call, options, self._metrics.failed)
 
-    @functools.cached_property
+    @made_once
     def _waiting_room(self) -> WaitingRoom:
         # As many threads as a batch holds: a caller blocks while others search for it.
         limits = self._batching or Batching()
@@ -378,7 +383,7 @@ class Recommender(Ranker):
         self._metrics.called("similar_items")
         return found
 
-    @functools.cached_property
+    @made_once
     def _directions(self) -> Catalog:
         with self._building:  # of several threads that ask first one builds
             if "_directions" not in self.__dict__:

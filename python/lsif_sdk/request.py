@@ -56,17 +56,20 @@ class Request(NamedTuple):
     recall_target: float
 
     @classmethod
-    def checked(cls, options: Options, items: ItemTable, attributes: Attributes, batch: int) -> Request:
-        """See `Recommender.recommend` for what is refused."""
+    def checked(
+        cls, options: Options, items: ItemTable, attributes: Attributes, batch: int, excludes_seen: bool
+    ) -> Request:
+        """See `Recommender.recommend` for what is refused; `excludes_seen` holds where the request says nothing."""
         k = as_k(options.k, len(items))
         diversity = as_diversity(options.diversity)
         budget = as_duration("budget_ms", "milliseconds", options.budget_ms)
-        if not isinstance(options.exclude_seen, (bool, np.bool_)):
-            raise ArgumentTypeError("exclude_seen", "True or False", options.exclude_seen)
+        exclude_seen = excludes_seen if options.exclude_seen is None else options.exclude_seen
+        if not isinstance(exclude_seen, (bool, np.bool_)):
+            raise ArgumentTypeError("exclude_seen", "True, False or None", exclude_seen)
         return cls(
             k,
             k if diversity == 0 else num_candidates(k, len(items)),
-            bool(options.exclude_seen),
+            bool(exclude_seen),
             excluded_rows(options.exclude, items, batch),
             allowed_bitmaps(options.allow, options.where, attributes, items, batch, time.time()),
             as_balance(options.interest),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lsif_sdk.arguments import as_k, check_flag
+from lsif_sdk.arguments import as_k, check_flag, check_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.baselines import Popularity, Scorer
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
@@ -114,8 +114,7 @@ def measure(
     progress: bool = True,
 ) -> Report:
     """`evaluate` of a split, with nothing left open, and without its warnings."""
-    if min_history < 1:
-        raise ArgumentError("min_history", "an integer >= 1", min_history)
+    check_integer("min_history", min_history, 1, 2**62)
     request_time = False
     if isinstance(recommender, HistoryEncoder):
         split = with_catalog_items(split, recommender)

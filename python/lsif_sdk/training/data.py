@@ -155,11 +155,17 @@ def read_events(
 
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, or a row has no id or no valid number.
-        ArgumentError: `separator` is empty.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame, or `separator` no string.
+        ArgumentError: `separator` is empty, or users and items are one column.
+        ArgumentTypeError: `source` is neither a path nor a DataFrame, `separator` no string, or `user` or `item` no
+            name.
         MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
     """
     columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
+    for option in ("user", "item"):
+        if not isinstance(columns[option], str):
+            raise ArgumentTypeError(option, "the name of a column", columns[option])
+    if user == item:
+        raise ArgumentError("item", "another column than that of users", repr(item))
     named = {
         f"{option}= (--{option}), of train, evaluate, compare or read_events,": column
         for option, column in columns.items()

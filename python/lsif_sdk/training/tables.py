@@ -57,6 +57,10 @@ class Table:
         column_values = self._frame[column]
         self._refuse(column, column_values.isna() | (column_values.astype(str) == ""), "an id is missing")
         self._refuse_bools(column, column_values, "integers or text as ids")
+        if column_values.dtype.kind in "bc" and self._typed:
+            raise DataError(
+                f"{self.name}: column {column!r}: expected integers or text as ids, got {column_values.dtype}"
+            )
         try:
             codes, distinct = column_values.factorize()
         except TypeError:
@@ -64,7 +68,7 @@ class Table:
             got = f"{column_values.iloc[odd_row]!r} in row {odd_row + 1}"
             raise DataError(f"{self.name}: column {column!r}: expected integers or text as ids, got {got}") from None
         values = distinct.tolist()
-        if odd := [value for value in values if isinstance(value, bytes)]:
+        if odd := [value for value in values if isinstance(value, (bytes, tuple))]:
             raise DataError(f"{self.name}: column {column!r}: expected integers or text as ids, got {odd[0]!r}")
         texts = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
         if self._typed and any(isinstance(value, str) for value in values):

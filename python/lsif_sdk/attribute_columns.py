@@ -1,0 +1,225 @@
+"""Columns of attributes: as they come, and as conditions are asked of them."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.arguments import as_array, is_integer, is_real
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
+from lsif_sdk.ids import Id
+from lsif_sdk.items import ItemTable
+
+__all__ = [
+    "Column", "Entries", "Numbers", "as_entries", "by_row", "check_order", "further_numbers", "is_flag", "is_number",
+    "numbers_of", "numbers_with", "rows_by_value", "rows_with",
+]  # fmt: skip
+
+Column = Sequence[Any] | npt.NDArray[Any] | Mapping[Id, Any]
+"""One entry an item, in the order of the catalogue or by item id."""
+Numbers = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
+Entries = Sequence[Any] | npt.NDArray[Any]
+RowsByValue = dict[str, npt.NDArray[np.int64]]
+
+_EXACT = 2**53
+"""Up to which float64 has all integers."""
+
+
+def by_row(columns: Mapping[str, Column], items: ItemTable) -> Mapping[str, Entries]:
+    """The columns with those by item id in the order of the catalogue: None where none is given, others left out.
+
+    Raises:
+        ArgumentError: none of a column's items is in the catalogue.
+        ArgumentTypeError: ids are not of the catalogue's kind.
+    """
+    if not isinstance(columns, Mapping):
+        return columns  # refused by `Attributes`
+    result: dict[str, Entries] = {}
+    for name, column in columns.items():
+        if not isinstance(column, Mapping):
+            result[name] = column
+            continue
+        rows = items.rows(list(column), f"attributes[{name!r}]")
+        if len(items) and not (rows >= 0).any():
+            got = f"none of them among {len(rows)}"
+            raise ArgumentError(f"attributes[{name!r}]", "items of the catalogue as keys", got)
+        entries: list[Any] = [None] * len(items)
+        for row, entry in zip(rows.tolist(), column.values(), strict=True):
+            if row >= 0:
+                entries[row] = entry
+        result[name] = entries
+    return result
+
+
+def check_order(name: str, column: Any) -> None:
+    """Refuses a column of pandas whose index says another order than the catalogue's.
+
+    Raises:
+        ArgumentError: the index is not 0, 1, 2 and so on.
+    """
+    index = getattr(column, "index", None)
+    if not hasattr(column, "__array__") or index is None or callable(index):
+        return
+    if not np.array_equal(np.asarray(index), np.arange(len(column))):
+        expected = "a column without an index (to_numpy(), if it is in the catalogue's order) or by id (to_dict())"
+        raise ArgumentError(
+            f"attributes[{name!r}]", expected, f"one whose index begins with {shown(next(iter(index)))}"
+        )
+
+
+def as_entries(name: str, column: Any) -> Entries:
+    """A column of any library as an array of numbers or a list.
+
+    Raises:
+        ArgumentError: it has two dimensions.
+        ArgumentTypeError: it is not a sequence or column.
+    """
+    argument = f"attributes[{name!r}]"
+    if hasattr(column, "__array__"):
+        column = as_array(argument, column)
+        if column.ndim > 1 and column.dtype.kind in "biuf":
+            raise ArgumentError(argument, "one number an item", f"shape {list(column.shape)}")
+        if column.ndim and column.dtype.kind not in "bif":
+            return list(column.tolist())
+    if isinstance(column, np.ndarray) and column.ndim:
+        return column
+    if isinstance(column, (str, bytes)) or not isinstance(column, Sequence):
+        raise ArgumentTypeError(argument, "a sequence, one value an item", column)
+    return list(column)
+
+
+def is_flag(value: object) -> bool:
+    """Whether it is True or False."""
+    return isinstance(value, (bool, np.bool_))
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number that fits 64 bits; integers are compared as such, not as floats."""
+    if is_integer(value):
+        return bool(-(2**63) <= value < 2**63)  # type: ignore[operator]
+    return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
+
+
+def _is_missing(value: object) -> bool:
+    """None, NaN, or what pandas has for them."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def numbers_of(name: str, column: Entries) -> Numbers | None:
+    """The column as bool, int64 or, if it has fractions or unknown values, float64; None if it is not of numbers.
+
+    float32 becomes the float64 of the same decimal digits, so that 9.99 is what `where` means by it.
+
+    Raises:
+        ArgumentError: numbers beside True or False, unknown flags, or integers that are others as floats.
+    """
+    if isinstance(column, np.ndarray) and column.dtype.kind in "bif":
+        if column.dtype.kind == "f" and column.dtype.itemsize < 8:
+            values, places = np.unique(column, return_inverse=True)
+            return values.astype("U").astype(np.float64)[places.reshape(-1)]
+        return column.astype({"b": np.bool_, "i": np.int64, "f": np.float64}[column.dtype.kind])
+    entries = list(column)
+    given = [entry for entry in entries if not _is_missing(entry)]
+    if not given:
+        is_of_numbers = any(is_real(entry) for entry in entries)  # NaN
+        return np.full(len(entries), np.nan) if is_of_numbers else None
+    if is_flag(given[0]):
+        _refuse_others(name, entries, is_flag, "True or False for every item, or numbers")
+        return np.array(entries, np.bool_)
+    if not is_real(given[0]):
+        return None
+    _refuse_others(name, entries, lambda entry: is_real(entry) or _is_missing(entry), "numbers, NaN where unknown")
+    if len(given) == len(entries) and all(is_integer(v) and is_number(v) for v in given):
+        return np.array(entries, np.int64)
+    return _floats(name, entries)
+
+
+def _floats(name: str, entries: Sequence[Any]) -> npt.NDArray[np.float64]:
+    narrow = (np.float32, np.float16)
+    plain = [
+        np.nan if _is_missing(v) else float(str(v)) if isinstance(v, narrow) else v  # see above
+        for v in entries
+    ]
+    try:
+        floats = np.array(plain, np.float64)
+    except OverflowError:
+        raise ArgumentError(f"attributes[{name!r}]", "numbers that fit 64 bits", "an integer past any float") from None
+    _check_exact(name, [plain[row] for row in np.flatnonzero(np.abs(floats) >= _EXACT).tolist()])
+    return floats
+
+
+def _refuse_others(name: str, entries: Sequence[Any], is_fit: Any, expected: str) -> None:
+    if (row := next((row for row, entry in enumerate(entries) if not is_fit(entry)), None)) is not None:
+        raise ArgumentError(f"attributes[{name!r}]", expected, f"{shown(entries[row])} at row {row}")
+
+
+def _check_exact(name: str, integers: Iterable[Any]) -> None:
+    """Refuses integers that are other numbers as floats: one id for another, say."""
+    if (odd := next((v for v in integers if is_integer(v) and int(float(v)) != v), None)) is not None:
+        expected = "integers that float64 has, beside fractions or NaN (others as strings, or in a column of integers)"
+        raise ArgumentError(f"attributes[{name!r}]", expected, int(odd))
+
+
+def rows_by_value(name: str, column: Entries) -> RowsByValue:
+    """The rows of each text.
+
+    Raises:
+        ArgumentError: an entry is neither a text nor texts.
+    """
+    rows: dict[str, list[int]] = collections.defaultdict(list)
+    for row, entry in enumerate(column):
+        values = [entry] if isinstance(entry, str) else [] if _is_missing(entry) else entry
+        several = isinstance(values, (list, tuple, set, frozenset)) or (isinstance(values, np.ndarray) and values.ndim)
+        if not several or not all(isinstance(v, str) for v in values):
+            expected = "numbers, or strings, or lists of strings, None where unknown, or True and False"
+            raise ArgumentError(f"attributes[{name!r}]", expected, f"{shown(entry)} at row {row}")
+        for value in set(values):
+            rows[str(value)].append(row)
+    return {value: np.array(of_value, np.int64) for value, of_value in rows.items()}
+
+
+def further_numbers(name: str, old: Numbers, entries: Entries) -> Numbers:
+    """Entries of a column that has these numbers already.
+
+    Raises:
+        ArgumentError: one is of another kind.
+    """
+    new = numbers_of(name, entries)
+    if new is None and old.dtype != np.bool_ and all(map(_is_missing, entries)):
+        new = np.full(len(entries), np.nan)
+    if new is None or (new.dtype == np.bool_) != (old.dtype == np.bool_):
+        kind = "True or False" if old.dtype == np.bool_ else "numbers"
+        odd = next((v for v in entries if not (is_flag if old.dtype == np.bool_ else is_real)(v)), None)
+        raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has", shown(odd))
+    if old.dtype != new.dtype:  # integers become floats
+        integers = old if new.dtype.kind == "f" else new
+        _check_exact(name, integers[(integers >= _EXACT) | (integers <= -_EXACT)].tolist())
+    return new
+
+
+def numbers_with(name: str, old: Numbers, num_items: int, entries: Mapping[int, Any]) -> Numbers:
+    """The column of a longer catalogue, with these entries by row; see `further_numbers`."""
+    if not entries:
+        return old
+    new = further_numbers(name, old, list(entries.values()))
+    numbers = np.zeros(num_items, np.result_type(old, new))
+    numbers[: len(old)] = old
+    numbers[list(entries)] = new
+    return numbers
+
+
+def rows_with(name: str, old: RowsByValue, entries: Mapping[int, Any]) -> RowsByValue:
+    """`rows_by_value` of the column with these entries by row."""
+    places = np.array(list(entries), np.int64)
+    new = rows_by_value(name, list(entries.values()))
+    kept = {value: rows[~np.isin(rows, places)] if len(places) else rows for value, rows in old.items()}
+    gained = {value: places[of_value] for value, of_value in new.items()}
+    none = np.zeros(0, np.int64)
+    # A value no item has any longer stays a value that conditions may name.
+    return {value: np.concatenate([kept.get(value, none), gained.get(value, none)]) for value in kept | gained}
