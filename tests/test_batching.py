@@ -14,6 +14,7 @@ import pytest
 
 from concurrency import run_in_forked_child, run_together
 from lsif_sdk import Artifact, Batching, ItemTable, ModelConfig, Recommendations, Recommender, errors
+from lsif_sdk.request import Options, Request
 from native import random_weights
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
@@ -265,6 +266,19 @@ def test_without_batching_there_is_nothing_to_count_or_close():
     assert recommender.stats().batching == {} and recommender.stats().batch_sizes is None
     recommender.close()
     assert len(recommender.recommend(["i1"], k=2, timeout=0.1)[0]) == 2
+
+
+def test_a_search_waits_for_no_longer_than_timeout_and_budget_both():
+    for timeout, budget, left, expected in (
+        (0.5, 100, 0.1, 0.1),
+        (0.05, 100, 0.1, 0.05),
+        (None, 100, -1, 0),
+        (2, None, None, 2),
+    ):
+        options = Options(3, None, None, None, None, None, None, 0.0, timeout, budget, 1.0)
+        rec = build()
+        request = Request.checked(options, rec.items, rec.attributes, 1, True)
+        assert request.native(left)[-1] == expected
 
 
 def test_limits_and_timeouts_are_checked():

@@ -174,6 +174,13 @@ def test_events_are_sorted_by_time_and_ties_keep_their_order(times, unsorted_nei
     assert rows_of(batch)[1:] == ([[1, 3], [2, 2]] if unsorted_neighbour else [])
 
 
+def test_events_are_sorted_where_the_first_users_have_none():
+    table = ItemTable(list(range(12)))
+    for empty in ([], [[]], [[], [], []]):
+        batch = batch_of([*empty, Events([1, 2], [5, 7]), *empty, Events([3, 4, 5], [1, 3, 2]), *empty], table)
+        assert [rows for rows in rows_of(batch) if rows] == [[1, 2], [3, 5, 4]]
+
+
 def test_unknown_items_are_left_out_with_their_times_and_actions():
     batch = batch_of([Events([99, 10, 98, 30], [1, 9, 3, 5], [1, 2, 9, 4]), Events([77], [5], [1]), Events([20])])
     assert rows_of(batch) == [[2, 0], [], [1]]

@@ -10,7 +10,7 @@ import pytest
 from concurrency import run_together
 from lsif_sdk import Batching, LiveRecommender, Recommender, errors
 from lsif_sdk.integrations import SQLiteStore, Users
-from lsif_sdk.metrics import BUCKETS_US, STAGES, Histogram
+from lsif_sdk.metrics import BUCKETS_US, STAGES, Histogram, Metrics
 from recommender_cases import HISTORIES, NUM_ITEMS, build
 
 
@@ -24,6 +24,15 @@ def asked() -> Recommender:
         with pytest.raises(errors.LsifError):
             recommender.recommend(["i1"], k=k)
     return recommender
+
+
+def test_upper_ends_of_buckets_are_included():
+    metrics = Metrics()
+    for end in (BUCKETS_US[0], BUCKETS_US[3]):
+        began = 10**9
+        metrics.answered((began, began + int(end * 1000), began + int(end * 1000), began + int(end * 1000)), 1, 0, 0, 0)
+    counts = metrics.stats({}, 0, 0).times["total"].counts
+    assert [place for place, count in enumerate(counts) if count] == [0, 3]
 
 
 def test_everything_is_counted():

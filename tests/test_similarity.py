@@ -103,6 +103,8 @@ def changed(live: LiveRecommender) -> None:
     with live.edit() as edit:
         edit.upsert([IDS[live.version], f"new {live.version}", IDS[39]], vectors)
         edit.upsert(["zero"], np.zeros((1, 12), np.float32))
+        turned = live.current.catalog.vectors[30:31].numpy() * np.where(np.arange(12) == live.version, -3, 1)
+        edit.upsert([IDS[30]], turned.astype(np.float32))  # in one coordinate
         edit.hide([IDS[7 + live.version]])
         edit.remove([IDS[12 + live.version]])
 

@@ -167,6 +167,11 @@ def test_parts_of_a_long_history_can_be_joined(recommender):
     if recommender.config.use_times:
         with pytest.raises(errors.ArgumentError, match="times: expected none before the newest event's"):
             recommender.join_states(parts[1], parts[0])
+        later = recommender.join_states(parts[1], parts[2])  # begins where the older of the two does
+        overlapping = recommender.new_state(part(events, 0, 100))
+        assert events.times[70] < events.times[99]
+        with pytest.raises(errors.ArgumentError, match="times: expected none before the newest event's"):
+            recommender.join_states(overlapping, later)
 
 
 def test_nobody_grows_by_nothing():

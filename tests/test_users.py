@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -267,6 +268,27 @@ def test_a_stored_state_of_another_type_is_made_again(tmp_path, column, value) -
         users = Users(recommender, store)
         check_user(users, recommender, store, "u")
         assert users.stats()["refused"] == 1
+
+
+def test_what_the_store_takes_counts_for_the_budget(stores, monkeypatch):
+    recommender, given = build(), []
+    answer = Recommender.recommend
+
+    def recommend(self: Recommender, *arguments: Any, **options: Any) -> Any:
+        given.append(options["budget_ms"])
+        return answer(self, *arguments, **options)
+
+    monkeypatch.setattr(Recommender, "recommend", recommend)
+    with stores.open() as store, Users(recommender, store) as users:
+        read = store.read
+
+        def slowly(*arguments: Any, **options: Any) -> Any:
+            time.sleep(0.05)
+            return read(*arguments, **options)
+
+        monkeypatch.setattr(store, "read", slowly)
+        users.recommend("anna", 3, budget_ms=60_000)
+    assert 0 < given[0] <= 60_000 - 50
 
 
 def test_asyncio_asks_for_users_within_the_recommenders_bounds(stores):

@@ -185,8 +185,7 @@ void parallel_for(int64_t num_tasks, int threads, TaskRef fn) {
 
 int default_threads() {
   static const double quota = cpu_quota();
-  const int affinity = affinity_size();
-  return quota < affinity ? std::max(1, static_cast<int>(std::ceil(quota))) : affinity;
+  return threads_within(quota, affinity_size());
 }
 
 int check_threads(int64_t threads) {

@@ -126,6 +126,7 @@ class Requests:
             self._maybe("diversity", self._one_of(_SHARES[:3]), 0.15),
             self._maybe("timeout", self._one_of(["1", "0", "None", "1e300", "-1", "nan"]), 0.15),
             self._maybe("budget_ms", self._one_of(["5", "0", "0.01", "None", "1e300", "-1", "nan"]), 0.15),
+            self._maybe("recall_target", self._one_of(["1", "0.9", "1.0", "0", "2", "nan"]), 0.1),
         ]  # fmt: skip
 
     def _score(self) -> list[str]:

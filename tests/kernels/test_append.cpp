@@ -270,6 +270,9 @@ TEST(damaged_states_are_refused) {
   using Header = lsif::engine::StateHeader;
   with(&Header::num_rows, config.window, "num_rows in [0, 5], got 6");
   with(&Header::num_rows, -1, "num_rows");
+  state.view().header->num_events = 3;
+  with(&Header::num_rows, 3, "num_rows in [0, 2], got 3");
+  state.view().header->num_events = 9;
   with(&Header::num_states, config.short_window, "num_states");
   with(&Header::num_events, -1, "num_events");
   with(&Header::num_events, std::numeric_limits<int64_t>::max(), "num_events");

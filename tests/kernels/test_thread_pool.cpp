@@ -2,11 +2,13 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <limits>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
 #include "check.h"
+#include "engine/cpu_quota.h"
 #include "engine/thread_pool.h"
 
 namespace {
@@ -132,6 +134,13 @@ TEST(a_fork_while_the_pool_is_busy) {
   busy.join();
 }
 #endif
+
+TEST(threads_make_use_of_a_part_of_a_processor) {
+  using lsif::engine::threads_within;
+  CHECK(threads_within(0.1, 8) == 1 && threads_within(1.0, 8) == 1 && threads_within(1.5, 8) == 2);
+  CHECK(threads_within(8.0, 8) == 8 && threads_within(7.01, 8) == 8);
+  CHECK(threads_within(std::numeric_limits<double>::infinity(), 3) == 3);
+}
 
 TEST(default_threads_is_sane) {
   CHECK(default_threads() >= 1);

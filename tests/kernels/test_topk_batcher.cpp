@@ -180,6 +180,27 @@ TEST(requests_that_share_a_search_keep_their_own_filters) {
   }
 }
 
+TEST(requests_for_very_many_results_are_searched_apart) {
+  Busy busy;
+  const Catalog catalog = random_catalog(1);
+  const CatalogView view = catalog.view();
+  for (const int64_t k : {TopkBatcher::kMostShared, TopkBatcher::kMostShared + 1}) {
+    TopkBatcher batcher({64, 1000, 0, 1});
+    std::vector<std::thread> callers;
+    busy.while_busy(batcher, [&] {
+      for (uint64_t seed = 0; seed < 24; ++seed) {
+        callers.emplace_back([&, seed] {
+          Random random(seed);
+          Question question(normals(random, kDim), kDim, 1, k);
+          CHECK(ask(batcher, view, question) == run(catalog, question, lsif::cpu::kernels()));
+        });
+      }
+      for (std::thread& caller : callers) caller.join();
+    });
+    CHECK((batcher.stats().largest_batch > 1) == (k == TopkBatcher::kMostShared));
+  }
+}
+
 TEST(a_shared_search_that_fails_is_made_again_for_each) {
   Busy busy;
   const Catalog catalog = random_catalog(1);
@@ -332,7 +353,9 @@ TEST(closing_ends_what_waits_and_what_comes) {
 
 TEST(limits_are_checked) {
   CHECK_THROWS(TopkBatcher({0, 1, 0, 1}), "batching: expected max_batch");
+  CHECK_THROWS(TopkBatcher({1, 0, 0, 1}), "batching:");
   CHECK_THROWS(TopkBatcher({1, 1, -1, 1}), "batching:");
+  CHECK_THROWS(TopkBatcher({1, 1, 0, 0}), "batching:");
 }
 
 }  // namespace
