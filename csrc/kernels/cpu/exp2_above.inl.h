@@ -1,4 +1,4 @@
-// Exponentials from above, for the bounds of several interests (docs/score_topk.md, "Several interests").
+// Exponentials from above, for the bounds of several interests (docs/score_topk.md).
 #pragma once
 
 #include "kernels/cpu/simd.h"

@@ -1,4 +1,4 @@
-// The bounds of several interests for topk_scan.inl.h and topk_cells.inl.h (docs/score_topk.md, "Several interests").
+// The bounds of several interests for topk_scan.inl.h and topk_cells.inl.h (docs/score_topk.md).
 #pragma once
 
 #include <math.h>
