@@ -34,6 +34,7 @@ _LABELS = {
         "popularity": "popularity",
         "itemknn": "ItemKNN",
         "als": "ALS",
+        "bpr": "BPR",
         "ncf": "NCF",
         "lstm": "LSTM of the source",
     },
