@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -240,3 +241,19 @@ def test_what_has_come_while_saving_is_not_overwritten(tmp_path, monkeypatch):
         build([6, 5, 4, 3, 2, 1]).save(path)
     assert Artifact.load(path).items.ids.tolist() == [1, 2, 3, 4, 5, 6]
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_is_no_artifact_and_has_come_while_saving_stays(tmp_path, monkeypatch):
+    path, write = tmp_path / "model", Artifact._write
+    for come in (lambda: (path.mkdir(), (path / "precious.txt").write_text("x")), lambda: path.write_text("x")):
+
+        def beside_another(self, directory, codes, come=come):
+            write(self, directory, codes)
+            come()
+
+        monkeypatch.setattr(Artifact, "_write", beside_another)
+        with pytest.raises(ArtifactError, match="not overwritten"):
+            build([6, 5, 4, 3, 2, 1]).save(path, overwrite=True)
+        assert path.is_file() or (path / "precious.txt").read_text() == "x"
+        assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+        path.unlink() if path.is_file() else shutil.rmtree(path)

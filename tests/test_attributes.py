@@ -123,6 +123,8 @@ def test_integers_do_not_become_other_numbers():
             Attributes({"x": column}, 2)
     exact = Attributes({"x": [2**53, 2**53 - 1]}, 2).edited(3, {"x": {2: float("nan")}})
     assert rows(exact.bitmap({"x": 2**53})) == [0] and rows(exact.bitmap({"x": [2**53 + 1, 2**53 - 1]})) == [1]
+    with pytest.raises(errors.ArgumentError, match="expected numbers, as the column has, got 'x'"):
+        exact.edited(3, {"x": {0: None, 1: "x"}})
     large = Attributes({"x": [2**53 + 1, 5]}, 2)
     with pytest.raises(errors.ArgumentError, match=f"attributes.'x'.: expected integers.*got {2**53 + 1}"):
         large.edited(3, {"x": {2: 1.5}})
@@ -196,18 +198,33 @@ def test_a_column_with_an_index_of_another_order_is_refused():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"price": [1.0, 2.0, 3.0]})
     assert rows(Attributes({"price": frame.price}, 3).bitmap({"price": 2})) == [1]
-    for column in (frame.price.iloc[[2, 0, 1]], frame.set_index(pandas.Index(["a", "b", "c"])).price):
+    odd = pandas.Series([1.0, 2.0, 3.0], pandas.Index([pandas.NA, 1, 2], dtype=object))
+    for column in (frame.price.iloc[[2, 0, 1]], frame.set_index(pandas.Index(["a", "b", "c"])).price, odd):
         with pytest.raises(errors.ArgumentError, match=r"'price'\]: expected a column without an index .*to_dict\(\)"):
             Attributes({"price": column}, 3)
 
 
-def test_float32_is_the_number_that_was_written():
-    for column in (np.array([9.99, 1e30, np.nan], np.float32), [np.float32(9.99), np.float32(1e30), None]):
-        attributes = Attributes({"price": column}, 3)
-        assert rows(attributes.bitmap({"price": 9.99})) == rows(attributes.bitmap({"price": (9.99, 9.99)})) == [0]
+def test_conditions_on_float32_are_compared_as_float32():
+    single = np.float32(9.99)
+    for column in (np.array([9.99, 1e30, np.nan, 5], np.float32), [single, np.float32(1e30), None, np.float32(5)]):
+        attributes = Attributes({"price": column}, 4)
+        for price in (9.99, single, float(single), [9.99], (9.99, 9.99), (single, float(single))):
+            assert rows(attributes.bitmap({"price": price})) == [0]
         assert rows(attributes.bitmap({"price": (9.99, None)})) == [0, 1]
-    edited = Attributes({"price": np.array([1.5], np.float32)}, 1).edited(2, {"price": {1: np.float32(0.1)}})
+        assert rows(attributes.bitmap({"price": (None, float(single))})) == [0, 3]
+        assert rows(attributes.bitmap({"price": (1, 1e300)})) == [0, 1, 3]
+        assert rows(attributes.bitmap({"price": 5})) == [3]
+    edited = Attributes({"price": np.array([2**24], np.float32)}, 1).edited(2, {"price": {1: 0.1}})
     assert rows(edited.bitmap({"price": 0.1})) == [1]
+    assert rows(edited.bitmap({"price": 2**24})) == [0] and rows(edited.bitmap({"price": 2**24 + 1})) == []
+
+
+def test_dates_are_no_numbers():
+    pandas = pytest.importorskip("pandas")
+    columns = [np.array(["2020-01-01"], "M8[s]"), np.array(["2020-01-01"], "M8[ns]"), np.array([5], "m8[ns]")]
+    for column in columns + [pandas.Series(column) for column in columns]:
+        with pytest.raises(errors.ArgumentError, match=r"attributes\['x'\]: expected numbers \(dates as"):
+            Attributes({"x": column}, 1)
 
 
 def test_conditions_that_print_alike_are_told_apart(attributes):

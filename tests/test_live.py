@@ -326,6 +326,11 @@ def test_attributes_change_alone() -> None:
         (lambda: live.set_attributes([IDS[0]], {"price": [1, 2]}), "expected 1 entries, one an item, got 2"),
         (lambda: live.set_attributes([IDS[0]], {"price": ["dear"]}), r"attributes\['price'\]: expected numbers"),
         (lambda: live.set_attributes({IDS[0]}, {"price": [1]}), "ids: expected a sequence of item ids"),
+        (lambda: live.set_attributes([IDS[0]], None), "attributes: expected a mapping of names to columns"),
+        (
+            lambda: live.set_attributes(IDS[:2], {"price": pd.Series([1.0, 2.0], index=IDS[1::-1])}),
+            "expected a column without an index",
+        ),
     ):
         version = live.version
         with pytest.raises(errors.LsifError, match=message):
@@ -343,8 +348,13 @@ def test_columns_by_item_id() -> None:
         Recommender(artifact, attributes={"price": {"other": 3.0}})
     with pytest.raises(errors.ArgumentTypeError, match=r"attributes\['price'\].*strings"):
         Recommender(artifact, attributes={"price": {7: 3.0}})
-    with pytest.raises(errors.ArgumentError, match=r"expected True or False for every item.*None at row 0"):
-        Recommender(artifact, attributes={"in_stock": {IDS[1]: True}})
+    with pytest.raises(errors.ArgumentError, match="expected True or False for every item of the catalogue, got none"):
+        Recommender(artifact, attributes={"in_stock": dict.fromkeys(IDS[:-1], True)})
+    by_index = pd.Series({"other": 3.0, IDS[7]: 4.0})
+    rec = Recommender(artifact, attributes={"price": by_index})
+    assert [item for item, _ in answers(rec, [], where={"price": (None, None)})] == [IDS[7]]
+    with pytest.raises(errors.ArgumentError, match=f"expected one entry an item, got several for '{IDS[7]}'"):
+        Recommender(artifact, attributes={"price": pd.concat([by_index, by_index.iloc[1:]])})
 
 
 def test_a_new_item_without_a_bias_has_the_mean_one() -> None:
@@ -365,7 +375,13 @@ def test_the_same_vector_under_another_id_is_another_model() -> None:
 
 def test_users_of_a_fitted_item_are_histories() -> None:
     live = live_of()
-    for met, others in (([IDS[0], IDS[1]], [[IDS[2]]]), ([[IDS[0]]], [IDS[1]]), ([[IDS[0]]], Events([IDS[1]]))):
+    column = pd.Series(IDS[:2])
+    for met, others in (
+        ([IDS[0], IDS[1]], [[IDS[2]]]),
+        (column, [[IDS[2]]]),
+        ([[IDS[0]]], [IDS[1]]),
+        ([[IDS[0]]], Events([IDS[1]])),
+    ):
         with pytest.raises(errors.ArgumentTypeError, match="expected a list of histories, one a user"):
             live.fit_item("new", met, others)
 

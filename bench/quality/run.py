@@ -1,8 +1,8 @@
 """Fits models on a data set and appends one JSON line a run: `python bench/quality/run.py --data beauty --model lsif`.
 
 Settings are chosen by validation NDCG@10 with seed 0 (--tune) and kept in <out>/settings.json; the test targets are
-ranked once for each seed after that. A trial that <out>/trials.jsonl has is not run again. Ranks of single users go to
-<out>/ranks, for confidence intervals (table.py).
+ranked once for each seed after that. A trial that <out>/trials.jsonl has is not run again (take another <out> for
+another recipe). Ranks of single users go to <out>/ranks, for confidence intervals (table.py).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     print(f"{options.data}: {split.protocol}, targets {split.hash('test')[:12]}", file=sys.stderr)
     for name in options.model:
         model = MODELS[name]
-        settings = _settings(options.out, options.data, model.trained_as or name)
+        settings = _settings(options.out, options.data, name)
         if options.tune and len(model.grid) > 1:
             # Settings that no training sees: one checkpoint for all of them.
             folder = _checkpoints(options, model.trained_as, 0) if model.trained_as else None
@@ -89,9 +89,12 @@ def _tune(model: Model, job: Job, start: dict[str, Any], options: argparse.Names
 def _settings(out: pathlib.Path, data: str, name: str) -> dict[str, Any]:
     path = out / "settings.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
-    settings: dict[str, Any] = kept.get(data, {}).get(name, {})
+    chosen = kept.get(data, {})
+    trained_as = MODELS[name].trained_as
+    if trained_as is not None:
+        return {**chosen.get(trained_as, {}), **chosen.get(name, {})}
     # A model trained from the recipe needs no settings of its own.
-    return settings or ({} if MODELS[name].grid is TRAINING_GRID else dict(MODELS[name].grid[0]))
+    return dict(chosen.get(name) or ({} if MODELS[name].grid is TRAINING_GRID else MODELS[name].grid[0]))
 
 
 def _measure(model: Model, job: Job, settings: dict[str, Any], out: pathlib.Path, name: str) -> None:

@@ -31,7 +31,7 @@ def grid_table(trials: list[dict[str, Any]]) -> str:
         found = [[trial["ndcg@10"] for trial in of_model if _has(trial, each)] for each in TRAINING_GRID]
         best = max(value for values in found for value in values)
         cells = [_shown(max(values), max(values) == best) if values else "" for values in found]
-        lines.append(f"| {DATASETS[data]} | {model} | {epochs} | {' | '.join(cells)} |")
+        lines.append(f"| {DATASETS.get(data, data)} | {model} | {epochs} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -43,15 +43,17 @@ def chosen_table(trials: list[dict[str, Any]]) -> str:
         worst = min(trial["ndcg@10"] for trial in of_model)
         which = ", ".join(f"{name} {value}" for name, value in best["settings"].items())
         cells = [str(len(of_model)), _shown(worst), _shown(best["ndcg@10"]), which]
-        lines.append(f"| {DATASETS[data]} | {model} | {' | '.join(cells)} |")
+        lines.append(f"| {DATASETS.get(data, data)} | {model} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _grouped(trials: list[dict[str, Any]], on_grid: bool) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
     """Trials of each data set (in the order of the tables), model and number of epochs ("" where all were allowed)."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    order = list(DATASETS)
-    for trial in sorted(trials, key=lambda trial: (order.index(trial["data"]), trial["model"])):
+    order = {data: place for place, data in enumerate(DATASETS)}
+    for trial in sorted(
+        trials, key=lambda trial: (order.get(trial["data"], len(order)), trial["data"], trial["model"])
+    ):
         if any(_has(trial, settings) for settings in TRAINING_GRID) == on_grid:
             epochs = str(trial["settings"].get("epochs", "")) if on_grid else ""
             groups.setdefault((trial["data"], trial["model"], epochs), []).append(trial)

@@ -63,11 +63,14 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
         ArgumentTypeError: `path` is no path.
     """
     target = as_path(path).resolve()
-    if not target.exists():
-        return target
-    if not _is_artifact(target):
+    # While others replace it there are moments without one.
+    if not any(_is_artifact(target) or not os.path.lexists(target) for _ in range(3)):
         raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
-    if foreign := sorted({entry.name for entry in target.iterdir()} - _OWN_FILES):
+    try:
+        names = {entry.name for entry in target.iterdir()}
+    except FileNotFoundError:
+        return target
+    if foreign := sorted(names - _OWN_FILES):
         raise ArtifactError(f"{target}: holds what is not of an lsif_sdk artifact: {foreign[0]!r}; not overwritten")
     if not overwrite:
         raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
@@ -78,7 +81,7 @@ def publish(staging: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> 
     """Moves a directory to where `check_target` said, though others may do the same at that moment.
 
     Raises:
-        ArtifactError: something has come there, and `overwrite` is False.
+        ArtifactError: something has come there, and `overwrite` is False, or it is no artifact.
         OSError: the file system refuses; what was there is there again.
     """
     retired = staging.with_name(staging.name + ".old")
@@ -86,13 +89,15 @@ def publish(staging: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> 
         if not overwrite:
             raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
         try:
+            check_target(target, overwrite=True)
             target.rename(retired)
         except FileNotFoundError:  # somebody else is replacing it
             continue
         try:
             is_done = _moved(staging, target)
         except BaseException:
-            retired.rename(target)
+            if not _moved(retired, target):  # what somebody else has put there stays
+                shutil.rmtree(retired, ignore_errors=True)
             raise
         shutil.rmtree(retired, ignore_errors=True)
         if is_done:
@@ -104,7 +109,7 @@ def _moved(directory: pathlib.Path, target: pathlib.Path) -> bool:
     try:
         directory.rename(target)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             return False
         raise
     return True

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lsif_sdk.arguments import as_array, is_integer, is_real
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.ids import Id
+from lsif_sdk.ids import Id, first_repeat
 from lsif_sdk.items import ItemTable
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 
 Column = Sequence[Any] | npt.NDArray[Any] | Mapping[Id, Any]
 """One entry an item, in the order of the catalogue or by item id."""
-Numbers = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Entries = Sequence[Any] | npt.NDArray[Any]
 RowsByValue = dict[str, npt.NDArray[np.int64]]
 
@@ -32,43 +32,82 @@ _EXACT = 2**53
 def by_row(columns: Mapping[str, Column], items: ItemTable) -> Mapping[str, Entries]:
     """The columns with those by item id in the order of the catalogue: None where none is given, others left out.
 
+    A pandas column whose index has texts is one by id, where ids are texts.
+
     Raises:
-        ArgumentError: none of a column's items is in the catalogue.
+        ArgumentError: none of a column's items is in the catalogue, an id comes twice, or one of True and False lacks
+            an item.
         ArgumentTypeError: ids are not of the catalogue's kind.
     """
     if not isinstance(columns, Mapping):
         return columns  # refused by `Attributes`
     result: dict[str, Entries] = {}
     for name, column in columns.items():
-        if not isinstance(column, Mapping):
-            result[name] = column
+        labels = list(column) if isinstance(column, Mapping) else _texts_of_index(column)
+        if labels is None or not (isinstance(column, Mapping) or items.has_string_ids):
+            result[name] = column  # type: ignore[assignment]
             continue
-        rows = items.rows(list(column), f"attributes[{name!r}]")
-        if len(items) and not (rows >= 0).any():
-            got = f"none of them among {len(rows)}"
-            raise ArgumentError(f"attributes[{name!r}]", "items of the catalogue as keys", got)
-        entries: list[Any] = [None] * len(items)
-        for row, entry in zip(rows.tolist(), column.values(), strict=True):
-            if row >= 0:
-                entries[row] = entry
-        result[name] = entries
+        values = list(column.values()) if isinstance(column, Mapping) else list(as_entries(name, column))
+        result[name] = _placed(f"attributes[{name!r}]", labels, values, items)
     return result
 
 
-def check_order(name: str, column: Any) -> None:
-    """Refuses a column of pandas whose index says another order than the catalogue's.
+def _placed(argument: str, ids: list[Any], values: list[Any], items: ItemTable) -> list[Any]:
+    if len(set(ids)) < len(ids):
+        raise ArgumentError(argument, "one entry an item", f"several for {shown(first_repeat(ids))}")
+    rows = items.rows(ids, argument).tolist()
+    if len(items) and max(rows, default=-1) < 0:
+        raise ArgumentError(argument, "items of the catalogue as keys", f"{len(ids)} others")
+    entries: list[Any] = [None] * len(items)
+    for row, entry in zip(rows, values, strict=True):
+        if row >= 0:
+            entries[row] = entry
+    if any(map(is_flag, values)) and (missing := next((r for r, v in enumerate(entries) if _is_missing(v)), None)):
+        expected = "True or False for every item of the catalogue"
+        raise ArgumentError(argument, expected, f"none for {shown(items.ids[missing])}")
+    return entries
+
+
+def _index_of(column: Any) -> npt.NDArray[Any] | None:
+    """The labels of a pandas column's rows; None of other columns."""
+    index = getattr(column, "index", None)
+    return None if not hasattr(column, "__array__") or index is None or callable(index) else np.asarray(index)
+
+
+def _texts_of_index(column: Any) -> list[Any] | None:
+    index = _index_of(column)
+    if index is None or index.dtype.kind in "iu" or not all(isinstance(label, str) for label in index):
+        return None
+    return list(index)
+
+
+def check_order(name: str, column: Any, ids: Sequence[Any] | None = None) -> None:
+    """Refuses a pandas column whose index may say another order than the one it is read in.
+
+    Args:
+        name: of the attribute.
+        column: what was given.
+        ids: the items that the entries are for; None: all of the catalogue.
 
     Raises:
-        ArgumentError: the index is not 0, 1, 2 and so on.
+        ArgumentError: of a catalogue's column the index is not 0, 1, 2 and so on; of others it has the ids, in another
+            order.
     """
-    index = getattr(column, "index", None)
-    if not hasattr(column, "__array__") or index is None or callable(index):
+    index = _index_of(column)
+    if index is None:
         return
-    if not np.array_equal(np.asarray(index), np.arange(len(column))):
-        expected = "a column without an index (to_numpy(), if it is in the catalogue's order) or by id (to_dict())"
-        raise ArgumentError(
-            f"attributes[{name!r}]", expected, f"one whose index begins with {shown(next(iter(index)))}"
-        )
+    if ids is None:
+        is_fit = index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index)))
+    else:
+        is_fit = index.tolist() == list(ids) or set(ids).isdisjoint(map(_hashable, index.tolist()))
+    if not is_fit:
+        expected = "a column without an index (to_numpy(), if its order is right) or, when loading, by id (to_dict())"
+        got = f"one whose index begins with {shown(index[0])}"
+        raise ArgumentError(f"attributes[{name!r}]", expected, got)
+
+
+def _hashable(label: Any) -> Any:
+    return label if isinstance(label, (str, int)) else None
 
 
 def as_entries(name: str, column: Any) -> Entries:
@@ -83,6 +122,8 @@ def as_entries(name: str, column: Any) -> Entries:
         column = as_array(argument, column)
         if column.ndim > 1 and column.dtype.kind in "biuf":
             raise ArgumentError(argument, "one number an item", f"shape {list(column.shape)}")
+        if column.dtype.kind in "mM":
+            raise ArgumentError(argument, "numbers (dates as numbers, or as strings)", column.dtype)
         if column.ndim and column.dtype.kind not in "bif":
             return list(column.tolist())
     if isinstance(column, np.ndarray) and column.ndim:
@@ -114,16 +155,14 @@ def _is_missing(value: object) -> bool:
 def numbers_of(name: str, column: Entries) -> Numbers | None:
     """The column as bool, int64 or, if it has fractions or unknown values, float64; None if it is not of numbers.
 
-    float32 becomes the float64 of the same decimal digits, so that 9.99 is what `where` means by it.
+    float32 stays float32, and conditions on it are compared as such, so that 9.99 is what `where` means by it.
 
     Raises:
         ArgumentError: numbers beside True or False, unknown flags, or integers that are others as floats.
     """
     if isinstance(column, np.ndarray) and column.dtype.kind in "bif":
-        if column.dtype.kind == "f" and column.dtype.itemsize < 8:
-            values, places = np.unique(column, return_inverse=True)
-            return values.astype("U").astype(np.float64)[places.reshape(-1)]
-        return column.astype({"b": np.bool_, "i": np.int64, "f": np.float64}[column.dtype.kind])
+        floats = np.float32 if column.dtype.itemsize < 8 else np.float64
+        return column.astype({"b": np.bool_, "i": np.int64, "f": floats}[column.dtype.kind])
     entries = list(column)
     given = [entry for entry in entries if not _is_missing(entry)]
     if not given:
@@ -140,12 +179,11 @@ def numbers_of(name: str, column: Entries) -> Numbers | None:
     return _floats(name, entries)
 
 
-def _floats(name: str, entries: Sequence[Any]) -> npt.NDArray[np.float64]:
-    narrow = (np.float32, np.float16)
-    plain = [
-        np.nan if _is_missing(v) else float(str(v)) if isinstance(v, narrow) else v  # see above
-        for v in entries
-    ]
+def _floats(name: str, entries: Sequence[Any]) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
+    plain = [np.nan if _is_missing(entry) else entry for entry in entries]
+    if any(isinstance(v, np.float32) for v in entries) and all(isinstance(v, np.float32) or v != v for v in plain):
+        return np.array(plain, np.float32)
+    plain = [float(str(v)) if isinstance(v, (np.float32, np.float16)) else v for v in plain]  # as below
     try:
         floats = np.array(plain, np.float64)
     except OverflowError:
@@ -195,7 +233,8 @@ def further_numbers(name: str, old: Numbers, entries: Entries) -> Numbers:
         new = np.full(len(entries), np.nan)
     if new is None or (new.dtype == np.bool_) != (old.dtype == np.bool_):
         kind = "True or False" if old.dtype == np.bool_ else "numbers"
-        odd = next((v for v in entries if not (is_flag if old.dtype == np.bool_ else is_real)(v)), None)
+        is_fit = is_flag if old.dtype == np.bool_ else lambda value: is_real(value) or _is_missing(value)
+        odd = next((entry for entry in entries if not is_fit(entry)), None)
         raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has", shown(odd))
     if old.dtype != new.dtype:  # integers become floats
         integers = old if new.dtype.kind == "f" else new
@@ -208,7 +247,9 @@ def numbers_with(name: str, old: Numbers, num_items: int, entries: Mapping[int, 
     if not entries:
         return old
     new = further_numbers(name, old, list(entries.values()))
-    numbers = np.zeros(num_items, np.result_type(old, new))
+    if new.dtype == np.float32 != old.dtype:  # 9.99 is what was meant, not what float32 makes of it
+        new = new.astype("U").astype(np.float64)
+    numbers = np.zeros(num_items, old.dtype if old.dtype == np.float32 else np.result_type(old, new))
     numbers[: len(old)] = old
     numbers[list(entries)] = new
     return numbers

@@ -46,7 +46,7 @@ class Attributes(OfOneProcess):
     Args:
         columns: for each attribute one entry an item, in the order of the catalogue: numbers (NaN where unknown), True
             and False, strings (None where unknown), or lists of strings (genres, say). None, NaN and the NA of pandas
-            are the same.
+            are the same. Columns by item id are `Recommender`'s, which knows the ids.
         num_items: items of the catalogue.
 
     Raises:
@@ -181,8 +181,8 @@ class Attributes(OfOneProcess):
             if low is not None and high is not None and low > high:
                 raise ArgumentError(f"where[{name!r}]", "(low, high) with low <= high", shown(condition))
             if low is not None:
-                holds &= numbers >= low
-            return holds if high is None else holds & (numbers <= high)
+                holds &= numbers >= _as_stored(low, numbers)
+            return holds if high is None else holds & (numbers <= _as_stored(high, numbers))
         values = condition if isinstance(condition, (list, set, frozenset)) else [condition]
         is_fit = _is_flag_or_number if numbers.dtype == np.bool_ else is_number
         if not values or not all(map(is_fit, values)):
@@ -191,8 +191,9 @@ class Attributes(OfOneProcess):
             )
         holds = np.zeros(len(numbers), np.bool_)
         for value in values:
-            if numbers.dtype.kind != "f" or int(float(value)) == value or not is_integer(value):
-                holds |= numbers == value
+            stored = _as_stored(value, numbers)
+            if not is_integer(value) or numbers.dtype.kind != "f" or int(stored) == value:
+                holds |= numbers == stored
         return holds
 
 
@@ -250,6 +251,14 @@ def _of_conditions(where: Where | Sequence[Where | None], attributes: Attributes
     if len(where) != batch:
         raise ArgumentError("where", f"one mapping, or one a user ({batch})", f"{len(where)}")
     return [None if conditions is None else attributes.bitmap(conditions) for conditions in where]
+
+
+def _as_stored(value: Any, numbers: Numbers) -> Any:
+    """A number of a condition as precise as the column's, if that has floats: 9.99 is what float32 makes of it."""
+    if numbers.dtype.kind != "f":
+        return value
+    with np.errstate(over="ignore"):
+        return numbers.dtype.type(value)
 
 
 def _key_of(condition: object) -> object:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk.arguments import as_array, as_int64
-from lsif_sdk.attribute_columns import Entries, as_entries
+from lsif_sdk.attribute_columns import Entries, as_entries, check_order
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
@@ -99,7 +99,7 @@ class CatalogEdit:
             raise ArgumentError("counts", "values >= 0", min(numbers))
         ends = _ends(until, len(values))
         new = [item for item, row in zip(values, known.tolist(), strict=True) if row < 0 and item not in self._added]
-        columns = self._columns(attributes, len(values))
+        columns = self._columns(attributes, values)
         if new and (missing := sorted(set(self._attributes) - set(columns))):
             raise ArgumentError("attributes", f"{missing[0]!r} of the new item {new[0]!r}", "none")
         for i, item in enumerate(values):
@@ -120,8 +120,10 @@ class CatalogEdit:
         """See `LiveRecommender.set_attributes`."""
         if isinstance(ids, Set):
             raise ArgumentTypeError("ids", "a sequence of item ids, in the order of the entries", ids)
+        if not isinstance(attributes, Mapping):
+            raise ArgumentTypeError("attributes", "a mapping of names to columns", attributes)
         rows = self._rows(ids)
-        for name, column in self._columns(attributes, len(rows)).items():
+        for name, column in self._columns(attributes, list(id_list(ids))).items():
             self._attributes[name].update(zip(rows, column, strict=True))
 
     def hide(self, ids: Items) -> None:
@@ -242,16 +244,18 @@ class CatalogEdit:
         until = self._base.items.until
         return FOREVER if until is None or row >= len(until) else int(until[row])
 
-    def _columns(self, attributes: Mapping[str, Sequence[Any]] | None, num_items: int) -> dict[str, Entries]:
+    def _columns(self, attributes: Mapping[str, Sequence[Any]] | None, ids: list[Id]) -> dict[str, Entries]:
         if attributes is not None and not isinstance(attributes, Mapping):
             raise ArgumentTypeError("attributes", "a mapping of names to columns", attributes)
         given = attributes or {}
         if unknown := sorted(set(given) - set(self._attributes)):
             raise ArgumentError("attributes", f"attributes among {sorted(self._attributes)}", shown(unknown[0]))
+        for name, given_column in given.items():
+            check_order(name, given_column, ids)
         columns = {name: as_entries(name, column) for name, column in given.items()}
         for name, column in columns.items():
-            _one_each(f"attributes[{name!r}]", column, num_items)
-            if num_items:
+            _one_each(f"attributes[{name!r}]", column, len(ids))
+            if ids:
                 self._base.attributes.check(name, column)
         return columns
 

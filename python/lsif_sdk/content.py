@@ -214,9 +214,10 @@ class ContentAdapter:
 
 def _matrix(name: str, values: ArrayLike) -> NDArray[np.float32]:
     given = as_array(name, values, "a matrix of finite numbers")
-    if given.dtype.kind not in "biuf":
-        raise ArgumentTypeError(name, "a matrix of finite numbers (embed_titles makes one of texts)", values)
-    matrix = given.astype(np.float32, copy=False)
+    try:
+        matrix = given.astype(np.float32, copy=False)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(name, "a matrix of finite numbers (embed_titles makes one of texts)", values) from None
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ArgumentError(name, "a matrix of finite numbers", f"shape {matrix.shape}" if matrix.ndim != 2 else "NaN")
     return matrix

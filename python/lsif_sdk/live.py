@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.arguments import check_integer
+from lsif_sdk.arguments import as_array, check_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
 from lsif_sdk.event_batch import EventBatch
@@ -347,7 +347,8 @@ class LiveRecommender(OfOneProcess):
 
 def _vectors_of(recommender: Recommender, argument: str, histories: Sequence[History]) -> npt.NDArray[np.float32]:
     """The fused interests of those users who have known events."""
-    if isinstance(histories, Events) or (is_flat(histories) and len(histories)):
+    plain = as_array(argument, histories).tolist() if hasattr(histories, "__array__") else histories
+    if isinstance(plain, Events) or (is_flat(plain) and len(plain)):
         raise ArgumentTypeError(argument, "a list of histories, one a user, not one history", histories)
     batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions, argument)
     known = np.diff(batch.offsets) > 0

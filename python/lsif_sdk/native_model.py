@@ -61,7 +61,7 @@ class NativeModel(OfOneProcess):
         batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
             not.
         attributes: columns of what is known of the items, by name: one entry an item, in the catalogue's order, or by
-            item id, {"price": {"sku-1": 9.99}}; of items without one nothing is known.
+            item id, {"price": {"sku-1": 9.99}}; of items without one nothing is known (of True and False all need one).
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
         device: "cpu", or the GPU that answers: "cuda" or "cuda:1" (docs/cuda.md).

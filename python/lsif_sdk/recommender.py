@@ -51,7 +51,8 @@ class Recommender(Ranker):
             each searches for itself. Results do not depend on it.
         attributes: what `recommend(where=)` may ask of items, by name: a column with an entry an item, in the order of
             the catalogue or by item id, {"price": {"sku-1": 9.99}}, of numbers, True and False, strings or lists of
-            strings (`lsif_sdk.attributes.Attributes`). Of items without an entry nothing is known.
+            strings (`lsif_sdk.attributes.Attributes`). Of items without an entry nothing is known; of True and False
+            all need one.
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
         device: "cpu", or the GPU that answers: "cuda", "cuda:1". `UserState`s, `explain` and `similar_items` stay on

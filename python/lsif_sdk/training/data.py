@@ -155,17 +155,17 @@ def read_events(
 
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, or a row has no id or no valid number.
-        ArgumentError: `separator` is empty, or users and items are one column.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame, `separator` no string, or `user` or `item` no
-            name.
+        ArgumentError: `separator` is empty, or one column stands for two.
+        ArgumentTypeError: `source` is neither a path nor a DataFrame, `separator` no string, or `user` or `item` None.
         MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
     """
     columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
     for option in ("user", "item"):
-        if not isinstance(columns[option], str):
-            raise ArgumentTypeError(option, "the name of a column", columns[option])
-    if user == item:
-        raise ArgumentError("item", "another column than that of users", repr(item))
+        if columns[option] is None:
+            raise ArgumentTypeError(option, "the name of a column", None)
+    for option in ("item", "timestamp", "action"):
+        if columns[option] is not None and columns[option] in [*columns.values()][: [*columns].index(option)]:
+            raise ArgumentError(option, "a column of its own", repr(columns[option]))
     named = {
         f"{option}= (--{option}), of train, evaluate, compare or read_events,": column
         for option, column in columns.items()
