@@ -46,7 +46,10 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["train", "EVENTS", "--out", "x", "--set", "dim=wide"], "dim: expected an integer in [1, 65536], got 'wide'"),
         (["train", "EVENTS", "--out", "x", "--set", "num_items=3"], "got 'num_items'"),
         (["train", "EVENTS", "--out", "x", "--item", "sku"], "no column 'sku'; it has ['user', 'item', 'timestamp']"),
-        (["train", "EVENTS", "--out", "x", "--timestamp", "user"], "column 'user', row 1: expected Unix seconds"),
+        (
+            ["train", "EVENTS", "--out", "x", "--timestamp", "user"],
+            "timestamp: expected a column of its own, got 'user'",
+        ),
         (["train", "EVENTS", "--out", "x", "--titles", "EVENTS"], "one of which title= (--title-column) can name"),
         (["train", "EVENTS", "--out", "x", "--set", "dim=65538"], "dim: expected an integer in [1, 65536], got 65538"),
         (["train", "EVENTS", "--out", "x", "--set", "max_seconds=abc"], "max_seconds: expected a number"),
@@ -63,7 +66,8 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["recommend", "nowhere", "a"], "nowhere: no such directory"),
         (["recommend", "MODEL", "sku-1", "--k", "0"], "k: expected"),
         (["recommend", "MODEL", "sku-1", "--now", str(2**63)], "now: expected numbers that fit int64"),
-        (["evaluate", "MODEL", "EVENTS", "--item", "timestamp"], "names no item of the model, whose ids are strings"),
+        (["evaluate", "MODEL", "EVENTS", "--item", "timestamp"], "timestamp: expected a column of its own"),
+        (["evaluate", "MODEL", "EVENTS", "--item", "user", "--user", "item"], "names no item of the model, whose ids"),
         (["inspect", "EVENTS"], "a file, not a directory"),
     ],
 )

@@ -384,3 +384,19 @@ def test_a_column_of_text_stays_text_and_that_of_a_text_file_does_not(tmp_path: 
     if importlib.util.find_spec("pyarrow"):
         frame.to_parquet(tmp_path / "events.parquet")
         assert read_events(tmp_path / "events.parquet").item_ids == ["10", "9"]
+
+
+def test_a_column_stands_for_one_thing():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"user": [1, 1], "item": [2, 3], "timestamp": [4, 5], 0: [1, 1], 1: [7, 8]})
+    assert read_events(frame, user=0, item=1).item_ids.tolist() == [7, 8]
+    for names, message in (
+        ({"item": "user"}, "item: expected a column of its own, got 'user'"),
+        ({"timestamp": "item"}, "timestamp: expected a column of its own, got 'item'"),
+        ({"action": "timestamp"}, "action: expected a column of its own, got 'timestamp'"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            read_events(frame, **names)
+    for option in ("user", "item"):
+        with pytest.raises(ArgumentTypeError, match=f"{option}: expected the name of a column, got None"):
+            read_events(frame, **{option: None})
