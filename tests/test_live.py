@@ -350,11 +350,34 @@ def test_columns_by_item_id() -> None:
         Recommender(artifact, attributes={"price": {7: 3.0}})
     with pytest.raises(errors.ArgumentError, match="expected True or False for every item of the catalogue, got none"):
         Recommender(artifact, attributes={"in_stock": dict.fromkeys(IDS[:-1], True)})
+    with pytest.raises(errors.ArgumentError, match="for every item of the catalogue, got none for 'i0'"):
+        Recommender(artifact, attributes={"in_stock": dict.fromkeys(IDS[1:], True)})
     by_index = pd.Series({"other": 3.0, IDS[7]: 4.0})
     rec = Recommender(artifact, attributes={"price": by_index})
     assert [item for item, _ in answers(rec, [], where={"price": (None, None)})] == [IDS[7]]
     with pytest.raises(errors.ArgumentError, match=f"expected one entry an item, got several for '{IDS[7]}'"):
         Recommender(artifact, attributes={"price": pd.concat([by_index, by_index.iloc[1:]])})
+
+
+def test_a_default_index_is_no_ids() -> None:
+    """Whatever the ids are, a column of a table is read row by row."""
+    live = LiveRecommender(
+        Recommender(build(dim=DIM, ids=range(NUM_ITEMS)).artifact, attributes={"price": [0.0] * NUM_ITEMS})
+    )
+    live.set_attributes([1, 0], {"price": pd.Series([5.0, 6.0])})
+    assert [item for item, _ in answers(live.current, [], where={"price": 5})] == [1]
+    live.set_attributes([], {"price": pd.Series([], dtype=object)})
+    for index in ([0, 1], [7, 8]):
+        live.set_attributes(index, {"price": pd.Series([7.0, 8.0], index=index)})
+    assert {item for item, _ in answers(live.current, [], where={"price": 7})} == {0, 7}
+    with pytest.raises(errors.ArgumentError, match="expected a column without an index"):
+        live.set_attributes([8, 7], {"price": pd.Series([7.0, 8.0], index=[7, 8])})
+    with pytest.raises(
+        errors.ArgumentError, match="expected a column without an index"
+    ):  # ids, or rows of a sorted table?
+        Recommender(
+            build(dim=DIM, ids=range(NUM_ITEMS)).artifact, attributes={"price": pd.Series(range(NUM_ITEMS))[::-1]}
+        )
 
 
 def test_a_new_item_without_a_bias_has_the_mean_one() -> None:

@@ -62,9 +62,10 @@ def _placed(argument: str, ids: list[Any], values: list[Any], items: ItemTable) 
     for row, entry in zip(rows, values, strict=True):
         if row >= 0:
             entries[row] = entry
-    if any(map(is_flag, values)) and (missing := next((r for r, v in enumerate(entries) if _is_missing(v)), None)):
+    missing = [row for row, entry in enumerate(entries) if _is_missing(entry)] if any(map(is_flag, values)) else []
+    if missing:
         expected = "True or False for every item of the catalogue"
-        raise ArgumentError(argument, expected, f"none for {shown(items.ids[missing])}")
+        raise ArgumentError(argument, expected, f"none for {shown(items.ids[missing[0]])}")
     return entries
 
 
@@ -90,17 +91,14 @@ def check_order(name: str, column: Any, ids: Sequence[Any] | None = None) -> Non
         ids: the items that the entries are for; None: all of the catalogue.
 
     Raises:
-        ArgumentError: of a catalogue's column the index is not 0, 1, 2 and so on; of others it has the ids, in another
-            order.
+        ArgumentError: the index is not 0, 1, 2 and so on, and the column is all of a catalogue, or the index has the
+            ids in another order.
     """
     index = _index_of(column)
-    if index is None:
+    if index is None or len(index) == 0 or (index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index)))):
         return
-    if ids is None:
-        is_fit = index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index)))
-    else:
-        is_fit = index.tolist() == list(ids) or set(ids).isdisjoint(map(_hashable, index.tolist()))
-    if not is_fit:
+    labels = index.tolist()
+    if ids is None or not (labels == list(ids) or set(ids).isdisjoint(map(_hashable, labels))):
         expected = "a column without an index (to_numpy(), if its order is right) or, when loading, by id (to_dict())"
         got = f"one whose index begins with {shown(index[0])}"
         raise ArgumentError(f"attributes[{name!r}]", expected, got)
