@@ -18,22 +18,8 @@ import torch
 from lsif_sdk.errors import ArgumentTypeError, ArtifactError
 
 __all__ = [
-    "CHECKSUM",
-    "CODES_FILE",
-    "CONFIG_FILE",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "ITEMS_FILE",
-    "WEIGHTS_FILE",
-    "as_path",
-    "check_file",
-    "check_target",
-    "describe_file",
-    "publish",
-    "read_config",
-    "read_tensors",
-    "sha256_of",
-    "unshared",
+    "CHECKSUM", "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "WEIGHTS_FILE", "as_path",
+    "check_file", "check_target", "describe_file", "publish", "read_config", "read_tensors", "sha256_of", "unshared",
 ]  # fmt: skip
 
 FORMAT = "lsif_sdk"
