@@ -1,4 +1,4 @@
-"""What examples/ has for readers runs: the server, asked over HTTP. test_docs.py and `make demo` run the others."""
+"""What examples/ has for readers runs: the server, asked over HTTP. `make demo` runs demo.py; the other two no test runs."""
 
 from __future__ import annotations
 

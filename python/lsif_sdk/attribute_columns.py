@@ -112,7 +112,7 @@ def as_entries(name: str, column: Any) -> Entries:
     """A column of any library as an array of numbers or a list.
 
     Raises:
-        ArgumentError: it has two dimensions.
+        ArgumentError: it has two dimensions, or dates.
         ArgumentTypeError: it is not a sequence or column.
     """
     argument = f"attributes[{name!r}]"
@@ -245,8 +245,11 @@ def numbers_with(name: str, old: Numbers, num_items: int, entries: Mapping[int, 
     if not entries:
         return old
     new = further_numbers(name, old, list(entries.values()))
-    if new.dtype == np.float32 != old.dtype:  # 9.99 is what was meant, not what float32 makes of it
+    if new.dtype == np.float32 and old.dtype != np.float32:  # 9.99 is what was meant, not what float32 makes of it
         new = new.astype("U").astype(np.float64)
+    if old.dtype == np.float32 and new.dtype == np.int64 and (new.astype(np.float32).astype(np.float64) != new).any():
+        odd = new[new.astype(np.float32).astype(np.float64) != new][0]
+        raise ArgumentError(f"attributes[{name!r}]", "integers that float32 has, as the column", int(odd))
     numbers = np.zeros(num_items, old.dtype if old.dtype == np.float32 else np.result_type(old, new))
     numbers[: len(old)] = old
     numbers[list(entries)] = new

@@ -185,19 +185,26 @@ TEST(requests_for_very_many_results_are_searched_apart) {
   const Catalog catalog = random_catalog(1);
   const CatalogView view = catalog.view();
   for (const int64_t k : {TopkBatcher::kMostShared, TopkBatcher::kMostShared + 1}) {
-    TopkBatcher batcher({64, 1000, 0, 1});
-    std::vector<std::thread> callers;
-    busy.while_busy(batcher, [&] {
-      for (uint64_t seed = 0; seed < 24; ++seed) {
-        callers.emplace_back([&, seed] {
-          Random random(seed);
-          Question question(normals(random, kDim), kDim, 1, k);
-          CHECK(ask(batcher, view, question) == run(catalog, question, lsif::cpu::kernels()));
-        });
-      }
-      for (std::thread& caller : callers) caller.join();
-    });
-    CHECK((batcher.stats().largest_batch > 1) == (k == TopkBatcher::kMostShared));
+    const bool may_share = k == TopkBatcher::kMostShared;
+    std::atomic<int> num_different{0};
+    int64_t largest = 1;
+    for (int attempt = 0; attempt < (may_share ? 1000 : 1) && largest == 1; ++attempt) {
+      TopkBatcher batcher({64, 1000, 0, 1});
+      std::vector<std::thread> callers;
+      busy.while_busy(batcher, [&] {
+        for (uint64_t seed = 0; seed < 24; ++seed) {
+          callers.emplace_back([&, seed] {
+            Random random(seed);
+            Question question(normals(random, kDim), kDim, 1, k);
+            num_different += !(ask(batcher, view, question) == run(catalog, question, lsif::cpu::kernels()));
+          });
+        }
+        for (std::thread& caller : callers) caller.join();
+      });
+      largest = batcher.stats().largest_batch;
+    }
+    CHECK(num_different == 0);
+    CHECK((largest > 1) == may_share);
   }
 }
 
