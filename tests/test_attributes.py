@@ -216,9 +216,7 @@ def test_conditions_on_float32_are_compared_as_float32():
         assert rows(attributes.bitmap({"price": 5})) == [3]
     edited = Attributes({"price": np.array([2**24], np.float32)}, 1).edited(2, {"price": {1: 0.1}})
     assert rows(edited.bitmap({"price": 0.1})) == [1]
-    with pytest.raises(
-        errors.ArgumentError, match=f"integers that float32 has, .* got {2**24 + 1}"
-    ):
+    with pytest.raises(errors.ArgumentError, match=f"integers that float32 has, .* got {2**24 + 1}"):
         edited.edited(2, {"price": {0: 5, 1: 2**24 + 1}})
     assert rows(edited.bitmap({"price": 2**24})) == [0] and rows(edited.bitmap({"price": 2**24 + 1})) == []
 

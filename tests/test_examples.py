@@ -1,4 +1,4 @@
-"""What examples/ has for readers runs: the server, asked over HTTP. `make demo` runs demo.py; the other two no test runs."""
+"""What examples/ has runs: the server, asked over HTTP. `make demo` runs demo.py; the other two no test runs."""
 
 from __future__ import annotations
 
