@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsif_sdk import errors
-from lsif_sdk.attributes import Attributes
+from lsif_sdk.attributes import Attributes, Not
 from lsif_sdk.bitmaps import as_bitmap
 
 GENRES: list[Any] = [["Drama"], "Comedy", None, ["Drama", "Comedy"], [], {"War"}]
@@ -43,6 +43,11 @@ def rows(bitmap: np.ndarray) -> list[int]:
         ({"year": [1990, 2020.0]}, [0, 5]),
         ({"genre": "Drama", "year": (2000, None)}, [3]),
         ({"price": (None, None)}, [0, 1, 3, 4, 5]),
+        ({"genre": Not("Drama")}, [1, 2, 4, 5]),
+        ({"genre": Not(["Drama", "War"])}, [1, 2, 4]),
+        ({"price": Not((0, 2.5))}, [2, 3, 5]),
+        ({"year": Not(2000), "price": Not(-3)}, [0, 3, 4]),
+        ({"genre": Not(Not({"Comedy"}))}, [1, 3]),
     ],
 )
 def test_what_holds(attributes, where, expected):
@@ -62,6 +67,8 @@ def test_a_bitmap_has_a_bit_a_row(holds):
     [
         ({"color": "red"}, r"where: expected attributes among \['genre', 'price', 'year'\], got 'color'"),
         ({"genre": "Drma"}, r"where\['genre'\]: expected values that some item has, got 'Drma'"),
+        ({"genre": Not("Drma")}, r"where\['genre'\]: expected values that some item has, got 'Drma'"),
+        ({"genre": Not([])}, r"expected a string or a list of at least one, got \[\]"),
         ({"genre": 3}, r"where\['genre'\]: expected a string or a list of at least one, got 3"),
         ({"genre": []}, r"expected a string or a list of at least one, got \[\]"),
         ({"price": "cheap"}, r"where\['price'\]: expected a number, a list of at least one, or \(low, high\)"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsif_sdk import _core, errors
 from lsif_sdk.artifact import Artifact
+from lsif_sdk.attributes import Not
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog, TopK
 from lsif_sdk.config import ModelConfig
@@ -43,6 +44,7 @@ __all__ = [
     "ItemTable",
     "LiveRecommender",
     "ModelConfig",
+    "Not",
     "Recommendations",
     "Recommender",
     "TopK",

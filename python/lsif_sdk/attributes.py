@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,11 +32,26 @@ from lsif_sdk.events import IdLists, as_lists, is_flat, is_one_a_user
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 
-__all__ = ["Attributes", "Where", "allowed_bitmaps"]
+__all__ = ["Attributes", "Not", "Where", "allowed_bitmaps"]
 
 Where = Mapping[str, Any]
 """Conditions by attribute, all of which have to hold: a value, a list of values of which one has to, or a tuple
-(low, high) of numbers between which the attribute lies, both included, None for no bound."""
+(low, high) of numbers between which the attribute lies, both included, None for no bound; `Not` of one of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Not:
+    """In `where`: all items for which a condition on the attribute does not hold, those of which it is not known
+    among them.
+
+        recommender.recommend(history, where={"label": lsif_sdk.Not(["adult", "alcohol"]), "price": (None, 50)})
+
+    Args:
+        condition: a value, a list of values, or a tuple (low, high), as without `Not`.
+    """
+
+    condition: Any
+
 
 _MOST_CACHED = 128
 
@@ -156,6 +172,8 @@ class Attributes(OfOneProcess):
         return bitmap
 
     def _holds(self, name: str, condition: Any) -> npt.NDArray[np.bool_]:
+        if isinstance(condition, Not):
+            return ~self._holds(name, condition.condition)
         if name in self._numbers:
             return self._number_holds(name, condition)
         if name not in self._rows:
@@ -263,6 +281,8 @@ def _as_stored(value: Any, numbers: Numbers) -> Any:
 
 def _key_of(condition: object) -> object:
     """Equal for conditions that are one, types included: True is no condition on numbers, and 1 is."""
+    if isinstance(condition, Not):
+        return Not, _key_of(condition.condition)
     if isinstance(condition, (tuple, list)):
         return type(condition), tuple((type(value), value) for value in condition)
     if isinstance(condition, (set, frozenset)):

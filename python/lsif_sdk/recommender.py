@@ -154,7 +154,8 @@ class Recommender(Ranker):
                 (None: all); None: all.
             where: conditions on the `attributes` of items, for all users or a list of them, one a user (None: none):
                 {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)}: any of the values, this number, between;
-                {"in_stock": True} of columns of True and False. All conditions have to hold, and `allow` as well.
+                {"in_stock": True} of columns of True and False; {"genre": Not("Horror")}: all others. All conditions
+                have to hold, and `allow` as well.
             interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
                 place of what the model finds for the user; None: as the model finds. Within the long-term interests,
                 and within the others, weights keep their proportions.
