@@ -1,10 +1,14 @@
-"""What examples/ has runs: the server, asked over HTTP. `make demo` runs demo.py; the other two no test runs."""
+"""What examples/ has runs: the server, asked over HTTP, and the two short ones. `make demo` runs demo.py."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
+import os
 import pathlib
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -60,3 +64,28 @@ def test_the_server_says_what_is_wrong(server):
     ):
         code, answer = asked(server + path)
         assert code == status and message in answer["error"]
+
+
+def printed(example: str, folder: pathlib.Path) -> list[str]:
+    command = [sys.executable, FOLDER / example]
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that spin: docs/training.md, "Busy machines"
+    run = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, timeout=600, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
+def test_the_quickstart_trains_saves_and_recommends(tmp_path):
+    lines = printed("quickstart.py", tmp_path)
+    assert len(lines) == 3 and (tmp_path / "build" / "quickstart-model").is_dir()
+    for line, fallback in zip(lines, ("", "", "popularity"), strict=True):
+        found, said = line.rsplit(" ", 1)
+        titles, scores = zip(*ast.literal_eval(found), strict=True)
+        assert said == fallback and len(set(titles)) == 3 and list(scores) == sorted(scores, reverse=True)
+
+
+def test_the_exact_index_leaves_each_query_own_row_out(tmp_path):
+    lines = printed("exact_index.py", tmp_path)
+    assert len(lines) == 2
+    for query, line in enumerate(lines):
+        ids, scores = zip(*ast.literal_eval(line), strict=True)
+        assert len(set(ids)) == 5 and f"doc-{query}" not in ids and list(scores) == sorted(scores, reverse=True)
