@@ -10,7 +10,7 @@ import pytest
 from concurrency import run_together
 from lsif_sdk import Batching, LiveRecommender, Recommender, errors
 from lsif_sdk.integrations import SQLiteStore, Users
-from lsif_sdk.metrics import BUCKETS_US, STAGES, Histogram, Metrics
+from lsif_sdk.stats import BUCKETS_US, STAGES, Histogram, Metrics
 from recommender_cases import HISTORIES, NUM_ITEMS, build
 
 

@@ -21,9 +21,9 @@ from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import Events, History, is_flat
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import OfOneProcess, OwnedLock
-from lsif_sdk.metrics import Stats
 from lsif_sdk.options import LoadOptions
 from lsif_sdk.recommender import Recommender
+from lsif_sdk.stats import Stats
 
 __all__ = ["LiveRecommender"]
 

@@ -28,10 +28,10 @@ from lsif_sdk.event_batch import EventBatch, check_seconds
 from lsif_sdk.events import Histories, History
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess, made_once
-from lsif_sdk.metrics import Metrics
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.pace import Pace
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
+from lsif_sdk.stats import Metrics
 from lsif_sdk.times import Now, check_recent, request_times
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
 

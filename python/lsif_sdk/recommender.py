@@ -25,7 +25,6 @@ from lsif_sdk.events import Events, Histories, History, IdLists, as_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import made_once
-from lsif_sdk.metrics import Stats
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import Precision, States, unchanging
 from lsif_sdk.ops import ops
@@ -34,6 +33,7 @@ from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.request import Options
 from lsif_sdk.similarity import carried_over, directions_of, most_similar
+from lsif_sdk.stats import Stats
 from lsif_sdk.times import Now
 from lsif_sdk.waiting_room import WaitingRoom
 

@@ -15,8 +15,8 @@ from lsif_sdk.errors import MissingExtraError
 if TYPE_CHECKING:
     from lsif_sdk.integrations.users import Users
     from lsif_sdk.live import LiveRecommender
-    from lsif_sdk.metrics import Histogram, Stats
     from lsif_sdk.recommender import Recommender
+    from lsif_sdk.stats import Histogram, Stats
 
 __all__ = ["observe"]
 
