@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evaluation_cases import random_log
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.evaluation import Popularity, bootstrap, evaluate, paired_bootstrap, rank_gains
 
 
@@ -89,5 +89,5 @@ def test_an_interval_of_two_reports():
     ],
 )
 def test_bad_arguments_are_refused_by_name(gains, baseline, options, message):
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
         paired_bootstrap(np.array(gains), None if baseline is None else np.array(baseline), **options)

@@ -242,5 +242,5 @@ def test_top_k_errors_of_one_query(exclude: Any, error: type[Exception], message
 
 @pytest.mark.parametrize("ordered", ["yes", 2.5, []])
 def test_an_order_is_wanted_or_not(ordered: Any) -> None:
-    with pytest.raises(ArgumentError, match="ordered: expected True or False, got"):
+    with pytest.raises(ArgumentTypeError, match="ordered: expected True or False, got"):
         Catalog.from_vectors(np.ones((5, 3), np.float32), ordered=ordered)

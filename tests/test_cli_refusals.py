@@ -43,7 +43,7 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["train", "EVENTS", "--out", "x", "--set", "dim"], "NAME=VALUE"),
         (["train", "EVENTS", "--out", "x", "--set", "=8"], "--set: expected NAME=VALUE"),
         (["train", "EVENTS", "--out", "x", "--set", "dim=-1"], "dim: expected"),
-        (["train", "EVENTS", "--out", "x", "--set", "dim=wide"], "dim: expected an integer in [1, 65536], got 'wide'"),
+        (["train", "EVENTS", "--out", "x", "--set", "dim=wide"], "dim: expected an integer in [1, 65536], got str"),
         (["train", "EVENTS", "--out", "x", "--set", "num_items=3"], "got 'num_items'"),
         (["train", "EVENTS", "--out", "x", "--item", "sku"], "no column 'sku'; it has ['user', 'item', 'timestamp']"),
         (
@@ -54,7 +54,7 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["train", "EVENTS", "--out", "x", "--set", "dim=65538"], "dim: expected an integer in [1, 65536], got 65538"),
         (["train", "EVENTS", "--out", "x", "--set", "max_seconds=abc"], "max_seconds: expected a number"),
         (["train", "EVENTS", "--out", "x", "--set", "epochs=abc"], "epochs: expected an integer"),
-        (["train", "EVENTS", "--out", "x", "--set", "dropout=[1]"], "dropout: expected a number in [0, 1), got [1]"),
+        (["train", "EVENTS", "--out", "x", "--set", "dropout=[1]"], "dropout: expected a number in [0, 1), got list"),
         (["train", "EVENTS", "--out", "x", "--resume"], "--resume: expected --checkpoints DIRECTORY beside it"),
         (["train", "EVENTS", "--out", "MODEL"], "--out: expected a path that is free, or --overwrite"),
         (["train", "EVENTS", "--out", "x", "--recipe", "EVENTS"], "not a readable recipe"),

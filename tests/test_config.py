@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from lsif_sdk import ModelConfig
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.training import TrainConfig
 
+REFUSED = (ArgumentError, ArgumentTypeError)  # a value out of range, or one of another type
 HUGE = 10**400  # no float is as large
 # More digits than Python turns into text.
 ENDLESS = 10**5000
@@ -33,7 +34,7 @@ TRAIN = TrainConfig(max_seconds=1.0)
 @pytest.mark.parametrize("value", [-1, 2**63, HUGE, ENDLESS, True, 1.0, "4", None, [4], math.nan], ids=kind)
 @pytest.mark.parametrize("name", fields_of(MODEL, int))
 def test_sizes_of_a_model_are_integers_some_machine_can_hold(name, value):
-    with pytest.raises(ArgumentError, match=rf"^{name}: expected an integer in \[[01], [0-9]+\], got "):
+    with pytest.raises(REFUSED, match=rf"^{name}: expected an integer in \[[01], [0-9]+\], got "):
         dataclasses.replace(MODEL, **{name: value})
 
 
@@ -44,9 +45,7 @@ def test_sizes_of_a_model_are_integers_some_machine_can_hold(name, value):
 )
 @pytest.mark.parametrize("name", fields_of(MODEL, float))
 def test_numbers_of_a_model_fit_float32(name, value):
-    with pytest.raises(
-        ArgumentError, match=rf"^{name}: expected a number in \[1\.1754944e-38, 3\.4028235e\+38\], got "
-    ):
+    with pytest.raises(REFUSED, match=rf"^{name}: expected a number in \[1\.1754944e-38, 3\.4028235e\+38\], got "):
         dataclasses.replace(MODEL, **{name: value})
 
 
@@ -58,7 +57,7 @@ def test_the_ends_of_the_range_are_allowed():
 
 
 def test_there_are_no_more_interests_than_an_item_is_scored_with_at_once():
-    with pytest.raises(ArgumentError, match=r"^num_long \+ num_short: expected at most 255, got 256$"):
+    with pytest.raises(REFUSED, match=r"^num_long \+ num_short: expected at most 255, got 256$"):
         dataclasses.replace(MODEL, num_long=128, num_short=128)
 
 
@@ -66,21 +65,21 @@ def test_there_are_no_more_interests_than_an_item_is_scored_with_at_once():
 @pytest.mark.parametrize("name", [*fields_of(MODEL, bool), *fields_of(MODEL, str)])
 def test_switches_and_choices_of_a_model(name, value):
     expected = "True or False" if isinstance(getattr(MODEL, name), bool) else "one of '"
-    with pytest.raises(ArgumentError, match=f"^{name}: expected {expected}"):
+    with pytest.raises(REFUSED, match=f"^{name}: expected {expected}"):
         dataclasses.replace(MODEL, **{name: value})
 
 
 @pytest.mark.parametrize("value", [-1, 2**63, HUGE, ENDLESS, True, 1.0, "4", None, [4]], ids=kind)
 @pytest.mark.parametrize("name", fields_of(TRAIN, int))
 def test_integers_of_a_training_run(name, value):
-    with pytest.raises(ArgumentError, match=rf"^{name}: expected an integer in \[[01], [0-9]+\], got "):
+    with pytest.raises(REFUSED, match=rf"^{name}: expected an integer in \[[01], [0-9]+\], got "):
         dataclasses.replace(TRAIN, **{name: value})
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, HUGE, ENDLESS, True, "abc", [1.0], -math.inf], ids=kind)
 @pytest.mark.parametrize("name", fields_of(TRAIN, float))
 def test_numbers_of_a_training_run(name, value):
-    with pytest.raises(ArgumentError, match=rf"^{name}: expected a number in [\[(]0, .*[\])], got "):
+    with pytest.raises(REFUSED, match=rf"^{name}: expected a number in [\[(]0, .*[\])], got "):
         dataclasses.replace(TRAIN, **{name: value})
 
 
@@ -96,17 +95,17 @@ def test_the_ends_of_the_intervals_of_a_training_run():
             assert getattr(dataclasses.replace(TRAIN, **{name: value}), name) == value
     refused = {"dropout": 1, "learning_rate": 0, "clip_norm": 0.0, "max_seconds": 0}
     for name, value in refused.items():
-        with pytest.raises(ArgumentError, match=rf"^{name}: expected a number in"):
+        with pytest.raises(REFUSED, match=rf"^{name}: expected a number in"):
             dataclasses.replace(TRAIN, **{name: value})
     # Written to an artifact's config.json, which has no infinity, after hours of training.
     for name in ("max_seconds", "learning_rate", "weight_decay"):
-        with pytest.raises(ArgumentError, match=name):
+        with pytest.raises(REFUSED, match=name):
             dataclasses.replace(TRAIN, **{name: math.inf})
 
 
 @pytest.mark.parametrize("value", ["32", 32, None, ["32-true"], np.array(["32-true", "64-true"])], ids=kind)
 def test_precision_is_one_of_four(value):
-    with pytest.raises(ArgumentError, match=r"^precision: expected one of '32-true', "):
+    with pytest.raises(REFUSED, match=r"^precision: expected one of '32-true', "):
         dataclasses.replace(TRAIN, precision=value)
 
 
@@ -114,3 +113,12 @@ def test_what_was_written_before_a_field_came_has_its_default() -> None:
     values = ModelConfig(num_items=5).to_dict()
     del values["normalize_inputs"]
     assert ModelConfig.from_dict(values) == ModelConfig(num_items=5)
+
+
+def test_numbers_of_numpy_become_pythons_own():
+    model = ModelConfig(num_items=np.int64(10), dim=np.int32(32), temperature=np.float32(0.5), repeats=np.bool_(True))
+    assert model == ModelConfig(num_items=10, dim=32, temperature=0.5, repeats=True)
+    train = TrainConfig(epochs=np.int64(3), learning_rate=np.float64(0.25), max_seconds=np.int64(9), clip_norm=math.inf)
+    assert train == TrainConfig(epochs=3, learning_rate=0.25, max_seconds=9, clip_norm=math.inf)
+    for config in (model, train):
+        assert {type(value) for value in vars(config).values()} <= {int, float, bool, str}

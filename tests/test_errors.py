@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from lsif_sdk import ModelConfig, errors
+from lsif_sdk import errors
 
 
 class Silent:
@@ -35,8 +35,20 @@ def nested(depth: int) -> list:
 )
 def test_any_value_can_be_shown(value, expected):
     assert errors.shown(value) == expected
-    with pytest.raises(errors.ArgumentError, match=f"^block: expected one of 'hstu', 'transformer', got {expected}$"):
-        ModelConfig(num_items=5, block=value)
+    assert (
+        str(errors.ArgumentError("block", "another", errors.shown(value))) == f"block: expected another, got {expected}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("wide", "str 'wide'"), (True, "bool True"), (1.5, "float 1.5"), (3, "int 3"), (None, "NoneType"),
+        ("y" * 39, "str"), (2**128, "int"), ([1], "list"), (Silent(), "Silent"),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_shown_if_it_is_short(value, expected):
+    assert str(errors.ArgumentTypeError("dim", "another", value)) == f"dim: expected another, got {expected}"
 
 
 def test_messages_fit_a_line_of_a_log():

@@ -73,7 +73,11 @@ def test_a_new_item_reaches_those_like_its_users_and_not_the_others():
         ((np.ones((2, 4)), np.ones((0, 4))), {}, "others: expected shape"),
         ((np.full((2, 4), np.nan), np.ones((5, 4))), {}, "met: expected finite"),
         ((np.ones((2, 4)), np.ones((5, 4))), {"place": 0}, r"^place: expected an integer in \[1, 10\], got 0"),
-        ((np.ones((2, 4)), np.ones((5, 4))), {"place": 1.0}, "^place: expected an integer, got float"),
+        (
+            (np.ones((2, 4)), np.ones((5, 4))),
+            {"place": 1.0},
+            r"^place: expected an integer in \[1, 10\], got float 1\.0$",
+        ),
         ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": "1"}, "^ridge: expected a number, got str"),
         ((np.ones((2, 4)), np.ones((5, 4))), {"place": 11}, r"^place: expected an integer in \[1, 10\], got 11"),
         ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": 0.0}, "^ridge: expected a number > 0, got 0.0"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError, ArtifactError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.training import EventLog, Targets, TrainConfig, fit, losses, validate
 from lsif_sdk.training.batches import Batch, Sequences
@@ -282,7 +282,7 @@ def test_ties_need_times_and_something_left() -> None:
         fit(dataclasses.replace(log, times=None), small_config(use_times=False), ties(), progress=False)
     with pytest.raises(ArgumentError, match="skip_ties: expected False where no event"):
         fit(dataclasses.replace(log, times=np.zeros_like(log.times)), small_config(), ties(), progress=False)
-    with pytest.raises(ArgumentError, match="skip_ties: expected True or False, got 1"):
+    with pytest.raises(ArgumentTypeError, match="skip_ties: expected True or False, got int 1"):
         dataclasses.replace(FAST, skip_ties=1)
 
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 
 __all__ = [
-    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_column", "as_duration",
-    "as_int64", "as_k", "as_threads", "check_choice", "check_flag", "check_integer", "check_number", "is_integer",
-    "is_real", "whole_numbers",
+    "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_choice", "as_column",
+    "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_number", "as_threads", "is_integer", "is_real",
+    "whole_numbers",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -139,44 +139,59 @@ def as_duration(argument: str, unit: str, value: float | None) -> float | None:
     return _AGES if is_integer(value) and value > _AGES else float(value)  # an integer may be past any float
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuses what is not one of the choices.
+def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """A checked name of one of the choices.
 
     Raises:
-        ArgumentError: naming the field, the choices and the value.
+        ArgumentError: another text.
+        ArgumentTypeError: no text.
     """
-    if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(name, f"one of {', '.join(map(repr, choices))}", shown(value))
+    expected = f"one of {', '.join(map(repr, choices))}"
+    if not isinstance(value, str):
+        raise ArgumentTypeError(name, expected, value)
+    if value not in choices:
+        raise ArgumentError(name, expected, shown(value))
+    return value
 
 
-def check_flag(name: str, value: object) -> None:
-    """Refuses what is neither True nor False.
+def as_flag(name: str, value: object) -> bool:
+    """A checked truth value, Python's own or NumPy's.
 
     Raises:
-        ArgumentError: naming the field and the value.
+        ArgumentTypeError: something else, 0 and 1 among it.
     """
-    if not isinstance(value, bool):
-        raise ArgumentError(name, "True or False", shown(value))
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentTypeError(name, "True or False", value)
+    return bool(value)
 
 
-def check_integer(name: str, value: object, low: int, high: int) -> None:
-    """Refuses what is not an integer in [low, high].
+def as_integer(name: str, value: object, low: int, high: int) -> int:
+    """A checked integer in [low, high], Python's own or NumPy's.
 
     Raises:
-        ArgumentError: naming the field, the range and the value.
+        ArgumentError: beyond the range.
+        ArgumentTypeError: no integer.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ArgumentError(name, f"an integer in [{low}, {high}]", shown(value))
+    expected = f"an integer in [{low}, {high}]"
+    if not is_integer(value):
+        raise ArgumentTypeError(name, expected, value)
+    if not low <= value <= high:  # type: ignore[operator]
+        raise ArgumentError(name, expected, shown(value))
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def check_number(name: str, value: object, low: float, high: float, brackets: str = "[]") -> None:
-    """Refuses what is not a number in the interval, whose ends belong to it where the bracket is square.
+def as_number(name: str, value: object, low: float, high: float, brackets: str = "[]") -> float:
+    """A checked number in the interval, whose ends belong to it where the bracket is square; an integer stays one.
 
     Raises:
-        ArgumentError: naming the field, the interval and the value.
+        ArgumentError: beyond the interval, or NaN.
+        ArgumentTypeError: no real number.
     """
+    expected = f"a number in {brackets[0]}{low:.8g}, {high:.8g}{brackets[1]}"
     ends = [end for end, bracket in ((low, brackets[0]), (high, brackets[1])) if bracket in "[]"]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_real(value):
+        raise ArgumentTypeError(name, expected, value)
     # An integer is compared exactly, however large it is.
-    if not number or not (low < value < high or value in ends):  # type: ignore[operator]
-        raise ArgumentError(name, f"a number in {brackets[0]}{low:.8g}, {high:.8g}{brackets[1]}", shown(value))
+    if not (low < value < high or value in ends):  # type: ignore[operator]
+        raise ArgumentError(name, expected, shown(value))
+    return value.item() if isinstance(value, np.generic) else value  # type: ignore[return-value]

@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import check_flag, is_real
+from lsif_sdk.arguments import as_flag, is_real
 from lsif_sdk.artifact_files import (
     CHECKSUM,
     CODES_FILE,
@@ -220,7 +220,7 @@ class Artifact:
             ArgumentTypeError: `path` is no path.
         """
         directory = as_path(path)
-        check_flag("verify", verify)
+        verify = as_flag("verify", verify)
         values = read_config(directory)
         has_codes = CODES_FILE in values["files"]
         if verify and values.get(CHECKSUM) != sha256_of({key: values[key] for key in values if key != CHECKSUM}):
@@ -229,7 +229,7 @@ class Artifact:
             check_file(directory / name, values["files"].get(name), verify)
         try:
             config = ModelConfig.from_dict(values["model"])
-        except ArgumentError as error:
+        except (ArgumentError, ArgumentTypeError) as error:
             raise ArtifactError(f"{directory / CONFIG_FILE}: model: {error}") from error
         weights = read_tensors(directory / WEIGHTS_FILE)
         items = ItemTable.from_tensors(

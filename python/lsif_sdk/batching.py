@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import check_integer
+from lsif_sdk.arguments import as_integer
 from lsif_sdk.errors import ArgumentTypeError
 
 __all__ = ["Batching", "as_batching"]
@@ -30,6 +30,7 @@ class Batching:
 
     Raises:
         ArgumentError: a value is out of range.
+        ArgumentTypeError: a value is no integer.
     """
 
     max_batch: int = 64
@@ -43,7 +44,7 @@ class Batching:
             ("max_searches", 1, _MOST),
         ):  # fmt: skip
             if name != "max_searches" or self.max_searches is not None:
-                check_integer(name, getattr(self, name), low, high)
+                object.__setattr__(self, name, as_integer(name, getattr(self, name), low, high))
 
     def limits(self, threads: int) -> tuple[int, int, int, int]:
         """As native code takes them, for searches of so many threads (0: all)."""

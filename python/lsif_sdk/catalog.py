@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_k, as_threads, check_flag, check_integer, is_integer
+from lsif_sdk.arguments import as_flag, as_integer, as_k, as_threads
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.calibration import Calibration, as_recall_target, trial_queries, trial_rows, trial_search
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError
 from lsif_sdk.float_arrays import as_float_array, as_floats
 from lsif_sdk.fold_in import FoldedItem, fold_in
 from lsif_sdk.ids import Id
@@ -90,7 +90,7 @@ class Catalog(OfOneProcess):
         if len(offsets) != num_items:
             raise ArgumentError("bias", f"shape [{num_items}]", list(offsets.shape))
         if ordered is not None:
-            check_flag("ordered", ordered)
+            ordered = as_flag("ordered", ordered)
         table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
         if len(table) != num_items:
             raise ArgumentError("ids", f"{num_items} ids, one a row", len(table))
@@ -259,9 +259,7 @@ class Catalog(OfOneProcess):
         for name, vectors in users.items():
             if vectors.shape[1] != self.dim or len(vectors) == 0:
                 raise ArgumentError(name, f"shape [at least 1, {self.dim}]", list(vectors.shape))
-        if not is_integer(place):
-            raise ArgumentTypeError("place", "an integer", place)
-        check_integer("place", int(place), 1, len(self))
+        place = as_integer("place", place, 1, len(self))
         met_scores = self.top_k(users["met"], place, threads=threads).scores[:, -1]
         center = self.vectors.numpy().mean(axis=0, dtype=np.float64)
         other_scores = users["others"].numpy().astype(np.float64) @ center + self.bias.numpy().mean(dtype=np.float64)

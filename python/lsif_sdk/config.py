@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, check_choice, check_flag, check_integer, check_number
+from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, as_choice, as_flag, as_integer, as_number
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["LATER", "ModelConfig"]
@@ -70,6 +70,7 @@ class ModelConfig:
 
     Raises:
         ArgumentError: a value is out of range; the message names the field.
+        ArgumentTypeError: a value is of the wrong type.
     """
 
     num_items: int
@@ -99,13 +100,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
+            object.__setattr__(self, name, as_choice(name, getattr(self, name), choices))
         for name, (low, high) in _SIZES.items():
-            check_integer(name, getattr(self, name), low, high)
+            object.__setattr__(self, name, as_integer(name, getattr(self, name), low, high))
         for name in ("temperature", "item_scale", "norm_eps"):
-            check_number(name, getattr(self, name), FLOAT32_TINY, FLOAT32_MAX)
+            object.__setattr__(self, name, as_number(name, getattr(self, name), FLOAT32_TINY, FLOAT32_MAX))
         for name in ("use_times", "request_time", "normalize_inputs", "normalize_items", "repeats"):
-            check_flag(name, getattr(self, name))
+            object.__setattr__(self, name, as_flag(name, getattr(self, name)))
         if self.dim % self.num_heads:
             raise ArgumentError("num_heads", f"a divisor of dim = {self.dim}", self.num_heads)
         if self.num_interests > _MAX_INTERESTS:

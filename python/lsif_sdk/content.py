@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lsif_sdk.arguments import as_array, check_integer, check_number
+from lsif_sdk.arguments import as_array, as_integer, as_number
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
@@ -116,8 +116,8 @@ class ContentAdapter:
             raise ArgumentError("users, targets", f"shapes [num_users, {y.shape[1]}] and int [num_users]", got)
         if len(t) and not (t.min() >= 0 and t.max() < len(x)):
             raise ArgumentError("targets", f"rows in [0, {len(x) - 1}]", f"{t.min()} to {t.max()}")
-        check_integer("neighbours", neighbours, 1, 2**20)
-        check_number("temperature", temperature, 0.0, float(np.finfo(np.float32).max), "(]")
+        neighbours = as_integer("neighbours", neighbours, 1, 2**20)
+        temperature = as_number("temperature", temperature, 0.0, float(np.finfo(np.float32).max), "(]")
         x = _unit(x)
         met = np.flatnonzero((c > 0) & x.any(axis=1))
         if len(met) < 2 * _FOLDS:
@@ -148,7 +148,7 @@ class ContentAdapter:
             raise ArgumentError(
                 "features", "descriptions that are not all zeros", f"zeros in row {np.flatnonzero(~x.any(axis=1))[0]}"
             )
-        check_number("exploration", exploration, -_LARGEST_CALIBRATION, _LARGEST_CALIBRATION)
+        exploration = as_number("exploration", exploration, -_LARGEST_CALIBRATION, _LARGEST_CALIBRATION)
         vectors, bias = self._mean_of_nearest(self.described, self.met, _unit(x))
         return DescribedItems(vectors, bias + np.float32(self.calibration + exploration))
 
@@ -169,7 +169,7 @@ class ContentAdapter:
         Raises:
             ArgumentError: a number is not finite or out of range.
         """
-        check_number("prior_events", prior_events, 0.0, float(np.finfo(np.float32).max))
+        prior_events = as_number("prior_events", prior_events, 0.0, float(np.finfo(np.float32).max))
         vectors, bias = self.vectors.copy(), self.bias.copy()
         unmet = np.flatnonzero((self.counts == 0) & self.features.any(axis=1))
         vectors[unmet], bias[unmet] = self.items(self.features[unmet], exploration)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_int64, check_integer, is_integer
+from lsif_sdk.arguments import as_int64, as_integer, is_integer
 from lsif_sdk.device import DevicePath
 from lsif_sdk.device.states import StateTable
 from lsif_sdk.errors import ArgumentError
@@ -50,8 +50,8 @@ class DeviceStates:
     """
 
     def __init__(self, recommender: NativeModel, capacity: int, *, remember: int = DEFAULT_REMEMBER) -> None:
-        check_integer("capacity", capacity, 0, MOST_STATES)
-        check_integer("remember", remember, 1, MOST_REMEMBERED)
+        capacity = as_integer("capacity", capacity, 0, MOST_STATES)
+        remember = as_integer("remember", remember, 1, MOST_REMEMBERED)
         path = recommender._path
         if not isinstance(path, DevicePath):
             raise ArgumentError("recommender", "one on a GPU", f"one with device={recommender.device!r}")

@@ -12,6 +12,7 @@ __all__ = [
 
 
 _MOST_CHARACTERS = 800
+_MOST_OF_A_VALUE = 40
 
 
 class LsifError(Exception):
@@ -48,7 +49,10 @@ class ArgumentTypeError(LsifError, TypeError):
     """An argument has the wrong type; the message names it, what was expected and what came."""
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
-        super().__init__(f"{argument}: expected {expected}, got {type(got).__name__}")
+        came = type(got).__name__
+        text = shown(got) if type(got) in (bool, int, float, str) else ""
+        named = f"{came} {text}" if 0 < len(text) <= _MOST_OF_A_VALUE and not text.startswith("an ") else came
+        super().__init__(f"{argument}: expected {expected}, got {named}")
         self.argument = argument
 
 

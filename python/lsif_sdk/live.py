@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.arguments import as_array, check_integer
+from lsif_sdk.arguments import as_array, as_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
 from lsif_sdk.event_batch import EventBatch
@@ -51,7 +51,7 @@ class LiveRecommender(OfOneProcess):
     def __init__(self, recommender: Recommender, *, keep: int = 1) -> None:
         if not isinstance(recommender, Recommender):
             raise ArgumentTypeError("recommender", "a Recommender", recommender)
-        check_integer("keep", keep, 0, 1 << 20)
+        keep = as_integer("keep", keep, 0, 1 << 20)
         self._current = recommender
         self._before: collections.deque[tuple[Recommender, bool]] = collections.deque(maxlen=keep)
         self._lock = OwnedLock()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from lsif_sdk.arguments import check_integer
+from lsif_sdk.arguments import as_integer
 from lsif_sdk.evaluation.report import Report
 from lsif_sdk.evaluation.scorer import RecommenderScorer, gather_events
 
@@ -85,7 +85,7 @@ def taste_drift(
     Raises:
         ArgumentError: `newest` is below 1, or a row is out of range.
     """
-    check_integer("newest", newest, 1, 2**31 - 1)
+    newest = as_integer("newest", newest, 1, 2**31 - 1)
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     drift = [_drift(history, centred, users, newest) for users in _chunks(user_rows)]
     return np.concatenate(drift)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import check_integer, check_number
+from lsif_sdk.arguments import as_integer, as_number
 from lsif_sdk.errors import ArgumentError
 
 __all__ = ["Interval", "paired_bootstrap"]
@@ -60,8 +60,8 @@ def paired_bootstrap(
     if not np.isfinite(difference).all():
         user = int(np.argmin(np.isfinite(difference)))
         raise ArgumentError("gains", "finite numbers, in the baseline, too", f"a difference of {difference[user]}")
-    check_number("confidence", confidence, 0.0, 1.0, "()")
-    check_integer("num_samples", num_samples, 1, 2**31 - 1)
+    confidence = as_number("confidence", confidence, 0.0, 1.0, "()")
+    num_samples = as_integer("num_samples", num_samples, 1, 2**31 - 1)
     rng, num_users = np.random.default_rng(seed), difference.size
     rows = max(1, _VALUES_PER_CHUNK // num_users)
     means = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lsif_sdk.arguments import as_k, check_flag, check_integer
+from lsif_sdk.arguments import as_flag, as_integer, as_k
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.baselines import Popularity, Scorer
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
@@ -114,7 +114,7 @@ def measure(
     progress: bool = True,
 ) -> Report:
     """`evaluate` of a split, with nothing left open, and without its warnings."""
-    check_integer("min_history", min_history, 1, 2**62)
+    min_history = as_integer("min_history", min_history, 1, 2**62)
     request_time = False
     if isinstance(recommender, HistoryEncoder):
         split = with_catalog_items(split, recommender)
@@ -257,8 +257,7 @@ def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **column
 def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:
     if given is None:
         return bool(as_trained(models, "exclude_seen", (True, False)))
-    check_flag("exclude_seen", given)
-    return given
+    return as_flag("exclude_seen", given)
 
 
 def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:

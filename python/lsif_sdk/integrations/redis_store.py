@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Self
 
-from lsif_sdk.arguments import check_number
+from lsif_sdk.arguments import as_number
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, MissingExtraError, StoreError
 from lsif_sdk.events import History
 from lsif_sdk.ids import Id
@@ -111,7 +111,7 @@ class RedisStore(OfOneProcess):
         for name, text in (("url", url), ("prefix", prefix)):
             if not isinstance(text, str):
                 raise ArgumentTypeError(name, "a string", text)
-        check_number("timeout", timeout, 0.001, 1e6)
+        timeout = as_number("timeout", timeout, 0.001, 1e6)
         self._prefix = prefix
         self._error: type[Exception] = redis.RedisError
         self._closed = False

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
-from lsif_sdk.arguments import check_number
+from lsif_sdk.arguments import as_number
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, StoreError
 from lsif_sdk.events import History
 from lsif_sdk.ids import Id
@@ -67,7 +67,7 @@ class SQLiteStore(OfOneProcess):
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise ArgumentError("synchronous", "'FULL' or 'NORMAL'", repr(synchronous))
-        check_number("timeout", timeout, 0.0, 1e6)
+        timeout = as_number("timeout", timeout, 0.0, 1e6)
         if not isinstance(path, (str, os.PathLike)):
             raise ArgumentTypeError("path", "a path", path)
         if ":memory:" in os.fsdecode(path):  # each connection would have a database of its own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Generic, Protocol, TypeVar
 
-from lsif_sdk.arguments import check_integer, is_integer
+from lsif_sdk.arguments import as_integer, is_integer
 from lsif_sdk.errors import ArgumentTypeError
 from lsif_sdk.ids import Id
 from lsif_sdk.integrations.history_store import as_user
@@ -37,7 +37,7 @@ class UserStates(OfOneProcess, Generic[T]):
     """
 
     def __init__(self, max_bytes: int) -> None:
-        check_integer("max_bytes", max_bytes, 0, 2**62)
+        max_bytes = as_integer("max_bytes", max_bytes, 0, 2**62)
         self._max_bytes = max_bytes
         self._lock = ForkSafeLock()
         self._states: collections.OrderedDict[Id, T] = collections.OrderedDict()

@@ -10,7 +10,7 @@ from typing import Self, Unpack
 
 import numpy as np
 
-from lsif_sdk.arguments import as_duration, check_integer
+from lsif_sdk.arguments import as_duration, as_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, StoreError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import Events, History
@@ -69,7 +69,7 @@ class Users(OfOneProcess):
             raise ArgumentTypeError("recommender", "a Recommender or LiveRecommender", recommender)
         if not all(callable(getattr(store, method, None)) for method in ("append", "read", "get_state", "put_state")):
             raise ArgumentTypeError("store", "a HistoryStore, SQLiteStore(path) say", store)
-        check_integer("save_every", save_every, 1, 2**62)
+        save_every = as_integer("save_every", save_every, 1, 2**62)
         self._recommender = recommender
         self._remember = remember
         self._empty = self._new_empty(self._snapshot)

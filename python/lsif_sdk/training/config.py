@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from lsif_sdk.arguments import FLOAT32_MAX, check_choice, check_flag, check_integer, check_number
+from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError
 
@@ -73,6 +73,7 @@ class TrainConfig:
 
     Raises:
         ArgumentError: a value is out of range; the message names the field.
+        ArgumentTypeError: a value is of the wrong type.
     """
 
     epochs: int = 200
@@ -98,17 +99,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, (least, most) in _INTEGERS.items():
-            check_integer(name, getattr(self, name), least, most)
+            object.__setattr__(self, name, as_integer(name, getattr(self, name), least, most))
         for name, (low, high, brackets) in _NUMBERS.items():
-            check_number(name, getattr(self, name), low, high, brackets)
+            object.__setattr__(self, name, as_number(name, getattr(self, name), low, high, brackets))
         if self.clip_norm != math.inf:
-            check_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]")
+            object.__setattr__(self, "clip_norm", as_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]"))
         if self.max_seconds is not None:
-            check_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]")
-        check_flag("skip_ties", self.skip_ties)
-        check_flag("skip_seen", self.skip_seen)
+            object.__setattr__(self, "max_seconds", as_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]"))
+        for name in ("skip_ties", "skip_seen"):
+            object.__setattr__(self, name, as_flag(name, getattr(self, name)))
         for name, choices in _CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
+            object.__setattr__(self, name, as_choice(name, getattr(self, name), choices))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values (an infinite `clip_norm` as None)."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from lsif_sdk.arguments import check_flag
+from lsif_sdk.arguments import as_flag
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
@@ -161,8 +161,8 @@ def train(
         raise ArgumentError("split", " or ".join(map(repr, SPLITS)), repr(split))
     if training is not None and not isinstance(training, (TrainConfig, Mapping)):
         raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
-    check_flag("exclude_seen", exclude_seen)
-    check_flag("progress", progress)
+    exclude_seen = as_flag("exclude_seen", exclude_seen)
+    progress = as_flag("progress", progress)
     settings = training if isinstance(training, TrainConfig) else TrainConfig.from_dict(training or {})
     recipe = Recipe(model or {}, settings)
     config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
