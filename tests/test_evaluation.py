@@ -312,3 +312,17 @@ def test_events_of_other_items_are_refused() -> None:
     frame = pd.DataFrame({"user": [1, 1, 1], "item": ["x", "y", "z"], "timestamp": [1, 2, 3]})
     with pytest.raises(DataError, match="no item is in the recommender's catalogue; they name x, y, z"):
         evaluate(recommender, frame, progress=False)
+
+
+def test_counts_are_scores():
+    class Counts(FixedScorer):
+        def scores(self, user_rows):
+            return super().scores(user_rows).astype(np.int64)
+
+    log = random_log(9)
+    table = np.random.default_rng(4).integers(0, 9, (log.num_users, log.num_items))
+    for exclude_seen in (True, False):
+        counts, floats = (
+            evaluate(kind(table), log, 4, exclude_seen=exclude_seen, progress=False) for kind in (Counts, FixedScorer)
+        )
+        assert counts.per_user.tolist() == floats.per_user.tolist() and counts.metrics == floats.metrics

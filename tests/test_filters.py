@@ -182,3 +182,44 @@ def test_a_column_of_lists_is_one_list_a_user(recommender):
                 recommender.recommend([*histories, []], **{name: column})
         for_all = recommender.recommend(histories, k=9, **{name: lists[0]})
         assert same(recommender.recommend(histories, k=9, **{name: pd.Series(lists[0])}), for_all)
+
+
+class ListColumn:
+    """A column of lists as those of Arrow and polars are: NumPy has it as objects, its own type says otherwise."""
+
+    dtype = "list[str]"
+
+    def __init__(self, lists: list[list[str]]) -> None:
+        self.lists = lists
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        array = np.empty(len(self.lists), object)
+        for place, entry in enumerate(self.lists):
+            array[place] = np.array(entry, object)
+        return array
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lists=st.lists(st.lists(st.sampled_from(IDS), max_size=4), min_size=2, max_size=2),
+    kind=st.sampled_from([ListColumn, pd.Series]),
+)
+def test_columns_of_lists_are_one_a_user(lists, kind):
+    recommender = build()
+    histories = [["i3", "i9"], ["i1"]]
+    for name in ("exclude", "allow"):
+        expected = recommender.recommend(histories, k=3, **{name: lists})
+        assert same(recommender.recommend(kind(histories), k=3, **{name: kind(lists)}), expected)
+
+
+def test_columns_of_lists_for_other_users_are_refused():
+    recommender = build()
+    histories = pd.Series([["i3"], ["i4"]], index=["anna", "ben"])
+    lists = pd.Series([["i7"], ["i8"]], index=["ben", "anna"])
+    for name in ("exclude", "allow"):
+        with pytest.raises(errors.ArgumentError, match=f"^{name}: .* an index that begins with 'ben'$"):
+            recommender.recommend(histories, k=3, **{name: lists})
+        ordered = recommender.recommend(histories, k=3, **{name: lists.reindex(histories.index)})
+        assert same(ordered, recommender.recommend(histories, k=3, **{name: [["i8"], ["i7"]]}))
+        as_they_come = recommender.recommend(histories.to_list(), k=3, **{name: lists})
+        assert same(as_they_come, recommender.recommend(histories, k=3, **{name: [["i7"], ["i8"]]}))

@@ -244,3 +244,11 @@ def test_described_items_are_measured_as_they_are_served(log):
             {name: measured[name] for name in model.artifact.metrics["validation"]}, abs=1e-6
         )
     assert described.artifact.metrics["validation"] != plain.artifact.metrics["validation"]
+    frame = pd.DataFrame(features, index=log.item_ids)
+    with pytest.raises(
+        ArgumentError, match=r"^features: expected rows in the order of EventLog.item_ids .* begins with"
+    ):
+        train(log, MODEL, TRAINING, features=frame.sample(frac=1, random_state=0), progress=False)
+    for named in (frame, frame.reset_index(drop=True)):
+        same = train(log, MODEL, TRAINING, features=named, progress=False)
+        assert torch.equal(same.artifact.weights["item_embedding"], described.artifact.weights["item_embedding"])

@@ -89,6 +89,7 @@ def test_items_with_equal_scores_come_in_row_order(recommender):
 
 def test_answers_are_indexed_and_iterated(recommender):
     out = recommender.recommend(HISTORIES, k=3)
+    assert [user.items.tolist() for user in out[1:]] == [user.items.tolist() for user in list(out)[1:]]
     assert out[-1].items.tolist() == out[3].items.tolist()
     for position in (4, -5):
         with pytest.raises(IndexError):

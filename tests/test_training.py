@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +248,15 @@ def test_train_config_round_trip_and_ranges() -> None:
                    {"max_seconds": -1.0}, {"learning_rate": float("nan")}, {"speed": 1}):  # fmt: skip
         with pytest.raises((ArgumentError, ArgumentTypeError), match=next(iter(change))):
             TrainConfig.from_dict(change)
+
+
+def test_trainings_in_threads_are_those_alone() -> None:
+    log = cyclic_log()
+    config = dataclasses.replace(FAST, epochs=2)
+    alone = fit(log, small_config(), config, progress=False)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(3) as threads:
+        results = list(threads.map(lambda _: fit(log, small_config(), config, progress=False), range(6)))
+    assert torch.equal(torch.get_rng_state(), before)
+    for result in results:
+        assert_same_weights(result.model, alone.model)

@@ -12,8 +12,8 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 
 __all__ = [
     "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_choice", "as_column",
-    "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_number", "as_threads", "is_integer", "is_real",
-    "whole_numbers",
+    "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_number", "as_threads", "index_of", "is_integer",
+    "is_real", "whole_numbers",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -32,6 +32,12 @@ def is_integer(value: object) -> bool:
 def is_real(value: object) -> bool:
     """Whether it is a real number, NaN and infinities among them."""
     return isinstance(value, (float, np.floating)) or is_integer(value)
+
+
+def index_of(column: Any) -> npt.NDArray[Any] | None:
+    """The labels of the rows of a pandas column or frame; None of others."""
+    index = getattr(column, "index", None)
+    return None if not hasattr(column, "__array__") or index is None or callable(index) else np.asarray(index)
 
 
 def as_array(argument: str, values: Any, expected: str = "an array") -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_array, is_integer, is_real
+from lsif_sdk.arguments import as_array, index_of, is_integer, is_real
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.ids import Id, first_repeat
 from lsif_sdk.items import ItemTable
@@ -69,14 +69,8 @@ def _placed(argument: str, ids: list[Any], values: list[Any], items: ItemTable) 
     return entries
 
 
-def _index_of(column: Any) -> npt.NDArray[Any] | None:
-    """The labels of a pandas column's rows; None of other columns."""
-    index = getattr(column, "index", None)
-    return None if not hasattr(column, "__array__") or index is None or callable(index) else np.asarray(index)
-
-
 def _texts_of_index(column: Any) -> list[Any] | None:
-    index = _index_of(column)
+    index = index_of(column)
     if index is None or index.dtype.kind in "iu" or not all(isinstance(label, str) for label in index):
         return None
     return list(index)
@@ -94,7 +88,7 @@ def check_order(name: str, column: Any, ids: Sequence[Any] | None = None) -> Non
         ArgumentError: the index is not 0, 1, 2 and so on, and the column is all of a catalogue, or the index has the
             ids in another order.
     """
-    index = _index_of(column)
+    index = index_of(column)
     if index is None or len(index) == 0 or (index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index)))):
         return
     labels = index.tolist()

@@ -247,7 +247,7 @@ def allowed_bitmaps(
         bitmaps = [available if wanted is None else wanted & available for wanted in bitmaps]
     if allow is None:
         return bitmaps
-    allow = as_lists(allow)
+    allow = as_lists(allow, "allow")
     for_all = is_flat(allow) and not is_one_a_user(allow)
     rows, offsets = excluded_rows(allow, items, 1 if for_all else batch, "allow")
     assert rows is not None and offsets is not None

@@ -144,7 +144,7 @@ def excluded_rows(
     """
     if exclude is None:
         return None, None
-    given = as_lists(exclude)
+    given = as_lists(exclude, argument)
     if is_one_a_user(given):
         given = [() if ids is None else list(ids) if isinstance(ids, Set) else ids for ids in given]
     lists = as_users(given, argument, "a list or set of item ids")

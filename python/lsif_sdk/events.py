@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_array, as_int64
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.arguments import as_array, as_int64, index_of
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.ids import Id
 from lsif_sdk.times import as_seconds
 
@@ -111,10 +111,8 @@ def as_users(
         return [histories]
     if hasattr(histories, "columns"):  # whose rows would look like users
         raise ArgumentTypeError(argument, "a column of it, or Events(items, times)", histories)
-    if not isinstance(histories, _SEQUENCES) and hasattr(histories, "__array__"):
-        histories = as_array(argument, histories)  # a pandas Series, a tensor
-        if histories.dtype == object and histories.ndim == 1:  # a column of lists, or of ids that are texts
-            histories = histories.tolist()
+    if not isinstance(histories, Set):  # which has no order
+        histories = as_lists(histories, argument)
     if isinstance(histories, np.ndarray) and histories.ndim == 2:
         return [Events(row) for row in histories]
     if is_flat(histories):
@@ -133,13 +131,33 @@ def as_users(
     return users
 
 
-def as_lists(ids: Any) -> Any:
-    """Sets, and columns of objects (of lists, say, one a user), as lists; all else as it is."""
+def as_lists(ids: Any, argument: str = "ids") -> Any:
+    """Sets, and columns that NumPy has as objects (of lists, one a user, or of texts), as lists; other columns and
+    tensors as arrays, all else as it is. `argument` is for messages."""
     if isinstance(ids, Set):
         return list(ids)
-    if not isinstance(ids, _SEQUENCES) and str(getattr(ids, "dtype", "")) == "object" and np.ndim(ids) == 1:
-        return as_array("ids", ids).tolist()
-    return ids
+    if isinstance(ids, (*_SEQUENCES, Events)) or hasattr(ids, "columns") or not hasattr(ids, "__array__"):
+        return ids
+    array = as_array(argument, ids)
+    return array.tolist() if array.dtype == object and array.ndim == 1 else array
+
+
+def check_same_users(history: Any, **lists: Any) -> None:
+    """Refuses pandas columns of lists, one a user, whose index says another order of users than that of `history`.
+
+    Raises:
+        ArgumentError: one does.
+    """
+    users = index_of(history)
+    if users is None:
+        return
+    for name, given in lists.items():
+        others = index_of(given)
+        if others is not None and len(others) == len(users) and not np.array_equal(others, users):
+            expected = (
+                f"the users of history in their order ({name}.reindex(history.index), or to_list() if it is right)"
+            )
+            raise ArgumentError(name, expected, f"an index that begins with {shown(others.tolist()[0])}")
 
 
 def is_batch(histories: Any) -> bool:

@@ -16,7 +16,7 @@ from lsif_sdk.device.states import TableUsers
 from lsif_sdk.diversity import diversified
 from lsif_sdk.errors import DeadlineError, OverloadedError
 from lsif_sdk.event_batch import EventBatch
-from lsif_sdk.events import Histories
+from lsif_sdk.events import Histories, check_same_users
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import KnownUsers, NativeModel, States, unchanging
 from lsif_sdk.recommendations import Recommendations, nobody_searched
@@ -51,6 +51,7 @@ class Ranker(NativeModel):
         began = time.perf_counter_ns()
         asked = self._users(history, state)
         batch = len(asked)
+        check_same_users(history, exclude=options.exclude, allow=options.allow)
         request = Request.checked(options, self.items, self._attributes, batch, self.excludes_seen)
         asked_at = self._now(options.now, batch)
         users = unchanging(asked, asked_at)

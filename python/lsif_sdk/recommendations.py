@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +102,13 @@ class Recommendations:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def __getitem__(self, user: int) -> UserRecommendations:
+    @overload
+    def __getitem__(self, user: int) -> UserRecommendations: ...
+    @overload
+    def __getitem__(self, user: slice) -> list[UserRecommendations]: ...
+    def __getitem__(self, user: int | slice) -> UserRecommendations | list[UserRecommendations]:
+        if isinstance(user, slice):
+            return [self[place] for place in range(*user.indices(len(self)))]
         count = self.counts[user]
         things = "item" if count == 1 else "items"
         too_few = f"the catalogue has only {count} {things} that exclusions and filters allow"

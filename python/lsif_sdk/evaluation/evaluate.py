@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lsif_sdk.arguments import as_flag, as_integer, as_k
+from lsif_sdk.arguments import as_array, as_flag, as_integer, as_k
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.baselines import Popularity, Scorer
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
@@ -308,7 +308,9 @@ def _rank_all(
         seen = history.items[index], offsets
         repeated = seen[0] == np.repeat(chunk_targets, np.diff(offsets))
         num_repeated += np.unique(np.repeat(chunk, np.diff(offsets))[repeated]).size
-        scores = np.asarray(scorer.scores(chunk))
+        scores = as_array("scores", scorer.scores(chunk), "numbers")
+        if scores.dtype.kind in "biu":  # counts, which have no -infinity
+            scores = scores.astype(np.float64)
         if scores.shape != (chunk.size, num_items):
             raise ArgumentError("recommender", f"scores of shape {(chunk.size, num_items)}", scores.shape)
         ranks.append(pessimistic_ranks(scores, chunk_targets, seen if exclude_seen else None))

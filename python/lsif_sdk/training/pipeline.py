@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from lsif_sdk.arguments import as_flag
+from lsif_sdk.arguments import as_array, as_flag, index_of
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, shown
 from lsif_sdk.evaluation import compare
 from lsif_sdk.evaluation.evaluate import measure
 from lsif_sdk.evaluation.provenance import sample_of_targets
@@ -133,9 +133,9 @@ def train(
         separator: of the columns, if `events` is a text file (see `read_events`).
         split: see above; "time" needs events with times.
         holdout: see above.
-        exclude_seen: leave items of a history out when targets are ranked; False where people consume again. It changes
-            which epoch is the best and what is measured, not what `recommend` returns. `TrainConfig.skip_seen` leaves
-            them out of training, too.
+        exclude_seen: leave items of a history out when targets are ranked, and by default when `recommend` is asked;
+            False where people consume again. It changes which epoch is the best, what is measured, and the default of
+            `recommend(exclude_seen=)`. `TrainConfig.skip_seen` leaves them out of training, too.
         features: a description of each item, float32 [num_items, feature_dim] in the order of `EventLog.item_ids`, such
             as `lsif_sdk.text.embed_titles` of its title; zeros where there is none. When training is over, items
             without events get rows from the items of nearest descriptions, and those with few events better ones
@@ -179,7 +179,7 @@ def train(
         raise DataError(f"events: expected a user with two or more beside those held out ({parts.protocol}), got none")
     counts = np.bincount(parts.history(target).items, minlength=log.num_items).astype(np.int64)
     if features is not None:
-        _check_features(features, config)
+        _check_features(features, config, log.item_ids)
     result = fit(
         parts.history(target),
         config,
@@ -222,8 +222,12 @@ def train(
     return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
 
 
-def _check_features(features: NDArray[np.float32], config: ModelConfig) -> None:
-    array = np.asarray(features)
+def _check_features(features: NDArray[np.float32], config: ModelConfig, item_ids: Any) -> None:
+    array = as_array("features", features, "floats, one row an item")
+    labels = index_of(features)
+    if labels is not None and labels.tolist() not in ([*range(len(labels))], list(item_ids)):
+        expected = "rows in the order of EventLog.item_ids (frame.reindex(log.item_ids), say)"
+        raise ArgumentError("features", expected, f"an index that begins with {shown(labels.tolist()[:1])}")
     if array.ndim != 2 or len(array) != config.num_items or array.dtype.kind != "f":
         got = f"{array.dtype} {array.shape}"
         raise ArgumentError("features", f"floats of shape [{config.num_items}, feature_dim], one row an item", got)

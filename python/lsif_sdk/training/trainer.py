@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
+from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.progress import Progress, track
 from lsif_sdk.training.batches import Sequences
@@ -37,6 +38,8 @@ __all__ = ["CHECKPOINT_NAME", "STOP_METRIC", "FitResult", "fit"]
 CHECKPOINT_NAME = "last.pt"
 STOP_METRIC = "ndcg@10"
 _CHECKPOINT_VERSION = 6
+_ONE_AT_A_TIME = ForkSafeLock()
+"""Whoever trains draws from torch's global generator."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +94,8 @@ def fit(
     """Trains a model to predict every event of every user from the ones before.
 
     The same arguments on the same machine and number of threads give the same weights, resumed or not; the caller's
-    random state is left as it was.
+    random state is left as it was. That state is the process's: one training runs at a time, others wait, and what
+    else draws from torch's global generator meanwhile makes another training of it.
 
     Args:
         log: the events; `model_config.num_items` may exceed `log.num_items`.
@@ -122,7 +126,7 @@ def fit(
     fabric = _fabric(config.precision)
     path = None if checkpoint_dir is None else check_checkpoint(checkpoint_dir, resume)
     targets = None if validation is None else Targets(*validation)
-    with torch.random.fork_rng():
+    with _ONE_AT_A_TIME, torch.random.fork_rng():
         torch.manual_seed(config.seed)
         run = _Run(fabric, log, build(model_config, config.dropout), config, targets, exclude_seen, path)
         return run.train(resume, progress)
