@@ -10,6 +10,7 @@ add_library(lsif_engine SHARED
   csrc/engine/cpu_quota.cpp
   csrc/engine/encode.cpp
   csrc/engine/excluded.cpp
+  csrc/engine/few_rows.cpp
   csrc/engine/float_rows.cpp
   csrc/engine/group_coder.cpp
   csrc/engine/interests.cpp

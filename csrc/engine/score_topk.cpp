@@ -5,6 +5,7 @@
 #include <span>
 
 #include "engine/excluded.h"
+#include "engine/few_rows.h"
 #include "engine/interests.h"
 #include "engine/offsets.h"
 #include "engine/score_checks.h"
@@ -50,13 +51,15 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
   return split;
 }
 
-// The best rows of each user in each range, then of each user.
+// The best rows of each of some users in each range, then of each user. They are named by their place among `users`.
 class Search {
  public:
-  Search(const CatalogView& catalog, const ScoreTopkRequest& request, const Interests& interests,
-         const Excluded& excluded, const Split& split, const cpu::KernelTable& kernels, Scratch& scratch)
+  Search(const CatalogView& catalog, const ScoreTopkRequest& request, std::span<const int64_t> users,
+         const Interests& interests, const Excluded& excluded, const Split& split, const cpu::KernelTable& kernels,
+         Scratch& scratch)
       : catalog_(catalog),
-        batch_(request.batch),
+        users_(users),
+        batch_(static_cast<int64_t>(users.size())),
         allowed_(request.allowed),
         error_share_(request.error_share),
         k_(std::min(request.k, catalog.num_items)),
@@ -64,9 +67,9 @@ class Search {
         excluded_(excluded),
         split_(split),
         kernels_(kernels),
-        best_(scratch.array<ScoredItem>(split.num_ranges * request.batch * k_)),
-        num_best_(scratch.ints(split.num_ranges * request.batch)),
-        known_scores_(scratch.floats(request.batch)) {
+        best_(scratch.array<ScoredItem>(split.num_ranges * batch_ * k_)),
+        num_best_(scratch.ints(split.num_ranges * batch_)),
+        known_scores_(scratch.floats(batch_)) {
     std::fill_n(known_scores_, batch_, -std::numeric_limits<float>::infinity());
   }
 
@@ -99,29 +102,31 @@ class Search {
     const int64_t count = last_user - first_user;
     auto* queries = scratch.array<TopkQuery>(count);
     int64_t num_vectors = 0;
-    for (int64_t user = first_user; user < last_user; ++user) {
+    for (int64_t place = first_user; place < last_user; ++place) {
+      const int64_t user = users_[static_cast<size_t>(place)];
       TopkQuery query = interests_.topk_query(user);
       query.exclude = excluded_.items(user);
       query.num_exclude = excluded_.size_of(user);
       query.allowed = allowed_ == nullptr ? nullptr : allowed_[user];
-      query.best = best_of(user, range);
+      query.best = best_of(place, range);
       query.k = k_;
       query.error_share = error_share_;
-      query.known_score = split_.num_ranges > 1 ? known_scores_ + user : nullptr;
+      query.known_score = split_.num_ranges > 1 ? known_scores_ + place : nullptr;
       num_vectors += query.num_interests;
-      queries[user - first_user] = query;
+      queries[place - first_user] = query;
     }
     const int64_t first_item = range * split_.rows_per_range;
     const int64_t last_item = std::min(catalog_.num_items, first_item + split_.rows_per_range);
     const int64_t ordered = num_ordered_candidates(catalog_.codes, catalog_.num_items, k_);
     kernels_.score_topk(catalog_, first_item, last_item, queries, count,
                         scratch.bytes(score_topk_scratch_size(count, num_vectors, k_, ordered)));
-    for (int64_t user = first_user; user < last_user; ++user) {
-      num_best_[range * batch_ + user] = queries[user - first_user].num_best;
+    for (int64_t place = first_user; place < last_user; ++place) {
+      num_best_[range * batch_ + place] = queries[place - first_user].num_best;
     }
   }
 
   const CatalogView& catalog_;
+  std::span<const int64_t> users_;
   int64_t batch_;
   const uint64_t* const* allowed_;
   float error_share_;
@@ -150,17 +155,23 @@ void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, flo
   if (request.batch == 0 || catalog.num_items == 0) return;
 
   Interests interests(request, catalog.dim, scratch);
+  const FewRows few(catalog, request, scratch);
+  few.answer(interests, excluded, threads, scores, indices, counts);
+  const std::span<const int64_t> users = few.others();
+  if (users.empty()) return;
   interests.code(scratch);
-  const Split split =
-      split_work(catalog, request.batch, interests.size(), std::min(request.k, catalog.num_items), threads);
-  Search search(catalog, request, interests, excluded, split, kernels, scratch);
+  const auto batch = static_cast<int64_t>(users.size());
+  const int64_t num_vectors = divide_up(interests.size() * batch, request.batch);
+  const Split split = split_work(catalog, batch, num_vectors, std::min(request.k, catalog.num_items), threads);
+  Search search(catalog, request, users, interests, excluded, split, kernels, scratch);
   search.scan();
-  for (int64_t user = 0; user < request.batch; ++user) {
-    for (const ScoredItem& found : search.best(user)) {
+  for (int64_t place = 0; place < batch; ++place) {
+    const int64_t user = users[static_cast<size_t>(place)];
+    for (const ScoredItem& found : search.best(place)) {
       check_score(found.score, user, found.item);
-      const int64_t place = user * request.k + counts[user]++;
-      scores[place] = found.score;
-      indices[place] = found.item;
+      const int64_t result = user * request.k + counts[user]++;
+      scores[result] = found.score;
+      indices[result] = found.item;
     }
   }
 }

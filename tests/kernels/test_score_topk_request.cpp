@@ -56,6 +56,52 @@ TEST(only_allowed_rows_are_returned) {
   }
 }
 
+// Around the share of rows at which all of them are scored and nothing is scanned (engine/few_rows.cpp), in one batch
+// with users of whom that is not so; the last user's rows are beside each other.
+TEST(few_or_many_rows_are_allowed) {
+  Random random(23);
+  constexpr int64_t kUsers = 9;
+  for (const int64_t num_items : {200, 4803, 70001}) {
+    for (const int64_t num_interests : {1, 3}) {
+      const Catalog catalog(make_clustered(random, num_items, 12), 12, make_bias(random, num_items, 0.2f));
+      Question question(make_clustered(random, kUsers * num_interests, 12), 12, num_interests, 30);
+      if (num_interests > 1) question.weigh(random);
+      const int64_t most = num_items / 48;
+      const int64_t wanted[kUsers] = {0, 1, 29, most - 1, most, most + 1, -1, num_items, most};
+      for (int64_t user = 0; user < kUsers; ++user) {
+        std::vector<uint64_t> bitmap(wanted[user] < 0 ? 0 : (num_items + 63) / 64);
+        for (int64_t set = 0; set < std::min(wanted[user], num_items);) {
+          const auto row = user > 6 ? set : static_cast<int64_t>(random() % num_items);
+          const uint64_t bit = uint64_t{1} << (row % 64);
+          set += (bitmap[row / 64] & bit) == 0;
+          bitmap[row / 64] |= bit;
+        }
+        if (!bitmap.empty() && num_items % 64 != 0) bitmap.back() |= ~uint64_t{0} << (num_items % 64);  // past the end
+        question.allowed.push_back(bitmap);
+      }
+      check_against_brute_force(catalog, question, "few or many allowed rows");
+      question.exclude(random, num_items);
+      check_against_brute_force(catalog, question, "few or many allowed rows, some excluded");
+      for (const int threads : {2, 5}) {
+        question.request.threads = threads;
+        check_against_brute_force(catalog, question, "few or many allowed rows, threads");
+      }
+    }
+  }
+}
+
+TEST(a_score_beyond_float32_of_few_rows_is_refused) {
+  std::vector<float> rows(600 * 4, 1.0f);
+  std::fill_n(rows.begin() + 4 * 77, 4, 3e38f);
+  const Catalog catalog(rows, 4);
+  Question question(std::vector<float>(2 * 4, 10.0f), 4, 1, 3);
+  for (const int64_t row : {5, 77}) {
+    question.allowed.emplace_back(10);
+    question.allowed.back()[row / 64] |= uint64_t{1} << (row % 64);
+  }
+  CHECK_THROWS(run(catalog, question, lsif::cpu::kernels()), "got one beyond it for user 1, row 77");
+}
+
 // Ranges of rows of which some have fewer than k results, and some none.
 TEST(threads_put_short_results_together) {
   constexpr int64_t kRows = 70000, kDim = 64, kK = 10;

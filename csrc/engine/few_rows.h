@@ -1,0 +1,39 @@
+// Users to whom a filter leaves so few rows that scoring all of them is less work than scanning codes.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "engine/excluded.h"
+#include "engine/interests.h"
+#include "engine/score_topk.h"
+#include "engine/scratch.h"
+
+namespace lsif::engine {
+
+// Tells users with few allowed rows from the others, in memory of `scratch`. `request` has passed its checks.
+class FewRows {
+ public:
+  FewRows(const CatalogView& catalog, const ScoreTopkRequest& request, Scratch& scratch);
+
+  // Users of the request, ascending, who are to be answered by a scan.
+  std::span<const int64_t> others() const { return {others_, static_cast<size_t>(num_others_)}; }
+
+  // Writes what score_topk() writes for all but those. Refuses a result whose score is beyond float32.
+  void answer(const Interests& interests, const Excluded& excluded, int threads, float* scores, int64_t* indices,
+              int64_t* counts) const;
+
+ private:
+  int64_t answer(int64_t place, const Interests& interests, const Excluded& excluded, float* scores,
+                 int64_t* indices) const;
+
+  const CatalogView& catalog_;
+  const ScoreTopkRequest& request_;
+  int64_t* users_;     // with few rows
+  int64_t* num_rows_;  // allowed, of each
+  int64_t num_users_ = 0;
+  int64_t* others_;
+  int64_t num_others_ = 0;
+};
+
+}  // namespace lsif::engine
