@@ -51,6 +51,12 @@ FULL = [
     "score_topk --num-items 1000000 --batch 256 --threads 2",
     *(f"score_topk --num-items 1000000 --dim 128 --batch {batch}" for batch in (1, 256)),
     "score_topk --num-items 1000000 --k 100",
+    *(
+        f"score_topk --num-items 1000000 --allowed {share} --batch {batch}"
+        for share in (0.001, 0.01)
+        for batch in (1, 16)
+    ),
+    *(f"score_topk --num-items {n} --data isotropic --k {k}" for n, k in ((1_000, 10), (3_000, 100), (10_000, 1_000))),
     "score_topk --num-items 1000000 --interests 8",
     # A graph of 1M rows takes a core 5 to 15 minutes: one of them, the faster.
     f"score_topk --num-items 1000000 --impl {_sweep('scann_tree', 'hnswlib')}",

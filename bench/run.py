@@ -42,6 +42,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", choices=("clustered", "isotropic"), default="clustered", help="directions of vectors")
     parser.add_argument("--interests", type=int, default=1, help="score_topk: vectors a user")
+    parser.add_argument("--allowed", type=float, default=1.0, help="score_topk: share of the items, with one interest")
     parser.add_argument("--seq-len", type=int, default=50, help="encode, recommend: events a user")
     parser.add_argument("--model", choices=("sasrec", "transformer", "hstu"), default="sasrec", help="what encodes")
     parser.add_argument("--impl", help="comma-separated names; default: all that are exact and installed")

@@ -16,6 +16,7 @@ import lsif_sdk
 from checks import agree, recall
 from implementations import Builder, Case, Implementation, Quality, build_all, params_of
 from topk_approximate import approximate
+from topk_filtered import filtered
 from topk_peers import peers
 from topk_problem import Problem, exact_scores, exact_top_k, make_problem
 
@@ -34,6 +35,7 @@ def score_topk(options: argparse.Namespace) -> Case:
         k=options.k,
         threads=options.threads,
         kept=options.indexes,
+        allowed=options.allowed,
     )
     builders: dict[str, Builder] = {
         "lsif": lambda _: _lsif(problem),
@@ -41,7 +43,10 @@ def score_topk(options: argparse.Namespace) -> Case:
         "lsif_recall": lambda name: _lsif_recall(problem, float(name.partition("@")[2] or options.target_recall)),
     }
     names = ["lsif"]
-    if options.interests > 1:
+    if problem.allowed is not None:
+        builders = filtered(problem)
+        names = [*builders]
+    elif options.interests > 1:
         builders["lsif_one"] = lambda _: _lsif_one(problem)
         names.append("lsif_one")
     else:
@@ -51,6 +56,8 @@ def score_topk(options: argparse.Namespace) -> Case:
         names += [*exact, *(["lsif_recall", *indexes] if options.approximate else [])]
     chosen = options.impl.split(",") if options.impl else names
     params = params_of(options, "num_items", "dim", "batch", "k", "data", "interests")
+    if problem.allowed is not None:
+        params["allowed"] = options.allowed
     return Case(build_all(builders, chosen), params, lambda name, impl: quality(name, impl, problem))
 
 

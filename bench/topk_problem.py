@@ -37,7 +37,8 @@ class Problem:
     """What implementations are made from.
 
     vectors: float32 [num_items, dim]. interests: float32 [num_queries, num_interests, dim]. weights: float32
-    [num_queries, num_interests], None for one interest. indexes: built ones, by name, which settings share.
+    [num_queries, num_interests], None for one interest. indexes: built ones, by name, which settings share. allowed:
+    rows that may be found, ascending, int64; None: all.
     """
 
     vectors: Vectors
@@ -48,6 +49,7 @@ class Problem:
     threads: int
     exact: Exact
     kept: pathlib.Path | None = None
+    allowed: npt.NDArray[np.int64] | None = None
     indexes: dict[str, tuple[Any, float]] = dataclasses.field(default_factory=dict)
 
     def batches(self) -> list[Vectors]:
@@ -111,16 +113,22 @@ def make_problem(
     k: int,
     threads: int,
     kept: pathlib.Path | None = None,
+    allowed: float = 1.0,
 ) -> Problem:
-    """The problem of the command line's size."""
+    """The problem of the command line's size; `allowed`: the share of items that may be found, drawn by lot."""
     vectors = sample(num_items, dim, data, seed=0)
     num_queries = batch * max(1, _NUM_QUERIES // batch)
     interests = sample(num_queries * num_interests, dim, data, seed=1).reshape(num_queries, num_interests, dim)
     weights = None
     if num_interests > 1:
         weights = np.random.default_rng(2).dirichlet(np.ones(num_interests), num_queries).astype(np.float32)
-    exact = exact_top_k(vectors, interests, weights, k)
-    return Problem(vectors, interests, weights, batch, k, threads, exact, kept)
+    if allowed == 1:
+        exact = exact_top_k(vectors, interests, weights, k)
+        return Problem(vectors, interests, weights, batch, k, threads, exact, kept)
+    rows = np.sort(np.random.default_rng(3).permutation(num_items)[: max(k, round(allowed * num_items))])
+    exact = exact_top_k(vectors[rows], interests, weights, k)
+    exact = dataclasses.replace(exact, indices=rows[exact.indices])
+    return Problem(vectors, interests, weights, batch, k, threads, exact, kept, rows)
 
 
 def _combine(products: torch.Tensor, weights: Vectors | None) -> torch.Tensor:

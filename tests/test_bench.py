@@ -56,6 +56,7 @@ def found(problem, indices, **others):
         ("score_topk", ()),
         ("score_topk", ("--batch", "3", "--data", "isotropic")),
         ("score_topk", ("--interests", "3", "--impl", "lsif,lsif_one")),
+        ("score_topk", ("--allowed", "0.1", "--batch", "2", "--impl", "lsif,torch_mask,torch_gather,torch_subset")),
         ("encode", ()),
         ("encode", ("--model", "hstu", "--batch", "2")),
         ("append", ("--model", "hstu", "--batch", "2", "--impl", "lsif,lsif_whole")),
