@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -196,11 +197,34 @@ def test_states_of_another_model_are_replaced(stores):
         with Users(new, store, save_every=30) as users:
             check_user(users, new, store, "u")
             assert users.stats()["refused"] == users.stats()["rebuilt"] == 1
-        with Users(new, store, remember=5) as users:
-            assert users.state("u") == new.new_state(store.read("u").events, remember=5)
+        with Users(new, store, remember=2000) as users:
+            assert users.state("u") == new.new_state(store.read("u").events, remember=2000)
             assert users.stats()["refused"] == 1
             users.record("u", random_events(new, 1, seed=1))
-            assert users.state("u") == new.new_state(store.read("u").events, remember=5)
+            assert users.state("u") == new.new_state(store.read("u").events, remember=2000)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_nothing_that_was_seen_is_forgotten(stores, repeats):
+    recommender = build(repeats=repeats)
+    events = random_events(recommender, 100)
+    with stores.open() as store:
+        for size, remember in ((5, 5), (1, 10), (4, 10), (1, 20), (30, 80)):
+            with Users(recommender, store, remember=5, save_every=3) as users:
+                begin = len(store.read("u").events)
+                users.record("u", Events(events.items[begin : begin + size], events.times[begin : begin + size]))
+                whole = store.read("u").events
+                assert users.state("u") == recommender.new_state(whole, remember=remember)
+                assert len(whole) == begin + size <= remember
+                found = users.recommend("u", k=NUM_ITEMS, exclude_seen=not repeats)[0]
+                expected = recommender.recommend(whole, k=NUM_ITEMS, exclude_seen=not repeats)[0]
+                assert sorted(found.items.tolist()) == sorted(expected.items.tolist())
+                assert np.sort(found.scores) == pytest.approx(np.sort(expected.scores), abs=1e-4)
+        with Users(recommender, store, remember=5) as users:  # room is made when there is none, not at every request
+            users.recommend("u")
+            users.record("u", random_events(recommender, 20, seed=7))
+            users.recommend("u")
+            assert users.stats()["rebuilt"] <= 1
 
 
 def test_who_is_forgotten_is_forgotten_everywhere(stores):

@@ -13,7 +13,7 @@ from lsif_sdk.device import DevicePath
 from lsif_sdk.device.states import StateTable
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.events import Histories
-from lsif_sdk.user_state import DEFAULT_REMEMBER
+from lsif_sdk.user_state import DEFAULT_REMEMBER, MOST_REMEMBERED
 
 if TYPE_CHECKING:
     from lsif_sdk.native_model import NativeModel
@@ -24,7 +24,6 @@ Slots = int | Sequence[int] | npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int64]
 
 MOST_STATES = 2**31 - 1
-MOST_REMEMBERED = 2**20
 
 
 class DeviceStates:

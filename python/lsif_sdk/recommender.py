@@ -143,8 +143,8 @@ class Recommender(Ranker):
                 follow k: a server bounds what strangers may ask for); users for whom fewer are left get fewer
                 (`counts`).
             state: in place of `history`, what is kept of the user or of each: the answer is that for the whole history
-                (docs/user_state.md), at a cost that does not depend on its length. On a GPU also users of a
-                `DeviceStates` there.
+                (docs/user_state.md), at a cost that does not depend on its length; but `exclude_seen` and `repeats`
+                see the newest `remember` events alone. On a GPU also users of a `DeviceStates` there.
             now: request time, Unix seconds or a date, for models with `request_time`; None: that of the newest event.
             exclude_seen: leave out the items of the user's own history; None: as in the model's training
                 (`train(exclude_seen=)`, False where people consume again), True where that does not say.

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.times import UNKNOWN_TIME
 
-__all__ = ["DEFAULT_REMEMBER", "UserState", "as_states"]
+__all__ = ["DEFAULT_REMEMBER", "MOST_REMEMBERED", "UserState", "as_states"]
 
 DEFAULT_REMEMBER = 1000
+MOST_REMEMBERED = 2**20
 
 _DIGEST_BYTES = 16
 # StateHeader of csrc/engine/user_state.h.

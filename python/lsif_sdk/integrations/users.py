@@ -26,7 +26,7 @@ from lsif_sdk.options import RequestOptions
 from lsif_sdk.recommendations import Recommendations
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.times import check_recent
-from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState
+from lsif_sdk.user_state import DEFAULT_REMEMBER, MOST_REMEMBERED, UserState
 
 __all__ = ["Users"]
 
@@ -49,7 +49,8 @@ class Users(OfOneProcess):
         max_bytes: memory for states; see `UserStates`.
         save_every: events of a user after which the state is written to the store. At most so many (and those of other
             processes) are read again after a crash or when the state has left the memory.
-        remember: see `Recommender.new_state`.
+        remember: see `Recommender.new_state`. The state of a user with more events is made anew, of the whole history,
+            with twice as much room, so that `exclude_seen` and `repeats` see all of them (up to 2**20).
 
     Raises:
         ArgumentError: a number is out of range.
@@ -221,7 +222,7 @@ class Users(OfOneProcess):
         """Counters since the beginning, and what `UserStates.stats` has.
 
         rebuilt: states made of the whole history. refused: stored states that were as damaged, of another
-        model or of another `remember`. saved: states written. save_failures: that could not be; they are tried again.
+        model or of a smaller `remember`. saved: states written. save_failures: that could not be; they are tried again.
         """
         with self._counts_lock:
             counts = {name: self._counts[name] for name in ("rebuilt", "refused", "saved", "save_failures")}
@@ -244,14 +245,18 @@ class Users(OfOneProcess):
     def _snapshot(self) -> Recommender:
         return self._recommender.current if isinstance(self._recommender, LiveRecommender) else self._recommender
 
-    def _new_empty(self, snapshot: Recommender) -> ServedState:
-        return ServedState(snapshot.new_state([], remember=self._remember), 0, newest_time(Events([])))
+    def _new_empty(self, snapshot: Recommender, num_events: int = 0) -> ServedState:
+        """A state with room for so many events; twice, four times, .. what is remembered of everybody."""
+        remember = self._remember
+        while remember < min(num_events, MOST_REMEMBERED):
+            remember = min(2 * remember, MOST_REMEMBERED)
+        return ServedState(snapshot.new_state([], remember=remember), 0, newest_time(Events([])))
 
     def _is_good(self, served: ServedState, snapshot: Recommender) -> bool:
         """Whether the snapshot can go on from the state, and no event it left out is of an item it knows by now."""
         state = served.state
         is_whole = state.num_unknown == 0 or state.model == snapshot.fingerprint
-        return state.remember == self._remember and is_whole and snapshot.knows(state)
+        return state.remember >= self._remember and is_whole and snapshot.knows(state)
 
     def _current(self, user: Id) -> tuple[Recommender, UserState | Events]:
         """A snapshot, and the state of all events in the store; the events themselves where they have no state."""
@@ -269,10 +274,12 @@ class Users(OfOneProcess):
             served = empty
         elif cached and not len(read.events):
             return snapshot, cached.state
+        if not served.sequence and len(read.events) > self._remember:
+            served = self._new_empty(snapshot, len(read.events))
         grown = self._grow(snapshot, served, read)
-        if grown is None and read.after:
+        if read.after and (grown is None or _has_forgotten(grown.state)):
             read = self._store.read(user)
-            grown = self._grow(snapshot, empty, read)
+            grown = self._grow(snapshot, self._new_empty(snapshot, len(read.events)), read)
         if grown is None or not grown.sequence:  # nobody may fill the memory by asking for users without events
             self._states.remove(user)
         else:
@@ -322,6 +329,11 @@ class Users(OfOneProcess):
         if self._store.put_state(user, served.to_bytes(), served.sequence):
             self._count("saved")
         return dataclasses.replace(served, unsaved=0)
+
+
+def _has_forgotten(state: UserState) -> bool:
+    """Events that `exclude_seen` and `repeats` would have to see, and that a larger state would remember."""
+    return state.num_events > state.remember < MOST_REMEMBERED
 
 
 def _of_kind(events: Events, items: ItemTable) -> Events:
