@@ -14,7 +14,8 @@ namespace {
 constexpr int64_t kRowsPerScored = 96;
 constexpr int64_t kRowsPerCached = 48;
 constexpr int64_t kCachedBytes = 1 << 25;
-constexpr int64_t kRowsAhead = 16;  // that are fetched while one is scored
+constexpr int64_t kRowsAtOnce = 16;   // scored for all users of a group, while the next ones are fetched
+constexpr int64_t kUsersAtOnce = 16;  // of one filter
 constexpr int64_t kWordsAtOnce = 8;
 constexpr int64_t kSampledWords = 256;
 
@@ -66,18 +67,29 @@ void prefetch(const CatalogView& catalog, int64_t row) {
   if (catalog.bias != nullptr) __builtin_prefetch(catalog.bias + row);
 }
 
+// Moves what the user may get to the front, of items that ascend, and returns its end.
+ScoredItem* without(const Excluded& excluded, int64_t user, ScoredItem* found, ScoredItem* end) {
+  const int64_t* left_out = excluded.items(user);
+  const int64_t* last_left_out = left_out + excluded.size_of(user);
+  return std::remove_if(found, end, [&](const ScoredItem& scored) {
+    while (left_out != last_left_out && *left_out < scored.item) ++left_out;
+    return left_out != last_left_out && *left_out == scored.item;
+  });
+}
+
 }  // namespace
 
 FewRows::FewRows(const CatalogView& catalog, const ScoreTopkRequest& request, Scratch& scratch)
     : catalog_(catalog),
       request_(request),
       users_(scratch.ints(request.batch)),
-      num_rows_(scratch.ints(request.batch)),
+      groups_(scratch.array<Group>(request.batch)),
       others_(scratch.ints(request.batch)) {
   const bool is_cached = catalog.num_items * catalog.dim * 4 <= kCachedBytes;
   const int64_t most = catalog.num_items / (is_cached ? kRowsPerCached : kRowsPerScored);
   const uint64_t* counted = nullptr;
   int64_t count = 0;
+  int64_t num_users = 0;
   for (int64_t user = 0; user < request.batch; ++user) {
     const uint64_t* allowed = request.allowed == nullptr ? nullptr : request.allowed[user];
     if (allowed != nullptr && allowed != counted) {
@@ -86,54 +98,60 @@ FewRows::FewRows(const CatalogView& catalog, const ScoreTopkRequest& request, Sc
     }
     if (allowed == nullptr || count > most) {
       others_[num_others_++] = user;
-    } else {
-      users_[num_users_] = user;
-      num_rows_[num_users_++] = count;
+      continue;
     }
+    const Group* last = num_groups_ == 0 ? nullptr : groups_ + num_groups_ - 1;
+    if (last == nullptr || last->allowed != allowed || num_users - last->first_user == kUsersAtOnce) {
+      groups_[num_groups_++] = {allowed, count, num_users, num_users};
+    }
+    users_[num_users++] = user;
+    groups_[num_groups_ - 1].last_user = num_users;
   }
 }
 
 void FewRows::answer(const Interests& interests, const Excluded& excluded, int threads, float* scores, int64_t* indices,
                      int64_t* counts) const {
   const int64_t k = request_.k;
-  parallel_for(num_users_, threads, [&](int64_t place) {
-    const int64_t user = users_[place];
-    counts[user] = answer(place, interests, excluded, scores + user * k, indices + user * k);
+  parallel_for(num_groups_, threads, [&](int64_t g) {
+    const Group& group = groups_[g];
+    Scratch scratch;
+    auto* found = scratch.array<ScoredItem>((group.last_user - group.first_user) * group.num_rows);
+    score(group, interests, scratch.ints(group.num_rows), found);
+    for (int64_t place = group.first_user; place < group.last_user; ++place, found += group.num_rows) {
+      const int64_t user = users_[place];
+      ScoredItem* end = without(excluded, user, found, found + group.num_rows);
+      ScoredItem* kept = std::min(end, found + k);
+      std::nth_element(found, kept, end, is_better);
+      std::sort(found, kept, is_better);
+      counts[user] = kept - found;
+      for (int64_t i = 0; i < counts[user]; ++i) {
+        scores[user * k + i] = found[i].score;
+        indices[user * k + i] = found[i].item;
+      }
+    }
   });
-  for (int64_t place = 0; place < num_users_; ++place) {
+  for (int64_t place = 0; num_groups_ > 0 && place < groups_[num_groups_ - 1].last_user; ++place) {
     const int64_t user = users_[place];
     for (int64_t i = user * k; i < user * k + counts[user]; ++i) check_score(scores[i], user, indices[i]);
   }
 }
 
-int64_t FewRows::answer(int64_t place, const Interests& interests, const Excluded& excluded, float* scores,
-                        int64_t* indices) const {
-  const int64_t user = users_[place];
-  Scratch scratch;
-  auto* rows = scratch.array<ScoredItem>(num_rows_[place]);
+void FewRows::score(const Group& group, const Interests& interests, int64_t* rows, ScoredItem* found) const {
   int64_t num_rows = 0;
-  const int64_t* left_out = excluded.items(user);
-  const int64_t* last_left_out = left_out + excluded.size_of(user);
-  for_words(request_.allowed[user], catalog_.num_items, [&](int64_t w, uint64_t word) {
-    for (; word != 0; word &= word - 1) {
-      const int64_t row = 64 * w + std::countr_zero(word);
-      while (left_out != last_left_out && *left_out < row) ++left_out;
-      if (left_out == last_left_out || *left_out != row) rows[num_rows++].item = row;
-    }
+  for_words(group.allowed, catalog_.num_items, [&](int64_t w, uint64_t word) {
+    for (; word != 0; word &= word - 1) rows[num_rows++] = 64 * w + std::countr_zero(word);
     return true;
   });
-  for (int64_t i = 0; i < num_rows; ++i) {
-    if (i + kRowsAhead < num_rows) prefetch(catalog_, rows[i + kRowsAhead].item);
-    rows[i].score = static_cast<float>(interests.score(catalog_, user, rows[i].item));
+  for (int64_t begin = 0; begin < num_rows; begin += kRowsAtOnce) {
+    const int64_t end = std::min(num_rows, begin + kRowsAtOnce);
+    for (int64_t i = end; i < std::min(num_rows, end + kRowsAtOnce); ++i) prefetch(catalog_, rows[i]);
+    for (int64_t place = group.first_user; place < group.last_user; ++place) {
+      ScoredItem* of_user = found + (place - group.first_user) * num_rows;
+      for (int64_t i = begin; i < end; ++i) {
+        of_user[i] = {static_cast<float>(interests.score(catalog_, users_[place], rows[i])), rows[i]};
+      }
+    }
   }
-  const int64_t count = std::min(request_.k, num_rows);
-  std::nth_element(rows, rows + count, rows + num_rows, is_better);
-  std::sort(rows, rows + count, is_better);
-  for (int64_t i = 0; i < count; ++i) {
-    scores[i] = rows[i].score;
-    indices[i] = rows[i].item;
-  }
-  return count;
 }
 
 }  // namespace lsif::engine

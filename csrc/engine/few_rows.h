@@ -24,14 +24,22 @@ class FewRows {
               int64_t* counts) const;
 
  private:
-  int64_t answer(int64_t place, const Interests& interests, const Excluded& excluded, float* scores,
-                 int64_t* indices) const;
+  // Users one after another whose filter is the same.
+  struct Group {
+    const uint64_t* allowed;
+    int64_t num_rows;    // that it allows
+    int64_t first_user;  // places in users_
+    int64_t last_user;
+  };
+
+  // Scores of all rows, found[user of the group, row], as they are numbered; rows: room for as many.
+  void score(const Group& group, const Interests& interests, int64_t* rows, ScoredItem* found) const;
 
   const CatalogView& catalog_;
   const ScoreTopkRequest& request_;
-  int64_t* users_;     // with few rows
-  int64_t* num_rows_;  // allowed, of each
-  int64_t num_users_ = 0;
+  int64_t* users_;  // with few rows
+  Group* groups_;
+  int64_t num_groups_ = 0;
   int64_t* others_;
   int64_t num_others_ = 0;
 };
