@@ -34,7 +34,7 @@ class Arena {
   template <typename T>
   T* take(int64_t count) {
     T* begin = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + size_);
-    size_ += (count * static_cast<int64_t>(sizeof(T)) + 7) / 8 * 8;
+    size_ += (count * static_cast<int64_t>(sizeof(T)) + 15) / 16 * 16;
     return begin;
   }
 

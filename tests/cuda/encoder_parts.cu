@@ -71,8 +71,17 @@ void layer_norm(const LayerNormParams& params, const float* x, int64_t x_stride,
   out.copy_to(y, y_stride);
 }
 
+// Rows in shared memory are read in another way (are_whole_steps), and there the encoder has them, where they fit.
+constexpr int64_t kSharedRowsBytes = 64 << 10;
+
 __global__ void __launch_bounds__(kEncoderThreads)
-    linear_kernel(LinearParams params, RowsView x, int count, LinearOutput out) {
+    linear_kernel(LinearParams params, RowsView x, int count, LinearOutput out, bool is_shared) {
+  if (is_shared) {
+    float* copy = linear_scratch() + kLinearScratch;
+    for (int i = static_cast<int>(threadIdx.x); i < count * x.stride; i += kEncoderThreads) copy[i] = x.data[i];
+    __syncthreads();
+    x.data = copy;
+  }
   block_linear(params, x, count, out);
 }
 
@@ -90,8 +99,10 @@ void linear(const LinearParams& params, const float* x, int64_t x_stride, const 
   const Rows& out = residual == y ? added : other;
   const LinearOutput output = {residual == nullptr ? nullptr : added.view().data, added.view().stride, out.view().data,
                                out.view().stride};
-  expect_success(launch_shared(linear_kernel, 1, kEncoderThreads, kScratchBytes, nullptr, layer.params, in.view(),
-                               static_cast<int>(num_rows), output));
+  const int64_t bytes = num_rows * in.view().stride * static_cast<int64_t>(sizeof(float));
+  const bool is_shared = bytes <= kSharedRowsBytes;
+  expect_success(launch_shared(linear_kernel, 1, kEncoderThreads, kScratchBytes + (is_shared ? bytes : 0), nullptr,
+                               layer.params, in.view(), static_cast<int>(num_rows), output, is_shared));
   out.copy_to(y, y_stride);
 }
 

@@ -14,9 +14,10 @@ fi
 folder=$1 processes=${2:-8}
 rm -f "$folder"/*.result
 {
-  for test in "$folder"/gpu_test_*; do
+  # Those with the most launches first: the last one to end decides how long all take.
+  for test in "$folder"/gpu_test_linear "$folder"/gpu_test_score_topk_bounds "$folder"/gpu_test_*; do
     case $test in *.log) ;; *) echo "300 $(basename "$test") $test" ;; esac
-  done
+  done | awk '!listed[$2]++'
   if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck synccheck; do
       check="compute-sanitizer --tool $tool --error-exitcode 1 $folder/gpu_test"

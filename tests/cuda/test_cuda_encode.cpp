@@ -147,15 +147,15 @@ TEST(how_many_blocks_a_user_has_changes_no_bit) {
     std::vector<History> copies;
     for (const size_t count : {1, 2, 3, 6, 13, 30}) {
       while (copies.size() < count * histories.size()) copies.push_back(histories[copies.size() % histories.size()]);
-      const Encoding all = device.encode(Batch(copies).events());
+      const Encoding of_copies = device.encode(Batch(copies).events());
       const auto repeats = [](const std::vector<float>& whole, const std::vector<float>& part) {
         for (size_t i = 0; i < whole.size(); ++i) {
           if (whole[i] != part[i % part.size()]) return false;
         }
         return true;
       };
-      CHECK(repeats(all.fused, expected.fused) && repeats(all.interests, expected.interests));
-      CHECK(repeats(all.weights, expected.weights));
+      CHECK(repeats(of_copies.fused, expected.fused) && repeats(of_copies.interests, expected.interests));
+      CHECK(repeats(of_copies.weights, expected.weights));
     }
 #endif
   }
