@@ -96,7 +96,7 @@ class Table:
 
         Raises:
             DataError: a value is missing, neither a number nor a date or not within +-2**62, or looks like milliseconds
-                or nanoseconds, or all look like dates without dashes.
+                or finer, or all look like dates without dashes.
         """
         import pandas as pd
 
