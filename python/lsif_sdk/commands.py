@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
-import math
 import os
 import pathlib
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -21,7 +18,7 @@ from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.events import Events
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
-from lsif_sdk.times import as_seconds
+from lsif_sdk.times import of_text
 
 if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
@@ -240,25 +237,11 @@ def _history(options: argparse.Namespace, table: ItemTable) -> Events:
 
 
 def _now(options: argparse.Namespace) -> int | None:
-    return None if options.now is None else _moment("--now", options.now)
+    return None if options.now is None else of_text("--now", options.now)
 
 
 def _moments(argument: str, text: str | None) -> list[int] | None:
-    return None if text is None else [_moment(argument, part) for part in text.split(",")]
-
-
-def _moment(argument: str, text: str) -> int:
-    """Unix seconds of what people write: those, or an ISO date with hyphens (UTC where it has no time zone)."""
-    if re.fullmatch(r"-?[0-9]+", text):
-        return int(text)
-    if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
-        return math.floor(float(text))
-    try:
-        if "-" in text:
-            return int(as_seconds(argument, [datetime.datetime.fromisoformat(text)])[0])
-    except ValueError:
-        pass
-    raise ArgumentError(argument, "Unix seconds or ISO dates with hyphens", repr(text))
+    return None if text is None else [of_text(argument, part) for part in text.split(",")]
 
 
 def _ids(argument: str, texts: list[str], table: ItemTable) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,16 @@ import numpy.typing as npt
 from lsif_sdk.arguments import as_array, as_column, is_real, whole_numbers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["LATEST_TIME", "UNKNOWN_TIME", "Now", "as_seconds", "check_recent", "first_finer", "request_times"]
+__all__ = [
+    "LATEST_TIME",
+    "UNKNOWN_TIME",
+    "Now",
+    "as_seconds",
+    "check_recent",
+    "first_finer",
+    "of_text",
+    "request_times",
+]
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
@@ -85,6 +96,24 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
             argument, "one time" if batch == 1 else f"one time, or {batch} of them", f"{len(values)} times"
         )
     return np.ascontiguousarray(np.broadcast_to(values, batch))
+
+
+def of_text(argument: str, text: str) -> int:
+    """Unix seconds of what people write: those, or an ISO date with hyphens (UTC where it has no time zone).
+
+    Raises:
+        ArgumentError: anything else.
+    """
+    if re.fullmatch(r"-?[0-9]+", text):
+        return int(text)
+    if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
+        return math.floor(float(text))
+    try:
+        if "-" in text:
+            return int(as_seconds(argument, [datetime.datetime.fromisoformat(text)])[0])
+    except ValueError:
+        pass
+    raise ArgumentError(argument, "Unix seconds or ISO dates with hyphens", repr(text))
 
 
 def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = "") -> None:
