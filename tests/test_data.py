@@ -356,6 +356,49 @@ def test_what_is_no_id_is_refused(ids):
         read_events(frame)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "limit"), [("float64", 2**53), ("Float64", 2**53), ("double[pyarrow]", 2**53), ("float32", 2**24)]
+)
+def test_floats_that_stand_for_several_ids_are_refused(dtype, limit):
+    frame = pd.DataFrame({"user": 1, "item": pd.Series([1, limit - 1, 2], dtype=dtype), "timestamp": [1, 2, 3]})
+    assert read_events(frame).item_ids.tolist() == [1, 2, limit - 1]
+    for odd in (limit, -limit):
+        name = dtype.lower().replace("double[pyarrow]", "float64")
+        expected = (
+            rf"'item', row 2: expected integers or text as ids: {name} cannot tell integers apart from {limit} on"
+        )
+        with pytest.raises(DataError, match=expected):
+            read_events(frame.assign(item=pd.Series([1, odd, 2], dtype=dtype)))
+    with pytest.raises(DataError, match=r"'item', row 3: expected integers or text as ids: float64 .*, got inf"):
+        read_events(frame.assign(item=pd.Series(["a", 1.0, np.inf], dtype=object)))
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 2**24), ("Float32", 2**24), ("float16", 2**11)])
+@pytest.mark.filterwarnings("error")
+def test_floats_that_cannot_hold_the_second_are_refused(dtype, limit):
+    frame = pd.DataFrame({"user": 1, "item": [1, 2, 3], "timestamp": pd.Series([1, limit - 1, 2], dtype=dtype)})
+    assert read_events(frame).times.tolist() == [1, 2, limit - 1]
+    expected = f"'timestamp', row 3: .* int64 or float64: {dtype.lower()} cannot hold each second from {limit} on, got"
+    with pytest.raises(DataError, match=expected):
+        read_events(frame.assign(timestamp=pd.Series([1, 2, 2 * limit], dtype=dtype)))
+
+
+def test_integers_as_ids_are_all_of_int64(tmp_path: Path) -> None:
+    ends = [-(2**63), 2**63 - 1]
+    frame = pd.DataFrame({"user": ends, "item": ends, "timestamp": [1, 2]})
+    frame.to_csv(tmp_path / "e.csv", index=False)
+    for source in (frame, tmp_path / "e.csv"):
+        log = read_events(source)
+        assert log.item_ids.dtype == log.user_ids.dtype == np.int64
+        assert log.item_ids.tolist() == log.user_ids.tolist() == ends
+
+
+def test_ids_that_utf_8_cannot_encode_are_refused():
+    frame = pd.DataFrame({"user": 1, "item": pd.Series(["a", "\udc80", "b"], dtype=object), "timestamp": [1, 2, 3]})
+    with pytest.raises(DataError, match=r"'item', row 2: expected ids that UTF-8 can encode, got '\\udc80'"):
+        read_events(frame)
+
+
 def test_titles_may_be_given_by_ids_of_any_kind(tmp_path: Path) -> None:
     log = read_events(pd.DataFrame({"user": 1, "item": [7, 8, 9], "timestamp": [1, 2, 3]}))
     assert log.with_titles({7: "seven", 9: ""}).titles == log.with_titles({"7": "seven"}).titles == ["seven", "8", "9"]
