@@ -202,8 +202,13 @@ def test_titles_of_other_items_are_noticed(shop_events, tmp_path, capsys):
     code, _, err = run(
         capsys, "train", shop_events, "--out", tmp_path / "model", "--titles", tmp_path / "titles.csv", *SMALL
     )
-    assert code == 0
-    assert err == f"lsif train: warning: {tmp_path / 'titles.csv'} has a title for no item of the events\n"
+    assert code == 2 and not (tmp_path / "model").exists()
+    expected = "titles: expected titles of the events' items, such as 'sku-1', got only titles of others, such as"
+    assert err == f"lsif train: {expected} 'SKU-1'\n"
+    (tmp_path / "titles.csv").write_text("item,title\nsku-1,Thing\nsku-2,\nsku-3,sku-3\nSKU-4,Thing\n")
+    out = ["--out", tmp_path / "model", "--titles", tmp_path / "titles.csv", *SMALL[:-1]]
+    code, _, err = run(capsys, "train", shop_events, *out)
+    assert code == 0 and "1 of 30 items have a title\n" in err
 
 
 def test_events_with_numbers_only_are_of_a_model_that_knows_them_as_texts(tmp_path, capsys):

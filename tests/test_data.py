@@ -402,8 +402,23 @@ def test_ids_that_utf_8_cannot_encode_are_refused():
 def test_titles_may_be_given_by_ids_of_any_kind(tmp_path: Path) -> None:
     log = read_events(pd.DataFrame({"user": 1, "item": [7, 8, 9], "timestamp": [1, 2, 3]}))
     assert log.with_titles({7: "seven", 9: ""}).titles == log.with_titles({"7": "seven"}).titles == ["seven", "8", "9"]
-    path = write(tmp_path / "t.csv", "item,title\n7,seven\n8,\n7,\n8,eight\n8,acht\n9,\n")
-    assert read_titles(path) == {"7": "seven", "8": "acht", "9": ""}
+    path = write(tmp_path / "t.csv", "item,title\n7,seven\n8,\n7,\n8,eight\n8,eight\n9,\n")
+    assert read_titles(path) == {"7": "seven", "8": "eight", "9": ""}
+
+
+def test_titles_that_contradict_each_other_or_are_of_no_item_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "item,title\n7,seven\n8,eight\n7,\n8,acht\n")
+    with pytest.raises(
+        DataError, match=r"^t\.csv: column 'title', row 4: expected one .* 8, got 'acht' after 'eight'$"
+    ):
+        read_titles(path)
+    log = read_events(pd.DataFrame({"user": 1, "item": [7, 8, 9], "timestamp": [1, 2, 3]}))
+    with pytest.raises(ArgumentError, match="titles: expected one title an item, got '7' as text and as a number"):
+        log.with_titles({7: "seven", "8": "eight", "7": "sept"})
+    message = "titles: expected titles of the events' items, such as '7', got only titles of others, such as '07'"
+    with pytest.raises(ArgumentError, match=message):
+        log.with_titles({"07": "seven", 99: "x"})
+    assert log.with_titles({}).titles == ["7", "8", "9"]
 
 
 def test_times_in_milliseconds_are_refused():

@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.artifact import Artifact
@@ -58,7 +58,7 @@ def train(options: argparse.Namespace) -> int:
     if options.text and not options.titles:
         raise ArgumentError("--text", "--titles FILE beside it", "none")
     if options.titles:
-        log = log.with_titles(_read_titles(options, log.item_ids))
+        log = _with_titles(options, log)
     recipe = training.load_recipe(options.recipe, _overrides(options.set))
     recommender = training.train(
         log,
@@ -105,15 +105,17 @@ def _title_features(options: argparse.Namespace, log: EventLog) -> Any:
     return embed_titles(log.given_titles(), options.text, progress=not options.quiet)
 
 
-def _read_titles(options: argparse.Namespace, item_ids: Iterable[Any]) -> dict[str, str]:
+def _with_titles(options: argparse.Namespace, log: EventLog) -> EventLog:
     from lsif_sdk.training.data import read_titles
 
     titles = read_titles(
         options.titles, item=options.title_item, title=options.title_column, separator=options.title_separator
     )
-    if titles.keys().isdisjoint(map(str, item_ids)):
-        print(f"lsif train: warning: {options.titles} has a title for no item of the events", file=sys.stderr)
-    return titles
+    titled = log.with_titles(titles)
+    if not options.quiet:
+        known = sum(map(bool, titled.given_titles()))
+        print(f"{known:,} of {log.num_items:,} items have a title", file=sys.stderr)
+    return titled
 
 
 def _overrides(settings: Sequence[str]) -> dict[str, Any]:
