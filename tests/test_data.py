@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import decimal
 import gzip
 import importlib.util
 import os
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, MissingExtraError
 from lsif_sdk.training import EventLog, read_events, read_titles
 
 HEADER = "user,item,timestamp,action\n"
@@ -223,7 +225,9 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
             read_events(tmp_path / name)
     with pytest.raises(DataError, match=r"absent\.csv"):
         read_events(tmp_path / "absent.csv")
-    with pytest.raises(ArgumentTypeError, match=r"^events: expected a path or a pandas DataFrame, got int"):
+    with pytest.raises(
+        ArgumentTypeError, match=r"^events: expected a path, a pandas DataFrame or another table .*, got int"
+    ):
         read_events(12)  # type: ignore[arg-type]
     latin = "user,item,timestamp\njos\u00e9,a,1\n".encode("latin-1")
     tabs = latin.replace(b",", b"\t")
@@ -309,6 +313,69 @@ def test_fractions_of_a_second_decide_the_order():
         log = read_events(frame.assign(timestamp=times))
         assert [log.item_ids[row] for row in log.items] == list("azyxw")
         assert log.times.tolist() == [9, 10, 10, 10, 10]
+
+
+def test_tables_of_polars_are_read(tmp_path: Path) -> None:
+    pl = pytest.importorskip("polars", reason="polars is not installed")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed, which polars' to_pandas() needs")
+    header, *rows = [line.split(",") for line in (HEADER + ROWS).split()]
+    frame = pl.DataFrame(rows, schema=header, orient="row").with_columns(pl.exclude("user").cast(pl.Int32))
+    day = datetime.datetime(2024, 1, 1, 12)
+    dates = pl.Series([day + datetime.timedelta(seconds=second) for second in (50, 30, 40, 30, 50)])
+    noon = 1_704_110_400
+    for times, shift in (
+        (pl.Series([50.0, 30.0, 40.0, 30.0, 50.0], dtype=pl.Float32), 0),
+        (dates, noon),
+        (dates.cast(pl.Datetime("ms")), noon),
+        (dates.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo"), noon),
+        (dates.dt.strftime("%Y-%m-%d %H:%M:%S"), noon),
+    ):
+        log = read_events(frame.with_columns(timestamp=times), action="action")
+        assert as_rows(log) == [(user, item, time + shift, action) for user, item, time, action in SORTED]
+    for kind in (pl.Categorical, pl.Enum(["a", "b"]), pl.String):
+        assert read_events(frame.cast({"user": kind, "item": pl.String})).user_ids == ["a", "b"]
+    assert read_events(frame.cast({"item": pl.String})).item_ids == ["10", "20", "30"]
+    days = frame.with_columns(timestamp=dates.cast(pl.Date))
+    assert set(read_events(days).times.tolist()) == {noon - 12 * 3600}
+    assert as_rows(read_events(frame.to_arrow(), action="action")) == SORTED
+    with pytest.raises(DataError, match="DataFrame: column 'item', row 2: an id is missing"):
+        read_events(frame.with_columns(item=pl.Series([1, None, 2, 3, 4])))
+    with pytest.raises(ArgumentTypeError, match="or another table with to_pandas\\(\\), got LazyFrame"):
+        read_events(frame.lazy())
+    for source in (frame["item"], frame.to_arrow()["item"]):
+        with pytest.raises(ArgumentTypeError, match="events: expected a path, a pandas DataFrame or another table"):
+            read_events(source)
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "message"),
+    [
+        (ValueError("no such type"), DataError, r"^Odd: its to_pandas\(\) failed: no such type$"),
+        (ModuleNotFoundError("pyarrow"), MissingExtraError, r"Odd.to_pandas\(\) needs the package 'pyarrow'"),
+    ],
+)
+def test_tables_that_do_not_become_frames_are_refused(failure, error, message):
+    class Odd:
+        def to_pandas(self):
+            raise failure
+
+    with pytest.raises(error, match=message):
+        read_events(Odd())
+
+
+def test_tables_of_arrow_are_read() -> None:
+    pa = pytest.importorskip("pyarrow")
+    columns = {"user": ["u", "u", "v"], "item": [1, 2, 1], "timestamp": [5, 3, 4]}
+    expected = [("u", 2, 3, None), ("u", 1, 5, None), ("v", 1, 4, None)]
+    assert as_rows(read_events(pa.table(columns))) == expected
+    for kind in (pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
+        assert as_rows(read_events(pa.table(columns | {"user": pa.array(columns["user"]).cast(kind)}))) == expected
+    for kind in (pa.timestamp("s"), pa.timestamp("us", "UTC"), pa.timestamp("ns"), pa.decimal128(20, 3), pa.float64()):
+        seconds = columns["timestamp"]
+        exact = [decimal.Decimal(second) for second in seconds] if pa.types.is_decimal(kind) else seconds
+        moments = [datetime.datetime.fromtimestamp(second, datetime.UTC) for second in seconds]
+        times = pa.array(moments if pa.types.is_temporal(kind) else exact, kind)
+        assert as_rows(read_events(pa.table(columns | {"timestamp": times}))) == expected
 
 
 def test_other_columns_of_arrow_are_times_as_well(tmp_path: Path) -> None:

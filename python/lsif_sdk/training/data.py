@@ -153,8 +153,9 @@ def read_events(
     depend on the order of the events. Row numbers in errors count from 1, the header and blank lines left out.
 
     Args:
-        source: a pandas DataFrame, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files
-            have a header; a ":type" suffix of its names is dropped ("user_id:token" is the column "user_id").
+        source: a pandas DataFrame, a table with `to_pandas()` (a DataFrame of polars, a Table of pyarrow), or the path
+            of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files have a header; a ":type" suffix of its
+            names is dropped ("user_id:token" is the column "user_id").
         user: column of user ids.
         item: column of item ids.
         timestamp: column of times: Unix seconds (fractions are rounded down), or dates, datetime or text in ISO 8601
@@ -167,8 +168,8 @@ def read_events(
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, or a row has no id or no valid number.
         ArgumentError: `separator` is empty, or one column stands for two.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame, `separator` no string, or `user` or `item` None.
-        MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
+        ArgumentTypeError: `source` is neither a path nor a table, `separator` no string, or `user` or `item` None.
+        MissingExtraError: pandas (or pyarrow, for Parquet and tables of polars) is not installed.
     """
     columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
     for option in ("user", "item"):
@@ -233,7 +234,7 @@ def read_titles(
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, a row has no id, or an item has two titles.
         ArgumentError: `separator` is empty.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame, or `separator` no string.
+        ArgumentTypeError: `source` is neither a path nor a table, or `separator` no string.
     """
     table = read_table(source, {"item= (--title-item)": item, "title= (--title-column)": title}, separator)
     rows, ids = table.ids(item)

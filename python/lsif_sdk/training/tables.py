@@ -11,7 +11,7 @@ import warnings
 import zlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Ids", "Source", "Table", "read_table"]
 
-Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame"
+Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | HasToPandas"
 Ids: TypeAlias = "NDArray[np.int64] | list[str]"
 
 _TIME_LIMIT = 2**62
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class HasToPandas(Protocol):
+    """A table of another library: a DataFrame of polars, a Table of pyarrow."""
+
+    def to_pandas(self) -> pd.DataFrame: ...
 
 
 class Table:
@@ -215,8 +221,9 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
     """Reads the named columns of a source.
 
     Args:
-        source: a DataFrame, or the path of a Parquet (.parquet) or text file, gzipped if it ends in .gz. The first
-            line of a text file names the columns; a ":type" suffix of a name (RecBole's files) is dropped.
+        source: a DataFrame, a table with `to_pandas()`, or the path of a Parquet (.parquet) or text file, gzipped if it
+            ends in .gz. The first line of a text file names the columns; a ":type" suffix of a name (RecBole's files)
+            is dropped.
         columns: names of the columns to read, by how the caller may name another one, for messages.
         separator: of a text file, a regular expression if it is longer than one character; None = tab if the first line
             has one, otherwise comma.
@@ -225,8 +232,8 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         DataError: the source cannot be read, lacks a column, has two of a name, or has no rows; or a row of a text
             file has more fields than the first line names.
         ArgumentError: `separator` is empty.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame, or `separator` no string.
-        MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
+        ArgumentTypeError: `source` is neither a path nor a table, or `separator` no string.
+        MissingExtraError: pandas (or pyarrow, for Parquet and tables of polars) is not installed.
     """
     try:
         import pandas as pd
@@ -242,7 +249,7 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         path = Path(source)
         name, frame, typed = path.name, _read_file(path, separator), ".parquet" in path.suffixes
     else:
-        raise ArgumentTypeError("events", "a path or a pandas DataFrame", source)
+        name, frame, typed = type(source).__name__, _to_pandas(source), True
     names = list(frame.columns)
     for option, column in columns.items():
         if column not in names:
@@ -256,6 +263,20 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
     if len(frame) == 0:
         raise DataError(f"{name}: it has no rows")
     return Table(name, frame, typed)
+
+
+def _to_pandas(source: object) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        frame = source.to_pandas() if hasattr(source, "to_pandas") else None
+    except ImportError as error:
+        raise MissingExtraError(f"{type(source).__name__}.to_pandas()", "pyarrow", "train") from error
+    except Exception as error:
+        raise DataError(f"{type(source).__name__}: its to_pandas() failed: {error}") from error
+    if not isinstance(frame, pd.DataFrame):
+        raise ArgumentTypeError("events", "a path, a pandas DataFrame or another table with to_pandas()", source)
+    return frame
 
 
 def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
