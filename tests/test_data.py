@@ -8,6 +8,7 @@ import decimal
 import gzip
 import importlib.util
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,31 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "excel.txt").write_text("user\titem\ttimestamp\n1\t2\t3\n", encoding="utf-16")
     with pytest.raises(DataError, match=r"excel\.txt: expected text in UTF-8, got UTF-16: save it in UTF-8"):
         read_events(tmp_path / "excel.txt")
+
+
+def test_files_that_are_no_text_are_told_by_their_content(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": [1], "item": [2], "timestamp": [3]})
+    frame.to_parquet(tmp_path / "parquet.csv")
+    frame.to_feather(tmp_path / "events.feather")
+    (tmp_path / "gzip.csv").write_bytes(gzip.compress((HEADER + ROWS).encode()))
+    with zipfile.ZipFile(tmp_path / "events.xlsx", "w") as archive:
+        archive.writestr("events.csv", HEADER + ROWS)
+    for name, looks in (
+        ("parquet.csv", "a Parquet file: name it .parquet"),
+        ("events.feather", "an Arrow .Feather. file: save it as Parquet"),
+        ("gzip.csv", "gzipped data: name it .gz"),
+        ("events.xlsx", "a zip or Excel file: unpack it, or save it as CSV"),
+    ):
+        with pytest.raises(DataError, match=f"{name}: expected text, got what looks like {looks}"):
+            read_events(tmp_path / name)
+    path = write(tmp_path / "e.csv", "PAR1,item,timestamp\n1,2,3\n")
+    assert as_rows(read_events(path, user="PAR1")) == [(1, 2, 3, None)]
+
+
+@pytest.mark.parametrize("address", ["https://x/y.csv", Path("https://x/y.csv"), "s3://x/y.parquet", "file:///y.csv"])
+def test_addresses_are_no_paths(address):
+    with pytest.raises(DataError, match=r"y\.(csv|parquet): expected the path of a file, got an address: download it"):
+        read_events(address)
 
 
 def test_movielens_100k_as_its_readme_describes_it() -> None:

@@ -31,6 +31,16 @@ _TIME_LIMIT = 2**62
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+_SIGNATURES = {
+    b"\x1f\x8b": "gzipped data: name it .gz",
+    b"PK\x03\x04": "a zip or Excel file: unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel file: save it as CSV",
+    b"ARROW1\0\0": "an Arrow (Feather) file: save it as Parquet, or hand over a DataFrame",
+    b"PAR1\x15": "a Parquet file: name it .parquet",
+}
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
 class HasToPandas(Protocol):
     """A table of another library: a DataFrame of polars, a Table of pyarrow."""
 
@@ -247,6 +257,8 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         name, frame, typed = "DataFrame", source, True
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
+        if _ADDRESS.match(os.fspath(source)) and not path.exists():
+            raise DataError(f"{os.fspath(source)}: expected the path of a file, got an address: download it first")
         name, frame, typed = path.name, _read_file(path, separator), ".parquet" in path.suffixes
     else:
         name, frame, typed = type(source).__name__, _to_pandas(source), True
@@ -288,6 +300,8 @@ def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
             data = gzip.decompress(data)
         if ".parquet" in path.suffixes:
             return pd.read_parquet(io.BytesIO(data))
+        if looks := next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None):
+            raise DataError(f"{path}: expected text, got what looks like {looks}")
         return _read_text(path.name, data, separator)
     except UnicodeDecodeError as error:
         is_utf16 = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
