@@ -18,6 +18,7 @@ from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.events import Events
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
+from lsif_sdk.terminal import on_one_line
 from lsif_sdk.times import of_text
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def train(options: argparse.Namespace) -> int:
     recommender.save(options.out, overwrite=options.overwrite)
     if not options.quiet:
         print(_trained(recommender.artifact), file=sys.stderr)
-    print(f"wrote {options.out}")
+    print(f"wrote {on_one_line(options.out)}")
     return 0
 
 
@@ -161,10 +162,10 @@ def evaluate(options: argparse.Namespace) -> int:
             progress=not options.quiet,
         )
     for warning in warned:
-        print(f"lsif evaluate: warning: {warning.message}", file=sys.stderr)
+        print(f"lsif evaluate: warning: {on_one_line(warning.message)}", file=sys.stderr)
     if options.report:
         page = write_report(options.report, reports, behaviour(recommender, parts, reports[-1]), f"{options.events}")
-        print(f"wrote {page}", file=sys.stderr)
+        print(f"wrote {on_one_line(page)}", file=sys.stderr)
     if options.json:
         print(json.dumps([report.to_dict() for report in reports], indent=2))
     else:
@@ -194,7 +195,7 @@ def recommend(options: argparse.Namespace) -> int:
         return 0
     for row in rows:
         title = "" if ids.titles is None else f"  {row['title']}"
-        print(f"{row['score']:10.4f}  {row['item']}{title}")
+        print(f"{row['score']:10.4f}  {on_one_line(row['item'])}{on_one_line(title)}")
     if user.unknown:
         print(f"{user.unknown} unknown item(s) of the history left out", file=sys.stderr)
     note = (
@@ -216,7 +217,7 @@ def explain(options: argparse.Namespace) -> int:
     why = recommender.explain(_history(options, items), item, now=_now(options))
     if options.plot:
         draw(why, items, options.plot)
-        print(f"wrote {options.plot}", file=sys.stderr)
+        print(f"wrote {on_one_line(options.plot)}", file=sys.stderr)
     print(json.dumps(dataclasses.asdict(why), indent=2, ensure_ascii=False) if options.json else as_text(why, items))
     return 0
 
@@ -305,7 +306,7 @@ def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
 def _print_nested(facts: dict[str, Any], indent: str) -> None:
     for name, value in facts.items():
         if isinstance(value, dict) and value:
-            print(f"{indent}{name}:")
+            print(f"{indent}{on_one_line(name)}:")
             _print_nested(value, indent + "  ")
         else:
-            print(f"{indent}{name}: {value}")
+            print(f"{indent}{on_one_line(name)}: {on_one_line(value)}")
