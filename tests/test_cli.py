@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import subprocess
 import sys
+import unicodedata
 from typing import Any
 
+import pandas
 import pytest
 
 import lsif_sdk
 from cli_cases import SMALL, run
 from lsif_sdk import Events, Recommender, commands
 from lsif_sdk.cli import main
+from lsif_sdk.items import ItemTable
+from lsif_sdk.training import read_events
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,53 @@ def test_ids_may_stand_on_both_sides_of_an_option(capsys, shop_model):
     assert "unrecognized arguments: more" in capsys.readouterr().err
 
 
+def test_ids_that_begin_with_a_dash_come_after_two(capsys, tmp_path):
+    ids = ["-x", "--k", "b", "c"]
+    rows = [f"u{user},{ids[(user + step) % 4]},{step}" for user in range(8) for step in range(6)]
+    (tmp_path / "events.csv").write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    model = tmp_path / "model"
+    assert run(capsys, "train", tmp_path / "events.csv", "--out", model, "--include-seen", *SMALL)[0] == 0
+    expected = run(capsys, "recommend", model, "--k", 3, "b", "--", "--k", "-x")
+    assert expected[0] == 0 and "unknown" not in expected[2]
+    for arguments in (("b", "--k", 3, "--", "--k", "-x"), ("--k", 3, "--", "b", "--k", "-x")):
+        assert run(capsys, "recommend", model, *arguments) == expected
+    assert run(capsys, "explain", model, "--item=--k", "--", "-x")[1].startswith("--k: score")
+    for command in (["recommend", model, "-x"], ["explain", model, "-x", "--item", "b"]):
+        with pytest.raises(SystemExit):
+            run(capsys, *command)
+        assert "unrecognized arguments: -x (ids that begin with '-' come after --)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(capsys, "inspect", model, "-x")
+    assert capsys.readouterr().err.endswith("unrecognized arguments: -x\n")
+
+
+def test_ids_and_titles_do_not_steer_the_terminal(capsys, tmp_path):
+    ids = ["a\nb", "\x1b[31mred", "c\u2028d\x9b", "\u202eoverride", "na\u00efve \U0001f44d"]
+    frame = pandas.DataFrame(
+        {"user": [f"u{n // 6}" for n in range(60)], "item": [ids[(n + n // 6) % 5] for n in range(60)]}
+    )
+    titles = {item: f"\x07{item}\r\ntitle" for item in ids}
+    log = read_events(frame, timestamp=None).with_titles(titles)
+    small = ({"dim": 8, "num_layers": 1}, {"epochs": 1})
+    trained = lsif_sdk.train(log, *small, exclude_seen=False, progress=False, source="\x1b[2J.csv")
+    trained.save(tmp_path / "\x1b[1m")
+    Recommender(dataclasses.replace(trained.artifact, items=ItemTable(log.item_ids))).save(tmp_path / "bare")
+    for model in (tmp_path / "\x1b[1m", tmp_path / "bare"):
+        _, out, err = run(capsys, "recommend", model, *ids, "--k", 5)
+        assert "\\x1b[31mred" in out and "a\\nb" in out and "na\u00efve \U0001f44d" in out
+        assert len(out.splitlines()) == 5
+        texts = [out, err, *run(capsys, "explain", model, *ids, "--item", ids[1])[1:]]
+        texts += run(capsys, "explain", model, ids[0], "--item", "\x1b[31mblue")[1:]
+        texts += run(capsys, "inspect", model)[1:]
+        assert "\\x1b[2J.csv" in texts[-2]
+        assert all(char == "\n" or unicodedata.category(char) not in ("Cc", "Zl", "Zp") for char in "".join(texts))
+        assert "\u202e" not in "".join(texts)
+        answer = json.loads(run(capsys, "recommend", model, *ids, "--k", 5, "--json")[1])
+        assert {row["item"] for row in answer["items"]} == set(ids)
+    code, _, err = run(capsys, "train", tmp_path / "\x1b[1m.csv", "--out", tmp_path / "x")
+    assert code == 2 and "\x1b" not in err and "\\x1b[1m.csv" in err
+
+
 def test_a_model_is_evaluated_on_the_split_and_with_the_masking_it_was_trained_for(capsys, shop_events, tmp_path):
     out = tmp_path / "model"
     assert run(capsys, "train", shop_events, "--out", out, "--split", "time", "--include-seen", *SMALL)[0] == 0
@@ -202,8 +254,13 @@ def test_titles_of_other_items_are_noticed(shop_events, tmp_path, capsys):
     code, _, err = run(
         capsys, "train", shop_events, "--out", tmp_path / "model", "--titles", tmp_path / "titles.csv", *SMALL
     )
-    assert code == 0
-    assert err == f"lsif train: warning: {tmp_path / 'titles.csv'} has a title for no item of the events\n"
+    assert code == 2 and not (tmp_path / "model").exists()
+    expected = "titles: expected titles of the events' items, such as 'sku-1', got only titles of others, such as"
+    assert err == f"lsif train: {expected} 'SKU-1'\n"
+    (tmp_path / "titles.csv").write_text("item,title\nsku-1,Thing\nsku-2,\nsku-3,sku-3\nSKU-4,Thing\n")
+    out = ["--out", tmp_path / "model", "--titles", tmp_path / "titles.csv", *SMALL[:-1]]
+    code, _, err = run(capsys, "train", shop_events, *out)
+    assert code == 0 and "1 of 30 items have a title\n" in err
 
 
 def test_events_with_numbers_only_are_of_a_model_that_knows_them_as_texts(tmp_path, capsys):

@@ -39,7 +39,10 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["explain", "MODEL", "sku-1", "--item", "sku-2", "--plot", "x.txt"], "--plot: expected a name that ends in"),
         (["train", "EVENTS", "--out", "x", "--user", "who"], "who"),
         (["train", "nowhere.csv", "--out", "x"], "nowhere.csv"),
-        (["train", "EVENTS", "--out", "x", "--set", "depth=3"], "depth"),
+        (
+            ["train", "EVENTS", "--out", "x", "--set", "depth=3"],
+            "(--set): expected fields of ModelConfig or TrainConfig (",
+        ),
         (["train", "EVENTS", "--out", "x", "--set", "dim"], "NAME=VALUE"),
         (["train", "EVENTS", "--out", "x", "--set", "=8"], "--set: expected NAME=VALUE"),
         (["train", "EVENTS", "--out", "x", "--set", "dim=-1"], "dim: expected"),

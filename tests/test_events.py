@@ -43,6 +43,9 @@ PROPERTY = settings(max_examples=30, deadline=None, derandomize=True)
         # Exactly, where a float of seconds would be rounded up; and dates that cannot be moved to UTC.
         ([datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999)] * 2, [253_402_300_799] * 2),
         ([datetime.datetime.min.replace(tzinfo=BERLIN), datetime.datetime.min], [-62_135_600_400, -62_135_596_800]),
+        # A day begins at midnight in UTC.
+        ([datetime.date(1970, 1, 2), datetime.date(1969, 12, 31)], [86_400, -86_400]),
+        ([datetime.datetime(1970, 1, 1, 0, 1), datetime.date(1970, 1, 2)], [60, 86_400]),
         (np.zeros(2, ">i8"), [0, 0]),
     ],
     ids=str,
@@ -105,7 +108,7 @@ def test_fractions_of_a_second_are_rounded_down_and_an_action_has_none():
 )
 @pytest.mark.parametrize(
     ("name", "numbers"),
-    [("times", "numbers, datetime or datetime64"), ("actions", "whole numbers")],
+    [("times", "numbers, date, datetime or datetime64"), ("actions", "whole numbers")],
     ids=["times", "actions"],
 )
 def test_odd_times_and_actions_are_refused(name, numbers, values, error, message):
@@ -127,10 +130,14 @@ NOON = datetime.datetime(2020, 1, 1, 12)
         (np.array([1, 2**60], "M8[Y]"), ArgumentError, "times: expected dates whose seconds fit int64"),
         ([NOON, np.datetime64(2**60, "Y")], ArgumentError, "times: expected dates whose seconds fit int64"),
         (np.array([1, 2], "M8[as]"), ArgumentError, "times: expected dates in units of at least a femtosecond"),
-        ([NOON, 5], ArgumentTypeError, r"times\[1\]: expected datetime .* as others of them are, got int"),
-        ([None, NOON], ArgumentTypeError, r"times\[0\]: expected datetime .* as others of them are, got NoneType"),
-        ([NOON, NOON.date()], ArgumentTypeError, r"times\[1\]: expected datetime .* as others of them are, got date"),
-        ([NOON.date()] * 2, ArgumentTypeError, r"times\[0\]: expected numbers, datetime or datetime64"),
+        ([NOON, 5], ArgumentTypeError, r"times\[1\]: expected date, datetime .* as others of them are, got int"),
+        (
+            [None, NOON],
+            ArgumentTypeError,
+            r"times\[0\]: expected date, datetime .* as others of them are, got NoneType",
+        ),
+        ([NOON.date(), NOON.time()], ArgumentTypeError, r"times\[1\]: expected date, datetime .*, got time"),
+        ([NOON.time()] * 2, ArgumentTypeError, r"times\[0\]: expected numbers, date, datetime or datetime64"),
         ([[NOON], [NOON]], ArgumentError, "times: expected one dimension"),
         ([NOON], ArgumentError, "times: expected 2 values, one an item, got 1"),
     ],

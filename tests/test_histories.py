@@ -273,7 +273,7 @@ def test_masked_ids_are_refused(shape_of):
         EventBatch.from_histories(shape_of(ids), ItemTable(np.arange(10, 18)), 0)
 
 
-def test_times_in_milliseconds_and_nanoseconds_are_refused():
+def test_times_in_finer_units_are_refused():
     seconds = Events([10, 20], [1_700_000_000, 10**11])
     for times in ([1_700_000_000_000, 1_700_000_001_000], [10**11 + 1, 10**12], [1_700_000_000, 1_700_000_001_000]):
         odd = min(time for time in times if time > 10**11)
@@ -282,8 +282,16 @@ def test_times_in_milliseconds_and_nanoseconds_are_refused():
             check_seconds(batch_of([seconds, [], Events([10, 20], times), seconds]))
         with pytest.raises(ArgumentError, match=f"^{message}"):
             check_seconds(batch_of(Events([10, 20], times)))
-    for time in (1_700_000_000 * 10**9, 5 * 10**17 + 1, 42 * 10**17 - 1):
-        with pytest.raises(ArgumentError, match=f"^times: .*, got what looks like nanoseconds: {time}$"):
+    for time, unit in (
+        (10**14 - 1, "milliseconds"),
+        (10**14, "microseconds"),
+        (1_700_000_000 * 10**6, "microseconds"),
+        (5 * 10**15 - 1, "microseconds"),
+        (1_700_000_000 * 10**9, "nanoseconds"),
+        (5 * 10**17 + 1, "nanoseconds"),
+        (42 * 10**17 - 1, "nanoseconds"),
+    ):
+        with pytest.raises(ArgumentError, match=f"^times: .*, got what looks like {unit}: {time}$"):
             check_seconds(batch_of(Events([10, 20], [1_700_000_000, time])))
     for history in (
         [seconds, []],

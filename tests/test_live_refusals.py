@@ -79,8 +79,12 @@ def test_odd_changes_are_refused_by_name(call, message) -> None:
 
 
 def test_times_in_milliseconds_are_refused() -> None:
-    with pytest.raises(errors.ArgumentError, match="until: expected Unix seconds before the year 5138"):
+    with pytest.raises(
+        errors.ArgumentError, match="until: expected Unix seconds, or None, got what looks like milliseconds"
+    ):
         live_of().show([IDS[0]], until=1_900_000_000_000)
+    with pytest.raises(errors.ArgumentError, match="until: expected Unix seconds before the year 5138, or None, got"):
+        live_of().show([IDS[0]], until=10**17)
 
 
 def test_a_closed_one_refuses_changes_and_its_snapshots_requests() -> None:

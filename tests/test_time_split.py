@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation_cases import make_log, random_log
-from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import Popularity, evaluate, leave_one_out, time_split
 from lsif_sdk.times import UNKNOWN_TIME
 
@@ -84,6 +85,34 @@ def test_boundaries_are_quantiles_of_the_times():
     assert time_split(exact).test_history.times.tolist() == (2**61 + np.arange(9)).tolist()
 
 
+@pytest.mark.parametrize("histories", [[range(8), range(8)], [range(3)]])
+def test_times_that_leave_no_room_are_not_blamed_on_a_moment_nobody_named(histories):
+    times = np.full(sum(map(len, histories)), 1_700_000_000)
+    times[0] -= 100
+    with pytest.raises(DataError, match=r"their times leave no room for a split by time: .* 1700000000, and so"):
+        time_split(make_log(histories, 8, times=times))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.date(2012, 11, 1),
+        datetime.datetime(2012, 11, 1),
+        datetime.datetime(2012, 11, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+        np.datetime64("2012-11-01", "ns"),
+        "2012-11-01",
+        "2012-11-01T01:00+01:00",
+        "1351728000",
+        1_351_728_000.9,
+    ],
+    ids=str,
+)
+def test_boundaries_may_be_dates(moment):
+    log = make_log([range(8), range(8)], 8, times=np.tile(1_351_728_000 + 86_400 * np.arange(-4, 4), 2))
+    assert time_split(log, moment, "2012-11-03").validation_from == 1_351_728_000
+    assert time_split(log, "2012-10-30", moment).test_from == 1_351_728_000
+
+
 def test_a_split_says_what_it_is():
     log = make_log([range(50), range(50)], 50)
     split = time_split(log, np.int64(120), np.int64(130))
@@ -110,8 +139,15 @@ def test_what_cannot_be_split_is_refused():
         time_split(dataclasses.replace(log, times=None))
     with pytest.raises(ArgumentError, match="test_from: expected a time after validation_from = 150, got 150"):
         time_split(log, 150, 150)
-    with pytest.raises(ArgumentError, match=r"validation_from: expected Unix seconds, an integer, got 150\.5"):
-        time_split(log, 150.5, 160)
+    with pytest.raises(ArgumentError, match=r"validation_from: expected a time before \d+, from which on .*, got 2000"):
+        time_split(log, 2000)
+    with pytest.raises(ArgumentError, match="test_from: expected Unix seconds or ISO dates with hyphens, got 'May'"):
+        time_split(log, 150, "May")
+    with pytest.raises(ArgumentError, match="validation_from: expected known times, got NaT"):
+        time_split(log, np.datetime64("NaT"))
+    for odd in (True, b"2012-11-01", ()):
+        with pytest.raises((ArgumentError, ArgumentTypeError), match="validation_from: expected"):
+            time_split(log, odd)
     for times in (np.array([1, 2, 5, 4]), np.array([1, 2, 5, UNKNOWN_TIME])):
         with pytest.raises(DataError, match="order of time; user u1 has"):
             time_split(make_log([[0, 1], [2, 3]], 4, times=times), 2, 4)

@@ -58,11 +58,10 @@ def test_answers_are_those_for_all_events(stores, fields):
 def test_milliseconds_are_not_recorded(stores):
     with stores.open() as store, Users(build(), store) as users:
         users.record("u", Events([IDS[1]], [1_700_000_000]))
-        with pytest.raises(
-            errors.ArgumentError, match="times: expected Unix seconds before the year 5138, got 17000000010"
-        ):
+        message = "times: expected Unix seconds, got what looks like milliseconds: 1700000001000"
+        with pytest.raises(errors.ArgumentError, match=message):
             users.record("u", Events([IDS[2], IDS[3]], [1_700_000_000, 1_700_000_001_000]))
-        with pytest.raises(errors.ArgumentError, match="times: expected Unix seconds before"):
+        with pytest.raises(errors.ArgumentError, match=message):
             users.record("u", Events(["of an item that comes later", IDS[3]], [1_700_000_001_000, 1_700_000_000]))
         assert store.read("u").events.items == [IDS[1]]
 

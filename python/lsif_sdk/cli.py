@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from lsif_sdk import __version__, commands
 from lsif_sdk.errors import LsifError
+from lsif_sdk.terminal import on_one_line
 
 __all__ = ["main"]
 
@@ -17,11 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, or 2 or (after Ctrl-C) 130 with a message on standard error."""
     parser = _parser()
     options, further = parser.parse_known_args(arguments)
-    # Ids behind an option: argparse takes a list of them from one place alone.
-    if further and (not hasattr(options, "items") or any(text.startswith("-") for text in further)):
-        parser.error(f"unrecognized arguments: {' '.join(further)}")
     if further:
-        options.items += further
+        _add_ids(parser, options, further)
     try:
         code = int(options.run(options))
         sys.stdout.flush()
@@ -31,11 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (LsifError, OSError) as error:
-        print(f"lsif {options.command}: {error}", file=sys.stderr)
+        print(f"lsif {options.command}: {on_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nlsif {options.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _add_ids(parser: argparse.ArgumentParser, options: argparse.Namespace, further: list[str]) -> None:
+    """Ids behind an option: argparse takes a list of them from one place alone."""
+    end = further.index("--") if "--" in further else len(further)
+    takes_ids = hasattr(options, "items")
+    if not takes_ids or any(text.startswith("-") for text in further[:end]):
+        hint = " (ids that begin with '-' come after --)" if takes_ids else ""
+        parser.error(f"unrecognized arguments: {on_one_line(' '.join(further))}{hint}")
+    options.items += further[:end] + further[end + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,7 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     recommend = subparsers.add_parser("recommend", help="top items for one history")
     _add_history_options(recommend)
     recommend.add_argument("--k", type=int, default=10)
-    recommend.add_argument("--exclude", action="append", default=[], metavar="ITEM", help="leave out (may be repeated)")
+    recommend.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="ITEM",
+        help="leave out (may be repeated; --exclude=-x where it begins with '-')",
+    )
     recommend.add_argument(
         "--include-seen",
         action=argparse.BooleanOptionalAction,
@@ -103,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = subparsers.add_parser("explain", help="why one item has its score for one history")
     _add_history_options(explain)
-    explain.add_argument("--item", required=True, help="the item to explain")
+    explain.add_argument("--item", required=True, help="the item to explain (--item=-x where it begins with '-')")
     explain.add_argument("--plot", metavar="FILE", help="draw it, too (.png, .svg or .pdf)")
     explain.add_argument("--json", action="store_true", help="print JSON")
     explain.set_defaults(run=commands.explain)
@@ -125,7 +139,9 @@ _SEPARATOR_HELP = "what separates its columns, or 'tab' (default: tab if the fir
 
 def _add_history_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="artifact directory")
-    parser.add_argument("items", nargs="*", help="item ids of the history, oldest first")
+    parser.add_argument(
+        "items", nargs="*", help="item ids of the history, oldest first; those that begin with '-' come after --"
+    )
     parser.add_argument(
         "--times", metavar="T,T,...", help="times of the events, Unix seconds or ISO dates, one an item"
     )

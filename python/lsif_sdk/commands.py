@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
-import math
 import os
 import pathlib
-import re
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.artifact import Artifact
@@ -21,7 +18,8 @@ from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.events import Events
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
-from lsif_sdk.times import as_seconds
+from lsif_sdk.terminal import on_one_line
+from lsif_sdk.times import of_text
 
 if TYPE_CHECKING:
     from lsif_sdk.training.data import EventLog
@@ -61,7 +59,7 @@ def train(options: argparse.Namespace) -> int:
     if options.text and not options.titles:
         raise ArgumentError("--text", "--titles FILE beside it", "none")
     if options.titles:
-        log = log.with_titles(_read_titles(options, log.item_ids))
+        log = _with_titles(options, log)
     recipe = training.load_recipe(options.recipe, _overrides(options.set))
     recommender = training.train(
         log,
@@ -79,7 +77,7 @@ def train(options: argparse.Namespace) -> int:
     recommender.save(options.out, overwrite=options.overwrite)
     if not options.quiet:
         print(_trained(recommender.artifact), file=sys.stderr)
-    print(f"wrote {options.out}")
+    print(f"wrote {on_one_line(options.out)}")
     return 0
 
 
@@ -108,15 +106,17 @@ def _title_features(options: argparse.Namespace, log: EventLog) -> Any:
     return embed_titles(log.given_titles(), options.text, progress=not options.quiet)
 
 
-def _read_titles(options: argparse.Namespace, item_ids: Iterable[Any]) -> dict[str, str]:
+def _with_titles(options: argparse.Namespace, log: EventLog) -> EventLog:
     from lsif_sdk.training.data import read_titles
 
     titles = read_titles(
         options.titles, item=options.title_item, title=options.title_column, separator=options.title_separator
     )
-    if titles.keys().isdisjoint(map(str, item_ids)):
-        print(f"lsif train: warning: {options.titles} has a title for no item of the events", file=sys.stderr)
-    return titles
+    titled = log.with_titles(titles)
+    if not options.quiet:
+        known = sum(map(bool, titled.given_titles()))
+        print(f"{known:,} of {log.num_items:,} items have a title", file=sys.stderr)
+    return titled
 
 
 def _overrides(settings: Sequence[str]) -> dict[str, Any]:
@@ -162,10 +162,10 @@ def evaluate(options: argparse.Namespace) -> int:
             progress=not options.quiet,
         )
     for warning in warned:
-        print(f"lsif evaluate: warning: {warning.message}", file=sys.stderr)
+        print(f"lsif evaluate: warning: {on_one_line(warning.message)}", file=sys.stderr)
     if options.report:
         page = write_report(options.report, reports, behaviour(recommender, parts, reports[-1]), f"{options.events}")
-        print(f"wrote {page}", file=sys.stderr)
+        print(f"wrote {on_one_line(page)}", file=sys.stderr)
     if options.json:
         print(json.dumps([report.to_dict() for report in reports], indent=2))
     else:
@@ -195,7 +195,7 @@ def recommend(options: argparse.Namespace) -> int:
         return 0
     for row in rows:
         title = "" if ids.titles is None else f"  {row['title']}"
-        print(f"{row['score']:10.4f}  {row['item']}{title}")
+        print(f"{row['score']:10.4f}  {on_one_line(row['item'])}{on_one_line(title)}")
     if user.unknown:
         print(f"{user.unknown} unknown item(s) of the history left out", file=sys.stderr)
     note = (
@@ -217,7 +217,7 @@ def explain(options: argparse.Namespace) -> int:
     why = recommender.explain(_history(options, items), item, now=_now(options))
     if options.plot:
         draw(why, items, options.plot)
-        print(f"wrote {options.plot}", file=sys.stderr)
+        print(f"wrote {on_one_line(options.plot)}", file=sys.stderr)
     print(json.dumps(dataclasses.asdict(why), indent=2, ensure_ascii=False) if options.json else as_text(why, items))
     return 0
 
@@ -240,25 +240,11 @@ def _history(options: argparse.Namespace, table: ItemTable) -> Events:
 
 
 def _now(options: argparse.Namespace) -> int | None:
-    return None if options.now is None else _moment("--now", options.now)
+    return None if options.now is None else of_text("--now", options.now)
 
 
 def _moments(argument: str, text: str | None) -> list[int] | None:
-    return None if text is None else [_moment(argument, part) for part in text.split(",")]
-
-
-def _moment(argument: str, text: str) -> int:
-    """Unix seconds of what people write: those, or an ISO date with hyphens (UTC where it has no time zone)."""
-    if re.fullmatch(r"-?[0-9]+", text):
-        return int(text)
-    if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
-        return math.floor(float(text))
-    try:
-        if "-" in text:
-            return int(as_seconds(argument, [datetime.datetime.fromisoformat(text)])[0])
-    except ValueError:
-        pass
-    raise ArgumentError(argument, "Unix seconds or ISO dates with hyphens", repr(text))
+    return None if text is None else [of_text(argument, part) for part in text.split(",")]
 
 
 def _ids(argument: str, texts: list[str], table: ItemTable) -> list[Any]:
@@ -320,7 +306,7 @@ def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
 def _print_nested(facts: dict[str, Any], indent: str) -> None:
     for name, value in facts.items():
         if isinstance(value, dict) and value:
-            print(f"{indent}{name}:")
+            print(f"{indent}{on_one_line(name)}:")
             _print_nested(value, indent + "  ")
         else:
-            print(f"{indent}{name}: {value}")
+            print(f"{indent}{on_one_line(name)}: {on_one_line(value)}")

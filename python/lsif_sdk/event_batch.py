@@ -160,7 +160,7 @@ def excluded_rows(
 
 
 def check_seconds(events: EventBatch) -> None:
-    """Refuses milliseconds and nanoseconds, one of them beside seconds, too; training asks that of the median.
+    """Refuses milliseconds and finer units, one of them beside seconds, too; training asks that of the median.
 
     Raises:
         ArgumentError: there is one.

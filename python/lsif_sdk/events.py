@@ -37,8 +37,9 @@ class Events:
 
     Args:
         items: external item ids.
-        times: one an event, as Unix seconds or as dates: a list of `datetime.datetime`, datetime64, or a column of
-            another library. They become Unix seconds, rounded down; dates without time zone are UTC. None: unknown.
+        times: one an event, as Unix seconds or as dates: a list of `datetime.datetime` or `datetime.date`, datetime64,
+            or a column of another library. They become Unix seconds, rounded down; dates without time zone are UTC.
+            None: unknown.
         actions: action types from 1 to the model's `num_actions`, 0 where unknown; None: all unknown.
 
     Raises:
@@ -47,7 +48,7 @@ class Events:
     """
 
     items: Sequence[Id] | npt.NDArray[Any]
-    times: Sequence[float] | Sequence[datetime.datetime] | npt.NDArray[Any] | None = None
+    times: Sequence[float] | Sequence[datetime.date] | npt.NDArray[Any] | None = None
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from lsif_sdk.errors import ArgumentError, MissingExtraError
 from lsif_sdk.explanation import EventShare, Explanation
 from lsif_sdk.ids import Id
 from lsif_sdk.items import ItemTable
+from lsif_sdk.terminal import on_one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,4 +98,4 @@ def _day(seconds: int) -> str:
 
 def _label(item: Id, items: ItemTable) -> str:
     title = items.title(items.row(item))
-    return title or str(item)
+    return on_one_line(title or item)

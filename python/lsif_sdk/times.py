@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,22 +14,36 @@ import numpy.typing as npt
 from lsif_sdk.arguments import as_array, as_column, is_real, whole_numbers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["LATEST_TIME", "UNKNOWN_TIME", "Now", "as_seconds", "check_recent", "first_finer", "request_times"]
+__all__ = [
+    "LATEST_TIME",
+    "UNKNOWN_TIME",
+    "Now",
+    "as_seconds",
+    "check_recent",
+    "first_finer",
+    "of_text",
+    "request_times",
+]
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
 
 LATEST_TIME = 10**11
-"""Unix seconds, in the year 5138: where people deal with times of now, later ones are milliseconds."""
+"""Unix seconds, in the year 5138: where people deal with times of now, later ones are of a finer unit."""
 
-_FINER_UNITS = {"milliseconds": (LATEST_TIME, 5 * 10**15), "nanoseconds": (5 * 10**17, 42 * 10**17)}
-"""Between which times look like them (microseconds like milliseconds): since 1985 at the latest, until 2103 at least.
+_FINER_UNITS = {
+    "milliseconds": (LATEST_TIME, 10**14),
+    "microseconds": (10**14 - 1, 5 * 10**15),
+    "nanoseconds": (5 * 10**17, 42 * 10**17),
+}
+"""Between which times look like them: since 1985 at the latest, until 2103 at least.
 Others past `LATEST_TIME` are of a clock of somebody's own."""
 
-Now = float | datetime.datetime | np.datetime64 | Sequence[float] | Sequence[datetime.datetime] | npt.NDArray[Any]
+Now = float | datetime.date | np.datetime64 | Sequence[float] | Sequence[datetime.date] | npt.NDArray[Any]
 """Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
 
-_EXPECTED = "numbers, datetime or datetime64"
+_EXPECTED = "numbers, date, datetime or datetime64"
+_DATES = (datetime.date, np.datetime64)  # a datetime is a date, too
 _COARSE = frozenset({"Y", "M", "W", "D", "h", "m"})
 _SECOND = datetime.timedelta(seconds=1)
 _EPOCH = datetime.datetime(1970, 1, 1)
@@ -40,7 +56,8 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
     Args:
         argument: for messages.
         values: numbers, which are Unix seconds, as of `time.time()`; or dates: datetime64 of any unit, or
-            `datetime.datetime` (pandas' Timestamps are some), in UTC where they have no time zone. Rounded down.
+            `datetime.datetime` (pandas' Timestamps are some), in UTC where they have no time zone, or `datetime.date`
+            (its midnight in UTC). Rounded down.
 
     Raises:
         ArgumentError: a number is not finite, a date not a time (NaT), or one does not fit int64.
@@ -51,7 +68,7 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
     array = as_column(argument, values, _EXPECTED)
     if array.dtype.kind == "M":
         return _of_datetime64(argument, array)
-    if array.dtype.kind == "O" and any(isinstance(value, (datetime.datetime, np.datetime64)) for value in array):
+    if array.dtype.kind == "O" and any(isinstance(value, _DATES) for value in array):
         return np.array([_of_date(argument, position, value) for position, value in enumerate(array)], np.int64)
     if array.dtype.kind == "O":
         odd = next((place for place, value in enumerate(array.tolist()) if not is_real(value)), None)
@@ -81,19 +98,39 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
     return np.ascontiguousarray(np.broadcast_to(values, batch))
 
 
+def of_text(argument: str, text: str) -> int:
+    """Unix seconds of what people write: those, or an ISO date with hyphens (UTC where it has no time zone).
+
+    Raises:
+        ArgumentError: anything else.
+    """
+    if re.fullmatch(r"-?[0-9]+", text):
+        return int(text)
+    if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
+        return math.floor(float(text))
+    try:
+        if "-" in text:
+            return int(as_seconds(argument, [datetime.datetime.fromisoformat(text)])[0])
+    except ValueError:
+        pass
+    raise ArgumentError(argument, "Unix seconds or ISO dates with hyphens", repr(text))
+
+
 def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = "") -> None:
-    """Refuses times that are milliseconds.
+    """Refuses times of a finer unit than seconds.
 
     Raises:
         ArgumentError: a time is after `LATEST_TIME`.
     """
+    if odd := first_finer(times):
+        raise ArgumentError(argument, "Unix seconds" + expected, odd[1])
     latest = int(times.max(initial=UNKNOWN_TIME))
     if latest > LATEST_TIME:
         raise ArgumentError(argument, "Unix seconds before the year 5138" + expected, latest)
 
 
 def first_finer(times: npt.NDArray[Any]) -> tuple[int, str] | None:
-    """The first time that must be milliseconds or nanoseconds since 1970: its position, and what it looks like."""
+    """The first time that must be of a finer unit since 1970: its position, and what it looks like."""
     if not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
         return None
     found = [
@@ -113,12 +150,14 @@ def _rounded_down(argument: str, seconds: npt.NDArray[np.float64]) -> npt.NDArra
 
 
 def _of_date(argument: str, position: int, date: Any) -> int:
-    if not isinstance(date, (datetime.datetime, np.datetime64)):
-        raise ArgumentTypeError(f"{argument}[{position}]", "datetime or datetime64, as others of them are", date)
+    if not isinstance(date, _DATES):
+        raise ArgumentTypeError(f"{argument}[{position}]", "date, datetime or datetime64, as others of them are", date)
     if date != date:  # pandas' NaT is a datetime, too
         raise _not_a_time(argument, position)
     if isinstance(date, np.datetime64):
         return int(_of_datetime64(argument, np.array([date]))[0])
+    if not isinstance(date, datetime.datetime):
+        date = datetime.datetime.combine(date, datetime.time())
     # Exact, unlike timestamp(): that is a float, and takes a date without time zone for local time.
     return int((date - (_EPOCH if date.utcoffset() is None else _EPOCH_UTC)) // _SECOND)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from lsif_sdk.arguments import is_integer
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, shown
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.times import as_seconds, of_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from lsif_sdk.training.tables import Ids
 
 __all__ = ["SPLITS", "Split", "leave_one_out", "targets_hash", "time_split"]
+
+Moment: TypeAlias = float | datetime.date | np.datetime64 | str
+"""Where a split by time has a boundary: Unix seconds or a date, also as text."""
 
 MIN_EVENTS = 3  # one event to learn from, one validation target, one test target
 NO_TARGET = -1
@@ -92,7 +96,7 @@ def leave_one_out(log: EventLog) -> Split:
     return _split(log, train, test_history, validation, test, "leave_one_out")
 
 
-def time_split(log: EventLog, validation_from: int | None = None, test_from: int | None = None) -> Split:
+def time_split(log: EventLog, validation_from: Moment | None = None, test_from: Moment | None = None) -> Split:
     """Everything before one moment is known, for all users; the first event of each user after it is the target.
 
     A model is trained on the events before `validation_from` and stopped by each user's first event in
@@ -102,12 +106,15 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
 
     Args:
         log: events with times, which do not fall within a user.
-        validation_from: Unix seconds; None = the 80 % quantile of the events' times.
-        test_from: Unix seconds, later than `validation_from`; None = the 90 % quantile.
+        validation_from: Unix seconds (rounded down) or a date, as `Events` takes them, or an ISO date as text, in UTC
+            where it has no time zone; None = the 80 % quantile of the events' times.
+        test_from: likewise, later than `validation_from`; None = the 90 % quantile.
 
     Raises:
-        ArgumentError: `test_from` is not after `validation_from`, or a moment is no integer.
-        DataError: the log has no events or no times, or times that fall within a user.
+        ArgumentError: `test_from` is not after `validation_from`, or a moment is not finite, NaT or no such text.
+        ArgumentTypeError: a moment is no time.
+        DataError: the log has no events or no times, times that fall within a user, or so few different ones that both
+            quantiles are the same.
     """
     _check_log(log)
     if log.times is None or log.times.size == 0:
@@ -117,29 +124,37 @@ def time_split(log: EventLog, validation_from: int | None = None, test_from: int
     if falls.size:
         name = str(log.user_ids[user[falls[0]]])
         raise DataError(f"events: a time split needs each user's events in order of time; user {name} has others")
-    validation_from = _moment("validation_from", validation_from, times, 0.8)
-    test_from = _moment("test_from", test_from, times, 0.9)
-    if test_from <= validation_from:
-        raise ArgumentError("test_from", f"a time after validation_from = {validation_from}", test_from)
+    begin, middle = _moment("validation_from", validation_from, times, 0.8), _moment("test_from", test_from, times, 0.9)
+    if middle <= begin:
+        raise _no_room(begin, middle, begin_is_given=validation_from is not None, middle_is_given=test_from is not None)
 
     def before(moment: int) -> NDArray[np.int64]:
         return np.bincount(user[times < moment], minlength=log.num_users).astype(np.int64)
 
-    known, known_at_test = before(validation_from), before(test_from)
+    known, known_at_test = before(begin), before(middle)
     validation = np.where((known > 0) & (known_at_test > known), log.offsets[:-1] + known, NO_TARGET)
     test = np.where((known_at_test > 0) & (log.lengths > known_at_test), log.offsets[:-1] + known_at_test, NO_TARGET)
     train, test_history = _keep_oldest(log, known), _keep_oldest(log, known_at_test)
-    moments = {"validation_from": validation_from, "test_from": test_from}
-    return _split(log, train, test_history, validation, test, "time", **moments)
+    return _split(log, train, test_history, validation, test, "time", validation_from=begin, test_from=middle)
 
 
-def _moment(name: str, given: int | None, times: NDArray[np.int64], share: float) -> int:
+def _moment(name: str, given: Moment | None, times: NDArray[np.int64], share: float) -> int:
     """Unix seconds as a plain integer; where none are given, the time that `share` of the events lie before."""
     if given is None:
         return int(np.quantile(times, share, method="higher"))
-    if not is_integer(given):
-        raise ArgumentError(name, "Unix seconds, an integer", shown(given))
-    return int(given)
+    return of_text(name, given) if isinstance(given, str) else int(as_seconds(name, [given])[0])
+
+
+def _no_room(begin: int, middle: int, *, begin_is_given: bool, middle_is_given: bool) -> ArgumentError | DataError:
+    if middle_is_given:
+        return ArgumentError("test_from", f"a time after validation_from = {begin}", middle)
+    if begin_is_given:
+        expected = f"a time before {middle}, from which on 10 % of the events are tested"
+        return ArgumentError("validation_from", expected, begin)
+    return DataError(
+        f"events: their times leave no room for a split by time: the newest 20 % begin at {begin}, and so do the "
+        "newest 10 %; split leave_one_out, or name validation_from= and test_from= of time_split"
+    )
 
 
 def _check_log(log: object) -> None:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.ids import first_repeat
 from lsif_sdk.training.tables import Ids, Source, read_table
 
 __all__ = ["EventLog", "UserEvents", "as_log", "read_events", "read_titles", "refuse_columns"]
@@ -116,8 +117,18 @@ class EventLog:
         )
 
     def with_titles(self, titles: Mapping[str, str] | Mapping[int, str]) -> EventLog:
-        """The log with titles by item id, or its text; an item that has none is called by its id."""
+        """The log with titles by item id, or its text; an item that has none is called by its id.
+
+        Raises:
+            ArgumentError: an id is there as text and as a number, or all titles are of items that the events lack.
+        """
         given = {str(item): title for item, title in titles.items()}
+        if len(given) < len(titles):
+            twice = first_repeat(list(map(str, titles)))
+            raise ArgumentError("titles", "one title an item", f"{twice!r} as text and as a number")
+        if given and self.num_items and given.keys().isdisjoint(map(str, self.item_ids)):
+            expected = f"titles of the events' items, such as {str(self.item_ids[0])!r}"
+            raise ArgumentError("titles", expected, f"only titles of others, such as {next(iter(given))!r}")
         return dataclasses.replace(self, titles=[given.get(str(item), "") or str(item) for item in self.item_ids])
 
     def given_titles(self) -> list[str]:
@@ -142,8 +153,9 @@ def read_events(
     depend on the order of the events. Row numbers in errors count from 1, the header and blank lines left out.
 
     Args:
-        source: a pandas DataFrame, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files
-            have a header; a ":type" suffix of its names is dropped ("user_id:token" is the column "user_id").
+        source: a pandas DataFrame, a table with `to_pandas()` (a DataFrame of polars, a Table of pyarrow), or the path
+            of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files have a header; a ":type" suffix of its
+            names is dropped ("user_id:token" is the column "user_id").
         user: column of user ids.
         item: column of item ids.
         timestamp: column of times: Unix seconds (fractions are rounded down), or dates, datetime or text in ISO 8601
@@ -156,8 +168,8 @@ def read_events(
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, or a row has no id or no valid number.
         ArgumentError: `separator` is empty, or one column stands for two.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame, `separator` no string, or `user` or `item` None.
-        MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
+        ArgumentTypeError: `source` is neither a path nor a table, `separator` no string, or `user` or `item` None.
+        MissingExtraError: pandas (or pyarrow, for Parquet and tables of polars) is not installed.
     """
     columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
     for option in ("user", "item"):
@@ -211,7 +223,7 @@ def refuse_columns(events: object, columns: Mapping[str, str | None]) -> None:
 def read_titles(
     source: Source, *, item: str = "item", title: str = "title", separator: str | None = None
 ) -> dict[str, str]:
-    """Reads item titles for `EventLog.with_titles`: {item id as text: title}; of repeated ids the last title counts.
+    """Reads item titles for `EventLog.with_titles`: {item id as text: title}, "" where there is none.
 
     Args:
         source: see `read_events`.
@@ -220,11 +232,18 @@ def read_titles(
         separator: see `read_events`.
 
     Raises:
-        DataError: the source cannot be read, is empty, lacks a column, or a row has no id.
+        DataError: the source cannot be read, is empty, lacks a column, a row has no id, or an item has two titles.
         ArgumentError: `separator` is empty.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame, or `separator` no string.
+        ArgumentTypeError: `source` is neither a path nor a table, or `separator` no string.
     """
     table = read_table(source, {"item= (--title-item)": item, "title= (--title-column)": title}, separator)
     rows, ids = table.ids(item)
-    pairs = zip(rows.tolist(), table.text(title), strict=True)
-    return {str(item): "" for item in ids} | {str(ids[row]): text for row, text in pairs if text}
+    titles = [""] * len(ids)
+    for place, (row, text) in enumerate(zip(rows.tolist(), table.text(title), strict=True)):
+        if text and titles[row] not in ("", text):
+            got = f"{text!r} after {titles[row]!r}"
+            raise DataError(
+                f"{table.name}: column {title!r}, row {place + 1}: expected one title for {ids[row]}, got {got}"
+            )
+        titles[row] = text or titles[row]
+    return dict(zip(map(str, ids), titles, strict=True))

@@ -88,7 +88,8 @@ def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[s
         values |= recipe
     for name, value in (overrides or {}).items():
         if name not in _MODEL_FIELDS | _TRAIN_FIELDS:
-            raise ArgumentError("fields", f"among {', '.join(sorted(_MODEL_FIELDS | _TRAIN_FIELDS))}", repr(name))
+            expected = f"fields of ModelConfig or TrainConfig ({', '.join(sorted(_MODEL_FIELDS | _TRAIN_FIELDS))})"
+            raise ArgumentError("overrides (--set)", expected, repr(name))
         values["model" if name in _MODEL_FIELDS else "training"][name] = value
     return Recipe(values["model"], TrainConfig.from_dict(values["training"]))
 

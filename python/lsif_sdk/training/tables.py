@@ -9,9 +9,9 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Ids", "Source", "Table", "read_table"]
 
-Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame"
+Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | HasToPandas"
 Ids: TypeAlias = "NDArray[np.int64] | list[str]"
 
 _TIME_LIMIT = 2**62
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+_SIGNATURES = {
+    b"\x1f\x8b": "gzipped data: name it .gz",
+    b"PK\x03\x04": "a zip or Excel file: unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel file: save it as CSV",
+    b"ARROW1\0\0": "an Arrow (Feather) file: save it as Parquet, or hand over a DataFrame",
+    b"PAR1\x15": "a Parquet file: name it .parquet",
+}
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+class HasToPandas(Protocol):
+    """A table of another library: a DataFrame of polars, a Table of pyarrow."""
+
+    def to_pandas(self) -> pd.DataFrame: ...
 
 
 class Table:
@@ -52,15 +69,29 @@ class Table:
         "007" is no integer anywhere: it stays text, so that no two ids fall together.
 
         Raises:
-            DataError: an id is missing, or neither an integer nor text.
+            DataError: an id is missing, neither an integer nor text, a float that may stand for several integers, or
+                text that UTF-8 cannot encode.
         """
         column_values = self._frame[column]
-        self._refuse(column, column_values.isna() | (column_values.astype(str) == ""), "an id is missing")
+        self._refuse(column, column_values.isna(), "an id is missing")
         self._refuse_bools(column, column_values, "integers or text as ids")
         if column_values.dtype.kind in "bc" and self._typed:
             raise DataError(
                 f"{self.name}: column {column!r}: expected integers or text as ids, got {column_values.dtype}"
             )
+        codes, values = self._distinct(column)
+        texts = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
+        self._refuse_some(column, codes, [text == "" for text in texts], "an id is missing")
+        self._refuse_some(column, codes, map(_LONE_SURROGATE.search, texts), "expected ids that UTF-8 can encode")
+        names = self._names(column, values, texts)
+        kind = np.int64 if names and isinstance(names[0], int) else object
+        sorted_names, position = np.unique(np.array(names, kind), return_inverse=True)
+        rows = position.reshape(-1).astype(np.int64)[codes]
+        return rows, sorted_names if kind is np.int64 else sorted_names.tolist()
+
+    def _distinct(self, column: str) -> tuple[NDArray[np.int64], list[Any]]:
+        """Rows into the distinct values of a column of ids, and these; refuses what is no id, or not quite one."""
+        column_values = self._frame[column]
         try:
             codes, distinct = column_values.factorize()
         except TypeError:
@@ -70,18 +101,20 @@ class Table:
         values = distinct.tolist()
         if odd := [value for value in values if isinstance(value, (bytes, tuple))]:
             raise DataError(f"{self.name}: column {column!r}: expected integers or text as ids, got {odd[0]!r}")
-        texts = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
-        if self._typed and any(isinstance(value, str) for value in values):
-            names: list[Any] = texts
-            if len(set(texts)) < len(texts):
-                twice = next(text for text in texts if texts.count(text) > 1)
-                raise DataError(f"{self.name}: column {column!r}: {twice} is there as text and as a number")
-        else:
-            names = _as_integers(texts) or texts
-        kind = np.int64 if names and isinstance(names[0], int) else object
-        sorted_names, position = np.unique(np.array(names, kind), return_inverse=True)
-        rows = position.reshape(-1).astype(np.int64)[codes]
-        return rows, sorted_names if kind is np.int64 else sorted_names.tolist()
+        dtype, limit = _float_limit(column_values)
+        too_large = [isinstance(value, float) and not abs(value) < limit for value in values]
+        expected = f"expected integers or text as ids: {dtype} cannot tell integers apart from {limit} on"
+        self._refuse_some(column, codes, too_large, expected)
+        return codes, values
+
+    def _names(self, column: str, values: list[Any], texts: list[str]) -> Sequence[Any]:
+        """The ids of distinct values as integers, if all are, or as text."""
+        if not (self._typed and any(isinstance(value, str) for value in values)):
+            return _as_integers(texts) or texts
+        if len(set(texts)) < len(texts):
+            twice = next(text for text in texts if texts.count(text) > 1)
+            raise DataError(f"{self.name}: column {column!r}: {twice} is there as text and as a number")
+        return texts
 
     def text(self, column: str) -> list[str]:
         """Text [num_rows]; missing values are empty."""
@@ -95,8 +128,9 @@ class Table:
         is a number.
 
         Raises:
-            DataError: a value is missing, neither a number nor a date or not within +-2**62, or looks like milliseconds
-                or nanoseconds, or all look like dates without dashes.
+            DataError: a value is missing, neither a number nor a date or not within +-2**62, of a type of floats that
+                cannot hold it to the second, or looks like milliseconds
+                or finer, or all look like dates without dashes.
         """
         import pandas as pd
 
@@ -123,6 +157,10 @@ class Table:
             raise DataError(
                 f"{self.name}: column {column!r}: expected Unix seconds or ISO dates (2024-01-31), got {got}"
             )
+        dtype, limit = _float_limit(values)
+        if dtype != "float64":
+            lost = f"expected Unix seconds made as int64 or float64: {dtype} cannot hold each second from {limit} on"
+            self._refuse(column, np.abs(seconds) >= limit, lost)
         return seconds, seconds if numbers.dtype.kind in "iu" else numbers.to_numpy(dtype=np.float64)
 
     def action_types(self, column: str) -> NDArray[np.int64]:
@@ -140,6 +178,8 @@ class Table:
 
     def _int64(self, column: str, numbers: pd.Series[Any], expected: str, whole: bool = False) -> NDArray[np.int64]:
         """A column's numbers within +-2**62, rounded down unless only `whole` ones will do."""
+        if numbers.dtype == np.float16:  # in which 2**62 is infinite, with a warning
+            numbers = numbers.astype(np.float32)
         fits = numbers.between(-_TIME_LIMIT, _TIME_LIMIT, inclusive="neither")
         self._refuse(column, ~fits.to_numpy(dtype=np.bool_, na_value=False), f"expected {expected}")
         if numbers.dtype.kind in "iu":
@@ -154,6 +194,11 @@ class Table:
         if self._typed and values.dtype == object and bool in set(map(type, values)):
             self._refuse(column, [type(value) is bool for value in values], f"expected {expected}")
 
+    def _refuse_some(self, column: str, codes: NDArray[np.int64], bad: Iterable[object], reason: str) -> None:
+        """`_refuse`, by the distinct values that `codes` are rows into."""
+        if odd := [code for code, is_bad in enumerate(bad) if is_bad]:
+            self._refuse(column, np.isin(codes, odd), reason)
+
     def _refuse(self, column: str, bad: Sequence[bool] | NDArray[np.bool_] | pd.Series[bool], reason: str) -> None:
         rows = np.flatnonzero(np.asarray(bad))
         if rows.size:
@@ -165,6 +210,12 @@ class Table:
 def _of_dates(dates: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     exact = dates.to_numpy()
     return np.asarray(exact, dtype="datetime64[s]").astype(np.int64), exact.astype(np.int64)
+
+
+def _float_limit(values: pd.Series[Any]) -> tuple[str, int]:
+    """A column's type of floats (float64 where it has others than floats), and below what it holds each integer."""
+    dtype = np.dtype(f"f{getattr(values.dtype, 'itemsize', 8)}" if values.dtype.kind == "f" else np.float64)
+    return dtype.name, 2 ** (np.finfo(dtype).nmant + 1)
 
 
 def _are_compact_dates(values: NDArray[np.int64]) -> bool:
@@ -180,8 +231,9 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
     """Reads the named columns of a source.
 
     Args:
-        source: a DataFrame, or the path of a Parquet (.parquet) or text file, gzipped if it ends in .gz. The first
-            line of a text file names the columns; a ":type" suffix of a name (RecBole's files) is dropped.
+        source: a DataFrame, a table with `to_pandas()`, or the path of a Parquet (.parquet) or text file, gzipped if it
+            ends in .gz. The first line of a text file names the columns; a ":type" suffix of a name (RecBole's files)
+            is dropped.
         columns: names of the columns to read, by how the caller may name another one, for messages.
         separator: of a text file, a regular expression if it is longer than one character; None = tab if the first line
             has one, otherwise comma.
@@ -190,8 +242,8 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         DataError: the source cannot be read, lacks a column, has two of a name, or has no rows; or a row of a text
             file has more fields than the first line names.
         ArgumentError: `separator` is empty.
-        ArgumentTypeError: `source` is neither a path nor a DataFrame, or `separator` no string.
-        MissingExtraError: pandas (or pyarrow, for Parquet) is not installed.
+        ArgumentTypeError: `source` is neither a path nor a table, or `separator` no string.
+        MissingExtraError: pandas (or pyarrow, for Parquet and tables of polars) is not installed.
     """
     try:
         import pandas as pd
@@ -205,9 +257,11 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         name, frame, typed = "DataFrame", source, True
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
+        if _ADDRESS.match(os.fspath(source)) and not path.exists():
+            raise DataError(f"{os.fspath(source)}: expected the path of a file, got an address: download it first")
         name, frame, typed = path.name, _read_file(path, separator), ".parquet" in path.suffixes
     else:
-        raise ArgumentTypeError("events", "a path or a pandas DataFrame", source)
+        name, frame, typed = type(source).__name__, _to_pandas(source), True
     names = list(frame.columns)
     for option, column in columns.items():
         if column not in names:
@@ -223,6 +277,20 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
     return Table(name, frame, typed)
 
 
+def _to_pandas(source: object) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        frame = source.to_pandas() if hasattr(source, "to_pandas") else None
+    except ImportError as error:
+        raise MissingExtraError(f"{type(source).__name__}.to_pandas()", "pyarrow", "train") from error
+    except Exception as error:
+        raise DataError(f"{type(source).__name__}: its to_pandas() failed: {error}") from error
+    if not isinstance(frame, pd.DataFrame):
+        raise ArgumentTypeError("events", "a path, a pandas DataFrame or another table with to_pandas()", source)
+    return frame
+
+
 def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
     import pandas as pd
 
@@ -232,6 +300,8 @@ def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
             data = gzip.decompress(data)
         if ".parquet" in path.suffixes:
             return pd.read_parquet(io.BytesIO(data))
+        if looks := next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None):
+            raise DataError(f"{path}: expected text, got what looks like {looks}")
         return _read_text(path.name, data, separator)
     except UnicodeDecodeError as error:
         is_utf16 = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
@@ -288,5 +358,5 @@ def _as_integers(texts: list[str]) -> list[int] | None:
         numbers = [int(text) for text in texts]
     except ValueError:
         return None
-    plain = all(str(number) == text and abs(number) < 2**63 for number, text in zip(numbers, texts, strict=True))
-    return numbers if plain else None
+    fit = all(-(2**63) <= number < 2**63 for number in numbers)
+    return numbers if fit and list(map(str, numbers)) == texts else None
