@@ -229,6 +229,41 @@ def test_models_are_measured_as_they_were_trained(log):
                 call(by_time if call is evaluate else log, log if call is evaluate else None, exclude_seen=odd)
 
 
+def test_all_events_are_trained_on_where_nothing_is_held_out(log, monkeypatch):
+    trained = []
+    fit = pipeline.fit
+
+    def noted(events, *rest, **options):
+        trained.append(events)
+        return fit(events, *rest, **options)
+
+    monkeypatch.setattr(pipeline, "fit", noted)
+    for split in ("leave_one_out", "time"):
+        model = train(log, MODEL, {"epochs": 2}, split=split, holdout="nothing", progress=False)
+        assert trained.pop() is log and model.artifact.metrics == {}
+        assert model.artifact.training["epochs"] == model.artifact.training["best_epoch"] == 2
+        assert model.items.counts.tolist() == np.bincount(log.items, minlength=log.num_items).tolist()
+        with pytest.warns(UserWarning, match="trained on the test targets"):
+            evaluate(model, log, progress=False)
+    short = make_log([[0, 1], [2]], 3)
+    assert len(train(short, MODEL, {"epochs": 1}, holdout="nothing", progress=False).items) == 3
+    with pytest.raises(DataError, match="events: expected a user with two or more, got none"):
+        train(make_log([[0], [2]], 3), MODEL, {"epochs": 1}, holdout="nothing", progress=False)
+    with pytest.raises(ArgumentError, match="holdout: expected 'test' or 'validation' or 'nothing', got 'all'"):
+        train(log, MODEL, TRAINING, holdout="all", progress=False)
+
+
+def test_targets_after_all_that_was_trained_on_are_unseen(log):
+    moment = int(np.quantile(log.times, 0.8))
+    frame = pd.DataFrame({"user": np.repeat(np.arange(log.num_users), log.lengths), "timestamp": log.times})
+    frame["item"] = [log.item_ids[item] for item in log.items]
+    model = train(frame[frame.timestamp < moment], MODEL, TRAINING, holdout="validation", progress=False)
+    with warnings.catch_warnings(action="error"):
+        evaluate(model, time_split(log, moment - 1, moment), progress=False)
+    with pytest.warns(UserWarning, match="trained on the test targets"):
+        evaluate(model, time_split(log, *np.quantile(log.times, [0.5, 0.6]).astype(int).tolist()), progress=False)
+
+
 def test_a_model_of_times_is_not_trained_on_events_without(log):
     with pytest.raises(ArgumentError, match="use_times: expected False for events without times, got True"):
         train(dataclasses.replace(log, times=None), {"use_times": True}, TRAINING, progress=False)

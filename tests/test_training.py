@@ -260,3 +260,12 @@ def test_trainings_in_threads_are_those_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     for result in results:
         assert_same_weights(result.model, alone.model)
+
+
+def test_weights_that_diverge_are_named() -> None:
+    config = dataclasses.replace(FAST, learning_rate=1e38, clip_norm=float("inf"))
+    for validation in (None, following(cyclic_log())):
+        with pytest.raises(
+            ArgumentError, match=r"^learning_rate: expected a value with which .* finite, got 1e\+38 \(ep"
+        ):
+            fit(cyclic_log(), small_config(), config, validation=validation, progress=False)

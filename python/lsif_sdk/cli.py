@@ -66,9 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--holdout",
-        choices=("test", "validation"),
+        choices=("test", "validation", "nothing"),
         default="test",
-        help="never trained on: each user's last two events (test; default) or the last (validation; for production)",
+        help="never trained on: each user's last two events (test; default), the last (validation; for production), or "
+        "nothing (trains for all epochs: --set epochs=N)",
     )
     train.add_argument(
         "--split",

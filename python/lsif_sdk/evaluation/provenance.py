@@ -12,7 +12,7 @@ from lsif_sdk.errors import ArgumentError
 from lsif_sdk.evaluation.scorer import HistoryEncoder
 from lsif_sdk.evaluation.splits import NO_TARGET, SPLITS, Split
 
-__all__ = ["as_trained", "may_have_seen", "sample_of_targets", "training_of"]
+__all__ = ["as_trained", "may_have_seen", "provenance_of", "sample_of_targets", "training_of"]
 
 _SPLIT = next(iter(SPLITS))
 _SAMPLE = 32
@@ -31,7 +31,7 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
         split: the split.
         target: the targets in question.
     """
-    if "holdout" not in training:
+    if "holdout" not in training or _is_newer(training.get("newest_time"), split, target):
         return False
     if training["holdout"] != "test" or training.get("split", _SPLIT) != split.name:
         return True
@@ -39,6 +39,24 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
         return _are_others(training, split)
     trained = training.get("test_from")
     return not isinstance(trained, int) or split.test_from is None or split.test_from < trained
+
+
+def _is_newer(trained: object, split: Split, target: Literal["test", "validation"]) -> bool:
+    """Whether all targets came after the newest event that training had, held out or not."""
+    targets, times = split.targets(target)
+    is_known = isinstance(trained, int) and times is not None and bool((targets != NO_TARGET).any())
+    return is_known and int(times[targets != NO_TARGET].min()) > trained  # type: ignore[operator, index]
+
+
+def provenance_of(split: Split) -> dict[str, Any]:
+    """What an artifact says of the split that it was trained and tested with."""
+    return {
+        "split": split.name,
+        "protocol": split.protocol,
+        "test_from": split.test_from,
+        "targets_hash": split.hash("test"),
+        "targets_sample": sample_of_targets(split),
+    }
 
 
 def sample_of_targets(split: Split) -> list[list[Any]]:

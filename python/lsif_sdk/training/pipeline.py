@@ -19,8 +19,8 @@ from lsif_sdk.content import ContentAdapter
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, shown
 from lsif_sdk.evaluation import compare
 from lsif_sdk.evaluation.evaluate import measure
-from lsif_sdk.evaluation.provenance import sample_of_targets
-from lsif_sdk.evaluation.splits import SPLITS
+from lsif_sdk.evaluation.provenance import provenance_of
+from lsif_sdk.evaluation.splits import SPLITS, Split
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
     from lsif_sdk.training.tables import Source
 
-__all__ = ["Recipe", "describe_items", "load_recipe", "train"]
+__all__ = ["HOLDOUTS", "Recipe", "describe_items", "load_recipe", "train"]
 
+HOLDOUTS = ("test", "validation", "nothing")
+"""What `train` may keep back."""
 _CALIBRATION_USERS = 4096
 _USERS_PER_BATCH = 256
 
@@ -105,7 +107,7 @@ def train(
     action: str | None = None,
     separator: str | None = None,
     split: Literal["leave_one_out", "time"] = "leave_one_out",
-    holdout: Literal["test", "validation"] = "test",
+    holdout: Literal["test", "validation", "nothing"] = "test",
     exclude_seen: bool = True,
     features: NDArray[np.float32] | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -120,7 +122,9 @@ def train(
     each user's first one in the older half decides when to stop, the first one in the newer half is the test target.
     Metrics of both go into the artifact. With holdout "validation" the test targets decide when to stop, and what is
     older than they are is trained on: nothing is left to measure honestly, but there is more to learn from, for
-    production. See `lsif_sdk.evaluation.leave_one_out` and `time_split`.
+    production. With holdout "nothing" all events are trained on, for exactly `TrainConfig.epochs` epochs: as many as an
+    earlier training of such events found best (`artifact.training["best_epoch"]`). See
+    `lsif_sdk.evaluation.leave_one_out` and `time_split`.
 
     Args:
         events: an `EventLog`, or what `read_events` takes: a CSV, TSV or Parquet path or a DataFrame.
@@ -156,8 +160,8 @@ def train(
     log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
     if source is None and isinstance(events, (str, os.PathLike)):
         source = pathlib.Path(events).name
-    if holdout not in ("test", "validation"):
-        raise ArgumentError("holdout", "'test' or 'validation'", repr(holdout))
+    if holdout not in HOLDOUTS:
+        raise ArgumentError("holdout", " or ".join(map(repr, HOLDOUTS)), repr(holdout))
     if split not in SPLITS:
         raise ArgumentError("split", " or ".join(map(repr, SPLITS)), repr(split))
     if training is not None and not isinstance(training, (TrainConfig, Mapping)):
@@ -169,48 +173,45 @@ def train(
     config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
     if config.use_times and log.times is None:
         raise ArgumentError("use_times", "False for events without times", True)
-    parts = SPLITS[split](log)
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
-    for needed in {target, "test"}:
-        if not bool((parts.targets(needed)[0] >= 0).any()):
-            least = f", {4 if holdout == 'test' else 3} at least," if split == "leave_one_out" else ""
-            wanted = f"a user with enough of them{least} for a {needed} target ({parts.protocol})"
-            raise DataError(f"events: expected {wanted}")
-    if parts.history(target).lengths.max(initial=0) < 2:
-        raise DataError(f"events: expected a user with two or more beside those held out ({parts.protocol}), got none")
-    counts = np.bincount(parts.history(target).items, minlength=log.num_items).astype(np.int64)
+    parts = None if holdout == "nothing" else _split(log, split, target)
+    history = log if parts is None else parts.history(target)
+    if history.lengths.max(initial=0) < 2:
+        held_out = "" if parts is None else f" beside those held out ({parts.protocol})"
+        raise DataError(f"events: expected a user with two or more{held_out}, got none")
     if features is not None:
         _check_features(features, config, log.item_ids)
     result = fit(
-        parts.history(target),
+        history,
         config,
         recipe.training,
-        validation=parts.targets(target),
+        validation=None if parts is None else parts.targets(target),
         exclude_seen=exclude_seen,
         checkpoint_dir=checkpoint_dir,
         resume=resume,
         progress=progress,
     )
     if features is not None:
-        describe_items(result.model, parts.history(target), features)
+        describe_items(result.model, history, features)
     provenance = {
         "source": source,
-        "split": split,
-        "protocol": parts.protocol,
-        "test_from": parts.test_from,
         "holdout": holdout,
         "exclude_seen": exclude_seen,
         "users": log.num_users,
         "events": len(log.items),
-        "targets_hash": parts.hash("test"),
-        "targets_sample": sample_of_targets(parts),
+        "newest_time": None if log.times is None else int(log.times.max()),
+        **({} if parts is None else provenance_of(parts)),
         "config": recipe.training.to_dict(),
         "epochs": len(result.history),
         "best_epoch": int(result.best["epoch"]),
     }
-    metrics: dict[str, Any] = {"validation": {name: value for name, value in result.best.items() if "@" in name}}
+    counts = np.bincount(history.items, minlength=log.num_items).astype(np.int64)
     items = ItemTable(log.item_ids, log.titles, counts)
+    metrics: dict[str, Any] = {}
     recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance, metrics))
+    if parts is None:
+        return recommender
+    metrics["validation"] = {name: value for name, value in result.best.items() if "@" in name}
     if features is not None:  # what stopped the training was measured before items were described
         described = measure(
             recommender, parts, target=target, exclude_seen=exclude_seen, label="validation", progress=progress
@@ -221,6 +222,17 @@ def train(
     reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)
     metrics["test"] = {report.name: report.to_dict() for report in reports}
     return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
+
+
+def _split(log: EventLog, split: str, target: Literal["validation", "test"]) -> Split:
+    """The events' split, which has a test target and one to decide when training stops."""
+    parts = SPLITS[split](log)
+    for needed in {target, "test"}:
+        if not bool((parts.targets(needed)[0] >= 0).any()):
+            least = f", {4 if target == 'validation' else 3} at least," if split == "leave_one_out" else ""
+            wanted = f"a user with enough of them{least} for a {needed} target ({parts.protocol})"
+            raise DataError(f"events: expected {wanted}")
+    return parts
 
 
 def _check_features(features: NDArray[np.float32], config: ModelConfig, item_ids: Any) -> None:

@@ -203,8 +203,9 @@ class _Run:
             total += self._step(batch.to(self.fabric.device), epoch * len(self.sequences) + index)
             bar.update()
         entry = {"epoch": epoch + 1.0, "loss": float(total) / len(self.sequences)}
-        if not np.isfinite(entry["loss"]):
-            raise ArgumentError("learning_rate", "a value with which the loss stays finite", self.config.learning_rate)
+        if not np.isfinite(entry["loss"]) or not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            expected = "a value with which loss and weights stay finite"
+            raise ArgumentError("learning_rate", expected, f"{self.config.learning_rate} (epoch {epoch + 1})")
         measured = self.model if self.average is None else cast(InterestFusionModel, self.average.module)
         if self.validation is not None:
             measured.eval()
