@@ -178,8 +178,8 @@ constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vecto
 }
 
 // The score of one row x with bias b, before its one rounding to float32. vectors, weights, num_interests, temperature
-// as in TopkQuery. One function for all ISAs: this, not the scan, is what decides.
-double exact_score(const float* vectors, const float* weights, int64_t num_interests, double temperature,
-                   const float* x, float b, int64_t dim);
+// as in TopkQuery. This, not the scan, is what decides: the same bits on every ISA.
+using ExactScoreFn = double(const float* vectors, const float* weights, int64_t num_interests, double temperature,
+                            const float* x, float b, int64_t dim);
 
 }  // namespace lsif
