@@ -85,7 +85,10 @@ class Search {
       end = found == end ? end + count : std::copy_n(found, count, end);
     }
     ScoredItem* kept = std::min(end, all + k_);
-    std::partial_sort(all, kept, end, is_better);
+    // An object's call is inlined, a function's address is not.
+    const auto better = [](const ScoredItem& a, const ScoredItem& b) { return is_better(a, b); };
+    if (kept < end) std::nth_element(all, kept, end, better);
+    std::sort(all, kept, better);
     return {all, kept};
   }
 
