@@ -141,10 +141,11 @@ using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t
 inline constexpr int64_t kMaxScanRows = int64_t{1} << 31;  // of one call
 inline constexpr int64_t kScanBlock = 256;  // rows at most whose codes stay in the cache while all queries see them
 
-// Rows of each query that may wait for being scored exactly: the longer they wait, the fewer are scored in the end.
+// Rows of each query that may wait for being scored exactly: the longer they wait, the fewer are scored in the end. The
+// lists of all queries are a second cache's size together, unless k is large.
 constexpr int64_t max_candidates(int64_t num_queries, int64_t k) {
   const int64_t least = 256 + 4 * (k < 2048 ? k : 2048);
-  const int64_t share = 16384 / num_queries;
+  const int64_t share = num_queries < 8 ? 16384 : 131072 / num_queries;
   return least < share ? share : least;
 }
 
