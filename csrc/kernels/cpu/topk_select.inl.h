@@ -46,8 +46,9 @@ inline float middle_of(float a, float b, float c) {
 }
 
 // Brings the `count` candidates of the largest bounds to the front, in any order: by quickselect, which a heap ends
-// where few are wanted or the pivots are bad.
-inline void select_largest(Candidate* candidates, int64_t size, int64_t count) {
+// where few are wanted or the pivots are bad. Inlined into its callers, it makes GCC 12 copy registers in the scan's
+// loop.
+__attribute__((noinline)) void select_largest(Candidate* candidates, int64_t size, int64_t count) {
   int64_t left = kMostPasses * size;
   while (0 < count && count < size) {
     if (count < kLeastParted || left < 0) return select_by_heap(candidates, size, count);
