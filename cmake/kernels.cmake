@@ -1,15 +1,15 @@
 # The CPU kernels: variant.cpp once per instruction set, each with its own flags, and the dispatcher with none.
 include(CheckCXXSourceCompiles)
-add_library(lsif_kernels STATIC csrc/kernels/linear.cpp csrc/kernels/score_topk.cpp csrc/kernels/cpu/dispatch.cpp)
+add_library(lsif_kernels STATIC csrc/kernels/linear.cpp csrc/kernels/cpu/dispatch.cpp)
 target_include_directories(lsif_kernels PUBLIC csrc)
-target_compile_options(lsif_kernels PRIVATE -ffp-contract=off)  # exact_score is the same on every machine
 
 function(lsif_add_variant isa)
   add_library(lsif_kernels_${isa} OBJECT csrc/kernels/cpu/variant.cpp)
   target_include_directories(lsif_kernels_${isa} PRIVATE csrc)
   string(TOUPPER ${isa} name)
   target_compile_definitions(lsif_kernels_${isa} PRIVATE LSIF_ISA=${isa} LSIF_SIMD_${name}=1)
-  # Contraction is written out where it is wanted (simd.h), so that results do not depend on the compiler's mood.
+  # Contraction is written out where it is wanted (simd.h), so that results do not depend on the compiler's mood, and
+  # exact_score is the same on every machine.
   target_compile_options(lsif_kernels_${isa} PRIVATE -ffp-contract=off -fno-math-errno -fno-exceptions ${ARGN})
   target_sources(lsif_kernels PRIVATE $<TARGET_OBJECTS:lsif_kernels_${isa}>)
   target_compile_definitions(lsif_kernels PUBLIC LSIF_HAVE_${name})

@@ -29,7 +29,7 @@ Interests::Interests(const ScoreQueries& request, int64_t dim, Scratch& scratch)
   }
 }
 
-double Interests::score(const CatalogView& catalog, int64_t user, int64_t item) const {
+double Interests::score(const CatalogView& catalog, int64_t user, int64_t item, ExactScoreFn* exact_score) const {
   return exact_score(vectors(user), weights(user), size_of(user), temperature_, catalog.vectors + item * dim_,
                      catalog.bias == nullptr ? 0.0f : catalog.bias[item], dim_);
 }

@@ -16,7 +16,7 @@ class Interests {
 
   int64_t size() const { return first_[batch_]; }
 
-  double score(const CatalogView& catalog, int64_t user, int64_t item) const;
+  double score(const CatalogView& catalog, int64_t user, int64_t item, ExactScoreFn* exact_score) const;
 
   // Makes what the kernel's bounds need; before topk_query.
   void code(Scratch& scratch);

@@ -88,7 +88,10 @@ class Search {
       end = found == end ? end + count : std::copy_n(found, count, end);
     }
     ScoredItem* kept = std::min(end, all + k_);
-    std::partial_sort(all, kept, end, is_better);
+    // An object's call is inlined, a function's address is not.
+    const auto better = [](const ScoredItem& a, const ScoredItem& b) { return is_better(a, b); };
+    if (kept < end) std::nth_element(all, kept, end, better);
+    std::sort(all, kept, better);
     return {all, kept};
   }
 
@@ -177,7 +180,7 @@ void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, flo
 }
 
 void score_items(const CatalogView& catalog, const ScoreQueries& queries, const int64_t* items,
-                 const int64_t* item_offsets, float* scores, int threads) {
+                 const int64_t* item_offsets, float* scores, int threads, const cpu::KernelTable& kernels) {
   threads = check_threads(threads);
   check_queries(catalog, queries);
   check_offsets("item_offsets", item_offsets, queries.batch, item_offsets[queries.batch]);
@@ -186,7 +189,7 @@ void score_items(const CatalogView& catalog, const ScoreQueries& queries, const 
   const Interests interests(queries, catalog.dim, scratch);
   parallel_for(queries.batch, threads, [&](int64_t user) {
     for (int64_t i = item_offsets[user]; i < item_offsets[user + 1]; ++i) {
-      scores[i] = static_cast<float>(interests.score(catalog, user, items[i]));
+      scores[i] = static_cast<float>(interests.score(catalog, user, items[i], kernels.exact_score));
     }
   });
   for (int64_t user = 0; user < queries.batch; ++user) {

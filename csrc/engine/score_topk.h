@@ -37,6 +37,7 @@ void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, flo
 // item_offsets[b] <= i < item_offsets[b + 1].
 //   items, scores [item_offsets[batch]]; item_offsets [batch + 1], from 0, not decreasing
 void score_items(const CatalogView& catalog, const ScoreQueries& queries, const int64_t* items,
-                 const int64_t* item_offsets, float* scores, int threads);
+                 const int64_t* item_offsets, float* scores, int threads,
+                 const cpu::KernelTable& kernels = cpu::kernels());
 
 }  // namespace lsif::engine

@@ -7,8 +7,9 @@ namespace lsif {
 
 // q . x in float64, where the products are exact; the order of the additions depends on dim alone. Eight partial sums,
 // so that a compiler may use vectors of any width up to eight, or eight lanes of a GPU (cuda/exact_score.cuh), without
-// changing the order. To be compiled without contraction.
-inline double exact_dot(const float* q, const float* x, int64_t dim) {
+// changing the order. To be compiled without contraction. Always inlined: each caller has the vectors of its own
+// instruction set, and there is no copy that the linker could keep for all.
+__attribute__((always_inline)) inline double exact_dot(const float* q, const float* x, int64_t dim) {
   constexpr int kSums = 8;
   double sum[kSums] = {};
   int64_t i = 0;

@@ -141,10 +141,11 @@ using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t
 inline constexpr int64_t kMaxScanRows = int64_t{1} << 31;  // of one call
 inline constexpr int64_t kScanBlock = 256;  // rows at most whose codes stay in the cache while all queries see them
 
-// Rows of each query that may wait for being scored exactly: the longer they wait, the fewer are scored in the end.
+// Rows of each query that may wait for being scored exactly: the longer they wait, the fewer are scored in the end. The
+// lists of all queries are a second cache's size together, unless k is large.
 constexpr int64_t max_candidates(int64_t num_queries, int64_t k) {
   const int64_t least = 256 + 4 * (k < 2048 ? k : 2048);
-  const int64_t share = 16384 / num_queries;
+  const int64_t share = num_queries < 8 ? 16384 : 131072 / num_queries;
   return least < share ? share : least;
 }
 
@@ -178,8 +179,8 @@ constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vecto
 }
 
 // The score of one row x with bias b, before its one rounding to float32. vectors, weights, num_interests, temperature
-// as in TopkQuery. One function for all ISAs: this, not the scan, is what decides.
-double exact_score(const float* vectors, const float* weights, int64_t num_interests, double temperature,
-                   const float* x, float b, int64_t dim);
+// as in TopkQuery. This, not the scan, is what decides: the same bits on every ISA.
+using ExactScoreFn = double(const float* vectors, const float* weights, int64_t num_interests, double temperature,
+                            const float* x, float b, int64_t dim);
 
 }  // namespace lsif

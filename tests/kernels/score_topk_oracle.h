@@ -1,5 +1,5 @@
-// score_topk against two oracles: brute force over lsif::exact_score must give the same bits, and exact_score must be
-// within rounding of the formula in long double.
+// score_topk against two oracles: brute force over the scalar kernels' exact_score must give the same bits, and that
+// must be within rounding of the formula in long double.
 #pragma once
 
 #include <algorithm>
@@ -156,10 +156,11 @@ inline Oracle formula(const Catalog& catalog, const Question& question, int64_t 
 inline double shared_score(const Catalog& catalog, const Question& question, int64_t user, int64_t item) {
   const int64_t num_interests = question.request.num_interests;
   const CatalogView view = catalog.view();
-  return lsif::exact_score(question.queries.data() + user * num_interests * catalog.dim,
-                           question.weights.empty() ? nullptr : question.weights.data() + user * num_interests,
-                           num_interests, question.request.temperature, view.vectors + item * catalog.dim,
-                           view.bias == nullptr ? 0.0f : view.bias[item], catalog.dim);
+  const lsif::ExactScoreFn* exact_score = lsif::cpu::runnable_kernels().back()->exact_score;
+  return exact_score(question.queries.data() + user * num_interests * catalog.dim,
+                     question.weights.empty() ? nullptr : question.weights.data() + user * num_interests, num_interests,
+                     question.request.temperature, view.vectors + item * catalog.dim,
+                     view.bias == nullptr ? 0.0f : view.bias[item], catalog.dim);
 }
 
 // Brute force; every score is held against the formula on the way.

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/exp2_above.inl.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/cpu/topk_select.inl.h"
 
 #define LSIF_STRING_(x) #x
 #define LSIF_STRING(x) LSIF_STRING_(x)
@@ -75,16 +76,23 @@ void interleaved(const float* a, const float* b, float* low_high) {
 float sum_of_lanes(const float* x) { return sum_lanes(load(x)); }
 float max_of_lanes(const float* x) { return max_lanes(load(x)); }
 
+void select_largest_of(BoundedRow* rows, int64_t size, int64_t count) {
+  static_assert(sizeof(BoundedRow) == sizeof(Candidate));
+  select_largest(reinterpret_cast<Candidate*>(rows), size, count);
+}
+
 }  // namespace
 }  // namespace LSIF_ISA
 
 const SimdProbe& LSIF_JOIN(LSIF_ISA, _simd_probe)() {
   static constexpr SimdProbe probe = {
-      LSIF_STRING(LSIF_ISA),       LSIF_ISA::kLanes,         LSIF_ISA::kFused,     LSIF_ISA::map_exp,
-      LSIF_ISA::map_exp2,          LSIF_ISA::map_exp2_above, LSIF_ISA::map_silu,   LSIF_ISA::map_gelu,
-      LSIF_ISA::map_coarse_gelu,   LSIF_ISA::map_relu,       LSIF_ISA::copy_first, LSIF_ISA::all_of_load_first,
-      LSIF_ISA::all_of_keep_first, LSIF_ISA::arithmetic,     LSIF_ISA::scaled,     LSIF_ISA::interleaved,
-      LSIF_ISA::sum_of_lanes,      LSIF_ISA::max_of_lanes,
+      LSIF_STRING(LSIF_ISA),       LSIF_ISA::kLanes,       LSIF_ISA::kFused,
+      LSIF_ISA::map_exp,           LSIF_ISA::map_exp2,     LSIF_ISA::map_exp2_above,
+      LSIF_ISA::map_silu,          LSIF_ISA::map_gelu,     LSIF_ISA::map_coarse_gelu,
+      LSIF_ISA::map_relu,          LSIF_ISA::copy_first,   LSIF_ISA::all_of_load_first,
+      LSIF_ISA::all_of_keep_first, LSIF_ISA::arithmetic,   LSIF_ISA::scaled,
+      LSIF_ISA::interleaved,       LSIF_ISA::sum_of_lanes, LSIF_ISA::max_of_lanes,
+      LSIF_ISA::select_largest_of,
   };
   return probe;
 }

@@ -1,10 +1,15 @@
-// What simd.h and exp2_above.inl.h offer, as functions on arrays, so that one test can look at every instruction set's
-// version.
+// What simd.h, exp2_above.inl.h and topk_select.inl.h offer, as functions on arrays, so that one test can look at every
+// instruction set's version.
 #pragma once
 
 #include <cstdint>
 
 namespace lsif::cpu {
+
+struct BoundedRow {  // a Candidate
+  float upper;
+  uint32_t row;
+};
 
 struct SimdProbe {
   const char* isa;
@@ -26,6 +31,7 @@ struct SimdProbe {
   void (*interleave)(const float* a, const float* b, float* low_high);  // one vector each
   float (*sum_lanes)(const float* x);
   float (*max_lanes)(const float* x);
+  void (*select_largest)(BoundedRow* rows, int64_t size, int64_t count);
 };
 
 const SimdProbe& scalar_simd_probe();

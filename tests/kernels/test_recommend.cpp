@@ -146,16 +146,17 @@ std::vector<lsif::ScoredItem> brute_force(const Shop& shop, const Wish& wish, in
     const auto own = lsif::engine::repeat_bonuses(*shop.model.model, batch.events(), newest, c.dim, 1, scratch);
     for (int64_t i = 0; i < own.size(); ++i) bonus[own.rows[i]] = own.values[i];
   }
+  const lsif::ExactScoreFn* exact_score = lsif::cpu::runnable_kernels().back()->exact_score;  // the scalar one
   std::vector<lsif::ScoredItem> rows;
   for (int64_t item = 0; item < kNumItems; ++item) {
     if (excluded[item]) continue;
     const float* x = view.vectors + item * c.dim;
     double score = view.bias[item];  // all there is without events
     if (!is_empty && wish.scoring.multi_interest) {
-      score = lsif::exact_score(interests.data(), weights.data(), c.num_interests(), wish.scoring.temperature, x,
-                                view.bias[item], c.dim);
+      score = exact_score(interests.data(), weights.data(), c.num_interests(), wish.scoring.temperature, x,
+                          view.bias[item], c.dim);
     } else if (!is_empty) {
-      score = lsif::exact_score(fused.data(), nullptr, 1, 1.0, x, view.bias[item], c.dim);
+      score = exact_score(fused.data(), nullptr, 1, 1.0, x, view.bias[item], c.dim);
     }
     rows.push_back({static_cast<float>(score) + bonus[item], item});
   }

@@ -3,49 +3,16 @@
 #include "check.h"
 #include "guarded.h"
 #include "oracle.h"
-#include "simd_probe.h"
-#include "tables.h"
+#include "simd_probes.h"
 
 namespace {
 
 using guarded::Array;
+using lsif::cpu::probes;
 using lsif::cpu::SimdProbe;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-// The probes of the instruction sets this machine can run.
-std::vector<const SimdProbe*> probes() {
-  std::vector<const SimdProbe*> built = {&lsif::cpu::scalar_simd_probe()};
-#if defined(LSIF_HAVE_AVX2)
-  built.push_back(&lsif::cpu::avx2_simd_probe());
-#endif
-#if defined(LSIF_HAVE_AVX2VNNI)
-  built.push_back(&lsif::cpu::avx2vnni_simd_probe());
-#endif
-#if defined(LSIF_TEST_AVX2VNNI_EVEX)
-  built.push_back(&lsif::cpu::avx2vnni_evex_simd_probe());
-#endif
-#if defined(LSIF_HAVE_AVX512)
-  built.push_back(&lsif::cpu::avx512_simd_probe());
-#endif
-#if defined(LSIF_HAVE_AVX512BF16)
-  built.push_back(&lsif::cpu::avx512bf16_simd_probe());
-#endif
-#if defined(LSIF_HAVE_NEON)
-  built.push_back(&lsif::cpu::neon_simd_probe());
-#endif
-#if defined(LSIF_EMULATE_AVX512)
-  built.push_back(&lsif::cpu::avx512emu_simd_probe());
-#endif
-  std::vector<const SimdProbe*> runnable;
-  for (const SimdProbe* probe : built) {
-    for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
-      if (std::string(table->isa) == probe->isa) runnable.push_back(probe);
-    }
-  }
-  return runnable;
-}
 
 float bits_to_float(uint32_t bits) {
   float x;

@@ -21,6 +21,7 @@ struct KernelTable {
   InterestPoolingFn* interest_pooling;
   InterestFusionFn* interest_fusion;
   ScoreTopkFn* score_topk;
+  ExactScoreFn* exact_score;
 };
 
 // One per compiled ISA, defined by variant.cpp.

@@ -1,4 +1,4 @@
-// The k best rows of a query so far, and the most promising ones of those that wait: heaps whose root is the worst.
+// Heaps whose root is the worst: the k best rows of a query so far, and candidates (topk_select.inl.h).
 #pragma once
 
 #include "kernels/cpu/simd_int4.h"
@@ -46,18 +46,6 @@ inline bool offer(TopkQuery& query, ScoredItem item) {
   if (!is_worse(query.best[0], item)) return false;
   sift_down(query.best, query.k, 0, item);
   return true;
-}
-
-// Brings the `count` candidates of the largest bounds to the front, in any order.
-inline void select_largest(Candidate* candidates, int64_t size, int64_t count) {
-  if (count >= size) return;
-  for (int64_t hole = count / 2; hole-- > 0;) sift_down(candidates, count, hole, candidates[hole]);
-  for (int64_t i = count; i < size; ++i) {
-    if (!is_worse(candidates[0], candidates[i])) continue;
-    const Candidate worst = candidates[0];
-    sift_down(candidates, count, 0, candidates[i]);
-    candidates[i] = worst;
-  }
 }
 
 }  // namespace

@@ -3,8 +3,10 @@
 
 #include <math.h>
 
+#include "kernels/cpu/exact_score.inl.h"
 #include "kernels/cpu/simd_int4.h"
 #include "kernels/cpu/topk_heap.inl.h"
+#include "kernels/cpu/topk_select.inl.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::cpu::LSIF_ISA {

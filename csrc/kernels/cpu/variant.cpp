@@ -20,12 +20,13 @@
 namespace lsif::cpu {
 
 #if defined(LSIF_SIMD_AVX2VNNI)
-// Only score_topk multiplies bytes; all other kernels are those of AVX2.
+// Only score_topk multiplies bytes, and has an exact_score of its own; all other kernels are those of AVX2.
 const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
   static const KernelTable table = [] {
     KernelTable changed = avx2_kernels();
     changed.isa = LSIF_STRING(LSIF_ISA);
     changed.score_topk = LSIF_ISA::score_topk;
+    changed.exact_score = LSIF_ISA::exact_score;
     return changed;
   }();
   return table;
@@ -33,8 +34,9 @@ const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
 #else
 const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
   static constexpr KernelTable table = {
-      LSIF_STRING(LSIF_ISA), LSIF_ISA::embedding,        LSIF_ISA::layer_norm,      LSIF_ISA::linear,
-      LSIF_ISA::attention,   LSIF_ISA::interest_pooling, LSIF_ISA::interest_fusion, LSIF_ISA::score_topk,
+      LSIF_STRING(LSIF_ISA),     LSIF_ISA::embedding,  LSIF_ISA::layer_norm,
+      LSIF_ISA::linear,          LSIF_ISA::attention,  LSIF_ISA::interest_pooling,
+      LSIF_ISA::interest_fusion, LSIF_ISA::score_topk, LSIF_ISA::exact_score,
   };
   return table;
 }

@@ -1,0 +1,46 @@
+// The probes of all kernel tables a test must hold against its oracle. CMakeLists.txt says which tests are linked with
+// them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "simd_probe.h"
+#include "tables.h"
+
+namespace lsif::cpu {
+
+// The probes of the instruction sets this machine can run.
+inline std::vector<const SimdProbe*> probes() {
+  std::vector<const SimdProbe*> built = {&scalar_simd_probe()};
+#if defined(LSIF_HAVE_AVX2)
+  built.push_back(&avx2_simd_probe());
+#endif
+#if defined(LSIF_HAVE_AVX2VNNI)
+  built.push_back(&avx2vnni_simd_probe());
+#endif
+#if defined(LSIF_TEST_AVX2VNNI_EVEX)
+  built.push_back(&avx2vnni_evex_simd_probe());
+#endif
+#if defined(LSIF_HAVE_AVX512)
+  built.push_back(&avx512_simd_probe());
+#endif
+#if defined(LSIF_HAVE_AVX512BF16)
+  built.push_back(&avx512bf16_simd_probe());
+#endif
+#if defined(LSIF_HAVE_NEON)
+  built.push_back(&neon_simd_probe());
+#endif
+#if defined(LSIF_EMULATE_AVX512)
+  built.push_back(&avx512emu_simd_probe());
+#endif
+  std::vector<const SimdProbe*> runnable;
+  for (const SimdProbe* probe : built) {
+    for (const KernelTable* table : tested_kernels()) {
+      if (std::string(table->isa) == probe->isa) runnable.push_back(probe);
+    }
+  }
+  return runnable;
+}
+
+}  // namespace lsif::cpu
