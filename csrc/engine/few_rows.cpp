@@ -109,21 +109,18 @@ FewRows::FewRows(const CatalogView& catalog, const ScoreTopkRequest& request, Sc
   }
 }
 
-void FewRows::answer(const Interests& interests, const Excluded& excluded, int threads, float* scores, int64_t* indices,
-                     int64_t* counts) const {
+void FewRows::answer(const Interests& interests, const Excluded& excluded, ExactScoreFn* exact_score, int threads,
+                     float* scores, int64_t* indices, int64_t* counts) const {
   const int64_t k = request_.k;
   parallel_for(num_groups_, threads, [&](int64_t g) {
     const Group& group = groups_[g];
     Scratch scratch;
     auto* found = scratch.array<ScoredItem>((group.last_user - group.first_user) * group.num_rows);
-    score(group, interests, scratch.ints(group.num_rows), found);
+    score(group, interests, exact_score, scratch.ints(group.num_rows), found);
     for (int64_t place = group.first_user; place < group.last_user; ++place, found += group.num_rows) {
       const int64_t user = users_[place];
       ScoredItem* end = without(excluded, user, found, found + group.num_rows);
-      ScoredItem* kept = std::min(end, found + k);
-      std::nth_element(found, kept, end, is_better);
-      std::sort(found, kept, is_better);
-      counts[user] = kept - found;
+      counts[user] = sort_best(found, end, k) - found;
       for (int64_t i = 0; i < counts[user]; ++i) {
         scores[user * k + i] = found[i].score;
         indices[user * k + i] = found[i].item;
@@ -136,7 +133,8 @@ void FewRows::answer(const Interests& interests, const Excluded& excluded, int t
   }
 }
 
-void FewRows::score(const Group& group, const Interests& interests, int64_t* rows, ScoredItem* found) const {
+void FewRows::score(const Group& group, const Interests& interests, ExactScoreFn* exact_score, int64_t* rows,
+                    ScoredItem* found) const {
   int64_t num_rows = 0;
   for_words(group.allowed, catalog_.num_items, [&](int64_t w, uint64_t word) {
     for (; word != 0; word &= word - 1) rows[num_rows++] = 64 * w + std::countr_zero(word);
@@ -148,7 +146,7 @@ void FewRows::score(const Group& group, const Interests& interests, int64_t* row
     for (int64_t place = group.first_user; place < group.last_user; ++place) {
       ScoredItem* of_user = found + (place - group.first_user) * num_rows;
       for (int64_t i = begin; i < end; ++i) {
-        of_user[i] = {static_cast<float>(interests.score(catalog_, users_[place], rows[i])), rows[i]};
+        of_user[i] = {static_cast<float>(interests.score(catalog_, users_[place], rows[i], exact_score)), rows[i]};
       }
     }
   }

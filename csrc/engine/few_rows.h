@@ -20,8 +20,8 @@ class FewRows {
   std::span<const int64_t> others() const { return {others_, static_cast<size_t>(num_others_)}; }
 
   // Writes what score_topk() writes for all but those. Refuses a result whose score is beyond float32.
-  void answer(const Interests& interests, const Excluded& excluded, int threads, float* scores, int64_t* indices,
-              int64_t* counts) const;
+  void answer(const Interests& interests, const Excluded& excluded, ExactScoreFn* exact_score, int threads,
+              float* scores, int64_t* indices, int64_t* counts) const;
 
  private:
   // Users one after another whose filter is the same.
@@ -33,7 +33,8 @@ class FewRows {
   };
 
   // Scores of all rows, found[user of the group, row], as they are numbered; rows: room for as many.
-  void score(const Group& group, const Interests& interests, int64_t* rows, ScoredItem* found) const;
+  void score(const Group& group, const Interests& interests, ExactScoreFn* exact_score, int64_t* rows,
+             ScoredItem* found) const;
 
   const CatalogView& catalog_;
   const ScoreTopkRequest& request_;

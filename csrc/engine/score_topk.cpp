@@ -87,12 +87,7 @@ class Search {
       const int64_t count = num_best_[range * batch_ + user];
       end = found == end ? end + count : std::copy_n(found, count, end);
     }
-    ScoredItem* kept = std::min(end, all + k_);
-    // An object's call is inlined, a function's address is not.
-    const auto better = [](const ScoredItem& a, const ScoredItem& b) { return is_better(a, b); };
-    if (kept < end) std::nth_element(all, kept, end, better);
-    std::sort(all, kept, better);
-    return {all, kept};
+    return {all, sort_best(all, end, k_)};
   }
 
  private:
@@ -145,6 +140,15 @@ class Search {
 
 }  // namespace
 
+ScoredItem* sort_best(ScoredItem* begin, ScoredItem* end, int64_t k) {
+  ScoredItem* kept = begin + std::min(end - begin, k);
+  // An object's call is inlined, a function's address is not.
+  const auto better = [](const ScoredItem& a, const ScoredItem& b) { return is_better(a, b); };
+  if (kept < end) std::nth_element(begin, kept, end, better);
+  std::sort(begin, kept, better);
+  return kept;
+}
+
 void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, float* scores, int64_t* indices,
                 int64_t* counts, const cpu::KernelTable& kernels) {
   check_k(request.k);
@@ -159,7 +163,7 @@ void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, flo
 
   Interests interests(request, catalog.dim, scratch);
   const FewRows few(catalog, request, scratch);
-  few.answer(interests, excluded, threads, scores, indices, counts);
+  few.answer(interests, excluded, kernels.exact_score, threads, scores, indices, counts);
   const std::span<const int64_t> users = few.others();
   if (users.empty()) return;
   interests.code(scratch);
