@@ -35,7 +35,7 @@ class Memory {
     return data;
   }
 
-  static void give_back(void* data, size_t size) {
+  static void give_back(void* data, [[maybe_unused]] size_t size) {
 #if defined(LSIF_CUDA_EMULATED)
     expect_success(cudaFree(data));
 #else
