@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsif_sdk import Batching, Events, Recommender, errors
+from lsif_sdk import Batching, Events, LiveRecommender, Recommender, errors
+from lsif_sdk.attributes import allowed_bitmaps
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
 GENRES = [["a"], ["b"], ["a", "b"], []]
@@ -223,3 +224,27 @@ def test_columns_of_lists_for_other_users_are_refused():
         assert same(ordered, recommender.recommend(histories, k=3, **{name: [["i8"], ["i7"]]}))
         as_they_come = recommender.recommend(histories.to_list(), k=3, **{name: lists})
         assert same(as_they_come, recommender.recommend(histories, k=3, **{name: [["i7"], ["i8"]]}))
+
+
+def test_columns_that_are_for_all_users_may_be_of_any_length_and_index():
+    recommender = build()
+    frame = pd.DataFrame({"item": ["i3", "i9", "i1"]}, index=[7, 8, 9])
+    listed = pd.Series(["i7", "i8", "i30"])
+    for name in ("exclude", "allow"):
+        expected = recommender.recommend(frame.item.tolist(), k=3, **{name: listed.tolist()})
+        assert same(recommender.recommend(frame.item, k=3, **{name: listed}), expected)
+        histories = pd.Series([["i3"], ["i9"], ["i1"]], index=["a", np.nan, "b"])
+        expected = recommender.recommend(histories.tolist(), k=3, **{name: listed.tolist()})
+        assert same(recommender.recommend(histories, k=3, **{name: listed}), expected)
+        own = pd.Series([["i7"], ["i8"], None], index=histories.index)
+        expected = recommender.recommend(histories.tolist(), k=3, **{name: own.tolist()})
+        assert same(recommender.recommend(histories, k=3, **{name: own}), expected)
+
+
+def test_users_of_one_filter_share_its_bitmap():
+    live = LiveRecommender(Recommender(build().artifact, attributes=COLUMNS))
+    live.hide(["i5"])
+    now, wanted = live.current, [{"genre": "a"}, {"genre": "b"}, {"genre": "a"}]
+    for allow in (None, ["i1", "i2", "i3"]):
+        found = allowed_bitmaps(allow, wanted, now._attributes, now.items, 3, 1e9)
+        assert found is not None and found[0] is found[2] is not found[1]

@@ -249,6 +249,13 @@ def test_all_events_are_trained_on_where_nothing_is_held_out(log, monkeypatch):
     assert len(train(short, MODEL, {"epochs": 1}, holdout="nothing", progress=False).items) == 3
     with pytest.raises(DataError, match="events: expected a user with two or more, got none"):
         train(make_log([[0], [2]], 3), MODEL, {"epochs": 1}, holdout="nothing", progress=False)
+    for unnamed in (None, {"batch_size": 8}):
+        with pytest.raises(ArgumentError, match="training: expected epochs to be named where nothing is held out"):
+            train(log, MODEL, unnamed, holdout="nothing", progress=False)
+    by_time = train(log, MODEL, TRAINING, split="time", progress=False)
+    with pytest.warns(UserWarning, match="whole may have been"):  # split as the one that was measured says
+        reports = compare({"measured": by_time, "whole": model}, log, progress=False)
+    assert reports[0].protocol == time_split(log).protocol
     with pytest.raises(ArgumentError, match="holdout: expected 'test' or 'validation' or 'nothing', got 'all'"):
         train(log, MODEL, TRAINING, holdout="all", progress=False)
 

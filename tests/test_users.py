@@ -137,7 +137,7 @@ def test_what_the_model_refuses_is_not_recorded(stores):
             (lambda: Users("rec", store), "recommender: expected a Recommender or LiveRecommender, got str"),
             (lambda: Users(recommender, store, save_every=0), "save_every: expected an integer in"),
             (lambda: Users(recommender, store, max_bytes=-1), "max_bytes: expected an integer in"),
-            (lambda: Users(recommender, store, remember=0), "remember: expected 1 to"),
+            (lambda: Users(recommender, store, remember=0), r"remember: expected an integer in \[1, 1048576\], got 0"),
         ]
         for call, message in cases:
             with pytest.raises((errors.LsifError, TypeError), match=message):

@@ -14,8 +14,9 @@ namespace {
 constexpr int64_t kRowsPerScored = 96;
 constexpr int64_t kRowsPerCached = 48;
 constexpr int64_t kCachedBytes = 1 << 25;
-constexpr int64_t kRowsAtOnce = 16;   // scored for all users of a group, while the next ones are fetched
-constexpr int64_t kUsersAtOnce = 16;  // of one filter
+constexpr int64_t kRowsAtOnce = 16;         // scored for all users of a group, while the next ones are fetched
+constexpr int64_t kUsersAtOnce = 16;        // of one filter,
+constexpr int64_t kScoresAtOnce = 1 << 18;  // as far as their scores take no more than 4 MiB
 constexpr int64_t kWordsAtOnce = 8;
 constexpr int64_t kSampledWords = 256;
 
@@ -100,8 +101,9 @@ FewRows::FewRows(const CatalogView& catalog, const ScoreTopkRequest& request, Sc
       others_[num_others_++] = user;
       continue;
     }
+    const int64_t users_at_once = std::clamp<int64_t>(kScoresAtOnce / std::max<int64_t>(count, 1), 1, kUsersAtOnce);
     const Group* last = num_groups_ == 0 ? nullptr : groups_ + num_groups_ - 1;
-    if (last == nullptr || last->allowed != allowed || num_users - last->first_user == kUsersAtOnce) {
+    if (last == nullptr || last->allowed != allowed || num_users - last->first_user >= users_at_once) {
       groups_[num_groups_++] = {allowed, count, num_users, num_users};
     }
     users_[num_users++] = user;

@@ -30,7 +30,7 @@ inline bool is_better(const ScoredItem& a, const ScoredItem& b) {
 ScoredItem* sort_best(ScoredItem* begin, ScoredItem* end, int64_t k);
 
 // Writes, for each user, the counts[b] = min(k, rows not excluded) best rows, higher score first, then lower row.
-// Memory beyond the results is for min(k, num_items) rows.
+// Memory beyond the results is for min(k, num_items) rows or, under a filter that allows few (few_rows.h), for those.
 //   scores [batch, k], 0 past counts; indices [batch, k], -1 past counts; counts [batch]
 // Refuses a result whose score is beyond float32.
 void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, float* scores, int64_t* indices,

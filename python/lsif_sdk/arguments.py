@@ -200,4 +200,4 @@ def as_number(name: str, value: object, low: float, high: float, brackets: str =
     # An integer is compared exactly, however large it is.
     if not (low < value < high or value in ends):  # type: ignore[operator]
         raise ArgumentError(name, expected, shown(value))
-    return value.item() if isinstance(value, np.generic) else value  # type: ignore[return-value]
+    return int(value) if is_integer(value) else float(value)  # type: ignore[call-overload, arg-type]

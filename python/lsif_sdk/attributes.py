@@ -244,23 +244,37 @@ def allowed_bitmaps(
     if where is not None:
         bitmaps = _of_conditions(where, attributes, batch)
     if available is not None:
-        bitmaps = [available if wanted is None else wanted & available for wanted in bitmaps]
+        bitmaps = _each_with(bitmaps, available)
     if allow is None:
         return bitmaps
     allow = as_lists(allow, "allow")
     for_all = is_flat(allow) and not is_one_a_user(allow)
     rows, offsets = excluded_rows(allow, items, 1 if for_all else batch, "allow")
     assert rows is not None and offsets is not None
+    if for_all:
+        return _each_with(bitmaps, _bitmap_of(rows, len(items)))
     lists = allow if is_one_a_user(allow) else None
     for user, wanted in enumerate(bitmaps):
         if lists is not None and lists[user] is None:  # all that the user's conditions let pass
             continue
-        if user == 0 or not for_all:
-            holds = np.zeros(len(items), np.bool_)
-            holds[rows[offsets[user] : offsets[user + 1]]] = True
-            allowed = as_bitmap(holds)
+        allowed = _bitmap_of(rows[offsets[user] : offsets[user + 1]], len(items))
         bitmaps[user] = allowed if wanted is None else wanted & allowed
     return bitmaps
+
+
+def _bitmap_of(rows: npt.NDArray[np.int64], num_items: int) -> Bitmap:
+    holds = np.zeros(num_items, np.bool_)
+    holds[rows] = True
+    return as_bitmap(holds)
+
+
+def _each_with(bitmaps: list[Bitmap | None], other: Bitmap) -> list[Bitmap | None]:
+    """Each and the other (None: all rows); those that are one stay one: searches share what they make of it."""
+    made: dict[int, Bitmap] = {}
+    for wanted in bitmaps:
+        if wanted is not None and id(wanted) not in made:
+            made[id(wanted)] = wanted & other
+    return [other if wanted is None else made[id(wanted)] for wanted in bitmaps]
 
 
 def _of_conditions(where: Where | Sequence[Where | None], attributes: Attributes, batch: int) -> list[Bitmap | None]:

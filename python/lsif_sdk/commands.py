@@ -60,7 +60,9 @@ def train(options: argparse.Namespace) -> int:
         raise ArgumentError("--text", "--titles FILE beside it", "none")
     if options.titles:
         log = _with_titles(options, log)
-    recipe = training.load_recipe(options.recipe, _overrides(options.set))
+    recipe = training.load_recipe(options.recipe, overrides := _overrides(options.set))
+    if options.holdout == "nothing" and "epochs" not in overrides:  # a recipe's are a bound for early stopping
+        raise ArgumentError("--holdout nothing", "--set epochs=N beside it", "none")
     recommender = training.train(
         log,
         recipe.model,

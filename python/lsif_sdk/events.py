@@ -150,11 +150,13 @@ def check_same_users(history: Any, **lists: Any) -> None:
         ArgumentError: one does.
     """
     users = index_of(history)
-    if users is None:
+    if users is None or not is_batch(history):
         return
     for name, given in lists.items():
         others = index_of(given)
-        if others is not None and len(others) == len(users) and not np.array_equal(others, users):
+        if others is None or len(others) != len(users) or given.index.equals(history.index):
+            continue
+        if is_one_a_user(as_lists(given, name)):
             expected = (
                 f"the users of history in their order ({name}.reindex(history.index), or to_list() if it is right)"
             )

@@ -90,6 +90,40 @@ TEST(few_or_many_rows_are_allowed) {
   }
 }
 
+// Users of one filter share its rows; here their runs end and begin again, longer than a group, in a catalogue of
+// vectors that no cache has.
+TEST(users_of_one_filter_share_its_rows) {
+  Random random(29);
+  constexpr int64_t kUsers = 75;
+  constexpr int64_t kItems = 90001;
+  constexpr int64_t kDim = 100;
+  const Catalog catalog(make_clustered(random, kItems, kDim), kDim);
+  Question question(make_clustered(random, kUsers, kDim), kDim, 1, 15);
+  std::vector<std::vector<uint64_t>> filters(3, std::vector<uint64_t>((kItems + 63) / 64));
+  for (size_t f = 0; f < filters.size(); ++f) {
+    const int64_t count = f == 2 ? kItems / 50 : 20 + 700 * static_cast<int64_t>(f);  // the last one allows many
+    for (int64_t i = 0; i < count; ++i) {
+      const uint64_t row = random() % kItems;
+      filters[f][row / 64] |= uint64_t{1} << (row % 64);
+    }
+  }
+  const auto filter_of = [](int64_t user) { return static_cast<size_t>(user < 40 ? user / 37 : user % 3); };
+  for (int64_t user = 0; user < kUsers; ++user) question.allowed.push_back(filters[filter_of(user)]);
+  const Result expected = run(catalog, question, lsif::cpu::kernels());
+  std::vector<const uint64_t*> shared;
+  for (int64_t user = 0; user < kUsers; ++user) shared.push_back(filters[filter_of(user)].data());
+  lsif::engine::ScoreTopkRequest request = question.get();
+  request.allowed = shared.data();
+  for (const int threads : {1, 3}) {
+    request.threads = threads;
+    Result result = room_for(request);
+    lsif::engine::score_topk(catalog.view(), request, result.scores.data(), result.indices.data(),
+                             result.counts.data());
+    CHECK(result == expected);
+  }
+  for (int64_t user = 0; user < kUsers; ++user) CHECK(expected.counts[user] == 15);
+}
+
 TEST(a_score_beyond_float32_of_few_rows_is_refused) {
   std::vector<float> rows(600 * 4, 1.0f);
   std::fill_n(rows.begin() + 4 * 77, 4, 3e38f);

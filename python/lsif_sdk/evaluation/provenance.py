@@ -116,7 +116,8 @@ def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> 
         ArgumentError: they do not agree.
     """
     otherwise = next(iter(possible))
-    said = [training.get(field, otherwise) for model in models if (training := training_of(model))]
+    trained = [training for model in models if (training := training_of(model))]
+    said = [training.get(field, otherwise) for training in trained if field in training or "holdout" not in training]
     known = {value if isinstance(value, (str, bool)) and value in possible else otherwise for value in said}
     if len(known) > 1:
         name = "events" if field == "split" else field

@@ -70,6 +70,9 @@ class UserStates(OfOneProcess, Generic[T]):
             raise ArgumentTypeError("state", "a UserState, or something else with nbytes", state)
         with self._lock:
             self._remove(user)
+            if _size(state) > self._max_bytes:  # which would put out all others first
+                self._evictions += 1
+                return
             self._states[user] = state
             self._bytes += _size(state)
             while self._bytes > self._max_bytes:

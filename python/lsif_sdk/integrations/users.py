@@ -46,7 +46,8 @@ class Users(OfOneProcess):
         recommender: the model. States follow the snapshots of a live one: those of another model, and those that left
             out events of an item that has come since, are made anew as users come.
         store: of histories. `Users` does not close it.
-        max_bytes: memory for states; see `UserStates`.
+        max_bytes: memory for states; see `UserStates`. That of a user of 2**20 events takes 8 MB, 16 with `repeats` and
+            times.
         save_every: events of a user after which the state is written to the store. At most so many (and those of other
             processes) are read again after a crash or when the state has left the memory.
         remember: see `Recommender.new_state`. The state of a user with more events is made anew, of the whole history,
@@ -72,7 +73,7 @@ class Users(OfOneProcess):
             raise ArgumentTypeError("store", "a HistoryStore, SQLiteStore(path) say", store)
         save_every = as_integer("save_every", save_every, 1, 2**62)
         self._recommender = recommender
-        self._remember = remember
+        self._remember = as_integer("remember", remember, 1, MOST_REMEMBERED)
         self._empty = self._new_empty(self._snapshot)
         self._store = store
         self._save_every = save_every

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number
+from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number, is_real
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError
 
@@ -102,8 +102,9 @@ class TrainConfig:
             object.__setattr__(self, name, as_integer(name, getattr(self, name), least, most))
         for name, (low, high, brackets) in _NUMBERS.items():
             object.__setattr__(self, name, as_number(name, getattr(self, name), low, high, brackets))
-        if self.clip_norm != math.inf:
-            object.__setattr__(self, "clip_norm", as_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]"))
+        is_unbounded = is_real(self.clip_norm) and self.clip_norm == math.inf
+        clip_norm = math.inf if is_unbounded else as_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]")
+        object.__setattr__(self, "clip_norm", clip_norm)
         if self.max_seconds is not None:
             object.__setattr__(self, "max_seconds", as_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]"))
         for name in ("skip_ties", "skip_seen"):

@@ -122,8 +122,8 @@ def train(
     each user's first one in the older half decides when to stop, the first one in the newer half is the test target.
     Metrics of both go into the artifact. With holdout "validation" the test targets decide when to stop, and what is
     older than they are is trained on: nothing is left to measure honestly, but there is more to learn from, for
-    production. With holdout "nothing" all events are trained on, for exactly `TrainConfig.epochs` epochs: as many as an
-    earlier training of such events found best (`artifact.training["best_epoch"]`). See
+    production. With holdout "nothing" all events are trained on, whatever `split`, for `epochs` epochs, which are to be
+    named: as many as an earlier training of such events found best (`artifact.training["best_epoch"]`). See
     `lsif_sdk.evaluation.leave_one_out` and `time_split`.
 
     Args:
@@ -168,6 +168,8 @@ def train(
         raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
     exclude_seen = as_flag("exclude_seen", exclude_seen)
     progress = as_flag("progress", progress)
+    if holdout == "nothing" and not isinstance(training, TrainConfig) and "epochs" not in (training or {}):
+        raise ArgumentError("training", "epochs to be named where nothing is held out to stop by", "none")
     settings = training if isinstance(training, TrainConfig) else TrainConfig.from_dict(training or {})
     recipe = Recipe(model or {}, settings)
     config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
