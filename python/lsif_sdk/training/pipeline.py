@@ -75,6 +75,7 @@ def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[s
 
     Raises:
         ArgumentError: a field is unknown or out of range.
+        ArgumentTypeError: a field is of the wrong type.
         DataError: the file cannot be read or is not such an object.
     """
     values: dict[str, dict[str, Any]] = {"model": {}, "training": {}}
