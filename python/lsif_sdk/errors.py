@@ -13,6 +13,7 @@ __all__ = [
 
 _MOST_CHARACTERS = 800
 _MOST_OF_A_VALUE = 40
+_MOST_BITS = 128
 
 
 class LsifError(Exception):
@@ -50,9 +51,10 @@ class ArgumentTypeError(LsifError, TypeError):
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
         came = type(got).__name__
-        text = shown(got) if type(got) in (bool, int, float, str) else ""
-        named = f"{came} {text}" if 0 < len(text) <= _MOST_OF_A_VALUE and not text.startswith("an ") else came
-        super().__init__(f"{argument}: expected {expected}, got {named}")
+        if type(got) in (bool, float, str) or (type(got) is int and got.bit_length() <= _MOST_BITS):
+            text = shown(got)
+            came += f" {text}" if len(text) <= _MOST_OF_A_VALUE else ""
+        super().__init__(f"{argument}: expected {expected}, got {came}")
         self.argument = argument
 
 
@@ -104,7 +106,7 @@ class StoreError(LsifError, RuntimeError):
 
 def shown(value: object, text_of: Callable[[object], str] = repr) -> str:
     """A value in a message. Python refuses to print integers of thousands of digits, and some objects fail at it."""
-    if isinstance(value, int) and value.bit_length() > 128:
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return f"an integer of {value.bit_length()} bits"
     try:
         return text_of(value)
