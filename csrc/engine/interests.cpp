@@ -47,19 +47,24 @@ void Interests::code(Scratch& scratch) {
   for (int64_t j = 0; j < count; ++j) log_weights_[j] = temperature_ * std::log(static_cast<double>(weights_[j]));
 }
 
-TopkQuery Interests::topk_query(int64_t user) const {
-  const int64_t first = first_[user];
+TopkQuery Interests::exact_query(int64_t user) const {
   TopkQuery query{};
   query.vectors = vectors(user);
+  query.weights = weights(user);
+  query.num_interests = size_of(user);
+  query.temperature = temperature_;
+  return query;
+}
+
+TopkQuery Interests::topk_query(int64_t user) const {
+  const int64_t first = first_[user];
+  TopkQuery query = exact_query(user);
   query.codes = codes_ + first * query_stride(dim_);
   query.code_sums = code_sums_ + first;
   query.scales = scales_ + first;
   query.errors = errors_ + first;
   query.norms = norms_ + first;
-  query.num_interests = size_of(user);
-  query.temperature = temperature_;
   if (weights_ != nullptr) {
-    query.weights = weights(user);
     query.log_weights = log_weights_ + first;
     double total = 0;
     for (int64_t j = 0; j < query.num_interests; ++j) total += static_cast<double>(query.weights[j]);

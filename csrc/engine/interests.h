@@ -18,10 +18,13 @@ class Interests {
 
   double score(const CatalogView& catalog, int64_t user, int64_t item, ExactScoreFn* exact_score) const;
 
-  // Makes what the kernel's bounds need; before topk_query.
+  // What TopkRowsFn reads of it. Points into this object; exclusions and results are for the caller to set.
+  TopkQuery exact_query(int64_t user) const;
+
+  // Makes what the bounds of codes need; before topk_query.
   void code(Scratch& scratch);
 
-  // Points into this object. Exclusions and results are for the caller to set.
+  // What ScoreTopkFn reads, likewise.
   TopkQuery topk_query(int64_t user) const;
 
  private:

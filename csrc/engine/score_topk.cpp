@@ -162,9 +162,8 @@ void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, flo
   if (request.batch == 0 || catalog.num_items == 0) return;
 
   Interests interests(request, catalog.dim, scratch);
-  const FewRows few(catalog, request, scratch);
-  few.answer(interests, excluded, kernels.exact_score, threads, scores, indices, counts);
-  const std::span<const int64_t> users = few.others();
+  const std::span<const int64_t> users =
+      answer_few_rows(catalog, request, interests, excluded, kernels, threads, scores, indices, counts, scratch);
   if (users.empty()) return;
   interests.code(scratch);
   const auto batch = static_cast<int64_t>(users.size());

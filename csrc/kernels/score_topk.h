@@ -178,6 +178,20 @@ constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vecto
          num_queries * (kBytesPerQuery + candidates * kBytesPerCandidate) + num_vectors * kBytesPerVector;
 }
 
+// Scores listed rows instead of scanning codes: sets best and num_best of each query (0 when it begins) as ScoreTopkFn
+// does where `allowed` has those rows alone. Of a query it reads vectors, weights, num_interests, temperature, exclude
+// and k; all queries have weights or none has, and all the same k. Rows are strictly increasing, at most kMaxScanRows.
+// scratch: topk_rows_scratch_size() bytes, 64-byte aligned.
+using TopkRowsFn = void(const CatalogView& catalog, const int64_t* rows, int64_t num_rows, TopkQuery* queries,
+                        int64_t num_queries, void* scratch);
+
+constexpr int64_t row_scores_stride(int64_t num_rows) { return divide_up(num_rows, kGroupRows) * kGroupRows; }
+
+constexpr int64_t topk_rows_scratch_size(int64_t num_queries, int64_t num_rows) {
+  return num_queries * row_scores_stride(num_rows) * 4 +
+         (row_scores_stride(num_rows) + kGroupRows) * kBytesPerCandidate;
+}
+
 // The score of one row x with bias b, before its one rounding to float32. vectors, weights, num_interests, temperature
 // as in TopkQuery. This, not the scan, is what decides: the same bits on every ISA.
 using ExactScoreFn = double(const float* vectors, const float* weights, int64_t num_interests, double temperature,

@@ -132,8 +132,8 @@ void interest_fusion(const InterestFusionParams& params, const float* interests,
 }  // namespace
 
 const KernelTable& cuda_kernels() {
-  static const KernelTable kernels = {"cuda",           embedding,       layer_norm, linear, attention,
-                                      interest_pooling, interest_fusion, nullptr,    nullptr};
+  static const KernelTable kernels = {"cuda",           embedding,       layer_norm, linear,  attention,
+                                      interest_pooling, interest_fusion, nullptr,    nullptr, nullptr};
   return kernels;
 }
 

@@ -21,6 +21,7 @@ struct KernelTable {
   InterestPoolingFn* interest_pooling;
   InterestFusionFn* interest_fusion;
   ScoreTopkFn* score_topk;
+  TopkRowsFn* topk_rows;
   ExactScoreFn* exact_score;
 };
 

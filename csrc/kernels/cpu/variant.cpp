@@ -11,6 +11,7 @@
 #endif
 #include "kernels/cpu/score_topk.inl.h"
 #include "kernels/cpu/table.h"
+#include "kernels/cpu/topk_rows.inl.h"
 
 #define LSIF_STRING_(x) #x
 #define LSIF_STRING(x) LSIF_STRING_(x)
@@ -20,12 +21,14 @@
 namespace lsif::cpu {
 
 #if defined(LSIF_SIMD_AVX2VNNI)
-// Only score_topk multiplies bytes, and has an exact_score of its own; all other kernels are those of AVX2.
+// Only score_topk multiplies bytes, and topk_rows and exact_score use what it does; all other kernels are those of
+// AVX2.
 const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
   static const KernelTable table = [] {
     KernelTable changed = avx2_kernels();
     changed.isa = LSIF_STRING(LSIF_ISA);
     changed.score_topk = LSIF_ISA::score_topk;
+    changed.topk_rows = LSIF_ISA::topk_rows;
     changed.exact_score = LSIF_ISA::exact_score;
     return changed;
   }();
@@ -34,9 +37,9 @@ const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
 #else
 const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
   static constexpr KernelTable table = {
-      LSIF_STRING(LSIF_ISA),     LSIF_ISA::embedding,  LSIF_ISA::layer_norm,
-      LSIF_ISA::linear,          LSIF_ISA::attention,  LSIF_ISA::interest_pooling,
-      LSIF_ISA::interest_fusion, LSIF_ISA::score_topk, LSIF_ISA::exact_score,
+      LSIF_STRING(LSIF_ISA), LSIF_ISA::embedding,        LSIF_ISA::layer_norm,      LSIF_ISA::linear,
+      LSIF_ISA::attention,   LSIF_ISA::interest_pooling, LSIF_ISA::interest_fusion, LSIF_ISA::score_topk,
+      LSIF_ISA::topk_rows,   LSIF_ISA::exact_score,
   };
   return table;
 }
