@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
 
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
@@ -16,8 +17,15 @@ constexpr int64_t kRowsPerScored = 48;
 constexpr int64_t kRowsPerCached = 32;
 constexpr int64_t kAlwaysFew = 1024;
 constexpr int64_t kCachedBytes = 1 << 25;
-constexpr int64_t kUsersPerTask = 64;       // of one filter, whose rows are collected once for all
-constexpr int64_t kUsersAtOnce = 16;        // that score a row together,
+// Without a filter so many rows a result are few, as a scan scores several rows exactly for each: more of a batch,
+// whose users share a row, or where a scan's fixed costs count (bench/README.md, "Small catalogues and large k").
+constexpr int64_t kLeastBatch = 8;
+constexpr int64_t kRowsPerResult = 12;
+constexpr int64_t kRowsPerResultOfBatch = 32;
+constexpr int64_t kSmallCatalog = 3072;
+constexpr int64_t kLeastDim = 32;  // sums across lanes cost more than a scan's codes below
+constexpr int64_t kMostRows = 1 << 16;
+constexpr int64_t kUsersAtOnce = 16;        // of one filter, who score a row together,
 constexpr int64_t kScoresAtOnce = 1 << 18;  // as far as their scores take no more than 1 MiB
 constexpr int64_t kScan = -1;               // in place of a user's number of results
 constexpr int64_t kWordsAtOnce = 8;
@@ -42,6 +50,16 @@ bool has_many_bits(const uint64_t* bitmap, int64_t num_items, int64_t most) {
 int64_t most_of(const CatalogView& catalog) {
   const bool is_cached = catalog.num_items * catalog.dim * 4 <= kCachedBytes;
   return std::max(kAlwaysFew, catalog.num_items / (is_cached ? kRowsPerCached : kRowsPerScored));
+}
+
+// Whether all rows are few.
+bool has_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request) {
+  const int64_t num_items = catalog.num_items;
+  if (request.weights != nullptr || num_items > kMostRows) return false;
+  const bool is_batch = request.batch >= kLeastBatch;
+  if (is_batch && num_items <= kAlwaysFew && catalog.dim >= kLeastDim) return true;
+  const int64_t rows_per_result = is_batch || num_items <= kSmallCatalog ? kRowsPerResultOfBatch : kRowsPerResult;
+  return num_items <= std::min(request.k, num_items) * rows_per_result;
 }
 
 // Writes the rows of the bits that are set, ascending, until there are more than `most`, and returns how many.
@@ -70,7 +88,7 @@ int64_t collect_rows(const uint64_t* bitmap, int64_t num_items, int64_t most, in
 
 // Users one after another whose filter is the same.
 struct Group {
-  const uint64_t* allowed;
+  const uint64_t* allowed;  // null: all rows are
   int64_t first_user;
   int64_t last_user;
 };
@@ -88,11 +106,18 @@ class FewRows {
 
   // Results of a group that has few rows. Another group's counts stay kScan.
   void answer(const Group& group, float* scores, int64_t* indices, int64_t* counts) const {
-    if (has_many_bits(group.allowed, catalog_.num_items, most_)) return;
     Scratch scratch;
-    int64_t* rows = scratch.ints(most_ + 64);
-    const int64_t num_rows = collect_rows(group.allowed, catalog_.num_items, most_, rows);
-    if (num_rows > most_) return;
+    int64_t num_rows = catalog_.num_items;
+    int64_t* rows = nullptr;
+    if (group.allowed == nullptr) {
+      rows = scratch.ints(num_rows);
+      std::iota(rows, rows + num_rows, 0);
+    } else {
+      if (has_many_bits(group.allowed, num_rows, most_)) return;
+      rows = scratch.ints(most_ + 64);
+      num_rows = collect_rows(group.allowed, num_rows, most_, rows);
+      if (num_rows > most_) return;
+    }
     const int64_t at_once = std::clamp<int64_t>(kScoresAtOnce / std::max<int64_t>(num_rows, 1), 1, kUsersAtOnce);
     for (int64_t user = group.first_user; user < group.last_user; user += at_once) {
       answer(user, std::min(group.last_user, user + at_once), {rows, static_cast<size_t>(num_rows)}, scores, indices,
@@ -144,15 +169,16 @@ std::span<const int64_t> answer_few_rows(const CatalogView& catalog, const Score
                                          const cpu::KernelTable& kernels, int threads, float* scores, int64_t* indices,
                                          int64_t* counts, Scratch& scratch) {
   const FewRows few(catalog, request, interests, excluded, kernels);
+  const bool all_are_few = has_few_rows(catalog, request);
   auto* groups = scratch.array<Group>(request.batch);
   int64_t num_groups = 0;
   for (int64_t user = 0; user < request.batch; ++user) {
     counts[user] = kScan;
     const uint64_t* allowed = request.allowed == nullptr ? nullptr : request.allowed[user];
-    if (allowed == nullptr) continue;
+    if ((allowed == nullptr && !all_are_few) || kernels.topk_rows == nullptr) continue;
     Group* last = num_groups == 0 ? nullptr : groups + num_groups - 1;
     if (last != nullptr && last->allowed == allowed && last->last_user == user &&
-        user - last->first_user < kUsersPerTask) {
+        user - last->first_user < kUsersAtOnce) {
       last->last_user = user + 1;
     } else {
       groups[num_groups++] = {allowed, user, user + 1};

@@ -150,7 +150,7 @@ constexpr int64_t max_candidates(int64_t num_queries, int64_t k) {
 }
 
 inline constexpr int64_t kBytesPerScan = kScanBlock * 20 + kMaxScoreInterests * 2 * kLineBytes;
-inline constexpr int64_t kBytesPerQuery = 128;
+inline constexpr int64_t kBytesPerQuery = 144;
 inline constexpr int64_t kBytesPerVector = 64;
 inline constexpr int64_t kBytesPerCandidate = 8;
 inline constexpr int64_t kTouchedCandidates = 2 * kGroupRows;  // past those that wait, by append_candidates()

@@ -215,9 +215,16 @@ void interest_fusion(const InterestFusionParams& params, const float* interests,
 namespace lsif::cpu {
 
 const KernelTable& cuda_encoder_kernels() {
-  static const KernelTable kernels = {
-      "cuda_encoder",         cuda_kernels().embedding,      cuda::parts::layer_norm,      cuda::parts::linear,
-      cuda::parts::attention, cuda::parts::interest_pooling, cuda::parts::interest_fusion, nullptr};
+  static const KernelTable kernels = {"cuda_encoder",
+                                      cuda_kernels().embedding,
+                                      cuda::parts::layer_norm,
+                                      cuda::parts::linear,
+                                      cuda::parts::attention,
+                                      cuda::parts::interest_pooling,
+                                      cuda::parts::interest_fusion,
+                                      nullptr,
+                                      nullptr,
+                                      nullptr};
   return kernels;
 }
 

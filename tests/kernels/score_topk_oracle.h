@@ -247,19 +247,25 @@ inline bool is_right(const Result& result, const Result& expected, [[maybe_unuse
 #endif
 }
 
-// Rows as they are, and in an order.
+// Rows as they are, and in an order; with all rows scored where they are few, and always scanned.
 inline void check_against_brute_force(const Catalog& catalog, Question& question, const std::string& what) {
   const Result expected = brute_force(catalog, question);
   const Catalog ordered = catalog.ordered();
   for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+    KernelTable scanning = *table;
+    scanning.topk_rows = nullptr;
     for (const Catalog* coded : {&catalog, &ordered}) {
-      if (is_right(run(*coded, question, *table), expected, catalog, question)) {
-        CHECK(true);
-      } else {
-        check::fail(what.c_str(), 0,
-                    std::string(table->isa) + (coded == &ordered ? ", ordered," : "") +
-                        " differs from brute force: " + std::to_string(catalog.num_items) + " x " +
-                        std::to_string(catalog.dim) + ", k " + std::to_string(question.request.k));
+      for (const KernelTable* used : {table, static_cast<const KernelTable*>(&scanning)}) {
+        if (used != table && table->topk_rows == nullptr) continue;
+        if (is_right(run(*coded, question, *used), expected, catalog, question)) {
+          CHECK(true);
+        } else {
+          check::fail(what.c_str(), 0,
+                      std::string(table->isa) + (coded == &ordered ? ", ordered," : "") +
+                          (used == &scanning ? ", scanned," : "") +
+                          " differs from brute force: " + std::to_string(catalog.num_items) + " x " +
+                          std::to_string(catalog.dim) + ", k " + std::to_string(question.request.k));
+        }
       }
     }
   }

@@ -7,10 +7,10 @@
 #include <string>
 #include <utility>
 #include <vector>
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
 
+#if defined(__SSE__)
+#include "flushed_denormals.h"
+#endif
 #include "score_topk_oracle.h"
 
 namespace {
@@ -219,18 +219,6 @@ TEST(exponentials_of_several_interests_are_above_their_rounding) {
 }
 
 #if defined(__SSE__)
-// As torch.set_flush_denormal does, for the thread, while this lives.
-class FlushedDenormals {
- public:
-  FlushedDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-  ~FlushedDenormals() { _mm_setcsr(before_); }
-  FlushedDenormals(const FlushedDenormals&) = delete;
-  FlushedDenormals& operator=(const FlushedDenormals&) = delete;
-
- private:
-  unsigned before_;
-};
-
 // The last row is the best by an interest whose share of the weights is 2^-127, which counts as 0 there.
 TEST(shares_below_the_normal_numbers_count_where_they_are_flushed) {
   std::vector<float> rows;
@@ -256,6 +244,26 @@ TEST(exponentials_of_several_interests_are_above_the_rounding_of_scores) {
   question.request.temperature = 0.01;
   for (const float bias : {0x1p22f, -0x1p22f}) {
     check_against_brute_force(last_slot_first(rows, 1, std::vector<float>(500, bias)), question, "rounding of scores");
+  }
+}
+
+// The error of scores in float32 is computed from the catalogue's largest row, which those whose norm is beyond float32
+// are not. Here they have products that cancel but for their last digits.
+TEST(rows_beyond_float32_are_larger_than_the_largest) {
+  constexpr int64_t kDim = 64;
+  Random random(51);
+  std::vector<float> rows = scaled(1e30f)(random, 2000, kDim);
+  for (int64_t row = 0; row < 2000; row += 5) {
+    for (int64_t i = 0; i < kDim; i += 2) {
+      const float x = 1e38f * std::clamp(normal(random), -3.0f, 3.0f);
+      rows[row * kDim + i] = x;
+      rows[row * kDim + i + 1] = -x * (1 + 1e-6f * normal(random));
+    }
+  }
+  const Catalog catalog(rows, kDim);
+  for (const int64_t k : {1, 5, 30}) {
+    Question question(std::vector<float>(3 * kDim, 1e-37f), kDim, 1, k);
+    check_against_brute_force(catalog, question, "rows beyond float32");
   }
 }
 

@@ -4,6 +4,9 @@
 #include <string>
 #include <vector>
 
+#if defined(__SSE__)
+#include "flushed_denormals.h"
+#endif
 #include "guarded.h"
 #include "score_topk_oracle.h"
 
@@ -176,6 +179,27 @@ TEST(scores_of_the_least_numbers) {
     check_rows(catalog, Question(scaled(2e-20f)(random, 2, 64), 64, 1, k), some_rows(random, 400, 500), "least");
   }
 }
+
+#if defined(__SSE__)
+// Every product of the better half of the rows is flushed to 0; the others' sums begin with products that are not.
+TEST(scores_where_denormals_are_flushed) {
+  Random random(49);
+  std::vector<float> rows(400 * 512);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const float factor = i / 512 % 2 == 0 ? 1.0f : i % 512 < 16 ? 4.0f : 0.25f;
+    rows[i] = factor * std::uniform_real_distribution<float>(0.5f, 1.0f)(random) * 0x1p-64f;
+  }
+  const Catalog catalog(rows, 512);
+  Question question(std::vector<float>(512, 0x1p-63f), 512, 1, 7);
+  const std::vector<int64_t> list = some_rows(random, 300, 400);
+  question.allowed = bitmaps_of(list, 400, 1);
+  const Result expected = brute_force(catalog, question);
+  for (const KernelTable* table : lsif::cpu::tested_kernels()) {
+    const FlushedDenormals flushed;
+    CHECK(run_rows(catalog, question, list, *table) == expected);
+  }
+}
+#endif
 
 // Products beyond float32 that cancel, in one lane of any vector: its sum stays infinite.
 TEST(sums_beyond_float32_on_the_way) {

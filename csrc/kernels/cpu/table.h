@@ -21,7 +21,7 @@ struct KernelTable {
   InterestPoolingFn* interest_pooling;
   InterestFusionFn* interest_fusion;
   ScoreTopkFn* score_topk;
-  TopkRowsFn* topk_rows;
+  TopkRowsFn* topk_rows;  // or null: everything is scanned
   ExactScoreFn* exact_score;
 };
 

@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 #include "kernels/cpu/simd_int4.h"
-#include "kernels/cpu/topk_query.inl.h"
+#include "kernels/cpu/topk_candidates.inl.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::cpu::LSIF_ISA {

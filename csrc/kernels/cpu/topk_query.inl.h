@@ -1,12 +1,10 @@
-// The state of one query of score_topk.inl.h: its unit, its threshold, and the rows that wait for being scored exactly.
+// The state of one query of score_topk.inl.h: its unit and its threshold.
 #pragma once
 
 #include <math.h>
 
-#include "kernels/cpu/exact_score.inl.h"
+#include "kernels/cpu/float32_scores.inl.h"
 #include "kernels/cpu/simd_int4.h"
-#include "kernels/cpu/topk_heap.inl.h"
-#include "kernels/cpu/topk_select.inl.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::cpu::LSIF_ISA {
@@ -22,9 +20,6 @@ constexpr double kLeastTemperature = 0x1p-60;
 constexpr float kLeastShare = 0x1p-126f;
 constexpr double kLog2E = 1.4426950408889634;
 constexpr int32_t kInfinityBits = 0x7f800000;
-
-constexpr int64_t kRowsAhead = 16;  // that are fetched while one is scored
-constexpr int64_t kMaxBytesAhead = 512;
 
 inline int32_t float_bits(float x) { return __builtin_bit_cast(int32_t, x); }
 
@@ -88,18 +83,20 @@ struct QueryScan {
   int64_t num_candidates;
   int64_t limit;  // of num_candidates, but for those of a group
   int64_t max_candidates;
-  int64_t first_item;  // of the scan
-  int exponent;        // of the unit
-  bool is_bounded;     // false: some norm or error is beyond float32, nothing can be dropped
-  float least;         // so many rows as are wanted score no less: -inf, or what a scan that was given up left
-  float threshold;     // rows whose bound is below cannot enter; -inf while no k rows are known
-  float log_total;     // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
-  float log_count;     // rounded up
-  float temperature;   // 0: too small a part of the unit to divide by
-  float binary;        // log2(e) / temperature
-  float offset;        // binary * (log_total - threshold), rounded up
-  float missed;        // the largest of the vectors'
-  uint32_t needed;     // of the 16 regions that are scanned next, where there is an order
+  int64_t first_item;      // of the scan
+  int exponent;            // of the unit
+  bool is_bounded;         // false: some norm or error is beyond float32, nothing can be dropped
+  float least;             // so many rows as are wanted score no less: -inf, or what a scan that was given up left
+  float threshold;         // rows whose bound is below cannot enter; -inf while no k rows are known
+  double float_error;      // of scores in float32, not in the unit; infinity: not known
+  double float_threshold;  // rows whose score in float32 is below cannot enter
+  float log_total;         // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
+  float log_count;         // rounded up
+  float temperature;       // 0: too small a part of the unit to divide by
+  float binary;            // log2(e) / temperature
+  float offset;            // binary * (log_total - threshold), rounded up
+  float missed;            // the largest of the vectors'
+  uint32_t needed;         // of the 16 regions that are scanned next, where there is an order
 };
 
 // The larger of `score` and what other scans know, which learn it from this.
@@ -118,6 +115,7 @@ inline void update_threshold(QueryScan& scan) {
   if (query.num_best == query.k && query.best[0].score > score) score = query.best[0].score;
   if (query.known_score != nullptr) score = share_score(query.known_score, score);
   scan.threshold = -HUGE_VALF;
+  scan.float_threshold = static_cast<double>(score) - scan.float_error;
   if (scan.is_bounded) {
     const double scaled = (static_cast<double>(score) - kRoundingSlack) * power_of_2_double(-scan.exponent);
     scan.threshold = static_cast<float>(scaled - kUnderflowSlack);
@@ -125,104 +123,6 @@ inline void update_threshold(QueryScan& scan) {
   const float rounding = (scan.threshold < 0 ? -scan.threshold : scan.threshold) * kScoreSlack;
   scan.offset = scan.binary * (rounding + scan.log_total - scan.threshold);
   scan.vectors[0].threshold = scan.threshold;
-}
-
-// The row of a slot.
-inline int64_t item_of(const CodesView& codes, int64_t slot) {
-  if (codes.order == nullptr) return slot;
-  int32_t item = 0;
-  __builtin_memcpy(&item, codes.order + slot * 4, 4);
-  return item;
-}
-
-// Those of `mask` that may be returned, of the group that begins at first_slot.
-inline uint32_t allowed_rows(const CodesView& codes, const uint64_t* allowed, int64_t first_slot, uint32_t mask) {
-  // Without an order they lie in one word of the bitmap.
-  if (codes.order == nullptr) return mask & static_cast<uint32_t>(allowed[first_slot / 64] >> (first_slot % 64));
-  uint32_t kept = 0;
-  for (; mask != 0; mask &= mask - 1) {
-    const int r = __builtin_ctz(mask);
-    const int64_t item = item_of(codes, first_slot + r);
-    kept |= static_cast<uint32_t>(allowed[item / 64] >> (item % 64) & 1) << r;
-  }
-  return kept;
-}
-
-inline bool is_excluded(const TopkQuery& query, int64_t item) {
-  int64_t low = 0;
-  int64_t high = query.num_exclude;
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    if (query.exclude[middle] < item) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low < query.num_exclude && query.exclude[low] == item;
-}
-
-inline void prefetch_row(const CatalogView& catalog, int64_t item) {
-  const auto* row = reinterpret_cast<const uint8_t*>(catalog.vectors + item * catalog.dim);
-  const int64_t size = catalog.dim * 4 < kMaxBytesAhead ? catalog.dim * 4 : kMaxBytesAhead;
-  for (int64_t i = 0; i < size; i += kLineBytes) __builtin_prefetch(row + i);
-  if (catalog.bias != nullptr) __builtin_prefetch(catalog.bias + item);
-}
-
-inline void score_rows(const CatalogView& catalog, QueryScan& scan, const Candidate* candidates, int64_t size) {
-  TopkQuery& query = *scan.query;
-  for (int64_t i = 0; i < size; ++i) {
-    const int64_t ahead = i + kRowsAhead;
-    if (ahead < size && !(candidates[ahead].upper < scan.threshold)) {
-      prefetch_row(catalog, item_of(catalog.codes, scan.first_item + candidates[ahead].row));
-    }
-    if (candidates[i].upper < scan.threshold) continue;
-    const int64_t item = item_of(catalog.codes, scan.first_item + candidates[i].row);
-    if (is_excluded(query, item)) continue;
-    const double score = exact_score(query.vectors, query.weights, query.num_interests, query.temperature,
-                                     catalog.vectors + item * catalog.dim,
-                                     catalog.bias == nullptr ? 0.0f : catalog.bias[item], catalog.dim);
-    if (offer(query, {static_cast<float>(score), item})) update_threshold(scan);
-  }
-}
-
-// Scores the k rows of the largest bounds among those that wait, which raises the threshold above most of the others,
-// and returns where those others begin.
-inline int64_t score_largest(const CatalogView& catalog, QueryScan& scan) {
-  const int64_t size = scan.num_candidates;
-  const int64_t first = scan.query->k < size ? scan.query->k : size;
-  select_largest(scan.candidates, size, first);
-  score_rows(catalog, scan, scan.candidates, first);
-  return first;
-}
-
-inline void score_candidates(const CatalogView& catalog, QueryScan& scan) {
-  const int64_t first = score_largest(catalog, scan);
-  score_rows(catalog, scan, scan.candidates + first, scan.num_candidates - first);
-  scan.num_candidates = 0;
-}
-
-// Makes room for those to come. The first time is early, for the sake of a threshold.
-__attribute__((noinline)) void thin_candidates(const CatalogView& catalog, QueryScan& scan) {
-  Candidate* candidates = scan.candidates;
-  int64_t kept = 0;
-  for (int64_t i = score_largest(catalog, scan); i < scan.num_candidates; ++i) {
-    if (!(candidates[i].upper < scan.threshold)) candidates[kept++] = candidates[i];
-  }
-  scan.num_candidates = kept;
-  if (2 * kept > scan.max_candidates) score_candidates(catalog, scan);
-  scan.limit = 2 * scan.limit < scan.max_candidates ? 2 * scan.limit : scan.max_candidates;
-}
-
-// Keeps rows first_item + i for each bit i of mask.
-inline void keep_candidates(const CatalogView& catalog, QueryScan& scan, GroupFloats upper, int64_t first_item,
-                            uint32_t mask) {
-  const uint64_t* allowed = scan.query->allowed;
-  if (allowed != nullptr) mask = allowed_rows(catalog.codes, allowed, first_item, mask);
-  const auto first_row = static_cast<uint32_t>(first_item - scan.first_item);
-  scan.num_candidates += append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
-  if (scan.query->known_score != nullptr) update_threshold(scan);
-  if (scan.num_candidates >= scan.limit) thin_candidates(catalog, scan);
 }
 
 inline int32_t largest_bits(const TopkQuery& query) {
@@ -278,7 +178,8 @@ inline void start_logs(QueryScan& scan) {
   }
 }
 
-inline void start_query(const Units& units, int64_t stride, QueryScan& scan) {
+inline void start_query(const CatalogView& catalog, const Units& units, QueryScan& scan) {
+  const int64_t stride = query_stride(catalog.dim);
   const TopkQuery& query = *scan.query;
   const int32_t largest = largest_bits(query);
   const int vector_exponent = exponent_above(largest);
@@ -286,6 +187,11 @@ inline void start_query(const Units& units, int64_t stride, QueryScan& scan) {
   const float unit_factor = power_of_2(vector_exponent + units.row_exponent - units.exponent);
   scan.exponent = units.exponent;
   scan.is_bounded = largest < kInfinityBits;
+  scan.float_error = HUGE_VAL;
+  if (query.weights == nullptr && scan.is_bounded) {
+    scan.float_error = float32_error(static_cast<double>(query.norms[0]), static_cast<double>(catalog.codes.row_size),
+                                     static_cast<double>(catalog.codes.bias_size), catalog.dim);
+  }
   for (int64_t j = 0; j < query.num_interests; ++j) {
     VectorScan& vector = scan.vectors[j];
     const float norm = query.norms[j] * vector_unit;
@@ -342,7 +248,7 @@ inline QueryScan* start_queries(const CatalogView& catalog, const Units& units, 
     use_list(candidates, max_candidates(num_queries, queries[q].k), scan);
     scan.first_item = first_item;
     scan.least = -HUGE_VALF;
-    start_query(units, query_stride(catalog.dim), scan);
+    start_query(catalog, units, scan);
     vectors += queries[q].num_interests;
     candidates += scan.max_candidates + kTouchedCandidates;
   }

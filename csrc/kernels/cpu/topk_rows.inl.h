@@ -4,55 +4,14 @@
 
 #include <math.h>
 
-#include "kernels/cpu/topk_heap.inl.h"
-#include "kernels/cpu/topk_query.inl.h"
-#include "kernels/cpu/topk_select.inl.h"
+#include "kernels/cpu/topk_candidates.inl.h"
 #include "kernels/score_topk.h"
 
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-constexpr double kMostInFloat32 = 0x1p126;  // beyond it partial sums might overflow
 constexpr float kLargestFloat = 0x1.fffffep127f;
 constexpr int64_t kMaximaPerResult = 4;
-
-// Lane r of the result is the sum over a[r]'s lanes.
-LSIF_INLINE Vec sum_each(Vec (&a)[kLanes]) {
-#pragma GCC unroll 4
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
-    for (int r = 0; r < half; ++r) {
-      Vec low, high;
-      interleave(a[r], a[r + half], low, high);
-      a[r] = low + high;
-    }
-  }
-  return a[0];
-}
-
-// Lane r: q . rows[r]. No lane's sum of squares of a row is above that of `squares`.
-template <bool kSquares>
-LSIF_INLINE Vec dot_rows(const float* q, const float* const (&rows)[kLanes], int64_t dim, Vec& squares) {
-  Vec dots[kLanes];
-#pragma GCC unroll 16
-  for (int r = 0; r < kLanes; ++r) {
-    Vec dot = broadcast(0.0f), square = broadcast(0.0f);
-    int64_t i = 0;
-    for (; i + kLanes <= dim; i += kLanes) {
-      const Vec x = load(rows[r] + i);
-      dot = fma(load(q + i), x, dot);
-      if constexpr (kSquares) square = fma(x, x, square);
-    }
-    if (i < dim) {
-      const Vec x = load_first(rows[r] + i, dim - i);
-      dot = fma(load_first(q + i, dim - i), x, dot);
-      if constexpr (kSquares) square = fma(x, x, square);
-    }
-    dots[r] = dot;
-    if constexpr (kSquares) squares = max(squares, square);
-  }
-  return sum_each(dots);
-}
 
 // Of all rows; what bounds the errors of float32 scores.
 struct LargestRow {
@@ -94,19 +53,16 @@ inline LargestRow score_in_float32(const CatalogView& catalog, const int64_t* ro
   double square = 0;
   for (const float lane : lanes) square += static_cast<double>(lane);
   const auto terms = static_cast<double>(dim);
-  return {::sqrt(square * (1 + terms * 0x1p-23) + terms * 0x1p-149), static_cast<double>(max_lanes(biases))};
+  return {::sqrt(square * (1 + terms * 0x1p-23) + terms * 0x1p-126), static_cast<double>(max_lanes(biases))};
 }
 
-// At least the difference between a score in float32 and the exact one rounded to float32; infinity if not known.
-inline double float32_error(const TopkQuery& query, LargestRow largest, int64_t dim) {
+// float32_error() of all scores of this query.
+inline double error_of(const TopkQuery& query, LargestRow largest, int64_t dim) {
   double square = 0;
   for (int64_t i = 0; i < dim; ++i) {
     square += static_cast<double>(query.vectors[i]) * static_cast<double>(query.vectors[i]);
   }
-  const double size = ::sqrt(square) * largest.norm * (1 + 0x1p-20) + largest.bias;
-  if (!(size < kMostInFloat32)) return HUGE_VAL;
-  const auto roundings = static_cast<double>(dim + 8);
-  return roundings * 0x1p-24 / (1 - roundings * 0x1p-24) * size + roundings * 0x1p-149;
+  return float32_error(::sqrt(square), largest.norm, largest.bias, dim);
 }
 
 // Rows that the query leaves out score -infinity. Both ascend: those of the shorter list are looked up in the other.
@@ -188,7 +144,7 @@ void topk_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows
   LargestRow largest{};
   if (in_float32) largest = score_in_float32(catalog, rows, num_rows, queries, num_queries, scores);
   for (int64_t q = 0; q < num_queries; ++q, scores += stride) {
-    const double error = in_float32 ? float32_error(queries[q], largest, catalog.dim) : HUGE_VAL;
+    const double error = in_float32 ? error_of(queries[q], largest, catalog.dim) : HUGE_VAL;
     if (!(error < HUGE_VAL)) {
       for (int64_t i = 0; i < stride; ++i) scores[i] = i < num_rows ? 0.0f : -HUGE_VALF;
     }

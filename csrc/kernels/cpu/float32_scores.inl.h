@@ -1,0 +1,84 @@
+// Scores of one interest in float32, with a bound of their error: what tells most rows that are not among the k best
+// from those that are worth an exact score.                                  (docs/score_topk.md, "Scores in float32")
+#pragma once
+
+#include <math.h>
+
+#include "kernels/cpu/simd.h"
+#include "kernels/score_topk.h"
+
+namespace lsif::cpu::LSIF_ISA {
+namespace {
+
+constexpr double kMostInFloat32 = 0x1p126;  // beyond it partial sums might overflow
+constexpr int64_t kRowsAhead = 16;          // that are fetched while one is scored
+constexpr int64_t kMaxBytesAhead = 512;
+
+// No score in float32 is further from the exact one, rounded to float32; infinity if that is not known. Norms of the
+// query and of the largest row, and the largest bias. Numbers below the normal ones may be flushed to 0.
+inline double float32_error(double query_norm, double row_norm, double bias, int64_t dim) {
+  const double size = query_norm * row_norm * (1 + 0x1p-20) + bias;
+  if (!(size < kMostInFloat32)) return HUGE_VAL;
+  const auto roundings = static_cast<double>(dim + 8);
+  const double flushed = 0x1p-126 * (1 + query_norm + row_norm);
+  return roundings * (0x1p-24 / (1 - roundings * 0x1p-24) * size + flushed);
+}
+
+inline void prefetch_row(const CatalogView& catalog, int64_t item) {
+  const auto* row = reinterpret_cast<const uint8_t*>(catalog.vectors + item * catalog.dim);
+  const int64_t size = catalog.dim * 4 < kMaxBytesAhead ? catalog.dim * 4 : kMaxBytesAhead;
+  for (int64_t i = 0; i < size; i += kLineBytes) __builtin_prefetch(row + i);
+  if (catalog.bias != nullptr) __builtin_prefetch(catalog.bias + item);
+}
+
+// Lane r of the result is the sum over a[r]'s lanes.
+LSIF_INLINE Vec sum_each(Vec (&a)[kLanes]) {
+#pragma GCC unroll 4
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int r = 0; r < half; ++r) {
+      Vec low, high;
+      interleave(a[r], a[r + half], low, high);
+      a[r] = low + high;
+    }
+  }
+  return a[0];
+}
+
+// Lane r: q . rows[r]. No lane's sum of squares of a row is above that of `squares`.
+template <bool kSquares>
+LSIF_INLINE Vec dot_rows(const float* q, const float* const (&rows)[kLanes], int64_t dim, Vec& squares) {
+  Vec dots[kLanes];
+#pragma GCC unroll 16
+  for (int r = 0; r < kLanes; ++r) {
+    Vec dot = broadcast(0.0f), square = broadcast(0.0f);
+    int64_t i = 0;
+    for (; i + kLanes <= dim; i += kLanes) {
+      const Vec x = load(rows[r] + i);
+      dot = fma(load(q + i), x, dot);
+      if constexpr (kSquares) square = fma(x, x, square);
+    }
+    if (i < dim) {
+      const Vec x = load_first(rows[r] + i, dim - i);
+      dot = fma(load_first(q + i, dim - i), x, dot);
+      if constexpr (kSquares) square = fma(x, x, square);
+    }
+    dots[r] = dot;
+    if constexpr (kSquares) squares = max(squares, square);
+  }
+  return sum_each(dots);
+}
+
+LSIF_INLINE Vec float32_scores(const CatalogView& catalog, const float* q, const int64_t (&items)[kLanes]) {
+  const float* vectors[kLanes];
+  float bias[kLanes] = {};
+  for (int r = 0; r < kLanes; ++r) {
+    vectors[r] = catalog.vectors + items[r] * catalog.dim;
+    if (catalog.bias != nullptr) bias[r] = catalog.bias[items[r]];
+  }
+  Vec unused = broadcast(0.0f);
+  return dot_rows<false>(q, vectors, catalog.dim, unused) + load(bias);
+}
+
+}  // namespace
+}  // namespace lsif::cpu::LSIF_ISA

@@ -1,0 +1,15 @@
+// What torch.set_flush_denormal(True) asks of a thread, for as long as an object lives.
+#pragma once
+
+#include <immintrin.h>
+
+class FlushedDenormals {
+ public:
+  FlushedDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~FlushedDenormals() { _mm_setcsr(before_); }
+  FlushedDenormals(const FlushedDenormals&) = delete;
+  FlushedDenormals& operator=(const FlushedDenormals&) = delete;
+
+ private:
+  unsigned before_;
+};
