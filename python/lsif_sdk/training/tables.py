@@ -180,15 +180,19 @@ class Table:
         """Numbers float64 [num_rows], infinities among them; integers from 2**53 on are rounded.
 
         Raises:
-            DataError: a value is missing, NaN or no number.
+            DataError: a value is missing, NaN, no number, or an integer beyond float64.
         """
         import pandas as pd
 
         values = self._frame[column]
-        if values.dtype.kind in "bcmM" or isinstance(values.dtype, pd.PeriodDtype):
-            raise DataError(f"{self.name}: column {column!r}: expected numbers, got {values.dtype}")
         self._refuse_bools(column, values, "a number")
-        numbers = pd.to_numeric(values, errors="coerce")
+        try:
+            numbers = pd.to_numeric(values, errors="coerce")
+        except OverflowError:
+            raise DataError(f"{self.name}: column {column!r}: expected numbers that float64 can hold") from None
+        for dtype in (values.dtype, numbers.dtype):
+            if dtype.kind in "bcmM" or isinstance(dtype, pd.PeriodDtype):
+                raise DataError(f"{self.name}: column {column!r}: expected numbers, got {dtype}")
         self._refuse(column, numbers.isna(), "expected a number")
         return numbers.to_numpy(dtype=np.float64)
 
