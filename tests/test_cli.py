@@ -104,6 +104,11 @@ def test_evaluate_prints_a_table_or_json(shop_model, shop_events, capsys):
     saved = Recommender.load(shop_model).artifact.metrics["test"]
     assert reports["lsif"]["targets_hash"] == saved["lsif"]["targets_hash"]
     assert "ndcg@5" in reports["lsif"]["metrics"]
+    _, several, _ = run(capsys, "evaluate", shop_model, shop_events, "--json", "--quiet", "--k", "10,5")
+    for report in json.loads(several):
+        assert report["k"] == [10, 5] and report["metrics"].items() > reports[report["name"]]["metrics"].items()
+    _, table, _ = run(capsys, "evaluate", "--k", "10,5", shop_model, shop_events, "--quiet")
+    assert table.index("NDCG@10") < table.index("NDCG@5")
 
 
 def test_ids_may_stand_on_both_sides_of_an_option(capsys, shop_model):

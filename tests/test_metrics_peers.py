@@ -1,11 +1,11 @@
-"""NDCG@k, HR@k and MRR@k against independent libraries, on random data without ties."""
+"""Metrics against independent libraries, on random data without ties."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from lsif_sdk.evaluation import pessimistic_ranks, rank_gains
+from lsif_sdk.evaluation import measure_lists, pessimistic_ranks, rank_gains
 
 NUM_USERS, NUM_ITEMS = 200, 60
 
@@ -38,6 +38,35 @@ def test_metrics_equal_those_of_ranx(problem, k):
     for name, own in names.items():
         theirs = np.array([run.scores[f"{name}@{k}"][f"u{user}"] for user in range(NUM_USERS)])
         np.testing.assert_allclose(theirs, ours[own], rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 60])
+def test_metrics_of_several_relevant_items_equal_those_of_ranx(problem, k):
+    ranx = pytest.importorskip("ranx", reason="ranx, an independent library of metrics, is not installed")
+    pandas = pytest.importorskip("pandas", reason="lists come in tables")
+    scores, _, lists = problem
+    rng = np.random.default_rng(1)
+    wanted = {user: rng.choice(NUM_ITEMS, rng.integers(1, 20), replace=False) for user in range(NUM_USERS)}
+    shown = {user: lists[user, : rng.integers(1, 30)] for user in range(NUM_USERS)}
+    qrels = ranx.Qrels({f"u{user}": {f"i{item}": 1 for item in items} for user, items in wanted.items()})
+    run = ranx.Run(
+        {f"u{user}": {f"i{item}": float(scores[user, item]) for item in items} for user, items in shown.items()}
+    )
+    rows = [(user, item, scores[user, item]) for user, items in shown.items() for item in items]
+    relevant = [(user, item) for user, items in wanted.items() for item in items]
+    ours = measure_lists(
+        pandas.DataFrame(rows, columns=["user", "item", "score"]),
+        pandas.DataFrame(relevant, columns=["user", "item"]),
+        k,
+    )
+    names = ("ndcg", "recall", "precision", "map", "mrr", "hit_rate")
+    ranx.evaluate(qrels, run, [f"{name}@{k}" for name in names])
+    for name in names:
+        theirs = np.array([run.scores[f"{name}@{k}"][f"u{user}"] for user in range(NUM_USERS)])
+        if name == "map":  # it divides by the number of relevant items, be they more than k or not
+            theirs *= [len(items) / min(k, len(items)) for items in wanted.values()]
+        own = ours.gains[f"{name.replace('hit_rate', 'hr')}@{k}"]
+        np.testing.assert_allclose(own, theirs, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
 @pytest.mark.parametrize("k", [1, 5, 10, 60])

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import torch
 
     from lsif_sdk import Events, LiveRecommender, Recommender
+    from lsif_sdk.evaluation import evaluate, measure_lists
     from lsif_sdk.integrations import Users
 
     def accepted(rec: Recommender, plain: list[str], several: list[Events]) -> None:
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
         rec.append(rec.new_state(plain), Events([7]))
         rec.score([["a"], Events(["b"])], [["b"], ["c"]])
         rec.score(state=rec.new_state(plain), candidates=[1, 2])
+
+    def measured(rec: Recommender, frame: pd.DataFrame) -> None:
+        """One k and several; lists of our own and of others."""
+        length: int = evaluate(rec, frame, 5).ks[0]
+        evaluate(rec, "events.csv", (5, length))
+        measure_lists(rec.recommend([["a"], ["b"]]), frame, [5, 10], users=["anna", "bert"])
+        measure_lists(frame, "relevant.csv", user="user_id", rank="rank")
 
     async def handed_on(live: LiveRecommender, users: Users) -> None:
         """Options have their types wherever they are handed on."""

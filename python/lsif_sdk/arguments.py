@@ -12,8 +12,8 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 
 __all__ = [
     "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_choice", "as_column",
-    "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_number", "as_threads", "index_of", "is_integer",
-    "is_real", "whole_numbers",
+    "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_ks", "as_number", "as_threads", "index_of",
+    "is_integer", "is_real", "whole_numbers",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -67,6 +67,25 @@ def as_k(k: int, num_items: int = 0) -> int:
     if not 1 <= k <= limit:
         raise ArgumentError("k", f"an integer in [1, {limit}]", shown(int(k)))
     return int(k)
+
+
+def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
+    """Checked numbers of results, in the order given: one integer, or different ones in a sequence.
+
+    Raises:
+        ArgumentError: one is out of range or there twice, or there is none.
+        ArgumentTypeError: neither an integer nor a sequence of integers.
+    """
+    if is_integer(k):
+        return (as_k(k),)  # type: ignore[arg-type]
+    expected = "an integer, or different ones in a sequence"
+    values = k.tolist() if isinstance(k, np.ndarray) else k
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        raise ArgumentTypeError("k", expected, k)
+    ks = tuple(map(as_k, values))
+    if not 0 < len(ks) == len(set(ks)):
+        raise ArgumentError("k", expected, list(ks))
+    return ks
 
 
 def as_threads(threads: int | None) -> int:

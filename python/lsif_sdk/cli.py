@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = subparsers.add_parser("evaluate", help="quality of an artifact beside popularity")
     evaluate.add_argument("model", help="artifact directory")
     _add_event_options(evaluate)
-    evaluate.add_argument("--k", type=int, default=10)
+    evaluate.add_argument(
+        "--k", type=_lengths, default=10, metavar="K[,K...]", help="length of the lists, or several (default: 10)"
+    )
     evaluate.add_argument("--split", choices=commands.SPLITS, help=_SPLIT_HELP + " (default: as in training)")
     evaluate.add_argument(
         "--include-seen",
@@ -157,6 +159,14 @@ def _add_event_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timestamp", default="timestamp", help="time column, Unix seconds or ISO dates; '' for none")
     parser.add_argument("--action", help="action type column, integers from 1")
     parser.add_argument("--separator", type=_separator, help=_SEPARATOR_HELP)
+
+
+def _lengths(text: str) -> int | list[int]:
+    try:
+        lengths = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer, or several with commas between, got {text!r}") from None
+    return lengths if "," in text else lengths[0]
 
 
 def _separator(text: str) -> str:

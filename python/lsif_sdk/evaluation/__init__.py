@@ -1,8 +1,9 @@
-"""Offline evaluation: splits, full-catalogue ranking, metrics, intervals, and the first baselines."""
+"""Offline evaluation: splits, full-catalogue ranking, lists of others, metrics, intervals, the first baselines."""
 
 from lsif_sdk.evaluation.baselines import OwnItems, Popularity, RecentPopularity, Scorer
 from lsif_sdk.evaluation.bootstrap import Interval, paired_bootstrap
 from lsif_sdk.evaluation.evaluate import compare, evaluate
+from lsif_sdk.evaluation.lists import ListReport, measure_lists
 from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, ranks_to_metrics
 from lsif_sdk.evaluation.report import Report, format_table
 from lsif_sdk.evaluation.scorer import RecommenderScorer
@@ -10,6 +11,7 @@ from lsif_sdk.evaluation.splits import Split, leave_one_out, targets_hash, time_
 
 __all__ = [
     "Interval",
+    "ListReport",
     "OwnItems",
     "Popularity",
     "RecentPopularity",
@@ -22,6 +24,7 @@ __all__ = [
     "evaluate",
     "format_table",
     "leave_one_out",
+    "measure_lists",
     "novelty",
     "paired_bootstrap",
     "pessimistic_ranks",

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lsif_sdk.arguments import as_array, as_flag, as_integer, as_k
+from lsif_sdk.arguments import as_array, as_flag, as_integer, as_ks, is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.baselines import Popularity, Scorer
-from lsif_sdk.evaluation.metrics import coverage, novelty, pessimistic_ranks, rank_gains, top_k_rows
+from lsif_sdk.evaluation.metrics import (
+    coverage,
+    novelty,
+    pessimistic_ranks,
+    rank_gains,
+    standard_error,
+    top_k_rows,
+)
 from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, training_of
 from lsif_sdk.evaluation.report import BASELINE, Report
 from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, gather_events
@@ -36,7 +43,7 @@ _KNOWN = "{} may have been trained on the {} targets of this split"
 def evaluate(
     recommender: Model,
     events: EventLog | Split | Source,
-    k: int = 10,
+    k: int | Sequence[int] = 10,
     *,
     user: str = "user",
     item: str = "item",
@@ -57,7 +64,8 @@ def evaluate(
             `split.history(target)`.
         events: a split; or the events, split here as they were for the recommender's training (by `leave_one_out` where
             it does not say): an `EventLog`, or what `lsif_sdk.training.read_events` takes: a path or a DataFrame.
-        k: length of the recommended lists.
+        k: length of the recommended lists; or several, (10, 5, 20) say, the first being that which plots are of. Ranks
+            are computed once.
         user: column of user ids, if `events` is a table; likewise `item`, `timestamp` and `action` (see `read_events`).
         item: see `user`.
         timestamp: see `user`; None = there are none.
@@ -91,7 +99,7 @@ def evaluate(
     return measure(
         recommender,
         split,
-        as_k(k),
+        k,
         with_request_time=with_request_time,
         target=target,
         exclude_seen=_exclude_seen(exclude_seen, [recommender]),
@@ -104,7 +112,7 @@ def evaluate(
 def measure(
     recommender: Model,
     split: Split,
-    k: int = 10,
+    k: int | Sequence[int] = 10,
     *,
     exclude_seen: bool,
     label: str,
@@ -114,7 +122,7 @@ def measure(
     progress: bool = True,
 ) -> Report:
     """`evaluate` of a split, with nothing left open, and without its warnings."""
-    min_history = as_integer("min_history", min_history, 1, 2**62)
+    ks, min_history = as_ks(k), as_integer("min_history", min_history, 1, 2**62)
     request_time = False
     if isinstance(recommender, HistoryEncoder):
         split = with_catalog_items(split, recommender)
@@ -134,19 +142,19 @@ def measure(
         raise DataError(f"no user has a {target} target and at least {min_history} events before it")
     step = max(1, min(USERS_PER_CHUNK, SCORES_PER_CHUNK // history.num_items))
     with track(f"evaluate {label}", -(-users.size // step), "chunks of users", show=progress) as bar:
-        ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], k, exclude_seen, step, bar)
-    gains = rank_gains(ranks, k)
+        ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], max(ks), exclude_seen, step, bar)
+    gains, user_counts = rank_gains(ranks, ks), _user_counts(history)
+    metrics = {key: float(values.mean()) for key, values in gains.items()}
+    for length in ks:
+        metrics[f"coverage@{length}"] = coverage(top[:, :length], history.num_items)
+        metrics[f"novelty@{length}"] = novelty(top[:, :length], user_counts, history.num_users)
     return Report(
         name=label,
-        k=k,
+        k=ks[0] if is_integer(k) else ks,
         target=target,
         protocol=split.protocol,
-        metrics={key: float(values.mean()) for key, values in gains.items()}
-        | {
-            f"coverage@{k}": coverage(top, history.num_items),
-            f"novelty@{k}": novelty(top, _user_counts(history), history.num_users),
-        },
-        standard_errors={key: _standard_error(values) for key, values in gains.items()},
+        metrics=metrics,
+        standard_errors={key: standard_error(values) for key, values in gains.items()},
         num_users=users.size,
         num_items=history.num_items,
         num_repeated=num_repeated,
@@ -161,7 +169,7 @@ def measure(
 def compare(
     models: Mapping[str, Model],
     events: EventLog | Split | Source,
-    k: int = 10,
+    k: int | Sequence[int] = 10,
     *,
     user: str = "user",
     item: str = "item",
@@ -180,7 +188,7 @@ def compare(
         models: recommenders and scorers by name. A scorer must score the items of the split AND those that only the
             catalogues know, in the order of `with_catalog_items`.
         events: as in `evaluate`.
-        k: length of the recommended lists.
+        k: length of the recommended lists, or several, as in `evaluate`.
         user: column of user ids, if `events` is a table; likewise the next three, as in `evaluate`.
         item: see `user`.
         timestamp: see `user`.
@@ -219,7 +227,7 @@ def compare(
         report = measure(
             model,
             split,
-            as_k(k),
+            k,
             with_request_time=with_request_time if isinstance(model, HistoryEncoder) else None,
             target=target,
             exclude_seen=excluded,
@@ -324,7 +332,3 @@ def _user_counts(history: EventLog) -> NDArray[np.int64]:
     users = np.repeat(np.arange(history.num_users), history.lengths)
     pairs = np.unique(users * history.num_items + history.items)
     return np.bincount(pairs % history.num_items, minlength=history.num_items)
-
-
-def _standard_error(values: NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")

@@ -36,9 +36,11 @@ def write_report(
 ) -> pathlib.Path:
     """Writes index.html (nothing else is needed to read it) and report.json into a folder, which may exist.
 
+    Of reports on several k, intervals and plots are of the first k; each further one has a table.
+
     Args:
         folder: where to.
-        reports: of models measured on the same users; the last is the one the others are compared with.
+        reports: of models measured on the same users, and k; the last is the one the others are compared with.
         users: the same users.
         title: heading of the page.
 
@@ -46,7 +48,7 @@ def write_report(
         The path of index.html.
 
     Raises:
-        ArgumentError: no reports, or reports on different users.
+        ArgumentError: no reports, or reports on different users or k.
         MissingExtraError: matplotlib is not installed.
     """
     if not reports:
@@ -54,6 +56,8 @@ def write_report(
     first = reports[0]
     if any(not np.array_equal(report.user_rows, first.user_rows) for report in reports):
         raise ArgumentError("reports", "reports on the same users", "different users")
+    if odd := next((report.k for report in reports if report.ks != first.ks), None):
+        raise ArgumentError("reports", f"the same k, {first.k}", odd)
     if len(users.lengths) != first.num_users:
         raise ArgumentError("users", f"{first.num_users} users", len(users.lengths))
     path = pathlib.Path(folder)
@@ -69,8 +73,8 @@ def write_report(
 
 def _intervals(report: Report, reference: Report) -> dict[str, Any]:
     """95 % intervals over users of NDCG, and of its difference to the reference's."""
-    name = f"ndcg@{report.k}"
-    gains, of_reference = (rank_gains(r.per_user, r.k)[name] for r in (report, reference))
+    k = report.ks[0]
+    gains, of_reference = (rank_gains(r.per_user, k)[f"ndcg@{k}"] for r in (report, reference))
     difference = None if report is reference else paired_bootstrap(of_reference, gains)._asdict()
     return {"ndcg_interval": paired_bootstrap(gains)._asdict(), "reference_minus_this": difference}
 
@@ -98,22 +102,34 @@ def _figure(caption: str, draw: Callable[[Axes], None]) -> str:
     return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def _page(title: str, reports: Sequence[Report], rows: Sequence[dict[str, Any]], figures: Sequence[str]) -> str:
-    first = reports[0]
-    k, reference = first.k, reports[-1].name
-    header = ["model", f"NDCG@{k} (95 % interval)", f"{reference} minus it", f"HR@{k}", f"MRR@{k}", f"coverage@{k}"]
-    header += [f"novelty@{k}, bits"]
+def _interval(interval: dict[str, float], sign: str = "") -> str:
+    mean, low, high = (f"{interval[name]:{sign}.4f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def _table(reports: Sequence[Report], k: int, columns: dict[str, list[str]]) -> str:
+    """An HTML table of one k; `columns` are those behind the names of the models, by their heading."""
+    header = ["model", *columns, f"HR@{k}", f"MRR@{k}", f"coverage@{k}", f"novelty@{k}, bits"]
     lines = ["".join(f"<th>{html.escape(name)}</th>" for name in header)]
-    for report, row in zip(reports, rows, strict=True):
-        own, difference = row["ndcg_interval"], row["reference_minus_this"]
-        cells = [report.name + (" (knows request time)" if report.request_time else "")]
-        cells.append(f"{own['mean']:.4f} ({own['low']:.4f} to {own['high']:.4f})")
-        cells.append(
-            f"{difference['mean']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})" if difference else ""
-        )
+    for report, *cells in zip(reports, *columns.values(), strict=True):
+        cells.insert(0, report.name + (" (knows request time)" if report.request_time else ""))
         cells += [f"{report.metrics[f'{name}@{k}']:.4f}" for name in ("hr", "mrr", "coverage")]
         cells.append(f"{report.metrics[f'novelty@{k}']:.2f}")
         lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def _page(title: str, reports: Sequence[Report], rows: Sequence[dict[str, Any]], figures: Sequence[str]) -> str:
+    first, reference = reports[0], reports[-1].name
+    k, *further = first.ks
+    own = [_interval(row["ndcg_interval"]) for row in rows]
+    differences = [row["reference_minus_this"] for row in rows]
+    compared = ["" if difference is None else _interval(difference, "+") for difference in differences]
+    tables = [_table(reports, k, {f"NDCG@{k} (95 % interval)": own, f"{reference} minus it": compared})]
+    for k in further:
+        ndcg = f"ndcg@{k}"
+        means = [f"{report.metrics[ndcg]:.4f} ± {report.standard_errors[ndcg]:.4f}" for report in reports]
+        tables.append(_table(reports, k, {f"NDCG@{k} ± standard error": means}))
     masking = "items of the history left out" if first.exclude_seen else "items of the history kept"
     if first.num_repeated:
         masking += f" ({first.num_repeated:,} targets are such items{': misses' if first.exclude_seen else ''})"
@@ -122,9 +138,8 @@ def _page(title: str, reports: Sequence[Report], rows: Sequence[dict[str, Any]],
         f"{first.num_items:,} items ranked for each, {masking}, ties against the target; "
         f"targets {first.targets_hash[:12]}. Intervals: paired bootstrap over users."
     )
-    table = "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
     heading = html.escape(title)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{heading}</title><style>{_STYLE}</style>'
-        f"<h1>{heading}</h1><p>{html.escape(facts)}</p>{table}{''.join(figures)}</html>\n"
+        f"<h1>{heading}</h1><p>{html.escape(facts)}</p>{''.join(tables)}{''.join(figures)}</html>\n"
     )

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import as_k
+from lsif_sdk.arguments import as_k, as_ks
 from lsif_sdk.errors import ArgumentError
 
-__all__ = ["MISSED", "coverage", "novelty", "pessimistic_ranks", "rank_gains", "ranks_to_metrics", "top_k_rows"]
+__all__ = [
+    "MISSED",
+    "coverage",
+    "novelty",
+    "pessimistic_ranks",
+    "rank_gains",
+    "ranks_to_metrics",
+    "standard_error",
+    "top_k_rows",
+]
 
 Ragged = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -16,7 +27,7 @@ MISSED: int = np.iinfo(np.int64).max
 """Rank of a target that no list shows."""
 
 
-def rank_gains(ranks: NDArray[np.int64], k: int = 10) -> dict[str, NDArray[np.float64]]:
+def rank_gains(ranks: NDArray[np.int64], k: int | Sequence[int] = 10) -> dict[str, NDArray[np.float64]]:
     """What each user contributes to the metrics of `ranks_to_metrics`: float64 [num_users] per metric.
 
     With one relevant item the ideal DCG is 1, so NDCG@k = 1 / log2(1 + rank), HR@k = 1 and MRR@k = 1 / rank
@@ -24,27 +35,27 @@ def rank_gains(ranks: NDArray[np.int64], k: int = 10) -> dict[str, NDArray[np.fl
 
     Args:
         ranks: int64 [num_users], the best rank is 1.
-        k: length of the recommended list, >= 1.
+        k: length of the recommended list, >= 1, or several.
     """
     ranks = np.asarray(ranks)
-    k = as_k(k)
+    ks = as_ks(k)
     if ranks.ndim != 1 or (ranks.size and ranks.min() < 1):
         raise ArgumentError("ranks", "one rank >= 1 per user", f"shape {ranks.shape}, values {ranks.ravel()[:5]}")
-    hit = ranks <= k
     exact = ranks.astype(np.float64)
-    return {
-        f"ndcg@{k}": hit / np.log2(1.0 + exact),
-        f"hr@{k}": hit.astype(np.float64),
-        f"mrr@{k}": hit / exact,
-    }
+    discounted, reciprocal = 1 / np.log2(1.0 + exact), 1 / exact
+    gains: dict[str, NDArray[np.float64]] = {}
+    for length in ks:
+        hit = (ranks <= length).astype(np.float64)
+        gains |= {f"ndcg@{length}": hit * discounted, f"hr@{length}": hit, f"mrr@{length}": hit * reciprocal}
+    return gains
 
 
-def ranks_to_metrics(ranks: NDArray[np.int64], k: int = 10) -> dict[str, float]:
+def ranks_to_metrics(ranks: NDArray[np.int64], k: int | Sequence[int] = 10) -> dict[str, float]:
     """NDCG@k, HR@k and MRR@k as means over users, under the keys "ndcg@10", "hr@10", "mrr@10" for k = 10.
 
     Args:
         ranks: int64 [num_users], the best rank is 1; at least one user.
-        k: length of the recommended list, >= 1.
+        k: length of the recommended list, >= 1, or several.
     """
     if np.size(ranks) == 0:
         raise ArgumentError("ranks", "at least one user", "none")
@@ -143,6 +154,15 @@ def novelty(top_items: NDArray[np.int64], user_counts: NDArray[np.int64], num_us
     if listed.size == 0:
         return float("nan")
     return float(np.mean(np.log2(num_users) - np.log2(np.maximum(user_counts[listed], 1))))
+
+
+def standard_error(gains: NDArray[np.float64]) -> float:
+    """Of the mean over users: the sample standard deviation / sqrt(num_users); NaN for fewer than two.
+
+    Args:
+        gains: float64 [num_users].
+    """
+    return float(gains.std(ddof=1) / np.sqrt(gains.size)) if gains.size > 1 else float("nan")
 
 
 def _listed(top_items: NDArray[np.int64], num_items: int) -> NDArray[np.int64]:

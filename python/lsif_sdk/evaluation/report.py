@@ -25,13 +25,13 @@ class Report:
 
     Args:
         name: of the model.
-        k: length of the recommended lists.
+        k: length of the recommended lists, as it was asked for: a number, or a tuple of several (a list in JSON).
         target: "test" or "validation".
         protocol: how the events were split, in words.
-        metrics: "ndcg@k", "hr@k", "mrr@k", "coverage@k", "novelty@k" (with the number for k); see
+        metrics: "ndcg@k", "hr@k", "mrr@k", "coverage@k", "novelty@k" (with the number for k), for each k; see
             `lsif_sdk.evaluation.metrics`.
-        standard_errors: of the means over users, for the first three: sample standard deviation / sqrt(num_users); NaN
-            for one user.
+        standard_errors: of the means over users, for "ndcg@k", "hr@k" and "mrr@k": sample standard deviation /
+            sqrt(num_users); NaN for one user.
         num_users: users ranked.
         num_items: items each target was ranked among.
         num_repeated: users who had the target in their history already; with `exclude_seen` it is a miss, of rank
@@ -46,7 +46,7 @@ class Report:
     """
 
     name: str
-    k: int
+    k: int | tuple[int, ...]
     target: str
     protocol: str
     metrics: dict[str, float]
@@ -60,6 +60,11 @@ class Report:
     user_rows: NDArray[np.int64] = dataclasses.field(repr=False)
     per_user: NDArray[np.int64] = dataclasses.field(repr=False)
 
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """`k` as a tuple, be it one or several."""
+        return (self.k,) if isinstance(self.k, int) else self.k
+
     def to_dict(self, per_user: bool = False) -> dict[str, Any]:
         """The fields as JSON values, NaN as None; user rows and ranks only if `per_user`."""
         result = {
@@ -67,6 +72,7 @@ class Report:
             for field in dataclasses.fields(self)
             if field.name not in ("user_rows", "per_user")
         }
+        result["k"] = self.k if isinstance(self.k, int) else list(self.k)
         for name in ("metrics", "standard_errors"):
             result[name] = {key: None if math.isnan(value) else value for key, value in result[name].items()}
         if per_user:
@@ -80,6 +86,8 @@ class Report:
 def format_table(reports: Report | Sequence[Report]) -> str:
     """A plain-text table, one line a report; if one is named "popularity", with the ratio of each NDCG to its NDCG.
 
+    Reports on several k make one such table for each, a blank line between them.
+
     Raises:
         ArgumentError: no reports, or reports on different protocols, targets, users, items, k or masking, whose numbers
             do not compare.
@@ -88,11 +96,14 @@ def format_table(reports: Report | Sequence[Report]) -> str:
         reports = [reports]
     if not reports:
         raise ArgumentError("reports", "at least one report", "none")
-    tasks = {(r.targets_hash, r.k, r.target, r.protocol, r.num_users, r.num_items, r.exclude_seen) for r in reports}
+    tasks = {(r.targets_hash, r.ks, r.target, r.protocol, r.num_users, r.num_items, r.exclude_seen) for r in reports}
     if len(tasks) > 1:
         expected = "the same protocol, targets, users, items, k and masking"
         raise ArgumentError("reports", expected, f"{len(tasks)} different tasks")
-    k = reports[0].k
+    return "\n".join(["\n\n".join(_table(reports, k) for k in reports[0].ks), _footnote(reports[0])])
+
+
+def _table(reports: Sequence[Report], k: int) -> str:
     ndcg = f"ndcg@{k}"
     base = next((report.metrics[ndcg] for report in reports if report.name == BASELINE), None)
     header = ["model", f"NDCG@{k}", f"x {BASELINE}", f"HR@{k}", f"MRR@{k}", f"coverage@{k}", f"novelty@{k}, bits"]
@@ -109,7 +120,7 @@ def format_table(reports: Report | Sequence[Report]) -> str:
     for name, *cells in rows:
         columns = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([name.ljust(widths[0]), *columns]))
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], _footnote(reports[0])])
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def _footnote(report: Report) -> str:

@@ -26,11 +26,11 @@ def report_plots(
     """Captions of the plots of a report, and what draws them.
 
     Args:
-        reports: of models measured on the same users.
+        reports: of models measured on the same users; of several k the first is shown.
         rows: of the same models, with "ndcg_interval".
         users: the same users.
     """
-    k = reports[0].k
+    k = reports[0].ks[0]
     plots: list[tuple[str, Callable[[Axes], None]]] = [
         (f"NDCG@{k} by model, with 95 % intervals over users", lambda axes: _by_model(axes, reports, rows)),
         (f"Accuracy (NDCG@{k}) against catalogue coverage@{k}", lambda axes: _accuracy_coverage(axes, reports)),
@@ -62,11 +62,11 @@ def _by_model(axes: Axes, reports: Sequence[Report], rows: Sequence[dict[str, An
     means = np.array([interval["mean"] for interval in intervals])
     errors = np.array([[i["mean"] - i["low"], i["high"] - i["mean"]] for i in intervals]).T
     axes.barh([report.name for report in reports], means, xerr=errors, color="#4477aa", capsize=3)
-    axes.set_xlabel(f"NDCG@{reports[0].k}")
+    axes.set_xlabel(f"NDCG@{reports[0].ks[0]}")
 
 
 def _accuracy_coverage(axes: Axes, reports: Sequence[Report]) -> None:
-    k = reports[0].k
+    k = reports[0].ks[0]
     for report in reports:
         x, y = report.metrics[f"coverage@{k}"], report.metrics[f"ndcg@{k}"]
         axes.plot(x, y, "o", color="#4477aa")
@@ -76,11 +76,12 @@ def _accuracy_coverage(axes: Axes, reports: Sequence[Report]) -> None:
 
 
 def _by_group(axes: Axes, reports: Sequence[Report], groups: Groups, label: str) -> None:
+    k = reports[0].ks[0]
     for report in reports:
-        gains = rank_gains(report.per_user, report.k)[f"ndcg@{report.k}"]
+        gains = rank_gains(report.per_user, k)[f"ndcg@{k}"]
         axes.plot(_names(groups), [gains[members].mean() for members in groups.values()], "o-", label=report.name)
     axes.set_xlabel(label)
-    axes.set_ylabel(f"NDCG@{reports[0].k}")
+    axes.set_ylabel(f"NDCG@{k}")
     axes.legend()
 
 

@@ -176,6 +176,26 @@ class Table:
         self._refuse(column, actions < 0, "an action type is negative")
         return actions
 
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Numbers float64 [num_rows], infinities among them; integers from 2**53 on are rounded.
+
+        Raises:
+            DataError: a value is missing, NaN, no number, or an integer beyond float64.
+        """
+        import pandas as pd
+
+        values = self._frame[column]
+        self._refuse_bools(column, values, "a number")
+        try:
+            numbers = pd.to_numeric(values, errors="coerce")
+        except OverflowError:
+            raise DataError(f"{self.name}: column {column!r}: expected numbers that float64 can hold") from None
+        for dtype in (values.dtype, numbers.dtype):
+            if dtype.kind in "bcmM" or isinstance(dtype, pd.PeriodDtype):
+                raise DataError(f"{self.name}: column {column!r}: expected numbers, got {dtype}")
+        self._refuse(column, numbers.isna(), "expected a number")
+        return numbers.to_numpy(dtype=np.float64)
+
     def _int64(self, column: str, numbers: pd.Series[Any], expected: str, whole: bool = False) -> NDArray[np.int64]:
         """A column's numbers within +-2**62, rounded down unless only `whole` ones will do."""
         if numbers.dtype == np.float16:  # in which 2**62 is infinite, with a warning
@@ -227,7 +247,9 @@ def _are_compact_dates(values: NDArray[np.int64]) -> bool:
     return bool(plausible.all())
 
 
-def read_table(source: Source, columns: Mapping[str, str], separator: str | None = None) -> Table:
+def read_table(
+    source: Source, columns: Mapping[str, str], separator: str | None = None, argument: str | None = None
+) -> Table:
     """Reads the named columns of a source.
 
     Args:
@@ -237,6 +259,7 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
         columns: names of the columns to read, by how the caller may name another one, for messages.
         separator: of a text file, a regular expression if it is longer than one character; None = tab if the first line
             has one, otherwise comma.
+        argument: what the caller knows the source by, for messages, if it is not the only one.
 
     Raises:
         DataError: the source cannot be read, lacks a column, has two of a name, or has no rows; or a row of a text
@@ -261,7 +284,9 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
             raise DataError(f"{os.fspath(source)}: expected the path of a file, got an address: download it first")
         name, frame, typed = path.name, _read_file(path, separator), ".parquet" in path.suffixes
     else:
-        name, frame, typed = type(source).__name__, _to_pandas(source), True
+        name, frame, typed = type(source).__name__, _to_pandas(source, argument or "events"), True
+    if argument is not None:
+        name = f"{argument} ({name})"
     names = list(frame.columns)
     for option, column in columns.items():
         if column not in names:
@@ -277,7 +302,7 @@ def read_table(source: Source, columns: Mapping[str, str], separator: str | None
     return Table(name, frame, typed)
 
 
-def _to_pandas(source: object) -> pd.DataFrame:
+def _to_pandas(source: object, argument: str) -> pd.DataFrame:
     import pandas as pd
 
     try:
@@ -287,7 +312,7 @@ def _to_pandas(source: object) -> pd.DataFrame:
     except Exception as error:
         raise DataError(f"{type(source).__name__}: its to_pandas() failed: {error}") from error
     if not isinstance(frame, pd.DataFrame):
-        raise ArgumentTypeError("events", "a path, a pandas DataFrame or another table with to_pandas()", source)
+        raise ArgumentTypeError(argument, "a path, a pandas DataFrame or another table with to_pandas()", source)
     return frame
 
 

@@ -1,0 +1,262 @@
+"""Metrics of any lists of recommendations, whoever made them, against any number of relevant items per user."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsif_sdk.arguments import as_column, as_ks, is_integer
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.evaluation.metrics import standard_error
+from lsif_sdk.ids import Id, first_repeat
+from lsif_sdk.recommendations import Recommendations
+
+if TYPE_CHECKING:
+    from lsif_sdk.training.tables import Ids, Source, Table
+
+__all__ = ["ListReport", "measure_lists"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ListReport:
+    """How well lists show their users what is relevant to them.
+
+    Args:
+        k: how much of a list counts, as it was asked for: a number, or a tuple of several (a list in JSON).
+        metrics: "ndcg@k", "recall@k", "precision@k", "map@k", "mrr@k", "hr@k" (with the number for k), for each k:
+            means over users; see `measure_lists`.
+        standard_errors: of these means: sample standard deviation / sqrt(num_users); NaN for one user.
+        num_users: users with relevant items.
+        num_without_list: how many of them have no list; they count 0.
+        user_ids: of the users, sorted: int64 [num_users], or a list of text.
+        gains: what each user contributes to each metric, float64 [num_users], in the order of `user_ids`, which depends
+            on the relevant items alone: those of two systems are what `paired_bootstrap` compares.
+    """
+
+    k: int | tuple[int, ...]
+    metrics: dict[str, float]
+    standard_errors: dict[str, float]
+    num_users: int
+    num_without_list: int
+    user_ids: Ids = dataclasses.field(repr=False)
+    gains: dict[str, NDArray[np.float64]] = dataclasses.field(repr=False)
+
+    def to_dict(self, per_user: bool = False) -> dict[str, Any]:
+        """The fields as JSON values, NaN as None; user ids and gains only if `per_user`."""
+        errors = {name: None if math.isnan(value) else value for name, value in self.standard_errors.items()}
+        result = {
+            "k": self.k if isinstance(self.k, int) else list(self.k),
+            "metrics": dict(self.metrics),
+            "standard_errors": errors,
+            "num_users": self.num_users,
+            "num_without_list": self.num_without_list,
+        }
+        if per_user:
+            result["user_ids"] = np.asarray(self.user_ids).tolist()
+            result["gains"] = {name: values.tolist() for name, values in self.gains.items()}
+        return result
+
+
+def measure_lists(
+    lists: Recommendations | Source,
+    relevant: Source,
+    k: int | Sequence[int] = 10,
+    *,
+    users: Sequence[Id] | NDArray[Any] | None = None,
+    user: str = "user",
+    item: str = "item",
+    score: str = "score",
+    rank: str | None = None,
+    separator: str | None = None,
+) -> ListReport:
+    """Measures lists of recommendations by all that turned out to be relevant, be it one item a user or many.
+
+    For a user with R relevant items, rel(r) = 1 where rank r of the list has one of them, otherwise 0, and
+    hits(k) = sum of rel(r) over r <= k:
+
+        ndcg@k       sum of rel(r) / log2(1 + r) over r <= k, divided by the sum of 1 / log2(1 + r) over r <= min(k, R)
+        recall@k     hits(k) / R
+        precision@k  hits(k) / k; what a shorter list lacks counts as missed
+        map@k        sum of rel(r) hits(r) / r over r <= k, divided by min(k, R)
+        mrr@k        1 / rank of the first relevant item if that is <= k, otherwise 0
+        hr@k         1 if hits(k) > 0, otherwise 0
+
+    Relevance is binary, so both forms of DCG are one (Järvelin & Kekäläinen 2002; Burges et al. 2005); the ideal has
+    min(k, R) relevant items on top. Average precision (Manning, Raghavan & Schütze 2008, 8.4) is cut off at k, and
+    divided by what can be reached within k; other libraries divide by R, or by k. Means are over the users that
+    `relevant` names: without a list they count 0. Lists of other users are left out. With one relevant item a user,
+    "ndcg@k", "mrr@k" and "hr@k" are those of `evaluate`.
+
+    Ids match by their text, as in `evaluate`: 7 in one table is "7" in the other.
+
+    Args:
+        lists: what `Recommender.recommend` answered for several users, with `users`; or a table with a row for each
+            user and item, in any order: what `lsif_sdk.training.read_events` takes (a DataFrame, a path, ...).
+        relevant: a table with a row for each user and relevant item, likewise.
+        k: how much of each list counts, or several.
+        users: ids of the users of a `Recommendations`, in its order.
+        user: column of user ids in the tables.
+        item: column of item ids in the tables.
+        score: column of the scores in `lists`, the highest first; not read if there is `rank`. Of equal scores those of
+            relevant items come last, so that no tie flatters; an item with -infinity is in no list, as in `evaluate`.
+        rank: column of ranks in `lists`, the lowest first, ties likewise. They order a list and no more: 2, 5 and 9 are
+            its first three places. None = by `score`.
+        separator: of the columns, if tables are text files (see `read_events`).
+
+    Raises:
+        ArgumentError: an argument is out of range, or `users` are not those of `lists`.
+        ArgumentTypeError: an argument is of another type.
+        DataError: a table cannot be read, has no rows or lacks a column; an id is missing; a score or rank is NaN or no
+            number; a user has an item twice; or no user of `relevant` has a list.
+        MissingExtraError: pandas is not installed.
+    """
+    from lsif_sdk.training.tables import read_table  # the package training builds on this one
+
+    ks = as_ks(k)
+    order_by = {"score": score} if rank is None else {"rank": rank}
+    _refuse_one_for_two({"user": user, "item": item} | order_by)
+    columns = {"user=": user, "item=": item}
+    wanted = _pairs(read_table(relevant, columns, separator, "relevant"), user, item)
+    if isinstance(lists, Recommendations):
+        if order_by != {"score": "score"}:
+            ((option, column),) = order_by.items()
+            raise ArgumentError(option, "nothing beside Recommendations, which are in order", repr(column))
+        table, user, item, rank = _table_of(lists, users), "user", "item", "rank"
+    elif users is not None:
+        raise ArgumentError("users", f"None beside a table, which has them in column {user!r}", type(users).__name__)
+    else:
+        columns |= {"score= (or rank=)": score} if rank is None else {"rank=": rank}
+        table = read_table(lists, columns, separator, "lists")
+    shown = _pairs(table, user, item)
+    order = -table.numbers(score) if rank is None else table.numbers(rank)
+    hits, num_with_list = _hits(shown, order, wanted)
+    gains = _gains(hits, np.bincount(wanted.users, minlength=len(wanted.user_ids)), ks)
+    return ListReport(
+        k=ks[0] if is_integer(k) else ks,
+        metrics={name: float(values.mean()) for name, values in gains.items()},
+        standard_errors={name: standard_error(values) for name, values in gains.items()},
+        num_users=len(wanted.user_ids),
+        num_without_list=len(wanted.user_ids) - num_with_list,
+        user_ids=wanted.user_ids,
+        gains=gains,
+    )
+
+
+class _Pairs(NamedTuple):
+    """Distinct (user, item) pairs: rows int64 [num_pairs] into the ids."""
+
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    user_ids: Ids
+    item_ids: Ids
+
+
+class _Hits(NamedTuple):
+    """Relevant items that lists show, by user and rank, both ascending: user rows and ranks int64 [num_hits]."""
+
+    users: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+
+
+def _refuse_one_for_two(columns: dict[str, str]) -> None:
+    for place, (option, column) in enumerate(columns.items()):
+        if column in list(columns.values())[:place]:
+            raise ArgumentError(option, "a column of its own", repr(column))
+
+
+def _table_of(lists: Recommendations, users: object) -> Table:
+    """The columns user, item and rank of recommendations."""
+    import pandas as pd
+
+    from lsif_sdk.training.tables import Table
+
+    expected = f"the ids of the {len(lists)} users of lists, in that order"
+    if users is None:
+        raise ArgumentTypeError("users", expected, None)
+    names = as_column("users", users, "ids")
+    if len(names) != len(lists):
+        raise ArgumentError("users", expected, len(names))
+    if len(set(names.tolist())) < len(names):
+        raise ArgumentError("users", f"{expected}, all different", f"{first_repeat(names.tolist())} twice")
+    ranks = np.arange(lists.items.shape[1])
+    is_filled = ranks < lists.counts[:, None]
+    frame = pd.DataFrame(
+        {
+            "user": np.repeat(names, lists.counts),
+            "item": lists.items[is_filled],
+            "rank": np.broadcast_to(ranks, is_filled.shape)[is_filled],
+        }
+    )
+    return Table("lists (Recommendations)", frame, typed=True)
+
+
+def _pairs(table: Table, user: str, item: str) -> _Pairs:
+    """The pairs in the order of the table's rows, none of them twice."""
+    (users, user_ids), (items, item_ids) = table.ids(user), table.ids(item)
+    keys = users * len(item_ids) + items
+    order = np.argsort(keys, kind="stable")
+    repeats = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    if repeats.size:
+        first, second = order[repeats[0]], order[repeats[0] + 1]
+        names = f"user {user_ids[users[first]]} has item {item_ids[items[first]]}"
+        more = f" ({repeats.size:,} such rows)" if repeats.size > 1 else ""
+        raise DataError(f"{table.name}: {names} twice, in rows {first + 1} and {second + 1}{more}")
+    return _Pairs(users, items, user_ids, item_ids)
+
+
+def _rows_in(known: Ids, ids: Ids) -> NDArray[np.int64]:
+    """Rows of `ids` in `known` by their text, -1 for those it lacks: int64 [len(ids)]."""
+    rows = {text: row for row, text in enumerate(map(str, known))}
+    return np.array([rows.get(text, -1) for text in map(str, ids)], np.int64)
+
+
+def _hits(shown: _Pairs, order: NDArray[np.float64], wanted: _Pairs) -> tuple[_Hits, int]:
+    """The hits, and how many of the users of `wanted` have a list; the lowest `order` float64 [num_shown] is first."""
+    users = _rows_in(wanted.user_ids, shown.user_ids)[shown.users]
+    items = _rows_in(wanted.item_ids, shown.item_ids)[shown.items]
+    if not (users >= 0).any():
+        some, others = (", ".join(map(str, ids[:3])) or "nobody" for ids in (shown.user_ids, wanted.user_ids))
+        raise DataError(
+            f"lists: no user of relevant has a list; there are lists of {some}, and relevant names {others}"
+        )
+    width = len(wanted.item_ids)
+    is_hit = (items >= 0) & np.isin(users * width + items, wanted.users * width + wanted.items)
+    listed = np.flatnonzero((users >= 0) & (order < np.inf))
+    listed = listed[np.lexsort((is_hit[listed], order[listed], users[listed]))]
+    users, is_hit = users[listed], is_hit[listed]
+    places = _places(users)
+    return _Hits(users[is_hit], places[is_hit]), int(np.count_nonzero(places == 1))
+
+
+def _places(users: NDArray[np.int64]) -> NDArray[np.int64]:
+    """1, 2, .. for the rows of each user, of sorted rows int64 [num_rows]."""
+    return np.arange(1, len(users) + 1) - np.searchsorted(users, users)
+
+
+def _gains(hits: _Hits, num_relevant: NDArray[np.int64], ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """The metrics of each user, float64 [num_users], of the numbers of relevant items int64 [num_users], all >= 1."""
+    discounts = 1 / np.log2(1.0 + np.arange(1, max(ks) + 1))
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])
+    places = _places(hits.users)
+    gains: dict[str, NDArray[np.float64]] = {}
+    for k in ks:
+        within = hits.ranks <= k
+        users, ranks, place = hits.users[within], hits.ranks[within], places[within]
+        values = np.stack([discounts[ranks - 1], np.ones(len(ranks)), place / ranks, (place == 1) / ranks])
+        sums = [np.bincount(users, row, len(num_relevant)).astype(np.float64) for row in values]
+        dcg, found, precision, reciprocal = sums
+        reachable = np.minimum(k, num_relevant)
+        gains |= {
+            f"ndcg@{k}": dcg / ideal[reachable],
+            f"recall@{k}": found / num_relevant,
+            f"precision@{k}": found / k,
+            f"map@{k}": precision / reachable,
+            f"mrr@{k}": reciprocal,
+            f"hr@{k}": (found > 0).astype(np.float64),
+        }
+    return gains
