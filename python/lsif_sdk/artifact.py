@@ -1,7 +1,7 @@
 """A model on disk: a directory of safetensors and one config.json. No pickle; weights are memory-mapped.
 
-config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
-                      and the SHA-256 of all these
+config.json           format, format_version, written_by, written_at, model (ModelConfig), training (provenance),
+                      metrics, files (size, SHA-256) and the SHA-256 of all these
 weights.safetensors   docs/model.md, "Tensors of an artifact"
 items.safetensors     ids, titles, training counts, ends of availability (lsif_sdk.items.ItemTable.to_tensors)
 codes.safetensors     what the search scans, made of these weights (docs/score_topk.md); if missing, made when loading
@@ -42,6 +42,7 @@ from lsif_sdk.artifact_files import (
     read_tensors,
     sha256_of,
     unshared,
+    written_now,
 )
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
@@ -79,6 +80,10 @@ class Artifact:
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     codes: torch.Tensor | None = dataclasses.field(default=None, init=False)
     """`Catalog.codes` of these weights, where they were loaded with them; a copy with other weights has none."""
+    written_by: str | None = dataclasses.field(default=None, init=False)
+    """What wrote the directory it was loaded from, such as "lsif_sdk 0.1.0"; None: nothing did, or it does not say."""
+    written_at: str | None = dataclasses.field(default=None, init=False)
+    """When that was: UTC in ISO 8601, such as "2026-11-28T09:45:00Z" (see `artifact_files.written_now`); or None."""
 
     def __post_init__(self) -> None:
         _check_weights(self.config, self.weights)
@@ -89,7 +94,8 @@ class Artifact:
         """The same model with other items and their tensors, which the caller has checked; without codes."""
         twin = copy.copy(self)
         config = dataclasses.replace(self.config, num_items=len(items))
-        for name, value in (("config", config), ("weights", weights), ("items", items), ("codes", None)):
+        changed = {"config": config, "weights": weights, "items": items}
+        for name, value in (changed | dict.fromkeys(("codes", "written_by", "written_at"))).items():
             object.__setattr__(twin, name, value)  # no second look at all the weights
         return twin
 
@@ -162,6 +168,7 @@ class Artifact:
             codes: `Catalog.codes` of these weights, so that loading need not make them.
 
         Raises:
+            SettingError: SOURCE_DATE_EPOCH is no number of seconds (see `artifact_files.written_now`).
             ArtifactError: `check_target` refuses `path`, also if something has come there meanwhile (of several that
                 save with `overwrite` the last one stays); or `training` or `metrics` hold something JSON cannot.
             OSError: the disk is full, say; nothing has changed then.
@@ -188,6 +195,7 @@ class Artifact:
         config = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
+            **written_now(),
             "model": self.config.to_dict(),
             "training": dict(self.training),
             "metrics": dict(self.metrics),
@@ -239,6 +247,8 @@ class Artifact:
             artifact = cls(config, weights, items, values["training"], values["metrics"])
         except ArtifactError as error:
             raise ArtifactError(f"{directory / WEIGHTS_FILE}: {error}") from None
+        for name in ("written_by", "written_at"):
+            object.__setattr__(artifact, name, values.get(name))
         if has_codes:
             object.__setattr__(artifact, "codes", _read_codes(directory, values["files"]))
         return artifact

@@ -273,6 +273,8 @@ def inspect(options: argparse.Namespace) -> int:
     artifact = Artifact.load(options.model)
     facts = {
         "format_version": FORMAT_VERSION,
+        "written_by": artifact.written_by,
+        "written_at": artifact.written_at,
         "model": artifact.config.to_dict(),
         "parameters": sum(weight.numel() for weight in artifact.weights.values()),
         "bytes": sum(weight.numel() * weight.element_size() for weight in artifact.weights.values()),
