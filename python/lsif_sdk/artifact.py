@@ -47,6 +47,7 @@ from lsif_sdk.artifact_files import (
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.items import ItemTable
+from lsif_sdk.popularity import centred_log_counts, penalty_of
 
 __all__ = ["Artifact", "catalog_specs", "encoder_specs"]
 
@@ -125,17 +126,12 @@ class Artifact:
             raise ArgumentTypeError("penalty", "a number from 0 to 1e6", penalty)
         if not 0 <= penalty <= 1e6:
             raise ArgumentError("penalty", "a number from 0 to 1e6", penalty)
-        penalty, before = float(penalty), self.training.get("popularity_penalty", 0.0)
-        if not is_real(before) or not np.isfinite(before):
-            raise ArtifactError(f"training: popularity_penalty: expected a number, got {before!r}")
+        penalty, before = float(penalty), penalty_of(self.training)
         if penalty == 0:
             return self
-        met = self.items.counts > 0
-        if not met.any():
+        if not self.items.counts.any():
             raise ArgumentError("penalty", "items with training counts in the artifact", "counts that are all 0")
-        logs = np.log(self.items.counts[met])
-        bias = self.catalog_bias.detach().numpy().astype(np.float64)
-        bias[met] -= penalty * (logs - logs.mean())
+        bias = self.catalog_bias.detach().numpy() - penalty * centred_log_counts(self.items.counts)
         weights = dict(self.weights) | {"catalog.bias": torch.from_numpy(bias.astype(np.float32))}
         training = dict(self.training) | {"popularity_penalty": before + penalty}
         return dataclasses.replace(self, weights=weights, training=training, metrics={})

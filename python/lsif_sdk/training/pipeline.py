@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,7 @@ from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.data import EventLog, as_log
 from lsif_sdk.training.recipe import Recipe
 from lsif_sdk.training.trainer import check_checkpoint, fit
+from lsif_sdk.training.warm_start import Start, as_start, fields_of, provenance_of_start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +39,10 @@ __all__ = ["HOLDOUTS", "describe_items", "train"]
 
 HOLDOUTS = ("test", "validation", "nothing")
 """What `train` may keep back."""
+_KNOWN = (
+    "start may have been trained on the targets that this training holds out: what is measured flatters the model, and "
+    "may stop training too early (docs/training.md, Warm start)"
+)
 _CALIBRATION_USERS = 4096
 _USERS_PER_BATCH = 256
 
@@ -55,6 +61,7 @@ def train(
     holdout: Literal["test", "validation", "nothing"] = "test",
     exclude_seen: bool = True,
     features: NDArray[np.float32] | None = None,
+    start: Start | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -90,18 +97,24 @@ def train(
             as `lsif_sdk.text.embed_titles` of its title; zeros where there is none. When training is over, items
             without events get rows from the items of nearest descriptions, and those with few events better ones
             (`ContentAdapter.catalog`); the result serves as any other. None: there are none.
+        start: a model trained before (its directory, or an `Artifact` or `Recommender`) to go on from: of the items of
+            `events` those it knows keep their vectors, by id, and the others begin as usual; what it knows besides is
+            dropped. Its shape is taken over, so fields of `model` need no repeating, and may not differ; `events` have
+            to have the times and action types that it reads. None: training begins from random weights.
         checkpoint_dir: where the state after every epoch is kept; None = nowhere.
         resume: go on from the checkpoint there, if there is one.
         progress: show progress bars.
         source: name of the data for the artifact's provenance.
 
     Raises:
-        ArgumentError: a field is unknown or out of range.
+        ArgumentError: a field is unknown, out of range, or another one in `start`; or `start` does not fit the events.
+        ArtifactError: `start` is no directory of a model, or of a damaged one; or there is another run's checkpoint.
         DataError: the events cannot be read, or no user has enough of them for a target.
         MissingExtraError: a package of the extra "train" is not installed.
     """
     if checkpoint_dir is not None:
         check_checkpoint(checkpoint_dir, resume)
+    begun = None if start is None else as_start(start)
     log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
     if source is None and isinstance(events, (str, os.PathLike)):
         source = pathlib.Path(events).name
@@ -117,7 +130,8 @@ def train(
         raise ArgumentError("training", "epochs to be named where nothing is held out to stop by", "none")
     settings = training if isinstance(training, TrainConfig) else TrainConfig.from_dict(training or {})
     recipe = Recipe(model or {}, settings)
-    config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
+    fields = _fields_from(log) if begun is None else fields_of(begun, log, recipe.model)
+    config = ModelConfig(num_items=log.num_items, **{**fields, **recipe.model})
     if config.use_times and log.times is None:
         raise ArgumentError("use_times", "False for events without times", True)
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
@@ -128,12 +142,16 @@ def train(
         raise DataError(f"events: expected a user with two or more{held_out}, got none")
     if features is not None:
         _check_features(features, config, log.item_ids)
+    started = {} if begun is None or start is None else provenance_of_start(begun, start, log, parts, holdout)
+    if started and started["start"]["has_seen_targets"]:
+        warnings.warn(_KNOWN, stacklevel=2)
     result = fit(
         history,
         config,
         recipe.training,
         validation=None if parts is None else parts.targets(target),
         exclude_seen=exclude_seen,
+        start=begun,
         checkpoint_dir=checkpoint_dir,
         resume=resume,
         progress=progress,
@@ -151,6 +169,7 @@ def train(
         "config": recipe.training.to_dict(),
         "epochs": len(result.history),
         "best_epoch": int(result.best["epoch"]),
+        **started,
     }
     counts = np.bincount(history.items, minlength=log.num_items).astype(np.int64)
     items = ItemTable(log.item_ids, log.titles, counts)
