@@ -22,7 +22,8 @@ from lsif_sdk.evaluation.metrics import rank_gains
 from lsif_sdk.training import EventLog, load_recipe, read_events, train
 
 _OLD = 0.9
-_WARM: list[dict[str, Any]] = [{"epochs": 1}, {"epochs": 3}, {"epochs": 3, "learning_rate": 5e-4}]
+_FULL = {"epochs": 60, "max_seconds": None}  # until validation no longer gets better
+_WARM: list[dict[str, Any]] = [{"epochs": 1}, {"epochs": 3}, {"epochs": 3, "learning_rate": 5e-4}, {}]
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     came = np.isin(log.user_ids, events["user"][events["timestamp"] >= cut])
 
     def line(name: str, settings: dict[str, Any], of: EventLog, start: Recommender | None = None) -> Recommender:
-        recipe = load_recipe(options.recipe, {"max_seconds": None, **settings})
+        recipe = load_recipe(options.recipe, {**_FULL, **settings})
         began = time.perf_counter()
         model = train(of, recipe.model, recipe.training, start=start, progress=False)
         seconds = time.perf_counter() - began
