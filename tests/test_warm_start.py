@@ -307,6 +307,8 @@ def test_the_command_goes_on_from_a_model(
     assert run(capsys, *command, tmp_path / "out", "--overwrite")[0] == 0  # every night in the same place
     facts = json.loads(run(capsys, "inspect", tmp_path / "out", "--json")[1])
     assert facts["training"]["start"]["source"] == "out" and facts["training"]["start"]["kept"] == log.num_items
+    said = run(capsys, *(word for word in command if word != "--quiet"), folder, "--overwrite")[2]
+    assert "began with model: 30 items kept, 0 new, 0 gone\n" in said
     code, out, err = run(capsys, *command, folder, "--overwrite", "--set", "window=8")
     assert (code, out, err) == (2, "", "lsif train: window: expected 7, as start has it, got 8\n")
     code, out, err = run(capsys, *command, tmp_path / "nowhere", "--overwrite")

@@ -105,6 +105,9 @@ def _trained(artifact: Artifact) -> str:
     training = artifact.training
     report = None
     lines = [f"{training['events']:,} events of {training['users']:,} users and {len(artifact.items):,} items"]
+    if start := training.get("start"):
+        numbers = f"{start['kept']:,} items kept, {start['new']:,} new, {start['gone']:,} gone"
+        lines.append(f"began with {on_one_line(start['source'])}: {numbers}")
     for name, report in artifact.metrics.get("test", {}).items():
         ndcg = report["metrics"][f"ndcg@{report['k']}"]
         shown = "unknown" if ndcg is None else f"{ndcg:.4f}"
