@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import pathlib
 import shutil
@@ -14,10 +15,12 @@ import pytest
 import safetensors.torch
 import torch
 
+import lsif_sdk
 from artifact_cases import IDS, SHAPE, build, edit
 from concurrency import run_together
 from lsif_sdk import Artifact
-from lsif_sdk.errors import ArtifactError
+from lsif_sdk.artifact_files import sha256_of
+from lsif_sdk.errors import ArtifactError, SettingError
 
 
 @pytest.fixture
@@ -40,6 +43,46 @@ def test_round_trip(tmp_path, ids, titles):
     assert loaded.items.counts.tolist() == [5, 4, 3, 2, 1, 0]
     assert loaded.training == {"source": "test"}
     assert loaded.metrics == {"ndcg": 0.5}
+
+
+def test_an_artifact_says_what_wrote_it_and_when(tmp_path, monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    artifact = build()
+    assert artifact.written_by is artifact.written_at is None
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    artifact.save(tmp_path / "model")
+    loaded = Artifact.load(tmp_path / "model")
+    assert loaded.written_by == f"lsif_sdk {lsif_sdk.__version__}"
+    assert loaded.written_at is not None and loaded.written_at.endswith("Z")
+    assert before <= datetime.datetime.fromisoformat(loaded.written_at) <= datetime.datetime.now(datetime.UTC)
+    for other in (dataclasses.replace(loaded, metrics={}), loaded.edited(loaded.weights, loaded.items)):
+        assert other.written_by is other.written_at is None  # nothing has written that
+
+
+def test_an_older_artifact_does_not_say_what_wrote_it(saved):
+    def forget(config: dict[str, Any]) -> None:
+        for name in ("written_by", "written_at", "sha256"):
+            del config[name]
+        config["sha256"] = sha256_of(config)
+
+    edit(saved, "config.json", forget)
+    loaded = Artifact.load(saved)
+    assert loaded.written_by is loaded.written_at is None
+
+
+def test_the_same_model_is_written_as_the_same_bytes_at_the_same_date(tmp_path, monkeypatch):
+    content = []
+    for number, date in enumerate(("1700000000", "1700000000", "1700000001")):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", date)
+        build().save(tmp_path / str(number))
+        content.append({path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()})
+    assert content[0] == content[1] != content[2]
+    assert Artifact.load(tmp_path / "0").written_at == "2023-11-14T22:13:20Z"
+    for odd in ("", "yesterday", "1e9", "9" * 30):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", odd)
+        with pytest.raises(SettingError, match=f"SOURCE_DATE_EPOCH: expected Unix seconds, got '{odd}'"):
+            build().save(tmp_path / "none")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
 def test_weights_are_memory_mapped(saved):

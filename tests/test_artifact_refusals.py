@@ -111,6 +111,8 @@ WRONG_CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "older version": (lambda c: c.update(format_version=0), "format_version: this release reads 1, got 0"),
     "version of another type": (lambda c: c.update(format_version=True), "format_version: .*got True"),
     "no version": (lambda c: c.pop("format_version"), "format_version: .*got None"),
+    "a number for a date": (lambda c: c.update(written_at=3), "written_at: expected text, got 3"),
+    "a list for a writer": (lambda c: c.update(written_by=["x"]), "written_by: expected text, got "),
     "no format": (lambda c: c.pop("format"), "not an lsif_sdk artifact"),
     "past any float": (lambda c: c["model"].update(temperature=10**400), "model: "),
     "nan": (lambda c: c["model"].update(norm_eps=float("nan")), "norm_eps"),

@@ -303,6 +303,9 @@ def test_inspect_and_doctor_report_facts(shop_model, capsys):
         "count": 30, "available": 30, "ids": "strings", "first": ["sku-1", "sku-10", "sku-11"], "titles": True
     }  # fmt: skip
     assert facts["model"]["dim"] == 8
+    artifact = Recommender.load(shop_model).artifact
+    assert (facts["written_by"], facts["written_at"]) == (artifact.written_by, artifact.written_at)
+    assert facts["written_by"] == f"lsif_sdk {lsif_sdk.__version__}"
     assert "format_version: 1" in run(capsys, "inspect", shop_model)[1]
     report = json.loads(run(capsys, "doctor", "--json")[1])
     assert report["instruction set"].split(":")[0] in report["runnable here"]

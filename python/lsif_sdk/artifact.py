@@ -1,7 +1,7 @@
 """A model on disk: a directory of safetensors and one config.json. No pickle; weights are memory-mapped.
 
-config.json           format, format_version, model (ModelConfig), training (provenance), metrics, files (size, SHA-256)
-                      and the SHA-256 of all these
+config.json           format, format_version, written_by, written_at, model (ModelConfig), training (provenance),
+                      metrics, files (size, SHA-256) and the SHA-256 of all these
 weights.safetensors   docs/model.md, "Tensors of an artifact"
 items.safetensors     ids, titles, training counts, ends of availability (lsif_sdk.items.ItemTable.to_tensors)
 codes.safetensors     what the search scans, made of these weights (docs/score_topk.md); if missing, made when loading
@@ -42,10 +42,12 @@ from lsif_sdk.artifact_files import (
     read_tensors,
     sha256_of,
     unshared,
+    written_now,
 )
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.items import ItemTable
+from lsif_sdk.popularity import centred_log_counts, penalty_of
 
 __all__ = ["Artifact", "catalog_specs", "encoder_specs"]
 
@@ -79,6 +81,10 @@ class Artifact:
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     codes: torch.Tensor | None = dataclasses.field(default=None, init=False)
     """`Catalog.codes` of these weights, where they were loaded with them; a copy with other weights has none."""
+    written_by: str | None = dataclasses.field(default=None, init=False)
+    """What wrote the directory it was loaded from, such as "lsif_sdk 0.1.0"; None: nothing did, or it does not say."""
+    written_at: str | None = dataclasses.field(default=None, init=False)
+    """When that was: UTC in ISO 8601, such as "2026-11-28T09:45:00Z" (see `artifact_files.written_now`); or None."""
 
     def __post_init__(self) -> None:
         _check_weights(self.config, self.weights)
@@ -89,7 +95,8 @@ class Artifact:
         """The same model with other items and their tensors, which the caller has checked; without codes."""
         twin = copy.copy(self)
         config = dataclasses.replace(self.config, num_items=len(items))
-        for name, value in (("config", config), ("weights", weights), ("items", items), ("codes", None)):
+        changed = {"config": config, "weights": weights, "items": items}
+        for name, value in (changed | dict.fromkeys(("codes", "written_by", "written_at"))).items():
             object.__setattr__(twin, name, value)  # no second look at all the weights
         return twin
 
@@ -119,17 +126,12 @@ class Artifact:
             raise ArgumentTypeError("penalty", "a number from 0 to 1e6", penalty)
         if not 0 <= penalty <= 1e6:
             raise ArgumentError("penalty", "a number from 0 to 1e6", penalty)
-        penalty, before = float(penalty), self.training.get("popularity_penalty", 0.0)
-        if not is_real(before) or not np.isfinite(before):
-            raise ArtifactError(f"training: popularity_penalty: expected a number, got {before!r}")
+        penalty, before = float(penalty), penalty_of(self.training)
         if penalty == 0:
             return self
-        met = self.items.counts > 0
-        if not met.any():
+        if not self.items.counts.any():
             raise ArgumentError("penalty", "items with training counts in the artifact", "counts that are all 0")
-        logs = np.log(self.items.counts[met])
-        bias = self.catalog_bias.detach().numpy().astype(np.float64)
-        bias[met] -= penalty * (logs - logs.mean())
+        bias = self.catalog_bias.detach().numpy() - penalty * centred_log_counts(self.items.counts)
         weights = dict(self.weights) | {"catalog.bias": torch.from_numpy(bias.astype(np.float32))}
         training = dict(self.training) | {"popularity_penalty": before + penalty}
         return dataclasses.replace(self, weights=weights, training=training, metrics={})
@@ -162,6 +164,7 @@ class Artifact:
             codes: `Catalog.codes` of these weights, so that loading need not make them.
 
         Raises:
+            SettingError: SOURCE_DATE_EPOCH is no number of seconds (see `artifact_files.written_now`).
             ArtifactError: `check_target` refuses `path`, also if something has come there meanwhile (of several that
                 save with `overwrite` the last one stays); or `training` or `metrics` hold something JSON cannot.
             OSError: the disk is full, say; nothing has changed then.
@@ -188,6 +191,7 @@ class Artifact:
         config = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
+            **written_now(),
             "model": self.config.to_dict(),
             "training": dict(self.training),
             "metrics": dict(self.metrics),
@@ -239,6 +243,8 @@ class Artifact:
             artifact = cls(config, weights, items, values["training"], values["metrics"])
         except ArtifactError as error:
             raise ArtifactError(f"{directory / WEIGHTS_FILE}: {error}") from None
+        for name in ("written_by", "written_at"):
+            object.__setattr__(artifact, name, values.get(name))
         if has_codes:
             object.__setattr__(artifact, "codes", _read_codes(directory, values["files"]))
         return artifact

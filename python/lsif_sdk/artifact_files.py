@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import safetensors
 import torch
 
-from lsif_sdk.errors import ArgumentTypeError, ArtifactError
+from lsif_sdk import _core
+from lsif_sdk.errors import ArgumentTypeError, ArtifactError, SettingError
 
 __all__ = [
     "CHECKSUM", "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "WEIGHTS_FILE", "as_path",
     "check_file", "check_target", "describe_file", "publish", "read_config", "read_tensors", "sha256_of", "unshared",
+    "written_now",
 ]  # fmt: skip
 
 FORMAT = "lsif_sdk"
@@ -29,6 +33,9 @@ WEIGHTS_FILE = "weights.safetensors"
 ITEMS_FILE = "items.safetensors"
 CODES_FILE = "codes.safetensors"
 CHECKSUM = "sha256"  # in config.json, of its other entries
+
+_WRITTEN_BY, _WRITTEN_AT = "written_by", "written_at"  # in config.json since 0.1.0
+_DATE = "SOURCE_DATE_EPOCH"
 
 _OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}
 
@@ -47,7 +54,9 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
         ArtifactError: something is there, and `overwrite` is False, or it is not an artifact (of any version) and
             nothing else: other files would be lost.
         ArgumentTypeError: `path` is no path.
+        SettingError: see `written_now`; so that nobody hears of it when a training is over.
     """
+    written_now()
     target = as_path(path).resolve()
     # While others replace it there are moments without one.
     if not any(_is_artifact(target) or not os.path.lexists(target) for _ in range(3)):
@@ -139,7 +148,29 @@ def read_config(directory: pathlib.Path) -> dict[str, Any]:
     for key in ("model", "training", "metrics", "files"):
         if not isinstance(values.get(key), dict):
             raise ArtifactError(f"{path}: {key}: expected an object, got {values.get(key)!r}")
+    for key in (_WRITTEN_BY, _WRITTEN_AT):
+        if not isinstance(values.get(key), (str, type(None))):
+            raise ArtifactError(f"{path}: {key}: expected text, got {values[key]!r}")
     return values
+
+
+def written_now() -> dict[str, str]:
+    """What config.json says of its making: "written_by", this SDK and its version, and "written_at", UTC in ISO 8601.
+
+    The environment variable SOURCE_DATE_EPOCH (Unix seconds, https://reproducible-builds.org/specs) is taken for the
+    time of this moment, so that the same model can be written as the same bytes.
+
+    Raises:
+        SettingError: it is none.
+    """
+    text = os.environ.get(_DATE)
+    try:
+        seconds = int(time.time() if text is None else text)
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        raise SettingError(f"{_DATE}: expected Unix seconds, got {text!r}") from None
+    version = _core.build_info()["version"]
+    return {_WRITTEN_BY: f"{FORMAT} {version}", _WRITTEN_AT: moment.isoformat().replace("+00:00", "Z")}
 
 
 def sha256_of(values: Mapping[str, Any]) -> str:

@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help=_SPLIT_HELP + f" (default: {commands.SPLITS[0]})",
     )
     train.add_argument("--include-seen", action="store_true", help="people consume again: validate with seen items")
+    train.add_argument("--start", metavar="MODEL", help="artifact directory to go on from, in place of random weights")
     train.add_argument("--checkpoints", help="directory for checkpoints")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     train.add_argument("--quiet", action="store_true", help="no progress")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.artifact import Artifact
@@ -55,6 +56,8 @@ def train(options: argparse.Namespace) -> int:
         raise ArgumentError("--resume", "--checkpoints DIRECTORY beside it", "none")
     if options.checkpoints:
         check_checkpoint(options.checkpoints, options.resume)
+    if options.start:
+        Artifact.load(options.start)  # `train` does so, too, but only when events and titles are read
     log = _read_log(options)
     if options.text and not options.titles:
         raise ArgumentError("--text", "--titles FILE beside it", "none")
@@ -63,19 +66,21 @@ def train(options: argparse.Namespace) -> int:
     recipe = training.load_recipe(options.recipe, overrides := _overrides(options.set))
     if options.holdout == "nothing" and "epochs" not in overrides:  # a recipe's are a bound for early stopping
         raise ArgumentError("--holdout nothing", "--set epochs=N beside it", "none")
-    recommender = training.train(
-        log,
-        recipe.model,
-        recipe.training,
-        checkpoint_dir=options.checkpoints,
-        resume=options.resume,
-        split=options.split,
-        holdout=options.holdout,
-        exclude_seen=not options.include_seen,
-        features=_title_features(options, log),
-        progress=not options.quiet,
-        source=pathlib.Path(options.events).name,
-    )
+    with _warnings_as_lines("train"):
+        recommender = training.train(
+            log,
+            recipe.model,
+            recipe.training,
+            start=options.start,
+            checkpoint_dir=options.checkpoints,
+            resume=options.resume,
+            split=options.split,
+            holdout=options.holdout,
+            exclude_seen=not options.include_seen,
+            features=_title_features(options, log),
+            progress=not options.quiet,
+            source=pathlib.Path(options.events).name,
+        )
     recommender.save(options.out, overwrite=options.overwrite)
     if not options.quiet:
         print(_trained(recommender.artifact), file=sys.stderr)
@@ -83,11 +88,26 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _warnings_as_lines(command: str) -> Iterator[None]:
+    """Prints warnings as errors are, not with lines of source."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"lsif {command}: warning: {on_one_line(message)}", file=sys.stderr)
+
+    with warnings.catch_warnings(action="default"):
+        warnings.showwarning = show
+        yield
+
+
 def _trained(artifact: Artifact) -> str:
     """What a model was trained on, and how good it is beside the simplest baselines."""
     training = artifact.training
     report = None
     lines = [f"{training['events']:,} events of {training['users']:,} users and {len(artifact.items):,} items"]
+    if start := training.get("start"):
+        numbers = f"{start['kept']:,} items kept, {start['new']:,} new, {start['gone']:,} gone"
+        lines.append(f"began with {on_one_line(start['source'])}: {numbers}")
     for name, report in artifact.metrics.get("test", {}).items():
         ndcg = report["metrics"][f"ndcg@{report['k']}"]
         shown = "unknown" if ndcg is None else f"{ndcg:.4f}"
@@ -155,7 +175,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.report:  # before minutes of measuring
         _make_folder("--report", options.report)
     parts = SPLITTERS[options.split or as_trained([recommender], "split", SPLITS)](log)
-    with warnings.catch_warnings(record=True, action="always") as warned:
+    with _warnings_as_lines("evaluate"):
         reports = compare(
             {"lsif": recommender},
             parts,
@@ -163,8 +183,6 @@ def evaluate(options: argparse.Namespace) -> int:
             exclude_seen=_exclude_seen(options),
             progress=not options.quiet,
         )
-    for warning in warned:
-        print(f"lsif evaluate: warning: {on_one_line(warning.message)}", file=sys.stderr)
     if options.report:
         page = write_report(options.report, reports, behaviour(recommender, parts, reports[-1]), f"{options.events}")
         print(f"wrote {on_one_line(page)}", file=sys.stderr)
@@ -273,6 +291,8 @@ def inspect(options: argparse.Namespace) -> int:
     artifact = Artifact.load(options.model)
     facts = {
         "format_version": FORMAT_VERSION,
+        "written_by": artifact.written_by,
+        "written_at": artifact.written_at,
         "model": artifact.config.to_dict(),
         "parameters": sum(weight.numel() for weight in artifact.weights.values()),
         "bytes": sum(weight.numel() * weight.element_size() for weight in artifact.weights.values()),

@@ -81,7 +81,7 @@ class TorchVersionError(LsifError, ImportError):
 
 
 class SettingError(LsifError, RuntimeError):
-    """An environment variable has a value that cannot be used; importing lsif_sdk raises it."""
+    """An environment variable has a value that cannot be used; importing lsif_sdk raises it, or saving."""
 
 
 class PickleError(LsifError, TypeError):

@@ -24,7 +24,8 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
 
     Validation targets are never quite unseen: they decide when training stops. A split by time knows from when on it
     tests. Of another one the users in `sample_of_targets` tell: a target of an earlier day was trained on, and one of
-    the same day, or without times, may have been where no event has come since and that of then is gone.
+    the same day, or without times, may have been where no event has come since and that of then is gone. A model that
+    training began with, and that may have seen them, may have handed them on (`lsif_sdk.training.warm_start`).
 
     Args:
         training: what the model's artifact says of its training.
@@ -33,7 +34,9 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
     """
     if "holdout" not in training or _is_newer(training.get("newest_time"), split, target):
         return False
-    if training["holdout"] != "test" or training.get("split", _SPLIT) != split.name:
+    start = training.get("start")
+    began_with_them = isinstance(start, Mapping) and start.get("has_seen_targets") is not False
+    if training["holdout"] != "test" or training.get("split", _SPLIT) != split.name or began_with_them:
         return True
     if split.name != "time":
         return _are_others(training, split)

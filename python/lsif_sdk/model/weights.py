@@ -14,7 +14,7 @@ from lsif_sdk.model.repeats import Repeats
 if TYPE_CHECKING:
     from lsif_sdk.model.model import InterestFusionModel
 
-__all__ = ["exported", "load"]
+__all__ = ["exported", "load", "put", "state_of"]
 
 _VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision, far below what other items have
 _ENCODER = "encoder."
@@ -49,19 +49,32 @@ def load(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> None:
     config = model.config
     if config.has_two_tables != (_VECTORS in weights):
         raise ArtifactError(f"{_VECTORS}: expected {'a tensor' if config.has_two_tables else 'none'}")
+    put(model, state_of(model, weights))
+    if config.has_two_tables:
+        _check_tables(model, weights)
+
+
+def state_of(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a model such as this one that `exported` made `weights` from, by name.
+
+    Of two tables of items it is the one that the model holds, whether or not the other belongs to it.
+    """
     derived = (_VECTORS, _DECAY, *_TABLES)
     state = {name: value for name, value in weights.items() if name not in derived} | Repeats.steps(weights)
-    if config.normalize_inputs:  # its direction is all of an embedding that this does not keep
+    if model.config.normalize_inputs:  # its direction is all of an embedding that this does not keep
         state[_INPUTS] = weights[_VECTORS]
     if _DECAY in weights:
         state[_RATE] = weights[_DECAY].to(torch.float64).sqrt()
     names = {name.removeprefix(_ENCODER): name for name in model.state_dict()}
+    return {names.get(name, name): value for name, value in state.items()}
+
+
+def put(model: InterestFusionModel, state: Mapping[str, Tensor]) -> None:
+    """Gives a model a whole state; ArtifactError where it does not fit."""
     try:
-        model.load_state_dict({names.get(name, name): value for name, value in state.items()})
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise ArtifactError(f"weights do not fit the config: {error}") from error
-    if config.has_two_tables:
-        _check_tables(model, weights)
 
 
 @torch.no_grad()

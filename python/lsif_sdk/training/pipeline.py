@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,75 +26,25 @@ from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.data import EventLog, as_log
+from lsif_sdk.training.recipe import Recipe
 from lsif_sdk.training.trainer import check_checkpoint, fit
+from lsif_sdk.training.warm_start import Start, as_start, fields_of, provenance_of_start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lsif_sdk.training.tables import Source
 
-__all__ = ["HOLDOUTS", "Recipe", "describe_items", "load_recipe", "train"]
+__all__ = ["HOLDOUTS", "describe_items", "train"]
 
 HOLDOUTS = ("test", "validation", "nothing")
 """What `train` may keep back."""
+_KNOWN = (
+    "start may have been trained on the targets that this training holds out: what is measured flatters the model, and "
+    "may stop training too early (docs/training.md, Warm start)"
+)
 _CALIBRATION_USERS = 4096
 _USERS_PER_BATCH = 256
-
-_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
-_TRAIN_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What to train: fields of `ModelConfig` (all but `num_items`, which the data decides) and a `TrainConfig`.
-
-    Raises:
-        ArgumentError: a model field is unknown.
-    """
-
-    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    training: TrainConfig = dataclasses.field(default_factory=TrainConfig)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.model, Mapping):
-            raise ArgumentTypeError("model", "a mapping of fields of ModelConfig", self.model)
-        if "num_items" in self.model:
-            raise ArgumentError("model", "no num_items, which the events decide", self.model["num_items"])
-        if unknown := sorted(set(self.model) - _MODEL_FIELDS):
-            hint = "; that belongs to training" if set(unknown) <= _TRAIN_FIELDS else ""
-            expected = f"fields of ModelConfig ({', '.join(sorted(_MODEL_FIELDS))})"
-            raise ArgumentError("model", expected, f"unknown {unknown}{hint}")
-
-
-def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Reads {"model": {...}, "training": {...}}; fields left out have their defaults.
-
-    Args:
-        path: the JSON file; None: all defaults.
-        overrides: fields of either part by name, put over the file's.
-
-    Raises:
-        ArgumentError: a field is unknown or out of range.
-        ArgumentTypeError: a field is of the wrong type.
-        DataError: the file cannot be read or is not such an object.
-    """
-    values: dict[str, dict[str, Any]] = {"model": {}, "training": {}}
-    if path is not None:
-        try:
-            recipe = json.loads(pathlib.Path(path).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a readable recipe: {error}") from error
-        if not isinstance(recipe, dict) or not all(isinstance(part, dict) for part in recipe.values()):
-            raise DataError(f"{path}: expected objects 'model' and 'training'")
-        if unknown := sorted(set(recipe) - set(values)):
-            raise DataError(f"{path}: expected only 'model' and 'training', got {unknown}")
-        values |= recipe
-    for name, value in (overrides or {}).items():
-        if name not in _MODEL_FIELDS | _TRAIN_FIELDS:
-            expected = f"fields of ModelConfig or TrainConfig ({', '.join(sorted(_MODEL_FIELDS | _TRAIN_FIELDS))})"
-            raise ArgumentError("overrides (--set)", expected, repr(name))
-        values["model" if name in _MODEL_FIELDS else "training"][name] = value
-    return Recipe(values["model"], TrainConfig.from_dict(values["training"]))
 
 
 def train(
@@ -111,6 +61,7 @@ def train(
     holdout: Literal["test", "validation", "nothing"] = "test",
     exclude_seen: bool = True,
     features: NDArray[np.float32] | None = None,
+    start: Start | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -146,18 +97,24 @@ def train(
             as `lsif_sdk.text.embed_titles` of its title; zeros where there is none. When training is over, items
             without events get rows from the items of nearest descriptions, and those with few events better ones
             (`ContentAdapter.catalog`); the result serves as any other. None: there are none.
+        start: a model trained before (its directory, or an `Artifact` or `Recommender`) to go on from: of the items of
+            `events` those it knows keep their vectors, by id, and the others begin as usual; what it knows besides is
+            dropped. Its shape is taken over, so fields of `model` need no repeating, and may not differ; `events` have
+            to have the times and action types that it reads. None: training begins from random weights.
         checkpoint_dir: where the state after every epoch is kept; None = nowhere.
         resume: go on from the checkpoint there, if there is one.
         progress: show progress bars.
         source: name of the data for the artifact's provenance.
 
     Raises:
-        ArgumentError: a field is unknown or out of range.
+        ArgumentError: a field is unknown, out of range, or another one in `start`; or `start` does not fit the events.
+        ArtifactError: `start` is no directory of a model, or of a damaged one; or there is another run's checkpoint.
         DataError: the events cannot be read, or no user has enough of them for a target.
         MissingExtraError: a package of the extra "train" is not installed.
     """
     if checkpoint_dir is not None:
         check_checkpoint(checkpoint_dir, resume)
+    begun = None if start is None else as_start(start)
     log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
     if source is None and isinstance(events, (str, os.PathLike)):
         source = pathlib.Path(events).name
@@ -173,7 +130,8 @@ def train(
         raise ArgumentError("training", "epochs to be named where nothing is held out to stop by", "none")
     settings = training if isinstance(training, TrainConfig) else TrainConfig.from_dict(training or {})
     recipe = Recipe(model or {}, settings)
-    config = ModelConfig(num_items=log.num_items, **{**_fields_from(log), **recipe.model})
+    fields = _fields_from(log) if begun is None else fields_of(begun, log, recipe.model)
+    config = ModelConfig(num_items=log.num_items, **{**fields, **recipe.model})
     if config.use_times and log.times is None:
         raise ArgumentError("use_times", "False for events without times", True)
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
@@ -184,12 +142,16 @@ def train(
         raise DataError(f"events: expected a user with two or more{held_out}, got none")
     if features is not None:
         _check_features(features, config, log.item_ids)
+    started = {} if begun is None or start is None else provenance_of_start(begun, start, log, parts, holdout)
+    if started and started["start"]["has_seen_targets"]:
+        warnings.warn(_KNOWN, stacklevel=2)
     result = fit(
         history,
         config,
         recipe.training,
         validation=None if parts is None else parts.targets(target),
         exclude_seen=exclude_seen,
+        start=begun,
         checkpoint_dir=checkpoint_dir,
         resume=resume,
         progress=progress,
@@ -207,6 +169,7 @@ def train(
         "config": recipe.training.to_dict(),
         "epochs": len(result.history),
         "best_epoch": int(result.best["epoch"]),
+        **started,
     }
     counts = np.bincount(history.items, minlength=log.num_items).astype(np.int64)
     items = ItemTable(log.item_ids, log.titles, counts)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
 from lsif_sdk.locks import ForkSafeLock
@@ -29,6 +30,7 @@ from lsif_sdk.training.config import Precision, TrainConfig
 from lsif_sdk.training.data import EventLog
 from lsif_sdk.training.losses import NextEventLoss
 from lsif_sdk.training.validation import Targets, validate
+from lsif_sdk.training.warm_start import warm_start
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -87,6 +89,7 @@ def fit(
     validation: Targets | tuple[Any, Any] | None = None,
     exclude_seen: bool = True,
     build: Callable[[ModelConfig, float], InterestFusionModel] = InterestFusionModel,
+    start: Artifact | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -109,13 +112,15 @@ def fit(
             another encoder or fusion, but with the scores of `InterestFusionModel`, which the loss knows by formula. It
             draws its weights from torch's global generator, seeded beforehand. Embedded events reach an encoder after
             dropout.
+        start: a trained model of the same shape that gives its weights, and the vectors and biases of the items that it
+            knows by their ids (`lsif_sdk.training.warm_start`); optimizer and schedule begin anew. None: random ones.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
     Raises:
-        ArgumentError: the log, the configs and `validation` do not fit together, the loss is not finite, there is a
-            checkpoint and `resume` is False, or it has more epochs behind it than are wanted.
+        ArgumentError: the log, the configs, `start` and `validation` do not fit together, the loss is not finite, there
+            is a checkpoint and `resume` is False, or it has more epochs behind it than are wanted.
         ArtifactError: the checkpoint cannot be read or belongs to another run.
         MissingExtraError: Lightning Fabric is not installed.
     """
@@ -128,7 +133,11 @@ def fit(
     targets = None if validation is None else Targets(*validation)
     with _ONE_AT_A_TIME, torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        run = _Run(fabric, log, build(model_config, config.dropout), config, targets, exclude_seen, path)
+        model = build(model_config, config.dropout)
+        if start is not None:
+            warm_start(model, start, log.item_ids)
+        begun = None if start is None else _hash(*(value.cpu().numpy() for value in model.state_dict().values()))
+        run = _Run(fabric, log, model, config, targets, exclude_seen, path, begun)
         return run.train(resume, progress)
 
 
@@ -162,9 +171,10 @@ class _Run:
         validation: Targets | None,
         exclude_seen: bool,
         path: Path | None,
+        start: str | None,
     ) -> None:
         self.fabric, self.log, self.config, self.validation, self.path = fabric, log, config, validation, path
-        self.model, self.exclude_seen = model, exclude_seen
+        self.model, self.exclude_seen, self.start = model, exclude_seen, start
         self.sequences = Sequences(
             log, config.max_len, config.batch_size, config.time_dropout, config.skip_ties, config.skip_seen
         )
@@ -287,6 +297,7 @@ class _Run:
             "events": _hash(log.offsets, log.items, log.times, log.actions),
             "validation": _hash(*targets),
             "exclude_seen": self.exclude_seen,
+            **({} if self.start is None else {"start": self.start}),
             "parameters": {name: list(parameter.shape) for name, parameter in self.model.named_parameters()},
             "modules": [type(module).__qualname__ for module in self.model.modules()],
             "buffers": _hash(*(buffer.cpu().numpy() for _, buffer in sorted(self.model.named_buffers()))),

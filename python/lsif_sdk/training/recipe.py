@@ -1,0 +1,72 @@
+"""Recipes: what to train, as JSON files and settings have it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from lsif_sdk.config import ModelConfig
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.training.config import TrainConfig
+
+__all__ = ["Recipe", "load_recipe"]
+
+_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
+_TRAIN_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What to train: fields of `ModelConfig` (all but `num_items`, which the data decides) and a `TrainConfig`.
+
+    Raises:
+        ArgumentError: a model field is unknown.
+    """
+
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    training: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, Mapping):
+            raise ArgumentTypeError("model", "a mapping of fields of ModelConfig", self.model)
+        if "num_items" in self.model:
+            raise ArgumentError("model", "no num_items, which the events decide", self.model["num_items"])
+        if unknown := sorted(set(self.model) - _MODEL_FIELDS):
+            hint = "; that belongs to training" if set(unknown) <= _TRAIN_FIELDS else ""
+            expected = f"fields of ModelConfig ({', '.join(sorted(_MODEL_FIELDS))})"
+            raise ArgumentError("model", expected, f"unknown {unknown}{hint}")
+
+
+def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Reads {"model": {...}, "training": {...}}; fields left out have their defaults.
+
+    Args:
+        path: the JSON file; None: all defaults.
+        overrides: fields of either part by name, put over the file's.
+
+    Raises:
+        ArgumentError: a field is unknown or out of range.
+        ArgumentTypeError: a field is of the wrong type.
+        DataError: the file cannot be read or is not such an object.
+    """
+    values: dict[str, dict[str, Any]] = {"model": {}, "training": {}}
+    if path is not None:
+        try:
+            recipe = json.loads(pathlib.Path(path).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a readable recipe: {error}") from error
+        if not isinstance(recipe, dict) or not all(isinstance(part, dict) for part in recipe.values()):
+            raise DataError(f"{path}: expected objects 'model' and 'training'")
+        if unknown := sorted(set(recipe) - set(values)):
+            raise DataError(f"{path}: expected only 'model' and 'training', got {unknown}")
+        values |= recipe
+    for name, value in (overrides or {}).items():
+        if name not in _MODEL_FIELDS | _TRAIN_FIELDS:
+            expected = f"fields of ModelConfig or TrainConfig ({', '.join(sorted(_MODEL_FIELDS | _TRAIN_FIELDS))})"
+            raise ArgumentError("overrides (--set)", expected, repr(name))
+        values["model" if name in _MODEL_FIELDS else "training"][name] = value
+    return Recipe(values["model"], TrainConfig.from_dict(values["training"]))
