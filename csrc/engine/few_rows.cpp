@@ -17,15 +17,19 @@ constexpr int64_t kRowsPerScored = 48;
 constexpr int64_t kRowsPerCached = 32;
 constexpr int64_t kAlwaysFew = 1024;
 constexpr int64_t kCachedBytes = 1 << 25;
-// Without a filter so many rows a result are few, as a scan scores several rows exactly for each: more of a batch,
-// whose users share a row, or where a scan's fixed costs count (bench/README.md, "Small catalogues and large k").
+// Users who score rows together pay less for each. Without a filter all rows are few to so many users, and where so
+// many of them are wanted that a scan would score several exactly for each (bench/README.md, "Small catalogues and
+// large k").
 constexpr int64_t kLeastBatch = 8;
+constexpr int64_t kFilterRowsOfBatch = 2;  // times those of a lone user
+constexpr int64_t kMostOfBatch = 4096;
 constexpr int64_t kRowsPerResult = 12;
 constexpr int64_t kRowsPerResultOfBatch = 32;
+constexpr int64_t kSmallRowsPerResult = 32;
+constexpr int64_t kSmallRowsPerResultOfBatch = 100;
 constexpr int64_t kSmallCatalog = 3072;
-constexpr int64_t kLeastDim = 32;  // sums across lanes cost more than a scan's codes below
+constexpr int64_t kSmallCatalogOfBatch = 16384;
 constexpr int64_t kMostRows = 1 << 16;
-constexpr int64_t kUsersAtOnce = 16;        // of one filter, who score a row together,
 constexpr int64_t kScoresAtOnce = 1 << 18;  // as far as their scores take no more than 1 MiB
 constexpr int64_t kScan = -1;               // in place of a user's number of results
 constexpr int64_t kWordsAtOnce = 8;
@@ -46,20 +50,23 @@ bool has_many_bits(const uint64_t* bitmap, int64_t num_items, int64_t most) {
   return count * num_words > 2 * most * kSampledWords;
 }
 
-// The most rows that are few.
-int64_t most_of(const CatalogView& catalog) {
+// The most rows under a filter of so many users that are few.
+int64_t most_of(const CatalogView& catalog, int64_t num_users) {
   const bool is_cached = catalog.num_items * catalog.dim * 4 <= kCachedBytes;
-  return std::max(kAlwaysFew, catalog.num_items / (is_cached ? kRowsPerCached : kRowsPerScored));
+  const int64_t most = std::max(kAlwaysFew, catalog.num_items / (is_cached ? kRowsPerCached : kRowsPerScored));
+  return num_users >= kLeastBatch ? most * kFilterRowsOfBatch : most;
 }
 
 // Whether all rows are few.
 bool has_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request) {
   const int64_t num_items = catalog.num_items;
   if (request.weights != nullptr || num_items > kMostRows) return false;
-  const bool is_batch = request.batch >= kLeastBatch;
-  if (is_batch && num_items <= kAlwaysFew && catalog.dim >= kLeastDim) return true;
-  const int64_t rows_per_result = is_batch || num_items <= kSmallCatalog ? kRowsPerResultOfBatch : kRowsPerResult;
-  return num_items <= std::min(request.k, num_items) * rows_per_result;
+  const int64_t k = std::min(request.k, num_items);
+  if (request.batch < kLeastBatch) {
+    return num_items <= k * (num_items <= kSmallCatalog ? kSmallRowsPerResult : kRowsPerResult);
+  }
+  return num_items <= kMostOfBatch ||
+         num_items <= k * (num_items <= kSmallCatalogOfBatch ? kSmallRowsPerResultOfBatch : kRowsPerResultOfBatch);
 }
 
 // Writes the rows of the bits that are set, ascending, until there are more than `most`, and returns how many.
@@ -97,12 +104,7 @@ class FewRows {
  public:
   FewRows(const CatalogView& catalog, const ScoreTopkRequest& request, const Interests& interests,
           const Excluded& excluded, const cpu::KernelTable& kernels)
-      : catalog_(catalog),
-        request_(request),
-        interests_(interests),
-        excluded_(excluded),
-        kernels_(kernels),
-        most_(most_of(catalog)) {}
+      : catalog_(catalog), request_(request), interests_(interests), excluded_(excluded), kernels_(kernels) {}
 
   // Results of a group that has few rows. Another group's counts stay kScan.
   void answer(const Group& group, float* scores, int64_t* indices, int64_t* counts) const {
@@ -113,12 +115,13 @@ class FewRows {
       rows = scratch.ints(num_rows);
       std::iota(rows, rows + num_rows, 0);
     } else {
-      if (has_many_bits(group.allowed, num_rows, most_)) return;
-      rows = scratch.ints(most_ + 64);
-      num_rows = collect_rows(group.allowed, num_rows, most_, rows);
-      if (num_rows > most_) return;
+      const int64_t most = most_of(catalog_, group.last_user - group.first_user);
+      if (has_many_bits(group.allowed, num_rows, most)) return;
+      rows = scratch.ints(most + 64);
+      num_rows = collect_rows(group.allowed, num_rows, most, rows);
+      if (num_rows > most) return;
     }
-    const int64_t at_once = std::clamp<int64_t>(kScoresAtOnce / std::max<int64_t>(num_rows, 1), 1, kUsersAtOnce);
+    const int64_t at_once = std::clamp<int64_t>(kScoresAtOnce / std::max<int64_t>(num_rows, 1), 1, kRowQueries);
     for (int64_t user = group.first_user; user < group.last_user; user += at_once) {
       answer(user, std::min(group.last_user, user + at_once), {rows, static_cast<size_t>(num_rows)}, scores, indices,
              counts);
@@ -142,7 +145,7 @@ class FewRows {
       query.k = k;
     }
     kernels_.topk_rows(catalog_, rows.data(), num_rows, queries, num_users,
-                       scratch.bytes(topk_rows_scratch_size(num_users, num_rows)));
+                       scratch.bytes(topk_rows_scratch_size(num_users, num_rows, catalog_.dim)));
     for (int64_t user = first_user; user < last_user; ++user) {
       const TopkQuery& query = queries[user - first_user];
       sort_best(query.best, query.best + query.num_best, k);
@@ -159,7 +162,6 @@ class FewRows {
   const Interests& interests_;
   const Excluded& excluded_;
   const cpu::KernelTable& kernels_;
-  int64_t most_;
 };
 
 }  // namespace
@@ -178,7 +180,7 @@ std::span<const int64_t> answer_few_rows(const CatalogView& catalog, const Score
     if ((allowed == nullptr && !all_are_few) || kernels.topk_rows == nullptr) continue;
     Group* last = num_groups == 0 ? nullptr : groups + num_groups - 1;
     if (last != nullptr && last->allowed == allowed && last->last_user == user &&
-        user - last->first_user < kUsersAtOnce) {
+        user - last->first_user < kRowQueries) {
       last->last_user = user + 1;
     } else {
       groups[num_groups++] = {allowed, user, user + 1};

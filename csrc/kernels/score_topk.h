@@ -180,15 +180,17 @@ constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vecto
 
 // Scores listed rows instead of scanning codes: sets best and num_best of each query (0 when it begins) as ScoreTopkFn
 // does where `allowed` has those rows alone. Of a query it reads vectors, weights, num_interests, temperature, exclude
-// and k; all queries have weights or none has, and all the same k. Rows are strictly increasing, at most kMaxScanRows.
-// scratch: topk_rows_scratch_size() bytes, 64-byte aligned.
+// and k; all queries have weights or none has, and all the same k. There are at most kRowQueries of them, and rows are
+// strictly increasing, at most kMaxScanRows. scratch: topk_rows_scratch_size() bytes, 64-byte aligned.
 using TopkRowsFn = void(const CatalogView& catalog, const int64_t* rows, int64_t num_rows, TopkQuery* queries,
                         int64_t num_queries, void* scratch);
 
+inline constexpr int64_t kRowQueries = 16;
+
 constexpr int64_t row_scores_stride(int64_t num_rows) { return divide_up(num_rows, kGroupRows) * kGroupRows; }
 
-constexpr int64_t topk_rows_scratch_size(int64_t num_queries, int64_t num_rows) {
-  return num_queries * row_scores_stride(num_rows) * 4 +
+constexpr int64_t topk_rows_scratch_size(int64_t num_queries, int64_t num_rows, int64_t dim) {
+  return num_queries * row_scores_stride(num_rows) * 4 + kRowQueries * dim * 4 +
          (row_scores_stride(num_rows) + kGroupRows) * kBytesPerCandidate;
 }
 

@@ -43,7 +43,7 @@ Result run_rows(const Catalog& catalog, const Question& question, const std::vec
     query.best = best[user].data();
     query.k = request.k;
   }
-  const int64_t bytes = lsif::topk_rows_scratch_size(request.batch, num_rows);
+  const int64_t bytes = lsif::topk_rows_scratch_size(request.batch, num_rows, catalog.dim);
   const auto lines = static_cast<size_t>((bytes + 63) / 64);
   struct alignas(64) Line {
     std::byte bytes[64];
@@ -97,7 +97,7 @@ TEST(rows_of_every_kind) {
     for (const int64_t dim : {1, 7, 16, 50}) {
       const Catalog catalog(kind.items(random, 400, dim), dim, make_bias(random, 400, kind.bias));
       for (const int64_t k : {1, 10, 60}) {
-        check_rows(catalog, Question(kind.queries(random, 3, dim), dim, 1, k), some_rows(random, 300, 400), kind.name);
+        check_rows(catalog, Question(kind.queries(random, 7, dim), dim, 1, k), some_rows(random, 300, 400), kind.name);
       }
     }
   }
@@ -111,6 +111,25 @@ TEST(lists_of_every_length) {
       for (const int64_t k : {1, 5, 40, 1000}) {
         Question question(make_clustered(random, 2, dim), dim, 1, k);
         check_rows(catalog, question, some_rows(random, count, 1200), "length");
+      }
+    }
+  }
+}
+
+// Some of which are enough to have their vectors beside each other.
+TEST(queries_of_every_number) {
+  Random random(50);
+  for (const int64_t dim : {1, 5, 16, 70}) {
+    const Catalog catalog(make_clustered(random, 300, dim), dim, make_bias(random, 300, 0.5f));
+    for (const int64_t batch : {1, 2, 5, 6, 7, 8, 9, 15, 16}) {
+      for (const int64_t count : {20, 32, 33, 200, 256}) {
+        Question question(make_clustered(random, batch, dim), dim, 1, 9);
+        question.exclude(random, 300);
+        for (int64_t user = 0; user < batch; ++user) {
+          const auto first = question.exclude_items.begin() + question.exclude_offsets[user];
+          std::sort(first, question.exclude_items.begin() + question.exclude_offsets[user + 1]);
+        }
+        check_rows(catalog, question, some_rows(random, count, 300), "queries");
       }
     }
   }

@@ -44,15 +44,6 @@ inline void reverse_position_bias(const AttentionCall& call) {
   }
 }
 
-// A block of kLanes x kLanes: interleaving row i with row i + kLanes / 2 log2(kLanes) times over transposes it.
-LSIF_INLINE void transpose(Vec (&rows)[kLanes]) {
-  for (int done = 1; done < kLanes; done *= 2) {
-    Vec mixed[kLanes];
-    for (int i = 0; i < kLanes / 2; ++i) interleave(rows[i], rows[i + kLanes / 2], mixed[2 * i], mixed[2 * i + 1]);
-    for (int i = 0; i < kLanes; ++i) rows[i] = mixed[i];
-  }
-}
-
 LSIF_INLINE void transpose_block(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
   Vec rows[kLanes];
   for (int i = 0; i < kLanes; ++i) rows[i] = load(from + i * from_stride);

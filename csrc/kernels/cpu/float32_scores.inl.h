@@ -45,7 +45,7 @@ LSIF_INLINE Vec sum_each(Vec (&a)[kLanes]) {
   return a[0];
 }
 
-// Lane r: q . rows[r]. No lane's sum of squares of a row is above that of `squares`.
+// Lane r: q . rows[r]. With kSquares `squares` is raised to the rows' sums of squares, lane by lane.
 template <bool kSquares>
 LSIF_INLINE Vec dot_rows(const float* q, const float* const (&rows)[kLanes], int64_t dim, Vec& squares) {
   Vec dots[kLanes];
@@ -69,16 +69,21 @@ LSIF_INLINE Vec dot_rows(const float* q, const float* const (&rows)[kLanes], int
   return sum_each(dots);
 }
 
-LSIF_INLINE Vec float32_scores(const CatalogView& catalog, const float* q, const int64_t (&items)[kLanes]) {
+LSIF_INLINE Vec dot_rows(const float* q, const float* const (&rows)[kLanes], int64_t dim) {
+  Vec unused = broadcast(0.0f);
+  return dot_rows<false>(q, rows, dim, unused);
+}
+
+// kLanes rows of a catalogue.
+struct RowVectors {
   const float* vectors[kLanes];
   float bias[kLanes] = {};
-  for (int r = 0; r < kLanes; ++r) {
-    vectors[r] = catalog.vectors + items[r] * catalog.dim;
-    if (catalog.bias != nullptr) bias[r] = catalog.bias[items[r]];
+
+  LSIF_INLINE void set(const CatalogView& catalog, int r, int64_t row) {
+    vectors[r] = catalog.vectors + row * catalog.dim;
+    if (catalog.bias != nullptr) bias[r] = catalog.bias[row];
   }
-  Vec unused = broadcast(0.0f);
-  return dot_rows<false>(q, vectors, catalog.dim, unused) + load(bias);
-}
+};
 
 }  // namespace
 }  // namespace lsif::cpu::LSIF_ISA

@@ -217,6 +217,15 @@ LSIF_INLINE Vec scale_pow2(Vec a, Vec n) {
 }
 #endif
 
+// A block of kLanes x kLanes: interleaving row i with row i + kLanes / 2 log2(kLanes) times over transposes it.
+LSIF_INLINE void transpose(Vec (&rows)[kLanes]) {
+  for (int done = 1; done < kLanes; done *= 2) {
+    Vec mixed[kLanes];
+    for (int i = 0; i < kLanes / 2; ++i) interleave(rows[i], rows[i + kLanes / 2], mixed[2 * i], mixed[2 * i + 1]);
+    for (int i = 0; i < kLanes; ++i) rows[i] = mixed[i];
+  }
+}
+
 // Sum and maximum over the lanes: halves are folded onto each other, so the order is fixed by kLanes.
 #if defined(LSIF_SIMD_AVX512) || defined(LSIF_SIMD_AVX2)
 struct Sum {

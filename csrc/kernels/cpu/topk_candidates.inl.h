@@ -65,8 +65,9 @@ struct FloatRows {
 __attribute__((noinline)) void score_float_rows(const CatalogView& catalog, QueryScan& scan, FloatRows& rows) {
   float scores[kLanes];
   if (rows.size >= kLeastFloatRows) {
-    for (int r = rows.size; r < kLanes; ++r) rows.items[r] = rows.items[0];
-    store(scores, float32_scores(catalog, scan.query->vectors, rows.items));
+    RowVectors vectors;
+    for (int r = 0; r < kLanes; ++r) vectors.set(catalog, r, rows.items[r < rows.size ? r : 0]);
+    store(scores, dot_rows(scan.query->vectors, vectors.vectors, catalog.dim) + load(vectors.bias));
   } else {
     for (int r = 0; r < rows.size; ++r) scores[r] = HUGE_VALF;
   }

@@ -13,47 +13,122 @@ namespace {
 constexpr float kLargestFloat = 0x1.fffffep127f;
 constexpr int64_t kMaximaPerResult = 4;
 
+// Queries that score rows together have their vectors beside each other, [dim, kRowQueries]; so lanes are queries.
+constexpr int kQueryVecs = static_cast<int>(kRowQueries) / kLanes;
+constexpr int kChainRows = kLanes / 2;  // whose sums are chains enough to fill each other's waits
+constexpr int64_t kLeastQueries = 6;    // fewer are faster one by one,
+constexpr int64_t kLeastRows = 32;      // as are those of few rows
+
+// Lane q of sums[v][r]: rows[r] . query v kLanes + q.
+LSIF_INLINE void dot_queries(const float* queries, const float* const* rows, int64_t dim,
+                             Vec (&sums)[kQueryVecs][kLanes]) {
+#pragma GCC unroll 2
+  for (int first = 0; first < kLanes; first += kChainRows) {
+    const float* x[kChainRows];
+    Vec sum[kChainRows][kQueryVecs];
+    for (int r = 0; r < kChainRows; ++r) {
+      x[r] = rows[first + r];
+      for (int v = 0; v < kQueryVecs; ++v) sum[r][v] = broadcast(0.0f);
+    }
+    for (int64_t i = 0; i < dim; ++i) {
+      Vec q[kQueryVecs];
+      for (int v = 0; v < kQueryVecs; ++v) q[v] = load(queries + i * kRowQueries + v * kLanes);
+      for (int r = 0; r < kChainRows; ++r) {
+        const Vec value = broadcast(x[r][i]);
+        for (int v = 0; v < kQueryVecs; ++v) sum[r][v] = fma(value, q[v], sum[r][v]);
+      }
+    }
+    for (int r = 0; r < kChainRows; ++r) {
+      for (int v = 0; v < kQueryVecs; ++v) sums[v][first + r] = sum[r][v];
+    }
+  }
+}
+
+// Scores of `count` of kLanes rows for kRowQueries or fewer queries.
+__attribute__((noinline)) void score_together(const RowVectors& rows, int64_t count, const float* queries,
+                                              int64_t num_queries, int64_t dim, float* scores, int64_t stride) {
+  Vec sums[kQueryVecs][kLanes];
+  dot_queries(queries, rows.vectors, dim, sums);
+  const Vec bias = load(rows.bias);
+  for (int v = 0; v < kQueryVecs; ++v) {
+    transpose(sums[v]);
+    for (int q = 0; q < kLanes && v * kLanes + q < num_queries; ++q) {
+      store(scores + (v * kLanes + q) * stride, keep_first(sums[v][q] + bias, count, -HUGE_VALF));
+    }
+  }
+}
+
+inline void put_together(const TopkQuery* queries, int64_t num_queries, int64_t dim, float* together) {
+  for (int64_t i = 0; i < dim; ++i) {
+    for (int64_t q = 0; q < kRowQueries; ++q) {
+      together[i * kRowQueries + q] = q < num_queries ? queries[q].vectors[i] : 0.0f;
+    }
+  }
+}
+
 // Of all rows; what bounds the errors of float32 scores.
 struct LargestRow {
   double norm;  // >= |x|
   double bias;  // >= |b|
 };
 
+struct RowSizes {
+  Vec squares = broadcast(0.0f);  // the largest sums of any row, lane by lane
+  Vec biases = broadcast(0.0f);
+
+  void add_squares(const RowVectors& rows, int64_t dim) {
+    for (int r = 0; r < kLanes; ++r) {
+      Vec square = broadcast(0.0f);
+      for (int64_t i = 0; i < dim; i += kLanes) {
+        const Vec x = i + kLanes <= dim ? load(rows.vectors[r] + i) : load_first(rows.vectors[r] + i, dim - i);
+        square = fma(x, x, square);
+      }
+      squares = max(squares, square);
+    }
+  }
+
+  // Each sum of squares was rounded `dim` times; products below the normal numbers may have been flushed to 0.
+  LargestRow largest(int64_t dim) const {
+    float lanes[kLanes];
+    store(lanes, squares);
+    double square = 0;
+    for (const float lane : lanes) square += static_cast<double>(lane);
+    const auto terms = static_cast<double>(dim);
+    return {::sqrt(square * (1 + terms * 0x1p-23) + terms * 0x1p-126), static_cast<double>(max_lanes(biases))};
+  }
+};
+
 // Sets scores[q, i] to the score of rows[i], but for rounding; those of a line past the last row to -infinity.
+// together: room for put_together().
 inline LargestRow score_in_float32(const CatalogView& catalog, const int64_t* rows, int64_t num_rows,
-                                   const TopkQuery* queries, int64_t num_queries, float* scores) {
+                                   const TopkQuery* queries, int64_t num_queries, float* scores, float* together) {
   const int64_t dim = catalog.dim;
   const int64_t stride = row_scores_stride(num_rows);
-  Vec squares = broadcast(0.0f);
-  Vec biases = broadcast(0.0f);
+  const bool are_together = num_queries >= kLeastQueries && num_rows >= kLeastRows;
+  if (are_together) put_together(queries, num_queries, dim, together);
+  RowSizes sizes;
   for (int64_t begin = 0; begin < stride; begin += kLanes) {
-    const int64_t count = num_rows - begin;
-    const float* vectors[kLanes];
-    float bias[kLanes] = {};
-    for (int r = 0; r < kLanes; ++r) {
-      const int64_t row = rows[begin + r < num_rows ? begin + r : num_rows - 1];
-      vectors[r] = catalog.vectors + row * dim;
-      if (catalog.bias != nullptr) bias[r] = catalog.bias[row];
-    }
+    RowVectors vectors;
+    for (int r = 0; r < kLanes; ++r) vectors.set(catalog, r, rows[begin + r < num_rows ? begin + r : num_rows - 1]);
     for (int64_t i = begin + kRowsAhead; i < begin + kRowsAhead + kLanes && i < num_rows; ++i) {
       prefetch_row(catalog, rows[i]);
     }
-    const Vec b = load(bias);
-    biases = max(biases, max(b, broadcast(0.0f) - b));
+    const Vec bias = load(vectors.bias);
+    sizes.biases = max(sizes.biases, max(bias, broadcast(0.0f) - bias));
+    const int64_t left = begin < num_rows ? num_rows - begin : 0;
+    const int64_t count = left < kLanes ? left : kLanes;
+    if (are_together) {
+      sizes.add_squares(vectors, dim);
+      score_together(vectors, count, together, num_queries, dim, scores + begin, stride);
+      continue;
+    }
     for (int64_t q = 0; q < num_queries; ++q) {
-      const Vec dots = q == 0 ? dot_rows<true>(queries[q].vectors, vectors, dim, squares)
-                              : dot_rows<false>(queries[q].vectors, vectors, dim, squares);
-      const Vec sums = dots + b;
-      const int64_t kept = count < 0 ? 0 : count < kLanes ? count : kLanes;
-      store(scores + q * stride + begin, keep_first(sums, kept, -HUGE_VALF));
+      const Vec dots = q == 0 ? dot_rows<true>(queries[q].vectors, vectors.vectors, dim, sizes.squares)
+                              : dot_rows(queries[q].vectors, vectors.vectors, dim);
+      store(scores + q * stride + begin, keep_first(dots + bias, count, -HUGE_VALF));
     }
   }
-  float lanes[kLanes];
-  store(lanes, squares);
-  double square = 0;
-  for (const float lane : lanes) square += static_cast<double>(lane);
-  const auto terms = static_cast<double>(dim);
-  return {::sqrt(square * (1 + terms * 0x1p-23) + terms * 0x1p-126), static_cast<double>(max_lanes(biases))};
+  return sizes.largest(dim);
 }
 
 // float32_error() of all scores of this query.
@@ -138,11 +213,12 @@ void topk_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows
   if (num_queries == 0 || num_rows == 0) return;
   const int64_t stride = row_scores_stride(num_rows);
   auto* scores = static_cast<float*>(scratch);
-  auto* candidates = reinterpret_cast<Candidate*>(scores + num_queries * stride);
+  float* together = scores + num_queries * stride;
+  auto* candidates = reinterpret_cast<Candidate*>(together + catalog.dim * kRowQueries);
   // Of several interests, and where half of the rows are wanted, all are scored exactly.
   const bool in_float32 = queries[0].weights == nullptr && 2 * queries[0].k <= num_rows;
   LargestRow largest{};
-  if (in_float32) largest = score_in_float32(catalog, rows, num_rows, queries, num_queries, scores);
+  if (in_float32) largest = score_in_float32(catalog, rows, num_rows, queries, num_queries, scores, together);
   for (int64_t q = 0; q < num_queries; ++q, scores += stride) {
     const double error = in_float32 ? error_of(queries[q], largest, catalog.dim) : HUGE_VAL;
     if (!(error < HUGE_VAL)) {
