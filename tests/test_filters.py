@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -224,6 +225,22 @@ def test_columns_of_lists_for_other_users_are_refused():
         assert same(ordered, recommender.recommend(histories, k=3, **{name: [["i8"], ["i7"]]}))
         as_they_come = recommender.recommend(histories.to_list(), k=3, **{name: lists})
         assert same(as_they_come, recommender.recommend(histories, k=3, **{name: [["i7"], ["i8"]]}))
+
+
+def test_times_and_candidates_for_other_users_are_refused():
+    recommender = build()
+    histories = pd.Series([["i3"], ["i4"]], index=["anna", "ben"])
+    times = pd.Series([200, 100], index=["ben", "anna"])
+    candidates = pd.Series([["i7"], ["i8"]], index=times.index)
+    for ask in (recommender.recommend, recommender.encode, partial(recommender.score, candidates=["i7"])):
+        with pytest.raises(errors.ArgumentError, match=r"^now: .* an index that begins with 'ben'$"):
+            ask(histories, now=times)
+        ask(histories, now=times.reindex(histories.index))
+        ask(histories.to_list(), now=times)
+    with pytest.raises(errors.ArgumentError, match=r"^candidates: .* an index that begins with 'ben'$"):
+        recommender.score(histories, candidates)
+    scores = recommender.score(histories, candidates.reindex(histories.index))
+    assert np.array_equal(scores, recommender.score(histories.to_list(), [["i8"], ["i7"]]))
 
 
 def test_columns_that_are_for_all_users_may_be_of_any_length_and_index():

@@ -13,7 +13,8 @@
 //   q.x <= s (t p.c + |q - t p| |c| + |q| r)
 //
 // An integer pass computes p.c for all rows; rows whose upper bound is below the running K-th best exact score are
-// dropped, the few others are gathered and scored exactly, the most promising first. For several interests, with u_j
+// dropped, the few others are gathered, the most promising first, and scored: in float32, and exactly if that, give or
+// take its error, is not below. For several interests, with u_j
 // the bound of q_j . x, rows are dropped for which sum_j w_j exp((u_j + b - K-th best) / tau) < 1, exponentials
 // taken from above; the bound of those left is the formula with u_j in place of q_j . x, or, where exponentials are out
 // of range, min(max_j u_j + tau log sum_j w_j, max_j (u_j + tau log w_j) + tau log M) + b. All bounds are rounded

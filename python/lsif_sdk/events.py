@@ -143,8 +143,8 @@ def as_lists(ids: Any, argument: str = "ids") -> Any:
     return array.tolist() if array.dtype == object and array.ndim == 1 else array
 
 
-def check_same_users(history: Any, **lists: Any) -> None:
-    """Refuses pandas columns of lists, one a user, whose index says another order of users than that of `history`.
+def check_same_users(history: Any, now: Any, **lists: Any) -> None:
+    """Refuses pandas columns of times or lists, one a user, whose index says another order of users than `history`'s.
 
     Raises:
         ArgumentError: one does.
@@ -152,11 +152,11 @@ def check_same_users(history: Any, **lists: Any) -> None:
     users = index_of(history)
     if users is None or not is_batch(history):
         return
-    for name, given in lists.items():
+    for name, given in {"now": now, **lists}.items():
         others = index_of(given)
         if others is None or len(others) != len(users) or given.index.equals(history.index):
             continue
-        if is_one_a_user(as_lists(given, name)):
+        if name == "now" or is_one_a_user(as_lists(given, name)):
             expected = (
                 f"the users of history in their order ({name}.reindex(history.index), or to_list() if it is right)"
             )

@@ -25,7 +25,7 @@ from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceStates, DeviceUsers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.event_batch import EventBatch, check_seconds
-from lsif_sdk.events import Histories, History
+from lsif_sdk.events import Histories, History, check_same_users
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess, made_once
 from lsif_sdk.native_errors import native_errors
@@ -294,6 +294,7 @@ class NativeModel(OfOneProcess):
             float32 arrays: fused [batch, dim], interests [batch, num_interests, dim], weights [batch, num_interests].
         """
         asked = self._users(history, state)
+        check_same_users(history, now)
         asked_at = self._now(now, len(asked))
         return self._encoded(unchanging(asked, asked_at), asked_at)
 

@@ -51,7 +51,7 @@ class Ranker(NativeModel):
         began = time.perf_counter_ns()
         asked = self._users(history, state)
         batch = len(asked)
-        check_same_users(history, exclude=options.exclude, allow=options.allow)
+        check_same_users(history, options.now, exclude=options.exclude, allow=options.allow)
         request = Request.checked(options, self.items, self._attributes, batch, self.excludes_seen)
         asked_at = self._now(options.now, batch)
         users = unchanging(asked, asked_at)

@@ -21,7 +21,7 @@ from lsif_sdk.catalog import Catalog
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.event_batch import excluded_rows
-from lsif_sdk.events import Events, Histories, History, IdLists, as_users
+from lsif_sdk.events import Events, Histories, History, IdLists, as_users, check_same_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import made_once
@@ -298,6 +298,7 @@ class Recommender(Ranker):
         if candidates is None:
             raise ArgumentTypeError("candidates", "a list of item ids", candidates)
         asked = self._users(history, state)
+        check_same_users(history, now, candidates=candidates)
         batch = len(asked)
         asked_at = self._now(now, batch)
         users = unchanging(asked, asked_at)

@@ -1,5 +1,5 @@
 // Implements TopkRowsFn of kernels/score_topk.h: float32 scores of all listed rows, then exact ones of those that may
-// be among the k best. docs/score_topk.md derives the error ("Few rows").
+// be among the k best. docs/score_topk.md derives the error ("Scores in float32").
 #pragma once
 
 #include <math.h>
