@@ -164,8 +164,9 @@ def test_ids_and_titles_do_not_steer_the_terminal(capsys, tmp_path):
         assert "\\x1b[2J.csv" in texts[-2]
         assert all(char == "\n" or unicodedata.category(char) not in ("Cc", "Zl", "Zp") for char in "".join(texts))
         assert "\u202e" not in "".join(texts)
-        answer = json.loads(run(capsys, "recommend", model, *ids, "--k", 5, "--json")[1])
-        assert {row["item"] for row in answer["items"]} == set(ids)
+        shown = run(capsys, "recommend", model, *ids, "--k", 5, "--json")[1]
+        assert {row["item"] for row in json.loads(shown)["items"]} == set(ids)
+        assert "na\u00efve \U0001f44d" in shown and all(char == "\n" or char.isprintable() for char in shown)
     code, _, err = run(capsys, "train", tmp_path / "\x1b[1m.csv", "--out", tmp_path / "x")
     assert code == 2 and "\x1b" not in err and "\\x1b[1m.csv" in err
 

@@ -211,7 +211,7 @@ def recommend(options: argparse.Namespace) -> int:
     rows = [{"item": item, "title": ids.title(ids.row(item)), "score": score} for item, score in user]
     if options.json:
         answer = {"items": rows, "long_share": user.long_share, "unknown": user.unknown, "fallback": user.fallback}
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        print(_as_json(answer))
         return 0
     for row in rows:
         title = "" if ids.titles is None else f"  {row['title']}"
@@ -238,7 +238,7 @@ def explain(options: argparse.Namespace) -> int:
     if options.plot:
         draw(why, items, options.plot)
         print(f"wrote {on_one_line(options.plot)}", file=sys.stderr)
-    print(json.dumps(dataclasses.asdict(why), indent=2, ensure_ascii=False) if options.json else as_text(why, items))
+    print(_as_json(dataclasses.asdict(why)) if options.json else as_text(why, items))
     return 0
 
 
@@ -318,9 +318,15 @@ def doctor(options: argparse.Namespace) -> int:
     return 0
 
 
+def _as_json(value: object) -> str:
+    """JSON for people and programs: texts as they are, but what would move a terminal's cursor or turn its line."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print(_as_json(facts))
         return
     _print_nested(facts, "")
 
