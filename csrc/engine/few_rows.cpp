@@ -30,8 +30,9 @@ constexpr int64_t kSmallRowsPerResultOfBatch = 100;
 constexpr int64_t kSmallCatalog = 3072;
 constexpr int64_t kSmallCatalogOfBatch = 16384;
 constexpr int64_t kMostRows = 1 << 16;
-constexpr int64_t kScoresAtOnce = 1 << 18;  // as far as their scores take no more than 1 MiB
-constexpr int64_t kScan = -1;               // in place of a user's number of results
+constexpr int64_t kScoresAtOnce = 1 << 20;  // of the users who score rows together: 4 MiB
+constexpr int64_t kTasksPerThread = 2;
+constexpr int64_t kScan = -1;  // in place of a user's number of results
 constexpr int64_t kWordsAtOnce = 8;
 constexpr int64_t kSampledWords = 256;
 
@@ -50,17 +51,20 @@ bool has_many_bits(const uint64_t* bitmap, int64_t num_items, int64_t most) {
   return count * num_words > 2 * most * kSampledWords;
 }
 
-// The most rows under a filter of so many users that are few.
-int64_t most_of(const CatalogView& catalog, int64_t num_users) {
+// The most rows under a filter of so many users that are few. Of several interests all are scored exactly, which takes
+// longer for each than a scan's bounds.
+int64_t most_of(const CatalogView& catalog, bool has_weights, int64_t num_users) {
   const bool is_cached = catalog.num_items * catalog.dim * 4 <= kCachedBytes;
-  const int64_t most = std::max(kAlwaysFew, catalog.num_items / (is_cached ? kRowsPerCached : kRowsPerScored));
-  return num_users >= kLeastBatch ? most * kFilterRowsOfBatch : most;
+  const int64_t most = catalog.num_items / (is_cached ? kRowsPerCached : kRowsPerScored);
+  if (has_weights) return most / 2;
+  return std::max(kAlwaysFew, most) * (num_users >= kLeastBatch ? kFilterRowsOfBatch : 1);
 }
 
 // Whether all rows are few.
 bool has_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request) {
   const int64_t num_items = catalog.num_items;
-  if (request.weights != nullptr || num_items > kMostRows) return false;
+  // An approximate search is not answered exactly here: it is tried for what it misses (lsif_sdk/calibration.py).
+  if (request.weights != nullptr || request.error_share < 1 || num_items > kMostRows) return false;
   const int64_t k = std::min(request.k, num_items);
   if (request.batch < kLeastBatch) {
     return num_items <= k * (num_items <= kSmallCatalog ? kSmallRowsPerResult : kRowsPerResult);
@@ -115,7 +119,7 @@ class FewRows {
       rows = scratch.ints(num_rows);
       std::iota(rows, rows + num_rows, 0);
     } else {
-      const int64_t most = most_of(catalog_, group.last_user - group.first_user);
+      const int64_t most = most_of(catalog_, request_.weights != nullptr, group.last_user - group.first_user);
       if (has_many_bits(group.allowed, num_rows, most)) return;
       rows = scratch.ints(most + 64);
       num_rows = collect_rows(group.allowed, num_rows, most, rows);
@@ -172,6 +176,8 @@ std::span<const int64_t> answer_few_rows(const CatalogView& catalog, const Score
                                          int64_t* counts, Scratch& scratch) {
   const FewRows few(catalog, request, interests, excluded, kernels);
   const bool all_are_few = has_few_rows(catalog, request);
+  // As many as score rows together well, but work for all threads.
+  const int64_t most_users = std::clamp(divide_up(request.batch, kTasksPerThread * threads), kLeastBatch, kRowQueries);
   auto* groups = scratch.array<Group>(request.batch);
   int64_t num_groups = 0;
   for (int64_t user = 0; user < request.batch; ++user) {
@@ -180,7 +186,7 @@ std::span<const int64_t> answer_few_rows(const CatalogView& catalog, const Score
     if ((allowed == nullptr && !all_are_few) || kernels.topk_rows == nullptr) continue;
     Group* last = num_groups == 0 ? nullptr : groups + num_groups - 1;
     if (last != nullptr && last->allowed == allowed && last->last_user == user &&
-        user - last->first_user < kRowQueries) {
+        user - last->first_user < most_users) {
       last->last_user = user + 1;
     } else {
       groups[num_groups++] = {allowed, user, user + 1};

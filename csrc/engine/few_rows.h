@@ -1,4 +1,5 @@
-// Users to whom a filter leaves so few rows that scoring those is less work than scanning codes.
+// Users who have so few rows, by a filter or because the catalogue is small, that scoring all of them is less work than
+// scanning codes.
 #pragma once
 
 #include <cstdint>

@@ -132,11 +132,16 @@ void GroupCoder::write_biases(GroupSide& side) {
   bias_size_ = std::max(bias_size_, largest);
   if (largest == 0) return;
   const double range = (static_cast<double>(*high) - static_cast<double>(*low)) / 254;
-  const double unit = power_of_2_at_least(std::max(range, std::ldexp(static_cast<double>(largest), -23)), -149);
-  const double base = std::floor(static_cast<double>(*low) / unit) * unit;
+  const double unit = power_of_2_at_least(std::max(range, std::ldexp(static_cast<double>(largest), -23)), -126);
+  // One unit further down it might be -2^128, which float32 does not have; rows below it have a bound all the same.
+  const double base = std::max(std::floor(static_cast<double>(*low) / unit) * unit, unit - 0x1p128);
   side.bias_unit = static_cast<float>(unit);
   side.bias_base = static_cast<float>(base);
-  for (int64_t r = 0; r < group_.count; ++r) side.biases[r] = steps_above(static_cast<double>(bias[r]) - base, unit);
+  for (int64_t r = 0; r < group_.count; ++r) {
+    side.biases[r] = steps_above(static_cast<double>(bias[r]) - base, unit);
+    // Of a base that is far larger the difference may have been rounded below the bias; this sum is exact.
+    if (base + unit * side.biases[r] < static_cast<double>(bias[r])) ++side.biases[r];
+  }
 }
 
 void GroupCoder::write_rows(GroupSide& side) {

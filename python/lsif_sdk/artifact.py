@@ -52,6 +52,7 @@ from lsif_sdk.popularity import centred_log_counts, penalty_of
 __all__ = ["Artifact", "catalog_specs", "encoder_specs"]
 
 _CODES = "codes"
+_FAR_BIAS = 2.0**40
 _VECTORS = "catalog.vectors"
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
 
@@ -245,7 +246,7 @@ class Artifact:
             raise ArtifactError(f"{directory / WEIGHTS_FILE}: {error}") from None
         for name in ("written_by", "written_at"):
             object.__setattr__(artifact, name, values.get(name))
-        if has_codes:
+        if has_codes and not _may_be_wrong(artifact):
             object.__setattr__(artifact, "codes", _read_codes(directory, values["files"]))
         return artifact
 
@@ -285,6 +286,12 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
             raise ArtifactError(f"{name}: expected strictly increasing values >= 1")
     if "long_pooling.decay" in weights and (weights["long_pooling.decay"].detach().numpy() < 0).any():
         raise ArtifactError("long_pooling.decay: expected values >= 0")
+
+
+def _may_be_wrong(artifact: Artifact) -> bool:
+    """Whether codes were made when rows' bounds could be below their biases, and biases are such that it happened:
+    those of 28 November 2026 and before, in artifacts that do not say yet who wrote them. Codes are made anew."""
+    return artifact.written_by is None and bool(artifact.catalog_bias.abs().max() >= _FAR_BIAS)
 
 
 def _read_codes(directory: pathlib.Path, files: Mapping[str, Any]) -> torch.Tensor:

@@ -1,6 +1,7 @@
 // The codes of rows and the bounds by which rows are dropped (docs/score_topk.md).
 #include <algorithm>
 #include <bit>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -264,6 +265,22 @@ TEST(rows_beyond_float32_are_larger_than_the_largest) {
   for (const int64_t k : {1, 5, 30}) {
     Question question(std::vector<float>(3 * kDim, 1e-37f), kDim, 1, k);
     check_against_brute_force(catalog, question, "rows beyond float32");
+  }
+}
+
+// Rows whose biases hide them lie in groups with others, whose biases are nothing beside theirs.
+TEST(rows_hidden_by_their_biases_do_not_hide_others) {
+  Random random(52);
+  for (const float hidden : {-1e6f, -1e12f, -1e17f, -1e18f, -1e19f, -1e25f, -3e38f, -FLT_MAX, 1e18f}) {
+    for (const int64_t num_items : {40, 5000}) {
+      std::vector<float> bias = make_bias(random, num_items, 1.0f);
+      for (int64_t row = 3; row < num_items; row += 37) bias[row] = hidden;
+      const Catalog catalog(scaled(0.3f)(random, num_items, 8), 8, bias);
+      for (const int64_t k : {1, 10}) {
+        Question question(normals(random, 9 * 8), 8, 1, k);
+        check_against_brute_force(catalog, question, "hidden by bias");
+      }
+    }
   }
 }
 

@@ -190,6 +190,19 @@ TEST(nearly_equal_scores) {
   }
 }
 
+// Biases as large as the scores' differences are small, of both signs and of some rows only.
+TEST(biases_of_every_size) {
+  Random random(53);
+  for (const float size : {1e-6f, 1.0f, 1e4f, 1e8f, -1e18f, 1e18f, -3e38f}) {
+    std::vector<float> bias = make_bias(random, 500, 0.1f);
+    for (int64_t row = 0; row < 500; row += 3) bias[row] += size;
+    const Catalog catalog(normals(random, 500 * 24), 24, bias);
+    for (const int64_t k : {1, 20, 180}) {
+      check_rows(catalog, Question(normals(random, 7 * 24), 24, 1, k), some_rows(random, 400, 500), "biases");
+    }
+  }
+}
+
 // Every product is rounded to a few of the least number.
 TEST(scores_of_the_least_numbers) {
   Random random(47);

@@ -14,14 +14,21 @@ constexpr double kMostInFloat32 = 0x1p126;  // beyond it partial sums might over
 constexpr int64_t kRowsAhead = 16;          // that are fetched while one is scored
 constexpr int64_t kMaxBytesAhead = 512;
 
-// No score in float32 is further from the exact one, rounded to float32; infinity if that is not known. Norms of the
-// query and of the largest row, and the largest bias. Numbers below the normal ones may be flushed to 0.
+// No inner product in float32 is further from the exact one; infinity if that is not known. Norms of the query and of
+// the largest row, and the largest bias. Numbers below the normal ones may be flushed to 0.
 inline double float32_error(double query_norm, double row_norm, double bias, int64_t dim) {
-  const double size = query_norm * row_norm * (1 + 0x1p-20) + bias;
-  if (!(size < kMostInFloat32)) return HUGE_VAL;
-  const auto roundings = static_cast<double>(dim + 8);
+  const double size = query_norm * row_norm * (1 + 0x1p-20);
+  if (!(size + bias < kMostInFloat32)) return HUGE_VAL;
+  const auto roundings = static_cast<double>(dim + 4);
   const double flushed = 0x1p-126 * (1 + query_norm + row_norm);
   return roundings * (0x1p-24 / (1 - roundings * 0x1p-24) * size + flushed);
+}
+
+// Below any exact score, rounded to float32, of a row that scores at least `score` in float32, and any float32 score of
+// a row that scores at least `score` exactly. Both are sums with a bias, rounded once.
+inline double below_score(double score, double error) {
+  const double size = (score < 0 ? -score : score) + error;
+  return score - error - 0x1p-21 * size;
 }
 
 inline void prefetch_row(const CatalogView& catalog, int64_t item) {

@@ -13,7 +13,7 @@ namespace {
 // docs/score_topk.md, "Rounding and range".
 constexpr float kNormSlack = 0x1p-18f;
 constexpr double kUnderflowSlack = 0x1p-80;
-constexpr double kRoundingSlack = 0x1p-150;
+constexpr double kRoundingSlack = 0x1p-126;
 constexpr double kLogSlack = 0x1p-20;
 constexpr float kScoreSlack = 0x1p-22f;
 constexpr double kLeastTemperature = 0x1p-60;
@@ -115,7 +115,7 @@ inline void update_threshold(QueryScan& scan) {
   if (query.num_best == query.k && query.best[0].score > score) score = query.best[0].score;
   if (query.known_score != nullptr) score = share_score(query.known_score, score);
   scan.threshold = -HUGE_VALF;
-  scan.float_threshold = static_cast<double>(score) - scan.float_error;
+  scan.float_threshold = below_score(static_cast<double>(score), scan.float_error);
   if (scan.is_bounded) {
     const double scaled = (static_cast<double>(score) - kRoundingSlack) * power_of_2_double(-scan.exponent);
     scan.threshold = static_cast<float>(scaled - kUnderflowSlack);

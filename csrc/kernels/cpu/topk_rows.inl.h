@@ -180,10 +180,9 @@ inline float reached_by(const float* scores, int64_t size, int64_t k, Candidate*
   return least;
 }
 
-// Scores below cannot be those of the k best. Each of k rows scores at least `reached - error`, so what is more than
-// twice the error below is below them.
+// Scores in float32 below cannot be those of the k best, as k rows reach a score there.
 inline float float32_threshold(float reached, double error) {
-  const double threshold = static_cast<double>(reached) - 2 * error;
+  const double threshold = below_score(below_score(static_cast<double>(reached), error), error);
   if (!(threshold > -static_cast<double>(kLargestFloat))) return -kLargestFloat;
   return static_cast<float>(threshold - magnitude(threshold) * 0x1p-23 - 0x1p-149);
 }
