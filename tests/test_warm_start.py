@@ -19,7 +19,7 @@ from cli_cases import run
 from lsif_sdk import Artifact, Events, ItemTable, LiveRecommender, ModelConfig, Recommender
 from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
-from lsif_sdk.evaluation import evaluate
+from lsif_sdk.evaluation import evaluate, time_split
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.training import EventLog, TrainConfig, fit, train
 from training_cases import FAST, NUM_ITEMS, assert_same_weights, cyclic_log, following, small_config
@@ -205,7 +205,8 @@ def test_train_takes_over_the_shape_and_says_where_it_began(log: EventLog, folde
     for model, source in zip(models, ["model", "model", None, None], strict=True):
         assert dataclasses.replace(model.config, num_items=30) == old.config
         assert model.artifact.training["start"] == {
-            "source": source, "weights_sha256": weights, "kept": 29, "new": 1, "gone": 1, "has_seen_targets": False
+            "source": source, "weights_sha256": weights, "kept": 29, "new": 1, "gone": 1, "has_seen_targets": False,
+            "has_seen_test_targets": False,
         }  # fmt: skip
         assert gone not in model.items and "new" in model.items
         assert torch.equal(model.catalog.vectors, models[0].catalog.vectors)
@@ -292,6 +293,29 @@ def test_a_start_that_knows_the_targets_is_told(log: EventLog) -> None:
         go(log, "test", measured, split="time")
     early = dataclasses.replace(log, times=log.times - 10**8)
     assert go(early, "nothing", whole).artifact.training["newest_time"] == log.times.max()
+
+
+def test_a_start_that_knows_only_what_stops_the_training_is_told(log: EventLog) -> None:
+    split = time_split(log)
+    production = train(log.select(log.times < split.test_from), SMALL, SHORT, holdout="nothing", progress=False)
+    with pytest.warns(UserWarning, match="start may have been trained on the targets that this training holds out"):
+        knowing = train(log, None, SHORT, split="time", start=production, progress=False)
+    facts = knowing.artifact.training["start"]
+    assert facts["has_seen_targets"] and not facts["has_seen_test_targets"]
+    with warnings.catch_warnings(action="error"):
+        evaluate(knowing, log, progress=False)
+        clean = train(log, SMALL, SHORT, split="time", progress=False)
+        again = train(log, None, SHORT, split="time", start=clean, progress=False).artifact.training["start"]
+    assert not again["has_seen_targets"]
+    with pytest.warns(UserWarning, match="may have been trained on the validation targets"):
+        evaluate(knowing, log, target="validation", progress=False)
+    with pytest.warns(UserWarning, match="start may have been trained"):  # which hands it on
+        facts = train(log, None, SHORT, split="time", start=knowing, progress=False).artifact.training["start"]
+    assert facts["has_seen_targets"] and not facts["has_seen_test_targets"]
+    older = {name: value for name, value in facts.items() if name != "has_seen_test_targets"}
+    artifact = dataclasses.replace(knowing.artifact, training={**knowing.artifact.training, "start": older})
+    with pytest.warns(UserWarning, match="may have been trained on the test targets"):  # as it said when it was written
+        evaluate(Recommender(artifact), log, progress=False)
 
 
 def test_the_command_goes_on_from_a_model(

@@ -119,7 +119,7 @@ def provenance_of_start(
     Returns:
         "newest_time": the newest event that either training had, Unix seconds or None. "start": its directory's name as
         "source" (None without one), SHA-256 of its weights.safetensors, how many items were "kept", "new" and "gone",
-        and whether it may have been trained on what is held out now ("has_seen_targets").
+        and what `has_seen_targets` says.
     """
     kept = int((_rows_in(start, log.item_ids) >= 0).sum())
     newest = [] if log.times is None else [int(log.times.max()), start.training.get("newest_time")]
@@ -129,22 +129,30 @@ def provenance_of_start(
         "kept": kept,
         "new": log.num_items - kept,
         "gone": len(start.items) - kept,
-        "has_seen_targets": split is not None and has_seen_targets(start.training, split, holdout),
+        **has_seen_targets(start.training, split, holdout),
     }
     return {"start": facts, "newest_time": max((time for time in newest if isinstance(time, int)), default=None)}
 
 
-def has_seen_targets(training: Mapping[str, Any], split: Split, holdout: str) -> bool:
+def has_seen_targets(training: Mapping[str, Any], split: Split | None, holdout: str) -> dict[str, bool]:
     """Whether a model may have been trained on what the training that starts from it is to hold out.
 
     Args:
         training: what the model's artifact says of its training.
-        split: the new training's.
+        split: the new training's; None: nothing is held out.
         holdout: "test" or "validation", the new training's.
+
+    Returns:
+        "has_seen_targets": any of it, what stops the new training included. "has_seen_test_targets": the test targets.
     """
+    if split is None:
+        return {"has_seen_targets": False, "has_seen_test_targets": False}
     if training.get("holdout") == holdout:  # the same targets were held out, where no event has come since
         training = {**training, "holdout": "test"}
-    return may_have_seen(training, split)
+    test = may_have_seen(training, split, "test")
+    stops_by_validation = holdout == "test"
+    any_of_them = test or (stops_by_validation and may_have_seen(training, split, "validation"))
+    return {"has_seen_targets": any_of_them, "has_seen_test_targets": test}
 
 
 def _check_shape(config: ModelConfig, start: ModelConfig) -> None:
