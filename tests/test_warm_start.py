@@ -112,6 +112,30 @@ def test_a_popularity_penalty_is_no_part_of_the_start() -> None:
         fit(log, small_config(), STILL, start=dataclasses.replace(start, training={"popularity_penalty": "much"}))
 
 
+@pytest.mark.parametrize("is_older", [False, True], ids=["with what was taken", "without, as older ones"])
+def test_only_what_a_penalty_has_taken_off_is_put_back(is_older: bool, tmp_path: pathlib.Path) -> None:
+    log = cyclic_log()
+    log = dataclasses.replace(log, items=np.where(np.arange(len(log.items)) % 3 > 0, 0, log.items))
+    start = trained(log, small_config())
+    penalized = start.with_popularity_penalty(0.7)
+    if is_older:
+        weights = {name: weight for name, weight in penalized.weights.items() if name != "catalog.penalty"}
+        penalized = dataclasses.replace(penalized, weights=weights)
+    penalized.save(tmp_path / "penalized")
+    live, vector = LiveRecommender.load(tmp_path / "penalized"), np.ones((1, 8), np.float32)
+    live.upsert(["new"], vector, bias=[0.25], counts=[10**6])
+    live.upsert(["item 1"], vector, counts=[10**6])
+    live.upsert(["item 2"], vector, bias=[0.5], counts=[10**6])
+    live.upsert(["later"], vector, bias=[9.0], counts=[10**9])
+    live.rollback()
+    live.current.save(tmp_path / "live")
+    other = with_items(log, [*log.item_ids, "new"])
+    after = trained(other, small_config(num_items=NUM_ITEMS + 1), STILL, start=Artifact.load(tmp_path / "live"))
+    expected = [*start.catalog_bias.tolist(), 0.25]
+    expected[2] = 0.5
+    assert after.catalog_bias.tolist() == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("shape", [{}, {"normalize_items": True, "item_scale": 3.0}], ids=str)
 def test_a_catalogue_that_was_changed_live_is_a_start(shape: dict[str, Any]) -> None:
     log = cyclic_log()

@@ -22,7 +22,6 @@ from lsif_sdk.evaluation.splits import Split
 from lsif_sdk.ids import id_list
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.model.weights import put, state_of
-from lsif_sdk.popularity import centred_log_counts, penalty_of
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.data import EventLog
 from lsif_sdk.training.tables import Ids
@@ -174,6 +173,5 @@ def _rows_in(start: Artifact, item_ids: Ids) -> NDArray[np.int64]:
 
 def _bias_without_penalty(start: Artifact) -> torch.Tensor:
     """See `Artifact.with_popularity_penalty`: float32 [num_items]."""
-    penalty = penalty_of(start.training)
-    bias = start.catalog_bias.detach().numpy() + penalty * centred_log_counts(start.items.counts)
-    return torch.from_numpy(bias.astype(np.float32))
+    bias, taken = start.catalog_bias.detach(), start.bias_penalty
+    return bias if taken is None else bias + taken.detach()
