@@ -265,12 +265,36 @@ def test_events_have_to_have_what_the_start_reads(log: EventLog, folder: pathlib
         assert model.config.num_actions == (2 if start is of_kinds else 0)
 
 
+def test_fit_takes_what_train_takes(log: EventLog, folder: pathlib.Path) -> None:
+    start = Artifact.load(folder)
+    config, once = start.config, TrainConfig(epochs=1, batch_size=32, max_len=20)
+    models = [fit(log, config, once, start=given).model for given in (start, folder, f"{folder}/", Recommender(start))]
+    for model in models:
+        assert_same_weights(model, models[0])
+
+
+@pytest.mark.parametrize("texts", ["in the events", "in start"])
+def test_ids_of_start_match_by_their_text(log: EventLog, texts: str) -> None:
+    numbered = dataclasses.replace(log, item_ids=np.arange(log.num_items))
+    named = dataclasses.replace(log, item_ids=[str(item) for item in range(log.num_items)])
+    first, second = (numbered, named) if texts == "in the events" else (named, numbered)
+    start = train(first, SMALL, {"epochs": 1}, progress=False)
+    after = train(second, None, dataclasses.replace(STILL, batch_size=32), start=start, progress=False)
+    assert after.artifact.training["start"]["kept"] == log.num_items
+    assert torch.equal(after.catalog.vectors, start.catalog.vectors)
+    assert list(after.items.ids) == list(second.item_ids), "ids are those of the events"
+
+
 def test_what_is_no_start_is_refused(log: EventLog, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for odd in (3, b"model", {"dim": 8}, LiveRecommender(Recommender.load(folder))):
         with pytest.raises(
             ArgumentTypeError, match=r"^start: expected a model's directory, an Artifact or a Recommender"
         ):
             train(log, None, SHORT, start=odd, progress=False)  # type: ignore[arg-type]
+        with pytest.raises(ArgumentTypeError, match=r"^start: expected a model's directory"):
+            fit(log, small_config(), start=odd, progress=False)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match=r"a Recommender \(take `current`\), got LiveRecommender$"):
+        train(log, None, SHORT, start=LiveRecommender(Recommender.load(folder)), progress=False)  # type: ignore[arg-type]
     numbered = dataclasses.replace(log, item_ids=np.arange(log.num_items))
     renamed = dataclasses.replace(log, item_ids=[f"other {item}" for item in log.item_ids])
     for events, first in ((numbered, "0"), (renamed, "'other sku-1'")):

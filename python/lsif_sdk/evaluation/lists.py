@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lsif_sdk.arguments import as_column, as_ks, is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.metrics import standard_error
-from lsif_sdk.ids import Id, first_repeat
+from lsif_sdk.ids import Id, first_repeat, rows_by_text
 from lsif_sdk.recommendations import Recommendations
 
 if TYPE_CHECKING:
@@ -209,16 +209,10 @@ def _pairs(table: Table, user: str, item: str) -> _Pairs:
     return _Pairs(users, items, user_ids, item_ids)
 
 
-def _rows_in(known: Ids, ids: Ids) -> NDArray[np.int64]:
-    """Rows of `ids` in `known` by their text, -1 for those it lacks: int64 [len(ids)]."""
-    rows = {text: row for row, text in enumerate(map(str, known))}
-    return np.array([rows.get(text, -1) for text in map(str, ids)], np.int64)
-
-
 def _hits(shown: _Pairs, order: NDArray[np.float64], wanted: _Pairs) -> tuple[_Hits, int]:
     """The hits, and how many of the users of `wanted` have a list; the lowest `order` float64 [num_shown] is first."""
-    users = _rows_in(wanted.user_ids, shown.user_ids)[shown.users]
-    items = _rows_in(wanted.item_ids, shown.item_ids)[shown.items]
+    users = rows_by_text(wanted.user_ids, shown.user_ids)[shown.users]
+    items = rows_by_text(wanted.item_ids, shown.item_ids)[shown.items]
     if not (users >= 0).any():
         some, others = (", ".join(map(str, ids[:3])) or "nobody" for ids in (shown.user_ids, wanted.user_ids))
         raise DataError(

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
 from lsif_sdk.locks import ForkSafeLock
@@ -30,7 +29,7 @@ from lsif_sdk.training.config import Precision, TrainConfig
 from lsif_sdk.training.data import EventLog
 from lsif_sdk.training.losses import NextEventLoss
 from lsif_sdk.training.validation import Targets, validate
-from lsif_sdk.training.warm_start import warm_start
+from lsif_sdk.training.warm_start import Start, as_start, warm_start
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -89,7 +88,7 @@ def fit(
     validation: Targets | tuple[Any, Any] | None = None,
     exclude_seen: bool = True,
     build: Callable[[ModelConfig, float], InterestFusionModel] = InterestFusionModel,
-    start: Artifact | None = None,
+    start: Start | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -112,8 +111,9 @@ def fit(
             another encoder or fusion, but with the scores of `InterestFusionModel`, which the loss knows by formula. It
             draws its weights from torch's global generator, seeded beforehand. Embedded events reach an encoder after
             dropout.
-        start: a trained model of the same shape that gives its weights, and the vectors and biases of the items that it
-            knows by their ids (`lsif_sdk.training.warm_start`); optimizer and schedule begin anew. None: random ones.
+        start: a trained model of the same shape (its directory, or an `Artifact` or `Recommender`) that gives its
+            weights, and the vectors and biases of the items that it knows by their ids
+            (`lsif_sdk.training.warm_start`); optimizer and schedule begin anew. None: random ones.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
@@ -121,10 +121,13 @@ def fit(
     Raises:
         ArgumentError: the log, the configs, `start` and `validation` do not fit together, the loss is not finite, there
             is a checkpoint and `resume` is False, or it has more epochs behind it than are wanted.
-        ArtifactError: the checkpoint cannot be read or belongs to another run.
+        ArgumentTypeError: `start` is no model.
+        ArtifactError: `start` is no directory of a model, or of a damaged one; or the checkpoint cannot be read or
+            belongs to another run.
         MissingExtraError: Lightning Fabric is not installed.
     """
     config = train_config or TrainConfig()
+    begun = None if start is None else as_start(start)
     _check(log, model_config, config, validation)
     if resume and checkpoint_dir is None:
         raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
@@ -134,10 +137,10 @@ def fit(
     with _ONE_AT_A_TIME, torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = build(model_config, config.dropout)
-        if start is not None:
-            warm_start(model, start, log.item_ids)
-        begun = None if start is None else _hash(*(value.cpu().numpy() for value in model.state_dict().values()))
-        run = _Run(fabric, log, model, config, targets, exclude_seen, path, begun)
+        if begun is not None:
+            warm_start(model, begun, log.item_ids)
+        first = None if begun is None else _hash(*(value.cpu().numpy() for value in model.state_dict().values()))
+        run = _Run(fabric, log, model, config, targets, exclude_seen, path, first)
         return run.train(resume, progress)
 
 

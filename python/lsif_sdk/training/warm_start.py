@@ -19,7 +19,8 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.evaluation.provenance import may_have_seen
 from lsif_sdk.evaluation.splits import Split
-from lsif_sdk.ids import id_list
+from lsif_sdk.ids import id_list, rows_by_text
+from lsif_sdk.live import LiveRecommender
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.model.weights import put, state_of
 from lsif_sdk.recommender import Recommender
@@ -45,7 +46,9 @@ def as_start(start: Start) -> Artifact:
     if isinstance(start, (str, os.PathLike)):
         return Artifact.load(start)
     if not isinstance(start, Artifact):
-        raise ArgumentTypeError("start", "a model's directory, an Artifact or a Recommender", start)
+        is_live = isinstance(start, LiveRecommender)
+        expected = "a model's directory, an Artifact or a Recommender" + (" (take `current`)" if is_live else "")
+        raise ArgumentTypeError("start", expected, start)
     return start
 
 
@@ -162,10 +165,12 @@ def _check_shape(config: ModelConfig, start: ModelConfig) -> None:
 
 
 def _rows_in(start: Artifact, item_ids: Ids) -> NDArray[np.int64]:
-    """The rows of `start` of items, int64 [num_items]; -1 for those it does not know."""
+    """The rows of `start` of items, int64 [num_items]; -1 for those it does not know. 7 and "7" are one item."""
     ids = id_list(item_ids, "item_ids")
     rows = start.items.rows_of_plain(ids)
-    if rows is None or bool((rows < 0).all()):
+    if rows is None:
+        rows = rows_by_text(start.items.ids, ids)
+    if bool((rows < 0).all()):
         others = shown(start.items.ids[:1].tolist())
         raise ArgumentError("start", f"a model that knows an item of the events, such as {shown(ids[:1])}", others)
     return rows
