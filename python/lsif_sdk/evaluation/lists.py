@@ -14,7 +14,7 @@ from lsif_sdk.arguments import as_column, as_ks, is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.metrics import standard_error
 from lsif_sdk.ids import Id, first_repeat, rows_by_text
-from lsif_sdk.recommendations import Recommendations
+from lsif_sdk.recommendations import Recommendations, UserRecommendations
 
 if TYPE_CHECKING:
     from lsif_sdk.training.tables import Ids, Source, Table
@@ -112,7 +112,8 @@ def measure_lists(
         ArgumentError: an argument is out of range, or `users` are not those of `lists`.
         ArgumentTypeError: an argument is of another type.
         DataError: a table cannot be read, has no rows or lacks a column; an id is missing; a score or rank is NaN or no
-            number; a user has an item twice; or no user of `relevant` has a list.
+            number; a user has an item twice; no user of `relevant` has a list; or no list, whosever it is, has an item
+            that is relevant to anybody (ids of another spelling, most often: "10.0" is not "10").
         MissingExtraError: pandas is not installed.
     """
     from lsif_sdk.training.tables import read_table  # the package training builds on this one
@@ -127,11 +128,14 @@ def measure_lists(
             ((option, column),) = order_by.items()
             raise ArgumentError(option, "nothing beside Recommendations, which are in order", repr(column))
         table, user, item, rank = _table_of(lists, users), "user", "item", "rank"
-    elif users is not None:
-        raise ArgumentError("users", f"None beside a table, which has them in column {user!r}", type(users).__name__)
+    elif isinstance(lists, UserRecommendations):
+        raise ArgumentTypeError("lists", "Recommendations, of several users in one call, or a table", lists)
     else:
         columns |= {"score= (or rank=)": score} if rank is None else {"rank=": rank}
         table = read_table(lists, columns, separator, "lists")
+        if users is not None:
+            expected = f"None beside a table, which has them in column {user!r}"
+            raise ArgumentError("users", expected, type(users).__name__)
     shown = _pairs(table, user, item)
     order = -table.numbers(score) if rank is None else table.numbers(rank)
     hits, num_with_list = _hits(shown, order, wanted)
@@ -181,6 +185,8 @@ def _table_of(lists: Recommendations, users: object) -> Table:
     names = as_column("users", users, "ids")
     if len(names) != len(lists):
         raise ArgumentError("users", expected, len(names))
+    if (missing := np.flatnonzero(pd.isna(names))).size:
+        raise ArgumentError("users", expected, f"{names[missing[0]]!s} at position {missing[0]}")
     if len(set(names.tolist())) < len(names):
         raise ArgumentError("users", f"{expected}, all different", f"{first_repeat(names.tolist())} twice")
     ranks = np.arange(lists.items.shape[1])
@@ -218,6 +224,9 @@ def _hits(shown: _Pairs, order: NDArray[np.float64], wanted: _Pairs) -> tuple[_H
         raise DataError(
             f"lists: no user of relevant has a list; there are lists of {some}, and relevant names {others}"
         )
+    if not (items >= 0).any():
+        some, others = (", ".join(map(str, ids[:3])) for ids in (shown.item_ids, wanted.item_ids))
+        raise DataError(f"lists: no item of relevant is in a list; lists have {some}, and relevant names {others}")
     width = len(wanted.item_ids)
     is_hit = (items >= 0) & np.isin(users * width + items, wanted.users * width + wanted.items)
     listed = np.flatnonzero((users >= 0) & (order < np.inf))
