@@ -385,6 +385,8 @@ def test_the_command_goes_on_from_a_model(
     assert (code, out, err) == (2, "", "lsif train: window: expected 7, as start has it, got 8\n")
     code, out, err = run(capsys, *command, tmp_path / "nowhere", "--overwrite")
     assert (code, out, err) == (2, "", f"lsif train: {tmp_path / 'nowhere'}: no such directory\n")
+    code, out, err = run(capsys, *command, "", "--overwrite")
+    assert (code, out, err) == (2, "", "lsif train: --start: expected a model's directory, got ''\n")
     train(log, SMALL, SHORT, holdout="nothing", progress=False).save(tmp_path / "whole")
     code, _, err = run(capsys, *command, tmp_path / "whole", "--overwrite")
     assert code == 0 and err.startswith("lsif train: warning: start may have been trained on the targets")
