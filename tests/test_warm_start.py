@@ -21,7 +21,8 @@ from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.evaluation import evaluate, time_split
 from lsif_sdk.model import InterestFusionModel
-from lsif_sdk.training import EventLog, TrainConfig, fit, train
+from lsif_sdk.training import EventLog, FitResult, TrainConfig, fit, train
+from lsif_sdk.training.validation import validate
 from training_cases import FAST, NUM_ITEMS, assert_same_weights, cyclic_log, following, small_config
 
 STILL = dataclasses.replace(FAST, epochs=1, learning_rate=1e-30, warmup_steps=0)
@@ -98,6 +99,27 @@ def test_it_learns_from_there_and_leaves_the_start_alone() -> None:
     assert warm.history[0]["loss"] < 0.5 * cold.history[0]["loss"]
     assert_same_weights(warm.model, again.model)
     assert all(torch.equal(start.weights[name], weight) for name, weight in before.items())
+
+
+def test_the_start_comes_back_where_no_epoch_is_better(tmp_path: pathlib.Path) -> None:
+    log, config = cyclic_log(num_users=100, max_length=NUM_ITEMS - 1), small_config()
+    start = trained(log, config, dataclasses.replace(FAST, epochs=15, learning_rate=2e-2, dropout=0.0))
+    harmful = dataclasses.replace(FAST, learning_rate=1.0, patience=2, averaging=0.5)
+
+    def go(**options: Any) -> FitResult:
+        return fit(log, config, harmful, validation=following(log), start=start, progress=False, **options)
+
+    result = go()
+    measured = validate(InterestFusionModel.from_weights(config, start.weights).eval(), log, following(log))
+    assert result.best == {"epoch": 0.0} | {name: pytest.approx(value) for name, value in measured.items()}
+    assert [entry["epoch"] for entry in result.history] == [1.0, 2.0], "patience counts from the start"
+    assert all(entry["ndcg@10"] < result.best["ndcg@10"] for entry in result.history)
+    assert torch.equal(result.model.item_embedding, start.catalog_vectors)
+    first = dataclasses.replace(harmful, epochs=1)
+    fit(log, config, first, validation=following(log), start=start, checkpoint_dir=tmp_path, progress=False)
+    resumed = go(checkpoint_dir=tmp_path, resume=True)
+    assert resumed.best == result.best and len(resumed.history) == 2
+    assert_same_weights(resumed.model, result.model)
 
 
 def test_a_popularity_penalty_is_no_part_of_the_start() -> None:

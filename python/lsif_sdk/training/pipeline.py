@@ -40,8 +40,8 @@ __all__ = ["HOLDOUTS", "describe_items", "train"]
 HOLDOUTS = ("test", "validation", "nothing")
 """What `train` may keep back."""
 _KNOWN = (
-    "start may have been trained on the targets that this training holds out: what is measured flatters the model, and "
-    "may stop training too early (docs/training.md, Warm start)"
+    "start may have been trained on the targets that this training holds out: what is measured of these flatters the "
+    "model, and may stop training too early, or at once (docs/training.md, Warm start)"
 )
 _CALIBRATION_USERS = 4096
 _USERS_PER_BATCH = 256
@@ -75,7 +75,8 @@ def train(
     Metrics of both go into the artifact. With holdout "validation" the test targets decide when to stop, and what is
     older than they are is trained on: nothing is left to measure honestly, but there is more to learn from, for
     production. With holdout "nothing" all events are trained on, whatever `split`, for `epochs` epochs, which are to be
-    named: as many as an earlier training of such events found best (`artifact.training["best_epoch"]`). See
+    named: as many as an earlier training of such events found best (`artifact.training["best_epoch"]`; 0: no epoch was
+    better than `start`). See
     `lsif_sdk.evaluation.leave_one_out` and `time_split`.
 
     Args:
@@ -100,7 +101,8 @@ def train(
         start: a model trained before (its directory, or an `Artifact` or `Recommender`) to go on from: of the items of
             `events` those it knows keep their vectors, by id, and the others begin as usual; what it knows besides is
             dropped. Its shape is taken over, so fields of `model` need no repeating, and may not differ; `events` have
-            to have the times and action types that it reads. None: training begins from random weights.
+            to have the times and action types that it reads. Validation measures it, too, and where no epoch is better
+            its weights are the result ("best_epoch" 0). None: training begins from random weights.
         checkpoint_dir: where the state after every epoch is kept; None = nowhere.
         resume: go on from the checkpoint there, if there is one.
         progress: show progress bars.
