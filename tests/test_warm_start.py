@@ -407,11 +407,29 @@ def test_the_command_goes_on_from_a_model(
     assert (code, out, err) == (2, "", "lsif train: window: expected 7, as start has it, got 8\n")
     code, out, err = run(capsys, *command, tmp_path / "nowhere", "--overwrite")
     assert (code, out, err) == (2, "", f"lsif train: {tmp_path / 'nowhere'}: no such directory\n")
+    train(log, SMALL, SHORT, exclude_seen=False, progress=False).save(tmp_path / "again")
+    for options, expected in (((), False), (("--no-include-seen",), True)):
+        assert run(capsys, *command, tmp_path / "again", "--overwrite", *options)[0] == 0
+        assert Artifact.load(tmp_path / "out").training["exclude_seen"] is expected
     code, out, err = run(capsys, *command, "", "--overwrite")
     assert (code, out, err) == (2, "", "lsif train: --start: expected a model's directory, got ''\n")
     train(log, SMALL, SHORT, holdout="nothing", progress=False).save(tmp_path / "whole")
     code, _, err = run(capsys, *command, tmp_path / "whole", "--overwrite")
     assert code == 0 and err.startswith("lsif train: warning: start may have been trained on the targets")
+
+
+def test_seen_items_are_left_out_or_not_as_in_the_start(log: EventLog, folder: pathlib.Path) -> None:
+    again = train(log, SMALL, SHORT, exclude_seen=False, progress=False)
+    for start, given, expected in (
+        (again, None, False),
+        (again, True, True),
+        (folder, None, True),
+        (folder, False, False),
+        (dataclasses.replace(again.artifact, training={"exclude_seen": "no"}), None, True),
+    ):
+        once = {"epochs": 1, "batch_size": 32}
+        model = train(log, None, once, start=start, holdout="nothing", exclude_seen=given, progress=False)
+        assert model.artifact.training["exclude_seen"] is expected
 
 
 def test_described_items_are_a_start(log: EventLog) -> None:

@@ -78,7 +78,7 @@ def train(options: argparse.Namespace) -> int:
             resume=options.resume,
             split=options.split,
             holdout=options.holdout,
-            exclude_seen=not options.include_seen,
+            exclude_seen=_exclude_seen(options),
             features=_title_features(options, log),
             progress=not options.quiet,
             source=pathlib.Path(options.events).name,

@@ -28,7 +28,7 @@ from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.data import EventLog, as_log
 from lsif_sdk.training.recipe import Recipe
 from lsif_sdk.training.trainer import check_checkpoint, fit
-from lsif_sdk.training.warm_start import Start, as_start, fields_of, provenance_of_start
+from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, fields_of, provenance_of_start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def train(
     separator: str | None = None,
     split: Literal["leave_one_out", "time"] = "leave_one_out",
     holdout: Literal["test", "validation", "nothing"] = "test",
-    exclude_seen: bool = True,
+    exclude_seen: bool | None = None,
     features: NDArray[np.float32] | None = None,
     start: Start | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -93,7 +93,8 @@ def train(
         holdout: see above.
         exclude_seen: leave items of a history out when targets are ranked, and by default when `recommend` is asked;
             False where people consume again. It changes which epoch is the best, what is measured, and the default of
-            `recommend(exclude_seen=)`. `TrainConfig.skip_seen` leaves them out of training, too.
+            `recommend(exclude_seen=)`. `TrainConfig.skip_seen` leaves them out of training, too. None: as `start` was
+            trained, True without one.
         features: a description of each item, float32 [num_items, feature_dim] in the order of `EventLog.item_ids`, such
             as `lsif_sdk.text.embed_titles` of its title; zeros where there is none. When training is over, items
             without events get rows from the items of nearest descriptions, and those with few events better ones
@@ -126,7 +127,7 @@ def train(
         raise ArgumentError("split", " or ".join(map(repr, SPLITS)), repr(split))
     if training is not None and not isinstance(training, (TrainConfig, Mapping)):
         raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
-    exclude_seen = as_flag("exclude_seen", exclude_seen)
+    exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
     progress = as_flag("progress", progress)
     if holdout == "nothing" and not isinstance(training, TrainConfig) and "epochs" not in (training or {}):
         raise ArgumentError("training", "epochs to be named where nothing is held out to stop by", "none")
