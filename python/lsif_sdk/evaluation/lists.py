@@ -88,7 +88,7 @@ def measure_lists(
 
     Relevance is binary, so both forms of DCG are one (Järvelin & Kekäläinen 2002; Burges et al. 2005); the ideal has
     min(k, R) relevant items on top. Average precision (Manning, Raghavan & Schütze 2008, 8.4) is cut off at k, and
-    divided by what can be reached within k; other libraries divide by R, or by k. Means are over the users that
+    divided by what can be reached within k; some libraries divide by R, or by k. Means are over the users that
     `relevant` names: without a list they count 0. Lists of other users are left out. With one relevant item a user,
     "ndcg@k", "mrr@k" and "hr@k" are those of `evaluate`.
 
