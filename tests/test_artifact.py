@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -78,11 +79,14 @@ def test_the_same_model_is_written_as_the_same_bytes_at_the_same_date(tmp_path, 
         content.append({path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()})
     assert content[0] == content[1] != content[2]
     assert Artifact.load(tmp_path / "0").written_at == "2023-11-14T22:13:20Z"
-    for odd in ("", "yesterday", "1e9", "9" * 30):
+    for odd in ("yesterday", "1e9", "9" * 30, "1_000", "-1", "+1", " 1", "1\n", "\uff11\uff12", "\u00b2"):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", odd)
-        with pytest.raises(SettingError, match=f"SOURCE_DATE_EPOCH: expected Unix seconds, got '{odd}'"):
+        with pytest.raises(SettingError, match=re.escape(f"SOURCE_DATE_EPOCH: expected Unix seconds, got {odd!r}")):
             build().save(tmp_path / "none")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "")  # as if it was not set
+    build().save(tmp_path / "now")
+    assert Artifact.load(tmp_path / "now").written_at > "2026"
 
 
 def test_weights_are_memory_mapped(saved):

@@ -339,6 +339,9 @@ def test_a_column_of_text_stays_text_and_that_of_a_text_file_does_not(tmp_path: 
     assert read_events(mixed.assign(item=1)).user_ids == ["007", "7", "a"]
     with pytest.raises(DataError, match="column 'item': 10 is there as text and as a number"):
         read_events(mixed)
+    many = [*range(100_000), "99999"]  # which took minutes when each was counted for itself
+    with pytest.raises(DataError, match="column 'item': 99999 is there as text and as a number"):
+        read_events(pd.DataFrame({"user": 1, "item": many}), timestamp=None)
     numbers = read_events(frame.astype({"item": int}))
     assert (list(numbers.item_ids), numbers.user_ids) == ([9, 10], ["7", "8"])
     if importlib.util.find_spec("pyarrow"):

@@ -68,12 +68,20 @@ def problems(draw):
     return lists | {somebody: {0: 1.0}}, wanted, draw(st.randoms(use_true_random=False))
 
 
+def share_no_item(lists, wanted):
+    return set().union(*lists.values()).isdisjoint(set().union(*wanted.values()))
+
+
 @settings(deadline=None)
 @given(problems(), st.lists(st.integers(1, 12), min_size=1, max_size=3, unique=True))
 def test_metrics_equal_the_slow_oracle_whatever_the_order_of_rows(problem, ks):
     lists, wanted, random = problem
     table = scored(lists)
     table = table.iloc[random.sample(range(len(table)), len(table))]
+    if share_no_item(lists, wanted):
+        with pytest.raises(DataError, match="lists: no item of relevant is in a list"):
+            measure_lists(table, pairs(wanted), ks)
+        return
     report = measure_lists(table, pairs(wanted), ks)
     expected = {name: values for k in ks for name, values in slow_metrics(lists, wanted, k).items()}
     assert list(report.gains) == list(report.metrics) == list(report.standard_errors) == list(expected)
@@ -208,7 +216,8 @@ def test_what_a_recommender_answers_is_measured():
         ({"users": [1, 1]}, ArgumentError, "users: expected .*, all different, got 1 twice"),
         ({"users": 12}, ArgumentTypeError, "users: expected a sequence of ids, got int 12"),
         ({"users": [True, False]}, ArgumentTypeError, "users: expected ids, got bool"),
-        ({"users": [1, None]}, DataError, r"lists \(Recommendations\): column 'user', row 3: an id is missing"),
+        ({"users": [1, None]}, ArgumentError, "users: expected .*, got None at position 1"),
+        ({"users": [np.nan, 1]}, ArgumentError, "users: expected .*, got nan at position 0"),
         ({"users": [1, 2], "rank": "rank"}, ArgumentError, "rank: expected nothing beside Recommendations, .* 'rank'"),
         ({"users": [1, 2], "score": "x"}, ArgumentError, "score: expected nothing beside Recommendations, .* 'x'"),
         ({"users": [8, 9]}, DataError, "lists: no user of relevant has a list; there are lists of 8, 9, and relevant"),
@@ -218,6 +227,15 @@ def test_users_of_recommendations_are_named(arguments, error, message):
     answer = recommendations([[3, 1], [1, 2]], [2, 2])
     with pytest.raises(error, match=message):
         measure_lists(answer, pairs({1: [3], 2: [1]}), **arguments)
+
+
+def test_one_users_recommendations_are_refused_by_name():
+    answer = recommendations([[3, 1], [1, 2]], [2, 2])
+    for one in (answer[0], answer[0:2]):
+        with pytest.raises(ArgumentTypeError, match=r"^lists: expected"):
+            measure_lists(one, pairs({1: [3]}), users=[1])
+    with pytest.raises(ArgumentTypeError, match="Recommendations, of several users in one call, or a table, got User"):
+        measure_lists(answer[0], pairs({1: [3]}), users=[1])
 
 
 def test_recommendations_of_nothing_are_no_lists():
@@ -290,6 +308,11 @@ def changed(**columns):
         (changed(), {"rank": "place"}, r"lists \(DataFrame\): no column 'place'; .* rank= can name"),
         (changed().iloc[:0], {}, r"lists \(DataFrame\): it has no rows"),
         (changed(user=[8, 8, 9]), {}, "there are lists of 8, 9, and relevant names 1, 2, 3"),
+        (
+            changed(item=["10.0", "2.0", "1.0"]),
+            {},
+            r"lists: no item of relevant is in a list; lists have 1\.0, 10\.0, 2\.0, and relevant names 1, 2$",
+        ),
     ],
 )
 def test_what_are_no_lists_is_refused(lists, arguments, message):

@@ -32,6 +32,8 @@ def test_biases_move_by_the_log_of_the_counts_around_their_mean():
     assert penalised.catalog_bias[5] == before[5]
     assert torch.equal(artifact.catalog_bias, before), "the artifact it was asked of stays as it was"
     assert {name for name in weights if penalised.weights[name] is not weights[name]} == {"catalog.bias"}
+    np.testing.assert_allclose(penalised.bias_penalty.numpy(), 0.3 * np.append(logs - logs.mean(), 0), rtol=2**-23)
+    assert artifact.bias_penalty is None
     assert penalised.items is artifact.items and penalised.config == artifact.config
 
 
@@ -39,6 +41,7 @@ def test_penalties_add_up_and_are_recorded(tmp_path):
     twice = build().with_popularity_penalty(0.1).with_popularity_penalty(np.float32(0.5))
     assert twice.training == {"source": "test", "popularity_penalty": 0.6}
     torch.testing.assert_close(twice.catalog_bias, build().with_popularity_penalty(0.6).catalog_bias)
+    torch.testing.assert_close(twice.bias_penalty, build().with_popularity_penalty(0.6).bias_penalty)
     twice.save(tmp_path / "model")
     assert Artifact.load(tmp_path / "model").training["popularity_penalty"] == 0.6
     assert twice.metrics == {}, "those of other answers"
@@ -137,7 +140,9 @@ def test_every_kind_of_model_scores_with_the_new_biases(scoring, normalize):
     artifact = rec.artifact.edited(rec.artifact.weights, items)
     history, every = ["i1", "i2", "i1"], rec.items.ids.tolist()
     shift = np.where(counts > 0, np.log(np.maximum(counts, 1)) - np.log(counts[1:]).mean(), 0)
-    scores = Recommender(artifact.with_popularity_penalty(0.7)).score(history, every)[0]
+    penalised = Recommender(artifact.with_popularity_penalty(0.7))
+    scores = penalised.score(history, every)[0]
+    assert penalised.explain(history, every[3]).score == pytest.approx(scores[3], rel=1e-5)
     np.testing.assert_allclose(scores, rec.score(history, every)[0] - 0.7 * shift, rtol=1e-5, atol=1e-5)
 
 

@@ -19,9 +19,10 @@ from cli_cases import run
 from lsif_sdk import Artifact, Events, ItemTable, LiveRecommender, ModelConfig, Recommender
 from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
-from lsif_sdk.evaluation import evaluate
+from lsif_sdk.evaluation import evaluate, time_split
 from lsif_sdk.model import InterestFusionModel
-from lsif_sdk.training import EventLog, TrainConfig, fit, train
+from lsif_sdk.training import EventLog, FitResult, TrainConfig, fit, train
+from lsif_sdk.training.validation import validate
 from training_cases import FAST, NUM_ITEMS, assert_same_weights, cyclic_log, following, small_config
 
 STILL = dataclasses.replace(FAST, epochs=1, learning_rate=1e-30, warmup_steps=0)
@@ -100,6 +101,27 @@ def test_it_learns_from_there_and_leaves_the_start_alone() -> None:
     assert all(torch.equal(start.weights[name], weight) for name, weight in before.items())
 
 
+def test_the_start_comes_back_where_no_epoch_is_better(tmp_path: pathlib.Path) -> None:
+    log, config = cyclic_log(num_users=100, max_length=NUM_ITEMS - 1), small_config()
+    start = trained(log, config, dataclasses.replace(FAST, epochs=15, learning_rate=2e-2, dropout=0.0))
+    harmful = dataclasses.replace(FAST, learning_rate=1.0, patience=2, averaging=0.5)
+
+    def go(**options: Any) -> FitResult:
+        return fit(log, config, harmful, validation=following(log), start=start, progress=False, **options)
+
+    result = go()
+    measured = validate(InterestFusionModel.from_weights(config, start.weights).eval(), log, following(log))
+    assert result.best == {"epoch": 0.0} | {name: pytest.approx(value) for name, value in measured.items()}
+    assert [entry["epoch"] for entry in result.history] == [1.0, 2.0], "patience counts from the start"
+    assert all(entry["ndcg@10"] < result.best["ndcg@10"] for entry in result.history)
+    assert torch.equal(result.model.item_embedding, start.catalog_vectors)
+    first = dataclasses.replace(harmful, epochs=1)
+    fit(log, config, first, validation=following(log), start=start, checkpoint_dir=tmp_path, progress=False)
+    resumed = go(checkpoint_dir=tmp_path, resume=True)
+    assert resumed.best == result.best and len(resumed.history) == 2
+    assert_same_weights(resumed.model, result.model)
+
+
 def test_a_popularity_penalty_is_no_part_of_the_start() -> None:
     log = cyclic_log()
     log = dataclasses.replace(log, items=np.where(np.arange(len(log.items)) % 3 > 0, 0, log.items))
@@ -110,6 +132,30 @@ def test_a_popularity_penalty_is_no_part_of_the_start() -> None:
     assert after.catalog_bias.tolist() == pytest.approx(start.catalog_bias.tolist(), abs=1e-6)
     with pytest.raises(ArtifactError, match="popularity_penalty: expected a number, got 'much'"):
         fit(log, small_config(), STILL, start=dataclasses.replace(start, training={"popularity_penalty": "much"}))
+
+
+@pytest.mark.parametrize("is_older", [False, True], ids=["with what was taken", "without, as older ones"])
+def test_only_what_a_penalty_has_taken_off_is_put_back(is_older: bool, tmp_path: pathlib.Path) -> None:
+    log = cyclic_log()
+    log = dataclasses.replace(log, items=np.where(np.arange(len(log.items)) % 3 > 0, 0, log.items))
+    start = trained(log, small_config())
+    penalized = start.with_popularity_penalty(0.7)
+    if is_older:
+        weights = {name: weight for name, weight in penalized.weights.items() if name != "catalog.penalty"}
+        penalized = dataclasses.replace(penalized, weights=weights)
+    penalized.save(tmp_path / "penalized")
+    live, vector = LiveRecommender.load(tmp_path / "penalized"), np.ones((1, 8), np.float32)
+    live.upsert(["new"], vector, bias=[0.25], counts=[10**6])
+    live.upsert(["item 1"], vector, counts=[10**6])
+    live.upsert(["item 2"], vector, bias=[0.5], counts=[10**6])
+    live.upsert(["later"], vector, bias=[9.0], counts=[10**9])
+    live.rollback()
+    live.current.save(tmp_path / "live")
+    other = with_items(log, [*log.item_ids, "new"])
+    after = trained(other, small_config(num_items=NUM_ITEMS + 1), STILL, start=Artifact.load(tmp_path / "live"))
+    expected = [*start.catalog_bias.tolist(), 0.25]
+    expected[2] = 0.5
+    assert after.catalog_bias.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("shape", [{}, {"normalize_items": True, "item_scale": 3.0}], ids=str)
@@ -205,7 +251,8 @@ def test_train_takes_over_the_shape_and_says_where_it_began(log: EventLog, folde
     for model, source in zip(models, ["model", "model", None, None], strict=True):
         assert dataclasses.replace(model.config, num_items=30) == old.config
         assert model.artifact.training["start"] == {
-            "source": source, "weights_sha256": weights, "kept": 29, "new": 1, "gone": 1, "has_seen_targets": False
+            "source": source, "weights_sha256": weights, "kept": 29, "new": 1, "gone": 1, "has_seen_targets": False,
+            "has_seen_test_targets": False,
         }  # fmt: skip
         assert gone not in model.items and "new" in model.items
         assert torch.equal(model.catalog.vectors, models[0].catalog.vectors)
@@ -240,12 +287,36 @@ def test_events_have_to_have_what_the_start_reads(log: EventLog, folder: pathlib
         assert model.config.num_actions == (2 if start is of_kinds else 0)
 
 
+def test_fit_takes_what_train_takes(log: EventLog, folder: pathlib.Path) -> None:
+    start = Artifact.load(folder)
+    config, once = start.config, TrainConfig(epochs=1, batch_size=32, max_len=20)
+    models = [fit(log, config, once, start=given).model for given in (start, folder, f"{folder}/", Recommender(start))]
+    for model in models:
+        assert_same_weights(model, models[0])
+
+
+@pytest.mark.parametrize("texts", ["in the events", "in start"])
+def test_ids_of_start_match_by_their_text(log: EventLog, texts: str) -> None:
+    numbered = dataclasses.replace(log, item_ids=np.arange(log.num_items))
+    named = dataclasses.replace(log, item_ids=[str(item) for item in range(log.num_items)])
+    first, second = (numbered, named) if texts == "in the events" else (named, numbered)
+    start = train(first, SMALL, {"epochs": 1}, progress=False)
+    after = train(second, None, dataclasses.replace(STILL, batch_size=32), start=start, progress=False)
+    assert after.artifact.training["start"]["kept"] == log.num_items
+    assert torch.equal(after.catalog.vectors, start.catalog.vectors)
+    assert list(after.items.ids) == list(second.item_ids), "ids are those of the events"
+
+
 def test_what_is_no_start_is_refused(log: EventLog, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for odd in (3, b"model", {"dim": 8}, LiveRecommender(Recommender.load(folder))):
         with pytest.raises(
             ArgumentTypeError, match=r"^start: expected a model's directory, an Artifact or a Recommender"
         ):
             train(log, None, SHORT, start=odd, progress=False)  # type: ignore[arg-type]
+        with pytest.raises(ArgumentTypeError, match=r"^start: expected a model's directory"):
+            fit(log, small_config(), start=odd, progress=False)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match=r"a Recommender \(take `current`\), got LiveRecommender$"):
+        train(log, None, SHORT, start=LiveRecommender(Recommender.load(folder)), progress=False)  # type: ignore[arg-type]
     numbered = dataclasses.replace(log, item_ids=np.arange(log.num_items))
     renamed = dataclasses.replace(log, item_ids=[f"other {item}" for item in log.item_ids])
     for events, first in ((numbered, "0"), (renamed, "'other sku-1'")):
@@ -294,6 +365,29 @@ def test_a_start_that_knows_the_targets_is_told(log: EventLog) -> None:
     assert go(early, "nothing", whole).artifact.training["newest_time"] == log.times.max()
 
 
+def test_a_start_that_knows_only_what_stops_the_training_is_told(log: EventLog) -> None:
+    split = time_split(log)
+    production = train(log.select(log.times < split.test_from), SMALL, SHORT, holdout="nothing", progress=False)
+    with pytest.warns(UserWarning, match="start may have been trained on the targets that this training holds out"):
+        knowing = train(log, None, SHORT, split="time", start=production, progress=False)
+    facts = knowing.artifact.training["start"]
+    assert facts["has_seen_targets"] and not facts["has_seen_test_targets"]
+    with warnings.catch_warnings(action="error"):
+        evaluate(knowing, log, progress=False)
+        clean = train(log, SMALL, SHORT, split="time", progress=False)
+        again = train(log, None, SHORT, split="time", start=clean, progress=False).artifact.training["start"]
+    assert not again["has_seen_targets"]
+    with pytest.warns(UserWarning, match="may have been trained on the validation targets"):
+        evaluate(knowing, log, target="validation", progress=False)
+    with pytest.warns(UserWarning, match="start may have been trained"):  # which hands it on
+        facts = train(log, None, SHORT, split="time", start=knowing, progress=False).artifact.training["start"]
+    assert facts["has_seen_targets"] and not facts["has_seen_test_targets"]
+    older = {name: value for name, value in facts.items() if name != "has_seen_test_targets"}
+    artifact = dataclasses.replace(knowing.artifact, training={**knowing.artifact.training, "start": older})
+    with pytest.warns(UserWarning, match="may have been trained on the test targets"):  # as it said when it was written
+        evaluate(Recommender(artifact), log, progress=False)
+
+
 def test_the_command_goes_on_from_a_model(
     log: EventLog, folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,9 +407,29 @@ def test_the_command_goes_on_from_a_model(
     assert (code, out, err) == (2, "", "lsif train: window: expected 7, as start has it, got 8\n")
     code, out, err = run(capsys, *command, tmp_path / "nowhere", "--overwrite")
     assert (code, out, err) == (2, "", f"lsif train: {tmp_path / 'nowhere'}: no such directory\n")
+    train(log, SMALL, SHORT, exclude_seen=False, progress=False).save(tmp_path / "again")
+    for options, expected in (((), False), (("--no-include-seen",), True)):
+        assert run(capsys, *command, tmp_path / "again", "--overwrite", *options)[0] == 0
+        assert Artifact.load(tmp_path / "out").training["exclude_seen"] is expected
+    code, out, err = run(capsys, *command, "", "--overwrite")
+    assert (code, out, err) == (2, "", "lsif train: --start: expected a model's directory, got ''\n")
     train(log, SMALL, SHORT, holdout="nothing", progress=False).save(tmp_path / "whole")
     code, _, err = run(capsys, *command, tmp_path / "whole", "--overwrite")
     assert code == 0 and err.startswith("lsif train: warning: start may have been trained on the targets")
+
+
+def test_seen_items_are_left_out_or_not_as_in_the_start(log: EventLog, folder: pathlib.Path) -> None:
+    again = train(log, SMALL, SHORT, exclude_seen=False, progress=False)
+    for start, given, expected in (
+        (again, None, False),
+        (again, True, True),
+        (folder, None, True),
+        (folder, False, False),
+        (dataclasses.replace(again.artifact, training={"exclude_seen": "no"}), None, True),
+    ):
+        once = {"epochs": 1, "batch_size": 32}
+        model = train(log, None, once, start=start, holdout="nothing", exclude_seen=given, progress=False)
+        assert model.artifact.training["exclude_seen"] is expected
 
 
 def test_described_items_are_a_start(log: EventLog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,12 +80,18 @@ def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
     if is_integer(k):
         return (as_k(k),)  # type: ignore[arg-type]
     expected = "an integer, or different ones in a sequence"
-    values = k.tolist() if isinstance(k, np.ndarray) else k
+    values: Any = k
+    if hasattr(k, "__array__") and not isinstance(k, np.generic):
+        values = as_array("k", k, expected).tolist()
+        if not isinstance(values, list):
+            raise ArgumentError("k", expected, "an array without a dimension")
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
         raise ArgumentTypeError("k", expected, k)
     ks = tuple(map(as_k, values))
-    if not 0 < len(ks) == len(set(ks)):
-        raise ArgumentError("k", expected, list(ks))
+    if not ks:
+        raise ArgumentError("k", expected, "none")
+    if len(counts := Counter(ks)) < len(ks):
+        raise ArgumentError("k", expected, f"{counts.most_common(1)[0][0]} twice")
     return ks
 
 

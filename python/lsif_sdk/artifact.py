@@ -54,6 +54,7 @@ __all__ = ["Artifact", "catalog_specs", "encoder_specs"]
 _CODES = "codes"
 _FAR_BIAS = 2.0**40
 _VECTORS = "catalog.vectors"
+_PENALTY = "catalog.penalty"
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
 
 Spec = tuple[str, tuple[int, ...], str]
@@ -111,8 +112,8 @@ class Artifact:
         (logit adjustment after training: Menon et al. 2021, "Long-tail learning via logit adjustment"). Items
         without events keep theirs, as if they were of middling popularity. Answers take as long as before; nothing is
         trained. Novelty grows with the penalty; coverage does until everybody gets the same rare items. Penalties of a
-        copy of a copy add up; `training["popularity_penalty"]` has their sum. `metrics` are left out: they are those of
-        other answers.
+        copy of a copy add up; `training["popularity_penalty"]` has their sum, `bias_penalty` what each item lost.
+        `metrics` are left out: they are those of other answers.
 
         Args:
             penalty: how much, in units of the score; 0: this artifact as it is. docs/quality.md, "Coverage and
@@ -132,8 +133,13 @@ class Artifact:
             return self
         if not self.items.counts.any():
             raise ArgumentError("penalty", "items with training counts in the artifact", "counts that are all 0")
-        bias = self.catalog_bias.detach().numpy() - penalty * centred_log_counts(self.items.counts)
-        weights = dict(self.weights) | {"catalog.bias": torch.from_numpy(bias.astype(np.float32))}
+        taken = penalty * centred_log_counts(self.items.counts)
+        bias = self.catalog_bias.detach().numpy() - taken
+        total = taken if self.bias_penalty is None else taken + self.bias_penalty.numpy()
+        changed = {"catalog.bias": bias, _PENALTY: total}
+        weights = dict(self.weights) | {
+            name: torch.from_numpy(values.astype(np.float32)) for name, values in changed.items()
+        }
         training = dict(self.training) | {"popularity_penalty": before + penalty}
         return dataclasses.replace(self, weights=weights, training=training, metrics={})
 
@@ -151,6 +157,22 @@ class Artifact:
     def catalog_bias(self) -> torch.Tensor:
         """float32 [num_items]."""
         return self.weights["catalog.bias"]
+
+    @property
+    def bias_penalty(self) -> torch.Tensor | None:
+        """What `with_popularity_penalty` has taken off `catalog_bias`, float32 [num_items]; None: nothing.
+
+        Artifacts that do not say it item by item, as older ones, are taken to have the counts of then.
+
+        Raises:
+            ArtifactError: what it says of its penalty is no number.
+        """
+        if _PENALTY in self.weights:
+            return self.weights[_PENALTY]
+        penalty = penalty_of(self.training)
+        if penalty == 0:
+            return None
+        return torch.from_numpy((penalty * centred_log_counts(self.items.counts)).astype(np.float32))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, codes: torch.Tensor | None = None) -> None:
         """Writes the directory: the whole of it appears at `path`, or nothing.
@@ -258,16 +280,20 @@ def encoder_specs(config: ModelConfig) -> list[Spec]:
 
 
 def catalog_specs(config: ModelConfig) -> list[Spec]:
-    """The catalogue's tensors beside the encoder's. Vectors may be missing where they are the item embeddings."""
-    return [("catalog.bias", (config.num_items,), "float32"), (_VECTORS, (config.num_items, config.dim), "float32")]
+    """The catalogue's tensors beside the encoder's. Vectors may be missing where they are the item embeddings, and
+    penalties where nothing was taken off the biases."""
+    return [
+        ("catalog.bias", (config.num_items,), "float32"),
+        (_VECTORS, (config.num_items, config.dim), "float32"),
+        (_PENALTY, (config.num_items,), "float32"),
+    ]
 
 
 def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> None:
     if config.num_layers > len(weights):
         raise ArtifactError(f"num_layers: expected tensors of {config.num_layers} layers, got {len(weights)} tensors")
-    specs = encoder_specs(config) + catalog_specs(config)
-    if _VECTORS not in weights and not config.has_two_tables:
-        specs.pop()
+    optional = {_PENALTY} if config.has_two_tables else {_PENALTY, _VECTORS}
+    specs = [spec for spec in encoder_specs(config) + catalog_specs(config) if spec[0] not in optional - set(weights)]
     if missing := [name for name, _, _ in specs if name not in weights]:
         raise ArtifactError(f"missing {', '.join(missing)}")
     if unknown := sorted(set(weights) - {name for name, _, _ in specs}):

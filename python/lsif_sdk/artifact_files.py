@@ -158,14 +158,16 @@ def written_now() -> dict[str, str]:
     """What config.json says of its making: "written_by", this SDK and its version, and "written_at", UTC in ISO 8601.
 
     The environment variable SOURCE_DATE_EPOCH (Unix seconds, https://reproducible-builds.org/specs) is taken for the
-    time of this moment, so that the same model can be written as the same bytes.
+    time of this moment, so that the same model can be written as the same bytes. Empty, it counts as unset.
 
     Raises:
-        SettingError: it is none.
+        SettingError: it is not of the digits 0 to 9, or no time that can be written as a date.
     """
-    text = os.environ.get(_DATE)
+    text = os.environ.get(_DATE, "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise SettingError(f"{_DATE}: expected Unix seconds, got {text!r}")
     try:
-        seconds = int(time.time() if text is None else text)
+        seconds = int(text or time.time())
         moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     except (ValueError, OverflowError, OSError):
         raise SettingError(f"{_DATE}: expected Unix seconds, got {text!r}") from None

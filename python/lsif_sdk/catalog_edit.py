@@ -193,6 +193,8 @@ class CatalogEdit:
         mean = float(base.catalog.bias.numpy().mean(dtype=np.float64))
         biases = {row: mean for row in self._added.values()} | self._biases
         weights["catalog.bias"] = _replaced(base.catalog.bias, added, biases)
+        if (penalty := base.artifact.bias_penalty) is not None:  # nothing was taken off a bias that is given now
+            weights["catalog.penalty"] = _replaced(penalty, added, dict.fromkeys(self._biases, 0.0))
         return weights
 
     def _fingerprint(self) -> bytes:
@@ -275,6 +277,8 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     weights = dict(current.artifact.weights)
     weights["catalog.vectors"] = _joined(before.catalog.vectors, current.catalog.vectors[size:].numpy())
     weights["catalog.bias"] = _joined(before.catalog.bias, current.catalog.bias[size:].numpy())
+    if (penalty := before.artifact.bias_penalty) is not None:
+        weights["catalog.penalty"] = _replaced(penalty, len(removed), {})
     artifact = current.artifact.edited(weights, items)
     vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
     with torch.inference_mode(), native_errors():

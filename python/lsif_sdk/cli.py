@@ -77,7 +77,11 @@ def _parser() -> argparse.ArgumentParser:
         default=commands.SPLITS[0],
         help=_SPLIT_HELP + f" (default: {commands.SPLITS[0]})",
     )
-    train.add_argument("--include-seen", action="store_true", help="people consume again: validate with seen items")
+    train.add_argument(
+        "--include-seen",
+        action=argparse.BooleanOptionalAction,
+        help="people consume again: validate with seen items (default: as the training of --start, otherwise without)",
+    )
     train.add_argument("--start", metavar="MODEL", help="artifact directory to go on from, in place of random weights")
     train.add_argument("--checkpoints", help="directory for checkpoints")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")

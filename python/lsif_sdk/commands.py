@@ -56,7 +56,9 @@ def train(options: argparse.Namespace) -> int:
         raise ArgumentError("--resume", "--checkpoints DIRECTORY beside it", "none")
     if options.checkpoints:
         check_checkpoint(options.checkpoints, options.resume)
-    if options.start:
+    if options.start is not None:
+        if not options.start:
+            raise ArgumentError("--start", "a model's directory", "''")
         Artifact.load(options.start)  # `train` does so, too, but only when events and titles are read
     log = _read_log(options)
     if options.text and not options.titles:
@@ -76,7 +78,7 @@ def train(options: argparse.Namespace) -> int:
             resume=options.resume,
             split=options.split,
             holdout=options.holdout,
-            exclude_seen=not options.include_seen,
+            exclude_seen=_exclude_seen(options),
             features=_title_features(options, log),
             progress=not options.quiet,
             source=pathlib.Path(options.events).name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lsif_sdk.arguments import as_array
 from lsif_sdk.errors import ArgumentTypeError
 
-__all__ = ["INT_TYPES", "STR_TYPES", "Id", "as_list", "first_repeat", "id_list"]
+__all__ = ["INT_TYPES", "STR_TYPES", "Id", "as_list", "first_repeat", "id_list", "rows_by_text"]
 
 Id = int | str
 
@@ -41,3 +41,9 @@ def first_repeat(values: list[Id]) -> Id:
     """The first value that was there before; there is one."""
     seen: set[Id] = set()
     return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+
+
+def rows_by_text(known: Iterable[Any], ids: Iterable[Any]) -> npt.NDArray[np.int64]:
+    """Places of `ids` in `known` by their text, int64 [num_ids]; -1 for those it lacks: 7 is "7"."""
+    rows = {str(item): row for row, item in enumerate(known)}
+    return np.array([rows.get(str(item), -1) for item in ids], np.int64)

@@ -142,7 +142,8 @@ def measure(
         raise DataError(f"no user has a {target} target and at least {min_history} events before it")
     step = max(1, min(USERS_PER_CHUNK, SCORES_PER_CHUNK // history.num_items))
     with track(f"evaluate {label}", -(-users.size // step), "chunks of users", show=progress) as bar:
-        ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], max(ks), exclude_seen, step, bar)
+        longest = min(max(ks), history.num_items)  # what there is to list
+        ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], longest, exclude_seen, step, bar)
     gains, user_counts = rank_gains(ranks, ks), _user_counts(history)
     metrics = {key: float(values.mean()) for key, values in gains.items()}
     for length in ks:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lsif_sdk.arguments import as_column, as_ks, is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.metrics import standard_error
-from lsif_sdk.ids import Id, first_repeat
-from lsif_sdk.recommendations import Recommendations
+from lsif_sdk.ids import Id, first_repeat, rows_by_text
+from lsif_sdk.recommendations import Recommendations, UserRecommendations
 
 if TYPE_CHECKING:
     from lsif_sdk.training.tables import Ids, Source, Table
@@ -88,7 +88,7 @@ def measure_lists(
 
     Relevance is binary, so both forms of DCG are one (Järvelin & Kekäläinen 2002; Burges et al. 2005); the ideal has
     min(k, R) relevant items on top. Average precision (Manning, Raghavan & Schütze 2008, 8.4) is cut off at k, and
-    divided by what can be reached within k; other libraries divide by R, or by k. Means are over the users that
+    divided by what can be reached within k; some libraries divide by R, or by k. Means are over the users that
     `relevant` names: without a list they count 0. Lists of other users are left out. With one relevant item a user,
     "ndcg@k", "mrr@k" and "hr@k" are those of `evaluate`.
 
@@ -112,7 +112,8 @@ def measure_lists(
         ArgumentError: an argument is out of range, or `users` are not those of `lists`.
         ArgumentTypeError: an argument is of another type.
         DataError: a table cannot be read, has no rows or lacks a column; an id is missing; a score or rank is NaN or no
-            number; a user has an item twice; or no user of `relevant` has a list.
+            number; a user has an item twice; no user of `relevant` has a list; or no list, whosever it is, has an item
+            that is relevant to anybody (ids of another spelling, most often: "10.0" is not "10").
         MissingExtraError: pandas is not installed.
     """
     from lsif_sdk.training.tables import read_table  # the package training builds on this one
@@ -127,11 +128,14 @@ def measure_lists(
             ((option, column),) = order_by.items()
             raise ArgumentError(option, "nothing beside Recommendations, which are in order", repr(column))
         table, user, item, rank = _table_of(lists, users), "user", "item", "rank"
-    elif users is not None:
-        raise ArgumentError("users", f"None beside a table, which has them in column {user!r}", type(users).__name__)
+    elif isinstance(lists, UserRecommendations):
+        raise ArgumentTypeError("lists", "Recommendations, of several users in one call, or a table", lists)
     else:
         columns |= {"score= (or rank=)": score} if rank is None else {"rank=": rank}
         table = read_table(lists, columns, separator, "lists")
+        if users is not None:
+            expected = f"None beside a table, which has them in column {user!r}"
+            raise ArgumentError("users", expected, type(users).__name__)
     shown = _pairs(table, user, item)
     order = -table.numbers(score) if rank is None else table.numbers(rank)
     hits, num_with_list = _hits(shown, order, wanted)
@@ -181,6 +185,8 @@ def _table_of(lists: Recommendations, users: object) -> Table:
     names = as_column("users", users, "ids")
     if len(names) != len(lists):
         raise ArgumentError("users", expected, len(names))
+    if (missing := np.flatnonzero(pd.isna(names))).size:
+        raise ArgumentError("users", expected, f"{names[missing[0]]!s} at position {missing[0]}")
     if len(set(names.tolist())) < len(names):
         raise ArgumentError("users", f"{expected}, all different", f"{first_repeat(names.tolist())} twice")
     ranks = np.arange(lists.items.shape[1])
@@ -209,21 +215,18 @@ def _pairs(table: Table, user: str, item: str) -> _Pairs:
     return _Pairs(users, items, user_ids, item_ids)
 
 
-def _rows_in(known: Ids, ids: Ids) -> NDArray[np.int64]:
-    """Rows of `ids` in `known` by their text, -1 for those it lacks: int64 [len(ids)]."""
-    rows = {text: row for row, text in enumerate(map(str, known))}
-    return np.array([rows.get(text, -1) for text in map(str, ids)], np.int64)
-
-
 def _hits(shown: _Pairs, order: NDArray[np.float64], wanted: _Pairs) -> tuple[_Hits, int]:
     """The hits, and how many of the users of `wanted` have a list; the lowest `order` float64 [num_shown] is first."""
-    users = _rows_in(wanted.user_ids, shown.user_ids)[shown.users]
-    items = _rows_in(wanted.item_ids, shown.item_ids)[shown.items]
+    users = rows_by_text(wanted.user_ids, shown.user_ids)[shown.users]
+    items = rows_by_text(wanted.item_ids, shown.item_ids)[shown.items]
     if not (users >= 0).any():
         some, others = (", ".join(map(str, ids[:3])) or "nobody" for ids in (shown.user_ids, wanted.user_ids))
         raise DataError(
             f"lists: no user of relevant has a list; there are lists of {some}, and relevant names {others}"
         )
+    if not (items >= 0).any():
+        some, others = (", ".join(map(str, ids[:3])) for ids in (shown.item_ids, wanted.item_ids))
+        raise DataError(f"lists: no item of relevant is in a list; lists have {some}, and relevant names {others}")
     width = len(wanted.item_ids)
     is_hit = (items >= 0) & np.isin(users * width + items, wanted.users * width + wanted.items)
     listed = np.flatnonzero((users >= 0) & (order < np.inf))

@@ -34,14 +34,21 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
     """
     if "holdout" not in training or _is_newer(training.get("newest_time"), split, target):
         return False
-    start = training.get("start")
-    began_with_them = isinstance(start, Mapping) and start.get("has_seen_targets") is not False
-    if training["holdout"] != "test" or training.get("split", _SPLIT) != split.name or began_with_them:
+    is_other = training["holdout"] != "test" or training.get("split", _SPLIT) != split.name
+    if is_other or _began_with_them(training.get("start"), target):
         return True
     if split.name != "time":
         return _are_others(training, split)
     trained = training.get("test_from")
     return not isinstance(trained, int) or split.test_from is None or split.test_from < trained
+
+
+def _began_with_them(start: object, target: Literal["test", "validation"]) -> bool:
+    """Whether the model that training began with, if any, may have seen the targets that training held out."""
+    if not isinstance(start, Mapping):
+        return False
+    has_seen = start.get("has_seen_targets")
+    return (start.get("has_seen_test_targets", has_seen) if target == "test" else has_seen) is not False
 
 
 def _is_newer(trained: object, split: Split, target: Literal["test", "validation"]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.ids import rows_by_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,8 +124,7 @@ class RecommenderScorer:
     """
 
     def __init__(self, recommender: HistoryEncoder, history: EventLog, now: NDArray[np.int64] | None = None) -> None:
-        row_of = {str(item): row for row, item in enumerate(recommender.items.ids)}
-        self._rows = np.array([row_of.get(str(item), -1) for item in history.item_ids], dtype=np.int64)
+        self._rows = rows_by_text(recommender.items.ids, history.item_ids)
         until = recommender.items.until
         self._ranked = self._rows >= 0
         if not self._ranked.any():

@@ -20,6 +20,7 @@ _VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision
 _ENCODER = "encoder."
 _RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
 _INPUTS, _VECTORS = "item_embedding", "catalog.vectors"
+_PENALTY = "catalog.penalty"  # which `Artifact.with_popularity_penalty` keeps: no part of a model
 _STEPS, _TABLES = "_steps", ("repeats.distance", "repeats.age")
 
 
@@ -59,7 +60,7 @@ def state_of(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> dict[
 
     Of two tables of items it is the one that the model holds, whether or not the other belongs to it.
     """
-    derived = (_VECTORS, _DECAY, *_TABLES)
+    derived = (_VECTORS, _DECAY, _PENALTY, *_TABLES)
     state = {name: value for name, value in weights.items() if name not in derived} | Repeats.steps(weights)
     if model.config.normalize_inputs:  # its direction is all of an embedding that this does not keep
         state[_INPUTS] = weights[_VECTORS]

@@ -28,7 +28,7 @@ from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.data import EventLog, as_log
 from lsif_sdk.training.recipe import Recipe
 from lsif_sdk.training.trainer import check_checkpoint, fit
-from lsif_sdk.training.warm_start import Start, as_start, fields_of, provenance_of_start
+from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, fields_of, provenance_of_start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,8 +40,8 @@ __all__ = ["HOLDOUTS", "describe_items", "train"]
 HOLDOUTS = ("test", "validation", "nothing")
 """What `train` may keep back."""
 _KNOWN = (
-    "start may have been trained on the targets that this training holds out: what is measured flatters the model, and "
-    "may stop training too early (docs/training.md, Warm start)"
+    "start may have been trained on the targets that this training holds out: what is measured of these flatters the "
+    "model, and may stop training too early, or at once (docs/training.md, Warm start)"
 )
 _CALIBRATION_USERS = 4096
 _USERS_PER_BATCH = 256
@@ -59,7 +59,7 @@ def train(
     separator: str | None = None,
     split: Literal["leave_one_out", "time"] = "leave_one_out",
     holdout: Literal["test", "validation", "nothing"] = "test",
-    exclude_seen: bool = True,
+    exclude_seen: bool | None = None,
     features: NDArray[np.float32] | None = None,
     start: Start | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -75,7 +75,8 @@ def train(
     Metrics of both go into the artifact. With holdout "validation" the test targets decide when to stop, and what is
     older than they are is trained on: nothing is left to measure honestly, but there is more to learn from, for
     production. With holdout "nothing" all events are trained on, whatever `split`, for `epochs` epochs, which are to be
-    named: as many as an earlier training of such events found best (`artifact.training["best_epoch"]`). See
+    named: as many as an earlier training of such events found best (`artifact.training["best_epoch"]`; 0: no epoch was
+    better than `start`). See
     `lsif_sdk.evaluation.leave_one_out` and `time_split`.
 
     Args:
@@ -92,7 +93,8 @@ def train(
         holdout: see above.
         exclude_seen: leave items of a history out when targets are ranked, and by default when `recommend` is asked;
             False where people consume again. It changes which epoch is the best, what is measured, and the default of
-            `recommend(exclude_seen=)`. `TrainConfig.skip_seen` leaves them out of training, too.
+            `recommend(exclude_seen=)`. `TrainConfig.skip_seen` leaves them out of training, too. None: as `start` was
+            trained, True without one.
         features: a description of each item, float32 [num_items, feature_dim] in the order of `EventLog.item_ids`, such
             as `lsif_sdk.text.embed_titles` of its title; zeros where there is none. When training is over, items
             without events get rows from the items of nearest descriptions, and those with few events better ones
@@ -100,7 +102,8 @@ def train(
         start: a model trained before (its directory, or an `Artifact` or `Recommender`) to go on from: of the items of
             `events` those it knows keep their vectors, by id, and the others begin as usual; what it knows besides is
             dropped. Its shape is taken over, so fields of `model` need no repeating, and may not differ; `events` have
-            to have the times and action types that it reads. None: training begins from random weights.
+            to have the times and action types that it reads. Validation measures it, too, and where no epoch is better
+            its weights are the result ("best_epoch" 0). None: training begins from random weights.
         checkpoint_dir: where the state after every epoch is kept; None = nowhere.
         resume: go on from the checkpoint there, if there is one.
         progress: show progress bars.
@@ -124,7 +127,7 @@ def train(
         raise ArgumentError("split", " or ".join(map(repr, SPLITS)), repr(split))
     if training is not None and not isinstance(training, (TrainConfig, Mapping)):
         raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
-    exclude_seen = as_flag("exclude_seen", exclude_seen)
+    exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
     progress = as_flag("progress", progress)
     if holdout == "nothing" and not isinstance(training, TrainConfig) and "epochs" not in (training or {}):
         raise ArgumentError("training", "epochs to be named where nothing is held out to stop by", "none")

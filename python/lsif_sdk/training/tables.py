@@ -9,6 +9,7 @@ import os
 import re
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -112,7 +113,8 @@ class Table:
         if not (self._typed and any(isinstance(value, str) for value in values)):
             return _as_integers(texts) or texts
         if len(set(texts)) < len(texts):
-            twice = next(text for text in texts if texts.count(text) > 1)
+            counts = Counter(texts)
+            twice = next(text for text in texts if counts[text] > 1)
             raise DataError(f"{self.name}: column {column!r}: {twice} is there as text and as a number")
         return texts
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
 from lsif_sdk.locks import ForkSafeLock
@@ -30,7 +29,7 @@ from lsif_sdk.training.config import Precision, TrainConfig
 from lsif_sdk.training.data import EventLog
 from lsif_sdk.training.losses import NextEventLoss
 from lsif_sdk.training.validation import Targets, validate
-from lsif_sdk.training.warm_start import warm_start
+from lsif_sdk.training.warm_start import Start, as_start, warm_start
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,9 +48,10 @@ class FitResult:
     """A trained model and how it came about.
 
     Args:
-        model: in eval mode on the CPU, with the weights of the best epoch (the last one without validation).
+        model: in eval mode on the CPU, with the weights of the best epoch (the last one without validation); of `start`
+            where validation found none better.
         history: for each epoch "epoch" (from 1), "loss", "seconds" and, with validation, "ndcg@10", "hr@10", "mrr@10".
-        best: the entry of `history` the weights belong to.
+        best: the entry of `history` the weights belong to; of `start` "epoch" 0 and its metrics.
     """
 
     model: InterestFusionModel
@@ -67,11 +67,21 @@ class _Progress:
     best_epoch: int = 0
     best_state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    start: dict[str, float] = dataclasses.field(default_factory=dict)
+    """What validation says of the model that training started from, as "epoch" 0; empty without either."""
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The best entry, of an epoch or of `start`; empty where there is none yet."""
+        return self.history[self.best_epoch - 1] if self.best_epoch else self.start
+
+    def record_start(self, entry: dict[str, float], model: nn.Module) -> None:
+        self.start, self.best_state = entry, copy.deepcopy(model.state_dict())
 
     def record(self, entry: dict[str, float], model: nn.Module) -> None:
-        best = self.history[self.best_epoch - 1] if self.best_epoch else None
+        best = self.best
         self.history.append(entry)
-        if best is None or STOP_METRIC not in entry or entry[STOP_METRIC] > best[STOP_METRIC]:
+        if not best or STOP_METRIC not in entry or entry[STOP_METRIC] > best[STOP_METRIC]:
             self.best_epoch = len(self.history)
             self.best_state = copy.deepcopy(model.state_dict())
 
@@ -89,7 +99,7 @@ def fit(
     validation: Targets | tuple[Any, Any] | None = None,
     exclude_seen: bool = True,
     build: Callable[[ModelConfig, float], InterestFusionModel] = InterestFusionModel,
-    start: Artifact | None = None,
+    start: Start | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -112,8 +122,10 @@ def fit(
             another encoder or fusion, but with the scores of `InterestFusionModel`, which the loss knows by formula. It
             draws its weights from torch's global generator, seeded beforehand. Embedded events reach an encoder after
             dropout.
-        start: a trained model of the same shape that gives its weights, and the vectors and biases of the items that it
-            knows by their ids (`lsif_sdk.training.warm_start`); optimizer and schedule begin anew. None: random ones.
+        start: a trained model of the same shape (its directory, or an `Artifact` or `Recommender`) that gives its
+            weights, and the vectors and biases of the items that it knows by their ids
+            (`lsif_sdk.training.warm_start`); optimizer and schedule begin anew. With validation it is measured before
+            training, and comes back where no epoch is better. None: random ones.
         checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
         resume: go on from the checkpoint, if there is one.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
@@ -121,10 +133,13 @@ def fit(
     Raises:
         ArgumentError: the log, the configs, `start` and `validation` do not fit together, the loss is not finite, there
             is a checkpoint and `resume` is False, or it has more epochs behind it than are wanted.
-        ArtifactError: the checkpoint cannot be read or belongs to another run.
+        ArgumentTypeError: `start` is no model.
+        ArtifactError: `start` is no directory of a model, or of a damaged one; or the checkpoint cannot be read or
+            belongs to another run.
         MissingExtraError: Lightning Fabric is not installed.
     """
     config = train_config or TrainConfig()
+    begun = None if start is None else as_start(start)
     _check(log, model_config, config, validation)
     if resume and checkpoint_dir is None:
         raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
@@ -134,10 +149,10 @@ def fit(
     with _ONE_AT_A_TIME, torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = build(model_config, config.dropout)
-        if start is not None:
-            warm_start(model, start, log.item_ids)
-        begun = None if start is None else _hash(*(value.cpu().numpy() for value in model.state_dict().values()))
-        run = _Run(fabric, log, model, config, targets, exclude_seen, path, begun)
+        if begun is not None:
+            warm_start(model, begun, log.item_ids)
+        first = None if begun is None else _hash(*(value.cpu().numpy() for value in model.state_dict().values()))
+        run = _Run(fabric, log, model, config, targets, exclude_seen, path, first)
         return run.train(resume, progress)
 
 
@@ -191,6 +206,8 @@ class _Run:
     def train(self, resume: bool, show: bool) -> FitResult:
         if resume and self.path is not None and self.path.exists():
             self._load(self.path)
+        elif self.start is not None and self.validation is not None:
+            self.progress.record_start({"epoch": 0.0, **self._validate(self.model)}, self.model)
         steps = len(self.sequences)
         done, total = len(self.progress.history) * steps, self.config.epochs * steps
         with track("train", total, "steps", initial=done, show=show) as bar:
@@ -199,8 +216,13 @@ class _Run:
                 if self.path is not None:
                     self._save(self.path)
         self.model.load_state_dict(self.progress.best_state)
-        best = self.progress.history[self.progress.best_epoch - 1]
-        return FitResult(self.model.to("cpu").eval(), self.progress.history, best)
+        return FitResult(self.model.to("cpu").eval(), self.progress.history, self.progress.best)
+
+    def _validate(self, model: InterestFusionModel) -> dict[str, float]:
+        """Nothing without held-out events. Leaves the model in eval mode."""
+        if self.validation is None:
+            return {}
+        return validate(model.eval(), self.log, self.validation, exclude_seen=self.exclude_seen)
 
     def _epoch(self, bar: Progress) -> None:
         began, epoch = time.monotonic(), len(self.progress.history)
@@ -217,9 +239,7 @@ class _Run:
             expected = "a value with which loss and weights stay finite"
             raise ArgumentError("learning_rate", expected, f"{self.config.learning_rate} (epoch {epoch + 1})")
         measured = self.model if self.average is None else cast(InterestFusionModel, self.average.module)
-        if self.validation is not None:
-            measured.eval()
-            entry |= validate(measured, self.log, self.validation, exclude_seen=self.exclude_seen)
+        entry |= self._validate(measured)
         entry["seconds"] = time.monotonic() - began
         self.progress.seconds += entry["seconds"]
         self.progress.record(entry, measured)

@@ -19,15 +19,15 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.evaluation.provenance import may_have_seen
 from lsif_sdk.evaluation.splits import Split
-from lsif_sdk.ids import id_list
+from lsif_sdk.ids import id_list, rows_by_text
+from lsif_sdk.live import LiveRecommender
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.model.weights import put, state_of
-from lsif_sdk.popularity import centred_log_counts, penalty_of
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.data import EventLog
 from lsif_sdk.training.tables import Ids
 
-__all__ = ["Start", "as_start", "fields_of", "has_seen_targets", "provenance_of_start", "warm_start"]
+__all__ = ["Start", "as_start", "excludes_seen", "fields_of", "has_seen_targets", "provenance_of_start", "warm_start"]
 
 Start = Artifact | Recommender | str | os.PathLike[str]
 """A trained model: an artifact, a recommender of one, or the path of its directory."""
@@ -46,7 +46,9 @@ def as_start(start: Start) -> Artifact:
     if isinstance(start, (str, os.PathLike)):
         return Artifact.load(start)
     if not isinstance(start, Artifact):
-        raise ArgumentTypeError("start", "a model's directory, an Artifact or a Recommender", start)
+        is_live = isinstance(start, LiveRecommender)
+        expected = "a model's directory, an Artifact or a Recommender" + (" (take `current`)" if is_live else "")
+        raise ArgumentTypeError("start", expected, start)
     return start
 
 
@@ -74,6 +76,12 @@ def fields_of(start: Artifact, log: EventLog, named: Collection[str]) -> dict[st
             expected = f"a model with num_actions {most} or more for the events' action types"
             raise ArgumentError("start", expected, f"num_actions {num_actions}")
     return fields
+
+
+def excludes_seen(start: Artifact | None) -> bool:
+    """Whether training leaves seen items out where nobody says so: as that of `start` did, otherwise yes."""
+    said = None if start is None else start.training.get("exclude_seen")
+    return said if isinstance(said, bool) else True
 
 
 @torch.no_grad()
@@ -119,7 +127,7 @@ def provenance_of_start(
     Returns:
         "newest_time": the newest event that either training had, Unix seconds or None. "start": its directory's name as
         "source" (None without one), SHA-256 of its weights.safetensors, how many items were "kept", "new" and "gone",
-        and whether it may have been trained on what is held out now ("has_seen_targets").
+        and what `has_seen_targets` says.
     """
     kept = int((_rows_in(start, log.item_ids) >= 0).sum())
     newest = [] if log.times is None else [int(log.times.max()), start.training.get("newest_time")]
@@ -129,22 +137,30 @@ def provenance_of_start(
         "kept": kept,
         "new": log.num_items - kept,
         "gone": len(start.items) - kept,
-        "has_seen_targets": split is not None and has_seen_targets(start.training, split, holdout),
+        **has_seen_targets(start.training, split, holdout),
     }
     return {"start": facts, "newest_time": max((time for time in newest if isinstance(time, int)), default=None)}
 
 
-def has_seen_targets(training: Mapping[str, Any], split: Split, holdout: str) -> bool:
+def has_seen_targets(training: Mapping[str, Any], split: Split | None, holdout: str) -> dict[str, bool]:
     """Whether a model may have been trained on what the training that starts from it is to hold out.
 
     Args:
         training: what the model's artifact says of its training.
-        split: the new training's.
+        split: the new training's; None: nothing is held out.
         holdout: "test" or "validation", the new training's.
+
+    Returns:
+        "has_seen_targets": any of it, what stops the new training included. "has_seen_test_targets": the test targets.
     """
+    if split is None:
+        return {"has_seen_targets": False, "has_seen_test_targets": False}
     if training.get("holdout") == holdout:  # the same targets were held out, where no event has come since
         training = {**training, "holdout": "test"}
-    return may_have_seen(training, split)
+    test = may_have_seen(training, split, "test")
+    stops_by_validation = holdout == "test"
+    any_of_them = test or (stops_by_validation and may_have_seen(training, split, "validation"))
+    return {"has_seen_targets": any_of_them, "has_seen_test_targets": test}
 
 
 def _check_shape(config: ModelConfig, start: ModelConfig) -> None:
@@ -155,10 +171,12 @@ def _check_shape(config: ModelConfig, start: ModelConfig) -> None:
 
 
 def _rows_in(start: Artifact, item_ids: Ids) -> NDArray[np.int64]:
-    """The rows of `start` of items, int64 [num_items]; -1 for those it does not know."""
+    """The rows of `start` of items, int64 [num_items]; -1 for those it does not know. 7 and "7" are one item."""
     ids = id_list(item_ids, "item_ids")
     rows = start.items.rows_of_plain(ids)
-    if rows is None or bool((rows < 0).all()):
+    if rows is None:
+        rows = rows_by_text(start.items.ids, ids)
+    if bool((rows < 0).all()):
         others = shown(start.items.ids[:1].tolist())
         raise ArgumentError("start", f"a model that knows an item of the events, such as {shown(ids[:1])}", others)
     return rows
@@ -166,6 +184,5 @@ def _rows_in(start: Artifact, item_ids: Ids) -> NDArray[np.int64]:
 
 def _bias_without_penalty(start: Artifact) -> torch.Tensor:
     """See `Artifact.with_popularity_penalty`: float32 [num_items]."""
-    penalty = penalty_of(start.training)
-    bias = start.catalog_bias.detach().numpy() + penalty * centred_log_counts(start.items.counts)
-    return torch.from_numpy(bias.astype(np.float32))
+    bias, taken = start.catalog_bias.detach(), start.bias_penalty
+    return bias if taken is None else bias + taken.detach()
