@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -108,12 +109,15 @@ def measure_lists(
             its first three places. None = by `score`.
         separator: of the columns, if tables are text files (see `read_events`).
 
+    Warns:
+        UserWarning: no list, whosever it is, has an item that is relevant to anybody: all gains are 0, of ids of another
+            spelling most often ("10.0" is not "10").
+
     Raises:
         ArgumentError: an argument is out of range, or `users` are not those of `lists`.
         ArgumentTypeError: an argument is of another type.
         DataError: a table cannot be read, has no rows or lacks a column; an id is missing; a score or rank is NaN or no
-            number; a user has an item twice; no user of `relevant` has a list; or no list, whosever it is, has an item
-            that is relevant to anybody (ids of another spelling, most often: "10.0" is not "10").
+            number; a user has an item twice; or no user of `relevant` has a list.
         MissingExtraError: pandas is not installed.
     """
     from lsif_sdk.training.tables import read_table  # the package training builds on this one
@@ -226,7 +230,8 @@ def _hits(shown: _Pairs, order: NDArray[np.float64], wanted: _Pairs) -> tuple[_H
         )
     if not (items >= 0).any():
         some, others = (", ".join(map(str, ids[:3])) for ids in (shown.item_ids, wanted.item_ids))
-        raise DataError(f"lists: no item of relevant is in a list; lists have {some}, and relevant names {others}")
+        same = "no item of relevant is in a list (ids of another spelling?)"
+        warnings.warn(f"lists: {same}; lists have {some}, and relevant names {others}", stacklevel=3)
     width = len(wanted.item_ids)
     is_hit = (items >= 0) & np.isin(users * width + items, wanted.users * width + wanted.items)
     listed = np.flatnonzero((users >= 0) & (order < np.inf))
