@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -110,8 +110,8 @@ def measure_lists(
         separator: of the columns, if tables are text files (see `read_events`).
 
     Warns:
-        UserWarning: no list, whosever it is, has an item that is relevant to anybody: all gains are 0, of ids of another
-            spelling most often ("10.0" is not "10").
+        UserWarning: no list, whosever it is, has an item that is relevant to anybody: all gains are 0 (ids of
+            another spelling, most often: "10.0" is not "10").
 
     Raises:
         ArgumentError: an argument is out of range, or `users` are not those of `lists`.
