@@ -18,7 +18,7 @@ from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
 from lsif_sdk.events import check_flat
 from lsif_sdk.float_arrays import as_floats
-from lsif_sdk.ids import Id, as_list, id_list
+from lsif_sdk.ids import Id, as_list, first_repeat, id_list
 from lsif_sdk.items import ItemEdit, ItemTable
 from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
@@ -299,7 +299,7 @@ def _as_ids(ids: Ids, table: ItemTable) -> tuple[list[Id], npt.NDArray[np.int64]
     values = list(id_list(ids))
     rows = table.rows(values)
     if len(set(values)) != len(values):
-        raise ArgumentError("ids", "each id once", f"{next(i for i in values if values.count(i) > 1)!r} more often")
+        raise ArgumentError("ids", "each id once", f"{shown(first_repeat(values))} more often")
     return values, rows
 
 
