@@ -101,7 +101,13 @@ def test_weights_of_a_training_may_still_have_gradients():
     trainable = torch.nn.Parameter(artifact.catalog_bias.clone())
     with_gradient = artifact.edited(dict(artifact.weights) | {"catalog.bias": trainable}, artifact.items)
     expected = artifact.with_popularity_penalty(0.3).catalog_bias
-    assert torch.equal(with_gradient.with_popularity_penalty(0.3).catalog_bias, expected)
+    once = with_gradient.with_popularity_penalty(0.3)
+    assert torch.equal(once.catalog_bias, expected)
+    trainable = {
+        name: torch.nn.Parameter(weight) for name, weight in once.weights.items() if weight.is_floating_point()
+    }
+    twice = dataclasses.replace(once, weights={**once.weights, **trainable}).with_popularity_penalty(0.2)
+    assert torch.allclose(twice.catalog_bias, artifact.with_popularity_penalty(0.5).catalog_bias, atol=1e-6)
 
 
 @pytest.mark.parametrize("before", ["0.1", None, [0.1], float("inf"), True], ids=repr)

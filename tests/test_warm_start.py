@@ -363,6 +363,11 @@ def test_a_start_that_knows_the_targets_is_told(log: EventLog) -> None:
         go(log, "test", measured, split="time")
     early = dataclasses.replace(log, times=log.times - 10**8)
     assert go(early, "nothing", whole).artifact.training["newest_time"] == log.times.max()
+    untimed = dataclasses.replace(whole.artifact, training=whole.artifact.training | {"newest_time": None})
+    knowing = go(early, "nothing", untimed)  # when the start's events were, nobody knows
+    assert knowing.artifact.training["newest_time"] is None
+    with pytest.warns(UserWarning, match="may have been trained on the test targets"):
+        evaluate(knowing, later, progress=False)
 
 
 def test_a_start_that_knows_only_what_stops_the_training_is_told(log: EventLog) -> None:
@@ -401,8 +406,10 @@ def test_the_command_goes_on_from_a_model(
     assert run(capsys, *command, tmp_path / "out", "--overwrite")[0] == 0  # every night in the same place
     facts = json.loads(run(capsys, "inspect", tmp_path / "out", "--json")[1])
     assert facts["training"]["start"]["source"] == "out" and facts["training"]["start"]["kept"] == log.num_items
-    said = run(capsys, *(word for word in command if word != "--quiet"), folder, "--overwrite")[2]
-    assert "began with model: 30 items kept, 0 new, 0 gone\n" in said
+    loudly = [word for word in command if word != "--quiet"]
+    for rate, end in (("1e-12", "; no epoch was better"), ("0.01", "")):
+        said = run(capsys, *loudly, folder, "--overwrite", "--set", "epochs=8", "--set", f"learning_rate={rate}")[2]
+        assert f"began with model: 30 items kept, 0 new, 0 gone{end}\n" in said
     code, out, err = run(capsys, *command, folder, "--overwrite", "--set", "window=8")
     assert (code, out, err) == (2, "", "lsif train: window: expected 7, as start has it, got 8\n")
     code, out, err = run(capsys, *command, tmp_path / "nowhere", "--overwrite")
@@ -430,6 +437,13 @@ def test_seen_items_are_left_out_or_not_as_in_the_start(log: EventLog, folder: p
         once = {"epochs": 1, "batch_size": 32}
         model = train(log, None, once, start=start, holdout="nothing", exclude_seen=given, progress=False)
         assert model.artifact.training["exclude_seen"] is expected
+        if given is None:
+            begun, config = Artifact.load(start) if isinstance(start, pathlib.Path) else start, model.config
+            measured = [
+                fit(log, config, STILL, start=begun, validation=following(log), **told, progress=False).best
+                for told in ({}, {"exclude_seen": expected}, {"exclude_seen": not expected})
+            ]
+            assert measured[0] == measured[1] != measured[2]
 
 
 def test_described_items_are_a_start(log: EventLog) -> None:

@@ -52,7 +52,7 @@ from lsif_sdk.popularity import centred_log_counts, penalty_of
 __all__ = ["Artifact", "catalog_specs", "encoder_specs"]
 
 _CODES = "codes"
-_FAR_BIAS = 2.0**40
+_FAR_BIAS = 2.0**20
 _VECTORS = "catalog.vectors"
 _PENALTY = "catalog.penalty"
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
@@ -168,7 +168,7 @@ class Artifact:
             ArtifactError: what it says of its penalty is no number.
         """
         if _PENALTY in self.weights:
-            return self.weights[_PENALTY]
+            return self.weights[_PENALTY].detach()
         penalty = penalty_of(self.training)
         if penalty == 0:
             return None
@@ -315,9 +315,10 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
 
 
 def _may_be_wrong(artifact: Artifact) -> bool:
-    """Whether codes were made when rows' bounds could be below their biases, and biases are such that it happened:
-    those of 28 November 2026 and before, in artifacts that do not say yet who wrote them. Codes are made anew."""
-    return artifact.written_by is None and bool(artifact.catalog_bias.abs().max() >= _FAR_BIAS)
+    """Whether codes were made when rows' bounds could be below their biases, and biases are such that it may have
+    happened: those of 28 November 2026 and before, in artifacts that do not say yet who wrote them."""
+    biases = artifact.catalog_bias.detach().numpy()  # torch's pool of threads does not outlive a fork
+    return artifact.written_by is None and bool(np.abs(biases).max(initial=0) >= _FAR_BIAS)
 
 
 def _read_codes(directory: pathlib.Path, files: Mapping[str, Any]) -> torch.Tensor:

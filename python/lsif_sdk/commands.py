@@ -109,7 +109,8 @@ def _trained(artifact: Artifact) -> str:
     lines = [f"{training['events']:,} events of {training['users']:,} users and {len(artifact.items):,} items"]
     if start := training.get("start"):
         numbers = f"{start['kept']:,} items kept, {start['new']:,} new, {start['gone']:,} gone"
-        lines.append(f"began with {on_one_line(start['source'])}: {numbers}")
+        better = "; no epoch was better" if training.get("best_epoch") == 0 else ""
+        lines.append(f"began with {on_one_line(start['source'])}: {numbers}{better}")
     for name, report in artifact.metrics.get("test", {}).items():
         ndcg = report["metrics"][f"ndcg@{report['k']}"]
         shown = "unknown" if ndcg is None else f"{ndcg:.4f}"
@@ -296,7 +297,7 @@ def inspect(options: argparse.Namespace) -> int:
         "written_by": artifact.written_by,
         "written_at": artifact.written_at,
         "model": artifact.config.to_dict(),
-        "parameters": sum(weight.numel() for weight in artifact.weights.values()),
+        "parameters": sum(weight.numel() for name, weight in artifact.weights.items() if name != "catalog.penalty"),
         "bytes": sum(weight.numel() * weight.element_size() for weight in artifact.weights.values()),
         "items": {
             "count": len(artifact.items),

@@ -225,6 +225,7 @@ class Table:
         rows = np.flatnonzero(np.asarray(bad))
         if rows.size:
             value = self._frame[column].iloc[rows[0]]
+            value = value.item() if isinstance(value, np.number) else value
             more = f" ({rows.size} such rows)" if rows.size > 1 else ""
             raise DataError(f"{self.name}: column {column!r}, row {rows[0] + 1}: {reason}, got {value!r}{more}")
 

@@ -29,7 +29,7 @@ from lsif_sdk.training.config import Precision, TrainConfig
 from lsif_sdk.training.data import EventLog
 from lsif_sdk.training.losses import NextEventLoss
 from lsif_sdk.training.validation import Targets, validate
-from lsif_sdk.training.warm_start import Start, as_start, warm_start
+from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, warm_start
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -97,7 +97,7 @@ def fit(
     train_config: TrainConfig | None = None,
     *,
     validation: Targets | tuple[Any, Any] | None = None,
-    exclude_seen: bool = True,
+    exclude_seen: bool | None = None,
     build: Callable[[ModelConfig, float], InterestFusionModel] = InterestFusionModel,
     start: Start | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -116,8 +116,9 @@ def fit(
         train_config: how to train; None for the defaults.
         validation: one held-out event a user, which follows the user's events in `log`, as (items, times) (see
             `Targets`); None trains for `epochs` without early stopping.
-        exclude_seen: validation leaves the items of a history out (see `validate`); False where people consume again.
-            `TrainConfig.skip_seen` leaves them out of training, too.
+        exclude_seen: validation leaves the items of a history out (see `validate`); False where people consume again;
+            None = as in the training of `start`, True without one. `TrainConfig.skip_seen` leaves them out of training,
+            too.
         build: makes the untrained model from `model_config` and the dropout probability; for research, a subclass with
             another encoder or fusion, but with the scores of `InterestFusionModel`, which the loss knows by formula. It
             draws its weights from torch's global generator, seeded beforehand. Embedded events reach an encoder after
@@ -140,6 +141,7 @@ def fit(
     """
     config = train_config or TrainConfig()
     begun = None if start is None else as_start(start)
+    exclude_seen = excludes_seen(begun) if exclude_seen is None else exclude_seen
     _check(log, model_config, config, validation)
     if resume and checkpoint_dir is None:
         raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)

@@ -125,12 +125,15 @@ def provenance_of_start(
         holdout: the new training's, see `lsif_sdk.training.train`.
 
     Returns:
-        "newest_time": the newest event that either training had, Unix seconds or None. "start": its directory's name as
-        "source" (None without one), SHA-256 of its weights.safetensors, how many items were "kept", "new" and "gone",
-        and what `has_seen_targets` says.
+        "newest_time": the newest event that either training had, Unix seconds; None where one does not say. "start":
+        its directory's name as "source" (None without one), SHA-256 of its weights.safetensors, how many items were
+        "kept", "new" and "gone", and what `has_seen_targets` says.
     """
     kept = int((_rows_in(start, log.item_ids) >= 0).sum())
-    newest = [] if log.times is None else [int(log.times.max()), start.training.get("newest_time")]
+    newest: list[object] = [None if log.times is None else int(log.times.max())]
+    if start.training:
+        newest.append(start.training.get("newest_time"))
+    known = [time for time in newest if isinstance(time, int)]
     facts = {
         "source": pathlib.Path(given).resolve().name if isinstance(given, (str, os.PathLike)) else None,
         "weights_sha256": hashlib.sha256(safetensors.torch.save(unshared(start.weights))).hexdigest(),
@@ -139,7 +142,7 @@ def provenance_of_start(
         "gone": len(start.items) - kept,
         **has_seen_targets(start.training, split, holdout),
     }
-    return {"start": facts, "newest_time": max((time for time in newest if isinstance(time, int)), default=None)}
+    return {"start": facts, "newest_time": max(known) if len(known) == len(newest) else None}
 
 
 def has_seen_targets(training: Mapping[str, Any], split: Split | None, holdout: str) -> dict[str, bool]:
