@@ -24,8 +24,8 @@ inline double float32_error(double query_norm, double row_norm, double bias, int
   return roundings * (0x1p-24 / (1 - roundings * 0x1p-24) * size + flushed);
 }
 
-// No exact score, rounded to float32, of a row that scores at least `score` in float32 is below, and no score in float32
-// of a row that scores at least `score` exactly. Both are sums with a bias, rounded once.
+// No exact score, rounded to float32, of a row that scores at least `score` in float32 is below, and no score in
+// float32 of a row that scores at least `score` exactly. Both are sums with a bias, rounded once.
 inline double below_score(double score, double error) {
   const double size = (score < 0 ? -score : score) + error;
   return score - error - 0x1p-21 * size;
