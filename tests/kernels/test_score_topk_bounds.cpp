@@ -284,4 +284,17 @@ TEST(rows_hidden_by_their_biases_do_not_hide_others) {
   }
 }
 
+// In float32 the first rows' products fall short of half a step of the bias, exactly they are above: they score as much
+// as the last ones, and win by their numbers.
+TEST(scores_in_float32_are_off_by_a_step_of_the_bias) {
+  std::vector<float> rows;
+  for (int64_t row = 0; row < 400; ++row)
+    rows.insert(rows.end(), {row < 200 ? 1.0f : 2.0f, row < 200 ? 0x1p-25f : 0.0f});
+  const Catalog catalog = last_slot_first(rows, 2, std::vector<float>(400, 0x1p24f));
+  for (const int64_t k : {1, 10, 60}) {
+    Question question({1.0f, 1.0f}, 2, 1, k);
+    check_against_brute_force(catalog, question, "a step of the bias");
+  }
+}
+
 }  // namespace
