@@ -58,6 +58,14 @@ class RequestPath:
         precision: str = "float32",
         input_table: bool = True,
     ) -> None: ...
+    def with_catalog(
+        self,
+        item_embedding: npt.NDArray[np.float32],
+        vectors: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.uint8],
+        threads: int = 0,
+    ) -> RequestPath: ...
     def check_events(
         self,
         items: npt.NDArray[np.int64],
@@ -143,3 +151,15 @@ class RequestPath:
         threads: int = 0,
         error_share: float = 1.0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
+
+class RowVersion:
+    def __init__(
+        self,
+        old: npt.NDArray[np.float32],
+        before: RowVersion | None,
+        num_added: int,
+        rows: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float32],
+    ) -> None: ...
+    def array(self) -> npt.NDArray[np.float32]: ...
+    def shared(self) -> float: ...
