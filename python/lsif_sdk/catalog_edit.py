@@ -155,7 +155,7 @@ class CatalogEdit:
         compared."""
         if self._vectors or any(self._attributes.values()):
             return True
-        return any(self._base_until(row) != until for row, until in self._until.items())
+        return any(self._base.items.until_of(row) != until for row, until in self._until.items())
 
     def apply(self) -> Recommender:
         """The recommender with these changes: shares with the old one what did not change.
@@ -246,11 +246,7 @@ class CatalogEdit:
         return list(rows)
 
     def _until_of(self, row: int) -> int:
-        return self._until.get(row, self._base_until(row))
-
-    def _base_until(self, row: int) -> int:
-        until = self._base.items.until
-        return FOREVER if until is None or row >= len(until) else int(until[row])
+        return self._until.get(row, self._base.items.until_of(row))
 
     def _columns(self, attributes: Mapping[str, Sequence[Any]] | None, ids: list[Id]) -> dict[str, Entries]:
         if attributes is not None and not isinstance(attributes, Mapping):

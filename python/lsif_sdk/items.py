@@ -298,11 +298,16 @@ class ItemTable:
             if (order := table.__dict__.pop("by_popularity", None)) is not None:
                 moved = np.array(sorted({*range(len(self), size), *edit.counts}), np.int64)
                 table.__dict__["by_popularity"] = _moved(order, table.counts, moved)
-        if edit.until or (ids and self.until is not None):
+        changed = {row: end for row, end in edit.until.items() if end != self.until_of(row)}
+        if changed or (ids and self.until is not None):
             until = np.full(len(self), FOREVER) if self.until is None else self.until
-            table._available = Availability(_with_values(until, size, FOREVER, edit.until))
+            table._available = Availability(_with_values(until, size, FOREVER, changed))
         table._rows = self._rows_with(ids)
         return table
+
+    def until_of(self, row: int) -> int:
+        """When a row stops being recommended; FOREVER past the last row."""
+        return FOREVER if self.until is None or row >= len(self) else int(self.until[row])
 
     def _rows_with(self, ids: list[Id]) -> dict[Id, int]:
         """The dictionary of a table that has these ids past the end of this one: the same, if no others are there."""
