@@ -27,7 +27,6 @@ add_library(lsif_engine SHARED
   csrc/engine/thread_pool.cpp
   csrc/engine/topk_batcher.cpp
   csrc/engine/user_state.cpp
-  csrc/engine/versioned_memory.cpp
 )
 # What the headers declare can be called from outside; the kernels of one instruction set cannot.
 set_target_properties(lsif_engine lsif_kernels PROPERTIES CXX_VISIBILITY_PRESET default)

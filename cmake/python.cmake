@@ -27,7 +27,6 @@ pybind11_add_module(_core
   csrc/bindings/module.cpp
   csrc/bindings/ragged_union.cpp
   csrc/bindings/request_path.cpp
-  csrc/bindings/row_version.cpp
 )
 target_link_libraries(_core PRIVATE lsif_engine)
 target_compile_definitions(_core PRIVATE LSIF_VERSION="${SKBUILD_PROJECT_VERSION}" LSIF_COMPILER="${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}"

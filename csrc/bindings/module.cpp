@@ -8,7 +8,6 @@
 #include "bindings/id_rows.h"
 #include "bindings/ragged_union.h"
 #include "bindings/request_path.h"
-#include "bindings/row_version.h"
 #include "engine/model.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
@@ -118,7 +117,6 @@ PYBIND11_MODULE(_core, m) {
   bind_catalog_path(m);
   bind_id_rows(m);
   bind_ragged_union(m);
-  bind_row_version(m);
 }
 
 }  // namespace lsif::bindings

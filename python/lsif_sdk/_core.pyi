@@ -151,15 +151,3 @@ class RequestPath:
         threads: int = 0,
         error_share: float = 1.0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
-
-class RowVersion:
-    def __init__(
-        self,
-        old: npt.NDArray[np.float32],
-        before: RowVersion | None,
-        num_added: int,
-        rows: npt.NDArray[np.int64],
-        values: npt.NDArray[np.float32],
-    ) -> None: ...
-    def array(self) -> npt.NDArray[np.float32]: ...
-    def shared(self) -> float: ...

@@ -18,6 +18,7 @@ from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
 from lsif_sdk.events import check_flat
 from lsif_sdk.float_arrays import as_floats
+from lsif_sdk.grown_rows import replaced
 from lsif_sdk.ids import Id, as_list, first_repeat, id_list
 from lsif_sdk.items import ItemEdit, ItemTable
 from lsif_sdk.locks import made_once
@@ -25,7 +26,6 @@ from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
 from lsif_sdk.packed_texts import check_texts
 from lsif_sdk.recommender import Recommender
-from lsif_sdk.row_versions import replaced
 from lsif_sdk.times import check_recent, request_times
 
 __all__ = ["CatalogEdit", "Ids", "Items", "Until", "restored"]

@@ -10,11 +10,11 @@ import torch
 
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.catalog import Catalog
+from lsif_sdk.grown_rows import replaced
 from lsif_sdk.items import ItemTable
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Recommendations
-from lsif_sdk.row_versions import replaced
 
 __all__ = ["carried_over", "directions_of", "most_similar"]
 
