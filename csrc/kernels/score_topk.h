@@ -1,7 +1,7 @@
 // Exact top-K of a catalogue by inner product, at the cost of a scan of 4-bit codes         (docs/score_topk.md)
 //
 //   score(x, b) = q . x + b                                        one interest
-//   score(x, b) = tau log sum_j w_j exp(q_j . x / tau) + b         several interests, sum_j w_j = 1
+//   score(x, b) = tau log sum_j w_j exp(q_j . x / tau) + b         several interests; w_j >= 0, any sum above 0
 //
 // Contract: the k best of the rows scanned, ordered by (score descending, row ascending), where score is the float64
 // value of the formula on the float32 inputs, summed in an order fixed by `dim` alone and rounded once to float32. So
