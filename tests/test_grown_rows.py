@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concurrency import run_in_forked_child, run_together
+from live_cases import DIM, answers, from_scratch, live_of, vectors_of
 from lsif_sdk import Artifact, grown_rows
 from lsif_sdk.grown_rows import replaced
-from live_cases import DIM, answers, from_scratch, live_of, vectors_of
 from recommender_cases import IDS
 
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsif_sdk.errors import ArgumentError
 from lsif_sdk import ItemTable, _core
+from lsif_sdk.errors import ArgumentError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.items import ItemEdit
 
@@ -71,7 +71,9 @@ def test_the_first_row_whose_id_came_before(numbers, kind):
     again = [row for row, item in enumerate(ids) if item in ids[:row]]
     assert _core.IdRows(column(ids)).repeat == (again[0] if again else -1)
     if again:
-        with pytest.raises(ArgumentError, match=f"^ids: expected no two equal ids, got {ids[again[0]]!r} more than once$"):
+        with pytest.raises(
+            ArgumentError, match=f"^ids: expected no two equal ids, got {ids[again[0]]!r} more than once$"
+        ):
             ItemTable(ids)
 
 

@@ -293,7 +293,8 @@ void bind_id_rows(py::module_& m) {
   py::class_<IdRows>(m, "IdRows",
                      "Catalogue rows by the application's ids: int64 [num_items], or objects, all strings.")
       .def(py::init<const py::array&>(), py::arg("ids"))
-      .def_property_readonly("repeat", &IdRows::repeat, "The first row whose id an earlier row has, too; -1: there is none.")
+      .def_property_readonly("repeat", &IdRows::repeat,
+                             "The first row whose id an earlier row has, too; -1: there is none.")
       .def("find", &IdRows::find, py::arg("ids"),
            "Rows int64 [num_ids], -1 where there is none; None if an id is not of exactly the catalogue's type.")
       .def("find_lists", &IdRows::find_lists, py::arg("lists"),

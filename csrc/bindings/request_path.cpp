@@ -312,14 +312,15 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
            py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none,
            py::arg("precision") = "float32", py::arg("input_table") = true)
-      .def("with_catalog",
-           [](const RequestPath& before, const py::array& item_embedding, py::array vectors, py::array bias,
-              py::array codes, int64_t threads) {
-             CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
-             return std::make_unique<RequestPath>(before, item_embedding, std::move(catalog), threads);
-           },
-           py::arg("item_embedding"), py::arg("vectors"), py::arg("bias"), py::arg("codes"), py::arg("threads") = 0,
-           "This path for another catalogue. item_embedding begins with this one's; only further rows are checked.")
+      .def(
+          "with_catalog",
+          [](const RequestPath& before, const py::array& item_embedding, py::array vectors, py::array bias,
+             py::array codes, int64_t threads) {
+            CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
+            return std::make_unique<RequestPath>(before, item_embedding, std::move(catalog), threads);
+          },
+          py::arg("item_embedding"), py::arg("vectors"), py::arg("bias"), py::arg("codes"), py::arg("threads") = 0,
+          "This path for another catalogue. item_embedding begins with this one's; only further rows are checked.")
       .def("check_events", &RequestPath::check_events, py::arg("items"), py::arg("times"), py::arg("actions"),
            py::arg("offsets"), py::arg("now"), "Refuses what `encode` refuses.")
       .def("check_balance", &RequestPath::check_balance, py::arg("balance"), "Refuses what `recommend` refuses.")

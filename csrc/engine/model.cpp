@@ -82,9 +82,10 @@ void Model::absorb(Layer& layer, const float* input_weight) {
         transposed[c * head_dim + i] = static_cast<float>(weight * scale);
       }
     }
-    layer.absorbed_keys.push_back(linear(transposed.data(), nullptr, head_dim, d, Activation::kIdentity, options_.precision));
-    layer.absorbed_values.push_back(
-        linear(input_weight + value * d, layer.input.bias + value, d, head_dim, Activation::kIdentity, options_.precision));
+    layer.absorbed_keys.push_back(
+        linear(transposed.data(), nullptr, head_dim, d, Activation::kIdentity, options_.precision));
+    layer.absorbed_values.push_back(linear(input_weight + value * d, layer.input.bias + value, d, head_dim,
+                                           Activation::kIdentity, options_.precision));
   }
   layer.absorbed_attention = layer.attention;
   layer.absorbed_attention.head_dim = d;

@@ -95,7 +95,7 @@ class CatalogEdit:
         if texts is not None and table.titles is None:
             raise ArgumentError("titles", "None, since the catalogue has no titles", f"{len(texts)} titles")
         if texts is not None:
-            check_texts("titles", texts)
+            check_texts("titles", list(texts))
         numbers = None if counts is None else _one_each("counts", as_int64("counts", counts).tolist(), len(values))
         if numbers is not None and min(numbers, default=0) < 0:
             raise ArgumentError("counts", "values >= 0", min(numbers))

@@ -128,7 +128,7 @@ class NativeModel(OfOneProcess):
 
     def _place(self, before: NativeModel | None = None) -> None:
         """Makes what answers requests for this catalogue; of `before` it takes over what is the same."""
-        self._host = self._new_host() if before is None else self._host_after(before._host)
+        self._host: _core.RequestPath = self._new_host() if before is None else self._host_after(before._host)
         self._path: _core.RequestPath | DevicePath = self._host
         if self._device is None:
             return
