@@ -10,7 +10,7 @@ CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
 CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wheel wheel-cuda test-wheel test-cpp test-emulated test-cuda-emulated test-cuda bench-cuda test-neon test-python fuzz dev lint format sanitize soak bench cuda-compile clean
+.PHONY: help demo test wheel wheel-cuda test-wheel test-cpp test-emulated test-cuda-emulated test-cuda bench-cuda test-neon test-python dev lint format sanitize soak bench cuda-compile clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

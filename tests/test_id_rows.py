@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import ItemTable, _core
+from lsif_sdk.errors import ArgumentError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.items import ItemEdit
 
@@ -58,6 +59,22 @@ def test_numbers_close_together_and_far_apart(ids, base, stride, asked):
     ids = [base + stride * value for value in ids if -(2**63) <= base + stride * value < 2**63]
     asked = [*asked, *ids, *(value + 1 for value in ids)]
     assert _core.IdRows(column(ids)).find(asked).tolist() == expected(ids, asked)
+
+
+@PROPERTY
+@given(
+    st.lists(st.integers(0, 40), max_size=60),
+    st.sampled_from([int, str, lambda number: number * 2**40, lambda number: 2**63 - 1 - number]),
+)
+def test_the_first_row_whose_id_came_before(numbers, kind):
+    ids = list(map(kind, numbers)) or [kind(0)]
+    again = [row for row, item in enumerate(ids) if item in ids[:row]]
+    assert _core.IdRows(column(ids)).repeat == (again[0] if again else -1)
+    if again:
+        with pytest.raises(
+            ArgumentError, match=f"^ids: expected no two equal ids, got {ids[again[0]]!r} more than once$"
+        ):
+            ItemTable(ids)
 
 
 @pytest.mark.parametrize("ids", [[0, 7], [0, 8], [0, 2**62], [-(2**63), 2**63 - 1], [5], []])

@@ -167,7 +167,7 @@ def test_two_of_one_recommender_add_items_at_once() -> None:
     def add(number: int) -> None:
         tables[number] = first.items.edited(ItemEdit([f"{number}"]))
 
-    first.items._rows = Dictionary(first.items._rows)
+    first.items._later = Dictionary(first.items._later)
     run_together(2, add)
     for number in range(2):
         assert tables[number].rows([f"{number}", f"{1 - number}"]).tolist() == [NUM_ITEMS, -1]

@@ -86,3 +86,26 @@ def test_weights_that_cannot_be_read_in_place_are_refused_by_name():
         changed = [change(weight) if i == position else weight for i, weight in enumerate(weights)]
         with pytest.raises(ValueError, match="^" + message + "$"):
             native._core.RequestPath(c.to_dict(), changed, *arrays, False, 1.0)
+
+
+def test_another_catalogue_of_the_same_model():
+    c = ARTIFACT.config
+    embedding = np.concatenate([ARTIFACT.weights["item_embedding"].numpy(), np.ones((2, c.dim), np.float32)])
+
+    def arrays(rows: np.ndarray) -> list[np.ndarray]:
+        catalog = native.Catalog.from_vectors(rows)
+        return [getattr(catalog, name).numpy() for name in ("vectors", "bias", "codes")]
+
+    more = PATH.with_catalog(embedding, *arrays(embedding))
+    later = {"items": np.array([3, c.num_items, c.num_items + 1]), "k": c.num_items + 2}
+    assert more.recommend(**{**REQUEST, **later})[2].tolist() == [c.num_items + 1] * 2
+    refused(ValueError, r"items: expected values in \[0, 52\], got 53 at position 1", items=later["items"])
+    for given, rows, message in (
+        (embedding[:-3], embedding[:-3], "num_items: expected at least 53, got 52"),
+        (embedding, embedding[1:], r"vectors: expected shape \[55, 12\], got \[54, 12\]"),
+        (embedding.astype(float), embedding, "item_embedding: expected dtype float32, got float64"),
+        (embedding[0], embedding, r"item_embedding: expected shape \[0, 12\], got \[12\]"),
+        (np.where(embedding == 1, np.nan, embedding), embedding, "item_embedding, its new rows: expected finite .*"),
+    ):
+        with pytest.raises(ValueError, match="^" + message + "$"):
+            PATH.with_catalog(given, *arrays(rows))

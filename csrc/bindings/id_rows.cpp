@@ -68,6 +68,16 @@ class Ids {
   virtual ~Ids() = default;
   // Rows of count <= kChunk ids, kNone where there is none. False: one is of another kind.
   virtual bool find(PyObject* const* ids, int64_t count, int64_t* rows) const = 0;
+  // The first row whose id an earlier one has, too; kNone: there is none.
+  int32_t repeat() const { return repeat_; }
+
+ protected:
+  void note_repeat(int32_t row) {
+    if (repeat_ == kNone) repeat_ = row;
+  }
+
+ private:
+  int32_t repeat_ = kNone;
 };
 
 class TextIds : public Ids {
@@ -75,7 +85,12 @@ class TextIds : public Ids {
   explicit TextIds(const py::array& ids) : texts_(static_cast<PyObject* const*>(ids.data())), rows_(ids.size()) {
     for (int64_t row = 0; row < ids.size(); ++row) {
       if (!PyUnicode_CheckExact(texts_[row])) refuse("ids", "strings", text(py::type::handle_of(texts_[row])));
-      rows_.add(hash_of(texts_[row]), static_cast<int32_t>(row));
+      const uint64_t hash = hash_of(texts_[row]);
+      size_t place = rows_.first(hash);
+      int32_t other = rows_.candidate(hash, place);
+      while (other != kNone && !are_same(texts_[row], texts_[other])) other = rows_.candidate(hash, place);
+      if (other != kNone) note_repeat(static_cast<int32_t>(row));
+      rows_.add(hash, static_cast<int32_t>(row));
     }
   }
 
@@ -131,7 +146,11 @@ class DenseIds : public Ids {
 
   DenseIds(const int64_t* ids, int64_t size, int64_t first, int64_t last)
       : first_(static_cast<uint64_t>(first)), rows_(static_cast<uint64_t>(last) - first_ + 1, kNone) {
-    for (int64_t row = 0; row < size; ++row) rows_[place_of(ids[row])] = static_cast<int32_t>(row);
+    for (int64_t row = 0; row < size; ++row) {
+      int32_t& place = rows_[place_of(ids[row])];
+      if (place != kNone) note_repeat(static_cast<int32_t>(row));
+      place = static_cast<int32_t>(row);
+    }
   }
 
   bool find(PyObject* const* ids, int64_t count, int64_t* rows) const override {
@@ -156,7 +175,14 @@ class DenseIds : public Ids {
 class SparseIds : public Ids {
  public:
   SparseIds(const int64_t* numbers, int64_t size) : numbers_(numbers), rows_(size) {
-    for (int64_t row = 0; row < size; ++row) rows_.add(hash_of(numbers_[row]), static_cast<int32_t>(row));
+    for (int64_t row = 0; row < size; ++row) {
+      const uint64_t hash = hash_of(numbers_[row]);
+      size_t place = rows_.first(hash);
+      int32_t other = rows_.candidate(hash, place);
+      while (other != kNone && numbers_[other] != numbers_[row]) other = rows_.candidate(hash, place);
+      if (other != kNone) note_repeat(static_cast<int32_t>(row));
+      rows_.add(hash, static_cast<int32_t>(row));
+    }
   }
 
   bool find(PyObject* const* ids, int64_t count, int64_t* rows) const override {
@@ -218,6 +244,7 @@ class IdRows {
   explicit IdRows(const py::array& ids) : array_(ids), ids_(ids_from(ids)) {}
 
   const py::array& array() const { return array_; }
+  int32_t repeat() const { return ids_->repeat(); }
 
   py::object find(const py::list& ids) const {
     Array<int64_t> rows(static_cast<int64_t>(ids.size()));
@@ -266,6 +293,8 @@ void bind_id_rows(py::module_& m) {
   py::class_<IdRows>(m, "IdRows",
                      "Catalogue rows by the application's ids: int64 [num_items], or objects, all strings.")
       .def(py::init<const py::array&>(), py::arg("ids"))
+      .def_property_readonly("repeat", &IdRows::repeat,
+                             "The first row whose id an earlier row has, too; -1: there is none.")
       .def("find", &IdRows::find, py::arg("ids"),
            "Rows int64 [num_ids], -1 where there is none; None if an id is not of exactly the catalogue's type.")
       .def("find_lists", &IdRows::find_lists, py::arg("lists"),

@@ -42,7 +42,25 @@ class RequestPath {
     const int num_threads = engine::check_threads(threads);
     if (batching.has_value()) batcher_ = std::make_unique<engine::TopkBatcher>(*batching);
     const py::gil_scoped_release unlocked;
-    model_ = std::make_unique<engine::Model>(config, data, num_threads, options);
+    model_ = std::make_shared<engine::Model>(config, data, num_threads, options);
+  }
+
+  // `before` with another catalogue, and the encoder's embeddings of its items, which begin with those it had.
+  RequestPath(const RequestPath& before, const py::array& item_embedding, CatalogArrays catalog, int64_t threads)
+      : weights_(before.weights_), catalog_(std::move(catalog)), scoring_(before.scoring_), model_(before.model_) {
+    const engine::ModelConfig& c = model_->config();
+    const int64_t num_items = item_embedding.ndim() == 2 ? item_embedding.shape(0) : 0;
+    const auto* embedding = view<float>("item_embedding", item_embedding, {num_items, c.dim});
+    view_ = catalog_.checked(num_items, c.dim);
+    const int num_threads = engine::check_threads(threads);
+    if (before.batcher_ != nullptr) batcher_ = std::make_unique<engine::TopkBatcher>(before.batcher_->limits());
+    const std::vector<engine::WeightSpec> specs = engine::weight_specs(c);
+    for (size_t i = 0; i < specs.size(); ++i) {
+      if (specs[i].name == "item_embedding") weights_[i] = item_embedding;
+    }
+    if (num_items == c.num_items && embedding == model_->embedding().items) return;
+    const py::gil_scoped_release unlocked;
+    model_ = std::make_shared<engine::Model>(*before.model_, embedding, num_items, num_threads);
   }
 
   void check_events(const py::object& items, const py::object& times, const py::object& actions,
@@ -263,7 +281,7 @@ class RequestPath {
   CatalogArrays catalog_;
   engine::Scoring scoring_;
   CatalogView view_{};
-  std::unique_ptr<const engine::Model> model_;
+  std::shared_ptr<const engine::Model> model_;  // that snapshots with the same items share
   std::unique_ptr<engine::TopkBatcher> batcher_;
 };
 
@@ -294,6 +312,15 @@ void bind_request_path(py::module_& m, engine::ModelConfig (*config_from)(const 
            py::arg("config"), py::arg("weights"), py::arg("vectors"), py::arg("bias"), py::arg("codes"),
            py::arg("multi_interest"), py::arg("temperature"), py::arg("threads") = 0, py::arg("batching") = none,
            py::arg("precision") = "float32", py::arg("input_table") = true)
+      .def(
+          "with_catalog",
+          [](const RequestPath& before, const py::array& item_embedding, py::array vectors, py::array bias,
+             py::array codes, int64_t threads) {
+            CatalogArrays catalog = {std::move(vectors), std::move(bias), std::move(codes)};
+            return std::make_unique<RequestPath>(before, item_embedding, std::move(catalog), threads);
+          },
+          py::arg("item_embedding"), py::arg("vectors"), py::arg("bias"), py::arg("codes"), py::arg("threads") = 0,
+          "This path for another catalogue. item_embedding begins with this one's; only further rows are checked.")
       .def("check_events", &RequestPath::check_events, py::arg("items"), py::arg("times"), py::arg("actions"),
            py::arg("offsets"), py::arg("now"), "Refuses what `encode` refuses.")
       .def("check_balance", &RequestPath::check_balance, py::arg("balance"), "Refuses what `recommend` refuses.")

@@ -15,6 +15,7 @@
 #endif
 
 #include "engine/cell_coder.h"
+#include "engine/float_rows.h"
 #include "engine/refuse.h"
 #include "engine/thread_pool.h"
 
@@ -113,15 +114,26 @@ void write_groups(const SlotRows& rows, Part part, const std::vector<int64_t>& g
   header.bias_size = bias_size.load();
 }
 
-// The groups of a part that hold a row for which is_stale(item).
-template <typename IsStale>
-std::vector<int64_t> stale_groups(const SlotRows& rows, Part part, IsStale is_stale) {
+// The groups of a part that hold one of these slots, which ascend.
+std::vector<int64_t> groups_of(const std::vector<int64_t>& slots, Part part) {
   std::vector<int64_t> groups;
-  for (int64_t slot = 0; slot < rows.num_items; ++slot) {
+  for (const int64_t slot : slots) {
     const int64_t group = slot / (kRowsEach[part] * kGroupRows);
-    if (is_stale(rows.item(slot)) && (groups.empty() || groups.back() != group)) groups.push_back(group);
+    if (groups.empty() || groups.back() != group) groups.push_back(group);
   }
   return groups;
+}
+
+std::vector<int64_t> all_groups(int64_t num_items, Part part) {
+  std::vector<int64_t> groups(static_cast<size_t>(num_groups(divide_up(num_items, kRowsEach[part]))));
+  std::iota(groups.begin(), groups.end(), int64_t{0});
+  return groups;
+}
+
+void check_finite_row(const char* argument, const float* values, int64_t row, int64_t dim) {
+  if (values == nullptr || check_finite(values + row * dim, 1, dim, 1) < 0) return;
+  throw std::invalid_argument(std::string(argument) + ": expected finite numbers, got NaN or infinity in row " +
+                              std::to_string(row));
 }
 
 void write_order(const std::vector<int32_t>& order, int64_t dim, uint8_t* codes) {
@@ -200,7 +212,7 @@ void write_codes(const float* vectors, const float* bias, int64_t num_items, int
   Header header = new_header(num_items, dim, order);
   for (const Part part : {kRows, kCells, kRegions}) {
     if (part != kRows && !has_order) break;
-    write_groups(rows, part, stale_groups(rows, part, [](int64_t) { return true; }), header, codes, threads);
+    write_groups(rows, part, all_groups(num_items, part), header, codes, threads);
   }
   if (has_order) write_order(order.rows, dim, codes);
   std::memcpy(codes, &header, sizeof(header));
@@ -217,23 +229,31 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
     throw std::invalid_argument("vectors: expected at least the " + std::to_string(old.num_items) +
                                 " rows that are coded, got " + std::to_string(num_items));
   }
-  std::vector<bool> is_changed(static_cast<size_t>(num_items));
-  std::fill(is_changed.begin() + old.num_items, is_changed.end(), true);
+  std::vector<bool> is_stale(static_cast<size_t>(num_items));
+  std::fill(is_stale.begin() + old.num_items, is_stale.end(), true);
   for (int64_t i = 0; i < num_changed; ++i) {
     if (changed[i] < 0 || changed[i] >= num_items) {
       throw std::invalid_argument("changed: expected rows in [0, " + std::to_string(num_items) + "), got " +
                                   std::to_string(changed[i]));
     }
-    is_changed[changed[i]] = true;
+    is_stale[changed[i]] = true;
   }
+  const bool has_order = header.version == kOrderedVersion;
   std::vector<int32_t> order;
-  if (header.version == kOrderedVersion) {
+  if (has_order) {
     check_order(old.codes, old.num_items, dim);
     order = read_order(old.codes, old.num_items, dim);
     for (int64_t item = old.num_items; item < num_items; ++item) order.push_back(static_cast<int32_t>(item));
   }
-  const bool has_order = header.version == kOrderedVersion;
   const SlotRows rows = {vectors, bias, num_items, dim, has_order ? order.data() : nullptr};
+  std::vector<int64_t> stale;
+  for (int64_t slot = 0; slot < num_items; ++slot) {
+    const int64_t item = rows.item(slot);
+    if (!is_stale[item]) continue;
+    check_finite_row("vectors", vectors, item, dim);
+    check_finite_row("bias", bias, item, 1);
+    stale.push_back(slot);
+  }
   advise_huge_pages(codes, codes_size(num_items, dim, has_order));
   header.num_items = num_items;
   for (const Part part : {kRows, kCells, kRegions}) {
@@ -241,8 +261,7 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
     const int64_t begin = begin_of(part, old.num_items, dim);
     const int64_t end = begin_of(static_cast<Part>(part + 1), old.num_items, dim);
     std::memcpy(codes + begin_of(part, num_items, dim), old.codes + begin, static_cast<size_t>(end - begin));
-    write_groups(rows, part, stale_groups(rows, part, [&](int64_t item) { return is_changed[item]; }), header, codes,
-                 threads);
+    write_groups(rows, part, groups_of(stale, part), header, codes, threads);
   }
   if (has_order) write_order(order, dim, codes);
   std::memcpy(codes, &header, sizeof(header));

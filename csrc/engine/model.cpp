@@ -40,12 +40,11 @@ void check_weight(const WeightSpec& spec, const void* data, int threads) {
 
 }  // namespace
 
-void Model::AlignedDeleter::operator()(float* p) const { ::operator delete[](p, std::align_val_t(64)); }
-
-float* Model::allocate(int64_t size) {
+Model::Floats Model::allocate(int64_t size) {
+  constexpr std::align_val_t kAlignment{64};
   const size_t bytes = static_cast<size_t>(size) * sizeof(float);
-  owned_.emplace_back(static_cast<float*>(::operator new[](bytes, std::align_val_t(64))));
-  return owned_.back().get();
+  return {static_cast<float*>(::operator new[](bytes, kAlignment)),
+          [](float* p) { ::operator delete[](p, kAlignment); }};
 }
 
 LinearParams Model::linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim,
@@ -53,13 +52,14 @@ LinearParams Model::linear(const float* weight, const float* bias, int64_t in_di
   LinearParams params = {nullptr, bias, in_dim, out_dim, activation};
   if (precision == Precision::kBfloat16) {
     const int64_t size = packed_bf16_size(in_dim, out_dim);
-    auto* packed = reinterpret_cast<uint16_t*>(allocate(size / 2));  // an even number of them
+    packed_.push_back(allocate(size / 2));  // an even number of them
+    auto* packed = reinterpret_cast<uint16_t*>(packed_.back().get());
     pack_linear_bf16(weight, in_dim, out_dim, packed);
     params.packed_bf16 = packed;
   } else {
-    float* packed = allocate(packed_linear_size(in_dim, out_dim));
-    pack_linear(weight, in_dim, out_dim, packed);
-    params.packed = packed;
+    packed_.push_back(allocate(packed_linear_size(in_dim, out_dim)));
+    pack_linear(weight, in_dim, out_dim, packed_.back().get());
+    params.packed = packed_.back().get();
   }
   return params;
 }
@@ -82,9 +82,10 @@ void Model::absorb(Layer& layer, const float* input_weight) {
         transposed[c * head_dim + i] = static_cast<float>(weight * scale);
       }
     }
-    layer.absorbed_keys.push_back(linear(transposed.data(), nullptr, head_dim, d, Activation::kIdentity, precision_));
-    layer.absorbed_values.push_back(
-        linear(input_weight + value * d, layer.input.bias + value, d, head_dim, Activation::kIdentity, precision_));
+    layer.absorbed_keys.push_back(
+        linear(transposed.data(), nullptr, head_dim, d, Activation::kIdentity, options_.precision));
+    layer.absorbed_values.push_back(linear(input_weight + value * d, layer.input.bias + value, d, head_dim,
+                                           Activation::kIdentity, options_.precision));
   }
   layer.absorbed_attention = layer.attention;
   layer.absorbed_attention.head_dim = d;
@@ -94,7 +95,7 @@ void Model::absorb(Layer& layer, const float* input_weight) {
 
 // A transformer's attention rounds queries, keys and values anyway; hstu's gates stay float32.
 bool Model::has_bf16_table() const {
-  return precision_ == Precision::kBfloat16 && config_.block == Block::kTransformer;
+  return options_.precision == Precision::kBfloat16 && config_.block == Block::kTransformer;
 }
 
 void Model::make_input_table(int threads) {
@@ -103,7 +104,11 @@ void Model::make_input_table(int threads) {
   const int64_t d = config_.dim;
   const int64_t width = layer.input.out_dim;
   const bool bf16 = has_bf16_table();
-  float* table = allocate(bf16 ? (config_.num_items * width + 1) / 2 : config_.num_items * width);
+  const int64_t size = bf16 ? (config_.num_items * width + 1) / 2 : config_.num_items * width;
+  const bool is_too_large = size * static_cast<int64_t>(sizeof(float)) > options_.most_table_bytes;
+  if (config_.num_actions > 0 || layer.is_absorbed() || is_too_large) return;
+  table_ = allocate(size);
+  float* table = table_.get();
   parallel_for((config_.num_items + kBlock - 1) / kBlock, threads, [&](int64_t block) {
     const int64_t begin = block * kBlock;
     const int64_t rows = std::min(kBlock, config_.num_items - begin);
@@ -129,7 +134,7 @@ struct Model::Weights {
   LinearParams linear(const std::string& name, int64_t in_dim, int64_t out_dim, Activation activation,
                       bool is_in_block) {
     return model.linear(floats(name + ".weight"), floats(name + ".bias"), in_dim, out_dim, activation,
-                        is_in_block ? model.precision_ : Precision::kFloat32);
+                        is_in_block ? model.options_.precision : Precision::kFloat32);
   }
 
   Model& model;
@@ -138,7 +143,7 @@ struct Model::Weights {
 };
 
 Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options)
-    : config_(config), precision_(options.precision) {
+    : config_(config), options_(options) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   require(data.size() == specs.size(),
           "weights: expected " + std::to_string(specs.size()) + " tensors, got " + std::to_string(data.size()));
@@ -149,17 +154,13 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
     weights.by_name[specs[i].name] = static_cast<const float*>(data[i]);
   }
   parts_ = Assembler(config, weights).parts();
-  for (Layer& layer : parts_.layers) layer.attention.bf16 = precision_ == Precision::kBfloat16;
+  for (Layer& layer : parts_.layers) layer.attention.bf16 = options_.precision == Precision::kBfloat16;
   const int64_t num_states = config.num_short > 0 ? config.short_window : 1;
   const bool saves_work = num_states * (config.num_heads - 1) < config.dim;
   if (config.block == Block::kTransformer && saves_work) {
     absorb(parts_.layers.back(), weights.floats("layers." + std::to_string(config.num_layers - 1) + ".input.weight"));
   }
-  const auto number_bytes = static_cast<int64_t>(has_bf16_table() ? sizeof(uint16_t) : sizeof(float));
-  const int64_t table_bytes = config.num_items * parts_.layers[0].input.out_dim * number_bytes;
-  if (config.num_actions == 0 && !parts_.layers[0].is_absorbed() && table_bytes <= options.most_table_bytes) {
-    make_input_table(threads);
-  }
+  make_input_table(threads);
   for (int64_t a = 0; a < config.num_long; ++a) {
     require(parts_.long_pooling.decay[a] >= 0, "long_pooling.decay: expected values >= 0, got a negative one");
   }
@@ -170,6 +171,27 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
               weights.floats("repeats.phase"),
               weights.boundaries,
               config.num_time_boundaries};
+}
+
+Model::Model(const Model& before, const float* item_embedding, int64_t num_items, int threads)
+    : config_(before.config_),
+      options_(before.options_),
+      parts_(before.parts_),
+      input_table_(before.input_table_),
+      repeats_(before.repeats_),
+      packed_(before.packed_),
+      table_(before.table_) {
+  const int64_t had = config_.num_items;
+  require(num_items >= had,
+          "num_items: expected at least " + std::to_string(had) + ", got " + std::to_string(num_items));
+  parts_.embedding.items = item_embedding;
+  if (num_items == had) return;
+  config_.num_items = num_items;
+  const WeightSpec added = {"item_embedding, its new rows", {num_items - had, config_.dim}};
+  check_weight(added, item_embedding + had * config_.dim, threads);
+  input_table_ = {};
+  table_.reset();
+  make_input_table(threads);
 }
 
 }  // namespace lsif::engine

@@ -111,6 +111,9 @@ class Model {
   // std::invalid_argument on a config that cannot be run and on weights that are not finite or not in range; the
   // message names the field or tensor. Results are the same bits with and without the input table.
   Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options = {});
+  // `before` with more items, if there are any, whose rows are checked: item_embedding, [num_items, dim], begins with
+  // those it had. All else is shared, and whoever holds before's weights holds them for this one.
+  Model(const Model& before, const float* item_embedding, int64_t num_items, int threads);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
@@ -128,23 +131,22 @@ class Model {
   const RepeatParams& repeats() const { return repeats_; }
 
  private:
-  struct AlignedDeleter {
-    void operator()(float* p) const;
-  };
+  using Floats = std::shared_ptr<float>;  // 64-byte aligned
   struct Weights;
-  float* allocate(int64_t size);
+  static Floats allocate(int64_t size);
   LinearParams linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim, Activation activation,
                       Precision precision);
   void absorb(Layer& layer, const float* input_weight);
   bool has_bf16_table() const;
-  void make_input_table(int threads);
+  void make_input_table(int threads);  // if it pays
 
   ModelConfig config_;
-  Precision precision_;
+  ModelOptions options_;
   ModelParts parts_;
   EmbeddingParams input_table_{};
   RepeatParams repeats_{};
-  std::vector<std::unique_ptr<float, AlignedDeleter>> owned_;
+  std::vector<Floats> packed_;
+  Floats table_;
 };
 
 }  // namespace lsif::engine

@@ -59,6 +59,7 @@ class TopkBatcher {
   };
 
   explicit TopkBatcher(const Limits& limits);
+  const Limits& limits() const { return limits_; }
   ~TopkBatcher() { close(); }
   TopkBatcher(const TopkBatcher&) = delete;
   TopkBatcher& operator=(const TopkBatcher&) = delete;

@@ -51,8 +51,6 @@ Tensor update_codes(Tensor vectors, std::optional<Tensor> bias, Tensor codes, in
   const int64_t num_changed = size_of("changed", changed, 1, 0);
   const int64_t* stale = ints("changed", changed, {num_changed});
   const int num_threads = engine::check_threads(threads);
-  check_finite("vectors", rows, num_items, dim, num_threads);
-  check_finite("bias", biases, num_items, 1, num_threads);
   if (num_coded < 0) {
     throw std::invalid_argument("num_coded: expected at least 0, got " + std::to_string(num_coded));
   }

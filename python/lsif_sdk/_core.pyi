@@ -18,6 +18,8 @@ class ClosedError(Exception): ...
 
 class IdRows:
     def __init__(self, ids: npt.NDArray[Any]) -> None: ...
+    @property
+    def repeat(self) -> int: ...
     def find(self, ids: list[Any]) -> npt.NDArray[np.int64] | None: ...
     def find_lists(self, lists: list[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
 
@@ -58,6 +60,14 @@ class RequestPath:
         precision: str = "float32",
         input_table: bool = True,
     ) -> None: ...
+    def with_catalog(
+        self,
+        item_embedding: npt.NDArray[np.float32],
+        vectors: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.uint8],
+        threads: int = 0,
+    ) -> RequestPath: ...
     def check_events(
         self,
         items: npt.NDArray[np.int64],

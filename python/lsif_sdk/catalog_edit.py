@@ -18,11 +18,13 @@ from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
 from lsif_sdk.events import check_flat
 from lsif_sdk.float_arrays import as_floats
+from lsif_sdk.grown_rows import replaced
 from lsif_sdk.ids import Id, as_list, first_repeat, id_list
 from lsif_sdk.items import ItemEdit, ItemTable
 from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
+from lsif_sdk.packed_texts import check_texts
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.times import check_recent, request_times
 
@@ -92,8 +94,8 @@ class CatalogEdit:
         texts = None if titles is None else _one_each("titles", as_list("titles", titles), len(values))
         if texts is not None and table.titles is None:
             raise ArgumentError("titles", "None, since the catalogue has no titles", f"{len(texts)} titles")
-        if texts is not None and not all(isinstance(text, str) for text in texts):
-            raise ArgumentTypeError("titles", "texts", next(text for text in texts if not isinstance(text, str)))
+        if texts is not None:
+            check_texts("titles", list(texts))
         numbers = None if counts is None else _one_each("counts", as_int64("counts", counts).tolist(), len(values))
         if numbers is not None and min(numbers, default=0) < 0:
             raise ArgumentError("counts", "values >= 0", min(numbers))
@@ -153,7 +155,7 @@ class CatalogEdit:
         compared."""
         if self._vectors or any(self._attributes.values()):
             return True
-        return any(self._base_until(row) != until for row, until in self._until.items())
+        return any(self._base.items.until_of(row) != until for row, until in self._until.items())
 
     def apply(self) -> Recommender:
         """The recommender with these changes: shares with the old one what did not change.
@@ -171,11 +173,13 @@ class CatalogEdit:
             return base.succeeded_by(artifact, catalog, attributes, base.fingerprint)
         artifact = base.artifact.edited(self._weights(len(items)), items)
         vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
-        changed = torch.tensor(sorted(self._vectors), dtype=torch.int64)
+        changed = np.array(sorted(row for row in self._vectors if row < len(base.items)), np.int64)
         with torch.inference_mode(), native_errors():
-            codes = ops.update_codes(vectors, bias, base.catalog.codes, len(base.items), changed, base.threads)
+            codes = ops.update_codes(
+                vectors, bias, base.catalog.codes, len(base.items), torch.from_numpy(changed), base.threads
+            )
         catalog = Catalog.from_checked(vectors, bias, items, codes=codes)
-        return base.succeeded_by(artifact, catalog, attributes, self._fingerprint())
+        return base.succeeded_by(artifact, catalog, attributes, self._fingerprint(), changed)
 
     def _weights(self, num_items: int) -> dict[str, torch.Tensor]:
         base = self._base
@@ -183,18 +187,20 @@ class CatalogEdit:
         weights = dict(base.artifact.weights)
         embedding = weights["item_embedding"]
         if added:
-            weights["item_embedding"] = _joined(embedding, np.stack(self._embeddings))
+            weights["item_embedding"] = replaced(embedding, added, list(self._added.values()), self._embeddings)
         embedded = dict(zip(self._added.values(), self._embeddings, strict=True))
         is_one_matrix = base.artifact.catalog_vectors is embedding and all(
             embedded.get(row) is vector for row, vector in self._vectors.items()
         )
         if not is_one_matrix:
-            weights["catalog.vectors"] = _replaced(base.catalog.vectors, added, self._vectors)
+            weights["catalog.vectors"] = replaced(
+                base.catalog.vectors, added, list(self._vectors), list(self._vectors.values())
+            )
         mean = float(base.catalog.bias.numpy().mean(dtype=np.float64))
         biases = {row: mean for row in self._added.values()} | self._biases
-        weights["catalog.bias"] = _replaced(base.catalog.bias, added, biases)
+        weights["catalog.bias"] = replaced(base.catalog.bias, added, list(biases), list(biases.values()))
         if (penalty := base.artifact.bias_penalty) is not None:  # nothing was taken off a bias that is given now
-            weights["catalog.penalty"] = _replaced(penalty, added, dict.fromkeys(self._biases, 0.0))
+            weights["catalog.penalty"] = replaced(penalty, added, list(self._biases), [0.0] * len(self._biases))
         return weights
 
     def _fingerprint(self) -> bytes:
@@ -240,11 +246,7 @@ class CatalogEdit:
         return list(rows)
 
     def _until_of(self, row: int) -> int:
-        return self._until.get(row, self._base_until(row))
-
-    def _base_until(self, row: int) -> int:
-        until = self._base.items.until
-        return FOREVER if until is None or row >= len(until) else int(until[row])
+        return self._until.get(row, self._base.items.until_of(row))
 
     def _columns(self, attributes: Mapping[str, Sequence[Any]] | None, ids: list[Id]) -> dict[str, Entries]:
         if attributes is not None and not isinstance(attributes, Mapping):
@@ -275,10 +277,10 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     removed = range(size, len(current.items))
     items = before.items.edited(ItemEdit(current.items.ids[size:].tolist(), until=dict.fromkeys(removed, REMOVED)))
     weights = dict(current.artifact.weights)
-    weights["catalog.vectors"] = _joined(before.catalog.vectors, current.catalog.vectors[size:].numpy())
-    weights["catalog.bias"] = _joined(before.catalog.bias, current.catalog.bias[size:].numpy())
+    weights["catalog.vectors"] = replaced(before.catalog.vectors, len(removed), removed, current.catalog.vectors[size:])
+    weights["catalog.bias"] = replaced(before.catalog.bias, len(removed), removed, current.catalog.bias[size:])
     if (penalty := before.artifact.bias_penalty) is not None:
-        weights["catalog.penalty"] = _replaced(penalty, len(removed), {})
+        weights["catalog.penalty"] = replaced(penalty, len(removed), [], [])
     artifact = current.artifact.edited(weights, items)
     vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
     with torch.inference_mode(), native_errors():
@@ -324,16 +326,3 @@ def _ends(until: Until, num_items: int) -> list[int]:
         raise ArgumentError("until", f"times after {HIDDEN}", min(ends))
     check_recent("until", np.array(ends, np.int64), ", or None")
     return ends
-
-
-def _joined(old: torch.Tensor, new: npt.NDArray[np.float32]) -> torch.Tensor:
-    """The rows of both. By NumPy, in this thread alone: torch's threads would take the readers' processors."""
-    return torch.from_numpy(np.concatenate([old.numpy(), new]))
-
-
-def _replaced(old: torch.Tensor, added: int, values: Mapping[int, Any]) -> torch.Tensor:
-    """A copy with `added` more rows, and values in place of some rows'."""
-    new = _joined(old, np.zeros((added, *old.shape[1:]), np.float32))
-    if values:
-        new.numpy()[list(values)] = np.array(list(values.values()), np.float32)
-    return new

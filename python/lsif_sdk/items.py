@@ -17,7 +17,7 @@ from lsif_sdk import _core
 from lsif_sdk.arguments import as_array
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
-from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, first_repeat, id_list
+from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, id_list
 from lsif_sdk.locks import ForkSafeLock, made_once
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
 from lsif_sdk.times import Now, check_recent, request_times
@@ -25,7 +25,7 @@ from lsif_sdk.times import Now, check_recent, request_times
 __all__ = ["ItemEdit", "ItemTable"]
 
 _GROWN = 1.125
-"""So many times as large a table has its own native rows; until then its further ids are in the dictionary alone."""
+"""So many times as large a table has its own native rows; until then its further ids are in a dictionary."""
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
 
 _ADDING = ForkSafeLock()
@@ -91,14 +91,13 @@ class ItemTable:
         if until is not None and (until.shape != (len(values),) or until.dtype != np.int64):
             raise ArgumentError("until", f"int64 of shape [{len(values)}]", f"{until.dtype} {list(until.shape)}")
         self._available = None if until is None else Availability(until)
-        # Shared with tables edited from this one: rows past the end are of no concern here.
-        self._rows: dict[Id, int] = dict(zip(values, range(len(values)), strict=True))
-        if len(self._rows) != len(values):
-            raise ArgumentError("ids", "no two equal ids", f"{first_repeat(values)!r} more than once")
-        # The dictionary waits for memory several times an id, this once for many. Of tables edited from this one, too,
-        # whose further ids only the dictionary has.
         self._native = _core.IdRows(self.ids)
+        if self._native.repeat >= 0:
+            raise ArgumentError("ids", "no two equal ids", f"{values[self._native.repeat]!r} more than once")
         self._num_native = len(values)
+        # Rows of the ids that tables edited from this one have besides, which share the dictionary: those past a
+        # table's end are of no concern to it.
+        self._later: dict[Id, int] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -135,11 +134,12 @@ class ItemTable:
     def rows_of_plain(self, values: Sequence[Any]) -> npt.NDArray[np.int64] | None:
         """`rows` of a list of ids of the catalogue's kind; None if it is not one."""
         found = self._native.find(values) if type(values) is list else None
-        if found is not None:
-            return self._with_later(found, values)
-        if not self._id_types.issuperset(map(type, values)):
-            return None
-        return self._rows_of_dictionary(values)
+        if found is None:  # NumPy's numbers and texts, perhaps
+            if not self._id_types.issuperset(map(type, values)):
+                return None
+            values = list(map(str if self.has_string_ids else int, values))
+            found = self._native.find(values)
+        return found if found is None else self._with_later(found, values)
 
     def rows_of_lists(self, lists: list[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
         """Rows int64 [total] and offsets int64 [batch + 1] of a list of ids, or of a list of such lists, at once.
@@ -160,13 +160,8 @@ class ItemTable:
         if self._num_native < len(self):
             places = (rows < 0).nonzero()[0]
             if len(places):
-                rows[places] = self._rows_of_dictionary([ids[place] for place in places.tolist()])
-        return rows
-
-    def _rows_of_dictionary(self, ids: Sequence[Any]) -> npt.NDArray[np.int64]:
-        rows = np.fromiter(map(self._rows.get, ids, itertools.repeat(-1)), np.int64, len(ids))
-        if len(self._rows) != len(self):
-            rows[rows >= len(self)] = -1
+                later = [self._later.get(ids[place], -1) for place in places.tolist()]
+                rows[places] = [row if row < len(self) else -1 for row in later]
         return rows
 
     def known_rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "items") -> npt.NDArray[np.int64]:
@@ -267,8 +262,8 @@ class ItemTable:
     def edited(self, edit: ItemEdit) -> ItemTable:
         """A table with these changes; this one stays as it is.
 
-        Costs no lookup of the old ids: both tables share one dictionary. Where others were edited from this one before,
-        and got other ids, it is copied once.
+        Costs no lookup of the old ids: both tables share the rows by id. Where others were edited from this one before,
+        and got other ids, those that came since the first table are copied once.
 
         Raises:
             ArgumentError: new ids are not unique or of the catalogue, or texts cannot be encoded.
@@ -279,44 +274,50 @@ class ItemTable:
             raise ArgumentTypeError("ids", f"{self.id_kind}, as the catalogue's ids", edit.ids[0])
         ids = added.ids.tolist()
         size = len(self) + len(ids)
-        if again := [item for item in ids if self._rows.get(item, size) < len(self)]:
-            raise ArgumentError("ids", "ids the catalogue does not have", shown(again[0]))
+        if (again := self.rows(ids) >= 0).any():
+            raise ArgumentError("ids", "ids the catalogue does not have", shown(ids[int(again.argmax())]))
         check_texts("titles", list(edit.titles.values()))
         table = copy.copy(self)
         if ids:
             table.ids = np.concatenate([self.ids, added.ids.astype(self.ids.dtype)])
             table.ids.flags.writeable = False
             if size > self._num_native * _GROWN:
-                table._native, table._num_native = _core.IdRows(table.ids), size
+                table._native, table._num_native, table._later = _core.IdRows(table.ids), size, {}
+            else:
+                table._later = self._later_with(ids)
         if self.titles is not None and (ids or edit.titles):
             table.titles = [*self.titles, *map(str, ids)]
             for row, title in edit.titles.items():
                 table.titles[row] = title
         if ids or edit.counts:
-            table.__dict__.pop("by_popularity", None)
             table.counts = _with_values(self.counts, size, 0, edit.counts)
             table.counts.flags.writeable = False
-        if edit.until or (ids and self.until is not None):
+            if (order := table.__dict__.pop("by_popularity", None)) is not None:
+                moved = np.array(sorted({*range(len(self), size), *edit.counts}), np.int64)
+                table.__dict__["by_popularity"] = _moved(order, table.counts, moved)
+        changed = {row: end for row, end in edit.until.items() if end != self.until_of(row)}
+        if changed or (ids and self.until is not None):
             until = np.full(len(self), FOREVER) if self.until is None else self.until
-            table._available = Availability(_with_values(until, size, FOREVER, edit.until))
-        table._rows = self._rows_with(ids)
+            table._available = Availability(_with_values(until, size, FOREVER, changed))
         return table
 
-    def _rows_with(self, ids: list[Id]) -> dict[Id, int]:
+    def until_of(self, row: int) -> int:
+        """When a row stops being recommended; FOREVER past the last row."""
+        return FOREVER if self.until is None or row >= len(self) else int(self.until[row])
+
+    def _later_with(self, ids: list[Id]) -> dict[Id, int]:
         """The dictionary of a table that has these ids past the end of this one: the same, if no others are there."""
-        if not ids:
-            return self._rows
         with _ADDING:  # two may be edited from this one at once
-            rows = self._rows
-            if len(rows) != len(self) and list(itertools.islice(rows, len(self), None)) != ids:
-                rows = dict(itertools.islice(rows.items(), len(self)))
-            rows.update(zip(ids, range(len(self), len(self) + len(ids)), strict=True))
-        return rows
+            later, known = self._later, len(self) - self._num_native
+            if len(later) != known and list(itertools.islice(later, known, None)) != ids:
+                later = dict(itertools.islice(later.items(), known))
+            later.update(zip(ids, range(len(self), len(self) + len(ids)), strict=True))
+        return later
 
     @made_once
     def by_popularity(self) -> npt.NDArray[np.int64]:
         """All rows, most frequent in training first, then by row."""
-        return np.argsort(-self.counts, kind="stable").astype(np.int64)
+        return _by_popularity(self.counts)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Plain tensors for safetensors: texts become UTF-8 bytes and offsets."""
@@ -362,6 +363,26 @@ def _as_counts(counts: Sequence[int] | npt.NDArray[Any], num_items: int) -> npt.
     if array.size and not (array.min() >= 0 and array.max() < 2**63):
         raise ArgumentError("counts", "values >= 0 that fit int64", f"{array.min()} to {array.max()}")
     return array.astype(np.int64)
+
+
+def _by_popularity(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.argsort(-counts, kind="stable").astype(np.int64)
+
+
+def _moved(
+    order: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """`_by_popularity(counts)` from what it was before these rows, ascending, came or got other counts."""
+    if len(rows) > len(counts) // 100:
+        return _by_popularity(counts)
+    is_moved = np.zeros(len(counts), np.bool_)
+    is_moved[rows] = True
+    others = order[~is_moved[order]]
+    keys = -counts[others]
+    rows = rows[_by_popularity(counts[rows])]
+    begins, ends = (np.searchsorted(keys, -counts[rows], side) for side in ("left", "right"))
+    within = [np.searchsorted(others[b:e], row) for b, e, row in zip(begins, ends, rows, strict=True)]
+    return np.insert(others, begins + np.array(within, np.int64), rows)
 
 
 def _with_values(old: npt.NDArray[np.int64], size: int, fill: int, values: Mapping[int, int]) -> npt.NDArray[np.int64]:

@@ -128,7 +128,7 @@ class NativeModel(OfOneProcess):
 
     def _place(self, before: NativeModel | None = None) -> None:
         """Makes what answers requests for this catalogue; of `before` it takes over what is the same."""
-        self._host = self._new_host()
+        self._host: _core.RequestPath = self._new_host() if before is None else self._host_after(before._host)
         self._path: _core.RequestPath | DevicePath = self._host
         if self._device is None:
             return
@@ -154,6 +154,14 @@ class NativeModel(OfOneProcess):
                 batching=None if self._batching is None else self._batching.limits(self._threads),
                 precision=self.precision,
                 input_table=self._device is None,
+            )
+
+    def _host_after(self, before: _core.RequestPath) -> _core.RequestPath:
+        c = self.catalog
+        embedding = self.artifact.weights["item_embedding"]
+        with native_errors():
+            return before.with_catalog(
+                embedding.detach().numpy(), c.vectors.numpy(), c.bias.numpy(), c.codes.numpy(), self._threads
             )
 
     @property

@@ -238,7 +238,12 @@ class Recommender(Ranker):
         self.close()
 
     def succeeded_by(
-        self, artifact: Artifact, catalog: Catalog, attributes: Attributes, fingerprint: bytes
+        self,
+        artifact: Artifact,
+        catalog: Catalog,
+        attributes: Attributes,
+        fingerprint: bytes,
+        changed: npt.NDArray[np.int64] | None = None,
     ) -> Recommender:
         """The next snapshot of this model, for `LiveRecommender`; this one stays as it is.
 
@@ -247,6 +252,7 @@ class Recommender(Ranker):
             catalog: of the artifact.
             attributes: of its items.
             fingerprint: what tells the states it makes; those of this one and its forerunners it knows, too.
+            changed: rows of this catalogue among which are all whose vectors are others now; None: nobody knows.
         """
         successor = copy.copy(self)
         successor.artifact, successor.catalog, successor._attributes = artifact, catalog, attributes
@@ -254,7 +260,9 @@ class Recommender(Ranker):
             successor._place(self)
             directions = successor.__dict__.pop("_directions", None)
             if directions is not None:  # by who makes the change, so that no request waits for it
-                successor.__dict__["_directions"] = carried_over(directions, self.catalog, catalog, self._threads)
+                successor.__dict__["_directions"] = carried_over(
+                    directions, self.catalog, catalog, self._threads, changed
+                )
         successor.__dict__["fingerprint"] = fingerprint
         successor.older_fingerprints = self.older_fingerprints | {self.fingerprint}
         successor.__dict__["_waiting_room"] = self._waiting_room

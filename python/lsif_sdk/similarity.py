@@ -10,6 +10,7 @@ import torch
 
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.catalog import Catalog
+from lsif_sdk.grown_rows import replaced
 from lsif_sdk.items import ItemTable
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
@@ -22,21 +23,30 @@ _ROWS_PER_BLOCK = 1 << 14
 
 def directions_of(catalog: Catalog, threads: int) -> Catalog:
     """The catalogue's vectors at length 1 (zero vectors stay zero), for cosine similarity."""
-    vectors = catalog.vectors.numpy()
-    return Catalog.from_checked(*_as_rows(_directions(vectors)), catalog.items, threads or None)
+    vectors = torch.from_numpy(_directions(catalog.vectors.numpy()))
+    return Catalog.from_checked(vectors, _zeros(len(vectors)), catalog.items, threads or None)
 
 
-def carried_over(directions: Catalog, before: Catalog, after: Catalog, threads: int) -> Catalog:
+def carried_over(
+    directions: Catalog, before: Catalog, after: Catalog, threads: int, changed: npt.NDArray[np.int64] | None
+) -> Catalog:
     """`directions_of(after)` from those of `before`, an earlier catalogue of the same items and perhaps fewer: only
-    vectors that differ are looked at again, and coded in the order there is."""
+    vectors that differ are looked at again, and coded in the order there is.
+
+    Args:
+        directions: `directions_of(before)`.
+        before: the earlier one.
+        after: the later one.
+        threads: to code with; 0: all.
+        changed: rows of `before` among which are all that differ; None: whichever do.
+    """
     old, new = before.vectors.numpy(), after.vectors.numpy()
     num_old = len(old)
-    changed = np.concatenate(
-        [begin + np.flatnonzero(differs) for begin, differs in _blocks_that_differ(old, new[:num_old])]
-    )
-    rows = np.concatenate([directions.vectors.numpy(), _directions(new[num_old:])])
-    rows[changed] = _directions(new[changed])
-    vectors, bias = _as_rows(rows)
+    if changed is None:
+        changed = _rows_that_differ(old, new[:num_old])
+    rows = np.concatenate([changed, np.arange(num_old, len(new))])
+    vectors = replaced(directions.vectors, len(new) - num_old, rows, _directions(new[rows]))
+    bias = _zeros(len(new))
     with torch.inference_mode(), native_errors():
         codes = ops.update_codes(vectors, bias, directions.codes, num_old, torch.from_numpy(changed), threads)
     return Catalog.from_checked(vectors, bias, after.items, codes=codes)
@@ -84,6 +94,10 @@ def most_similar(
 
 # By NumPy, in this thread alone: torch's threads would take other requests' processors, and a forked child of a process
 # that has used them has none and waits for ever.
+def _zeros(size: int) -> torch.Tensor:
+    return torch.from_numpy(np.zeros(size, np.float32))
+
+
 def _directions(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     result = np.empty_like(vectors)
     # In blocks, since the lengths are taken in float64: of the whole catalogue that would be twice its size.
@@ -95,13 +109,8 @@ def _directions(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
-def _blocks_that_differ(
-    old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]
-) -> list[tuple[int, npt.NDArray[np.bool_]]]:
+def _rows_that_differ(old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     blocks = [slice(begin, begin + _ROWS_PER_BLOCK) for begin in range(0, max(1, len(old)), _ROWS_PER_BLOCK)]
-    return [(block.start, (old[block] != new[block]).any(axis=1)) for block in blocks]
-
-
-def _as_rows(directions: npt.NDArray[np.float32]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors and biases of a catalogue."""
-    return torch.from_numpy(directions), torch.from_numpy(np.zeros(len(directions), np.float32))
+    return np.concatenate(
+        [block.start + np.flatnonzero((old[block] != new[block]).any(axis=1)) for block in blocks]
+    ).astype(np.int64)

@@ -161,6 +161,17 @@ TEST(how_many_blocks_a_user_has_changes_no_bit) {
   }
 }
 
+// The kernel counts places in a user's rows by int.
+TEST(shapes_of_more_numbers_than_int_has_take_the_launchers) {
+  auto shape = lsif::engine::encoder_shape(request_test::transformer_config());
+  shape.num_short = 1;
+  shape.ffn_dim = 4096;
+  shape.short_window = 1000;
+  CHECK(lsif::cuda::encode_users_fits(shape));
+  shape.short_window = 600'000;
+  CHECK(!lsif::cuda::encode_users_fits(shape));
+}
+
 #if defined(LSIF_CUDA_EMULATED)
 // From room for little more than scratch and scores to room for everything.
 TEST(where_activations_lie_changes_no_bit) {

@@ -165,6 +165,50 @@ TEST(an_input_table_changes_no_bit) {
   }
 }
 
+// Tables included, and when the model that had fewer items is no more.
+TEST(a_model_with_further_items_is_the_one_made_anew) {
+  for (ModelConfig c : encoder_configs()) {
+    const std::vector<History> histories = histories_for(c);
+    const int64_t num_items = c.num_items;
+    c.num_items -= 50;
+    c.num_actions = c.block == lsif::engine::Block::kHstu ? c.num_actions : 0;
+    for (const int64_t table_bytes : {0, 1 << 16, 1 << 30}) {
+      const lsif::engine::ModelOptions options = {table_bytes};
+      RandomModel model(c, 1, options);
+      guarded::Array<float> embedding(num_items * c.dim);
+      const float* had = model.floats("item_embedding");
+      for (int64_t i = 0; i < embedding.size(); ++i) {
+        embedding[i] = i < c.num_items * c.dim ? had[i] : 0.1f * static_cast<float>(i % 7);
+      }
+      model.model = std::make_unique<lsif::engine::Model>(*model.model, embedding.data(), num_items, 2);
+      CHECK(model.model->config().num_items == num_items);
+      model.config.num_items = num_items;
+      const Encoding grown = encoded(model, histories, 1);
+      const bool has_table = model.model->has_input_table();
+      for (const void*& data : model.data) data = data == had ? embedding.data() : data;
+      model.model = std::make_unique<lsif::engine::Model>(model.config, model.data, 1, options);
+      CHECK(model.model->has_input_table() == has_table);
+      const Encoding anew = encoded(model, histories, 1);
+      for (int64_t b = 0; b < anew.fused.rows(); ++b) CHECK(grown.has_same_row(b, anew, b));
+    }
+  }
+}
+
+TEST(further_items_are_checked_and_others_are_not) {
+  ModelConfig c = hstu_config();
+  const RandomModel model(c);
+  guarded::Array<float> embedding((c.num_items + 2) * c.dim);
+  std::copy_n(model.floats("item_embedding"), c.num_items * c.dim, embedding.data());
+  std::fill_n(embedding.data() + c.num_items * c.dim, 2 * c.dim, 0.5f);
+  using lsif::engine::Model;
+  CHECK(Model(*model.model, embedding.data(), c.num_items + 2, 1).config().num_items == c.num_items + 2);
+  CHECK_THROWS(Model(*model.model, embedding.data(), c.num_items - 1, 1), "num_items: expected at least 300, got 299");
+  embedding[(c.num_items + 1) * c.dim] = NAN;
+  CHECK_THROWS(Model(*model.model, embedding.data(), c.num_items + 2, 1),
+               "item_embedding, its new rows: expected finite values, got NaN or infinity at position 12");
+  CHECK(Model(*model.model, embedding.data(), c.num_items + 1, 1).config().num_items == c.num_items + 1);
+}
+
 // How far b is from a, by the length of a.
 double distance(const Matrix& a, const Matrix& b, int64_t row) {
   double squared = 0;

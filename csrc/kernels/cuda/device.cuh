@@ -113,6 +113,7 @@ __device__ inline void cluster_arrive() {
 #if defined(LSIF_CUDA_EMULATED)
   ::emulated::Block::get().arrive_at_cluster(__FILE__, __LINE__);
 #elif __CUDA_ARCH__ >= 900
+  __syncwarp();  // "aligned": by all threads of a warp at once, which may have left a loop one by one
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #else
   __trap();
@@ -122,6 +123,7 @@ __device__ inline void cluster_wait() {
 #if defined(LSIF_CUDA_EMULATED)
   ::emulated::Block::get().wait_for_cluster(__FILE__, __LINE__);
 #elif __CUDA_ARCH__ >= 900
+  __syncwarp();
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #else
   __trap();

@@ -1,3 +1,5 @@
+#include <climits>
+
 #include "kernels/cuda/encode_users_kernel.cuh"
 
 namespace lsif::cuda {
@@ -39,7 +41,8 @@ EncoderBatch divided(const EncoderShape& s, const EncoderSizes& sizes, const His
 bool encode_users_fits(const EncoderShape& s) {
   if (s.dim > kMostEncoderDim || s.num_layers > kMostEncoderLayers || s.window > kMostEncoderWindow) return false;
   if (s.num_time_boundaries + 2 > int64_t{1} << (8 * sizeof(Bucket))) return false;
-  return room(encoder_sizes(s), 1) >= 0;
+  const EncoderSizes sizes = encoder_sizes(s);
+  return sizes.most_rows * sizes.projected_stride <= INT_MAX && room(sizes, 1) >= 0;  // places in rows are int
 }
 
 int64_t encode_users_workspace_size(const EncoderShape& shape, int64_t total, int64_t batch) {

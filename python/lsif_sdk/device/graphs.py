@@ -45,6 +45,13 @@ def done_at_once(work: Work, shape: Shape, fill: Callable[[Ints], None], device:
     return answer
 
 
+@functools.cache
+def _stream_of_captures(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures, of the urgent ones. torch hands out 32 streams of a kind in turn: with one for each
+    capture, a thread that works on a stream of its own would find its work captured by another thread."""
+    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+
+
 class CapturedWork:
     """Work for requests of one shape, all of whose steps are put into the queue at once.
 
@@ -62,7 +69,7 @@ class CapturedWork:
         self._ints = self._request.to(device)
         with torch.cuda.device(device):
             # Once in the stream of capturing: what is made at a first call is not made while capturing.
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream = _stream_of_captures(device)
             stream.wait_stream(torch.cuda.current_stream())
             # This context ends in the caller's stream whatever happens: that of a graph does not where capturing fails.
             with torch.cuda.stream(stream):
@@ -78,10 +85,12 @@ class CapturedWork:
         """The answer to a request whose integers `fill` writes."""
         with self._lock, torch.cuda.device(self._device):
             fill(self._request.numpy())
-            self._ints.copy_(self._request, non_blocking=True)
-            self._graph.replay()
-            self._host_answer.copy_(self._answer, non_blocking=True)
-            torch.cuda.current_stream().synchronize()
+            try:
+                self._ints.copy_(self._request, non_blocking=True)
+                self._graph.replay()
+                self._host_answer.copy_(self._answer, non_blocking=True)
+            finally:  # an interrupted request, too, is read until it is done, and the next one overwrites it
+                torch.cuda.current_stream().synchronize()
             return self._host_answer.numpy().copy()
 
 
