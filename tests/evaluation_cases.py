@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lsif_sdk.evaluation.metrics import MISSED
-from lsif_sdk.training.data import EventLog
+from lsif_sdk.event_log import EventLog
 
 
 def make_log(histories, num_items, **columns):

@@ -19,10 +19,10 @@ from lsif_sdk.artifact import Artifact
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.evaluation import evaluate, leave_one_out
 from lsif_sdk.evaluation.scorer import RecommenderScorer
+from lsif_sdk.event_log import EventLog
 from lsif_sdk.events import Events
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
-from lsif_sdk.training.data import EventLog
 
 NUM_ITEMS = 300  # more than the 53 of other tests: most are in no history
 MULTI = {"scoring": "multi_interest", "temperature": 0.5, "normalize_items": True}

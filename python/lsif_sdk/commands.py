@@ -23,7 +23,7 @@ from lsif_sdk.terminal import on_one_line
 from lsif_sdk.times import of_text
 
 if TYPE_CHECKING:
-    from lsif_sdk.training.data import EventLog
+    from lsif_sdk.event_log import EventLog
 
 __all__ = ["doctor", "evaluate", "explain", "inspect", "recommend", "train"]
 
@@ -31,7 +31,7 @@ SPLITS = ("leave_one_out", "time")
 
 
 def _read_log(options: argparse.Namespace) -> Any:
-    from lsif_sdk.training.data import read_events
+    from lsif_sdk.event_log import read_events
 
     return read_events(
         options.events,
@@ -132,7 +132,7 @@ def _title_features(options: argparse.Namespace, log: EventLog) -> Any:
 
 
 def _with_titles(options: argparse.Namespace, log: EventLog) -> EventLog:
-    from lsif_sdk.training.data import read_titles
+    from lsif_sdk.event_log import read_titles
 
     titles = read_titles(
         options.titles, item=options.title_item, title=options.title_column, separator=options.title_separator

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsif_sdk.errors import ArgumentError, DataError
-from lsif_sdk.training.data import EventLog, read_events, read_titles
+from lsif_sdk.event_log import EventLog, read_events, read_titles
 
 __all__ = ["movielens_100k", "simulated_shop"]
 

@@ -11,7 +11,7 @@ from lsif_sdk.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lsif_sdk.training.data import EventLog
+    from lsif_sdk.event_log import EventLog
 
 __all__ = ["OwnItems", "Popularity", "RecentPopularity", "Scorer"]
 

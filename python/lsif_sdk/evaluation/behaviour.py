@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lsif_sdk.evaluation.splits import Split
+    from lsif_sdk.event_log import EventLog
     from lsif_sdk.recommender import Recommender
-    from lsif_sdk.training.data import EventLog
 
 __all__ = ["Behaviour", "Groups", "behaviour", "drift_groups", "length_groups", "taste_drift"]
 

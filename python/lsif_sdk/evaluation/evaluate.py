@@ -24,13 +24,13 @@ from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, training_o
 from lsif_sdk.evaluation.report import BASELINE, Report
 from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, gather_events
 from lsif_sdk.evaluation.splits import SPLITS, Split
+from lsif_sdk.event_log import EventLog, as_log, refuse_columns
 from lsif_sdk.progress import Progress, track
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lsif_sdk.training.data import EventLog
-    from lsif_sdk.training.tables import Source
+    from lsif_sdk.tables import Source
 
 __all__ = ["compare", "evaluate", "measure", "with_catalog_items"]
 
@@ -254,8 +254,6 @@ def _warn_of_missing(label: str, model: Model, split: Split) -> None:
 
 
 def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **columns: Any) -> Split:
-    from lsif_sdk.training.data import as_log, refuse_columns  # training builds on this package
-
     if isinstance(events, Split):
         refuse_columns(events, columns)
         return events

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.metrics import standard_error
 from lsif_sdk.ids import Id, first_repeat, rows_by_text
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
-
-if TYPE_CHECKING:
-    from lsif_sdk.training.tables import Ids, Source, Table
+from lsif_sdk.tables import Ids, Source, Table, read_table
 
 __all__ = ["ListReport", "measure_lists"]
 
@@ -120,8 +118,6 @@ def measure_lists(
             number; a user has an item twice; or no user of `relevant` has a list.
         MissingExtraError: pandas is not installed.
     """
-    from lsif_sdk.training.tables import read_table  # the package training builds on this one
-
     ks = as_ks(k)
     order_by = {"score": score} if rank is None else {"rank": rank}
     _refuse_one_for_two({"user": user, "item": item} | order_by)
@@ -180,8 +176,6 @@ def _refuse_one_for_two(columns: dict[str, str]) -> None:
 def _table_of(lists: Recommendations, users: object) -> Table:
     """The columns user, item and rank of recommendations."""
     import pandas as pd
-
-    from lsif_sdk.training.tables import Table
 
     expected = f"the ids of the {len(lists)} users of lists, in that order"
     if users is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lsif_sdk.config import ModelConfig
-    from lsif_sdk.training.data import EventLog
+    from lsif_sdk.event_log import EventLog
 
 __all__ = ["HistoryEncoder", "RecommenderScorer", "gather_events"]
 

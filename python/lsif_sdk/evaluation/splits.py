@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.event_log import EventLog
 from lsif_sdk.times import as_seconds, of_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lsif_sdk.training.data import EventLog
-    from lsif_sdk.training.tables import Ids
+    from lsif_sdk.tables import Ids
 
 __all__ = ["SPLITS", "Split", "leave_one_out", "targets_hash", "time_split"]
 
@@ -158,8 +158,6 @@ def _no_room(begin: int, middle: int, *, begin_is_given: bool, middle_is_given: 
 
 
 def _check_log(log: object) -> None:
-    from lsif_sdk.training.data import EventLog  # the package training builds on this one
-
     if not isinstance(log, EventLog):
         raise ArgumentTypeError("log", "an EventLog, of lsif_sdk.training.read_events say", log)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lsif_sdk.event_log import EventLog, UserEvents, read_events, read_titles
 from lsif_sdk.training.config import TrainConfig
-from lsif_sdk.training.data import EventLog, UserEvents, read_events, read_titles
 from lsif_sdk.training.pipeline import train
 from lsif_sdk.training.recipe import Recipe, load_recipe
 from lsif_sdk.training.trainer import FitResult, fit

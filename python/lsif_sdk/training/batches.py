@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lsif_sdk.errors import ArgumentError
+from lsif_sdk.event_log import EventLog
 from lsif_sdk.model.times import UNKNOWN_TIME
-from lsif_sdk.training.data import EventLog
 
 __all__ = ["Batch", "Sequences"]
 

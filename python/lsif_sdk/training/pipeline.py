@@ -21,11 +21,11 @@ from lsif_sdk.evaluation import compare
 from lsif_sdk.evaluation.evaluate import measure
 from lsif_sdk.evaluation.provenance import provenance_of
 from lsif_sdk.evaluation.splits import SPLITS, Split
+from lsif_sdk.event_log import EventLog, as_log
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
-from lsif_sdk.training.data import EventLog, as_log
 from lsif_sdk.training.recipe import Recipe
 from lsif_sdk.training.trainer import check_checkpoint, fit
 from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, fields_of, provenance_of_start
@@ -33,7 +33,7 @@ from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, fields_
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lsif_sdk.training.tables import Source
+    from lsif_sdk.tables import Source
 
 __all__ = ["HOLDOUTS", "describe_items", "train"]
 

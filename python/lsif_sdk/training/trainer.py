@@ -21,12 +21,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
+from lsif_sdk.event_log import EventLog
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.progress import Progress, track
 from lsif_sdk.training.batches import Sequences
 from lsif_sdk.training.config import Precision, TrainConfig
-from lsif_sdk.training.data import EventLog
 from lsif_sdk.training.losses import NextEventLoss
 from lsif_sdk.training.validation import Targets, validate
 from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, warm_start

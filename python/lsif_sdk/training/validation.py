@@ -14,8 +14,8 @@ from lsif_sdk.errors import ArgumentError
 from lsif_sdk.evaluation.metrics import pessimistic_ranks, ranks_to_metrics
 from lsif_sdk.evaluation.scorer import gather_events
 from lsif_sdk.evaluation.splits import NO_TARGET
+from lsif_sdk.event_log import EventLog
 from lsif_sdk.model import InterestFusionModel
-from lsif_sdk.training.data import EventLog
 
 __all__ = ["Targets", "validate"]
 

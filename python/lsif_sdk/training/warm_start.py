@@ -19,13 +19,13 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.evaluation.provenance import may_have_seen
 from lsif_sdk.evaluation.splits import Split
+from lsif_sdk.event_log import EventLog
 from lsif_sdk.ids import id_list, rows_by_text
 from lsif_sdk.live import LiveRecommender
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.model.weights import put, state_of
 from lsif_sdk.recommender import Recommender
-from lsif_sdk.training.data import EventLog
-from lsif_sdk.training.tables import Ids
+from lsif_sdk.tables import Ids
 
 __all__ = ["Start", "as_start", "excludes_seen", "fields_of", "has_seen_targets", "provenance_of_start", "warm_start"]
 

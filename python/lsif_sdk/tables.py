@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import os
 import re
-import warnings
-import zlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, MissingExtraError
+from lsif_sdk.table_files import read_file
 from lsif_sdk.times import first_finer
 
 if TYPE_CHECKING:
@@ -30,15 +26,6 @@ Ids: TypeAlias = "NDArray[np.int64] | list[str]"
 
 _TIME_LIMIT = 2**62
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-_SIGNATURES = {
-    b"\x1f\x8b": "gzipped data: name it .gz",
-    b"PK\x03\x04": "a zip or Excel file: unpack it, or save it as CSV",
-    b"\xd0\xcf\x11\xe0": "an Excel file: save it as CSV",
-    b"ARROW1\0\0": "an Arrow (Feather) file: save it as Parquet, or hand over a DataFrame",
-    b"PAR1\x15": "a Parquet file: name it .parquet",
-}
 _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
@@ -285,7 +272,7 @@ def read_table(
         path = Path(source)
         if _ADDRESS.match(os.fspath(source)) and not path.exists():
             raise DataError(f"{os.fspath(source)}: expected the path of a file, got an address: download it first")
-        name, frame, typed = path.name, _read_file(path, separator), ".parquet" in path.suffixes
+        name, frame, typed = path.name, read_file(path, separator), ".parquet" in path.suffixes
     else:
         name, frame, typed = type(source).__name__, _to_pandas(source, argument or "events"), True
     if argument is not None:
@@ -317,67 +304,6 @@ def _to_pandas(source: object, argument: str) -> pd.DataFrame:
     if not isinstance(frame, pd.DataFrame):
         raise ArgumentTypeError(argument, "a path, a pandas DataFrame or another table with to_pandas()", source)
     return frame
-
-
-def _read_file(path: Path, separator: str | None) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        if ".parquet" in path.suffixes:
-            return pd.read_parquet(io.BytesIO(data))
-        if looks := next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None):
-            raise DataError(f"{path}: expected text, got what looks like {looks}")
-        return _read_text(path.name, data, separator)
-    except UnicodeDecodeError as error:
-        is_utf16 = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
-        found = "UTF-16" if is_utf16 else f"the byte {error.object[error.start]:#04x}"
-        raise DataError(f"{path}: expected text in UTF-8, got {found}: save it in UTF-8") from error
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    except ImportError as error:
-        raise MissingExtraError("reading Parquet files", "pyarrow", "train") from error
-
-
-def _read_text(name: str, data: bytes, separator: str | None) -> pd.DataFrame:
-    import pandas as pd
-
-    header = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").readline().rstrip("\n")
-    if not header:
-        raise DataError(f"{name}: it is empty")
-    separator = separator or ("\t" if "\t" in header else ",")
-
-    def parsed(text: io.StringIO | io.BytesIO, skiprows: int, width: int | None) -> pd.DataFrame:
-        # Everything is read as text: no id changes its spelling, and "NA" is an id like any other.
-        return pd.read_csv(
-            text,
-            sep=separator,
-            engine="python" if len(separator) > 1 else "c",
-            header=None,
-            names=None if width is None else range(width),
-            skiprows=skiprows,
-            dtype=str,
-            keep_default_na=False,
-            quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL,
-            index_col=False,
-            encoding="utf-8-sig",
-        )
-
-    columns = [str(column).split(":", 1)[0] for column in parsed(io.StringIO(header), 0, None).iloc[0]]
-    with warnings.catch_warnings():
-        # Fields beyond the names are cut off with a warning; one more column than there are names makes them an error.
-        warnings.simplefilter("ignore", pd.errors.ParserWarning)
-        frame = parsed(io.BytesIO(data), 1, len(columns) + 1)
-    surplus, frame = frame.iloc[:, -1], frame.iloc[:, :-1]
-    if rows := np.flatnonzero(surplus.notna() & (surplus != "")).tolist():
-        more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
-        expected = f"row {rows[0] + 1}: expected {len(columns)} fields, as the first line has, got also"
-        raise DataError(f"{name}: {expected} {surplus.iloc[rows[0]]!r}{more}; quote text that holds the separator")
-    return frame.set_axis(columns, axis="columns")
 
 
 def _as_integers(texts: list[str]) -> list[int] | None:

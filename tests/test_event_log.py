@@ -1,4 +1,4 @@
-"""lsif_sdk.training.data: what is read, in which order, and what is refused with which words."""
+"""lsif_sdk.event_log: what is read, in which order, and what is refused with which words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_cases import HEADER, ROWS, SORTED, as_rows, write
+from event_log_cases import HEADER, ROWS, SORTED, as_rows, write
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.training import EventLog, read_events, read_titles
 

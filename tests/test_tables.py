@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_cases import HEADER, ROWS, SORTED, as_rows, write
+from event_log_cases import HEADER, ROWS, SORTED, as_rows, write
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, MissingExtraError
 from lsif_sdk.training import read_events, read_titles
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.ids import first_repeat
-from lsif_sdk.training.tables import Ids, Source, read_table
+from lsif_sdk.tables import Ids, Source, read_table
 
 __all__ = ["EventLog", "UserEvents", "as_log", "read_events", "read_titles", "refuse_columns"]
 
