@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from concurrency import run_in_forked_child, run_together
 from live_cases import DIM, answers, from_scratch, live_of, vectors_of
-from lsif_sdk import Artifact, grown_rows
+from lsif_sdk import Artifact, LiveRecommender, Recommender, grown_rows
 from lsif_sdk.grown_rows import replaced
 from recommender_cases import IDS
 
@@ -114,4 +114,27 @@ def test_a_forked_child_adds_to_memory_of_its_own():
 
     run_in_forked_child(add, seconds=30)
     live.upsert(["new 3"], vectors_of(1, 3))
+    assert answers(live.current) == answers(from_scratch(live.current))
+
+
+def test_a_rollback_of_new_items_alone_copies_no_vectors():
+    live = live_of()
+    live.upsert(["new 1"], vectors_of(1))
+    live.current.similar_items(IDS[0])
+    live.upsert(["new 2"], vectors_of(1, 2))
+    grown = live.current
+    live.rollback()
+    back = live.current
+    assert shares(grown.catalog.vectors, back.catalog.vectors) and shares(grown.catalog.bias, back.catalog.bias)
+    assert answers(back) == answers(from_scratch(back))
+    assert list(back.similar_items(IDS[0], 9)[0]) == list(from_scratch(back).similar_items(IDS[0], 9)[0])
+
+
+def test_one_matrix_that_an_artifact_has_under_both_names_grows():
+    base = live_of().current
+    weights = dict(base.artifact.weights)
+    weights["catalog.vectors"] = weights["item_embedding"]
+    live = LiveRecommender(Recommender(Artifact(base.config, weights, base.items)))
+    live.upsert(["new 1"], vectors_of(1))
+    live.upsert([IDS[1]], vectors_of(1, 2))
     assert answers(live.current) == answers(from_scratch(live.current))

@@ -77,6 +77,15 @@ def test_the_first_row_whose_id_came_before(numbers, kind):
             ItemTable(ids)
 
 
+@pytest.mark.parametrize("item", ["", 2**40])
+def test_a_million_equal_ids_are_refused_while_one_waits(item):
+    """Not after minutes: each would lie behind all others of its hash."""
+    ids = [item] * 1_000_000 + ([0] if item else [])
+    with pytest.raises(ArgumentError, match=r"^ids: expected no two equal ids"):
+        ItemTable(ids)
+    assert _core.IdRows(column(ids)).find([item]).tolist() == [0]
+
+
 @pytest.mark.parametrize("ids", [[0, 7], [0, 8], [0, 2**62], [-(2**63), 2**63 - 1], [5], []])
 def test_what_lies_close_together_and_what_does_not(ids):
     asked = [*ids, 1, -1, 6, 8, 2**63 - 1, -(2**63), 2**63, -(2**63) - 1]
@@ -231,3 +240,16 @@ def test_a_table_that_grew_much_has_native_rows_of_its_own():
     for grown in (little, much):
         ids = [*map(fresh, grown.ids), "nowhere"]
         assert grown.rows(ids).tolist() == expected(grown.ids.tolist(), ids)
+
+
+def test_copies_of_a_table_that_others_grew_from_have_its_own_ids_alone():
+    first = ItemTable([f"a{row}" for row in range(80)])
+    second = first.edited(ItemEdit(ids=["b"]))
+    third = second.edited(ItemEdit(ids=["c"]))
+    for table, later in ((first, []), (second, ["b"]), (third, ["b", "c"])):
+        for twin in (copy.deepcopy(table), pickle.loads(pickle.dumps(table))):
+            assert (
+                list(twin._later) == later
+                and twin.rows(["a7", "b", "c"]).tolist() == table.rows(["a7", "b", "c"]).tolist()
+            )
+    assert copy.copy(first)._later is first._later

@@ -89,8 +89,11 @@ class TextIds : public Ids {
       size_t place = rows_.first(hash);
       int32_t other = rows_.candidate(hash, place);
       while (other != kNone && !are_same(texts_[row], texts_[other])) other = rows_.candidate(hash, place);
-      if (other != kNone) note_repeat(static_cast<int32_t>(row));
-      rows_.add(hash, static_cast<int32_t>(row));
+      if (other == kNone) {
+        rows_.add(hash, static_cast<int32_t>(row));
+      } else {
+        note_repeat(static_cast<int32_t>(row));
+      }
     }
   }
 
@@ -148,8 +151,11 @@ class DenseIds : public Ids {
       : first_(static_cast<uint64_t>(first)), rows_(static_cast<uint64_t>(last) - first_ + 1, kNone) {
     for (int64_t row = 0; row < size; ++row) {
       int32_t& place = rows_[place_of(ids[row])];
-      if (place != kNone) note_repeat(static_cast<int32_t>(row));
-      place = static_cast<int32_t>(row);
+      if (place == kNone) {
+        place = static_cast<int32_t>(row);
+      } else {
+        note_repeat(static_cast<int32_t>(row));
+      }
     }
   }
 
@@ -180,8 +186,11 @@ class SparseIds : public Ids {
       size_t place = rows_.first(hash);
       int32_t other = rows_.candidate(hash, place);
       while (other != kNone && numbers_[other] != numbers_[row]) other = rows_.candidate(hash, place);
-      if (other != kNone) note_repeat(static_cast<int32_t>(row));
-      rows_.add(hash, static_cast<int32_t>(row));
+      if (other == kNone) {
+        rows_.add(hash, static_cast<int32_t>(row));
+      } else {
+        note_repeat(static_cast<int32_t>(row));
+      }
     }
   }
 

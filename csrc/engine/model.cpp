@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <new>
 #include <unordered_map>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/score_topk.h"
 
 namespace lsif::engine {
 namespace {
@@ -98,20 +100,32 @@ bool Model::has_bf16_table() const {
   return options_.precision == Precision::kBfloat16 && config_.block == Block::kTransformer;
 }
 
-void Model::make_input_table(int threads) {
+void Model::make_input_table(int64_t first, int threads) {
   constexpr int64_t kBlock = 256;
+  constexpr int64_t kSpare = 8;  // of so many rows room for one more, which takes no memory before it is used
   const Layer& layer = parts_.layers[0];
   const int64_t d = config_.dim;
   const int64_t width = layer.input.out_dim;
+  const int64_t num_items = config_.num_items;
   const bool bf16 = has_bf16_table();
-  const int64_t size = bf16 ? (config_.num_items * width + 1) / 2 : config_.num_items * width;
-  const bool is_too_large = size * static_cast<int64_t>(sizeof(float)) > options_.most_table_bytes;
-  if (config_.num_actions > 0 || layer.is_absorbed() || is_too_large) return;
-  table_ = allocate(size);
-  float* table = table_.get();
-  parallel_for((config_.num_items + kBlock - 1) / kBlock, threads, [&](int64_t block) {
-    const int64_t begin = block * kBlock;
-    const int64_t rows = std::min(kBlock, config_.num_items - begin);
+  const int64_t row_bytes = width * static_cast<int64_t>(bf16 ? sizeof(uint16_t) : sizeof(float));
+  if (config_.num_actions > 0 || layer.is_absorbed() || num_items * row_bytes > options_.most_table_bytes) {
+    table_.reset();
+    input_table_ = {};
+    return;
+  }
+  const std::shared_ptr<SharedTable> had = table_;
+  if (had == nullptr) first = 0;
+  int64_t used = first;
+  if (had == nullptr || num_items > had->room || !had->used.compare_exchange_strong(used, num_items)) {
+    const int64_t room = num_items + num_items / kSpare;
+    table_.reset(new SharedTable{allocate(divide_up(room * row_bytes, sizeof(float))), room, {num_items}});
+    if (first > 0) std::memcpy(table_->data.get(), had->data.get(), static_cast<size_t>(first * row_bytes));
+  }
+  float* table = table_->data.get();
+  parallel_for(divide_up(num_items - first, kBlock), threads, [&](int64_t block) {
+    const int64_t begin = first + block * kBlock;
+    const int64_t rows = std::min(kBlock, num_items - begin);
     Scratch scratch;
     float* normed = scratch.floats(rows * d);
     cpu::kernels().layer_norm(layer.norm, parts_.embedding.items + begin * d, d, nullptr, 0, normed, d, rows);
@@ -160,7 +174,7 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
   if (config.block == Block::kTransformer && saves_work) {
     absorb(parts_.layers.back(), weights.floats("layers." + std::to_string(config.num_layers - 1) + ".input.weight"));
   }
-  make_input_table(threads);
+  make_input_table(0, threads);
   for (int64_t a = 0; a < config.num_long; ++a) {
     require(parts_.long_pooling.decay[a] >= 0, "long_pooling.decay: expected values >= 0, got a negative one");
   }
@@ -189,9 +203,7 @@ Model::Model(const Model& before, const float* item_embedding, int64_t num_items
   config_.num_items = num_items;
   const WeightSpec added = {"item_embedding, its new rows", {num_items - had, config_.dim}};
   check_weight(added, item_embedding + had * config_.dim, threads);
-  input_table_ = {};
-  table_.reset();
-  make_input_table(threads);
+  make_input_table(had, threads);
 }
 
 }  // namespace lsif::engine

@@ -1,6 +1,7 @@
 // A model ready to run: its shape, and its weights packed for the kernels.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -132,13 +133,20 @@ class Model {
 
  private:
   using Floats = std::shared_ptr<float>;  // 64-byte aligned
+  // The input table of models that grew out of one another, each of which has the first rows.
+  struct SharedTable {
+    Floats data;
+    int64_t room;  // in rows
+    std::atomic<int64_t> used;
+  };
   struct Weights;
   static Floats allocate(int64_t size);
   LinearParams linear(const float* weight, const float* bias, int64_t in_dim, int64_t out_dim, Activation activation,
                       Precision precision);
   void absorb(Layer& layer, const float* input_weight);
   bool has_bf16_table() const;
-  void make_input_table(int threads);  // if it pays
+  // If it pays; the rows below `first` are those of the table that is there, if there is one.
+  void make_input_table(int64_t first, int threads);
 
   ModelConfig config_;
   ModelOptions options_;
@@ -146,7 +154,7 @@ class Model {
   EmbeddingParams input_table_{};
   RepeatParams repeats_{};
   std::vector<Floats> packed_;
-  Floats table_;
+  std::shared_ptr<SharedTable> table_;
 };
 
 }  // namespace lsif::engine

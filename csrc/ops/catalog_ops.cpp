@@ -41,7 +41,7 @@ Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads,
 }
 
 // Codes of a catalogue most of whose rows are coded already: see engine::update_codes. `codes` are of the first
-// num_coded rows.
+// num_coded rows; those that did not change are not looked at.
 Tensor update_codes(Tensor vectors, std::optional<Tensor> bias, Tensor codes, int64_t num_coded, Tensor changed,
                     int64_t threads) {
   const int64_t num_items = size_of("vectors", vectors, 2, 0);

@@ -192,6 +192,7 @@ class CatalogEdit:
         is_one_matrix = base.artifact.catalog_vectors is embedding and all(
             embedded.get(row) is vector for row, vector in self._vectors.items()
         )
+        weights.pop("catalog.vectors", None)
         if not is_one_matrix:
             weights["catalog.vectors"] = replaced(
                 base.catalog.vectors, added, list(self._vectors), list(self._vectors.values())
@@ -277,8 +278,14 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     removed = range(size, len(current.items))
     items = before.items.edited(ItemEdit(current.items.ids[size:].tolist(), until=dict.fromkeys(removed, REMOVED)))
     weights = dict(current.artifact.weights)
-    weights["catalog.vectors"] = replaced(before.catalog.vectors, len(removed), removed, current.catalog.vectors[size:])
-    weights["catalog.bias"] = replaced(before.catalog.bias, len(removed), removed, current.catalog.bias[size:])
+    changed: npt.NDArray[np.int64] | None = np.zeros(0, np.int64)
+    # At one address all that came since lies behind what there was.
+    if before.catalog.vectors.data_ptr() != current.catalog.vectors.data_ptr():
+        changed = None
+        new = current.catalog.vectors[size:]
+        weights["catalog.vectors"] = replaced(before.catalog.vectors, len(removed), removed, new)
+    if before.catalog.bias.data_ptr() != current.catalog.bias.data_ptr():
+        weights["catalog.bias"] = replaced(before.catalog.bias, len(removed), removed, current.catalog.bias[size:])
     if (penalty := before.artifact.bias_penalty) is not None:
         weights["catalog.penalty"] = replaced(penalty, len(removed), [], [])
     artifact = current.artifact.edited(weights, items)
@@ -288,9 +295,8 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
         codes = ops.update_codes(vectors, bias, before.catalog.codes, size, none, current.threads)
     blanks = {name: dict.fromkeys(removed, before.attributes.blank(name)) for name in before.attributes.names}
     attributes = before.attributes.edited(len(items), blanks)
-    return current.succeeded_by(
-        artifact, Catalog.from_checked(vectors, bias, items, codes=codes), attributes, current.fingerprint
-    )
+    catalog = Catalog.from_checked(vectors, bias, items, codes=codes)
+    return current.succeeded_by(artifact, catalog, attributes, current.fingerprint, changed)
 
 
 def _as_ids(ids: Ids, table: ItemTable) -> tuple[list[Id], npt.NDArray[np.int64]]:

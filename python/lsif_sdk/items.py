@@ -99,6 +99,17 @@ class ItemTable:
         # table's end are of no concern to it.
         self._later: dict[Id, int] = {}
 
+    def __copy__(self) -> ItemTable:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies that share nothing: of the later ids those of this table."""
+        with _ADDING:
+            later = dict(itertools.islice(self._later.items(), len(self) - self._num_native))
+        return self.__dict__ | {"_later": later}
+
     def __len__(self) -> int:
         return len(self.ids)
 
