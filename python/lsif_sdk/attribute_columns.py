@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,15 +14,14 @@ from lsif_sdk.ids import Id, first_repeat
 from lsif_sdk.items import ItemTable
 
 __all__ = [
-    "Column", "Entries", "Numbers", "as_entries", "by_row", "check_order", "further_numbers", "is_flag", "is_number",
-    "numbers_of", "numbers_with", "rows_by_value", "rows_with",
+    "Column", "Entries", "Numbers", "as_entries", "by_row", "check_order", "further_numbers", "is_flag", "is_missing",
+    "is_number", "numbers_of", "numbers_with",
 ]  # fmt: skip
 
 Column = Sequence[Any] | npt.NDArray[Any] | Mapping[Id, Any]
 """One entry an item, in the order of the catalogue or by item id."""
 Numbers = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Entries = Sequence[Any] | npt.NDArray[Any]
-RowsByValue = dict[str, npt.NDArray[np.int64]]
 
 _EXACT = 2**53
 """Up to which float64 has all integers."""
@@ -62,7 +60,7 @@ def _placed(argument: str, ids: list[Any], values: list[Any], items: ItemTable) 
     for row, entry in zip(rows, values, strict=True):
         if row >= 0:
             entries[row] = entry
-    missing = [row for row, entry in enumerate(entries) if _is_missing(entry)] if any(map(is_flag, values)) else []
+    missing = [row for row, entry in enumerate(entries) if is_missing(entry)] if any(map(is_flag, values)) else []
     if missing:
         expected = "True or False for every item of the catalogue"
         raise ArgumentError(argument, expected, f"none for {shown(items.ids[missing[0]])}")
@@ -137,7 +135,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
     """None, NaN, or what pandas has for them."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
@@ -156,7 +154,7 @@ def numbers_of(name: str, column: Entries) -> Numbers | None:
         floats = np.float32 if column.dtype.itemsize < 8 else np.float64
         return column.astype({"b": np.bool_, "i": np.int64, "f": floats}[column.dtype.kind])
     entries = list(column)
-    given = [entry for entry in entries if not _is_missing(entry)]
+    given = [entry for entry in entries if not is_missing(entry)]
     if not given:
         is_of_numbers = any(is_real(entry) for entry in entries)  # NaN
         return np.full(len(entries), np.nan) if is_of_numbers else None
@@ -165,14 +163,14 @@ def numbers_of(name: str, column: Entries) -> Numbers | None:
         return np.array(entries, np.bool_)
     if not is_real(given[0]):
         return None
-    _refuse_others(name, entries, lambda entry: is_real(entry) or _is_missing(entry), "numbers, NaN where unknown")
+    _refuse_others(name, entries, lambda entry: is_real(entry) or is_missing(entry), "numbers, NaN where unknown")
     if len(given) == len(entries) and all(is_integer(v) and is_number(v) for v in given):
         return np.array(entries, np.int64)
     return _floats(name, entries)
 
 
 def _floats(name: str, entries: Sequence[Any]) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
-    plain = [np.nan if _is_missing(entry) else entry for entry in entries]
+    plain = [np.nan if is_missing(entry) else entry for entry in entries]
     if any(isinstance(v, np.float32) for v in entries) and all(isinstance(v, np.float32) or v != v for v in plain):
         return np.array(plain, np.float32)
     plain = [float(str(v)) if isinstance(v, (np.float32, np.float16)) else v for v in plain]  # as below
@@ -196,24 +194,6 @@ def _check_exact(name: str, integers: Iterable[Any]) -> None:
         raise ArgumentError(f"attributes[{name!r}]", expected, int(odd))
 
 
-def rows_by_value(name: str, column: Entries) -> RowsByValue:
-    """The rows of each text.
-
-    Raises:
-        ArgumentError: an entry is neither a text nor texts.
-    """
-    rows: dict[str, list[int]] = collections.defaultdict(list)
-    for row, entry in enumerate(column):
-        values = [entry] if isinstance(entry, str) else [] if _is_missing(entry) else entry
-        several = isinstance(values, (list, tuple, set, frozenset)) or (isinstance(values, np.ndarray) and values.ndim)
-        if not several or not all(isinstance(v, str) for v in values):
-            expected = "numbers, or strings, or lists of strings, None where unknown, or True and False"
-            raise ArgumentError(f"attributes[{name!r}]", expected, f"{shown(entry)} at row {row}")
-        for value in set(values):
-            rows[str(value)].append(row)
-    return {value: np.array(of_value, np.int64) for value, of_value in rows.items()}
-
-
 def further_numbers(name: str, old: Numbers, entries: Entries) -> Numbers:
     """Entries of a column that has these numbers already.
 
@@ -221,11 +201,11 @@ def further_numbers(name: str, old: Numbers, entries: Entries) -> Numbers:
         ArgumentError: one is of another kind.
     """
     new = numbers_of(name, entries)
-    if new is None and old.dtype != np.bool_ and all(map(_is_missing, entries)):
+    if new is None and old.dtype != np.bool_ and all(map(is_missing, entries)):
         new = np.full(len(entries), np.nan)
     if new is None or (new.dtype == np.bool_) != (old.dtype == np.bool_):
         kind = "True or False" if old.dtype == np.bool_ else "numbers"
-        is_fit = is_flag if old.dtype == np.bool_ else lambda value: is_real(value) or _is_missing(value)
+        is_fit = is_flag if old.dtype == np.bool_ else lambda value: is_real(value) or is_missing(value)
         odd = next((entry for entry in entries if not is_fit(entry)), None)
         raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has", shown(odd))
     if old.dtype != new.dtype:  # integers become floats
@@ -248,14 +228,3 @@ def numbers_with(name: str, old: Numbers, num_items: int, entries: Mapping[int, 
     numbers[: len(old)] = old
     numbers[list(entries)] = new
     return numbers
-
-
-def rows_with(name: str, old: RowsByValue, entries: Mapping[int, Any]) -> RowsByValue:
-    """`rows_by_value` of the column with these entries by row."""
-    places = np.array(list(entries), np.int64)
-    new = rows_by_value(name, list(entries.values()))
-    kept = {value: rows[~np.isin(rows, places)] if len(places) else rows for value, rows in old.items()}
-    gained = {value: places[of_value] for value, of_value in new.items()}
-    none = np.zeros(0, np.int64)
-    # A value no item has any longer stays a value that conditions may name.
-    return {value: np.concatenate([kept.get(value, none), gained.get(value, none)]) for value in kept | gained}

@@ -22,8 +22,6 @@ from lsif_sdk.attribute_columns import (
     is_number,
     numbers_of,
     numbers_with,
-    rows_by_value,
-    rows_with,
 )
 from lsif_sdk.bitmaps import Bitmap, as_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
@@ -31,6 +29,7 @@ from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import IdLists, as_lists, is_flat, is_one_a_user
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
+from lsif_sdk.text_column import TextColumn, texts_of
 
 __all__ = ["Attributes", "Not", "Where", "allowed_bitmaps"]
 
@@ -75,7 +74,7 @@ class Attributes(OfOneProcess):
             raise ArgumentTypeError("attributes", "a mapping of names to columns", columns)
         self._num_items = num_items
         self._numbers: dict[str, Numbers] = {}
-        self._rows: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
+        self._texts: dict[str, TextColumn] = {}
         for name, column in columns.items():
             check_order(name, column)
             entries = as_entries(name, column)
@@ -85,13 +84,24 @@ class Attributes(OfOneProcess):
             if numbers is not None:
                 self._numbers[name] = numbers
             else:
-                self._rows[name] = rows_by_value(name, entries)
+                self._texts[name] = TextColumn(name, entries)
         self._cache: collections.OrderedDict[Any, Bitmap] = collections.OrderedDict()
         self._lock = ForkSafeLock()
 
-    def blank(self, name: str) -> Any:
-        """An entry that the attribute's column may have, for an item nobody will ask for."""
-        return self._numbers[name].dtype.type(0) if name in self._numbers else None
+    def columns(self, rows: npt.ArrayLike | None = None) -> dict[str, list[Any] | Numbers]:
+        """What is known of items, as `load(attributes=)` takes it: for each attribute one entry an item.
+
+        Args:
+            rows: of the items (`ItemTable.rows`), each once; None: all.
+
+        Raises:
+            ArgumentError: a row is not of the catalogue.
+        """
+        places = np.arange(self._num_items) if rows is None else np.asarray(rows, np.int64)
+        if len(places) and not (places.min() >= 0 and places.max() < self._num_items):
+            raise ArgumentError("rows", f"rows in [0, {self._num_items})", shown(places.tolist()))
+        numbers = {name: column[places] for name, column in self._numbers.items()}
+        return numbers | {name: column.entries(places) for name, column in self._texts.items()}
 
     def check(self, name: str, entries: Entries) -> None:
         """Refuses further entries of a column, as `edited` would if there were no others.
@@ -102,7 +112,7 @@ class Attributes(OfOneProcess):
         if name in self._numbers:
             further_numbers(name, self._numbers[name], entries)
         else:
-            rows_by_value(name, entries)
+            texts_of(name, entries)
 
     def edited(self, num_items: int, values: Mapping[str, Mapping[int, Any]]) -> Attributes:
         """Attributes of a longer catalogue, with some entries replaced; these stay as they are.
@@ -130,7 +140,7 @@ class Attributes(OfOneProcess):
             if name in self._numbers:
                 twin._numbers[name] = numbers_with(name, self._numbers[name], num_items, entries)
             else:
-                twin._rows[name] = rows_with(name, self._rows[name], entries)
+                twin._texts[name] = self._texts[name].edited(name, entries)
         if not added:
             with self._lock:
                 kept = {key: bitmap for key, bitmap in self._cache.items() if changed.isdisjoint(n for n, _ in key)}
@@ -140,7 +150,7 @@ class Attributes(OfOneProcess):
     @property
     def names(self) -> list[str]:
         """Of the attributes, sorted."""
-        return sorted({*self._numbers, *self._rows})
+        return sorted({*self._numbers, *self._texts})
 
     def bitmap(self, where: Where) -> Bitmap:
         """The items for which all conditions hold; read-only. The most recent conditions are kept.
@@ -176,18 +186,15 @@ class Attributes(OfOneProcess):
             return ~self._holds(name, condition.condition)
         if name in self._numbers:
             return self._number_holds(name, condition)
-        if name not in self._rows:
+        if name not in self._texts:
             loaded = f"attributes among {self.names}" if self.names else "attributes given to load(attributes=)"
             raise ArgumentError("where", loaded, shown(name))
         values = [condition] if isinstance(condition, str) else condition
         if not isinstance(values, (list, set, frozenset)) or not values or not all(isinstance(v, str) for v in values):
             raise ArgumentError(f"where[{name!r}]", "a string or a list of at least one", shown(condition))
-        holds = np.zeros(self._num_items, np.bool_)
-        for value in values:
-            if value not in self._rows[name]:
-                raise ArgumentError(f"where[{name!r}]", "values that some item has", shown(value))
-            holds[self._rows[name][value]] = True
-        return holds
+        if unknown := [value for value in values if value not in self._texts[name]]:
+            raise ArgumentError(f"where[{name!r}]", "values that some item has", shown(unknown[0]))
+        return self._texts[name].holds(self._num_items, values)
 
     def _number_holds(self, name: str, condition: Any) -> npt.NDArray[np.bool_]:
         numbers = self._numbers[name]

@@ -268,7 +268,8 @@ class CatalogEdit:
 def restored(current: Recommender, before: Recommender) -> Recommender:
     """A recommender with the catalogue of `before`, an earlier snapshot of `current`'s model.
 
-    What came since is removed, but stays known to the encoder, so that states made since stay usable.
+    What came since is removed, but stays known to the encoder, so that states made since stay usable; and, as of any
+    removed item, its titles, counts and attributes are there when it comes back.
     """
     if before.catalog.codes is current.catalog.codes:  # the changes were of availability alone
         artifact = current.artifact.edited(current.artifact.weights, before.items)
@@ -276,7 +277,10 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
         return current.succeeded_by(artifact, catalog, before.attributes, current.fingerprint)
     size = len(before.items)
     removed = range(size, len(current.items))
-    items = before.items.edited(ItemEdit(current.items.ids[size:].tolist(), until=dict.fromkeys(removed, REMOVED)))
+    counts = dict(zip(removed, current.items.counts[size:].tolist(), strict=True))
+    titles = {} if current.items.titles is None else dict(zip(removed, current.items.titles[size:], strict=True))
+    gone = dict.fromkeys(removed, REMOVED)
+    items = before.items.edited(ItemEdit(current.items.ids[size:].tolist(), titles, counts, gone))
     weights = dict(current.artifact.weights)
     changed: npt.NDArray[np.int64] | None = np.zeros(0, np.int64)
     # At one address all that came since lies behind what there was.
@@ -293,8 +297,10 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     with torch.inference_mode(), native_errors():
         none = torch.zeros(0, dtype=torch.int64)
         codes = ops.update_codes(vectors, bias, before.catalog.codes, size, none, current.threads)
-    blanks = {name: dict.fromkeys(removed, before.attributes.blank(name)) for name in before.attributes.names}
-    attributes = before.attributes.edited(len(items), blanks)
+    came = current.attributes.columns(removed)
+    attributes = before.attributes.edited(
+        len(items), {name: dict(zip(removed, entries, strict=True)) for name, entries in came.items()}
+    )
     catalog = Catalog.from_checked(vectors, bias, items, codes=codes)
     return current.succeeded_by(artifact, catalog, attributes, current.fingerprint, changed)
 

@@ -1,0 +1,134 @@
+"""A column of texts, or lists of texts, as conditions are asked of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsif_sdk.attribute_columns import Entries, is_missing
+from lsif_sdk.errors import ArgumentError, shown
+from lsif_sdk.locks import ForkSafeLock
+
+__all__ = ["TextColumn", "texts_of"]
+
+Int32s = npt.NDArray[np.int32]
+
+_FEW = 1024
+"""Changes that need not be sorted in, however short the column is."""
+_NAMING = ForkSafeLock()
+
+
+class TextColumn:
+    """Which items have which texts. Immutable.
+
+    Texts have numbers, which columns that came of one by changes share: what a change costs does not depend on how many
+    texts there are, and one that no item has any longer stays one that conditions may name. Rows lie text by text;
+    changes since lie beside them until they are many.
+    """
+
+    def __init__(self, name: str, entries: Entries) -> None:
+        self._numbers: dict[str, int] = {}
+        self._has_lists = False
+        rows, texts = self._pairs(name, np.arange(len(entries)), entries)
+        self._sort(rows, texts)
+
+    def edited(self, name: str, entries: Mapping[int, Any]) -> TextColumn:
+        """The column with these entries by row, some of which may lie behind the last; this one stays as it is.
+
+        Raises:
+            ArgumentError: an entry is neither a text nor texts.
+        """
+        if not entries:
+            return self
+        twin = object.__new__(TextColumn)
+        twin.__dict__.update(self.__dict__)
+        places = np.array(list(entries), np.int64)
+        rows, texts = twin._pairs(name, places, list(entries.values()))
+        kept = ~np.isin(self._later_rows, places)
+        twin._later_rows = np.concatenate([self._later_rows[kept], rows])
+        twin._later_texts = np.concatenate([self._later_texts[kept], texts])
+        twin._changed = np.union1d(self._changed, places)
+        if len(twin._changed) > max(_FEW, len(self._rows) // 8):
+            twin._sort(*twin._all_pairs())
+        return twin
+
+    def _sort(self, rows: Int32s, texts: Int32s) -> None:
+        order = np.argsort(texts, kind="stable")
+        self._rows = rows[order]
+        self._begins = np.searchsorted(texts[order], np.arange(len(self._numbers) + 1))
+        none = np.zeros(0, np.int32)
+        self._changed, self._later_rows, self._later_texts = np.zeros(0, np.int64), none, none
+
+    def _pairs(self, name: str, places: npt.NDArray[np.int64], entries: Entries) -> tuple[Int32s, Int32s]:
+        """Rows and the numbers of their texts."""
+        lists = texts_of(name, entries)
+        self._has_lists = self._has_lists or not all(isinstance(entry, str) or is_missing(entry) for entry in entries)
+        counts = np.fromiter(map(len, lists), np.int64, len(lists))
+        with _NAMING:
+            numbers = self._numbers
+            given = [numbers.setdefault(str(text), len(numbers)) for text in itertools.chain.from_iterable(lists)]
+        return np.repeat(places, counts).astype(np.int32), np.array(given, np.int32)
+
+    def _all_pairs(self) -> tuple[Int32s, Int32s]:
+        texts = np.repeat(np.arange(len(self._begins) - 1, dtype=np.int32), np.diff(self._begins))
+        kept = ~np.isin(self._rows, self._changed)
+        rows = np.concatenate([self._rows[kept], self._later_rows])
+        return rows, np.concatenate([texts[kept], self._later_texts])
+
+    def __contains__(self, text: object) -> bool:
+        """Whether an item has, or had, this text."""
+        return text in self._numbers
+
+    def holds(self, num_items: int, texts: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """The items, bool [num_items], that have one of these texts, all of which the column knows."""
+        result = np.zeros(num_items, np.bool_)
+        numbers = [self._numbers[text] for text in texts]
+        for number in numbers:
+            if number + 1 < len(self._begins):
+                result[self._rows[self._begins[number] : self._begins[number + 1]]] = True
+        if len(self._changed):
+            result[self._changed[self._changed < num_items]] = False
+            result[self._later_rows[np.isin(self._later_texts, numbers)]] = True
+        return result
+
+    def entries(self, rows: npt.NDArray[np.int64]) -> list[Any]:
+        """Of these rows: a text, or None where there is none; or, if the column had lists, a sorted list of texts."""
+        all_rows, all_texts = self._all_pairs()
+        wanted = np.flatnonzero(np.isin(all_rows, rows))
+        names = list(self._numbers)
+        of_row: dict[int, set[str]] = {row: set() for row in rows.tolist()}
+        for row, text in zip(all_rows[wanted].tolist(), all_texts[wanted].tolist(), strict=True):
+            of_row[row].add(names[text])
+        found = [sorted(of_row[row]) for row in rows.tolist()]
+        return list(found) if self._has_lists else [texts[0] if texts else None for texts in found]
+
+
+def texts_of(name: str, entries: Entries) -> list[Collection[str]]:
+    """The texts of each entry.
+
+    Raises:
+        ArgumentError: an entry is neither a text nor texts.
+    """
+    result: list[Collection[str]] = []
+    for row, entry in enumerate(entries):
+        if isinstance(entry, str):
+            result.append((entry,))
+        elif isinstance(entry, (list, tuple, set, frozenset)) or (isinstance(entry, np.ndarray) and entry.ndim):
+            for text in entry:
+                if not isinstance(text, str):
+                    raise _no_texts(name, entry, row)
+            result.append(entry)
+        elif is_missing(entry):
+            result.append(())
+        else:
+            raise _no_texts(name, entry, row)
+    return result
+
+
+def _no_texts(name: str, entry: object, row: int) -> ArgumentError:
+    expected = "numbers, or strings, or lists of strings, None where unknown, or True and False"
+    return ArgumentError(f"attributes[{name!r}]", expected, f"{shown(entry)} at row {row}")
