@@ -6,13 +6,13 @@
 #include <string>
 
 #include "engine/blocks.h"
-#include "engine/elapsed.h"
 #include "engine/float_rows.h"
 #include "engine/fusion_context.h"
 #include "engine/refuse.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/elapsed.h"
 
 namespace lsif::engine {
 namespace {
@@ -107,7 +107,7 @@ void settle_newest(const Model& model, const UserState& state, int64_t next_time
 double forgotten(const Model& model, int64_t a, int64_t from, int64_t to) {
   const float* decay = model.long_pooling().decay;
   if (decay == nullptr || !model.config().use_times || from == kUnknownTime || to == kUnknownTime) return 0;
-  return static_cast<double>(decay[a]) * (static_cast<double>(elapsed(from, to)) / 86400.0);
+  return static_cast<double>(decay[a]) * (static_cast<double>(elapsed(from, to)) / kSecondsPerDay);
 }
 
 // A softmax-weighted sum so far: numerator / denominator, both times exp(-maximum).

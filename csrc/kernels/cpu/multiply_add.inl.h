@@ -112,9 +112,9 @@ LSIF_INLINE void with_rows(int64_t rows, int64_t row, Body body) {
 // row leaves most of the arithmetic units waiting.
 template <typename Body>
 LSIF_INLINE void for_row_blocks(int64_t first_row, int64_t last_row, Body body) {
-  int64_t blocks = (last_row - first_row + kMaxRows - 1) / kMaxRows;
+  int64_t blocks = divide_up(last_row - first_row, kMaxRows);
   for (int64_t row = first_row; blocks > 0; --blocks) {
-    const int64_t rows = (last_row - row + blocks - 1) / blocks;
+    const int64_t rows = divide_up(last_row - row, blocks);
     with_rows<kMaxRows>(rows, row, body);
     row += rows;
   }
