@@ -74,10 +74,9 @@ void run_row(const Model& model, const Event& event, int64_t asked, const Cached
 }
 
 // Appends `row` to `rows` ([most, width], count of them in use), the oldest of which makes room.
-template <typename T>
-void push(T* rows, int64_t width, int64_t count, int64_t most, const T* row) {
+void push(float* rows, int64_t width, int64_t count, int64_t most, const float* row) {
   if (most == 0) return;
-  if (count == most) std::memmove(rows, rows + width, static_cast<size_t>((most - 1) * width) * sizeof(T));
+  if (count == most) std::memmove(rows, rows + width, static_cast<size_t>((most - 1) * width) * sizeof(float));
   std::copy_n(row, width, rows + std::min(count, most - 1) * width);
 }
 
