@@ -14,9 +14,6 @@ inline constexpr int kPanelVecs = static_cast<int>(kLinearPanel) / kLanes;
 inline constexpr int kAccumulators = kRegisters / 4 * 3;
 inline constexpr int kMaxRows = kAccumulators / kPanelVecs < 6 ? kAccumulators / kPanelVecs : 6;
 
-LSIF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-LSIF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // Offset of vector `v` of a block whose panels lie panel_stride floats apart.
 LSIF_INLINE int64_t vec_offset(int v, int64_t panel_stride) {
   return v / kPanelVecs * panel_stride + v % kPanelVecs * kLanes;
