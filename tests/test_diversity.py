@@ -79,9 +79,9 @@ def test_fewer_items_than_asked_for_and_users_without_events():
 def test_a_diversity_out_of_range_is_refused():
     recommender = build()
     for value in (-0.1, 1.1, float("nan")):
-        with pytest.raises(errors.ArgumentError, match="diversity: expected a number from 0 to 1"):
+        with pytest.raises(errors.ArgumentError, match=r"diversity: expected a number in \[0, 1\]"):
             recommender.recommend(["i1"], diversity=value)
-    with pytest.raises(errors.ArgumentTypeError, match="diversity: expected a number"):
+    with pytest.raises(errors.ArgumentTypeError, match=r"diversity: expected a number in \[0, 1\], got str"):
         recommender.recommend(["i1"], diversity="much")
 
 

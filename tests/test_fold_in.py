@@ -78,13 +78,18 @@ def test_a_new_item_reaches_those_like_its_users_and_not_the_others():
             {"place": 1.0},
             r"^place: expected an integer in \[1, 10\], got float 1\.0$",
         ),
-        ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": "1"}, "^ridge: expected a number, got str"),
+        ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": "1"}, r"^ridge: expected a number in \(0, inf\], got str"),
         ((np.ones((2, 4)), np.ones((5, 4))), {"place": 11}, r"^place: expected an integer in \[1, 10\], got 11"),
-        ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": 0.0}, "^ridge: expected a number > 0, got 0.0"),
+        ((np.ones((2, 4)), np.ones((5, 4))), {"ridge": 0.0}, r"^ridge: expected a number in \(0, inf\], got 0\.0"),
         (
             (np.ones((2, 4)), np.ones((5, 4))),
             {"others_weight": float("nan")},
-            "^others_weight: expected a number > 0, got nan",
+            r"^others_weight: expected a number in \(0, inf\), got nan",
+        ),
+        (
+            (np.ones((2, 4)), np.ones((5, 4))),
+            {"others_weight": np.inf},  # of which the solution would be NaN
+            r"^others_weight: expected a number in \(0, inf\), got inf",
         ),
     ],
 )

@@ -154,8 +154,8 @@ def test_fit_item_names_its_own_arguments() -> None:
         ({"met": []}, "^met: expected histories with known events, of at least one user, got no histories"),
         ({"place": 0}, r"^place: expected an integer in \[1, "),
         ({"place": 10**9}, r"^place: expected an integer in \[1, "),
-        ({"ridge": -1}, "^ridge: expected a number > 0, got -1"),
-        ({"others_weight": 0.0}, "^others_weight: expected a number > 0, got 0.0"),
+        ({"ridge": -1}, r"^ridge: expected a number in \(0, inf\], got -1"),
+        ({"others_weight": 0.0}, r"^others_weight: expected a number in \(0, inf\), got 0\.0"),
     ):
         with pytest.raises(errors.LsifError, match=message):
             live.fit_item("new", **{"met": good, "others": good, **options})

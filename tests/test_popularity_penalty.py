@@ -83,7 +83,7 @@ def test_users_without_events_get_the_most_popular_items_still(shop):
 
 @pytest.mark.parametrize("penalty", ["0.1", None, True, [0.1], 1j], ids=repr)
 def test_what_is_no_number_is_refused(penalty):
-    with pytest.raises(ArgumentTypeError, match="penalty: expected a number from 0 to 1e6"):
+    with pytest.raises(ArgumentTypeError, match=r"penalty: expected a number in \[0, 1000000\]"):
         build().with_popularity_penalty(penalty)
 
 
@@ -154,7 +154,7 @@ def test_every_kind_of_model_scores_with_the_new_biases(scoring, normalize):
 
 @pytest.mark.parametrize("penalty", [-0.1, float("nan"), float("inf"), np.nextafter(1e6, 2e6), -1], ids=repr)
 def test_numbers_out_of_range_are_refused(penalty):
-    with pytest.raises(ArgumentError, match="penalty: expected a number from 0 to 1e6"):
+    with pytest.raises(ArgumentError, match=r"penalty: expected a number in \[0, 1000000\]"):
         build().with_popularity_penalty(penalty)
 
 

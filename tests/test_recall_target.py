@@ -102,9 +102,9 @@ def test_without_an_order_the_answer_is_exact() -> None:
     ],
 )
 def test_what_is_no_target_is_refused(value: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="recall_target: expected a number above 0, at most 1"):
+    with pytest.raises(error, match=r"recall_target: expected a number in \(0, 1\]"):
         problem("clustered")[0].top_k(np.ones(DIM, np.float32), 3, recall_target=value)
-    with pytest.raises(error, match="recall_target: expected a number above 0, at most 1"):
+    with pytest.raises(error, match=r"recall_target: expected a number in \(0, 1\]"):
         recommender_of().recommend([1], recall_target=value)
 
 

@@ -55,6 +55,8 @@ def test_parts_of_a_history(stores):
             read = store.read("u", since=number)
             assert read.events.items == [f"i{later}" for later in range(n + 1, 5)]
             assert (read.after, read.newest) == (number, numbers[-1])
+        assert store.read("u", last=np.int64(2)).events.items == ["i3", "i4"]
+        assert store.read("u", since=np.int64(numbers[3])).events.items == ["i4"]
         for odd in (0, numbers[0] - 1 or 2**40, numbers[-1] + 1, 2**63 - 1):
             read = store.read("u", since=odd)
             assert (len(read.events), read.after, read.newest) == (5, 0, numbers[-1])
@@ -219,10 +221,10 @@ def test_what_does_not_fit_is_refused(stores):
             (lambda: store.append("u", [2.0]), r"history\[0\]: expected a string or an integer, got float"),
             (lambda: store.append("u", [["a"], ["b"]]), "history: expected events of one user, got 2 histories"),
             (lambda: store.append("u", "abc"), "history: expected Events or a sequence"),
-            (lambda: store.read("u", last=0), "last: expected an integer >= 1"),
-            (lambda: store.read("u", last=2.0), "last: expected an integer, got float"),
-            (lambda: store.read("u", since=-1), "since: expected an integer >= 0"),
-            (lambda: store.read("u", since=None), "since: expected an integer, got NoneType"),
+            (lambda: store.read("u", last=0), r"last: expected an integer in \[1, 9223372036854775807\], got 0"),
+            (lambda: store.read("u", last=2.0), r"last: expected an integer in \[1, 9223372036854775807\], got float"),
+            (lambda: store.read("u", since=-1), r"since: expected an integer in \[0, 9223372036854775807\], got -1"),
+            (lambda: store.read("u", since=None), r"since: expected an integer in \[0, \d+\], got NoneType"),
             (lambda: store.read("u", last=1, since=1), "last: expected None where since is given, got 1"),
         ]
         for call, message in cases:

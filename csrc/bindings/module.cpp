@@ -9,6 +9,7 @@
 #include "bindings/ragged_union.h"
 #include "bindings/request_path.h"
 #include "engine/model.h"
+#include "engine/refuse.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
 
@@ -20,14 +21,14 @@ namespace {
 engine::Block block_from(const std::string& name) {
   if (name == "hstu") return engine::Block::kHstu;
   if (name == "transformer") return engine::Block::kTransformer;
-  throw std::invalid_argument("block: expected 'hstu' or 'transformer', got '" + name + "'");
+  engine::refuse("block", "'hstu' or 'transformer'", "'" + name + "'");
 }
 
 Activation activation_from(const std::string& name) {
   if (name == "relu") return Activation::kRelu;
   if (name == "gelu") return Activation::kGelu;
   if (name == "silu") return Activation::kSilu;
-  throw std::invalid_argument("activation: expected 'relu', 'gelu' or 'silu', got '" + name + "'");
+  engine::refuse("activation", "'relu', 'gelu' or 'silu'", "'" + name + "'");
 }
 
 // fields: ModelConfig.to_dict() of python/lsif_sdk/config.py.

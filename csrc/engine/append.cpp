@@ -3,16 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <stdexcept>
 #include <string>
 
 #include "engine/blocks.h"
-#include "engine/elapsed.h"
 #include "engine/float_rows.h"
 #include "engine/fusion_context.h"
+#include "engine/refuse.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/elapsed.h"
 
 namespace lsif::engine {
 namespace {
@@ -74,10 +74,9 @@ void run_row(const Model& model, const Event& event, int64_t asked, const Cached
 }
 
 // Appends `row` to `rows` ([most, width], count of them in use), the oldest of which makes room.
-template <typename T>
-void push(T* rows, int64_t width, int64_t count, int64_t most, const T* row) {
+void push(float* rows, int64_t width, int64_t count, int64_t most, const float* row) {
   if (most == 0) return;
-  if (count == most) std::memmove(rows, rows + width, static_cast<size_t>((most - 1) * width) * sizeof(T));
+  if (count == most) std::memmove(rows, rows + width, static_cast<size_t>((most - 1) * width) * sizeof(float));
   std::copy_n(row, width, rows + std::min(count, most - 1) * width);
 }
 
@@ -107,7 +106,7 @@ void settle_newest(const Model& model, const UserState& state, int64_t next_time
 double forgotten(const Model& model, int64_t a, int64_t from, int64_t to) {
   const float* decay = model.long_pooling().decay;
   if (decay == nullptr || !model.config().use_times || from == kUnknownTime || to == kUnknownTime) return 0;
-  return static_cast<double>(decay[a]) * (static_cast<double>(elapsed(from, to)) / 86400.0);
+  return static_cast<double>(decay[a]) * (static_cast<double>(elapsed(from, to)) / kSecondsPerDay);
 }
 
 // A softmax-weighted sum so far: numerator / denominator, both times exp(-maximum).
@@ -181,12 +180,9 @@ void check_order(int64_t before, int64_t after, int64_t user) {
   if (!is_mixed && after >= before) return;
   const std::string argument = user == kOnlyUser ? "times" : "history[" + std::to_string(user) + "].times";
   const std::string again = ": make a new state of the ";
-  if (is_mixed) {
-    throw std::invalid_argument(argument + ": expected all of a history known or all unknown, got some of each" +
-                                again + "history");
-  }
-  throw std::invalid_argument(argument + ": expected none before the newest event's, " + std::to_string(before) +
-                              ", got " + std::to_string(after) + again + "sorted history");
+  if (is_mixed) refuse(argument, "all of a history known or all unknown", "some of each" + again + "history");
+  refuse(argument, "none before the newest event's, " + std::to_string(before),
+         std::to_string(after) + again + "sorted history");
 }
 
 // A state whose checksum holds may still have been written by a program with a mistake.
@@ -194,9 +190,7 @@ void check_encoded(const ModelConfig& c, int64_t batch, const Encoded& users) {
   const int64_t bad = std::max({check_finite(users.fused, batch, c.dim, 1),
                                 check_finite(users.interests, batch, c.num_interests() * c.dim, 1),
                                 check_finite(users.weights, batch, c.num_interests(), 1)});
-  if (bad < 0) return;
-  throw std::invalid_argument("state: expected one of finite interests, got NaN or infinity for user " +
-                              std::to_string(bad));
+  if (bad >= 0) refuse("state", "one of finite interests", "NaN or infinity for user " + std::to_string(bad));
 }
 
 class StateEncoder {
@@ -320,12 +314,11 @@ void prepend(const Model& model, const ConstUserState& older, const UserState& n
     return;
   }
   if (header.num_events < independent_events(c)) {
-    throw std::invalid_argument("newer: expected a state of at least " + std::to_string(independent_events(c)) +
-                                " events, got " + std::to_string(header.num_events));
+    refuse("newer", "a state of at least " + std::to_string(independent_events(c)) + " events",
+           std::to_string(header.num_events));
   }
   if (header.remember != older.header->remember) {
-    throw std::invalid_argument("newer: expected remember as in older, " + std::to_string(older.header->remember) +
-                                ", got " + std::to_string(header.remember));
+    refuse("newer", "remember as in older, " + std::to_string(older.header->remember), std::to_string(header.remember));
   }
   check_order(older.header->newest.time, header.oldest_time, kOnlyUser);
   for (int64_t a = 0; a < c.num_long; ++a) {

@@ -46,7 +46,7 @@ int32_t place_of_largest(const float* x, int64_t size) {
 
 Clusters::Clusters(const float* vectors, int64_t dim, const std::vector<int32_t>& rows, int64_t num_clusters,
                    int threads)
-    : dim_(dim), size_((num_clusters + kLinearPanel - 1) / kLinearPanel * kLinearPanel), centres_(size_ * dim) {
+    : dim_(dim), size_(divide_up(num_clusters, kLinearPanel) * kLinearPanel), centres_(size_ * dim) {
   const auto count = static_cast<int64_t>(rows.size());
   std::vector<float> directions(count * dim);
   for (int64_t i = 0; i < count; ++i) write_direction(vectors + rows[i] * dim, dim, directions.data() + i * dim);
@@ -80,7 +80,7 @@ void Clusters::assign(const float* vectors, int64_t num_rows, int32_t* assigned,
   float* packed = scratch.floats(packed_linear_size(dim_, size_));
   pack_linear(centres_.data(), dim_, size_, packed);
   const LinearParams params = {packed, nullptr, dim_, size_, Activation::kIdentity};
-  parallel_for((num_rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](int64_t task) {
+  parallel_for(divide_up(num_rows, kRowsPerTask), threads, [&](int64_t task) {
     const int64_t begin = task * kRowsPerTask;
     const int64_t count = std::min(kRowsPerTask, num_rows - begin);
     Scratch own;

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "engine/blocks.h"
 #include "engine/fusion_context.h"
 #include "engine/offsets.h"
+#include "engine/refuse.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
@@ -92,9 +92,8 @@ class UserEncoder {
 
 void check_index(const char* argument, int64_t value, int64_t begin, int64_t end, int64_t position) {
   if (value >= begin && value < end) return;
-  throw std::invalid_argument(std::string(argument) + ": expected values in [" + std::to_string(begin) + ", " +
-                              std::to_string(end - 1) + "], got " + std::to_string(value) + " at position " +
-                              std::to_string(position));
+  refuse(argument, "values in [" + std::to_string(begin) + ", " + std::to_string(end - 1) + "]",
+         std::to_string(value) + " at position " + std::to_string(position));
 }
 
 }  // namespace

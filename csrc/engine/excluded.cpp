@@ -1,10 +1,10 @@
 #include "engine/excluded.h"
 
 #include <algorithm>
-#include <stdexcept>
 
 #include "engine/offsets.h"
 #include "engine/ragged_union.h"
+#include "engine/refuse.h"
 #include "engine/score_checks.h"
 
 namespace lsif::engine {
@@ -15,7 +15,7 @@ Excluded::Excluded(const ScoreTopkRequest& request, int64_t num_items, Scratch& 
   const int64_t* offsets = request.exclude_offsets;
   if (offsets == nullptr) {
     if (request.exclude_items == nullptr) return;
-    throw std::invalid_argument("exclude_offsets: expected batch + 1 offsets into exclude_items, got none");
+    refuse("exclude_offsets", "batch + 1 offsets into exclude_items", "none");
   }
   check_offsets("exclude_offsets", offsets, request.batch, offsets[request.batch]);
   check_score_rows("exclude_items", request.exclude_items, offsets, request.batch, num_items);

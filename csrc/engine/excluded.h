@@ -14,6 +14,10 @@ class Excluded {
  public:
   Excluded(const ScoreTopkRequest& request, int64_t num_items, Scratch& scratch);
 
+  // Of all users, one after another: user b's are items()[offsets()[b]] .. items()[offsets()[b + 1] - 1].
+  const int64_t* items() const { return items_; }
+  const int64_t* offsets() const { return first_; }
+
   const int64_t* items(int64_t user) const { return items_ + first_[user]; }
   int64_t size_of(int64_t user) const { return first_[user + 1] - first_[user]; }
 

@@ -23,16 +23,16 @@ constexpr int64_t kCachedBytes = 1 << 25;
 constexpr int64_t kLeastBatch = 8;
 constexpr int64_t kFilterRowsOfBatch = 2;  // times those of a lone user
 constexpr int64_t kMostOfBatch = 4096;
-constexpr int64_t kRowsPerResult = 12;
-constexpr int64_t kRowsPerResultOfBatch = 32;
-constexpr int64_t kSmallRowsPerResult = 32;
-constexpr int64_t kSmallRowsPerResultOfBatch = 100;
-constexpr int64_t kSmallCatalog = 3072;
-constexpr int64_t kSmallCatalogOfBatch = 16384;
+struct Few {
+  int64_t rows_per_result;
+  int64_t small_rows_per_result;  // of a catalogue no larger than
+  int64_t small_catalog;
+};
+constexpr Few kAlone = {12, 32, 3072};
+constexpr Few kTogether = {32, 100, 16384};
 constexpr int64_t kMostRows = 1 << 16;
 constexpr int64_t kScoresAtOnce = 1 << 20;  // of the users who score rows together: 4 MiB
-constexpr int64_t kTasksPerThread = 2;
-constexpr int64_t kScan = -1;  // in place of a user's number of results
+constexpr int64_t kScan = -1;               // in place of a user's number of results
 constexpr int64_t kWordsAtOnce = 8;
 constexpr int64_t kSampledWords = 256;
 
@@ -65,12 +65,11 @@ bool has_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request) {
   const int64_t num_items = catalog.num_items;
   // An approximate search is not answered exactly here: it is tried for what it misses (lsif_sdk/calibration.py).
   if (request.weights != nullptr || request.error_share < 1 || num_items > kMostRows) return false;
-  const int64_t k = std::min(request.k, num_items);
-  if (request.batch < kLeastBatch) {
-    return num_items <= k * (num_items <= kSmallCatalog ? kSmallRowsPerResult : kRowsPerResult);
-  }
-  return num_items <= kMostOfBatch ||
-         num_items <= k * (num_items <= kSmallCatalogOfBatch ? kSmallRowsPerResultOfBatch : kRowsPerResultOfBatch);
+  const bool is_alone = request.batch < kLeastBatch;
+  if (!is_alone && num_items <= kMostOfBatch) return true;
+  const Few& few = is_alone ? kAlone : kTogether;
+  const int64_t rows_per_result = num_items <= few.small_catalog ? few.small_rows_per_result : few.rows_per_result;
+  return num_items <= std::min(request.k, num_items) * rows_per_result;
 }
 
 // Writes the rows of the bits that are set, ascending, until there are more than `most`, and returns how many.

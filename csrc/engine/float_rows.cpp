@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "engine/thread_pool.h"
+#include "kernels/types.h"
 
 namespace lsif::engine {
 namespace {
@@ -42,7 +43,7 @@ float round_up(double x) {
 int64_t check_finite(const float* values, int64_t num_rows, int64_t dim, int threads) {
   const int64_t step = rows_per_task(dim);
   std::atomic<int64_t> first_bad{num_rows};
-  parallel_for((num_rows + step - 1) / step, threads, [&](int64_t task) {
+  parallel_for(divide_up(num_rows, step), threads, [&](int64_t task) {
     const int64_t end = std::min(num_rows, (task + 1) * step);
     for (int64_t row = task * step; row < end; ++row) {
       if (is_finite_row(values + row * dim, dim)) continue;

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <numeric>
 #include <span>
-#include <stdexcept>
 #include <string>
 
 #include "engine/append.h"
 #include "engine/excluded.h"
+#include "engine/refuse.h"
 #include "engine/repeats.h"
 #include "engine/score_topk.h"
 #include "engine/scratch.h"
@@ -169,10 +169,9 @@ Encoded room_for_users(const ModelConfig& c, int64_t batch, Scratch& scratch) {
 
 void check_balance(const ModelConfig& config, double balance) {
   if (balance < 0) return;
-  if (!(balance <= 1)) throw std::invalid_argument("interest: expected 0 to 1, got " + std::to_string(balance));
+  if (!(balance <= 1)) refuse("interest", "0 to 1", std::to_string(balance));
   if (balance > 0 && config.num_long == 0) {
-    throw std::invalid_argument("interest: expected 0, for this model has no long-term interests, got " +
-                                std::to_string(balance));
+    refuse("interest", "0, for this model has no long-term interests", std::to_string(balance));
   }
 }
 

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <numeric>
 
-#include "engine/elapsed.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
+#include "kernels/elapsed.h"
 
 namespace lsif::engine {
 namespace {

@@ -9,6 +9,7 @@
 #include "engine/clusters.h"
 #include "engine/thread_pool.h"
 #include "kernels/exact_dot.h"
+#include "kernels/types.h"
 
 namespace lsif::engine {
 namespace {
@@ -46,7 +47,7 @@ std::vector<int32_t> sample_rows(int64_t num_items, int64_t size) {
 std::vector<double> lengths_of(const Rows& all, int64_t num_items, int threads) {
   std::vector<double> lengths(num_items);
   constexpr int64_t kStep = 4096;
-  parallel_for((num_items + kStep - 1) / kStep, threads, [&](int64_t task) {
+  parallel_for(divide_up(num_items, kStep), threads, [&](int64_t task) {
     for (int64_t r = task * kStep; r < std::min(num_items, (task + 1) * kStep); ++r) {
       lengths[r] = exact_dot(all.row(r), all.row(r), all.dim);
     }

@@ -16,9 +16,8 @@ namespace lsif::engine {
 namespace {
 
 constexpr int64_t kUsersPerTask = 64;       // they share one pass over the codes
-constexpr int64_t kMinRowsPerTask = 16384;  // and at least kRowsPerResult rows for each result kept
-constexpr int64_t kRowsPerResult = 16;
-constexpr int64_t kTasksPerThread = 2;
+constexpr int64_t kMinRowsPerTask = 16384;  // and at least kRangeRowsPerResult rows for each result kept
+constexpr int64_t kRangeRowsPerResult = 16;
 // Codes read times vectors: below, waking a thread costs more than it gains.
 constexpr int64_t kMinCodesPerThread = 1 << 20;
 constexpr int64_t kRowsPerScanned = 16;  // where close rows are beside each other
@@ -42,7 +41,7 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
   const int64_t wanted = split.threads == 1 ? 1 : split.threads * kTasksPerThread;
   split.users_per_group = std::min(kUsersPerTask, std::max<int64_t>(1, divide_up(batch, wanted)));
   split.num_groups = divide_up(batch, split.users_per_group);
-  const int64_t most_ranges = catalog.num_items / std::max(kMinRowsPerTask, k * kRowsPerResult);
+  const int64_t most_ranges = catalog.num_items / std::max(kMinRowsPerTask, k * kRangeRowsPerResult);
   const int64_t least_ranges = divide_up(catalog.num_items, kMaxScanRows);
   const int64_t num_ranges =
       std::clamp<int64_t>(divide_up(wanted, split.num_groups), least_ranges, std::max(least_ranges, most_ranges));

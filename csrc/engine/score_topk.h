@@ -21,6 +21,9 @@ struct ScoreTopkRequest : ScoreQueries {
   float error_share = 1;                     // 1: exact (TopkQuery); in [0, 1]
 };
 
+// Tasks that work is split into for each thread, so that those that are done early find more to do.
+inline constexpr int64_t kTasksPerThread = 2;
+
 // The order of results: total, since no row occurs twice.
 inline bool is_better(const ScoredItem& a, const ScoredItem& b) {
   return a.score > b.score || (a.score == b.score && a.item < b.item);

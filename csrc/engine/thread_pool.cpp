@@ -10,13 +10,13 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 #include "engine/cpu_quota.h"
+#include "engine/refuse.h"
 
 namespace lsif::engine {
 namespace {
@@ -189,9 +189,7 @@ int default_threads() {
 }
 
 int check_threads(int64_t threads) {
-  if (threads < 0 || threads > 4096) {
-    throw std::invalid_argument("threads: expected an integer in [0, 4096], got " + std::to_string(threads));
-  }
+  if (threads < 0 || threads > 4096) refuse("threads", "an integer in [0, 4096]", std::to_string(threads));
   return threads == 0 ? default_threads() : static_cast<int>(threads);
 }
 

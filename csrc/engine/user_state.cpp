@@ -4,7 +4,6 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 
 #include "engine/refuse.h"
@@ -46,8 +45,7 @@ void check_count(const char* what, int64_t value, int64_t most) {
 
 void check_remember(int64_t remember) {
   if (remember >= 1 && remember <= kMaxRemembered) return;
-  throw std::invalid_argument("remember: expected 1 to " + std::to_string(kMaxRemembered) + ", got " +
-                              std::to_string(remember));
+  refuse("remember", "1 to " + std::to_string(kMaxRemembered), std::to_string(remember));
 }
 
 int64_t user_state_size(const ModelConfig& config, int64_t remember) {

@@ -29,7 +29,7 @@ struct LinearParams {
 };
 
 constexpr int64_t packed_linear_size(int64_t in_dim, int64_t out_dim) {
-  return (out_dim + kLinearPanel - 1) / kLinearPanel * kLinearPanel * in_dim;
+  return divide_up(out_dim, kLinearPanel) * kLinearPanel * in_dim;
 }
 
 // weight: [out_dim, in_dim], contiguous. The layout is the same for every ISA.

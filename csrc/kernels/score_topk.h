@@ -37,7 +37,6 @@ inline constexpr int64_t kLineBytes = 64;
 inline constexpr int64_t kLineDims = 8;
 inline constexpr int kCodeOffset = 8;  // codes lie in [-8, 7]
 
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t num_groups(int64_t num_items) { return divide_up(num_items, kGroupRows); }
 constexpr int64_t group_lines(int64_t dim) { return 1 + divide_up(dim, kLineDims); }
 constexpr int64_t group_bytes(int64_t dim) { return group_lines(dim) * kLineBytes; }

@@ -12,4 +12,8 @@ enum class Activation : int32_t { kIdentity = 0, kRelu = 1, kGelu = 2, kSilu = 3
 // Marks an event whose time nobody knows.
 inline constexpr int64_t kUnknownTime = std::numeric_limits<int64_t>::min();
 
+inline constexpr double kSecondsPerDay = 86400;
+
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 }  // namespace lsif

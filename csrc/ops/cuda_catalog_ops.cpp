@@ -71,9 +71,9 @@ struct SortedExclusions {
   cuda::Filters filters;
 };
 
-Tensor to_device(const Tensor& like, const std::vector<int64_t>& values, cudaStream_t stream) {
-  Tensor copy = new_ints(like, {static_cast<int64_t>(values.size())});
-  check_launch(cudaMemcpyAsync(copy.mutable_data_ptr(), values.data(), values.size() * sizeof(int64_t),
+Tensor to_device(const Tensor& like, const int64_t* values, int64_t count, cudaStream_t stream) {
+  Tensor copy = new_ints(like, {count});
+  check_launch(cudaMemcpyAsync(copy.mutable_data_ptr(), values, static_cast<size_t>(count) * sizeof(int64_t),
                                cudaMemcpyHostToDevice, stream));
   check_launch(cudaStreamSynchronize(stream));  // before `values` go
   return copy;
@@ -96,13 +96,9 @@ SortedExclusions exclusions_on(const DeviceArguments& on, const std::optional<Te
   request.exclude_offsets = static_cast<const int64_t*>(host_offsets.const_data_ptr());
   engine::Scratch scratch;
   const engine::Excluded excluded(request, num_items, scratch);
-  std::vector<int64_t> sorted;
-  std::vector<int64_t> begins = {0};
-  for (int64_t user = 0; user < batch; ++user) {
-    sorted.insert(sorted.end(), excluded.items(user), excluded.items(user) + excluded.size_of(user));
-    begins.push_back(static_cast<int64_t>(sorted.size()));
-  }
-  SortedExclusions result = {to_device(*items, sorted, stream), to_device(*offsets, begins, stream), {}};
+  SortedExclusions result = {to_device(*items, excluded.items(), excluded.offsets()[batch], stream),
+                             to_device(*offsets, excluded.offsets(), batch + 1, stream),
+                             {}};
   result.filters.exclude_items = static_cast<const int64_t*>(result.items->const_data_ptr());
   result.filters.exclude_offsets = static_cast<const int64_t*>(result.offsets->const_data_ptr());
   return result;

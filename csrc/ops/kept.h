@@ -8,10 +8,11 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <utility>
+
+#include "engine/refuse.h"
 
 namespace lsif::ops {
 
@@ -39,9 +40,7 @@ class Kept {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = objects_.find(number);
     if (found != objects_.end()) return found->second;
-    throw std::invalid_argument(std::string(argument) +
-                                ": expected the number of one that is kept on this device, got " +
-                                std::to_string(number));
+    engine::refuse(argument, "the number of one that is kept on this device", std::to_string(number));
   }
 
   // Whether there was one.

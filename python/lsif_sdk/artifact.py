@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_flag, is_real
+from lsif_sdk.arguments import as_flag, as_number
 from lsif_sdk.artifact_files import (
     CHECKSUM,
     CODES_FILE,
@@ -124,11 +124,7 @@ class Artifact:
             ArgumentTypeError: not a number.
             ArtifactError: what it says of its own penalty is no number.
         """
-        if not is_real(penalty):
-            raise ArgumentTypeError("penalty", "a number from 0 to 1e6", penalty)
-        if not 0 <= penalty <= 1e6:
-            raise ArgumentError("penalty", "a number from 0 to 1e6", penalty)
-        penalty, before = float(penalty), penalty_of(self.training)
+        penalty, before = float(as_number("penalty", penalty, 0, 1e6)), penalty_of(self.training)
         if penalty == 0:
             return self
         if not self.items.counts.any():

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import is_real
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.arguments import as_number
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = [
@@ -36,11 +35,7 @@ def as_recall_target(recall_target: float) -> float:
         ArgumentError: not above 0 and at most 1.
         ArgumentTypeError: not a number.
     """
-    if not is_real(recall_target):
-        raise ArgumentTypeError("recall_target", "a number above 0, at most 1", recall_target)
-    if not 0 < recall_target <= 1:
-        raise ArgumentError("recall_target", "a number above 0, at most 1", recall_target)
-    return float(recall_target)
+    return float(as_number("recall_target", recall_target, 0, 1, "(]"))
 
 
 class Calibration:

@@ -8,29 +8,12 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import is_real
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-
-__all__ = ["as_diversity", "diversified", "diversify", "num_candidates"]
+__all__ = ["diversified", "diversify", "num_candidates"]
 
 _CANDIDATES_PER_RESULT = 10
 _LEAST_CANDIDATES = 100
 _ONE_THREAD = 8192
 """Elements of a matrix, far fewer than the 460,000 from which NumPy's OpenBLAS was seen to start threads."""
-
-
-def as_diversity(diversity: float) -> float:
-    """A checked weight.
-
-    Raises:
-        ArgumentError: not in [0, 1].
-        ArgumentTypeError: not a number.
-    """
-    if not is_real(diversity):
-        raise ArgumentTypeError("diversity", "a number from 0 to 1", diversity)
-    if not 0 <= diversity <= 1:
-        raise ArgumentError("diversity", "a number from 0 to 1", diversity)
-    return float(diversity)
 
 
 def num_candidates(k: int, num_items: int) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import is_real
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.arguments import as_number
+from lsif_sdk.errors import ArgumentError
 
 __all__ = ["FoldedItem", "fold_in"]
 
@@ -31,8 +32,8 @@ def fold_in(
     others: NDArray[np.floating],
     other_scores: NDArray[np.floating],
     *,
-    ridge: float = 1.0,
-    others_weight: float = 1.0,
+    ridge: float,
+    others_weight: float,
 ) -> FoldedItem:
     """The vector x and bias b whose scores fit best, in the sense of weighted least squares.
 
@@ -45,11 +46,11 @@ def fold_in(
         met_scores: the score the item should get from them, [num_met].
         others: fused vectors of users as they come, float32 [num_others, dim].
         other_scores: the score it should get from them, [num_others].
-        ridge: weight of |x|^2, > 0.
-        others_weight: weight of all `others` together, > 0.
+        ridge: weight of |x|^2, > 0; infinity makes x zeros.
+        others_weight: weight of all `others` together, > 0 and finite.
 
     Raises:
-        ArgumentError: shapes do not fit, a number is not finite, or a weight is not above 0.
+        ArgumentError: shapes do not fit, a number is not finite, or a weight is out of range.
         ArgumentTypeError: a weight is no number.
     """
     for name, vectors, scores in (("met", met, met_scores), ("others", others, other_scores)):
@@ -57,11 +58,8 @@ def fold_in(
             raise ArgumentError(name, "vectors [n, dim] and n scores", f"{vectors.shape} and {scores.shape}")
         if len(vectors) == 0 or not (np.isfinite(vectors).all() and np.isfinite(scores).all()):
             raise ArgumentError(name, "finite numbers of at least one user", f"{len(vectors)} users")
-    for name, number in (("ridge", ridge), ("others_weight", others_weight)):
-        if not is_real(number):
-            raise ArgumentTypeError(name, "a number", number)
-        if not number > 0:
-            raise ArgumentError(name, "a number > 0", number)
+    ridge = as_number("ridge", ridge, 0, math.inf, "(]")
+    others_weight = as_number("others_weight", others_weight, 0, math.inf, "()")
     dim = met.shape[1]
     gram, right = np.zeros((dim + 1, dim + 1)), np.zeros(dim + 1)
     for vectors, scores, weight in ((met, met_scores, 1.0), (others, other_scores, others_weight / len(others))):

@@ -351,8 +351,7 @@ class Recommender(Ranker):
             got = f"{len(events)} users" if len(events) != 1 else f"none ({events.unknown[0]} unknown)"
             raise ArgumentError("history", "one user with at least one known event", got)
         asked = self._now(now, 1)
-        row = int(self.items.known_rows([item], "item")[0])
-        explanation = explain(self.artifact, events, row, None if asked is None else int(asked[0]))
+        explanation = explain(self.artifact, events, self.items.row(item), None if asked is None else int(asked[0]))
         self._metrics.called("explain")
         return explanation
 

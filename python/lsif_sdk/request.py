@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_balance, as_duration, as_k
+from lsif_sdk.arguments import as_balance, as_duration, as_k, as_number
 from lsif_sdk.attributes import Attributes, allowed_bitmaps
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.calibration import as_recall_target
-from lsif_sdk.diversity import as_diversity, num_candidates
+from lsif_sdk.diversity import num_candidates
 from lsif_sdk.errors import ArgumentTypeError
 from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.items import ItemTable
@@ -61,7 +61,7 @@ class Request(NamedTuple):
     ) -> Request:
         """See `Recommender.recommend` for what is refused; `excludes_seen` holds where the request says nothing."""
         k = as_k(options.k, len(items))
-        diversity = as_diversity(options.diversity)
+        diversity = float(as_number("diversity", options.diversity, 0, 1))
         budget = as_duration("budget_ms", "milliseconds", options.budget_ms)
         exclude_seen = excludes_seen if options.exclude_seen is None else options.exclude_seen
         if not isinstance(exclude_seen, (bool, np.bool_)):

@@ -16,6 +16,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
     "LATEST_TIME",
+    "SECONDS_PER_DAY",
     "UNKNOWN_TIME",
     "Now",
     "as_seconds",
@@ -27,6 +28,8 @@ __all__ = [
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 """Stands for a time nobody knows, wherever times are int64 Unix seconds."""
+
+SECONDS_PER_DAY = 86400
 
 LATEST_TIME = 10**11
 """Unix seconds, in the year 5138: where people deal with times of now, later ones are of a finer unit."""

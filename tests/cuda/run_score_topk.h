@@ -43,20 +43,15 @@ class DeviceFilters {
   DeviceFilters(const lsif::engine::ScoreTopkRequest& request, int64_t num_items) {
     lsif::engine::Scratch scratch;
     const lsif::engine::Excluded excluded(request, num_items, scratch);
-    std::vector<int64_t> items;
-    std::vector<int64_t> offsets = {0};
     std::vector<const uint64_t*> bitmaps;
     for (int64_t user = 0; user < request.batch; ++user) {
-      items.insert(items.end(), excluded.items(user), excluded.items(user) + excluded.size_of(user));
-      offsets.push_back(static_cast<int64_t>(items.size()));
       const uint64_t* bitmap = request.allowed == nullptr ? nullptr : request.allowed[user];
       bitmaps_.push_back(std::make_unique<device::Array<uint64_t>>(bitmap, (num_items + 63) / 64));
       bitmaps.push_back(bitmaps_.back()->data());
     }
     if (request.exclude_offsets != nullptr) {
-      items.push_back(0);  // so that there is an address
-      items_ = std::make_unique<device::Array<int64_t>>(items.data(), static_cast<int64_t>(items.size()) - 1);
-      offsets_ = std::make_unique<device::Array<int64_t>>(offsets.data(), static_cast<int64_t>(offsets.size()));
+      items_ = std::make_unique<device::Array<int64_t>>(excluded.items(), excluded.offsets()[request.batch]);
+      offsets_ = std::make_unique<device::Array<int64_t>>(excluded.offsets(), request.batch + 1);
       filters_.exclude_items = items_->data();
       filters_.exclude_offsets = offsets_->data();
     }

@@ -1,5 +1,5 @@
-// A tiny test harness: TEST(name) { CHECK(condition); CHECK_NEAR(actual, expected, tolerance); CHECK_THROWS(expression,
-// text); }
+// A tiny test harness: TEST(name) { CHECK(condition); CHECK_MESSAGE(condition, message);
+// CHECK_NEAR(actual, expected, tolerance); CHECK_THROWS(expression, text); }
 //
 // Every test_*.cpp is one executable; main() is here. A failed check is counted and reported and the test goes on. The
 // program's arguments, if any, select tests by a part of their name. Exit status: 0 if all checks held, else 1.
@@ -43,6 +43,12 @@ inline void fail(const char* file, int line, const std::string& message) {
 inline void expect(bool held, const char* file, int line, const char* text) {
   ++num_checks;
   if (!held) fail(file, line, std::string("CHECK(") + text + ") failed");
+}
+
+// For checks that are many alike: the message says which one failed.
+inline void expect(bool held, const char* file, int line, const std::string& message) {
+  ++num_checks;
+  if (!held) fail(file, line, message);
 }
 
 inline void expect_near(double actual, double expected, double tolerance, const char* file, int line,
@@ -99,6 +105,8 @@ inline int run_all(int argc, char** argv) {
 }  // namespace check
 
 #define CHECK(condition) ::check::expect(static_cast<bool>(condition), __FILE__, __LINE__, #condition)
+#define CHECK_MESSAGE(condition, message) \
+  ::check::expect(static_cast<bool>(condition), __FILE__, __LINE__, std::string(message))
 #define CHECK_NEAR(actual, expected, tolerance) \
   ::check::expect_near(actual, expected, tolerance, __FILE__, __LINE__, #actual)
 // The expression throws std::invalid_argument with `part` in its message.

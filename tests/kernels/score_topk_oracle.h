@@ -257,15 +257,11 @@ inline void check_against_brute_force(const Catalog& catalog, Question& question
     for (const Catalog* coded : {&catalog, &ordered}) {
       for (const KernelTable* used : {table, static_cast<const KernelTable*>(&scanning)}) {
         if (used != table && table->topk_rows == nullptr) continue;
-        if (is_right(run(*coded, question, *used), expected, catalog, question)) {
-          CHECK(true);
-        } else {
-          check::fail(what.c_str(), 0,
-                      std::string(table->isa) + (coded == &ordered ? ", ordered," : "") +
+        CHECK_MESSAGE(is_right(run(*coded, question, *used), expected, catalog, question),
+                      what + ": " + table->isa + (coded == &ordered ? ", ordered," : "") +
                           (used == &scanning ? ", scanned," : "") +
                           " differs from brute force: " + std::to_string(catalog.num_items) + " x " +
                           std::to_string(catalog.dim) + ", k " + std::to_string(question.request.k));
-        }
       }
     }
   }

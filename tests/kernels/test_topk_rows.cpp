@@ -70,14 +70,10 @@ void check_rows(const Catalog& catalog, Question question, const std::vector<int
   question.allowed = bitmaps_of(rows, catalog.num_items, question.request.batch);
   const Result expected = brute_force(catalog, question);
   for (const KernelTable* table : lsif::cpu::tested_kernels()) {
-    if (run_rows(catalog, question, rows, *table) == expected) {
-      CHECK(true);
-    } else {
-      check::fail(what.c_str(), 0,
-                  std::string(table->isa) + " differs from brute force: " + std::to_string(rows.size()) + " of " +
+    CHECK_MESSAGE(run_rows(catalog, question, rows, *table) == expected,
+                  what + ": " + table->isa + " differs from brute force: " + std::to_string(rows.size()) + " of " +
                       std::to_string(catalog.num_items) + " x " + std::to_string(catalog.dim) + ", k " +
                       std::to_string(question.request.k));
-    }
   }
 }
 

@@ -99,12 +99,8 @@ void check_selected(const SimdProbe& probe, const Kind& kind, int64_t size, int6
   std::sort(expected.begin(), expected.end(), is_larger);
   expected.resize(std::min(count, size));
   std::sort(front.begin(), front.end(), is_larger);
-  if (is_right && front == expected) {
-    CHECK(true);
-  } else {
-    check::fail(kind.name.c_str(), 0,
-                std::string(probe.isa) + ": not the largest " + std::to_string(count) + " of " + std::to_string(size));
-  }
+  CHECK_MESSAGE(is_right && front == expected, kind.name + ", " + probe.isa + ": not the largest " +
+                                                   std::to_string(count) + " of " + std::to_string(size));
 }
 
 TEST(the_largest_come_first) {

@@ -57,7 +57,7 @@ def check_build(wheel: str) -> None:
     assert bool(facts.built_for) == ("cu" in wheel.split("-")[2]), (wheel, facts)
     assert not facts.ops_problem, facts
     assert bool(facts.built_for and facts.torch_cuda) == HAS_CUDA_OPS, facts
-    doctor = [sys.executable, "-I", "-m", "lsif_sdk.cli", "doctor"]
+    doctor = [sys.executable, "-I", "-m", "lsif_sdk", "doctor"]
     said = subprocess.run(doctor, capture_output=True, text=True, check=True).stdout
     assert f"mismatches: {'; '.join(mismatches(facts)) or 'none'}" in said, said
 

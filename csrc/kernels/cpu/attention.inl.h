@@ -5,9 +5,9 @@
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_bf16.inl.h"
 #include "kernels/cpu/attention_keys.inl.h"
-#include "kernels/cpu/elapsed.inl.h"
 #include "kernels/cpu/multiply_add.inl.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/elapsed.h"
 
 namespace lsif::cpu::LSIF_ISA {
 namespace {

@@ -25,7 +25,7 @@ inline float dispersion(const float* interests, int64_t num_interests, int64_t d
   for (int64_t c = 0; c < dim; ++c) directions[c] = 0.0f;
   for (int64_t j = 0; j < num_interests; ++j) {
     const float* v = interests + j * dim;
-    const float scale = 1.0f / __builtin_sqrtf(squared_norm(v, dim) + 1e-12f);
+    const float scale = 1.0f / __builtin_sqrtf(squared_norm(v, dim) + kDirectionEps);
     accumulate<1>(&scale, 0, v, 0, 1, directions, 0, dim);
   }
   const float m = static_cast<float>(num_interests);

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "kernels/cpu/elapsed.inl.h"
 #include "kernels/cpu/linear.inl.h"
 #include "kernels/cpu/multiply_add.inl.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/elapsed.h"
 #include "kernels/interest_pooling.h"
 
 namespace lsif::cpu::LSIF_ISA {
@@ -26,7 +26,7 @@ inline void decayed_logits(const InterestPoolingParams& params, int64_t a, const
   if (params.decay == nullptr || times == nullptr || newest_time == kUnknownTime) return;
   for (int64_t j = 0; j < events; ++j) {
     if (times[j] == kUnknownTime) continue;
-    const double days = static_cast<double>(elapsed(times[j], newest_time)) / 86400.0;
+    const double days = static_cast<double>(elapsed(times[j], newest_time)) / kSecondsPerDay;
     weights[j] -= params.decay[a] * static_cast<float>(days);
   }
 }

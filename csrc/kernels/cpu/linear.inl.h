@@ -194,7 +194,7 @@ inline void linear_bf16(const LinearCall& call, int64_t panels, int64_t num_rows
 void linear(const LinearParams& params, const float* x, int64_t x_stride, const float* residual,
             int64_t residual_stride, float* y, int64_t y_stride, int64_t num_rows) {
   const LinearCall call = {&params, x, x_stride, residual, residual_stride, y, y_stride};
-  const int64_t panels = (params.out_dim + kLinearPanel - 1) / kLinearPanel;
+  const int64_t panels = divide_up(params.out_dim, kLinearPanel);
   if (params.packed_bf16 != nullptr) return linear_bf16(call, panels, num_rows);
   if (num_rows == 1) {  // one row alone keeps the arithmetic units busy only with several panels at once
     return for_panel_blocks<1>(panels,

@@ -14,9 +14,6 @@ inline constexpr int kPanelVecs = static_cast<int>(kLinearPanel) / kLanes;
 inline constexpr int kAccumulators = kRegisters / 4 * 3;
 inline constexpr int kMaxRows = kAccumulators / kPanelVecs < 6 ? kAccumulators / kPanelVecs : 6;
 
-LSIF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-LSIF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // Offset of vector `v` of a block whose panels lie panel_stride floats apart.
 LSIF_INLINE int64_t vec_offset(int v, int64_t panel_stride) {
   return v / kPanelVecs * panel_stride + v % kPanelVecs * kLanes;
@@ -112,9 +109,9 @@ LSIF_INLINE void with_rows(int64_t rows, int64_t row, Body body) {
 // row leaves most of the arithmetic units waiting.
 template <typename Body>
 LSIF_INLINE void for_row_blocks(int64_t first_row, int64_t last_row, Body body) {
-  int64_t blocks = (last_row - first_row + kMaxRows - 1) / kMaxRows;
+  int64_t blocks = divide_up(last_row - first_row, kMaxRows);
   for (int64_t row = first_row; blocks > 0; --blocks) {
-    const int64_t rows = (last_row - row + blocks - 1) / blocks;
+    const int64_t rows = divide_up(last_row - row, blocks);
     with_rows<kMaxRows>(rows, row, body);
     row += rows;
   }

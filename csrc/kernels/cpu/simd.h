@@ -36,6 +36,10 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
+// std::min and std::max, which variant.cpp forbids.
+LSIF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+LSIF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
 // Adding 1.5 * 2^23 rounds a small float to an integer, which then stands in the low bits of the sum.
 inline constexpr float kShift = 12582912.0f;
 

@@ -32,18 +32,22 @@ inline uint32_t allowed_rows(const CodesView& codes, const uint64_t* allowed, in
   return kept;
 }
 
-inline bool is_excluded(const TopkQuery& query, int64_t item) {
-  int64_t low = 0;
-  int64_t high = query.num_exclude;
+// The first of [low, high) whose value is not below `value`, or high; they ascend.
+inline int64_t lower_bound(const int64_t* values, int64_t low, int64_t high, int64_t value) {
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
-    if (query.exclude[middle] < item) {
+    if (values[middle] < value) {
       low = middle + 1;
     } else {
       high = middle;
     }
   }
-  return low < query.num_exclude && query.exclude[low] == item;
+  return low;
+}
+
+inline bool is_excluded(const TopkQuery& query, int64_t item) {
+  const int64_t place = lower_bound(query.exclude, 0, query.num_exclude, item);
+  return place < query.num_exclude && query.exclude[place] == item;
 }
 
 // Scores a row exactly and keeps it if it is among the k best so far.

@@ -18,8 +18,6 @@ constexpr int64_t kGroupsAhead = 8;  // that are fetched while one is scanned
 // A query that needs more than one in so many regions is scanned with others like it: rows cost less then.
 constexpr int64_t kRegionsPerNeeded = 2;
 
-inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
-
 struct Ordered {
   const CatalogView& catalog;
   const Units& units;
@@ -138,7 +136,7 @@ inline uint32_t mask_of_cells(const Ordered& in, int64_t region) {
 
 inline void scan_cell(const Ordered& in, int64_t cell, QueryScan& scan) {
   const int64_t first = in.first_item + cell * kCellRows;
-  start_block(in.catalog, first, smaller_of(first + kCellRows, in.last_item), in.block);
+  start_block(in.catalog, first, smaller(first + kCellRows, in.last_item), in.block);
   scan_rows(in.block, in.units, &scan, 1, false);
 }
 
@@ -153,11 +151,11 @@ inline void scan_first(const Ordered& in, FirstRegions& first_regions, Candidate
     const auto first = static_cast<uint32_t>(region * kGroupRows);
     size += append_candidates(cells + size, bounds.centre, first, mask_of_cells(in, region));
   }
-  const int64_t count = smaller_of(kFirstCells + scan.query->k / kRowsPerFirstCell, size);
+  const int64_t count = smaller(kFirstCells + scan.query->k / kRowsPerFirstCell, size);
   select_largest(cells, size, count);
   scan.limit = scan.max_candidates;
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t ahead = in.first_item / kGroupRows + cells[smaller_of(i + kGroupsAhead, count - 1)].row;
+    const int64_t ahead = in.first_item / kGroupRows + cells[smaller(i + kGroupsAhead, count - 1)].row;
     prefetch_group(in.catalog.codes.groups, ahead, in.block.stride);
     *first_regions.scanned_of(cells[i].row / kGroupRows) |= 1u << cells[i].row % kGroupRows;
     scan_cell(in, cells[i].row, scan);
@@ -198,16 +196,16 @@ inline void scan_listed(const Ordered& in, const Candidate* cells, int64_t count
 // False, and nothing found but a threshold, if more than most_needed regions have to be looked at.
 inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) {
   const int64_t all = num_regions(in.last_item - in.first_item);
-  const int64_t wanted = smaller_of(kFirstRegions + scan.query->k / kRowsPerFirstRegion, kRegionsExpanded);
+  const int64_t wanted = smaller(kFirstRegions + scan.query->k / kRowsPerFirstRegion, kRegionsExpanded);
   FirstRegions first_regions;
-  first_regions.limit = smaller_of(wanted, smaller_of(all, kRegionsAtOnce));
+  first_regions.limit = smaller(wanted, smaller(all, kRegionsAtOnce));
   Candidate* cells = in.candidates;
   Candidate* waiting = cells + kRegionsExpanded * kGroupRows + kTouchedCandidates;
   Candidate* regions = waiting + max_candidates(1, scan.query->k) + kTouchedCandidates;
   auto* uppers = reinterpret_cast<float*>(regions + regions_at_once(in.catalog.num_items) + kTouchedCandidates);
   use_list(waiting, max_candidates(1, scan.query->k), scan);
   for (int64_t begin = 0; begin < all; begin += kRegionsAtOnce) {
-    const int64_t end = smaller_of(begin + kRegionsAtOnce, all);
+    const int64_t end = smaller(begin + kRegionsAtOnce, all);
     bound_regions(in, begin, end, scan, first_regions, uppers);
     if (begin == 0) scan_first(in, first_regions, cells, scan);
     const int64_t count = list_regions(uppers, begin, end, scan.threshold, regions);
@@ -218,7 +216,7 @@ inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) 
     }
     for (int64_t i = 0; i < count; i += kRegionsExpanded) {
       const Candidate* some = regions + i;
-      const int64_t size = bound_cells(in, some, smaller_of(kRegionsExpanded, count - i), first_regions, scan, cells);
+      const int64_t size = bound_cells(in, some, smaller(kRegionsExpanded, count - i), first_regions, scan, cells);
       scan_listed(in, cells, size, scan);
     }
   }

@@ -46,7 +46,7 @@ inline void scan_regions(const Ordered& in, QueryScan* scans, int64_t num_querie
       const int64_t count = bring_to_front(scans, num_queries, 1u << r);
       if (count == 0) continue;
       const int64_t begin = first + r * kRegionRows;
-      const int64_t end = smaller_of(begin + kRegionRows, in.last_item);
+      const int64_t end = smaller(begin + kRegionRows, in.last_item);
       start_block(in.catalog, begin, end, in.block);
       scan_rows(in.block, in.units, scans, count, end < in.last_item);
     }

@@ -148,18 +148,10 @@ inline void leave_out_excluded(const TopkQuery& query, const int64_t* rows, int6
     }
     return;
   }
-  int64_t low = 0;
+  int64_t place = 0;
   for (int64_t e = 0; e < query.num_exclude; ++e) {
-    int64_t high = num_rows;
-    while (low < high) {
-      const int64_t middle = low + (high - low) / 2;
-      if (rows[middle] < query.exclude[e]) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    if (low < num_rows && rows[low] == query.exclude[e]) scores[low] = -HUGE_VALF;
+    place = lower_bound(rows, place, num_rows, query.exclude[e]);
+    if (place < num_rows && rows[place] == query.exclude[e]) scores[place] = -HUGE_VALF;
   }
 }
 

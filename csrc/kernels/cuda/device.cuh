@@ -13,8 +13,6 @@ namespace lsif::cuda {
 inline constexpr int kWarp = 32;
 inline constexpr int kThreads = 128;  // of every block, unless a kernel says otherwise
 
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Bytes of shared memory a block may have on this device, if it asks for them.
 inline int shared_memory_limit() {
   int device = 0;
@@ -164,7 +162,7 @@ __device__ inline int64_t elapsed(int64_t from, int64_t to) {
 // How far the age of an event lowers its logit.
 __device__ inline float aged(float logit, const float* decay, int64_t interest, int64_t time, int64_t newest) {
   if (decay == nullptr || time == kUnknownTime || newest == kUnknownTime) return logit;
-  const double days = static_cast<double>(elapsed(time, newest)) / 86400.0;
+  const double days = static_cast<double>(elapsed(time, newest)) / kSecondsPerDay;
   return logit - decay[interest] * static_cast<float>(days);
 }
 

@@ -20,7 +20,7 @@ __device__ inline float inverse_norm(const float* v, int dim) {
   float squares = 0.0f;
 #pragma unroll 4
   for (int c = static_cast<int>(threadIdx.x) % kWarp; c < dim; c += kWarp) squares = fmaf(v[c], v[c], squares);
-  return 1.0f / sqrtf(warp_reduce(squares, Sum()) + 1e-12f);
+  return 1.0f / sqrtf(warp_reduce(squares, Sum()) + kDirectionEps);
 }
 
 // One warp.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/interest_fusion.h"
 
 namespace lsif::cuda {
 
@@ -10,12 +11,11 @@ __device__ __attribute__((noinline)) inline double log_of_one_and(double x) { re
 
 __device__ inline float gap_feature(int64_t newest, int64_t now) {
   if (newest == kUnknownTime || now == kUnknownTime) return 0.0f;
-  constexpr double kSecondsPerYear = 31536000.0;
   return static_cast<float>(log_of_one_and(static_cast<double>(elapsed(newest, now))) / log1p(kSecondsPerYear));
 }
 
 __device__ inline float length_feature(int64_t num_events) {
-  return static_cast<float>(log_of_one_and(static_cast<double>(num_events)) / log1p(1000.0));
+  return static_cast<float>(log_of_one_and(static_cast<double>(num_events)) / log1p(kManyEvents));
 }
 
 }  // namespace lsif::cuda

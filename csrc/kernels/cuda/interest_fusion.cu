@@ -17,7 +17,7 @@ __global__ void context_kernel(const float* interests, const float* gap, const f
     float squares = 0.0f;
     for (int64_t c = threadIdx.x; c < dim; c += kThreads) squares = fmaf(v[j * dim + c], v[j * dim + c], squares);
     squares = block_reduce(squares, Sum());
-    if (threadIdx.x == 0) inverse_norms[j] = 1.0f / sqrtf(squares + 1e-12f);
+    if (threadIdx.x == 0) inverse_norms[j] = 1.0f / sqrtf(squares + kDirectionEps);
   }
   __syncthreads();
   float squares = 0.0f;  // of the sum of directions

@@ -138,29 +138,27 @@ __device__ inline MmaB read_query(const int8_t* codes, int step, int lane) {
 
 namespace {
 
-constexpr int kMostSums = 3;  // at once
+constexpr int kSums = 3;
 
 __device__ inline double* shared_doubles() {
-  __shared__ double partials[kMostSums * kThreads / kWarp];
+  __shared__ double partials[kSums * kThreads / kWarp];
   return partials;
 }
 
 }  // namespace
 
 // Over the kThreads threads of a block, all of which must call.
-template <int kCount>
-__device__ void block_sums(double (&x)[kCount]) {
+__device__ inline void block_sums(double (&x)[kSums]) {
   constexpr int kOfBlock = kThreads / kWarp;
-  static_assert(kCount <= kMostSums);
   double* partials = shared_doubles();
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    for (int i = 0; i < kCount; ++i) x[i] += __shfl_xor_sync(0xffffffffu, x[i], offset);
+    for (int i = 0; i < kSums; ++i) x[i] += __shfl_xor_sync(0xffffffffu, x[i], offset);
   }
   if (threadIdx.x % kWarp == 0) {
-    for (int i = 0; i < kCount; ++i) partials[i * kOfBlock + threadIdx.x / kWarp] = x[i];
+    for (int i = 0; i < kSums; ++i) partials[i * kOfBlock + threadIdx.x / kWarp] = x[i];
   }
   __syncthreads();
-  for (int i = 0; i < kCount; ++i) {
+  for (int i = 0; i < kSums; ++i) {
     x[i] = 0;
     for (int warp = 0; warp < kOfBlock; ++warp) x[i] += partials[i * kOfBlock + warp];
   }
@@ -180,7 +178,7 @@ __device__ inline VectorSize code_vector(const float* q, int64_t dim, int8_t* co
   vector.scale = block_reduce(largest, Max()) / 127.0f;
   if (vector.scale < FLT_MIN) vector.scale = 0;
   const float inverse = vector.scale == 0 ? 0.0f : 1.0f / vector.scale;
-  double sums[3] = {};  // of squared errors, of squares, of codes
+  double sums[kSums] = {};  // of squared errors, of squares, of codes
   for (int64_t i = threadIdx.x; i < code_stride(dim); i += kThreads) {
     const double value = i < dim ? static_cast<double>(q[i]) : 0.0;
     const float ratio = static_cast<float>(value) * inverse;

@@ -48,7 +48,7 @@ __device__ void weigh_event(const State& s, int64_t a, float logit, const float*
                             double (&factors)[2]) {
   double before = s.maximum[a];
   if (decay != nullptr && time != kUnknownTime && s.newest->num_events > 0 && s.newest->time != kUnknownTime) {
-    const double days = static_cast<double>(elapsed(s.newest->time, time)) / 86400.0;
+    const double days = static_cast<double>(elapsed(s.newest->time, time)) / kSecondsPerDay;
     before -= static_cast<double>(decay[a]) * days;
   }
   const double highest = before > static_cast<double>(logit) ? before : static_cast<double>(logit);

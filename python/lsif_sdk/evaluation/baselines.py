@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from lsif_sdk.errors import ArgumentError
+from lsif_sdk.times import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from lsif_sdk.event_log import EventLog
 
 __all__ = ["OwnItems", "Popularity", "RecentPopularity", "Scorer"]
-
-SECONDS_PER_DAY = 86400
 
 
 @runtime_checkable

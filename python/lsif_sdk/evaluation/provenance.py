@@ -11,12 +11,12 @@ import numpy as np
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.evaluation.scorer import HistoryEncoder
 from lsif_sdk.evaluation.splits import NO_TARGET, SPLITS, Split
+from lsif_sdk.times import SECONDS_PER_DAY
 
 __all__ = ["as_trained", "may_have_seen", "provenance_of", "sample_of_targets", "training_of"]
 
 _SPLIT = next(iter(SPLITS))
 _SAMPLE = 32
-_SECONDS_PER_DAY = 86400
 
 
 def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
@@ -80,7 +80,7 @@ def sample_of_targets(split: Split) -> list[list[Any]]:
     sample = []
     for user in sorted(rows)[:_SAMPLE]:
         row = rows[user]
-        day = None if times is None else int(times[row]) // _SECONDS_PER_DAY
+        day = None if times is None else int(times[row]) // SECONDS_PER_DAY
         pair = _hash(log.user_ids[row], log.item_ids[targets[row]])
         sample.append([user, pair, day, int(lengths[row])])
     return sample
@@ -101,8 +101,8 @@ def _are_others(training: Mapping[str, Any], split: Split) -> bool:
         pair, day, length = known.get(_hash(log.user_ids[row]), (None, None, None))
         if not isinstance(pair, str) or not isinstance(length, int):
             continue
-        if times is not None and isinstance(day, int) and int(times[row]) // _SECONDS_PER_DAY != day:
-            is_older = int(times[row]) // _SECONDS_PER_DAY < day
+        if times is not None and isinstance(day, int) and int(times[row]) // SECONDS_PER_DAY != day:
+            is_older = int(times[row]) // SECONDS_PER_DAY < day
         else:
             # On the same day, or without times: no event has come since, and the target of then has not become history.
             history = set(split.test_history.user(row).items.tolist())

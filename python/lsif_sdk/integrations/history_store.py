@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from lsif_sdk.arguments import is_integer
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError, shown
+from lsif_sdk.arguments import as_integer, is_integer
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, LsifError
 from lsif_sdk.events import Events, History, as_users
 from lsif_sdk.ids import Id, id_list
 from lsif_sdk.times import UNKNOWN_TIME
@@ -20,8 +20,8 @@ __all__ = [
     "StoredEvents",
     "StoredState",
     "as_event_rows",
+    "as_part",
     "as_user",
-    "check_part",
     "events_of",
 ]
 
@@ -158,22 +158,18 @@ def events_of(rows: Iterable[EventRow]) -> Events:
     return Events(items, times if has_times else None, actions if any(actions) else None)
 
 
-def check_part(last: int | None, since: int) -> None:
-    """Refuses what `HistoryStore.read` cannot read.
+def as_part(last: int | None, since: int) -> tuple[int | None, int]:
+    """Checked numbers of the part that `HistoryStore.read` is asked for, as plain Python values.
 
     Raises:
         ArgumentError: a number out of range, or both.
         ArgumentTypeError: not integers.
     """
-    for name, value, low in (("last", last, 1), ("since", since, 0)):
-        if value is None and name == "last":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ArgumentTypeError(name, "an integer", value)
-        if not low <= value < 2**63:
-            raise ArgumentError(name, f"an integer >= {low} that fits int64", shown(value))
+    last = None if last is None else as_integer("last", last, 1, 2**63 - 1)
+    since = as_integer("since", since, 0, 2**63 - 1)
     if last is not None and since:
         raise ArgumentError("last", "None where since is given", last)
+    return last, since
 
 
 def _as_id(argument: str, value: Any) -> Id:

@@ -17,8 +17,8 @@ from lsif_sdk.integrations.history_store import (
     StoredEvents,
     StoredState,
     as_event_rows,
+    as_part,
     as_user,
-    check_part,
     events_of,
 )
 from lsif_sdk.locks import OfOneProcess
@@ -143,8 +143,7 @@ class RedisStore(OfOneProcess):
 
     def read(self, user: Id, *, last: int | None = None, since: int = 0) -> StoredEvents:
         """See `HistoryStore.read`."""
-        user = as_user(user)
-        check_part(last, since)
+        user, (last, since) = as_user(user), as_part(last, since)
         with self._errors():
             asked = [min(since, 1 << 53), -1 if last is None else min(last, 1 << 53)]
             before, index, packed = self._read([self._key(user, "events")], asked)

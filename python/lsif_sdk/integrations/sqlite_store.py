@@ -18,8 +18,8 @@ from lsif_sdk.integrations.history_store import (
     StoredEvents,
     StoredState,
     as_event_rows,
+    as_part,
     as_user,
-    check_part,
     events_of,
 )
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
@@ -106,8 +106,7 @@ class SQLiteStore(OfOneProcess):
 
     def read(self, user: Id, *, last: int | None = None, since: int = 0) -> StoredEvents:
         """See `HistoryStore.read`."""
-        user = as_user(user)
-        check_part(last, since)
+        user, (last, since) = as_user(user), as_part(last, since)
         with self._connection() as connection:
             if last is not None:
                 # One more than asked for, to know the number before the first.

@@ -10,12 +10,14 @@ from torch.nn import functional
 
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.model.times import elapsed
+from lsif_sdk.times import SECONDS_PER_DAY
 
-__all__ = ["InterestFusion"]
+__all__ = ["NORM_EPS", "InterestFusion"]
 
-_GAP_SCALE = math.log1p(365 * 86400)
+_GAP_SCALE = math.log1p(365 * SECONDS_PER_DAY)
 _LENGTH_SCALE = math.log1p(1000)
-_NORM_EPS = 1e-12
+NORM_EPS = 1e-12
+"""Under the root of |v| = sqrt(v.v + eps), for zeros."""
 _NEWEST_WEIGHT = 0.99
 
 
@@ -67,6 +69,6 @@ def _dispersion(interests: Tensor) -> Tensor:
     num_interests = interests.shape[-2]
     if num_interests == 1:
         return interests.new_zeros(interests.shape[:-2])
-    units = interests * (interests.square().sum(dim=-1, keepdim=True) + _NORM_EPS).rsqrt()
+    units = interests * (interests.square().sum(dim=-1, keepdim=True) + NORM_EPS).rsqrt()
     total = units.sum(dim=-2).square().sum(dim=-1)
     return 1 - (total - num_interests) / (num_interests * (num_interests - 1))

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.model.times import UNKNOWN_TIME, elapsed
+from lsif_sdk.times import SECONDS_PER_DAY
 
 __all__ = ["LongTermPooling", "ShortTermPooling"]
 
-SECONDS_PER_DAY = 86400
 # Days after which an event counts for a factor e less, one interest after another; infinity never forgets.
 _TIME_SCALES = (float("inf"), 365.0, 30.0, 1.0)
 

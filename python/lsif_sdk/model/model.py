@@ -12,15 +12,13 @@ from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.model.encoded import CatalogRows, Encoded
 from lsif_sdk.model.encoder import SequenceEncoder
-from lsif_sdk.model.interest_fusion import InterestFusion
+from lsif_sdk.model.interest_fusion import NORM_EPS, InterestFusion
 from lsif_sdk.model.interest_pooling import EMBEDDING_STD, LongTermPooling, ShortTermPooling
 from lsif_sdk.model.repeats import RepeatBonus, Repeats
 from lsif_sdk.model.times import UNKNOWN_TIME
 from lsif_sdk.model.weights import exported, load
 
 __all__ = ["InterestFusionModel"]
-
-_NORM_EPS = 1e-12
 
 
 class _ItemCatalog(nn.Module):
@@ -285,7 +283,7 @@ class InterestFusionModel(nn.Module):
 
 def _at_length(vectors: Tensor, length: float) -> Tensor:
     """The rows scaled to a length; zeros stay zeros."""
-    return vectors * (length / (vectors.square().sum(dim=-1, keepdim=True) + _NORM_EPS).sqrt())
+    return vectors * (length / (vectors.square().sum(dim=-1, keepdim=True) + NORM_EPS).sqrt())
 
 
 def _lengths(offsets: Tensor, total: int) -> Tensor:

@@ -11,9 +11,9 @@ from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_n
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError
 
-__all__ = ["LossName", "Precision", "Schedule", "TrainConfig"]
+__all__ = ["MODEL_FIELDS", "LossName", "Precision", "Schedule", "TrainConfig"]
 
-_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
+MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
 # field: (lowest, highest)
 _INTEGERS = {
     "epochs": (1, 2**31 - 1),
@@ -126,7 +126,7 @@ class TrainConfig:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
-            hint = "; that belongs to model" if set(unknown) <= _MODEL_FIELDS else ""
+            hint = "; that belongs to model" if set(unknown) <= MODEL_FIELDS else ""
             expected = f"fields of {cls.__name__} ({', '.join(sorted(known))})"
             raise ArgumentError("training", expected, f"unknown {unknown}{hint}")
         clip_norm = values.get("clip_norm", cls.clip_norm)

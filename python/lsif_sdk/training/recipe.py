@@ -9,13 +9,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
-from lsif_sdk.training.config import TrainConfig
+from lsif_sdk.training.config import MODEL_FIELDS, TrainConfig
 
 __all__ = ["Recipe", "load_recipe"]
 
-_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
 _TRAIN_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
 
 
@@ -35,9 +33,9 @@ class Recipe:
             raise ArgumentTypeError("model", "a mapping of fields of ModelConfig", self.model)
         if "num_items" in self.model:
             raise ArgumentError("model", "no num_items, which the events decide", self.model["num_items"])
-        if unknown := sorted(set(self.model) - _MODEL_FIELDS):
+        if unknown := sorted(set(self.model) - MODEL_FIELDS):
             hint = "; that belongs to training" if set(unknown) <= _TRAIN_FIELDS else ""
-            expected = f"fields of ModelConfig ({', '.join(sorted(_MODEL_FIELDS))})"
+            expected = f"fields of ModelConfig ({', '.join(sorted(MODEL_FIELDS))})"
             raise ArgumentError("model", expected, f"unknown {unknown}{hint}")
 
 
@@ -65,8 +63,8 @@ def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[s
             raise DataError(f"{path}: expected only 'model' and 'training', got {unknown}")
         values |= recipe
     for name, value in (overrides or {}).items():
-        if name not in _MODEL_FIELDS | _TRAIN_FIELDS:
-            expected = f"fields of ModelConfig or TrainConfig ({', '.join(sorted(_MODEL_FIELDS | _TRAIN_FIELDS))})"
+        if name not in MODEL_FIELDS | _TRAIN_FIELDS:
+            expected = f"fields of ModelConfig or TrainConfig ({', '.join(sorted(MODEL_FIELDS | _TRAIN_FIELDS))})"
             raise ArgumentError("overrides (--set)", expected, repr(name))
-        values["model" if name in _MODEL_FIELDS else "training"][name] = value
+        values["model" if name in MODEL_FIELDS else "training"][name] = value
     return Recipe(values["model"], TrainConfig.from_dict(values["training"]))
