@@ -13,7 +13,7 @@
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
-#include "kernels/score_topk.h"
+#include "kernels/types.h"
 
 namespace lsif::engine {
 namespace {
