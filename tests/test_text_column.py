@@ -11,7 +11,7 @@ from live_cases import HISTORY, TITLES, vectors_of
 from lsif_sdk import LiveRecommender, Recommender, errors, text_column
 from lsif_sdk.attributes import Attributes
 from lsif_sdk.text_column import TextColumn
-from recommender_cases import NUM_ITEMS, build
+from recommender_cases import IDS, NUM_ITEMS, build
 
 TEXTS = ["", "a", "b", "ü", "a b"]
 ENTRY = st.none() | st.sampled_from(TEXTS) | st.lists(st.sampled_from(TEXTS), max_size=4)
@@ -39,7 +39,7 @@ def agrees(column: TextColumn, sets: list[set[str]], named: set[str]) -> None:
 def test_changes_are_those_of_sets_by_row(few, entries, edits, monkeypatch):
     monkeypatch.setattr(text_column, "_FEW", few)
     columns, tables = [TextColumn("x", entries)], [sets_of(entries)]
-    named = set().union(*tables[0])
+    named = [set().union(*tables[0])]
     for added, data in edits:
         place = data.draw(st.integers(0, len(columns) - 1))
         sets = list(tables[place])
@@ -48,11 +48,12 @@ def test_changes_are_those_of_sets_by_row(few, entries, edits, monkeypatch):
         sets += [set()] * len(added)
         for row, texts in zip(values, sets_of(list(values.values())), strict=True):
             sets[row] = texts
-            named |= texts
         columns.append(columns[place].edited("x", values))
         tables.append(sets)
-    for column, sets in zip(columns, tables, strict=True):
-        agrees(column, sets, named)
+        # What any of them knew when this one was made, unless it is the same one.
+        named.append(set().union(*named, *sets_of(list(values.values()))) if values else named[place])
+    for column, sets, texts in zip(columns, tables, named, strict=True):
+        agrees(column, sets, texts)
 
 
 def test_a_change_of_one_column_leaves_the_others_as_they_are():
@@ -78,8 +79,14 @@ def test_what_is_known_of_items_can_be_read_back():
     for where in ({"tags": "a"}, {"seller": ["s1", "s2"]}, {"price": (None, 2)}, {"new": False}):
         assert again.bitmap(where).tolist() == attributes.bitmap(where).tolist()
     assert attributes.columns([2, 0])["seller"] == ["s2", "s1"] and attributes.columns([])["tags"] == []
-    for rows in ([3], [-1]):
-        with pytest.raises(errors.ArgumentError, match=r"^rows: expected rows in \[0, 3\), got "):
+    for rows, message in (
+        ([3], r"^rows: expected rows in \[0, 3\), got 3$"),
+        ([0, -1], r"^rows: expected rows in \[0, 3\), got -1$"),
+        ([1.5], "^rows: expected whole numbers, got 1.5"),
+        ([True, False, True], "^rows: expected whole numbers, got bool True"),
+        (["a"], "^rows: expected whole numbers, got str 'a'"),
+    ):
+        with pytest.raises(errors.LsifError, match=message):
             attributes.columns(rows)
 
 
@@ -96,3 +103,37 @@ def test_what_a_rollback_removed_comes_back_as_what_was_removed_does():
     assert (now.items.title(row), now.items.counts[row], now.attributes.columns([row])["price"][0]) == ("X", 77, 9)
     with pytest.raises(errors.ArgumentError, match=r"^attributes: expected 'price' of the new item 'y', got none"):
         live.upsert(["y"], vectors_of(1))
+
+
+def test_a_rollback_leaves_columns_of_the_kind_they_were():
+    far = 2**53 + 1
+    attributes = {"gtin": [far, *range(1, NUM_ITEMS)], "seller": ["s"] * NUM_ITEMS}
+    live = LiveRecommender(Recommender(build(dim=16).artifact, attributes=attributes), keep=3)
+    live.set_attributes([IDS[0]], {"gtin": [5]})
+    live.upsert(["x"], vectors_of(1), attributes={"gtin": [2.5], "seller": [["b"]]})
+    live.rollback()
+    live.rollback()
+    rows = live.current.items.rows([IDS[0], IDS[1]])
+    assert live.current.attributes.columns(rows)["gtin"].tolist() == [far, 1]
+    assert live.current.attributes.columns(rows)["seller"] == ["s", "s"]
+    live.upsert(["x"], vectors_of(1))  # with 0 for what such a column cannot have
+    assert live.current.recommend(HISTORY, where={"seller": "b", "gtin": 0})[0].items.tolist() == ["x"]
+    live.upsert(["y"], vectors_of(1), attributes={"gtin": [far], "seller": ["c"]})
+
+
+def test_a_rollback_that_fails_can_be_tried_again(monkeypatch):
+    live = LiveRecommender(build(dim=16))
+    live.upsert(["x"], vectors_of(1))
+    version = live.version
+    with monkeypatch.context() as patch:
+        patch.setattr("lsif_sdk.live.restored", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            live.rollback()
+    assert live.version == version and live.rollback() == version + 1
+
+
+def test_a_text_that_a_branch_knows_is_not_known_to_another():
+    column = TextColumn("x", ["a", "b"])
+    other = column.edited("x", {0: "typo"})
+    assert "typo" in other and "typo" not in column
+    assert "typo" in column.edited("x", {1: "c"})  # numbered before "c" was

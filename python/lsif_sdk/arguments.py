@@ -226,4 +226,8 @@ def as_number(name: str, value: object, low: float, high: float, brackets: str =
     # An integer is compared exactly, however large it is.
     if not (low < value < high or value in ends):  # type: ignore[operator]
         raise ArgumentError(name, expected, shown(value))
-    return int(value) if is_integer(value) else float(value)  # type: ignore[call-overload, arg-type]
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        raise ArgumentError(name, "a number that float64 has", shown(value)) from None
+    return int(value) if is_integer(value) else number  # type: ignore[call-overload]

@@ -15,7 +15,7 @@ from lsif_sdk.items import ItemTable
 
 __all__ = [
     "Column", "Entries", "Numbers", "as_entries", "by_row", "check_order", "further_numbers", "is_flag", "is_missing",
-    "is_number", "numbers_of", "numbers_with",
+    "is_number", "numbers_behind", "numbers_of", "numbers_with",
 ]  # fmt: skip
 
 Column = Sequence[Any] | npt.NDArray[Any] | Mapping[Id, Any]
@@ -228,3 +228,11 @@ def numbers_with(name: str, old: Numbers, num_items: int, entries: Mapping[int, 
     numbers[: len(old)] = old
     numbers[list(entries)] = new
     return numbers
+
+
+def numbers_behind(old: Numbers, new: Numbers) -> Numbers:
+    """Both, as the old ones are; those of the new ones that are no such numbers are 0."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        stored = new.astype(old.dtype)
+        is_same = (stored.astype(new.dtype) == new) | (np.isnan(stored) & np.isnan(new))
+    return np.concatenate([old, np.where(is_same, stored, old.dtype.type(0))])

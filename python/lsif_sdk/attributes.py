@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import is_integer
+from lsif_sdk.arguments import as_int64, is_integer
 from lsif_sdk.attribute_columns import (
     Column,
     Entries,
@@ -20,6 +20,7 @@ from lsif_sdk.attribute_columns import (
     further_numbers,
     is_flag,
     is_number,
+    numbers_behind,
     numbers_of,
     numbers_with,
 )
@@ -88,18 +89,19 @@ class Attributes(OfOneProcess):
         self._cache: collections.OrderedDict[Any, Bitmap] = collections.OrderedDict()
         self._lock = ForkSafeLock()
 
-    def columns(self, rows: npt.ArrayLike | None = None) -> dict[str, list[Any] | Numbers]:
+    def columns(self, rows: Sequence[int] | npt.NDArray[Any] | None = None) -> dict[str, list[Any] | Numbers]:
         """What is known of items, as `load(attributes=)` takes it: for each attribute one entry an item.
 
         Args:
-            rows: of the items (`ItemTable.rows`), each once; None: all.
+            rows: of the items (`ItemTable.rows`); None: all.
 
         Raises:
             ArgumentError: a row is not of the catalogue.
+            ArgumentTypeError: rows are not integers.
         """
-        places = np.arange(self._num_items) if rows is None else np.asarray(rows, np.int64)
-        if len(places) and not (places.min() >= 0 and places.max() < self._num_items):
-            raise ArgumentError("rows", f"rows in [0, {self._num_items})", shown(places.tolist()))
+        places = np.arange(self._num_items) if rows is None else as_int64("rows", rows)
+        if len(odd := places[(places < 0) | (places >= self._num_items)]):
+            raise ArgumentError("rows", f"rows in [0, {self._num_items})", int(odd[0]))
         numbers = {name: column[places] for name, column in self._numbers.items()}
         return numbers | {name: column.entries(places) for name, column in self._texts.items()}
 
@@ -145,6 +147,21 @@ class Attributes(OfOneProcess):
             with self._lock:
                 kept = {key: bitmap for key, bitmap in self._cache.items() if changed.isdisjoint(n for n, _ in key)}
             twin._cache.update(kept)
+        return twin
+
+    def with_rows_of(self, later: Attributes) -> Attributes:
+        """These and, behind them, those of attributes of more items that came of them.
+
+        Columns stay of the kind they are: numbers that such a column cannot have are 0.
+        """
+        rows = np.arange(self._num_items, later._num_items)
+        if not len(rows):
+            return self
+        twin = Attributes({}, later._num_items)
+        for name, numbers in self._numbers.items():
+            twin._numbers[name] = numbers_behind(numbers, later._numbers[name][rows])
+        for name, texts in self._texts.items():
+            twin._texts[name] = texts.with_rows_of(name, later._texts[name], rows)
         return twin
 
     @property

@@ -297,10 +297,7 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     with torch.inference_mode(), native_errors():
         none = torch.zeros(0, dtype=torch.int64)
         codes = ops.update_codes(vectors, bias, before.catalog.codes, size, none, current.threads)
-    came = current.attributes.columns(removed)
-    attributes = before.attributes.edited(
-        len(items), {name: dict(zip(removed, entries, strict=True)) for name, entries in came.items()}
-    )
+    attributes = before.attributes.with_rows_of(current.attributes)
     catalog = Catalog.from_checked(vectors, bias, items, codes=codes)
     return current.succeeded_by(artifact, catalog, attributes, current.fingerprint, changed)
 

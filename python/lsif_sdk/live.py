@@ -282,8 +282,9 @@ class LiveRecommender(OfOneProcess):
         with self._changing():
             if not self._before:
                 raise ArgumentError("rollback", f"an earlier snapshot (keep={self._before.maxlen})", "none")
-            before, was_edited = self._before.pop()
+            before, was_edited = self._before[-1]
             self._current = restored(self._current, before) if was_edited else before.following(self._current)
+            self._before.pop()
             self._published.add(self._current)
             return self._current.version
 

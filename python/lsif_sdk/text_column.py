@@ -51,10 +51,20 @@ class TextColumn:
         kept = ~np.isin(self._later_rows, places)
         twin._later_rows = np.concatenate([self._later_rows[kept], rows])
         twin._later_texts = np.concatenate([self._later_texts[kept], texts])
-        twin._changed = np.union1d(self._changed, places)
-        if len(twin._changed) > max(_FEW, len(self._rows) // 8):
+        places.sort()
+        at = np.searchsorted(self._changed, places)
+        is_new = np.append(self._changed, -1)[at] != places
+        twin._changed = np.insert(self._changed, at[is_new], places[is_new])
+        if len(twin._changed) + len(twin._later_rows) > max(_FEW, len(self._rows) // 8):
             twin._sort(*twin._all_pairs())
         return twin
+
+    def with_rows_of(self, name: str, later: TextColumn, rows: npt.NDArray[np.int64]) -> TextColumn:
+        """This column and, behind it, rows of one that came of it: texts, not lists of one, where this has no lists."""
+        entries = later.entries(rows)
+        if later._has_lists and not self._has_lists and all(len(texts) < 2 for texts in entries):
+            entries = [texts[0] if texts else None for texts in entries]
+        return self.edited(name, dict(zip(rows.tolist(), entries, strict=True)))
 
     def _sort(self, rows: Int32s, texts: Int32s) -> None:
         order = np.argsort(texts, kind="stable")
@@ -71,6 +81,7 @@ class TextColumn:
         with _NAMING:
             numbers = self._numbers
             given = [numbers.setdefault(str(text), len(numbers)) for text in itertools.chain.from_iterable(lists)]
+            self._num_known = len(numbers)
         return np.repeat(places, counts).astype(np.int32), np.array(given, np.int32)
 
     def _all_pairs(self) -> tuple[Int32s, Int32s]:
@@ -81,7 +92,7 @@ class TextColumn:
 
     def __contains__(self, text: object) -> bool:
         """Whether an item has, or had, this text."""
-        return text in self._numbers
+        return self._numbers.get(text, self._num_known) < self._num_known  # type: ignore[call-overload, no-any-return]
 
     def holds(self, num_items: int, texts: Iterable[str]) -> npt.NDArray[np.bool_]:
         """The items, bool [num_items], that have one of these texts, all of which the column knows."""

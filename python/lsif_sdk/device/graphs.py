@@ -48,7 +48,8 @@ def done_at_once(work: Work, shape: Shape, fill: Callable[[Ints], None], device:
 @functools.cache
 def _stream_of_captures(device: torch.device) -> torch.cuda.Stream:
     """One for all captures. torch hands out 32 streams in turn: with one for each capture, a thread that works on a
-    stream of its own would sooner or later find its work captured by another thread."""
+    stream of its own would sooner or later find its work captured by another thread. Of the usual priority, which a
+    graph's work keeps."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
