@@ -27,10 +27,15 @@ class HashedRows {
     slots_.assign(num_slots, {0, kNone});
   }
 
-  void add(uint64_t hash, int32_t row) {
+  // False, and nothing is added, if there is a row of this hash for which is_same(row).
+  template <typename IsSame>
+  bool add(uint64_t hash, int32_t row, IsSame is_same) {
     size_t place = first(hash);
-    while (slots_[place].row != kNone) place = next(place);
+    for (; slots_[place].row != kNone; place = next(place)) {
+      if (slots_[place].tag == tag_of(hash) && is_same(slots_[place].row)) return false;
+    }
     slots_[place] = {tag_of(hash), row};
+    return true;
   }
 
   void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[first(hash)]); }
@@ -72,8 +77,8 @@ class Ids {
   int32_t repeat() const { return repeat_; }
 
  protected:
-  void note_repeat(int32_t row) {
-    if (repeat_ == kNone) repeat_ = row;
+  void note_repeat(int64_t row) {
+    if (repeat_ == kNone) repeat_ = static_cast<int32_t>(row);
   }
 
  private:
@@ -85,15 +90,8 @@ class TextIds : public Ids {
   explicit TextIds(const py::array& ids) : texts_(static_cast<PyObject* const*>(ids.data())), rows_(ids.size()) {
     for (int64_t row = 0; row < ids.size(); ++row) {
       if (!PyUnicode_CheckExact(texts_[row])) refuse("ids", "strings", text(py::type::handle_of(texts_[row])));
-      const uint64_t hash = hash_of(texts_[row]);
-      size_t place = rows_.first(hash);
-      int32_t other = rows_.candidate(hash, place);
-      while (other != kNone && !are_same(texts_[row], texts_[other])) other = rows_.candidate(hash, place);
-      if (other == kNone) {
-        rows_.add(hash, static_cast<int32_t>(row));
-      } else {
-        note_repeat(static_cast<int32_t>(row));
-      }
+      const auto is_same = [&](int32_t other) { return are_same(texts_[row], texts_[other]); };
+      if (!rows_.add(hash_of(texts_[row]), static_cast<int32_t>(row), is_same)) note_repeat(row);
     }
   }
 
@@ -154,7 +152,7 @@ class DenseIds : public Ids {
       if (place == kNone) {
         place = static_cast<int32_t>(row);
       } else {
-        note_repeat(static_cast<int32_t>(row));
+        note_repeat(row);
       }
     }
   }
@@ -182,15 +180,8 @@ class SparseIds : public Ids {
  public:
   SparseIds(const int64_t* numbers, int64_t size) : numbers_(numbers), rows_(size) {
     for (int64_t row = 0; row < size; ++row) {
-      const uint64_t hash = hash_of(numbers_[row]);
-      size_t place = rows_.first(hash);
-      int32_t other = rows_.candidate(hash, place);
-      while (other != kNone && numbers_[other] != numbers_[row]) other = rows_.candidate(hash, place);
-      if (other == kNone) {
-        rows_.add(hash, static_cast<int32_t>(row));
-      } else {
-        note_repeat(static_cast<int32_t>(row));
-      }
+      const auto is_same = [&](int32_t other) { return numbers_[other] == numbers_[row]; };
+      if (!rows_.add(hash_of(numbers_[row]), static_cast<int32_t>(row), is_same)) note_repeat(row);
     }
   }
 

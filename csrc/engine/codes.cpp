@@ -6,7 +6,6 @@
 #include <cstring>
 #include <iterator>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -132,8 +131,7 @@ std::vector<int64_t> all_groups(int64_t num_items, Part part) {
 
 void check_finite_row(const char* argument, const float* values, int64_t row, int64_t dim) {
   if (values == nullptr || check_finite(values + row * dim, 1, dim, 1) < 0) return;
-  throw std::invalid_argument(std::string(argument) + ": expected finite numbers, got NaN or infinity in row " +
-                              std::to_string(row));
+  refuse(argument, "finite numbers", "NaN or infinity in row " + std::to_string(row));
 }
 
 void write_order(const std::vector<int32_t>& order, int64_t dim, uint8_t* codes) {
@@ -198,8 +196,7 @@ Header read_header(const uint8_t* codes, int64_t size, int64_t num_items, int64_
 
 int64_t codes_size(int64_t num_items, int64_t dim, bool is_ordered) {
   if (dim < 1 || dim > kMaxScoreDim) {
-    throw std::invalid_argument("vectors: expected 1 to " + std::to_string(kMaxScoreDim) + " dimensions, got " +
-                                std::to_string(dim));
+    refuse("vectors", "1 to " + std::to_string(kMaxScoreDim) + " dimensions", std::to_string(dim));
   }
   return begin_of(is_ordered ? kEnd : kCells, num_items, dim);
 }
@@ -226,15 +223,14 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
                   const int64_t* changed, int64_t num_changed, uint8_t* codes, int threads) {
   Header header = read_header(old.codes, old.size, old.num_items, dim);
   if (old.num_items > num_items) {
-    throw std::invalid_argument("vectors: expected at least the " + std::to_string(old.num_items) +
-                                " rows that are coded, got " + std::to_string(num_items));
+    refuse("vectors", "at least the " + std::to_string(old.num_items) + " rows that are coded",
+           std::to_string(num_items));
   }
   std::vector<bool> is_stale(static_cast<size_t>(num_items));
   std::fill(is_stale.begin() + old.num_items, is_stale.end(), true);
   for (int64_t i = 0; i < num_changed; ++i) {
     if (changed[i] < 0 || changed[i] >= num_items) {
-      throw std::invalid_argument("changed: expected rows in [0, " + std::to_string(num_items) + "), got " +
-                                  std::to_string(changed[i]));
+      refuse("changed", "rows in [0, " + std::to_string(num_items) + ")", std::to_string(changed[i]));
     }
     is_stale[changed[i]] = true;
   }

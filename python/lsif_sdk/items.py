@@ -19,6 +19,7 @@ from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
 from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, id_list
 from lsif_sdk.locks import ForkSafeLock, made_once
+from lsif_sdk.order_by_counts import by_counts, reordered
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
 from lsif_sdk.times import Now, check_recent, request_times
 
@@ -305,7 +306,7 @@ class ItemTable:
             table.counts.flags.writeable = False
             if (order := table.__dict__.pop("by_popularity", None)) is not None:
                 moved = np.array(sorted({*range(len(self), size), *edit.counts}), np.int64)
-                table.__dict__["by_popularity"] = _moved(order, table.counts, moved)
+                table.__dict__["by_popularity"] = reordered(order, table.counts, moved)
         changed = {row: end for row, end in edit.until.items() if end != self.until_of(row)}
         if changed or (ids and self.until is not None):
             until = np.full(len(self), FOREVER) if self.until is None else self.until
@@ -328,7 +329,7 @@ class ItemTable:
     @made_once
     def by_popularity(self) -> npt.NDArray[np.int64]:
         """All rows, most frequent in training first, then by row."""
-        return _by_popularity(self.counts)
+        return by_counts(self.counts)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Plain tensors for safetensors: texts become UTF-8 bytes and offsets."""
@@ -374,26 +375,6 @@ def _as_counts(counts: Sequence[int] | npt.NDArray[Any], num_items: int) -> npt.
     if array.size and not (array.min() >= 0 and array.max() < 2**63):
         raise ArgumentError("counts", "values >= 0 that fit int64", f"{array.min()} to {array.max()}")
     return array.astype(np.int64)
-
-
-def _by_popularity(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.argsort(-counts, kind="stable").astype(np.int64)
-
-
-def _moved(
-    order: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """`_by_popularity(counts)` from what it was before these rows, ascending, came or got other counts."""
-    if len(rows) > len(counts) // 100:
-        return _by_popularity(counts)
-    is_moved = np.zeros(len(counts), np.bool_)
-    is_moved[rows] = True
-    others = order[~is_moved[order]]
-    keys = -counts[others]
-    rows = rows[_by_popularity(counts[rows])]
-    begins, ends = (np.searchsorted(keys, -counts[rows], side) for side in ("left", "right"))
-    within = [np.searchsorted(others[b:e], row) for b, e, row in zip(begins, ends, rows, strict=True)]
-    return np.insert(others, begins + np.array(within, np.int64), rows)
 
 
 def _with_values(old: npt.NDArray[np.int64], size: int, fill: int, values: Mapping[int, int]) -> npt.NDArray[np.int64]:
