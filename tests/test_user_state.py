@@ -239,7 +239,7 @@ def test_damaged_bytes_are_refused():
         (b"", "a user state"),
         (data[:100], "a user state|damaged"),
         (data + b"x", "damaged"),
-        (b"lsifusr9" + data[8:], "version 1, got another version"),
+        (b"lsifusr9" + data[8:], "version 2, got another version"),
     ):
         with pytest.raises(errors.ArgumentError, match=message):
             UserState.from_bytes(odd)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.packed_zeros import pack, unpack
 from lsif_sdk.times import UNKNOWN_TIME
 
 __all__ = ["DEFAULT_REMEMBER", "MOST_REMEMBERED", "UserState", "as_states"]
@@ -22,7 +23,7 @@ _DIGEST_BYTES = 16
 # StateHeader of csrc/engine/user_state.h.
 _HEADER = struct.Struct("<8s32s10q")
 _MODEL = slice(8, 40)
-_FORMAT = b"lsifusr1"
+_FORMAT = b"lsifusr2"  # of what is stored, of whatever is in memory
 
 
 class UserState:
@@ -73,12 +74,15 @@ class UserState:
 
     @property
     def nbytes(self) -> int:
-        """Size in memory; `to_bytes` adds a checksum of 16 bytes."""
+        """Size in memory."""
         return int(self._data.nbytes)
 
     def to_bytes(self) -> bytes:
-        """For a store or another process. Little-endian; the version is in the first eight bytes."""
-        payload = self._data.tobytes()
+        """For a store or another process: what is not zero, so that users of few events take little, and a checksum.
+
+        Little-endian; the version is in the first eight bytes.
+        """
+        payload = _FORMAT + pack(self._data)
         return payload + _digest(payload)
 
     @classmethod
@@ -92,14 +96,17 @@ class UserState:
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ArgumentTypeError("data", "bytes", data)
         data = bytes(data)
-        if len(data) < _HEADER.size + _DIGEST_BYTES or not data.startswith(_FORMAT[:-1]):
+        if len(data) < len(_FORMAT) + _DIGEST_BYTES or not data.startswith(_FORMAT[:-1]):
             raise ArgumentError("data", "a user state", f"{len(data)} other bytes")
         if not data.startswith(_FORMAT):
             raise ArgumentError("data", f"a user state of version {_FORMAT[-1:].decode()}", "another version")
         payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
         if _digest(payload) != digest:
             raise ArgumentError("data", "a whole user state", "a damaged one: its checksum differs")
-        return cls(np.frombuffer(payload, np.uint8).copy())
+        unpacked = unpack(payload[len(_FORMAT) :])
+        if len(unpacked) < _HEADER.size:
+            raise ArgumentError("data", "a user state", f"one of {len(unpacked)} bytes")
+        return cls(unpacked)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UserState) and np.array_equal(self._data, other._data)

@@ -1,4 +1,4 @@
-"""User states as bytes, damaged behind a checksum that holds, and used in every way a state can be."""
+"""User states, damaged as stored or in memory, behind a checksum that holds, and used in every way a state can be."""
 
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ import numpy as np
 from fuzz import models, mutate
 from lsif_sdk import Events, UserState
 
-_FINGERPRINT = slice(8, 40)
 _OF_THE_MODEL = b"fingerprint of the fuzzed model."  # in inputs, so that they do not depend on a model's weights
 _CHECKSUM_BYTES = 16
+_STORED, _REPAIRED, _IN_MEMORY = range(3)
 _NOW = 1_700_000_000
 
 
 class StateTarget:
-    """Inputs are three bytes, [model, use, whether to repair the checksum], and what `UserState.to_bytes` gives."""
+    """Inputs are three bytes, [model, use, form], and a state: as `UserState.to_bytes` gives it, the same to get a
+    checksum that holds, or `UserState.data`."""
 
     name = "state"
     suffix = ".bin"
 
     def generate(self, rng: random.Random) -> bytes:
         variant = rng.randrange(models.NUM_MODELS)
-        data = rng.choice(_whole(variant))
+        form = rng.choices((_STORED, _REPAIRED, _IN_MEMORY), (1, 5, 14))[0]
+        data = rng.choice(_whole(variant, form == _IN_MEMORY))
         for _ in range(rng.choice((1, 1, 2, 3))):
             data = mutate.mutated_bytes(rng, data) if rng.random() < 0.3 else _with_other_words(rng, data)
-        return bytes([variant, rng.randrange(len(_USES)), rng.random() < 0.95]) + data
+        return bytes([variant, rng.randrange(len(_USES)), form]) + data
 
     def run(self, data: bytes) -> None:
-        variant, use, repaired = data[:3]
-        model, state_bytes = models.recommender(variant), data[3:]
-        if repaired:
-            state_bytes = _repair(state_bytes, model.fingerprint)
-        state = UserState.from_bytes(state_bytes)
-        assert state.to_bytes() == state_bytes and UserState.from_bytes(memoryview(state_bytes)) == state
-        assert repr(state) and isinstance(hash(state), int) and state.nbytes == len(state_bytes) - _CHECKSUM_BYTES
+        variant, use, form = data[:3]
+        model = models.recommender(variant)
+        given = data[3:].replace(_OF_THE_MODEL, model.fingerprint)
+        if form == _IN_MEMORY:
+            state = UserState(np.frombuffer(given, np.uint8).copy())
+            given = state.to_bytes()
+        elif form == _REPAIRED:
+            payload = given[:-_CHECKSUM_BYTES]
+            given = payload + hashlib.blake2b(payload, digest_size=_CHECKSUM_BYTES).digest()
+        state = UserState.from_bytes(given)
+        assert UserState.from_bytes(state.to_bytes()) == UserState.from_bytes(memoryview(given)) == state
+        assert repr(state) and isinstance(hash(state), int)
         assert isinstance(state.num_events + state.num_unknown + state.remember + (state.newest_time or 0), int)
         _USES[use](model, variant, state)
 
@@ -91,21 +98,15 @@ def _valid(variant: int) -> UserState:
 
 
 @functools.cache
-def _whole(variant: int) -> list[bytes]:
+def _whole(variant: int, is_in_memory: bool) -> list[bytes]:
     fingerprint = models.recommender(variant).fingerprint
-    return [state.to_bytes().replace(fingerprint, _OF_THE_MODEL) for state in _states(variant)]
-
-
-def _repair(data: bytes, fingerprint: bytes) -> bytes:
-    payload = bytearray(data[:-_CHECKSUM_BYTES])
-    if payload[_FINGERPRINT] == _OF_THE_MODEL:
-        payload[_FINGERPRINT] = fingerprint
-    return bytes(payload) + hashlib.blake2b(payload, digest_size=_CHECKSUM_BYTES).digest()
+    whole = [state.data.tobytes() if is_in_memory else state.to_bytes() for state in _states(variant)]
+    return [data.replace(fingerprint, _OF_THE_MODEL) for data in whole]
 
 
 def _with_other_words(rng: random.Random, data: bytes) -> bytes:
     """One aligned number changed, behind the format and mostly behind the fingerprint: sizes, counts, times, floats."""
-    numbers = (len(data) - _CHECKSUM_BYTES) // 8
+    numbers = len(data) // 8
     if numbers < 18:
         return data
     word = rng.randrange(5, 18) if rng.random() < 0.6 else rng.randrange(1, numbers)

@@ -12,10 +12,11 @@ from lsif_sdk.arguments import is_integer
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.events import Events
 from lsif_sdk.integrations.history_store import StoredState
+from lsif_sdk.packed_zeros import pack, unpack
 from lsif_sdk.times import UNKNOWN_TIME
 from lsif_sdk.user_state import UserState
 
-__all__ = ["ServedState", "newest_time", "oldest_time"]
+__all__ = ["KeptState", "ServedState", "newest_time", "oldest_time"]
 
 _TIME = struct.Struct("<q")
 _DIGEST_BYTES = 16
@@ -43,6 +44,18 @@ class ServedState:
         """Size in memory."""
         return self.state.nbytes
 
+    def kept(self) -> KeptState | ServedState:
+        """For the memory: packed where that halves it at least, as it does for users of few events. Otherwise it would
+        only cost time, some 20 us at every use."""
+        packed = pack(self.state.data)
+        if 2 * len(packed) > self.nbytes:
+            return self
+        return KeptState(packed, self.sequence, self.newest_time, self.unsaved)
+
+    def served(self) -> ServedState:
+        """Itself; see `KeptState`."""
+        return self
+
     def to_bytes(self) -> bytes:
         """For a store, which keeps `sequence` beside them."""
         data = self.state.to_bytes()
@@ -69,6 +82,25 @@ class ServedState:
         # The state's own checksum, at its end, stands for it.
         rest = struct.pack("<qq", sequence, newest)
         return hashlib.blake2b(data[-_DIGEST_BYTES:] + rest, digest_size=_DIGEST_BYTES).digest()
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class KeptState:
+    """A `ServedState` as it lies in memory, its state packed."""
+
+    packed: bytes
+    sequence: int
+    newest_time: int
+    unsaved: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return len(self.packed)
+
+    def served(self) -> ServedState:
+        """The inverse of `ServedState.kept`."""
+        return ServedState(UserState(unpack(self.packed)), self.sequence, self.newest_time, self.unsaved)
 
 
 def newest_time(events: Events) -> int:

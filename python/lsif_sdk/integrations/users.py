@@ -17,7 +17,7 @@ from lsif_sdk.events import Events, History
 from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, id_list
 from lsif_sdk.integrations.bounded_calls import BoundedCalls
 from lsif_sdk.integrations.history_store import HistoryStore, StoredEvents, as_event_rows, as_user
-from lsif_sdk.integrations.served_state import ServedState, newest_time, oldest_time
+from lsif_sdk.integrations.served_state import KeptState, ServedState, newest_time, oldest_time
 from lsif_sdk.integrations.user_states import UserStates
 from lsif_sdk.items import ItemTable
 from lsif_sdk.live import LiveRecommender
@@ -46,8 +46,8 @@ class Users(OfOneProcess):
         recommender: the model. States follow the snapshots of a live one: those of another model, and those that left
             out events of an item that has come since, are made anew as users come.
         store: of histories. `Users` does not close it.
-        max_bytes: memory for states; see `UserStates`. That of a user of 2**20 events takes 8 MB, 16 with `repeats` and
-            times.
+        max_bytes: memory for states, in which those of users with few events are packed; see `UserStates`. That of a
+            user of 2**20 events takes 8 MB, 16 with `repeats` and times.
         save_every: events of a user after which the state is written to the store. At most so many (and those of other
             processes) are read again after a crash or when the state has left the memory.
         remember: see `Recommender.new_state`. The state of a user with more events is made anew, of the whole history,
@@ -77,7 +77,7 @@ class Users(OfOneProcess):
         self._empty = self._new_empty(self._snapshot)
         self._store = store
         self._save_every = save_every
-        self._states: UserStates[ServedState] = UserStates(max_bytes)
+        self._states: UserStates[KeptState | ServedState] = UserStates(max_bytes)
         # Of several threads that find a user's state behind, one brings it up to date. Users share locks.
         self._locks = tuple(ForkSafeLock() for _ in range(_NUM_LOCKS))
         self._counts: collections.Counter[str] = collections.Counter()
@@ -172,9 +172,10 @@ class Users(OfOneProcess):
         return self._calls.within(patience, lock, lambda: self._current(user))
 
     def _without_store(self, user: Id) -> tuple[Recommender, UserState, str]:
-        cached, snapshot = self._states.peek(user), self._snapshot
-        if cached is not None and snapshot.knows(cached.state):
-            return snapshot, cached.state, "cached state"
+        kept, snapshot = self._states.peek(user), self._snapshot
+        state = None if kept is None else kept.served().state
+        if state is not None and snapshot.knows(state):
+            return snapshot, state, "cached state"
         empty = self._empty if snapshot.knows(self._empty.state) else self._new_empty(snapshot)
         return snapshot, empty.state, "popularity"
 
@@ -211,9 +212,9 @@ class Users(OfOneProcess):
         """
         for user in self._states.users():
             with self._lock(user):
-                served = self._states.peek(user)
-                if served is not None and served.unsaved:
-                    self._states.put(user, self._saved(user, served))
+                kept = self._states.peek(user)
+                if kept is not None and kept.unsaved:
+                    self._states.put(user, self._saved(user, kept.served()).kept())
 
     def close(self) -> None:
         """`flush`. The store stays open."""
@@ -261,7 +262,8 @@ class Users(OfOneProcess):
 
     def _current(self, user: Id) -> tuple[Recommender, UserState | Events]:
         """A snapshot, and the state of all events in the store; the events themselves where they have no state."""
-        cached = self._states.get(user)
+        kept = self._states.get(user)
+        cached = None if kept is None else kept.served()
         snapshot = self._snapshot  # not older than what made the state
         empty = self._empty
         if not snapshot.knows(empty.state):  # another thread may go on to another model, and put its own there
@@ -324,7 +326,7 @@ class Users(OfOneProcess):
                 served = self._saved(user, served)
             except StoreError:
                 self._count("save_failures")
-        self._states.put(user, served)
+        self._states.put(user, served.kept())
 
     def _saved(self, user: Id, served: ServedState) -> ServedState:
         if self._store.put_state(user, served.to_bytes(), served.sequence):
