@@ -164,6 +164,13 @@ class Attributes(OfOneProcess):
             twin._texts[name] = texts.with_rows_of(name, later._texts[name], rows)
         return twin
 
+    def of_rows(self, rows: npt.NDArray[np.int64]) -> Attributes:
+        """Those of these items, in this order; conditions may name what they might before."""
+        twin = Attributes({}, len(rows))
+        twin._numbers = {name: numbers[rows] for name, numbers in self._numbers.items()}
+        twin._texts = {name: texts.of_rows(rows) for name, texts in self._texts.items()}
+        return twin
+
     @property
     def names(self) -> list[str]:
         """Of the attributes, sorted."""

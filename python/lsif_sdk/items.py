@@ -313,6 +313,12 @@ class ItemTable:
             table._available = Availability(_with_values(until, size, FOREVER, changed))
         return table
 
+    def of_rows(self, rows: npt.NDArray[np.int64]) -> ItemTable:
+        """A table of these rows, in their order; this one stays as it is."""
+        titles = None if self.titles is None else [self.titles[row] for row in rows.tolist()]
+        until = None if self.until is None else self.until[rows]
+        return ItemTable(self.ids[rows], titles, self.counts[rows], until)
+
     def until_of(self, row: int) -> int:
         """When a row stops being recommended; FOREVER past the last row."""
         return FOREVER if self.until is None or row >= len(self) else int(self.until[row])

@@ -16,6 +16,7 @@ import torch
 
 from lsif_sdk.arguments import as_array, as_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
+from lsif_sdk.compaction import compacted
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import Events, History, is_flat
@@ -36,7 +37,7 @@ class LiveRecommender(OfOneProcess):
     makes them, one after another, and published by swapping one reference; requests in flight finish on their
     snapshot (docs/serving.md, "A live catalogue").
 
-    User states stay usable when the catalogue changes. A state that a newer snapshot made an older one refuses: take
+    User states stay usable when the catalogue changes, but for `replace` and `compact`. A state that a newer snapshot made an older one refuses: take
     the state first, then `current`.
 
     Args:
@@ -267,11 +268,31 @@ class LiveRecommender(OfOneProcess):
         with self._changing():
             return self._publish(recommender.following(self._current), is_edit=False)
 
+    def compact(self) -> int:
+        """Publishes the catalogue without the rows that removed items still have, and their memory.
+
+        Otherwise rows are only ever added, in saved snapshots, too. As after `replace`, user states are made anew; and
+        items that are gone for good are unknown in histories, which until then they still count in. The codes of all
+        rows are made anew, by the calling thread; other changes wait for that, requests do not. Without removed items
+        nothing changes.
+
+        Returns:
+            The version.
+
+        Raises:
+            ArgumentError: no item would be left.
+        """
+        with self._changing():
+            successor = compacted(self._current)
+            if successor is self._current:
+                return self.version
+            return self._publish(successor.following(self._current), is_edit=False)
+
     def rollback(self) -> int:
         """Publishes what the snapshot before had, under a new version; further calls go further back.
 
-        Items that came since are removed, but stay known to the encoder: states made since stay usable. After a
-        `replace` it is the recommender before as it was, and states are made anew.
+        Items that came since are removed, but stay known to the encoder: states made since stay usable. After `replace`
+        and `compact` it is the recommender before as it was, and states are made anew.
 
         Returns:
             The version.

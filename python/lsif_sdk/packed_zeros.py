@@ -25,7 +25,8 @@ def pack(data: npt.NDArray[np.uint8]) -> bytes:
     words = data.view(np.uint64)
     # Eight words a block: their eight answers are read as one word, faster than any(axis=1).
     is_kept = (words != 0).view(np.uint64) != 0
-    return _SIZE.pack(size) + np.packbits(is_kept).tobytes() + words.reshape(-1, _BLOCK // 8)[is_kept].tobytes()
+    kept = words.reshape(-1, _BLOCK // 8)[is_kept]
+    return b"".join((_SIZE.pack(size), np.packbits(is_kept).tobytes(), kept.tobytes()))
 
 
 def unpack(packed: bytes) -> npt.NDArray[np.uint8]:

@@ -66,6 +66,17 @@ class TextColumn:
             entries = [texts[0] if texts else None for texts in entries]
         return self.edited(name, dict(zip(rows.tolist(), entries, strict=True)))
 
+    def of_rows(self, rows: npt.NDArray[np.int64]) -> TextColumn:
+        """The column of these rows, each once, in this order; texts that none of them has are known all the same."""
+        twin = object.__new__(TextColumn)
+        twin.__dict__.update(self.__dict__)
+        all_rows, texts = self._all_pairs()
+        places = np.full(1 + max(all_rows.max(initial=-1), rows.max(initial=-1)), -1, np.int32)
+        places[rows] = np.arange(len(rows))
+        kept = places[all_rows] >= 0
+        twin._sort(places[all_rows[kept]], texts[kept])
+        return twin
+
     def _sort(self, rows: Int32s, texts: Int32s) -> None:
         order = np.argsort(texts, kind="stable")
         self._rows = rows[order]

@@ -1,0 +1,43 @@
+"""A catalogue without the rows of removed items."""
+
+from __future__ import annotations
+
+import torch
+
+from lsif_sdk.artifact import catalog_specs
+from lsif_sdk.bitmaps import REMOVED
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.recommender import Recommender
+
+__all__ = ["compacted"]
+
+
+def compacted(recommender: Recommender) -> Recommender:
+    """The same model, attributes and settings without the rows of removed items, coded anew.
+
+    Items that stay keep their order and all that is known of them. Rows have other numbers, so states of the one are
+    none of the other, and events of items that are gone are events of unknown items.
+
+    Raises:
+        ArgumentError: no item would be left.
+    """
+    until = recommender.items.until
+    if until is None or not (until == REMOVED).any():
+        return recommender
+    rows = (until != REMOVED).nonzero()[0]
+    if not len(rows):
+        raise ArgumentError("compact", "at least one item that is not removed", f"{len(until)} removed items")
+    per_item = {"item_embedding", *(name for name, _, _ in catalog_specs(recommender.config))}
+    weights = {
+        name: torch.from_numpy(weight.detach().numpy()[rows]) if name in per_item else weight
+        for name, weight in recommender.artifact.weights.items()
+    }
+    result = Recommender(
+        recommender.artifact.edited(weights, recommender.items.of_rows(rows)),
+        threads=recommender.threads or None,
+        batching=recommender._batching,
+        precision=recommender.precision,
+        device=recommender.device,
+    )
+    result._attributes = recommender.attributes.of_rows(rows)
+    return result
