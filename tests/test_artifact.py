@@ -60,7 +60,7 @@ def test_an_artifact_says_what_wrote_it_and_when(tmp_path, monkeypatch):
         assert other.written_by is other.written_at is None  # nothing has written that
 
 
-def test_an_older_artifact_does_not_say_what_wrote_it(saved):
+def test_an_artifact_need_not_say_what_wrote_it(saved):
     def forget(config: dict[str, Any]) -> None:
         for name in ("written_by", "written_at", "sha256"):
             del config[name]

@@ -109,12 +109,6 @@ def test_precision_is_one_of_four(value):
         dataclasses.replace(TRAIN, precision=value)
 
 
-def test_what_was_written_before_a_field_came_has_its_default() -> None:
-    values = ModelConfig(num_items=5).to_dict()
-    del values["normalize_inputs"]
-    assert ModelConfig.from_dict(values) == ModelConfig(num_items=5)
-
-
 def test_numbers_of_numpy_become_pythons_own():
     model = ModelConfig(num_items=np.int64(10), dim=np.int32(32), temperature=np.float32(0.5), repeats=np.bool_(True))
     assert model == ModelConfig(num_items=10, dim=32, temperature=0.5, repeats=True)

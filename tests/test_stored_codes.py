@@ -47,27 +47,6 @@ def test_without_the_file_codes_are_made(saved):
     assert same(loaded.recommend(HISTORIES, k=7), build(normalize_items=True).recommend(HISTORIES, k=7))
 
 
-@pytest.mark.parametrize(
-    ("hidden", "says_who_wrote_it", "kept"),
-    [(-1e18, False, False), (-2e6, False, False), (-1e18, True, True), (-9.0, False, True)],
-)
-def test_codes_whose_bounds_may_be_below_biases_are_made_anew(tmp_path, monkeypatch, hidden, says_who_wrote_it, kept):
-    artifact = build().artifact
-    bias = artifact.catalog_bias.clone()
-    bias[3] = hidden
-    Recommender(dataclasses.replace(artifact, weights={**artifact.weights, "catalog.bias": bias})).save(
-        tmp_path / "model"
-    )
-    config = json.loads((tmp_path / "model" / "config.json").read_text())
-    if not says_who_wrote_it:
-        del config["written_by"]
-    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(torch.Tensor, "abs", None)  # torch's threads, which a forked child has not
-    loaded = Recommender.load(tmp_path / "model", verify=False)
-    assert (loaded.artifact.codes is not None) == kept
-    assert "i3" not in loaded.recommend(HISTORIES, k=7)[0].items
-
-
 def test_an_artifact_with_codes_can_be_overwritten(saved):
     build().save(saved, overwrite=True)
     assert not Recommender.load(saved).config.normalize_items

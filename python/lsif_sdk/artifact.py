@@ -52,7 +52,6 @@ from lsif_sdk.popularity import centred_log_counts, penalty_of
 __all__ = ["Artifact", "catalog_specs", "encoder_specs"]
 
 _CODES = "codes"
-_FAR_BIAS = 2.0**20
 _VECTORS = "catalog.vectors"
 _PENALTY = "catalog.penalty"
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
@@ -156,19 +155,9 @@ class Artifact:
 
     @property
     def bias_penalty(self) -> torch.Tensor | None:
-        """What `with_popularity_penalty` has taken off `catalog_bias`, float32 [num_items]; None: nothing.
-
-        Artifacts that do not say it item by item, as older ones, are taken to have the counts of then.
-
-        Raises:
-            ArtifactError: what it says of its penalty is no number.
-        """
-        if _PENALTY in self.weights:
-            return self.weights[_PENALTY].detach()
-        penalty = penalty_of(self.training)
-        if penalty == 0:
-            return None
-        return torch.from_numpy((penalty * centred_log_counts(self.items.counts)).astype(np.float32))
+        """What `with_popularity_penalty` has taken off `catalog_bias`, float32 [num_items]; None: nothing."""
+        taken = self.weights.get(_PENALTY)
+        return None if taken is None else taken.detach()
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, codes: torch.Tensor | None = None) -> None:
         """Writes the directory: the whole of it appears at `path`, or nothing.
@@ -264,7 +253,7 @@ class Artifact:
             raise ArtifactError(f"{directory / WEIGHTS_FILE}: {error}") from None
         for name in ("written_by", "written_at"):
             object.__setattr__(artifact, name, values.get(name))
-        if has_codes and not _may_be_wrong(artifact):
+        if has_codes:
             object.__setattr__(artifact, "codes", _read_codes(directory, values["files"]))
         return artifact
 
@@ -308,13 +297,6 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
             raise ArtifactError(f"{name}: expected strictly increasing values >= 1")
     if "long_pooling.decay" in weights and (weights["long_pooling.decay"].detach().numpy() < 0).any():
         raise ArtifactError("long_pooling.decay: expected values >= 0")
-
-
-def _may_be_wrong(artifact: Artifact) -> bool:
-    """Whether codes were made when rows' bounds could be below their biases, and biases are such that it may have
-    happened: those of 28 November 2026 and before, in artifacts that do not say yet who wrote them."""
-    biases = artifact.catalog_bias.detach().numpy()  # torch's pool of threads does not outlive a fork
-    return artifact.written_by is None and bool(np.abs(biases).max(initial=0) >= _FAR_BIAS)
 
 
 def _read_codes(directory: pathlib.Path, files: Mapping[str, Any]) -> torch.Tensor:

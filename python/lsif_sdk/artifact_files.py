@@ -34,7 +34,7 @@ ITEMS_FILE = "items.safetensors"
 CODES_FILE = "codes.safetensors"
 CHECKSUM = "sha256"  # in config.json, of its other entries
 
-_WRITTEN_BY, _WRITTEN_AT = "written_by", "written_at"  # in config.json since 0.1.0
+_WRITTEN_BY, _WRITTEN_AT = "written_by", "written_at"
 _DATE = "SOURCE_DATE_EPOCH"
 
 _OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}

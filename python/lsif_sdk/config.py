@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, as_choice, as_flag, as_integer, as_number
 from lsif_sdk.errors import ArgumentError
 
-__all__ = ["LATER", "ModelConfig"]
+__all__ = ["ModelConfig"]
 
 _CHOICES = {
     "block": ("hstu", "transformer"),
@@ -34,8 +34,6 @@ _SIZES = {
     "num_time_boundaries": (1, _MAX_DIM),
     "num_actions": (0, 2**20),
 }
-
-LATER = {"normalize_inputs"}  # fields that artifacts written before them lack; their defaults are what was done then
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +133,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of `to_dict`; unknown and missing fields are refused by name, but for those of later versions.
+        """The inverse of `to_dict`; unknown and missing fields are refused by name.
 
         Raises:
             ArgumentError: a field is unknown, missing or out of range.
@@ -144,6 +142,6 @@ class ModelConfig:
         if unknown := sorted(set(values) - known):
             got = f"unknown {unknown}; there are {', '.join(sorted(known))}"
             raise ArgumentError("model config", f"only the fields of {cls.__name__}", got)
-        if missing := sorted(known - set(values) - LATER):
+        if missing := sorted(known - set(values)):
             raise ArgumentError("model config", "every field", f"no {missing}")
         return cls(**values)

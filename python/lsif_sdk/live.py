@@ -37,8 +37,8 @@ class LiveRecommender(OfOneProcess):
     makes them, one after another, and published by swapping one reference; requests in flight finish on their
     snapshot (docs/serving.md, "A live catalogue").
 
-    User states stay usable when the catalogue changes, but for `replace` and `compact`. A state that a newer snapshot made an older one refuses: take
-    the state first, then `current`.
+    User states stay usable when the catalogue changes, but for `replace` and `compact`. A state that a newer snapshot
+    made an older one refuses: take the state first, then `current`.
 
     Args:
         recommender: the first snapshot, of version 0 if it was loaded.

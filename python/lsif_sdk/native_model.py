@@ -19,7 +19,7 @@ from lsif_sdk.attributes import Attributes
 from lsif_sdk.batching import Batching, as_batching
 from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog
-from lsif_sdk.config import LATER, ModelConfig
+from lsif_sdk.config import ModelConfig
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceStates, DeviceUsers
@@ -177,9 +177,7 @@ class NativeModel(OfOneProcess):
     @made_once
     def fingerprint(self) -> bytes:
         """What tells this model's user states from another's: 32 bytes, a hash of shape, item ids and encoder."""
-        # Fields artifacts used to lack count only where they say something, so that stored states stay readable.
-        said = {name: value for name, value in self.config.to_dict().items() if name not in LATER or value}
-        shape = {name: value for name, value in said.items() if name not in _SCORING}
+        shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
         if self.precision != "float32":
             shape["precision"] = self.precision
         result = hashlib.blake2b(json.dumps([shape, self.items.ids.tolist()], sort_keys=True).encode(), digest_size=32)
