@@ -125,6 +125,16 @@ NOON = datetime.datetime(2020, 1, 1, 12)
     ("times", "error", "message"),
     [
         (np.array(["2020-01-01", "NaT"], "M8[s]"), ArgumentError, "times: expected known times, got NaT at position 1"),
+        (
+            np.array([5, 1.7e9], np.float32),
+            ArgumentError,
+            "times: expected Unix seconds made as int64 or float64, got float32, which cannot .* 16777216 on",
+        ),
+        (
+            [np.float16(2049)],
+            ArgumentError,
+            "times: expected .*, got float16, which cannot hold each second from 2048 on",
+        ),
         ([NOON, np.datetime64("NaT")], ArgumentError, "times: expected known times, got NaT at position 1"),
         (np.array([1, 2**62], "M8[D]"), ArgumentError, "times: expected dates whose seconds fit int64"),
         (np.array([1, 2**60], "M8[Y]"), ArgumentError, "times: expected dates whose seconds fit int64"),

@@ -63,7 +63,8 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
             (its midnight in UTC). Rounded down.
 
     Raises:
-        ArgumentError: a number is not finite, a date not a time (NaT), or one does not fit int64.
+        ArgumentError: a number is not finite, a date not a time (NaT), or one does not fit int64; or floats too coarse
+            for seconds, as float32 is for those of our days.
         ArgumentTypeError: neither numbers nor dates.
     """
     if type(values) is np.ndarray and values.dtype == np.int64 and values.ndim == 1:  # as a server has them
@@ -80,7 +81,9 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
         plain = [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]
         array = np.array(plain, np.float64 if any(isinstance(value, float) for value in plain) else object)
     if array.dtype.kind == "f":
-        return _rounded_down(argument, array.astype(np.float64))
+        seconds = _rounded_down(argument, array.astype(np.float64))
+        _check_fine(argument, array)
+        return seconds
     return whole_numbers(argument, array, _EXPECTED)
 
 
@@ -150,6 +153,13 @@ def _rounded_down(argument: str, seconds: npt.NDArray[np.float64]) -> npt.NDArra
         position = int(np.argmax(bad))
         raise ArgumentError(argument, "finite numbers that fit int64", f"{seconds[position]} at position {position}")
     return np.floor(seconds).astype(np.int64)
+
+
+def _check_fine(argument: str, seconds: npt.NDArray[np.floating[Any]]) -> None:
+    limit = 2 ** (np.finfo(seconds.dtype).nmant + 1)
+    if seconds.dtype.itemsize < 8 and bool((np.abs(seconds) >= limit).any()):
+        got = f"{seconds.dtype}, which cannot hold each second from {limit} on"
+        raise ArgumentError(argument, "Unix seconds made as int64 or float64", got)
 
 
 def _of_date(argument: str, position: int, date: Any) -> int:
