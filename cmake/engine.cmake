@@ -9,6 +9,7 @@ add_library(lsif_engine SHARED
   csrc/engine/codes.cpp
   csrc/engine/cpu_quota.cpp
   csrc/engine/encode.cpp
+  csrc/engine/encoded.cpp
   csrc/engine/excluded.cpp
   csrc/engine/few_rows.cpp
   csrc/engine/float_rows.cpp

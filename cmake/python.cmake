@@ -14,8 +14,8 @@ list(GET torch_facts 1 torch_version)
 list(GET torch_facts 2 torch_cuda)
 message(STATUS "torch ${torch_version} (CUDA: ${torch_cuda}) in ${torch_dir}")
 
-add_library(lsif_ops MODULE csrc/ops/checks.cpp csrc/ops/encoding.cpp csrc/ops/encoder_ops.cpp csrc/ops/catalog_ops.cpp csrc/ops/encode_op.cpp
-  csrc/ops/kept_ops.cpp)
+add_library(lsif_ops MODULE csrc/ops/checks.cpp csrc/ops/catalog.cpp csrc/ops/catalog_ops.cpp csrc/ops/cpu_catalog.cpp csrc/ops/encode_op.cpp
+  csrc/ops/encoder_ops.cpp csrc/ops/encoding.cpp csrc/ops/kept_ops.cpp)
 set_target_properties(lsif_ops PROPERTIES PREFIX "" OUTPUT_NAME "_ops" SUFFIX ".so")
 target_compile_definitions(lsif_ops PRIVATE TORCH_TARGET_VERSION=${torch_target_version})
 target_include_directories(lsif_ops SYSTEM PRIVATE "${torch_dir}/include")

@@ -7,7 +7,6 @@
 
 #include "engine/blocks.h"
 #include "engine/float_rows.h"
-#include "engine/fusion_context.h"
 #include "engine/refuse.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
@@ -198,21 +197,11 @@ class StateEncoder {
   StateEncoder(const Model& model, const ConstUserState& state, int64_t now)
       : model_(model), c_(model.config()), state_(state), now_(now), kernels_(cpu::kernels()) {}
 
-  void run(float* fused, float* interests, float* weights) {
+  void run(const Encoded& user) {
     const StateHeader& header = *state_.header;
-    pool_long(interests);
-    float* states = newest_states();
-    const int64_t num_states = header.num_states + 1;
-    float* short_interests = interests + c_.num_long * c_.dim;
-    if (c_.num_short > 0) {
-      float* scratch = scratch_.floats(interest_pooling_scratch_size(model_.short_pooling()));
-      kernels_.interest_pooling(model_.short_pooling(), states, c_.dim, nullptr, kUnknownTime, num_states,
-                                short_interests, scratch);
-    }
-    std::copy_n(states + header.num_states * c_.dim, c_.dim, short_interests + c_.num_short * c_.dim);
-    float* scratch = scratch_.floats(interest_fusion_scratch_size(model_.fusion()));
-    kernels_.interest_fusion(model_.fusion(), interests, gap_feature(c_, header.newest.time, now_),
-                             length_feature(header.num_events), weights, fused, scratch);
+    pool_long(user.interests);
+    const float* states = newest_states();
+    fuse(model_, states, header.num_states + 1, {header.newest.time, now_, header.num_events}, user, scratch_);
   }
 
  private:
@@ -288,16 +277,12 @@ void encode_states(const Model& model, std::span<const ConstUserState> states, c
                    const Encoded& out) {
   const ModelConfig& c = model.config();
   parallel_for(static_cast<int64_t>(states.size()), threads, [&](int64_t b) {
-    float* fused = out.fused + b * c.dim;
-    float* interests = out.interests + b * c.num_interests() * c.dim;
-    float* weights = out.weights + b * c.num_interests();
+    const Encoded user = out.of(c, b);
     if (states[b].header->num_events == 0) {
-      std::fill_n(fused, c.dim, 0.0f);
-      std::fill_n(interests, c.num_interests() * c.dim, 0.0f);
-      std::fill_n(weights, c.num_interests(), 0.0f);
-      return;
+      clear(c, user);
+    } else {
+      StateEncoder(model, states[b], now == nullptr ? kUnknownTime : now[b]).run(user);
     }
-    StateEncoder(model, states[b], now == nullptr ? kUnknownTime : now[b]).run(fused, interests, weights);
   });
   check_encoded(c, static_cast<int64_t>(states.size()), out);
 }

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "engine/blocks.h"
-#include "engine/fusion_context.h"
 #include "engine/offsets.h"
 #include "engine/refuse.h"
 #include "engine/scratch.h"
@@ -32,10 +31,10 @@ class UserEncoder {
     num_states_ = std::min(seq_len_, c_.num_short > 0 ? c_.short_window : 1);
   }
 
-  void run(float* fused, float* interests, float* weights) {
+  void run(const Encoded& user) {
     float* x = scratch_.floats(seq_len_ * c_.dim);
     kernels_.embedding(model_.embedding(), history_.items, history_.actions, seq_len_, x, c_.dim);
-    if (c_.num_long > 0) pool_long(x, interests);
+    if (c_.num_long > 0) pool_long(x, user.interests);
     const int64_t num_rows = num_block_rows(c_, seq_len_, num_states_);
     const int64_t first = seq_len_ - num_rows;
     const int64_t* times = c_.use_times && history_.times ? history_.times + first : nullptr;
@@ -44,11 +43,8 @@ class UserEncoder {
     run_blocks(model_, rows, x + first * c_.dim, scratch_);
     float* states = x + (seq_len_ - num_states_) * c_.dim;
     kernels_.layer_norm(model_.norm(), states, c_.dim, nullptr, 0, states, c_.dim, num_states_);
-    pool_short(states, interests + c_.num_long * c_.dim);
-    float* scratch = scratch_.floats(interest_fusion_scratch_size(model_.fusion()));
     const int64_t newest = history_.times ? history_.times[seq_len_ - 1] : kUnknownTime;
-    kernels_.interest_fusion(model_.fusion(), interests, gap_feature(c_, newest, history_.now),
-                             length_feature(seq_len_), weights, fused, scratch);
+    fuse(model_, states, num_states_, {newest, history_.now, seq_len_}, user, scratch_);
   }
 
  private:
@@ -60,16 +56,6 @@ class UserEncoder {
     kernels_.interest_pooling(model_.long_pooling(), x, c_.dim, times, times ? times[seq_len_ - 1] : kUnknownTime,
                               seq_len_, pooled, scratch);
     kernels_.linear(model_.long_value(), pooled, c_.dim, nullptr, 0, long_interests, c_.dim, c_.num_long);
-  }
-
-  void pool_short(const float* states, float* short_interests) {
-    if (c_.num_short > 0) {
-      const Scratch::Mark mark(scratch_);
-      float* scratch = scratch_.floats(interest_pooling_scratch_size(model_.short_pooling()));
-      kernels_.interest_pooling(model_.short_pooling(), states, c_.dim, nullptr, kUnknownTime, num_states_,
-                                short_interests, scratch);
-    }
-    std::copy_n(states + (num_states_ - 1) * c_.dim, c_.dim, short_interests + c_.num_short * c_.dim);
   }
 
   // The times that the newest events are asked about.
@@ -119,19 +105,15 @@ void encode(const Model& model, const EventBatch& events, int threads, const Enc
     const int64_t b = order[task];
     const int64_t begin = events.offsets[b];
     const int64_t seq_len = events.offsets[b + 1] - begin;
-    float* fused = out.fused + b * c.dim;
-    float* interests = out.interests + b * c.num_interests() * c.dim;
-    float* weights = out.weights + b * c.num_interests();
+    const Encoded user = out.of(c, b);
     if (seq_len == 0) {
-      std::fill_n(fused, c.dim, 0.0f);
-      std::fill_n(interests, c.num_interests() * c.dim, 0.0f);
-      std::fill_n(weights, c.num_interests(), 0.0f);
+      clear(c, user);
       return;
     }
     const History history = {events.items + begin, events.times ? events.times + begin : nullptr,
                              events.actions ? events.actions + begin : nullptr, seq_len,
                              events.now ? events.now[b] : kUnknownTime};
-    UserEncoder(model, history).run(fused, interests, weights);
+    UserEncoder(model, history).run(user);
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "engine/encoded.h"
 #include "engine/model.h"
 
 namespace lsif::engine {
@@ -16,12 +17,6 @@ struct EventBatch {
   const int64_t* now;      // [batch], or null: all unknown
   int64_t total;
   int64_t batch;
-};
-
-struct Encoded {
-  float* fused;      // [batch, dim]
-  float* interests;  // [batch, num_interests, dim]
-  float* weights;    // [batch, num_interests]
 };
 
 // Throws std::invalid_argument naming the first offset, item or action that cannot be used.

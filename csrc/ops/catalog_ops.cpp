@@ -4,7 +4,7 @@
 #include "engine/row_order.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
-#include "ops/checks.h"
+#include "ops/cpu_catalog.h"
 
 namespace lsif::ops {
 namespace {
@@ -63,26 +63,12 @@ Tensor update_codes(Tensor vectors, std::optional<Tensor> bias, Tensor codes, in
   return updated;
 }
 
-CodesView codes_of(const Tensor& codes, int64_t num_items, int64_t dim) {
-  const int64_t size = size_of("codes", codes, 1, 0);
-  check_tensor("codes", codes, ScalarType::Byte, {size});
-  return engine::view_codes(static_cast<const uint8_t*>(codes.const_data_ptr()), size, num_items, dim);
-}
-
 std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tensor> weights, double temperature,
                                               Tensor vectors, std::optional<Tensor> bias, Tensor codes, int64_t k,
                                               std::optional<Tensor> exclude_items,
                                               std::optional<Tensor> exclude_offsets, int64_t threads) {
-  const int64_t num_items = size_of("vectors", vectors, 2, 0);
-  const int64_t dim = size_of("vectors", vectors, 2, 1);
-  const CatalogView catalog = {floats("vectors", vectors, {num_items, dim}), floats("bias", bias, {num_items}),
-                               codes_of(codes, num_items, dim), num_items, dim};
-  engine::ScoreTopkRequest request;
-  request.batch = size_of("queries", queries, 3, 0);
-  request.num_interests = size_of("queries", queries, 3, 1);
-  request.vectors = floats("queries", queries, {request.batch, request.num_interests, dim});
-  request.weights = floats("weights", weights, {request.batch, request.num_interests});
-  request.temperature = temperature;
+  const CatalogView catalog = cpu_catalog(vectors, bias, codes);
+  engine::ScoreTopkRequest request{score_queries(catalog, queries, weights, temperature)};
   request.k = k;
   check_both_or_none("exclude_offsets", exclude_offsets, "exclude_items", exclude_items);
   if (exclude_items) {
@@ -92,37 +78,13 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
     check_offsets("exclude_offsets", *exclude_offsets, total);
   }
   request.threads = engine::check_threads(threads);
-  engine::check_k(k);
-  Tensor scores = new_floats(vectors, {request.batch, k});
-  Tensor indices = new_ints(vectors, {request.batch, k});
-  Tensor counts = new_ints(vectors, {request.batch});
-  engine::score_topk(catalog, request, static_cast<float*>(scores.mutable_data_ptr()),
-                     static_cast<int64_t*>(indices.mutable_data_ptr()),
-                     static_cast<int64_t*>(counts.mutable_data_ptr()));
-  return {scores, indices, counts};
+  return run_score_topk(catalog, request, vectors);
 }
 
 Tensor score_items(Tensor queries, std::optional<Tensor> weights, double temperature, Tensor vectors,
                    std::optional<Tensor> bias, Tensor items) {
-  const int64_t num_items = size_of("vectors", vectors, 2, 0);
-  const int64_t dim = size_of("vectors", vectors, 2, 1);
-  CatalogView catalog{};
-  catalog.vectors = floats("vectors", vectors, {num_items, dim});
-  catalog.bias = floats("bias", bias, {num_items});
-  catalog.num_items = num_items;
-  catalog.dim = dim;
-  ScoreQueries users;
-  users.batch = size_of("queries", queries, 3, 0);
-  users.num_interests = size_of("queries", queries, 3, 1);
-  users.vectors = floats("queries", queries, {users.batch, users.num_interests, dim});
-  users.weights = floats("weights", weights, {users.batch, users.num_interests});
-  users.temperature = temperature;
-  const int64_t num_candidates = size_of("items", items, 2, 1);
-  const int64_t* rows = ints("items", items, {users.batch, num_candidates});
-  const std::vector<int64_t> offsets = equal_offsets(users.batch, num_candidates);
-  Tensor scores = new_floats(vectors, {users.batch, num_candidates});
-  engine::score_items(catalog, users, rows, offsets.data(), static_cast<float*>(scores.mutable_data_ptr()), 1);
-  return scores;
+  const CatalogView catalog = catalog_view(vectors, bias);
+  return run_score_items(catalog, score_queries(catalog, queries, weights, temperature), items);
 }
 
 }  // namespace

@@ -8,9 +8,9 @@
 
 #include "engine/codes.h"
 #include "engine/excluded.h"
-#include "engine/refuse.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
+#include "ops/catalog.h"
 #include "ops/cuda_catalog.h"
 
 namespace lsif::ops {
@@ -154,13 +154,7 @@ Tensor score_items_cuda(Tensor queries, std::optional<Tensor> weights, double te
 }  // namespace
 
 CudaCatalog view_catalog(const Tensor& vectors, const std::optional<Tensor>& bias) {
-  const DeviceArguments on(vectors);
-  CatalogView view{};
-  view.num_items = size_of("vectors", vectors, 2, 0);
-  view.dim = size_of("vectors", vectors, 2, 1);
-  view.vectors = on.floats("vectors", vectors, {view.num_items, view.dim});
-  view.bias = on.floats("bias", bias, {view.num_items});
-  return {vectors, bias, std::nullopt, view};
+  return {vectors, bias, std::nullopt, catalog_view(vectors, bias, device_of(vectors))};
 }
 
 CudaCatalog view_catalog(const Tensor& vectors, const std::optional<Tensor>& bias, const Tensor& codes) {
@@ -174,14 +168,7 @@ CudaCatalog view_catalog(const Tensor& vectors, const std::optional<Tensor>& bia
 
 ScoreQueries queries_on(const CudaCatalog& catalog, const Tensor& vectors, const std::optional<Tensor>& weights,
                         double temperature) {
-  const DeviceArguments on(catalog.vectors);
-  const int64_t batch = size_of("queries", vectors, 3, 0);
-  const int64_t num_interests = size_of("queries", vectors, 3, 1);
-  if (!weights && num_interests != 1) {
-    engine::refuse("weights", "one per interest", "none for " + std::to_string(num_interests) + " interests");
-  }
-  return {on.floats("queries", vectors, {batch, num_interests, catalog.view.dim}),
-          on.floats("weights", weights, {batch, num_interests}), temperature, batch, num_interests};
+  return score_queries(catalog.view, vectors, weights, temperature, device_of(catalog.vectors));
 }
 
 std::tuple<Tensor, Tensor, Tensor> run_score_topk(const CudaCatalog& catalog, const ScoreQueries& queries,

@@ -6,11 +6,9 @@
 #include <vector>
 
 #include "engine/append.h"
-#include "engine/codes.h"
 #include "engine/encode.h"
-#include "engine/score_checks.h"
-#include "engine/score_topk.h"
 #include "engine/thread_pool.h"
+#include "ops/cpu_catalog.h"
 #include "ops/encoding.h"
 #include "ops/kept.h"
 
@@ -44,13 +42,7 @@ int64_t keep_encoder(std::vector<Tensor> weights, std::vector<int64_t> config, d
 }
 
 int64_t keep_catalog(Tensor vectors, Tensor bias, Tensor codes) {
-  const int64_t num_items = size_of("vectors", vectors, 2, 0);
-  const int64_t dim = size_of("vectors", vectors, 2, 1);
-  const int64_t size = size_of("codes", codes, 1, 0);
-  check_tensor("codes", codes, ScalarType::Byte, {size});
-  const CatalogView view = {
-      floats("vectors", vectors, {num_items, dim}), floats("bias", bias, {num_items}),
-      engine::view_codes(static_cast<const uint8_t*>(codes.const_data_ptr()), size, num_items, dim), num_items, dim};
+  const CatalogView view = cpu_catalog(vectors, bias, codes);
   return Catalogs::all().keep(std::make_shared<Catalog>(Catalog{vectors, bias, codes, view}));
 }
 
@@ -120,48 +112,24 @@ std::tuple<Tensor, Tensor, Tensor> encode_states(int64_t encoder, Tensor states,
   return encoding.tensors();
 }
 
-void take_queries(const CatalogView& catalog, const Tensor& vectors, const std::optional<Tensor>& weights,
-                  double temperature, ScoreQueries& queries) {
-  queries.batch = size_of("queries", vectors, 3, 0);
-  queries.num_interests = size_of("queries", vectors, 3, 1);
-  queries.vectors = floats("queries", vectors, {queries.batch, queries.num_interests, catalog.dim});
-  queries.weights = floats("weights", weights, {queries.batch, queries.num_interests});
-  queries.temperature = temperature;
-}
-
 std::tuple<Tensor, Tensor, Tensor> score_topk(int64_t catalog, Tensor queries, std::optional<Tensor> weights,
                                               double temperature, int64_t k, std::optional<Tensor> exclude_items,
                                               std::optional<Tensor> exclude_offsets, std::optional<Tensor> allowed,
                                               int64_t threads) {
   const auto kept = Catalogs::all().get("catalog", catalog);
-  engine::ScoreTopkRequest request;
-  take_queries(kept->view, queries, weights, temperature, request);
+  engine::ScoreTopkRequest request{score_queries(kept->view, queries, weights, temperature)};
   request.k = k;
   check_both_or_none("exclude_offsets", exclude_offsets, "exclude_items", exclude_items);
   request.exclude_items = ints("exclude_items", exclude_items, {kAny});
   request.exclude_offsets = ints("exclude_offsets", exclude_offsets, {request.batch + 1});
   request.allowed = reinterpret_cast<const uint64_t* const*>(ints("allowed", allowed, {request.batch}));
   request.threads = engine::check_threads(threads);
-  engine::check_k(k);
-  Tensor scores = new_floats(queries, {request.batch, k});
-  Tensor indices = new_ints(queries, {request.batch, k});
-  Tensor counts = new_ints(queries, {request.batch});
-  engine::score_topk(kept->view, request, static_cast<float*>(scores.mutable_data_ptr()),
-                     static_cast<int64_t*>(indices.mutable_data_ptr()),
-                     static_cast<int64_t*>(counts.mutable_data_ptr()));
-  return {scores, indices, counts};
+  return run_score_topk(kept->view, request, queries);
 }
 
 Tensor score_items(int64_t catalog, Tensor queries, std::optional<Tensor> weights, double temperature, Tensor items) {
   const auto kept = Catalogs::all().get("catalog", catalog);
-  ScoreQueries users;
-  take_queries(kept->view, queries, weights, temperature, users);
-  const int64_t num_candidates = size_of("items", items, 2, 1);
-  const int64_t* rows = ints("items", items, {users.batch, num_candidates});
-  const std::vector<int64_t> offsets = equal_offsets(users.batch, num_candidates);
-  Tensor scores = new_floats(queries, {users.batch, num_candidates});
-  engine::score_items(kept->view, users, rows, offsets.data(), static_cast<float*>(scores.mutable_data_ptr()), 1);
-  return scores;
+  return run_score_items(kept->view, score_queries(kept->view, queries, weights, temperature), items);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What the fusion knows of a history beside its interests                                (engine/fusion_context.h)
+// What the fusion knows of a history beside its interests                                      (engine/encoded.cpp)
 #pragma once
 
 #include "kernels/cuda/device.cuh"
