@@ -1,4 +1,5 @@
-// A catalogue and its users as the ops get them; shapes, types and places are checked, values are the engine's to check.
+// A catalogue and its users as the ops get them; shapes, types and places are checked, values are the engine's to
+// check.
 #pragma once
 
 #include <optional>
