@@ -21,7 +21,7 @@ from artifact_cases import IDS, SHAPE, build, edit
 from concurrency import run_together
 from lsif_sdk import Artifact
 from lsif_sdk.artifact_files import sha256_of
-from lsif_sdk.errors import ArtifactError, SettingError
+from lsif_sdk.errors import ArgumentTypeError, ArtifactError, SettingError
 
 
 @pytest.fixture
@@ -58,6 +58,17 @@ def test_an_artifact_says_what_wrote_it_and_when(tmp_path, monkeypatch):
     assert before <= datetime.datetime.fromisoformat(loaded.written_at) <= datetime.datetime.now(datetime.UTC)
     for other in (dataclasses.replace(loaded, metrics={}), loaded.edited(loaded.weights, loaded.items)):
         assert other.written_by is other.written_at is None  # nothing has written that
+
+
+def test_where_nothing_can_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "model", tmp_path / "file" / "deep" / "model"):
+        with pytest.raises(ArtifactError, match=f"^{path}: no directory can be made there: "):
+            build().save(path)
+    with pytest.raises(ArgumentTypeError, match="overwrite: expected True or False, got"):
+        build().save(tmp_path / "model", overwrite="no")  # type: ignore[arg-type]
+    build().save(tmp_path / "new" / "deep" / "model")
+    assert sorted(entry.name for entry in (tmp_path / "new" / "deep").iterdir()) == ["model"]
 
 
 def test_an_artifact_need_not_say_what_wrote_it(saved):
@@ -197,7 +208,7 @@ def fail_at(call: int, real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 STEPS = {
-    "new folder": (pathlib.Path, "mkdir", 2),
+    "new folder": (pathlib.Path, "mkdir", 3),
     "weights": (safetensors.torch, "save_file", 1),
     "items": (safetensors.torch, "save_file", 2),
     "config": (pathlib.Path, "write_bytes", 1),

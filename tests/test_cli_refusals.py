@@ -60,6 +60,7 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["train", "EVENTS", "--out", "x", "--set", "dropout=[1]"], "dropout: expected a number in [0, 1), got list"),
         (["train", "EVENTS", "--out", "x", "--resume"], "--resume: expected --checkpoints DIRECTORY beside it"),
         (["train", "EVENTS", "--out", "MODEL"], "--out: expected a path that is free, or --overwrite"),
+        (["train", "nowhere.csv", "--out", "EVENTS/model"], "/model: no directory can be made there: "),
         (["train", "EVENTS", "--out", "x", "--recipe", "EVENTS"], "not a readable recipe"),
         (["train", "EVENTS", "--out", "x", "--recipe", "nowhere.json"], "nowhere.json"),
         (["evaluate", "MODEL", "EVENTS", "--report", "EVENTS"], "--report: expected a folder, or a place for one"),
@@ -79,7 +80,9 @@ def test_what_cannot_be_done_is_said_in_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     places = {"EVENTS": shop_events, "MODEL": shop_model}
-    code, out, err = run(capsys, *[places.get(argument, argument) for argument in arguments])
+    code, out, err = run(
+        capsys, *[places.get(argument, argument.replace("EVENTS/", f"{shop_events}/")) for argument in arguments]
+    )
     assert code == 2
     assert out == ""
     assert err.startswith(f"lsif {arguments[0]}: ")

@@ -64,7 +64,7 @@ def test_training_sees_the_history_of_its_target_and_says_so(log, monkeypatch, s
 
 
 def test_what_cannot_be_held_out_is_refused(log):
-    with pytest.raises(ArgumentError, match="split: expected 'leave_one_out' or 'time', got 'random'"):
+    with pytest.raises(ArgumentError, match="split: expected one of 'leave_one_out', 'time', got 'random'"):
         train(log, MODEL, TRAINING, split="random", progress=False)
     with pytest.raises(DataError, match="time split needs events with times"):
         train(dataclasses.replace(log, times=None), MODEL, TRAINING, split="time", progress=False)
@@ -256,8 +256,34 @@ def test_all_events_are_trained_on_where_nothing_is_held_out(log, monkeypatch):
     with pytest.warns(UserWarning, match="whole may have been"):  # split as the one that was measured says
         reports = compare({"measured": by_time, "whole": model}, log, progress=False)
     assert reports[0].protocol == time_split(log).protocol
-    with pytest.raises(ArgumentError, match="holdout: expected 'test' or 'validation' or 'nothing', got 'all'"):
+    with pytest.raises(ArgumentError, match="holdout: expected one of 'test', 'validation', 'nothing', got 'all'"):
         train(log, MODEL, TRAINING, holdout="all", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"features": "described"},
+            ArgumentError,
+            "features: expected descriptions of at least 10 items with events, got 9",
+        ),
+        ({"source": 5}, ArgumentTypeError, "source: expected a string or None, got int"),
+        ({"resume": "no"}, ArgumentTypeError, "resume: expected True or False, got"),
+        ({"progress": "no"}, ArgumentTypeError, "progress: expected True or False, got"),
+        ({"split": ["time"]}, ArgumentTypeError, "split: expected one of 'leave_one_out', 'time', got list"),
+        ({"holdout": None}, ArgumentTypeError, "holdout: expected one of 'test', .*, got NoneType"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_refused_before_training(log, monkeypatch, options, error, message):
+    monkeypatch.setattr(pipeline, "fit", None)
+    if "features" in options:
+        features = np.zeros((log.num_items, 6), np.float32)
+        features[np.unique(log.items)[:9]] = 1
+        options = {"features": features}
+    with pytest.raises(error, match=f"^{message}"):
+        train(log, MODEL, TRAINING, **{"progress": False, **options})
 
 
 def test_targets_after_all_that_was_trained_on_are_unseen(log):

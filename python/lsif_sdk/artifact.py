@@ -14,7 +14,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import secrets
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +40,7 @@ from lsif_sdk.artifact_files import (
     read_config,
     read_tensors,
     sha256_of,
+    staging_of,
     unshared,
     written_now,
 )
@@ -178,9 +178,7 @@ class Artifact:
             OSError: the disk is full, say; nothing has changed then.
         """
         target = check_target(path, overwrite=overwrite)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that the renames below stay within one file system.
-        staging = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        staging = staging_of(target)
         staging.mkdir()
         try:
             self._write(staging, self.codes if codes is None else codes)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,13 @@ import safetensors
 import torch
 
 from lsif_sdk import _core
+from lsif_sdk.arguments import as_flag
 from lsif_sdk.errors import ArgumentTypeError, ArtifactError, SettingError
 
 __all__ = [
     "CHECKSUM", "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "WEIGHTS_FILE", "as_path",
-    "check_file", "check_target", "describe_file", "publish", "read_config", "read_tensors", "sha256_of", "unshared",
-    "written_now",
+    "check_file", "check_target", "describe_file", "publish", "read_config", "read_tensors", "sha256_of", "staging_of",
+    "unshared", "written_now",
 ]  # fmt: skip
 
 FORMAT = "lsif_sdk"
@@ -52,12 +54,14 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
 
     Raises:
         ArtifactError: something is there, and `overwrite` is False, or it is not an artifact (of any version) and
-            nothing else: other files would be lost.
-        ArgumentTypeError: `path` is no path.
-        SettingError: see `written_now`; so that nobody hears of it when a training is over.
+            nothing else: other files would be lost. Or nothing can be written there.
+        ArgumentTypeError: `path` is no path, or `overwrite` neither True nor False.
+        SettingError: see `written_now`. Like all of this so that nobody hears of it when a training is over.
     """
     written_now()
+    overwrite = as_flag("overwrite", overwrite)
     target = as_path(path).resolve()
+    _try_to_write(target)
     # While others replace it there are moments without one.
     if not any(_is_artifact(target) or not os.path.lexists(target) for _ in range(3)):
         raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
@@ -70,6 +74,21 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
     if not overwrite:
         raise ArtifactError(f"{target}: exists; pass overwrite=True to replace it")
     return target
+
+
+def staging_of(target: pathlib.Path) -> pathlib.Path:
+    """A name nobody else has, beside the target, so that renames stay within one file system."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+
+
+def _try_to_write(target: pathlib.Path) -> None:
+    trial = staging_of(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise ArtifactError(f"{target}: no directory can be made there: {error.strerror}") from error
 
 
 def publish(staging: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> None:

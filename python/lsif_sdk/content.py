@@ -12,9 +12,11 @@ from lsif_sdk.arguments import as_array, as_integer, as_number
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["ContentAdapter", "DescribedItems"]
+__all__ = ["LEAST_DESCRIBED", "ContentAdapter", "DescribedItems"]
 
 _FOLDS = 5
+LEAST_DESCRIBED = 2 * _FOLDS
+"""Items with events and a description that an adapter learns from at least."""
 _LARGEST_CALIBRATION = 20.0
 _USERS_PER_CHUNK = 256
 
@@ -120,9 +122,9 @@ class ContentAdapter:
         temperature = as_number("temperature", temperature, 0.0, float(np.finfo(np.float32).max), "(]")
         x = _unit(x)
         met = np.flatnonzero((c > 0) & x.any(axis=1))
-        if len(met) < 2 * _FOLDS:
+        if len(met) < LEAST_DESCRIBED:
             raise ArgumentError(
-                "counts, features", f"at least {2 * _FOLDS} items with events and a description", len(met)
+                "counts, features", f"at least {LEAST_DESCRIBED} items with events and a description", len(met)
             )
         adapter = cls(Catalog.from_vectors(x[met]), met, x, y, b.astype(np.float32), c, 0.0, neighbours, temperature)
         known = np.isin(t, met)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lsif_sdk.arguments import as_array, as_flag, as_integer, as_ks, is_integer
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, shown
 from lsif_sdk.evaluation.baselines import Popularity, Scorer
 from lsif_sdk.evaluation.metrics import (
     coverage,
@@ -130,8 +130,9 @@ def measure(
         now = split.targets(target)[1] if request_time else None
         scorer: Scorer = RecommenderScorer(recommender, split.history(target), now)
     elif isinstance(recommender, Scorer):
-        if with_request_time:
-            raise ArgumentError("with_request_time", "None or False for a scorer, which has no request time", True)
+        if with_request_time not in (None, False):
+            expected = "None or False for a scorer, which has no request time"
+            raise ArgumentError("with_request_time", expected, shown(with_request_time))
         scorer = recommender
     else:
         expected = "a Recommender (`current` of a LiveRecommender) or an object with scores(user_rows)"
@@ -141,7 +142,8 @@ def measure(
     if users.size == 0:
         raise DataError(f"no user has a {target} target and at least {min_history} events before it")
     step = max(1, min(USERS_PER_CHUNK, SCORES_PER_CHUNK // history.num_items))
-    with track(f"evaluate {label}", -(-users.size // step), "chunks of users", show=progress) as bar:
+    show = as_flag("progress", progress)
+    with track(f"evaluate {label}", -(-users.size // step), "chunks of users", show=show) as bar:
         longest = min(max(ks), history.num_items)  # what there is to list
         ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], longest, exclude_seen, step, bar)
     gains, user_counts = rank_gains(ranks, ks), _user_counts(history)
@@ -291,6 +293,7 @@ def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
 
 def _request_time(recommender: HistoryEncoder, split: Split, wanted: bool | None) -> bool:
     possible = recommender.config.request_time and split.log.times is not None
+    wanted = None if wanted is None else as_flag("with_request_time", wanted)
     if wanted and not possible:
         raise ArgumentError("with_request_time", "None or False: the model or the events lack request times", True)
     return possible if wanted is None else wanted

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from lsif_sdk.arguments import as_array, as_flag, index_of
+from lsif_sdk.arguments import as_array, as_choice, as_flag, index_of
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.content import ContentAdapter
+from lsif_sdk.content import LEAST_DESCRIBED, ContentAdapter
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, shown
 from lsif_sdk.evaluation import compare
 from lsif_sdk.evaluation.evaluate import measure
@@ -115,24 +115,19 @@ def train(
         DataError: the events cannot be read, or no user has enough of them for a target.
         MissingExtraError: a package of the extra "train" is not installed.
     """
+    resume, progress = as_flag("resume", resume), as_flag("progress", progress)
     if checkpoint_dir is not None:
         check_checkpoint(checkpoint_dir, resume)
+    as_choice("holdout", holdout, HOLDOUTS)
+    as_choice("split", split, tuple(SPLITS))
+    if source is not None and not isinstance(source, str):
+        raise ArgumentTypeError("source", "a string or None", source)
     begun = None if start is None else as_start(start)
     log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
     if source is None and isinstance(events, (str, os.PathLike)):
         source = pathlib.Path(events).name
-    if holdout not in HOLDOUTS:
-        raise ArgumentError("holdout", " or ".join(map(repr, HOLDOUTS)), repr(holdout))
-    if split not in SPLITS:
-        raise ArgumentError("split", " or ".join(map(repr, SPLITS)), repr(split))
-    if training is not None and not isinstance(training, (TrainConfig, Mapping)):
-        raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
     exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
-    progress = as_flag("progress", progress)
-    if holdout == "nothing" and not isinstance(training, TrainConfig) and "epochs" not in (training or {}):
-        raise ArgumentError("training", "epochs to be named where nothing is held out to stop by", "none")
-    settings = training if isinstance(training, TrainConfig) else TrainConfig.from_dict(training or {})
-    recipe = Recipe(model or {}, settings)
+    recipe = Recipe(model or {}, _train_config(training, holdout))
     fields = _fields_from(log) if begun is None else fields_of(begun, log, recipe.model)
     config = ModelConfig(num_items=log.num_items, **{**fields, **recipe.model})
     if config.use_times and log.times is None:
@@ -144,7 +139,7 @@ def train(
         held_out = "" if parts is None else f" beside those held out ({parts.protocol})"
         raise DataError(f"events: expected a user with two or more{held_out}, got none")
     if features is not None:
-        _check_features(features, config, log.item_ids)
+        _check_features(features, config, history)
     started = {} if begun is None or start is None else provenance_of_start(begun, start, log, parts, holdout)
     if started and started["start"]["has_seen_targets"]:
         warnings.warn(_KNOWN, stacklevel=2)
@@ -176,21 +171,29 @@ def train(
     }
     counts = np.bincount(history.items, minlength=log.num_items).astype(np.int64)
     items = ItemTable(log.item_ids, log.titles, counts)
-    metrics: dict[str, Any] = {}
-    recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance, metrics))
+    recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance))
     if parts is None:
         return recommender
-    metrics["validation"] = {name: value for name, value in result.best.items() if "@" in name}
+    metrics: dict[str, Any] = {"validation": {name: value for name, value in result.best.items() if "@" in name}}
     if features is not None:  # what stopped the training was measured before items were described
         described = measure(
             recommender, parts, target=target, exclude_seen=exclude_seen, label="validation", progress=progress
         )
         metrics["validation"] = {name: described.metrics[name] for name in metrics["validation"]}
-    if holdout == "validation":
-        return recommender
-    reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)
-    metrics["test"] = {report.name: report.to_dict() for report in reports}
+    if holdout == "test":
+        reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)
+        metrics["test"] = {report.name: report.to_dict() for report in reports}
     return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
+
+
+def _train_config(training: TrainConfig | Mapping[str, Any] | None, holdout: str) -> TrainConfig:
+    if isinstance(training, TrainConfig):
+        return training
+    if training is not None and not isinstance(training, Mapping):
+        raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
+    if holdout == "nothing" and "epochs" not in (training or {}):
+        raise ArgumentError("training", "epochs to be named where nothing is held out to stop by", "none")
+    return TrainConfig.from_dict(training or {})
 
 
 def _split(log: EventLog, split: str, target: Literal["validation", "test"]) -> Split:
@@ -204,10 +207,11 @@ def _split(log: EventLog, split: str, target: Literal["validation", "test"]) -> 
     return parts
 
 
-def _check_features(features: NDArray[np.float32], config: ModelConfig, item_ids: Any) -> None:
+def _check_features(features: NDArray[np.float32], config: ModelConfig, log: EventLog) -> None:
+    """Before hours of training; `log` is what is trained on."""
     array = as_array("features", features, "floats, one row an item")
     labels = index_of(features)
-    if labels is not None and labels.tolist() not in ([*range(len(labels))], list(item_ids)):
+    if labels is not None and labels.tolist() not in ([*range(len(labels))], list(log.item_ids)):
         expected = "rows in the order of EventLog.item_ids (frame.reindex(log.item_ids), say)"
         raise ArgumentError("features", expected, f"an index that begins with {shown(labels.tolist()[:1])}")
     if array.ndim != 2 or len(array) != config.num_items or array.dtype.kind != "f":
@@ -217,6 +221,9 @@ def _check_features(features: NDArray[np.float32], config: ModelConfig, item_ids
         raise ArgumentError("features", "finite numbers", "NaN or infinity")
     if config.normalize_items:
         raise ArgumentError("normalize_items", "False beside features, which give vectors lengths of their own", True)
+    described = np.flatnonzero(array.any(axis=1))
+    if (num_known := np.isin(described, log.items).sum()) < LEAST_DESCRIBED:
+        raise ArgumentError("features", f"descriptions of at least {LEAST_DESCRIBED} items with events", num_known)
 
 
 @torch.no_grad()

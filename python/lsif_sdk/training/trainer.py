@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lsif_sdk.arguments import as_flag
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
 from lsif_sdk.event_log import EventLog
@@ -171,7 +172,7 @@ def check_checkpoint(folder: str | os.PathLike[str], resume: bool) -> Path:
         raise ArgumentError(
             "checkpoint_dir", "a folder, or a path where one can be made", f"{folder}: {error}"
         ) from error
-    if path.exists() and not resume:
+    if path.exists() and not as_flag("resume", resume):
         raise ArgumentError("checkpoint_dir", "a folder without a checkpoint, or resume=True (--resume)", str(path))
     return path
 
