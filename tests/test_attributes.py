@@ -168,7 +168,9 @@ def test_true_and_false_are_0_and_1():
             assert rows(attributes.bitmap({"in_stock": condition})) == [0, 2]
         assert rows(attributes.bitmap({"in_stock": False})) == [1]
         assert rows(attributes.bitmap({"in_stock": [0, True]})) == [0, 1, 2]
-        with pytest.raises(errors.ArgumentError, match=r"where\['in_stock'\]: expected a number"):
+        with pytest.raises(
+            errors.ArgumentError, match=r"where\['in_stock'\]: expected True or False, a list of at least one"
+        ):
             attributes.bitmap({"in_stock": "yes"})
         edited = attributes.edited(5, {"in_stock": {0: False, 3: True, 4: False}})
         assert rows(edited.bitmap({"in_stock": True})) == [2, 3]
@@ -256,3 +258,8 @@ def test_a_column_has_one_dimension() -> None:
             errors.ArgumentError, match=r"attributes\['x'\]: expected one number an item, got shape \[3, "
         ):
             Attributes({"x": odd}, 3)
+
+
+def test_names_that_are_no_strings_are_refused():
+    with pytest.raises(errors.ArgumentTypeError, match=r"^attributes: expected names that are strings, got int 5$"):
+        Attributes({"price": [1], 5: [2]}, 1)  # type: ignore[dict-item]

@@ -53,7 +53,7 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
             ["train", "EVENTS", "--out", "x", "--timestamp", "user"],
             "timestamp: expected a column of its own, got 'user'",
         ),
-        (["train", "EVENTS", "--out", "x", "--titles", "EVENTS"], "one of which title= (--title-column) can name"),
+        (["train", "EVENTS", "--out", "x", "--titles", "EVENTS"], "; title= (--title-column) names another"),
         (["train", "EVENTS", "--out", "x", "--set", "dim=65538"], "dim: expected an integer in [1, 65536], got 65538"),
         (["train", "EVENTS", "--out", "x", "--set", "max_seconds=abc"], "max_seconds: expected a number"),
         (["train", "EVENTS", "--out", "x", "--set", "epochs=abc"], "epochs: expected an integer"),

@@ -236,7 +236,9 @@ def test_columns_of_other_libraries_are_histories_and_tables_are_not():
     pandas = pytest.importorskip("pandas")
     events = Events(pandas.Series(["b", "a"]), times=pandas.Series([20, 10]))
     assert list(events.items) == ["b", "a"] and list(events.times) == [20, 10]
-    with pytest.raises(ArgumentTypeError, match=r"history: expected a column of it, or Events\(items, times\)"):
+    with pytest.raises(
+        ArgumentTypeError, match="history: expected Events or a sequence of item ids, a column of it say, got DataFrame"
+    ):
         as_users(pandas.DataFrame({"item": ["a", "b"]}))
 
 

@@ -261,3 +261,10 @@ def test_ids_that_lie_close_together_are_found_as_others_are(ids, base, asked):
         *(row if value != grown.ids[-1] else len(ids) for row, value in zip(expected, asked, strict=True)),
         len(ids),
     ]
+
+
+def test_a_missing_id_is_named_not_the_floats_it_makes_of_others():
+    pandas = pytest.importorskip("pandas")
+    ids = pandas.Series([10, None], dtype="Int64")
+    with pytest.raises(ArgumentTypeError, match=r"ids\[1\]: expected integers, as the catalogue's ids, got "):
+        ItemTable([10, 20]).rows(np.asarray(ids, np.float64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,8 @@ def test_times_in_milliseconds_are_refused() -> None:
         errors.ArgumentError, match="until: expected Unix seconds, or None, got what looks like milliseconds"
     ):
         live_of().show([IDS[0]], until=1_900_000_000_000)
+    with pytest.raises(errors.ArgumentError, match=r"or None, got .*: 253370764800 \(as seconds in the year 9999\)"):
+        live_of().show([IDS[0]], until=datetime.date(9999, 1, 1))
     with pytest.raises(errors.ArgumentError, match="until: expected Unix seconds before the year 5138, or None, got"):
         live_of().show([IDS[0]], until=10**17)
 

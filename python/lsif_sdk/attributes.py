@@ -71,8 +71,10 @@ class Attributes(OfOneProcess):
     """
 
     def __init__(self, columns: Mapping[str, Column], num_items: int) -> None:
-        if not isinstance(columns, Mapping) or not all(isinstance(name, str) for name in columns):
+        if not isinstance(columns, Mapping):
             raise ArgumentTypeError("attributes", "a mapping of names to columns", columns)
+        if odd := [name for name in columns if not isinstance(name, str)]:
+            raise ArgumentTypeError("attributes", "names that are strings", odd[0])
         self._num_items = num_items
         self._numbers: dict[str, Numbers] = {}
         self._texts: dict[str, TextColumn] = {}
@@ -233,11 +235,9 @@ class Attributes(OfOneProcess):
                 holds &= numbers >= _as_stored(low, numbers)
             return holds if high is None else holds & (numbers <= _as_stored(high, numbers))
         values = condition if isinstance(condition, (list, set, frozenset)) else [condition]
-        is_fit = _is_flag_or_number if numbers.dtype == np.bool_ else is_number
+        is_fit, one = (is_number, "a number") if numbers.dtype != np.bool_ else (_is_flag_or_number, "True or False")
         if not values or not all(map(is_fit, values)):
-            raise ArgumentError(
-                f"where[{name!r}]", "a number, a list of at least one, or (low, high)", shown(condition)
-            )
+            raise ArgumentError(f"where[{name!r}]", f"{one}, a list of at least one, or (low, high)", shown(condition))
         holds = np.zeros(len(numbers), np.bool_)
         for value in values:
             stored = _as_stored(value, numbers)

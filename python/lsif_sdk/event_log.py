@@ -178,11 +178,7 @@ def read_events(
     for option in ("item", "timestamp", "action"):
         if columns[option] is not None and columns[option] in [*columns.values()][: [*columns].index(option)]:
             raise ArgumentError(option, "a column of its own", repr(columns[option]))
-    named = {
-        f"{option}= (--{option}), of train, evaluate, compare or read_events,": column
-        for option, column in columns.items()
-        if column is not None
-    }
+    named = {f"{option}= (--{option})": column for option, column in columns.items() if column is not None}
     table = read_table(source, named, separator)
     users, user_ids = table.ids(user)
     items, item_ids = table.ids(item)

@@ -111,7 +111,7 @@ def as_users(
     if isinstance(histories, Events):
         return [histories]
     if hasattr(histories, "columns"):  # whose rows would look like users
-        raise ArgumentTypeError(argument, "a column of it, or Events(items, times)", histories)
+        raise ArgumentTypeError(argument, f"{one}, a column of it say", histories)
     if not isinstance(histories, Set):  # which has no order
         histories = as_lists(histories, argument)
     if isinstance(histories, np.ndarray) and histories.ndim == 2:

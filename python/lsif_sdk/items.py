@@ -138,7 +138,8 @@ class ItemTable:
         values = id_list(ids, argument)
         rows = self.rows_of_plain(values)
         if rows is None:
-            place = next(place for place, value in enumerate(values) if type(value) not in self._id_types)
+            odd = [place for place, value in enumerate(values) if type(value) not in self._id_types]
+            place = next((place for place in odd if values[place] != values[place]), odd[0])  # NaN makes others floats
             where = f"{argument}[{place}]" if len(values) > 1 else argument
             raise ArgumentTypeError(where, f"{self.id_kind}, as the catalogue's ids", values[place])
         return rows

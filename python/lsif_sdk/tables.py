@@ -281,10 +281,10 @@ def read_table(
     for option, column in columns.items():
         if column not in names:
             known = [str(other) for other in names]
-            advice = f"one of which {option} can name"
+            advice = f"{option} names another"
             if len(names) == 1 and re.search(r"[;|\t ]", known[0]):
-                advice += ", unless separator= (--separator) has to be another"
-            raise DataError(f"{name}: no column {column!r}; it has {known}, {advice}")
+                advice += ", or separator= (--separator) does not fit"
+            raise DataError(f"{name}: no column {column!r}; it has {known}; {advice}")
     if repeated := [column for column in columns.values() if names.count(column) > 1]:
         raise DataError(f"{name}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
     if len(frame) == 0:

@@ -42,6 +42,9 @@ _FINER_UNITS = {
 """Between which times look like them: since 1985 at the latest, until 2103 at least.
 Others past `LATEST_TIME` are of a clock of somebody's own."""
 
+_LAST_YEAR = range(253370764800, 253402300800)
+"""9999, whose last day many write for "never"."""
+
 Now = float | datetime.date | np.datetime64 | Sequence[float] | Sequence[datetime.date] | npt.NDArray[Any]
 """Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
 
@@ -140,7 +143,11 @@ def first_finer(times: npt.NDArray[Any]) -> tuple[int, str] | None:
     if not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
         return None
     found = [
-        (int(odd[0]), f"what looks like {unit}: {int(times[odd[0]])}")
+        (
+            int(odd[0]),
+            f"what looks like {unit}: {int(times[odd[0]])}"
+            + " (as seconds in the year 9999)" * (int(times[odd[0]]) in _LAST_YEAR),
+        )
         for unit, (low, high) in _FINER_UNITS.items()
         if (odd := np.flatnonzero((times > low) & (times < high))).size
     ]
