@@ -1,4 +1,5 @@
-"""Folding a new item into a trained catalogue in closed form, from the users who met it (source 4.2, least squares)."""
+"""Folding a new item into a trained catalogue in closed form, from the users who met it: least squares, as ALS solves
+for one item (Hu, Koren and Volinsky 2008, "Collaborative filtering for implicit feedback datasets")."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ KnownUsers = EventBatch | list[UserState] | TableUsers
 Int64s = npt.NDArray[np.int64]
 
 Precision = Literal["float32", "bfloat16"]
-"""Of the products in the blocks; sums, norms, attention and everything else are float32."""
+"""Of the products in the blocks, attention's among them; sums, norms, softmax and everything else are float32."""
 
 _SCORING = {"scoring", "temperature", "normalize_items", "item_scale"}  # fields that no user state depends on
 
