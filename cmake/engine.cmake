@@ -25,6 +25,7 @@ add_library(lsif_engine SHARED
   csrc/engine/score_checks.cpp
   csrc/engine/score_topk.cpp
   csrc/engine/scratch.cpp
+  csrc/engine/sort_best.cpp
   csrc/engine/thread_pool.cpp
   csrc/engine/topk_batcher.cpp
   csrc/engine/user_state.cpp

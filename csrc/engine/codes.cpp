@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -33,8 +34,9 @@ struct Header {
   int64_t num_items;
   int64_t dim;
   float bias_size;
-  uint32_t by_length;  // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
-  char unused[24];
+  uint32_t by_length;      // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
+  uint32_t has_unbounded;  // 1: a group is or was never dropped, as a row's norm is beyond float32
+  char unused[20];
 };
 static_assert(sizeof(Header) == kLineBytes);
 
@@ -94,6 +96,7 @@ void write_groups(const SlotRows& rows, Part part, const std::vector<int64_t>& g
   uint8_t* lines = codes + begin_of(part, rows.num_items, rows.dim);
   std::atomic<float> row_size{header.row_size};
   std::atomic<float> bias_size{header.bias_size};
+  std::atomic<bool> has_unbounded{header.has_unbounded != 0};
   parallel_for(divide_up(num_coded, step), threads, [&](int64_t task) {
     GroupCoder coder(rows.dim);
     CellCoder cells(rows, rows_each, coder);
@@ -108,9 +111,11 @@ void write_groups(const SlotRows& rows, Part part, const std::vector<int64_t>& g
     }
     raise(row_size, coder.row_size());
     raise(bias_size, coder.bias_size());
+    if (coder.has_unbounded()) has_unbounded = true;
   });
   header.row_size = row_size.load();
   header.bias_size = bias_size.load();
+  header.has_unbounded = has_unbounded.load() ? 1 : 0;
 }
 
 // The groups of a part that hold one of these slots, which ascend.
@@ -266,6 +271,7 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
 CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
   const Header header = read_header(codes, size, num_items, dim);
   CodesView view = {codes + sizeof(Header), header.row_size, header.bias_size};
+  view.longest_row = header.has_unbounded != 0 ? std::numeric_limits<float>::infinity() : header.row_size;
   if (header.version == kOrderedVersion) {
     check_order(codes, num_items, dim);
     view.cells = codes + begin_of(kCells, num_items, dim);

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/score_checks.h"
+#include "engine/sort_best.h"
 #include "engine/thread_pool.h"
 
 namespace lsif::engine {
@@ -25,11 +26,12 @@ constexpr int64_t kFilterRowsOfBatch = 2;  // times those of a lone user
 constexpr int64_t kMostOfBatch = 4096;
 struct Few {
   int64_t rows_per_result;
-  int64_t small_rows_per_result;  // of a catalogue no larger than
+  int64_t clustered_rows_per_result;  // where close rows are beside each other, and a scan skips more
+  int64_t small_rows_per_result;      // of a catalogue no larger than
   int64_t small_catalog;
 };
-constexpr Few kAlone = {12, 32, 3072};
-constexpr Few kTogether = {32, 100, 16384};
+constexpr Few kAlone = {40, 20, 100, 3072};
+constexpr Few kTogether = {32, 32, 100, 16384};
 constexpr int64_t kMostRows = 1 << 16;
 constexpr int64_t kScoresAtOnce = 1 << 20;  // of the users who score rows together: 4 MiB
 constexpr int64_t kScan = -1;               // in place of a user's number of results
@@ -68,7 +70,10 @@ bool has_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request) {
   const bool is_alone = request.batch < kLeastBatch;
   if (!is_alone && num_items <= kMostOfBatch) return true;
   const Few& few = is_alone ? kAlone : kTogether;
-  const int64_t rows_per_result = num_items <= few.small_catalog ? few.small_rows_per_result : few.rows_per_result;
+  const bool is_clustered = catalog.codes.order != nullptr && !catalog.codes.by_length;
+  const int64_t rows_per_result = num_items <= few.small_catalog ? few.small_rows_per_result
+                                  : is_clustered                 ? few.clustered_rows_per_result
+                                                                 : few.rows_per_result;
   return num_items <= std::min(request.k, num_items) * rows_per_result;
 }
 

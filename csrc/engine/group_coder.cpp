@@ -169,6 +169,7 @@ void GroupCoder::write_rows(GroupSide& side) {
   if (size * kOutwards > static_cast<double>(std::numeric_limits<float>::max())) {
     side = GroupSide{};
     side.bias_base = std::numeric_limits<float>::infinity();
+    has_unbounded_ = true;
   } else {
     row_size_ = std::max(row_size_, size * kOutwards);
   }

@@ -35,6 +35,8 @@ class GroupCoder {
   // Of the groups written: CodesView::row_size and bias_size.
   float row_size() const;
   float bias_size() const { return bias_size_; }
+  // Whether some group is never dropped.
+  bool has_unbounded() const { return has_unbounded_; }
 
  private:
   // The bounds of one row, in float64 and rounded up.
@@ -55,6 +57,7 @@ class GroupCoder {
   std::vector<int32_t> codes_;  // [kGroupRows, dim], of the group at hand
   double row_size_ = 0;
   float bias_size_ = 0;
+  bool has_unbounded_ = false;
 };
 
 }  // namespace lsif::engine

@@ -11,6 +11,7 @@
 #include "engine/repeats.h"
 #include "engine/score_topk.h"
 #include "engine/scratch.h"
+#include "engine/sort_best.h"
 
 namespace lsif::engine {
 namespace {

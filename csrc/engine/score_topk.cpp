@@ -10,6 +10,7 @@
 #include "engine/offsets.h"
 #include "engine/score_checks.h"
 #include "engine/scratch.h"
+#include "engine/sort_best.h"
 #include "engine/thread_pool.h"
 
 namespace lsif::engine {
@@ -138,15 +139,6 @@ class Search {
 };
 
 }  // namespace
-
-ScoredItem* sort_best(ScoredItem* begin, ScoredItem* end, int64_t k) {
-  ScoredItem* kept = begin + std::min(end - begin, k);
-  // An object's call is inlined, a function's address is not.
-  const auto better = [](const ScoredItem& a, const ScoredItem& b) { return is_better(a, b); };
-  if (kept < end) std::nth_element(begin, kept, end, better);
-  std::sort(begin, kept, better);
-  return kept;
-}
 
 void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, float* scores, int64_t* indices,
                 int64_t* counts, const cpu::KernelTable& kernels) {

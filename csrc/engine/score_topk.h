@@ -24,14 +24,6 @@ struct ScoreTopkRequest : ScoreQueries {
 // Tasks that work is split into for each thread, so that those that are done early find more to do.
 inline constexpr int64_t kTasksPerThread = 2;
 
-// The order of results: total, since no row occurs twice.
-inline bool is_better(const ScoredItem& a, const ScoredItem& b) {
-  return a.score > b.score || (a.score == b.score && a.item < b.item);
-}
-
-// Brings the k best (all, if there are fewer) to the front, in order, and returns their end.
-ScoredItem* sort_best(ScoredItem* begin, ScoredItem* end, int64_t k);
-
 // Writes, for each user, the counts[b] = min(k, rows not excluded) best rows, higher score first, then lower row.
 // Memory beyond the results is for min(k, num_items) rows or, under a filter that allows few (few_rows.h), for those.
 //   scores [batch, k], 0 past counts; indices [batch, k], -1 past counts; counts [batch]

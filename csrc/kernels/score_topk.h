@@ -72,6 +72,7 @@ struct CodesView {
   const uint8_t* groups;             // [num_groups(num_items), group_bytes(dim)], at any address
   float row_size;                    // >= |s c| + s r of everything but groups that are never dropped
   float bias_size;                   // >= |b| of every row
+  float longest_row = 0;             // >= |x| of every row; infinity: beyond float32
   const uint8_t* cells = nullptr;    // [num_groups(num_cells(num_items)), group_bytes(dim)]; or null: no order
   const uint8_t* regions = nullptr;  // [num_groups(num_regions(num_items)), group_bytes(dim)]; or null
   const uint8_t* order = nullptr;    // int32 [num_items], the row of each slot, all different, at any address; or null
@@ -178,10 +179,11 @@ constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vecto
          num_queries * (kBytesPerQuery + candidates * kBytesPerCandidate) + num_vectors * kBytesPerVector;
 }
 
-// Scores listed rows instead of scanning codes: sets best and num_best of each query (0 when it begins) as ScoreTopkFn
-// does where `allowed` has those rows alone. Of a query it reads vectors, weights, num_interests, temperature, exclude
-// and k; all queries have weights or none has, and all the same k. There are at most kRowQueries of them, and rows are
-// strictly increasing, at most kMaxScanRows. scratch: topk_rows_scratch_size() bytes, 64-byte aligned.
+// Scores listed rows instead of scanning codes: sets best, in any order, and num_best of each query (0 when it begins)
+// as ScoreTopkFn does where `allowed` has those rows alone. Of a query it reads vectors, weights, num_interests,
+// temperature, exclude and k; all queries have weights or none has, and all the same k. There are at most kRowQueries
+// of them, and rows are strictly increasing, at most kMaxScanRows. scratch: topk_rows_scratch_size() bytes, 64-byte
+// aligned.
 using TopkRowsFn = void(const CatalogView& catalog, const int64_t* rows, int64_t num_rows, TopkQuery* queries,
                         int64_t num_queries, void* scratch);
 

@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "engine/score_topk.h"
+#include "engine/sort_best.h"
 #include "score_topk_data.h"
 #include "tables.h"
 #if defined(LSIF_TEST_CUDA)

@@ -52,33 +52,22 @@ LSIF_INLINE Vec sum_each(Vec (&a)[kLanes]) {
   return a[0];
 }
 
-// Lane r: q . rows[r]. With kSquares `squares` is raised to the rows' sums of squares, lane by lane.
-template <bool kSquares>
-LSIF_INLINE Vec dot_rows(const float* q, const float* const (&rows)[kLanes], int64_t dim, Vec& squares) {
+// Lane r: q . rows[r].
+LSIF_INLINE Vec dot_rows(const float* q, const float* const (&rows)[kLanes], int64_t dim) {
   Vec dots[kLanes];
+  for (int r = 0; r < kLanes; ++r) dots[r] = broadcast(0.0f);
+  int64_t i = 0;
+  for (; i + kLanes <= dim; i += kLanes) {
+    const Vec part = load(q + i);
 #pragma GCC unroll 16
-  for (int r = 0; r < kLanes; ++r) {
-    Vec dot = broadcast(0.0f), square = broadcast(0.0f);
-    int64_t i = 0;
-    for (; i + kLanes <= dim; i += kLanes) {
-      const Vec x = load(rows[r] + i);
-      dot = fma(load(q + i), x, dot);
-      if constexpr (kSquares) square = fma(x, x, square);
-    }
-    if (i < dim) {
-      const Vec x = load_first(rows[r] + i, dim - i);
-      dot = fma(load_first(q + i, dim - i), x, dot);
-      if constexpr (kSquares) square = fma(x, x, square);
-    }
-    dots[r] = dot;
-    if constexpr (kSquares) squares = max(squares, square);
+    for (int r = 0; r < kLanes; ++r) dots[r] = fma(part, load(rows[r] + i), dots[r]);
+  }
+  if (i < dim) {
+    const Vec part = load_first(q + i, dim - i);
+#pragma GCC unroll 16
+    for (int r = 0; r < kLanes; ++r) dots[r] = fma(part, load_first(rows[r] + i, dim - i), dots[r]);
   }
   return sum_each(dots);
-}
-
-LSIF_INLINE Vec dot_rows(const float* q, const float* const (&rows)[kLanes], int64_t dim) {
-  Vec unused = broadcast(0.0f);
-  return dot_rows<false>(q, rows, dim, unused);
 }
 
 // kLanes rows of a catalogue.

@@ -48,5 +48,11 @@ inline bool offer(TopkQuery& query, ScoredItem item) {
   return true;
 }
 
+// Of size items in any order.
+template <typename Item>
+inline void make_heap(Item* best, int64_t size) {
+  for (int64_t hole = size / 2; hole-- > 0;) sift_down(best, size, hole, best[hole]);
+}
+
 }  // namespace
 }  // namespace lsif::cpu::LSIF_ISA

@@ -66,47 +66,14 @@ inline void put_together(const TopkQuery* queries, int64_t num_queries, int64_t 
   }
 }
 
-// Of all rows; what bounds the errors of float32 scores.
-struct LargestRow {
-  double norm;  // >= |x|
-  double bias;  // >= |b|
-};
-
-struct RowSizes {
-  Vec squares = broadcast(0.0f);  // the largest sums of any row, lane by lane
-  Vec biases = broadcast(0.0f);
-
-  void add_squares(const RowVectors& rows, int64_t dim) {
-    for (int r = 0; r < kLanes; ++r) {
-      Vec square = broadcast(0.0f);
-      for (int64_t i = 0; i < dim; i += kLanes) {
-        const Vec x = i + kLanes <= dim ? load(rows.vectors[r] + i) : load_first(rows.vectors[r] + i, dim - i);
-        square = fma(x, x, square);
-      }
-      squares = max(squares, square);
-    }
-  }
-
-  // Each sum of squares was rounded `dim` times; products below the normal numbers may have been flushed to 0.
-  LargestRow largest(int64_t dim) const {
-    float lanes[kLanes];
-    store(lanes, squares);
-    double square = 0;
-    for (const float lane : lanes) square += static_cast<double>(lane);
-    const auto terms = static_cast<double>(dim);
-    return {::sqrt(square * (1 + terms * 0x1p-23) + terms * 0x1p-126), static_cast<double>(max_lanes(biases))};
-  }
-};
-
 // Sets scores[q, i] to the score of rows[i], but for rounding; those of a line past the last row to -infinity.
 // together: room for put_together().
-inline LargestRow score_in_float32(const CatalogView& catalog, const int64_t* rows, int64_t num_rows,
-                                   const TopkQuery* queries, int64_t num_queries, float* scores, float* together) {
+inline void score_in_float32(const CatalogView& catalog, const int64_t* rows, int64_t num_rows,
+                             const TopkQuery* queries, int64_t num_queries, float* scores, float* together) {
   const int64_t dim = catalog.dim;
   const int64_t stride = row_scores_stride(num_rows);
   const bool are_together = num_queries >= kLeastQueries && num_rows >= kLeastRows;
   if (are_together) put_together(queries, num_queries, dim, together);
-  RowSizes sizes;
   for (int64_t begin = 0; begin < stride; begin += kLanes) {
     RowVectors vectors;
     for (int r = 0; r < kLanes; ++r) vectors.set(catalog, r, rows[begin + r < num_rows ? begin + r : num_rows - 1]);
@@ -114,30 +81,27 @@ inline LargestRow score_in_float32(const CatalogView& catalog, const int64_t* ro
       prefetch_row(catalog, rows[i]);
     }
     const Vec bias = load(vectors.bias);
-    sizes.biases = max(sizes.biases, max(bias, broadcast(0.0f) - bias));
     const int64_t left = begin < num_rows ? num_rows - begin : 0;
     const int64_t count = left < kLanes ? left : kLanes;
     if (are_together) {
-      sizes.add_squares(vectors, dim);
       score_together(vectors, count, together, num_queries, dim, scores + begin, stride);
       continue;
     }
     for (int64_t q = 0; q < num_queries; ++q) {
-      const Vec dots = q == 0 ? dot_rows<true>(queries[q].vectors, vectors.vectors, dim, sizes.squares)
-                              : dot_rows(queries[q].vectors, vectors.vectors, dim);
+      const Vec dots = dot_rows(queries[q].vectors, vectors.vectors, dim);
       store(scores + q * stride + begin, keep_first(dots + bias, count, -HUGE_VALF));
     }
   }
-  return sizes.largest(dim);
 }
 
 // float32_error() of all scores of this query.
-inline double error_of(const TopkQuery& query, LargestRow largest, int64_t dim) {
+inline double error_of(const TopkQuery& query, const CatalogView& catalog) {
   double square = 0;
-  for (int64_t i = 0; i < dim; ++i) {
+  for (int64_t i = 0; i < catalog.dim; ++i) {
     square += static_cast<double>(query.vectors[i]) * static_cast<double>(query.vectors[i]);
   }
-  return float32_error(::sqrt(square), largest.norm, largest.bias, dim);
+  return float32_error(::sqrt(square), static_cast<double>(catalog.codes.longest_row),
+                       static_cast<double>(catalog.codes.bias_size), catalog.dim);
 }
 
 // Rows that the query leaves out score -infinity. Both ascend: those of the shorter list are looked up in the other.
@@ -195,7 +159,13 @@ inline void offer_rows(const CatalogView& catalog, const int64_t* rows, const fl
     const double score = exact_score(query.vectors, query.weights, query.num_interests, query.temperature,
                                      catalog.vectors + row * catalog.dim,
                                      catalog.bias == nullptr ? 0.0f : catalog.bias[row], catalog.dim);
-    offer(query, {static_cast<float>(score), row});
+    const ScoredItem item = {static_cast<float>(score), row};
+    if (i < query.k) {
+      query.best[query.num_best++] = item;
+      continue;
+    }
+    if (i == query.k) make_heap(query.best, query.k);
+    offer(query, item);
   }
 }
 
@@ -208,10 +178,9 @@ void topk_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows
   auto* candidates = reinterpret_cast<Candidate*>(together + catalog.dim * kRowQueries);
   // Of several interests, and where half of the rows are wanted, all are scored exactly.
   const bool in_float32 = queries[0].weights == nullptr && 2 * queries[0].k <= num_rows;
-  LargestRow largest{};
-  if (in_float32) largest = score_in_float32(catalog, rows, num_rows, queries, num_queries, scores, together);
+  if (in_float32) score_in_float32(catalog, rows, num_rows, queries, num_queries, scores, together);
   for (int64_t q = 0; q < num_queries; ++q, scores += stride) {
-    const double error = in_float32 ? error_of(queries[q], largest, catalog.dim) : HUGE_VAL;
+    const double error = in_float32 ? error_of(queries[q], catalog) : HUGE_VAL;
     if (!(error < HUGE_VAL)) {
       for (int64_t i = 0; i < stride; ++i) scores[i] = i < num_rows ? 0.0f : -HUGE_VALF;
     }

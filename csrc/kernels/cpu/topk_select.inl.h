@@ -10,7 +10,7 @@ constexpr int64_t kLeastParted = 32;  // fewer are found faster by a heap
 constexpr int64_t kMostPasses = 8;    // over all candidates, before a heap has to do: 2 to 4 are usual
 
 inline void select_by_heap(Candidate* candidates, int64_t size, int64_t count) {
-  for (int64_t hole = count / 2; hole-- > 0;) sift_down(candidates, count, hole, candidates[hole]);
+  make_heap(candidates, count);
   for (int64_t i = count; i < size; ++i) {
     if (!is_worse(candidates[0], candidates[i])) continue;
     const Candidate worst = candidates[0];

@@ -1,0 +1,74 @@
+#include "engine/sort_best.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "engine/scratch.h"
+
+namespace lsif::engine {
+namespace {
+
+constexpr int64_t kLeastByDigits = 64;  // fewer are sorted faster by comparisons
+constexpr int kDigitBits = 8;
+constexpr int kNumDigits = 32 / kDigitBits;
+constexpr int64_t kNumBuckets = 1 << kDigitBits;
+
+// Ascends where scores descend; equal for both zeros.
+uint32_t key_of(float score) {
+  const auto bits = std::bit_cast<uint32_t>(score + 0.0f);
+  return bits >> 31 != 0 ? bits : ~bits & 0x7fffffffu;
+}
+
+int64_t digit_of(const ScoredItem& item, int digit) {
+  return key_of(item.score) >> (digit * kDigitBits) & (kNumBuckets - 1);
+}
+
+// By score alone, one digit after the other, the lowest first: without branches that depend on scores.
+void sort_by_digits(ScoredItem* items, int64_t size) {
+  std::array<std::array<int64_t, kNumBuckets>, kNumDigits> counts{};
+  for (int64_t i = 0; i < size; ++i) {
+    for (int digit = 0; digit < kNumDigits; ++digit) ++counts[digit][digit_of(items[i], digit)];
+  }
+  Scratch scratch;
+  ScoredItem* from = items;
+  ScoredItem* to = scratch.array<ScoredItem>(size);
+  for (int digit = 0; digit < kNumDigits; ++digit) {
+    auto& places = counts[digit];
+    if (places[digit_of(items[0], digit)] == size) continue;
+    int64_t place = 0;
+    for (int64_t& count : places) place += std::exchange(count, place);
+    for (int64_t i = 0; i < size; ++i) to[places[digit_of(from[i], digit)]++] = from[i];
+    std::swap(from, to);
+  }
+  if (from != items) std::copy_n(from, size, items);
+}
+
+// Those of equal scores, which follow each other.
+void sort_equal_by_item(ScoredItem* begin, ScoredItem* end) {
+  while (begin < end) {
+    ScoredItem* last = begin + 1;
+    while (last < end && last->score == begin->score) ++last;
+    if (last - begin > 1) std::sort(begin, last, [](const auto& a, const auto& b) { return a.item < b.item; });
+    begin = last;
+  }
+}
+
+}  // namespace
+
+ScoredItem* sort_best(ScoredItem* begin, ScoredItem* end, int64_t k) {
+  ScoredItem* kept = begin + std::min(end - begin, k);
+  // An object's call is inlined, a function's address is not.
+  const auto better = [](const ScoredItem& a, const ScoredItem& b) { return is_better(a, b); };
+  if (kept < end) std::nth_element(begin, kept, end, better);
+  if (kept - begin < kLeastByDigits) {
+    std::sort(begin, kept, better);
+  } else {
+    sort_by_digits(begin, kept - begin);
+    sort_equal_by_item(begin, kept);
+  }
+  return kept;
+}
+
+}  // namespace lsif::engine
