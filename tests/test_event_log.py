@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation_cases import make_log
 from event_log_cases import HEADER, ROWS, SORTED, as_rows, write
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
-from evaluation_cases import make_log
 from lsif_sdk.training import EventLog, read_events, read_titles
 
 

@@ -17,12 +17,13 @@ import torch
 from lsif_sdk.arguments import as_array, as_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.compaction import compacted
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.events import Events, History, is_flat
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.options import LoadOptions
+from lsif_sdk.packed_texts import check_texts
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.stats import Stats
 
@@ -61,7 +62,13 @@ class LiveRecommender(OfOneProcess):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, keep: int = 1, **options: Unpack[LoadOptions]) -> LiveRecommender:
-        """`Recommender.load` with its options, as the first snapshot."""
+        """`Recommender.load` with its options, as the first snapshot.
+
+        Raises:
+            ArtifactError: see `Recommender.load`.
+            ArgumentError: an option or `keep` is out of range.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
         return cls(Recommender.load(path, **options), keep=keep)
 
     @property
@@ -233,6 +240,7 @@ class LiveRecommender(OfOneProcess):
                 raise ArgumentError(
                     "scoring", "a model that scores with the fused vector", repr(current.config.scoring)
                 )
+            _check_item(current, item, title, attributes)
             users = {name: _vectors_of(current, name, given) for name, given in (("met", met), ("others", others))}
             fitted = current.catalog.fit_item(
                 **users, place=place, ridge=ridge, others_weight=others_weight, threads=current.threads or None
@@ -367,10 +375,27 @@ class LiveRecommender(OfOneProcess):
         return successor.version
 
 
+def _check_item(recommender: Recommender, item: Id, title: str | None, attributes: Mapping[str, Any] | None) -> None:
+    """Refuses by the names of `fit_item` what `upsert` would refuse by those of its columns."""
+    items = recommender.items
+    items.rows([item], "item")
+    if items.has_string_ids:
+        check_texts("item", [item])
+    else:
+        as_integer("item", item, -(2**63), 2**63 - 1)
+    if title is not None:
+        check_texts("title", [title])
+        if items.titles is None:
+            raise ArgumentError("title", "None, since the catalogue has no titles", shown(title))
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise ArgumentTypeError("attributes", "a mapping of names to entries, one each", attributes)
+
+
 def _vectors_of(recommender: Recommender, argument: str, histories: Sequence[History]) -> npt.NDArray[np.float32]:
     """The fused interests of those users who have known events."""
     plain = as_array(argument, histories).tolist() if hasattr(histories, "__array__") else histories
-    if isinstance(plain, Events) or (is_flat(plain) and len(plain)):
+    is_one = isinstance(plain, Events) or (is_flat(plain) and len(plain))
+    if is_one or not isinstance(plain, Sequence):
         raise ArgumentTypeError(argument, "a list of histories, one a user, not one history", histories)
     batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions, argument)
     known = np.diff(batch.offsets) > 0
