@@ -146,7 +146,6 @@ def test_items_without_a_description_stay_as_they_are_and_teach_nothing():
             ({name: odd}, f"^{name}: expected")
             for name in ("bias", "counts", "targets")
             for odd in (
-                None,
                 [[1], [1, 2]],
                 ["a"] * NUM_ITEMS,
                 np.full(NUM_ITEMS, 1j),

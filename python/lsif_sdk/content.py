@@ -116,9 +116,7 @@ class ContentAdapter:
         if u.shape[1] != y.shape[1]:
             raise ArgumentError("users", f"shape [num_users, {y.shape[1]}]", list(u.shape))
         if t.shape != u.shape[:1] or t.dtype.kind not in "iu":
-            raise ArgumentError(
-                "targets", f"int of shape [{len(u)}], one item row a user", f"{t.dtype} {list(t.shape)}"
-            )
+            raise ArgumentError("targets", f"int of shape [{len(u)}], a row each", f"{t.dtype} {list(t.shape)}")
         if len(t) and not (t.min() >= 0 and t.max() < len(x)):
             raise ArgumentError("targets", f"rows in [0, {len(x) - 1}]", f"{t.min()} to {t.max()}")
         neighbours = as_integer("neighbours", neighbours, 1, 2**20)
@@ -130,9 +128,8 @@ class ContentAdapter:
             raise ArgumentError(
                 "counts, features", f"at least {2 * _FOLDS} items with events and a description", len(met)
             )
-        adapter = cls(
-            Catalog.from_vectors(x[met]), met, x, y, b.copy(), c.astype(np.float64), 0.0, neighbours, temperature
-        )
+        described, c = Catalog.from_vectors(x[met]), c.astype(np.float64)
+        adapter = cls(described, met, x, y, b.copy(), c, 0.0, neighbours, temperature)
         known = np.isin(t, met)
         if not known.any():
             raise ArgumentError("targets", "an item with events and a description", "none")
