@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number, as_seed, is_real
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["MODEL_FIELDS", "LossName", "Precision", "Schedule", "TrainConfig"]
 
@@ -123,9 +123,12 @@ class TrainConfig:
 
         Raises:
             ArgumentError: a field is unknown or out of range.
+            ArgumentTypeError: a field is of the wrong type, or `values` no mapping.
         """
+        if not isinstance(values, Mapping):
+            raise ArgumentTypeError("training", f"a mapping of fields of {cls.__name__}", values)
         known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(values) - known, key=str):
             hint = "; that belongs to model" if set(unknown) <= MODEL_FIELDS else ""
             expected = f"fields of {cls.__name__} ({', '.join(sorted(known))})"
             raise ArgumentError("training", expected, f"unknown {unknown}{hint}")

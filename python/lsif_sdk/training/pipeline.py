@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from lsif_sdk.arguments import as_array, as_flag, index_of
+from lsif_sdk.arguments import as_array, as_choice, as_flag, index_of
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.content import ContentAdapter
@@ -111,6 +111,7 @@ def train(
 
     Raises:
         ArgumentError: a field is unknown, out of range, or another one in `start`; or `start` does not fit the events.
+        ArgumentTypeError: an argument or a field is of the wrong type.
         ArtifactError: `start` is no directory of a model, or of a damaged one; or there is another run's checkpoint.
         DataError: the events cannot be read, or no user has enough of them for a target.
         MissingExtraError: a package of the extra "train" is not installed.
@@ -121,10 +122,8 @@ def train(
     log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
     if source is None and isinstance(events, (str, os.PathLike)):
         source = pathlib.Path(events).name
-    if holdout not in HOLDOUTS:
-        raise ArgumentError("holdout", " or ".join(map(repr, HOLDOUTS)), repr(holdout))
-    if split not in SPLITS:
-        raise ArgumentError("split", " or ".join(map(repr, SPLITS)), repr(split))
+    as_choice("holdout", holdout, HOLDOUTS)
+    as_choice("split", split, tuple(SPLITS))
     if training is not None and not isinstance(training, (TrainConfig, Mapping)):
         raise ArgumentTypeError("training", "a TrainConfig or a mapping of its fields", training)
     exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
