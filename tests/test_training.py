@@ -97,7 +97,7 @@ def test_validate_ranks_like_a_sort(per_batch: int, exclude_seen: bool, monkeypa
     expected = dict(zip(("ndcg@3", "hr@3", "mrr@3"), np.mean(gains, axis=0), strict=True))
     got = validate(model, log, targets, k=3, exclude_seen=exclude_seen)
     assert got == pytest.approx(expected, rel=1e-9)
-    with pytest.raises(ArgumentError, match="^targets: expected at least one user"):
+    with pytest.raises(ArgumentError, match=r"^targets: expected at least one user"):
         validate(model, log, Targets(np.full(log.num_users, -1), None))
 
 

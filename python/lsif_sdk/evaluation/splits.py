@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from lsif_sdk.arguments import as_int64
 from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.event_log import EventLog, check_log
+from lsif_sdk.ids import as_list
 from lsif_sdk.times import as_seconds, of_text
 
 if TYPE_CHECKING:
@@ -206,12 +208,21 @@ def targets_hash(user_ids: Ids, item_ids: Ids, targets: NDArray[np.int64]) -> st
 
     Returns:
         64 lower-case hexadecimal digits.
+
+    Raises:
+        ArgumentError: targets are not one a user, or a row is out of range.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    if len(user_ids) != len(targets):
-        raise ArgumentError("targets", f"one row for each of {len(user_ids)} users", len(targets))
+    users, items = as_list("user_ids", user_ids), as_list("item_ids", item_ids)
+    rows = as_int64("targets", targets)
+    if len(users) != len(rows):
+        raise ArgumentError("targets", f"one row for each of {len(users)} users", len(rows))
+    if rows.size and (rows.min() < NO_TARGET or rows.max() >= len(items)):
+        expected = f"item rows in [0, {len(items)}), {NO_TARGET} for none"
+        raise ArgumentError("targets", expected, f"{rows.min()} to {rows.max()}")
     pairs = (
-        b"".join(b"%d:%s" % (len(text), text) for text in (str(user).encode(), str(item_ids[row]).encode()))
-        for user, row in zip(user_ids, targets.tolist(), strict=True)
+        b"".join(b"%d:%s" % (len(text), text) for text in (str(user).encode(), str(items[row]).encode()))
+        for user, row in zip(users, rows.tolist(), strict=True)
         if row != NO_TARGET
     )
     return hashlib.sha256(b"".join(sorted(pairs))).hexdigest()
