@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -134,6 +136,32 @@ def test_the_command_is_installed():
         pytest.skip("no command lsif beside this Python: the package is not installed in its environment")
     done = subprocess.run([command, "doctor"], capture_output=True, text=True, check=True)
     assert "instruction set:" in done.stdout
+
+
+COMMAND = [sys.executable, "-c", "import sys, lsif_command; sys.exit(lsif_command.main())"]
+
+
+def test_a_setting_that_keeps_the_sdk_from_being_imported_is_told_as_any_error():
+    environment = {**os.environ, "LSIF_CPU_ISA": "mmx"}
+    done = subprocess.run([*COMMAND, "doctor"], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"lsif: LSIF_CPU_ISA: expected one of .*, got 'mmx'\n", done.stderr)
+    fine = subprocess.run([*COMMAND, "doctor"], capture_output=True, text=True, check=True)
+    assert "instruction set:" in fine.stdout
+    assert subprocess.run([*COMMAND, "inspect", "nowhere"], capture_output=True).returncode == 2
+
+
+def test_an_old_torch_is_told_as_any_error():
+    code = "import sys, torch, lsif_command; torch.__version__ = '2.0.1'; sys.exit(lsif_command.main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"lsif: lsif_sdk needs torch 2\.10 or newer, got 2\.0\.1: .*\n", done.stderr)
+
+
+def test_the_installed_command_is_the_one_that_tells():
+    project = tomllib.loads((pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"lsif": "lsif_command:main"}
+    assert "python/lsif_command" in project["tool"]["scikit-build"]["wheel"]["packages"]
 
 
 def test_a_reader_that_goes_away_is_no_error(monkeypatch, capsys):
