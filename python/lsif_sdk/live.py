@@ -10,20 +10,18 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.arguments import as_array, as_integer
+from lsif_sdk.arguments import as_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.compaction import compacted
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
-from lsif_sdk.event_batch import EventBatch
-from lsif_sdk.events import Events, History, is_flat
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
+from lsif_sdk.events import History
 from lsif_sdk.ids import Id
+from lsif_sdk.item_fit import check_item, vectors_of
 from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.options import LoadOptions
-from lsif_sdk.packed_texts import check_texts
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.stats import Stats
 
@@ -240,8 +238,8 @@ class LiveRecommender(OfOneProcess):
                 raise ArgumentError(
                     "scoring", "a model that scores with the fused vector", repr(current.config.scoring)
                 )
-            _check_item(current, item, title, attributes)
-            users = {name: _vectors_of(current, name, given) for name, given in (("met", met), ("others", others))}
+            check_item(current, item, title, attributes)
+            users = {name: vectors_of(current, name, given) for name, given in (("met", met), ("others", others))}
             fitted = current.catalog.fit_item(
                 **users, place=place, ridge=ridge, others_weight=others_weight, threads=current.threads or None
             )
@@ -373,34 +371,3 @@ class LiveRecommender(OfOneProcess):
         self._current = successor
         self._published.add(successor)
         return successor.version
-
-
-def _check_item(recommender: Recommender, item: Id, title: str | None, attributes: Mapping[str, Any] | None) -> None:
-    """Refuses by the names of `fit_item` what `upsert` would refuse by those of its columns."""
-    items = recommender.items
-    items.rows([item], "item")
-    if items.has_string_ids:
-        check_texts("item", [item])
-    else:
-        as_integer("item", item, -(2**63), 2**63 - 1)
-    if title is not None:
-        check_texts("title", [title])
-        if items.titles is None:
-            raise ArgumentError("title", "None, since the catalogue has no titles", shown(title))
-    if attributes is not None and not isinstance(attributes, Mapping):
-        raise ArgumentTypeError("attributes", "a mapping of names to entries, one each", attributes)
-
-
-def _vectors_of(recommender: Recommender, argument: str, histories: Sequence[History]) -> npt.NDArray[np.float32]:
-    """The fused interests of those users who have known events."""
-    plain = as_array(argument, histories).tolist() if hasattr(histories, "__array__") else histories
-    is_one = isinstance(plain, Events) or (is_flat(plain) and len(plain))
-    if is_one or not isinstance(plain, Sequence):
-        raise ArgumentTypeError(argument, "a list of histories, one a user, not one history", histories)
-    batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions, argument)
-    known = np.diff(batch.offsets) > 0
-    if not known.any():
-        got = f"{len(known)} without" if len(histories) else "no histories"
-        raise ArgumentError(argument, "histories with known events, of at least one user", got)
-    encoded = recommender.encode_rows(batch.items, batch.times, batch.actions, batch.offsets)
-    return encoded.fused[known]

@@ -89,7 +89,7 @@ class Recommender(Ranker):
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
-            ArgumentError: `device`, `threads` or `precision` is none there is, or `attributes` do not fit the items.
+            ArgumentError: `device`, `threads` or `precision` is out of range, or `attributes` do not fit the items.
             ArgumentTypeError: an argument has the wrong type.
         """
         as_device(device)  # before anything is read

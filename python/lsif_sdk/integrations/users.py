@@ -184,7 +184,8 @@ class Users(OfOneProcess):
         """The state of the recorded events, of use where requests are made in batches.
 
         Raises:
-            ArgumentError: some times are known and others are not, so that there is no state (docs/user_state.md).
+            ArgumentError: some times are known and others are not, so that there is no state (docs/user_state.md); or
+                `user` is past int64, or UTF-8 cannot encode it.
             ArgumentTypeError: `user` is neither string nor integer.
             StoreError: the store failed.
         """
