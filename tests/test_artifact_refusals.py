@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import lsif_sdk
 from artifact_cases import SHAPE, build, edit, refusal
 from lsif_sdk import Artifact, ItemTable
 from lsif_sdk.artifact_files import read_tensors
-from lsif_sdk.errors import ArgumentTypeError, ArtifactError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 
 PACKAGE = pathlib.Path(lsif_sdk.__file__).parent
 
@@ -228,6 +229,32 @@ def test_an_artifact_is_checked_when_it_is_made():
         Artifact(SHAPE, {k: v for k, v in artifact.weights.items() if k != "norm.bias"}, artifact.items)
     with pytest.raises(ArtifactError, match="items: expected 6"):
         Artifact(SHAPE, artifact.weights, ItemTable(["a"]))
+    with pytest.raises(ArtifactError, match=r"unknown 1, spare$"):
+        Artifact(SHAPE, {**artifact.weights, "spare": 2, 1: 2}, artifact.items)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("config", "a ModelConfig"),
+        ("weights", "a mapping of names to tensors"),
+        ("items", "an ItemTable"),
+        ("training", "a mapping of JSON values"),
+        ("metrics", "a mapping of JSON values"),
+    ],
+)
+@pytest.mark.parametrize("odd", [None, 5, [1] * 6])
+def test_what_is_no_part_of_an_artifact_is_refused_by_name(name, expected, odd):
+    with pytest.raises(ArgumentTypeError, match=f"^{name}: expected {expected}, got {type(odd).__name__}"):
+        dataclasses.replace(build(), **{name: odd})
+
+
+@pytest.mark.parametrize("path", ["\0", "a\ud800", "a\0b"])
+def test_paths_that_no_file_can_have_are_refused(path):
+    with pytest.raises(ArgumentError, match=r"^path: expected what a file system can have as a path, got ."):
+        build().save(path)
+    with pytest.raises(ArtifactError, match="no such directory"):
+        Artifact.load(path)
 
 
 def test_nothing_is_ever_unpickled():

@@ -177,8 +177,15 @@ def test_true_and_false_are_0_and_1():
         for odd in (1, "yes", None):
             with pytest.raises(errors.ArgumentError, match=r"attributes\['in_stock'\]: expected True or False"):
                 attributes.edited(4, {"in_stock": {3: odd}})
-    with pytest.raises(errors.ArgumentError, match=r"attributes\['price'\]: expected numbers, as the column has"):
+    with pytest.raises(errors.ArgumentError, match=r"attributes\['price'\]: expected numbers, as the column has, got"):
         Attributes({"price": [1, 2]}, 2).edited(3, {"price": {2: True}})
+
+
+@pytest.mark.parametrize("odd", [[1.0], (1.0,), np.array([1.0])])
+@pytest.mark.parametrize(("column", "kind"), [([1, 2], "numbers"), ([True, False], "True or False")])
+def test_columns_without_lists_say_so(column, kind, odd):
+    with pytest.raises(errors.ArgumentError, match=f"{kind}, as the column has, one an item and not in lists"):
+        Attributes({"x": column}, 2).edited(3, {"x": {2: odd}})
 
 
 def test_what_is_unknown_is_none_nan_or_what_pandas_has():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation_cases import make_log, random_log
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.evaluation import OwnItems, Popularity, RecentPopularity, evaluate, leave_one_out
 from lsif_sdk.evaluation.metrics import top_k_rows
 
@@ -55,7 +55,7 @@ def test_old_events_count_less_with_a_half_life():
     # Half-life 2: item 2 counts 2^-.5 + 2^-1 = 1.21, item 1 counts 1, item 0 2^-2 + 2^-2.5 + 2^-3 = .55, item 3 .35.
     assert best(2) == [2, 1, 0, 3]
     assert best(1e-3) == [1, 2, 3, 0]
-    with pytest.raises(ArgumentError, match="half_life: expected a number > 0"):
+    with pytest.raises(ArgumentError, match=r"half_life: expected a number in \(0, inf\], got 0"):
         OwnItems(log, "frequency", 0)
 
 
@@ -102,3 +102,21 @@ def test_recent_popularity_needs_times_and_days():
             RecentPopularity.from_log(log, days)
     empty = make_log([[], []], 3)
     assert top_k_rows(RecentPopularity.from_log(empty).scores(np.array([0])), 2).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda log: Popularity.from_log(5), "history: expected an EventLog, .* got int 5"),
+        (lambda log: RecentPopularity.from_log(None), "history: expected an EventLog, .* got NoneType"),
+        (lambda log: OwnItems(None, "recency"), "history: expected an EventLog, .* got NoneType"),
+        (lambda log: RecentPopularity.from_log(log, "x"), r"days: expected a number in \(0, inf\], got str 'x'"),
+        (lambda log: OwnItems(log, "frequency", "x"), r"half_life: expected a number in \(0, inf\], got str 'x'"),
+        (lambda log: Popularity(["a"]), "counts: expected a count >= 0 for each item, got list"),
+        (lambda log: Popularity(None), "counts: expected a count >= 0 for each item, got NoneType"),
+        (lambda log: Popularity([1.0, float("nan")]), r"counts: expected a count >= 0 for each item, got shape \(2,\)"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_by_name(call, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{message}"):
+        call(random_log(0))

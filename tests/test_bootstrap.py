@@ -86,8 +86,15 @@ def test_an_interval_of_two_reports():
         ([1.0], None, {"confidence": 0.0}, "confidence"),
         ([1.0], None, {"num_samples": 0}, "num_samples"),
         ([1.0], None, {"num_samples": 10.5}, "num_samples"),
+        ([1.0], None, {"seed": -1}, r"^seed: expected an integer in \[0, 9223372036854775807\], got -1"),
+        ([1.0], None, {"seed": None}, "^seed: expected an integer in .*, got NoneType"),
+        (["a"], None, {}, "^gains: expected an array of numbers, got ndarray"),
+        ([1j], None, {}, "^gains: expected an array of numbers, got ndarray"),
+        (None, None, {}, "^gains: expected an array of numbers, got ndarray"),
+        ([1.0], ["a"], {}, "^baseline: expected an array of numbers, got ndarray"),
+        (np.ma.masked_array([1.0], [True]), None, {}, "^gains: expected an array of numbers without a mask"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(gains, baseline, options, message):
     with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
-        paired_bootstrap(np.array(gains), None if baseline is None else np.array(baseline), **options)
+        paired_bootstrap(np.asanyarray(gains), None if baseline is None else np.array(baseline), **options)

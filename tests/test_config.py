@@ -109,6 +109,16 @@ def test_precision_is_one_of_four(value):
         dataclasses.replace(TRAIN, precision=value)
 
 
+@pytest.mark.parametrize("value", [None, 5, "dim", []], ids=kind)
+@pytest.mark.parametrize("config", [MODEL, TRAIN], ids=kind)
+def test_fields_come_in_a_mapping(config, value):
+    expected = f"expected a mapping of (the )?fields of {kind(config)}, got {kind(value)}"
+    with pytest.raises(ArgumentTypeError, match=f"^(model config|training): {expected}"):
+        type(config).from_dict(value)
+    with pytest.raises(ArgumentError, match=r"got unknown \[1, 'x'\]"):
+        type(config).from_dict({1: 2, "x": 3})
+
+
 def test_numbers_of_numpy_become_pythons_own():
     model = ModelConfig(num_items=np.int64(10), dim=np.int32(32), temperature=np.float32(0.5), repeats=np.bool_(True))
     assert model == ModelConfig(num_items=10, dim=32, temperature=0.5, repeats=True)

@@ -10,7 +10,7 @@ import torch
 
 from lsif_sdk import ContentAdapter, Events, ModelConfig, Recommender
 from lsif_sdk.datasets import simulated_shop
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.evaluation import evaluate, leave_one_out
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.training import train
@@ -133,11 +133,41 @@ def test_items_without_a_description_stay_as_they_are_and_teach_nothing():
         ({"targets": np.zeros(NUM_USERS)}, "targets"),
         ({"neighbours": 0}, "neighbours"),
         ({"temperature": 0.0}, "temperature"),
+        ({"temperature": 1e-320}, r"^temperature: expected a number in \[1\.17"),
+        ({"seed": -1}, r"^seed: expected an integer in \[0, 9223372036854775807\], got -1"),
+        ({"seed": "x"}, "^seed: expected an integer in .*, got str 'x'"),
+        ({"seed": None}, "^seed: expected an integer in .*, got NoneType"),
+        ({"features": np.full((NUM_ITEMS, 2), np.inf)}, r"^features: expected finite float32 values, got inf at"),
+        ({"features": np.full((NUM_ITEMS, 2), 1e39)}, r"^features: expected finite float32 values, got inf at"),
+        ({"features": [["a"]] * NUM_ITEMS}, "^features: expected an array of numbers, got list"),
+        ({"vectors": np.full((NUM_ITEMS, DIM), 1j)}, "^vectors: expected an array of numbers, not of complex128"),
+        ({"bias": np.full(NUM_ITEMS, 1e300)}, r"^bias: expected finite float32 values, got inf at position \[0\]"),
+        *(
+            ({name: odd}, f"^{name}: expected")
+            for name in ("bias", "counts", "targets")
+            for odd in (
+                [[1], [1, 2]],
+                ["a"] * NUM_ITEMS,
+                np.full(NUM_ITEMS, 1j),
+                np.ma.masked_array(np.ones(NUM_ITEMS), np.ones(NUM_ITEMS)),
+            )
+        ),
+        ({"targets": torch.ones(NUM_USERS, dtype=torch.bfloat16)}, "^targets: expected one dimension, as NumPy reads"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_bad_arguments_are_named(change, argument):
-    with pytest.raises(ArgumentError, match=argument):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=argument):
         ContentAdapter.fit(**_world() | change)
+
+
+def test_tensors_of_any_kind_are_read_as_a_catalogue_reads_them():
+    world = _world()
+    for name in ("bias", "counts"):
+        rounded = torch.tensor(world[name], dtype=torch.bfloat16)
+        expected = ContentAdapter.fit(**world | {name: rounded.float().numpy()})
+        for tensor in (rounded, rounded.float().requires_grad_()):
+            assert ContentAdapter.fit(**world | {name: tensor}).calibration == expected.calibration
 
 
 def test_bad_descriptions_are_refused():

@@ -204,10 +204,13 @@ def test_shop_logs_are_sound(num_users, num_items):
     assert len(set(log.titles)) == num_items
 
 
-def test_shop_refuses_bad_sizes():
+def test_shop_refuses_bad_sizes_and_seeds():
     for arguments in ((0, 5), (5, 0), (5.0, 5), (True, 5)):
         with pytest.raises(LsifError, match=r"^num_(users|items): expected an integer in \[1, "):
             simulated_shop(*arguments)
+    for seed in (-1, "x", 1.5, None, 2**63):
+        with pytest.raises(LsifError, match=r"^seed: expected an integer in \[0, 9223372036854775807\], got "):
+            simulated_shop(3, 3, seed)
 
 
 class Mixture:

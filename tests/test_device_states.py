@@ -158,6 +158,11 @@ def test_arguments_are_checked_by_name(device):
             continue
         with pytest.raises(ArgumentError, match="^" + message):
             DeviceStates(device_rec, **options)
+    for odd in (None, 5, LiveRecommender(device_rec), device_rec.catalog):
+        with pytest.raises(
+            ArgumentTypeError, match=rf"^recommender: expected a Recommender .*, got {type(odd).__name__}"
+        ):
+            DeviceStates(odd, 5)
     with pytest.raises(ArgumentError, match=r"^recommender: expected one on a GPU, got one with device='cpu'$"):
         DeviceStates(native, 4)
     with pytest.raises(ArgumentError, match=r"^state: expected a state of this model"):

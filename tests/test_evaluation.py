@@ -24,7 +24,9 @@ from lsif_sdk.evaluation import (
     leave_one_out,
     time_split,
 )
+from lsif_sdk.evaluation.evaluate import with_catalog_items
 from lsif_sdk.evaluation.metrics import MISSED
+from lsif_sdk.live import LiveRecommender
 from recommender_cases import build
 
 
@@ -326,3 +328,30 @@ def test_counts_are_scores():
             evaluate(kind(table), log, 4, exclude_seen=exclude_seen, progress=False) for kind in (Counts, FixedScorer)
         )
         assert counts.per_user.tolist() == floats.per_user.tolist() and counts.metrics == floats.metrics
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda log: RecommenderScorer(None, log), "recommender: expected a Recommender .* got NoneType"),
+        (
+            lambda log: RecommenderScorer(LiveRecommender(build()), log),
+            "recommender: expected a Recommender .* got Live",
+        ),
+        (lambda log: RecommenderScorer(build(), None), "history: expected an EventLog, .* got NoneType"),
+        (lambda log: RecommenderScorer(build(), log, [1]), "now: expected one time for each of 40 users, got 1"),
+        (lambda log: RecommenderScorer(build(), log, "x"), "now: expected a sequence of whole numbers, got str 'x'"),
+        (lambda log: with_catalog_items(None, build()), "split: expected a Split, .* got NoneType"),
+        (
+            lambda log: with_catalog_items(leave_one_out(log), None),
+            "recommender: expected a Recommender .* got NoneType",
+        ),
+        (lambda log: compare({1: Popularity.from_log(log)}, log), "models: expected names that are texts, got int 1"),
+        (lambda log: evaluate(Popularity.from_log(log), log, name=5), "name: expected a text, or None, got int 5"),
+        (lambda log: format_table(5), "reports: expected a Report, or several in a sequence, got int 5"),
+        (lambda log: format_table([None]), "reports: expected a Report, or several in a sequence, got NoneType"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_by_name(call, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{message}"):
+        call(random_log(3))

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation_cases import make_log
 from event_log_cases import HEADER, ROWS, SORTED, as_rows, write
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.training import EventLog, read_events, read_titles
@@ -299,6 +300,27 @@ def test_event_log_refuses_what_does_not_fit() -> None:
         EventLog(**{**good, "items": [0, 1]})
     with pytest.raises(ArgumentTypeError, match="times: expected a numpy array of int64 or None, got list"):
         EventLog(**{**good, "times": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda log: log.user(-1), r"row: expected an integer in \[0, 1\], got -1"),
+        (lambda log: log.user(2), r"row: expected an integer in \[0, 1\], got 2"),
+        (lambda log: log.user("u1"), r"row: expected an integer in \[0, 1\], got str 'u1'"),
+        (lambda log: log.user(None), "row: expected an integer"),
+        (lambda log: log.select([True] * 3), "keep: expected a numpy array of bool, got list"),
+        (lambda log: log.with_titles("t.csv"), r"titles: expected a mapping .*read_titles\(\.\.\.\) say, got str"),
+        (lambda log: log.with_titles(["A", "B"]), "titles: expected a mapping"),
+        (lambda log: log.with_titles(pd.DataFrame({"item": ["i0"], "title": ["A"]})), "titles: expected a mapping"),
+        (lambda log: log.with_titles({"i0": 5}), "titles: expected texts, got int 5"),
+        (lambda log: log.with_titles({"i0": "\ud800"}), "titles: expected texts that UTF-8 can encode"),
+    ],
+)
+def test_what_a_log_cannot_answer_is_refused_by_name(call, message: str) -> None:
+    log = make_log([[0, 1], [1]], 2)
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+        call(log)
 
 
 def test_fractions_of_a_second_decide_the_order():

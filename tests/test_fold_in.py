@@ -91,8 +91,19 @@ def test_a_new_item_reaches_those_like_its_users_and_not_the_others():
             {"others_weight": np.inf},  # of which the solution would be NaN
             r"^others_weight: expected a number in \(0, inf\), got inf",
         ),
+        (
+            (np.ones((2, 4)), np.ones((5, 4))),
+            {"others_weight": 1e308},  # sums past float64
+            r"^ridge, others_weight: expected weights of which the solution is finite .*, got 100\.0 and 1e\+308",
+        ),
+        (
+            (np.ones((2, 4)), np.ones((5, 4))),
+            {"ridge": 1e-16},  # lost beside the rest: the matrix is singular
+            r"^ridge, others_weight: expected weights of which the solution is finite .*, got 1e-16 and 100\.0",
+        ),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_what_cannot_be_fitted_is_refused_by_name(arguments, options, message):
     catalog = Catalog.from_vectors(np.eye(10, 4, dtype=np.float32))
     with pytest.raises(LsifError, match=message):

@@ -129,7 +129,7 @@ def test_titles_and_counts_match_the_ids():
     assert table.titles == ["five", "six"]
     assert table.counts.dtype == np.int64
     assert [table.title(row) for row in (0, 1)] == ["five", "six"]
-    assert ItemTable([5, 6]).title(1) == "6"
+    assert ItemTable([5, 6]).title(1) == ItemTable([5, 6]).title(np.int64(1)) == "6"
     assert ItemTable([5, 6]).counts.tolist() == [0, 0]
     with pytest.raises(ArgumentError, match="titles: expected 2 texts, one an item, got 1"):
         ItemTable([5, 6], ["five"])
@@ -152,6 +152,13 @@ def test_titles_and_counts_match_the_ids():
 def test_counts_are_any_integers(counts):
     assert ItemTable([5, 6], None, counts).counts.tolist() == [2, 9]
     assert ItemTable([], None, []).counts.shape == (0,)
+
+
+@pytest.mark.parametrize("titles", [None, ["five", "six"]])
+@pytest.mark.parametrize("row", [-1, 2, None, "five", 1.0, True])
+def test_only_rows_have_titles(row, titles):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=r"^row: expected an integer in \[0, 1\], got "):
+        ItemTable([5, 6], titles).title(row)
 
 
 def test_unknown_ids_are_counted_or_refused():

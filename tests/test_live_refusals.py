@@ -159,10 +159,28 @@ def test_fit_item_names_its_own_arguments() -> None:
         ({"place": 10**9}, r"^place: expected an integer in \[1, "),
         ({"ridge": -1}, r"^ridge: expected a number in \(0, inf\], got -1"),
         ({"others_weight": 0.0}, r"^others_weight: expected a number in \(0, inf\), got 0\.0"),
+        ({"met": None}, "^met: expected a list of histories, one a user, not one history, got NoneType"),
+        ({"item": 9}, "^item: expected strings, as the catalogue's ids, got int 9"),
+        ({"item": ["new"]}, "^item: expected strings, as the catalogue's ids, got list"),
+        ({"item": "\ud800"}, "^item: expected texts that UTF-8 can encode"),
+        ({"title": 5}, "^title: expected texts, got int 5"),
+        ({"title": "\ud800"}, "^title: expected texts that UTF-8 can encode"),
+        ({"attributes": 5}, "^attributes: expected a mapping of names to entries, one each, got int 5"),
+        ({"attributes": {1: 2, "x": 3}}, r"^attributes: expected attributes among \[\], got 1"),
     ):
         with pytest.raises(errors.LsifError, match=message):
-            live.fit_item("new", **{"met": good, "others": good, **options})
+            live.fit_item(**{"item": "new", "met": good, "others": good, **options})
     assert live.version == 0
+    numbered = LiveRecommender(build(dim=DIM, ids=range(NUM_ITEMS)))
+    for options, message in (
+        (
+            {"item": 2**70},
+            r"^item: expected an integer in \[-9223372036854775808, 9223372036854775807\], got 118",
+        ),
+        ({"title": "New"}, "^title: expected None, since the catalogue has no titles, got 'New'"),
+    ):
+        with pytest.raises(errors.LsifError, match=message):
+            numbered.fit_item(**{"item": 99, "met": [[0]], "others": [[1]], **options})
 
 
 def test_what_a_recommender_has_is_pointed_to() -> None:

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation_cases import slow_rank
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.evaluation import (
     coverage,
     novelty,
     pessimistic_ranks,
+    rank_gains,
     ranks_to_metrics,
 )
 from lsif_sdk.evaluation.metrics import MISSED, top_k_rows
@@ -147,3 +148,48 @@ def test_coverage_and_novelty_by_hand():
     for wrong in (lambda: coverage(top, 3), lambda: novelty(top, counts, 7), lambda: novelty(top, counts[:2], 8)):
         with pytest.raises(ArgumentError):
             wrong()
+
+
+def test_lists_are_read_as_arrays_are():
+    assert coverage([[0, 1], [1, -1]], 4) == 0.5
+    assert novelty([[0, 1]], [2, 1], 2) == 0.5
+    scores, seen = [[0.0, 1.0, 2.0]], [[True, False, False]]
+    assert (
+        pessimistic_ranks(scores, [1], seen).tolist() == pessimistic_ranks(scores, [1], ([0], [0, 1])).tolist() == [2]
+    )
+    assert top_k_rows(scores, 2, seen).tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: coverage(None, 3), "top_items: expected item rows, got NoneType"),
+        (lambda: coverage([[0.5]], 3), r"top_items: expected whole numbers, got 0\.5 at position 0"),
+        (lambda: coverage([[0]], "x"), r"num_items: expected an integer in \[1, .*, got str 'x'"),
+        (lambda: coverage([[0]], 1.5), r"num_items: expected an integer in \[1, .*, got float 1\.5"),
+        (lambda: novelty([[0]], None, 3), "user_counts: expected a sequence of whole numbers, got NoneType"),
+        (lambda: novelty([[0]], [0.5], 3), r"user_counts: expected whole numbers, got 0\.5 at position 0"),
+        (lambda: novelty([[0]], [[1]], 3), r"user_counts: expected one dimension, got shape \[1, 1\]"),
+        (lambda: novelty([[0]], [1], None), r"num_users: expected an integer in \[1, .*, got NoneType"),
+        (lambda: pessimistic_ranks(None, [0]), r"scores: expected numbers of shape \[batch, num_items\], got NoneType"),
+        (lambda: top_k_rows([["a"]], 1), r"scores: expected numbers of shape \[batch, num_items\], got list"),
+        (lambda: pessimistic_ranks([[0.0]], None), "targets: expected a sequence of whole numbers, got NoneType"),
+        (lambda: pessimistic_ranks([[0.0]], [0.5]), r"targets: expected whole numbers, got 0\.5 at position 0"),
+        (lambda: pessimistic_ranks([[0.0]], [0], 5), r"seen: expected a bool mask of shape \(1, 1\), got int64 \(\)"),
+        (
+            lambda: pessimistic_ranks([[0.0]], [0], (1,)),
+            "seen: expected a mask, or a pair of items and offsets, got 1 a",
+        ),
+        (
+            lambda: pessimistic_ranks([[0.0]], [0], (None, [0])),
+            r"seen\[0\]: expected a sequence of whole numbers, got N",
+        ),
+        (lambda: rank_gains([math.nan]), "ranks: expected whole numbers, got nan at position 0"),
+        (lambda: rank_gains([1.5]), r"ranks: expected whole numbers, got 1\.5 at position 0"),
+        (lambda: rank_gains(None), "ranks: expected a sequence of whole numbers, got NoneType"),
+        (lambda: ranks_to_metrics([True]), "ranks: expected whole numbers, got bool True"),
+    ],
+)
+def test_what_is_no_array_of_its_kind_is_refused_by_name(call, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{message}"):
+        call()

@@ -16,7 +16,7 @@ from lsif_sdk import Recommender
 from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import compare, evaluate, leave_one_out, time_split
-from lsif_sdk.training import TrainConfig, pipeline, read_events, train
+from lsif_sdk.training import Recipe, TrainConfig, load_recipe, pipeline, read_events, train
 
 MODEL = {"dim": 8, "num_layers": 1, "ffn_dim": 8}
 TRAINING = TrainConfig(epochs=2, batch_size=32, max_len=20)
@@ -107,6 +107,35 @@ def test_train_and_evaluate_take_tables_and_settings_as_they_come(tmp_path):
         train(path, {"epochs": 3, "depth": 2}, progress=False)
     with pytest.raises(ArgumentError, match="unknown"):
         train(path, model, {"epoch": 1}, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": ["time"]}, "split: expected one of 'leave_one_out', 'time', got list"),
+        ({"holdout": None}, "holdout: expected one of 'test', 'validation', 'nothing', got NoneType"),
+        ({"model": {1: 2, "x": 3}}, r"model: expected fields of ModelConfig \(.*\), got unknown \[1, 'x'\]$"),
+        ({"training": {1: 2, "x": 3}}, r"training: expected fields of TrainConfig \(.*\), got unknown \[1, 'x'\]$"),
+        ({"checkpoint_dir": 5}, "checkpoint_dir: expected a folder's path, got int 5"),
+    ],
+)
+def test_odd_options_are_refused_by_name(log, options, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{message}"):
+        train(log, progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: load_recipe(5), "path: expected a JSON file's path, or None, got int 5"),
+        (lambda: load_recipe(None, 5), "overrides: expected a mapping of fields to values, or None, got int 5"),
+        (lambda: Recipe({}, {}), "training: expected a TrainConfig, got dict"),
+        (lambda: Recipe({}, None), "training: expected a TrainConfig, got NoneType"),
+    ],
+)
+def test_what_is_no_recipe_is_refused_by_name(call, message):
+    with pytest.raises(ArgumentTypeError, match=f"^{message}"):
+        call()
 
 
 def test_users_with_nothing_beside_what_is_held_out_are_not_enough(tmp_path):

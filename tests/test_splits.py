@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation_cases import make_log, random_log
-from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import (
     Popularity,
     evaluate,
@@ -58,3 +58,18 @@ def test_targets_hash_is_the_documented_format_and_ignores_order():
 
 def test_targets_hash_does_not_confuse_ids_that_join_alike():
     assert targets_hash(["ab"], ["c"], np.array([0])) != targets_hash(["a"], ["bc"], np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "targets", "message"),
+    [
+        (None, ["a"], [0], "user_ids: expected a sequence, .* got NoneType"),
+        (["u"], None, [0], "item_ids: expected a sequence, .* got NoneType"),
+        (["u"], ["a"], None, "targets: expected a sequence of whole numbers, got NoneType"),
+        (["u"], ["a"], [1], r"targets: expected item rows in \[0, 1\), -1 for none, got 1 to 1"),
+        (["u"], ["a"], [-2], r"targets: expected item rows in \[0, 1\), -1 for none, got -2 to -2"),
+    ],
+)
+def test_targets_without_a_hash_are_refused_by_name(users, items, targets, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{message}"):
+        targets_hash(users, items, targets)

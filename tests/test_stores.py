@@ -92,6 +92,27 @@ def test_states(stores):
         assert store.get_state("u").data == b""
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(({"data": odd}, "^data: expected bytes, got ") for odd in ("text", 5, None, bytearray(b"x"))),
+        *(
+            ({"sequence": odd}, r"^sequence: expected an integer in \[0, 9223372036854775807\], got ")
+            for odd in ("1", 1.0, True, None, -1, 2**70)
+        ),
+        ({"user": None}, "^user: expected a string or an integer"),
+    ],
+)
+def test_what_is_no_state_is_refused(stores, change, message):
+    with stores.open() as store:
+        sequence = store.append("u", ["a"])
+        store.put_state("u", b"one", sequence)
+        with pytest.raises((errors.ArgumentError, errors.ArgumentTypeError), match=message):
+            store.put_state(**{"user": "u", "data": b"two", "sequence": sequence, **change})
+        assert store.get_state("u").data == b"one"
+        assert store.put_state("u", b"two", np.int64(sequence))
+
+
 def test_a_deleted_user_is_forgotten(stores):
     with stores.open() as store:
         old = store.append("u", ["secret", "b"])

@@ -7,7 +7,7 @@ import pytest
 
 from lsif_sdk.cli import main
 from lsif_sdk.datasets import simulated_shop
-from lsif_sdk.errors import ArgumentError, MissingExtraError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, MissingExtraError
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.text import embed_titles
 
@@ -32,6 +32,48 @@ def test_an_empty_title_says_nothing():
     assert not vectors[[1, 3]].any() and vectors[[0, 2]].any(axis=1).all()
     with pytest.raises(ArgumentError, match="titles: expected at least one that is not empty"):
         embed_titles(["", "  "], LengthModel())
+
+
+@pytest.mark.parametrize("titles", ["abc", None, 5, {"a", "b"}])
+def test_titles_have_an_order(titles):
+    with pytest.raises(ArgumentTypeError, match=r"^titles: expected a sequence, one value an item, got "):
+        embed_titles(titles, LengthModel())
+
+
+class Returning(LengthModel):
+    """Stands for a model that makes something else of any two titles."""
+
+    def __init__(self, made):
+        self.encode = lambda texts, **options: made
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (np.ones((1, 3)), r"expected shape \[2, feature_dim\], got \[1, 3\]"),  # which would go for both
+        (np.ones((3, 3)), r"expected shape \[2, feature_dim\], got \[3, 3\]"),
+        (np.ones(2), r"expected 2 dimensions, got shape \[2\]"),
+        (np.full((2, 3), np.nan), r"expected finite float32 values, got nan at position \[0, 0\]"),
+        ("vectors", "expected an array of numbers, got str 'vectors'"),
+    ],
+)
+def test_what_a_model_makes_is_checked(made, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=rf"^model\.encode\(titles\): {message}"):
+        embed_titles(["a", "b"], Returning(made))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": 5}, "^model: expected a folder or name, or a loaded SentenceTransformer, got int 5"),
+        ({"model": None}, "^model: expected a folder or name, or a loaded SentenceTransformer, got NoneType"),
+        ({"batch_size": 0}, r"^batch_size: expected an integer in \[1, 2147483647\], got 0"),
+        ({"progress": 5}, "^progress: expected True or False, got int 5"),
+    ],
+)
+def test_odd_options_are_refused_by_name(options, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+        embed_titles(["a"], **{"model": LengthModel(), **options})
 
 
 @pytest.mark.parametrize("titles", [[], ["a", None], [1]])

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_validate_ranks_like_a_sort(per_batch: int, exclude_seen: bool, monkeypa
     expected = dict(zip(("ndcg@3", "hr@3", "mrr@3"), np.mean(gains, axis=0), strict=True))
     got = validate(model, log, targets, k=3, exclude_seen=exclude_seen)
     assert got == pytest.approx(expected, rel=1e-9)
-    with pytest.raises(ArgumentError, match="validation"):
+    with pytest.raises(ArgumentError, match=r"^targets: expected at least one user"):
         validate(model, log, Targets(np.full(log.num_users, -1), None))
 
 
@@ -238,6 +239,56 @@ def test_fit_refuses_what_does_not_fit() -> None:
         fit(log, small_config(), FAST, resume=True, progress=False)
     with pytest.raises(ArgumentError, match="learning_rate"):
         fit(log, small_config(), dataclasses.replace(FAST, learning_rate=1e30, clip_norm=float("inf")), progress=False)
+
+
+NO_TARGETS = [
+    (5, ": expected a pair of items and times, .* got int 5"),
+    ((1, 2, 3), ": expected a pair of items and times, .* got tuple"),
+    ("ab", ": expected a pair of items and times, .* got str 'ab'"),
+    ((None, None), r"\[0\]: expected a sequence of whole numbers, got NoneType"),
+    ((["a"] * 40, None), r"\[0\]: expected whole numbers, got str 'a'"),
+    ((np.full(40, 0.5), None), r"\[0\]: expected whole numbers, got 0\.5 at position 0"),
+    ((np.full(40, NUM_ITEMS), None), r"\[0\]: expected item rows in \[0, 12\), -1 for none, got 12 to 12"),
+    ((np.full(40, -2), None), r"\[0\]: expected item rows in \[0, 12\), -1 for none, got -2 to -2"),
+    ((np.ones(40, int), [1]), r": expected arrays of 40 users, got \[\[40\], \[1\]\]"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(({"log": odd}, f"log: expected an EventLog, .* got {type(odd).__name__}") for odd in (None, 5, {})),
+        *(({"model_config": odd}, "model_config: expected a ModelConfig, got ") for odd in (None, 5, {})),
+        *(({"train_config": odd}, "train_config: expected a TrainConfig or None, got ") for odd in (5, {})),
+        ({"exclude_seen": 5}, "exclude_seen: expected True or False, got int 5"),
+        ({"build": 5}, "build: expected a class of models, .* got int 5"),
+        ({"checkpoint_dir": 5}, "checkpoint_dir: expected a folder's path, got int 5"),
+        ({"checkpoint_dir": "\0"}, "checkpoint_dir: expected a folder, or a path where one can be made, got "),
+        *(({"validation": odd}, "validation" + message) for odd, message in NO_TARGETS),
+    ],
+)
+def test_fit_names_what_is_of_another_type(changes: dict[str, Any], message: str) -> None:
+    good = {"log": cyclic_log(), "model_config": small_config(), "train_config": FAST}
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{message}"):
+        fit(**{**good, **changes}, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(({"model": odd}, "model: expected an InterestFusionModel, got ") for odd in (None, 5)),
+        *(({"log": odd}, "log: expected an EventLog, .* got ") for odd in (None, 5)),
+        ({"exclude_seen": 5}, "exclude_seen: expected True or False, got int 5"),
+        *(({"targets": odd}, "targets" + message) for odd, message in [*NO_TARGETS, (None, ": expected a pair")]),
+    ],
+)
+def test_validate_names_what_it_cannot_rank(changes: dict[str, Any], message: str) -> None:
+    log = cyclic_log()
+    good = {"model": InterestFusionModel(small_config()).eval(), "log": log, "targets": following(log)}
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{message}"):
+        validate(**{**good, **changes})
+    listed = tuple(None if part is None else part.tolist() for part in following(log))
+    assert validate(**{**good, "targets": listed}) == validate(**good)
 
 
 def test_train_config_round_trip_and_ranges() -> None:

@@ -135,6 +135,7 @@ def test_what_the_model_refuses_is_not_recorded(stores):
             (lambda: users.recommend("u", state=None), "state: expected no such argument: what is recorded"),
             (lambda: users.record("u", ["i1", None]), r"history\[1\]: expected a string or an integer, got NoneType"),
             (lambda: Users("rec", store), "recommender: expected a Recommender or LiveRecommender, got str"),
+            (lambda: Users(build(), Keeping()), "store: expected a HistoryStore, .* which has delete, got Keeping"),
             (lambda: Users(recommender, store, save_every=0), "save_every: expected an integer in"),
             (lambda: Users(recommender, store, max_bytes=-1), "max_bytes: expected an integer in"),
             (lambda: Users(recommender, store, remember=0), r"remember: expected an integer in \[1, 1048576\], got 0"),
@@ -239,6 +240,12 @@ def test_who_is_forgotten_is_forgotten_everywhere(stores):
             users.record("u", ["i5", "i6"])
             store.delete("u")
         assert store.get_state("u") is None, "flushing brings nobody back"
+
+
+class Keeping:
+    """No store: it never forgets."""
+
+    append = read = get_state = put_state = print
 
 
 class Failing:

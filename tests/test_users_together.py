@@ -94,6 +94,8 @@ def test_a_forked_child_asks_although_the_parent_was_asking() -> None:
         def put_state(self, *args: Any) -> bool:
             return False
 
+        def delete(self, user: Any) -> None: ...
+
     store: Any = Store()
     users = Users(recommender, store)
     threads = [

@@ -13,8 +13,8 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 
 __all__ = [
     "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_choice", "as_column",
-    "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_ks", "as_number", "as_threads", "index_of",
-    "is_integer", "is_real", "whole_numbers",
+    "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_ks", "as_number", "as_seed", "as_threads",
+    "index_of", "is_integer", "is_real", "whole_numbers",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -210,6 +210,16 @@ def as_integer(name: str, value: object, low: int, high: int) -> int:
     if not low <= value <= high:  # type: ignore[operator]
         raise ArgumentError(name, expected, shown(value))
     return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def as_seed(seed: object) -> int:
+    """A checked seed of random numbers.
+
+    Raises:
+        ArgumentError: negative, or past int64.
+        ArgumentTypeError: no integer; None, which would draw another one each time, among them.
+    """
+    return as_integer("seed", seed, 0, 2**63 - 1)
 
 
 def as_number(name: str, value: object, low: float, high: float, brackets: str = "[]") -> float:

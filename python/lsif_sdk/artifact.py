@@ -34,6 +34,7 @@ from lsif_sdk.artifact_files import (
     WEIGHTS_FILE,
     as_path,
     check_file,
+    check_path,
     check_target,
     describe_file,
     publish,
@@ -56,6 +57,14 @@ _VECTORS = "catalog.vectors"
 _PENALTY = "catalog.penalty"
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
 
+_TYPES: tuple[tuple[str, type, str], ...] = (
+    ("config", ModelConfig, "a ModelConfig"),
+    ("weights", Mapping, "a mapping of names to tensors"),
+    ("items", ItemTable, "an ItemTable"),
+    ("training", Mapping, "a mapping of JSON values"),
+    ("metrics", Mapping, "a mapping of JSON values"),
+)
+
 Spec = tuple[str, tuple[int, ...], str]
 """Name, shape and dtype of a tensor."""
 
@@ -73,6 +82,7 @@ class Artifact:
 
     Raises:
         ArtifactError: a tensor is missing, unknown, of another shape or dtype, or holds NaN or infinity.
+        ArgumentTypeError: an argument is of the wrong type.
     """
 
     config: ModelConfig
@@ -88,6 +98,9 @@ class Artifact:
     """When that was: UTC in ISO 8601, such as "2026-11-28T09:45:00Z" (see `artifact_files.written_now`); or None."""
 
     def __post_init__(self) -> None:
+        for name, kind, expected in _TYPES:
+            if not isinstance(getattr(self, name), kind):
+                raise ArgumentTypeError(name, expected, getattr(self, name))
         _check_weights(self.config, self.weights)
         if len(self.items) != self.config.num_items:
             raise ArtifactError(f"items: expected {self.config.num_items} (num_items), got {len(self.items)}")
@@ -175,8 +188,11 @@ class Artifact:
             SettingError: SOURCE_DATE_EPOCH is no number of seconds (see `artifact_files.written_now`).
             ArtifactError: `check_target` refuses `path`, also if something has come there meanwhile (of several that
                 save with `overwrite` the last one stays); or `training` or `metrics` hold something JSON cannot.
+            ArgumentError: no file system has such a path.
+            ArgumentTypeError: `path` is no path.
             OSError: the disk is full, say; nothing has changed then.
         """
+        check_path(path)
         target = check_target(path, overwrite=overwrite)
         staging = staging_of(target)
         staging.mkdir()
@@ -279,7 +295,7 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
     specs = [spec for spec in encoder_specs(config) + catalog_specs(config) if spec[0] not in optional - set(weights)]
     if missing := [name for name, _, _ in specs if name not in weights]:
         raise ArtifactError(f"missing {', '.join(missing)}")
-    if unknown := sorted(set(weights) - {name for name, _, _ in specs}):
+    if unknown := sorted(map(str, set(weights) - {name for name, _, _ in specs})):
         raise ArtifactError(f"unknown {', '.join(unknown)}")
     for name, shape, dtype in specs:
         tensor = weights[name]

@@ -20,12 +20,12 @@ import torch
 
 from lsif_sdk import _core
 from lsif_sdk.arguments import as_flag
-from lsif_sdk.errors import ArgumentTypeError, ArtifactError, SettingError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, SettingError, shown
 
 __all__ = [
     "CHECKSUM", "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "WEIGHTS_FILE", "as_path",
-    "check_file", "check_target", "describe_file", "publish", "read_config", "read_tensors", "sha256_of", "staging_of",
-    "unshared", "written_now",
+    "check_file", "check_path", "check_target", "describe_file", "publish", "read_config", "read_tensors", "sha256_of",
+    "staging_of", "unshared", "written_now",
 ]  # fmt: skip
 
 FORMAT = "lsif_sdk"
@@ -47,6 +47,21 @@ def as_path(path: object) -> pathlib.Path:
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentTypeError("path", "a directory's path", path)
     return pathlib.Path(path)
+
+
+def check_path(path: object) -> None:
+    """Refuses paths that no file can have.
+
+    Raises:
+        ArgumentError: it has a NUL, or what cannot be encoded.
+        ArgumentTypeError: it is none.
+    """
+    try:
+        is_possible = b"\0" not in os.fsencode(as_path(path))
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise ArgumentError("path", "what a file system can have as a path", shown(path))
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Path:

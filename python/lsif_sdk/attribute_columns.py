@@ -207,7 +207,8 @@ def further_numbers(name: str, old: Numbers, entries: Entries) -> Numbers:
         kind = "True or False" if old.dtype == np.bool_ else "numbers"
         is_fit = is_flag if old.dtype == np.bool_ else lambda value: is_real(value) or is_missing(value)
         odd = next((entry for entry in entries if not is_fit(entry)), None)
-        raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has", shown(odd))
+        one = ", one an item and not in lists" if isinstance(odd, (list, tuple, np.ndarray)) else ""
+        raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has{one}", shown(odd))
     if old.dtype != new.dtype:  # integers become floats
         integers = old if new.dtype.kind == "f" else new
         _check_exact(name, integers[(integers >= _EXACT) | (integers <= -_EXACT)].tolist())

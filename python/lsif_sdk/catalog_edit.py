@@ -253,7 +253,7 @@ class CatalogEdit:
         if attributes is not None and not isinstance(attributes, Mapping):
             raise ArgumentTypeError("attributes", "a mapping of names to columns", attributes)
         given = attributes or {}
-        if unknown := sorted(set(given) - set(self._attributes)):
+        if unknown := sorted(set(given) - set(self._attributes), key=str):
             raise ArgumentError("attributes", f"attributes among {sorted(self._attributes)}", shown(unknown[0]))
         for name, given_column in given.items():
             check_order(name, given_column, ids)

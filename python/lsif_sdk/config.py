@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, as_choice, as_flag, as_integer, as_number
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["ModelConfig"]
 
@@ -137,9 +137,12 @@ class ModelConfig:
 
         Raises:
             ArgumentError: a field is unknown, missing or out of range.
+            ArgumentTypeError: a field is of the wrong type, or `values` no mapping.
         """
+        if not isinstance(values, Mapping):
+            raise ArgumentTypeError("model config", f"a mapping of the fields of {cls.__name__}", values)
         known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(values) - known, key=str):
             got = f"unknown {unknown}; there are {', '.join(sorted(known))}"
             raise ArgumentError("model config", f"only the fields of {cls.__name__}", got)
         if missing := sorted(known - set(values)):

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lsif_sdk.arguments import as_array, as_integer, as_number
+from lsif_sdk.arguments import FLOAT32_MAX, FLOAT32_TINY, as_column, as_integer, as_number, as_seed
 from lsif_sdk.catalog import Catalog
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError
+from lsif_sdk.float_arrays import as_floats
 
 __all__ = ["LEAST_DESCRIBED", "ContentAdapter", "DescribedItems"]
 
@@ -102,31 +103,35 @@ class ContentAdapter:
             seed: of the folds.
 
         Raises:
-            ArgumentError: shapes do not fit, a number is not finite or out of range, fewer than ten items have events
-                and a description, or no target is one of those.
+            ArgumentError: shapes do not fit, a number is not finite in float32 or out of range, fewer than ten items
+                have events and a description, or no target is one of those.
+            ArgumentTypeError: an argument is of the wrong type: texts in place of their embeddings, say.
         """
         x, y = _matrix("features", features), _matrix("vectors", vectors)
-        b, c = (np.asarray(part, dtype=np.float64) for part in (bias, counts))
+        b, c = (as_floats(name, part, 1).numpy() for name, part in (("bias", bias), ("counts", counts)))
         for name, part in (("vectors", y), ("bias", b), ("counts", c)):
-            if part.shape[:1] != x.shape[:1] or (part.ndim != 1 and part is not y):
+            if len(part) != len(x):
                 raise ArgumentError(name, f"one row for each of the {len(x)} items", part.shape)
-        if not (np.isfinite(b).all() and np.isfinite(c).all() and (c >= 0).all()):
-            raise ArgumentError("bias, counts", "finite numbers, counts >= 0", "others")
-        u, t = _matrix("users", users), np.asarray(targets)
-        if u.shape[1] != y.shape[1] or t.shape != u.shape[:1] or t.dtype.kind not in "iu":
-            got = f"{u.shape} and {t.dtype} {t.shape}"
-            raise ArgumentError("users, targets", f"shapes [num_users, {y.shape[1]}] and int [num_users]", got)
+        if (c < 0).any():
+            raise ArgumentError("counts", "numbers >= 0", c[c < 0][0])
+        u, t = _matrix("users", users), as_column("targets", targets, "item rows")
+        if u.shape[1] != y.shape[1]:
+            raise ArgumentError("users", f"shape [num_users, {y.shape[1]}]", list(u.shape))
+        if t.shape != u.shape[:1] or t.dtype.kind not in "iu":
+            raise ArgumentError("targets", f"int of shape [{len(u)}], a row each", f"{t.dtype} {list(t.shape)}")
         if len(t) and not (t.min() >= 0 and t.max() < len(x)):
             raise ArgumentError("targets", f"rows in [0, {len(x) - 1}]", f"{t.min()} to {t.max()}")
         neighbours = as_integer("neighbours", neighbours, 1, 2**20)
-        temperature = as_number("temperature", temperature, 0.0, float(np.finfo(np.float32).max), "(]")
+        temperature = as_number("temperature", temperature, FLOAT32_TINY, FLOAT32_MAX)
+        seed = as_seed(seed)
         x = _unit(x)
         met = np.flatnonzero((c > 0) & x.any(axis=1))
         if len(met) < LEAST_DESCRIBED:
             raise ArgumentError(
                 "counts, features", f"at least {LEAST_DESCRIBED} items with events and a description", len(met)
             )
-        adapter = cls(Catalog.from_vectors(x[met]), met, x, y, b.astype(np.float32), c, 0.0, neighbours, temperature)
+        described, c = Catalog.from_vectors(x[met]), c.astype(np.float64)
+        adapter = cls(described, met, x, y, b.copy(), c, 0.0, neighbours, temperature)
         known = np.isin(t, met)
         if not known.any():
             raise ArgumentError("targets", "an item with events and a description", "none")
@@ -141,7 +146,8 @@ class ContentAdapter:
                 probability that users meet one of them, 1 about e times that.
 
         Raises:
-            ArgumentError: the shape is wrong, a description is all zeros, or a number is not finite.
+            ArgumentError: the shape is wrong, a description is all zeros, or a number is not finite in float32.
+            ArgumentTypeError: an argument is of the wrong type.
         """
         x = _matrix("features", features)
         if x.shape[1] != self.features.shape[1]:
@@ -170,8 +176,9 @@ class ContentAdapter:
 
         Raises:
             ArgumentError: a number is not finite or out of range.
+            ArgumentTypeError: no number.
         """
-        prior_events = as_number("prior_events", prior_events, 0.0, float(np.finfo(np.float32).max))
+        prior_events = as_number("prior_events", prior_events, 0.0, FLOAT32_MAX)
         vectors, bias = self.vectors.copy(), self.bias.copy()
         unmet = np.flatnonzero((self.counts == 0) & self.features.any(axis=1))
         vectors[unmet], bias[unmet] = self.items(self.features[unmet], exploration)
@@ -215,14 +222,7 @@ class ContentAdapter:
 
 
 def _matrix(name: str, values: ArrayLike) -> NDArray[np.float32]:
-    given = as_array(name, values, "a matrix of finite numbers")
-    try:
-        matrix = given.astype(np.float32, copy=False)
-    except (TypeError, ValueError):
-        raise ArgumentTypeError(name, "a matrix of finite numbers (embed_titles makes one of texts)", values) from None
-    if matrix.ndim != 2 or not np.isfinite(matrix).all():
-        raise ArgumentError(name, "a matrix of finite numbers", f"shape {matrix.shape}" if matrix.ndim != 2 else "NaN")
-    return matrix
+    return as_floats(name, values, 2).numpy()
 
 
 def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import as_integer
+from lsif_sdk.arguments import as_integer, as_seed
 from lsif_sdk.errors import DataError
 from lsif_sdk.event_log import EventLog, read_events, read_titles
 
@@ -191,10 +191,14 @@ def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -
 
     Returns:
         Events by user and time from January 2024 on; titles such as "Alder trail tent 2-person #12".
+
+    Raises:
+        ArgumentError: an argument is out of range.
+        ArgumentTypeError: an argument is no integer.
     """
     num_users = as_integer("num_users", num_users, 1, 2**31 - 1)
     num_items = as_integer("num_items", num_items, 1, 2**31 - 1)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(as_seed(seed))
     shop = _Shop(num_items, rng)
     lengths = np.clip(rng.lognormal(np.log(32.0), 0.6, num_users), 8, 150).astype(np.int64)
     items, times = shop.visit(num_users, int(lengths.max()), rng)

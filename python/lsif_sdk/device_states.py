@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from lsif_sdk import _core
 from lsif_sdk.arguments import as_int64, as_integer, is_integer
 from lsif_sdk.device import DevicePath
 from lsif_sdk.device.states import StateTable
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.events import Histories
 from lsif_sdk.user_state import DEFAULT_REMEMBER, MOST_REMEMBERED
 
@@ -46,12 +47,15 @@ class DeviceStates:
     Raises:
         ArgumentError: a value is out of range, the recommender is on the CPU, its model's states do not fit a GPU, or
             there is not the memory.
+        ArgumentTypeError: `recommender` is none, or a number no integer.
     """
 
     def __init__(self, recommender: NativeModel, capacity: int, *, remember: int = DEFAULT_REMEMBER) -> None:
         capacity = as_integer("capacity", capacity, 0, MOST_STATES)
         remember = as_integer("remember", remember, 1, MOST_REMEMBERED)
-        path = recommender._path
+        path = getattr(recommender, "_path", None)
+        if not isinstance(path, (DevicePath, _core.RequestPath)):
+            raise ArgumentTypeError("recommender", "a Recommender (`current` of a LiveRecommender)", recommender)
         if not isinstance(path, DevicePath):
             raise ArgumentError("recommender", "one on a GPU", f"one with device={recommender.device!r}")
         self._recommender = recommender

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lsif_sdk.arguments import as_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.ids import first_repeat
+from lsif_sdk.packed_texts import check_texts
 from lsif_sdk.tables import Ids, Source, read_table
 
-__all__ = ["EventLog", "UserEvents", "as_log", "read_events", "read_titles", "refuse_columns"]
+__all__ = ["EventLog", "UserEvents", "as_log", "check_log", "read_events", "read_titles", "refuse_columns"]
 
 
 class UserEvents(NamedTuple):
@@ -100,12 +102,25 @@ class EventLog:
         return np.diff(self.offsets)
 
     def user(self, row: int) -> UserEvents:
-        """The events of the user in this row (views, not copies)."""
+        """The events of the user in this row (views, not copies).
+
+        Raises:
+            ArgumentError: there is no such row.
+            ArgumentTypeError: no integer, a user's id say.
+        """
+        row = as_integer("row", row, 0, self.num_users - 1)
         part = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         return UserEvents(self.items[part], *(None if c is None else c[part] for c in (self.times, self.actions)))
 
     def select(self, keep: NDArray[np.bool_]) -> EventLog:
-        """The log with only the events where `keep` (bool [total]) is true; users, items and titles stay."""
+        """The log with only the events where `keep` (bool [total]) is true; users, items and titles stay.
+
+        Raises:
+            ArgumentError: `keep` has another shape or dtype.
+            ArgumentTypeError: `keep` is no numpy array.
+        """
+        if not isinstance(keep, np.ndarray):
+            raise ArgumentTypeError("keep", "a numpy array of bool", keep)
         if keep.shape != self.items.shape or keep.dtype != np.bool_:
             raise ArgumentError("keep", f"bool of shape {self.items.shape}", f"{keep.dtype} of shape {keep.shape}")
         return dataclasses.replace(
@@ -120,8 +135,13 @@ class EventLog:
         """The log with titles by item id, or its text; an item that has none is called by its id.
 
         Raises:
-            ArgumentError: an id is there as text and as a number, or all titles are of items that the events lack.
+            ArgumentError: an id is there as text and as a number, all titles are of items that the events lack, or one
+                cannot be encoded.
+            ArgumentTypeError: `titles` is no mapping, or one of them no text.
         """
+        if not isinstance(titles, Mapping):
+            raise ArgumentTypeError("titles", "a mapping of item ids to titles, read_titles(...) say", titles)
+        check_texts("titles", [title for title in titles.values() if title is not None])
         given = {str(item): title for item, title in titles.items()}
         if len(given) < len(titles):
             twice = first_repeat(list(map(str, titles)))
@@ -193,6 +213,16 @@ def read_events(
         times=None if times is None else times[order],
         actions=None if actions is None else actions[order],
     )
+
+
+def check_log(argument: str, log: object) -> None:
+    """Refuses what is no `EventLog`.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not isinstance(log, EventLog):
+        raise ArgumentTypeError(argument, "an EventLog, of lsif_sdk.training.read_events say", log)
 
 
 def as_log(events: EventLog | Source, **columns: Any) -> EventLog:

@@ -51,7 +51,8 @@ def fold_in(
         others_weight: weight of all `others` together, > 0 and finite.
 
     Raises:
-        ArgumentError: shapes do not fit, a number is not finite, or a weight is out of range.
+        ArgumentError: shapes do not fit, a number is not finite, or a weight is out of range, or so small or large that
+            there is no finite solution.
         ArgumentTypeError: a weight is no number.
     """
     for name, vectors, scores in (("met", met, met_scores), ("others", others, other_scores)):
@@ -63,10 +64,18 @@ def fold_in(
     others_weight = as_number("others_weight", others_weight, 0, math.inf, "()")
     dim = met.shape[1]
     gram, right = np.zeros((dim + 1, dim + 1)), np.zeros(dim + 1)
-    for vectors, scores, weight in ((met, met_scores, 1.0), (others, other_scores, others_weight / len(others))):
-        design = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1, dtype=np.float64)
-        gram += weight * design.T @ design
-        right += weight * design.T @ scores
-    gram[np.arange(dim), np.arange(dim)] += ridge
-    solution = np.linalg.solve(gram, right)
-    return FoldedItem(solution[:dim].astype(np.float32), float(solution[dim]))
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        for vectors, scores, weight in ((met, met_scores, 1.0), (others, other_scores, others_weight / len(others))):
+            design = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1, dtype=np.float64)
+            gram += weight * design.T @ design
+            right += weight * design.T @ scores
+        gram[np.arange(dim), np.arange(dim)] += ridge
+        try:
+            solution = np.linalg.solve(gram, right)
+        except np.linalg.LinAlgError:
+            solution = np.full(dim + 1, np.nan)
+        vector, bias = solution[:dim].astype(np.float32), float(solution[dim])
+    if not (np.isfinite(vector).all() and math.isfinite(bias)):
+        expected = "weights of which the solution is finite (a larger ridge, say)"
+        raise ArgumentError("ridge, others_weight", expected, f"{ridge} and {others_weight}")
+    return FoldedItem(vector, bias)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_array
+from lsif_sdk.arguments import as_array, as_integer
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
 from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, id_list
@@ -197,7 +197,14 @@ class ItemTable:
         return int(self.known_rows([item], argument)[0])
 
     def title(self, row: int) -> str:
-        """Title of a row, or its id where there are no titles."""
+        """Title of a row, or its id where there are no titles.
+
+        Raises:
+            ArgumentError: there is no such row.
+            ArgumentTypeError: no integer, an item's id say.
+        """
+        if type(row) is not int or not 0 <= row < len(self.ids):
+            row = as_integer("row", row, 0, len(self) - 1)
         return self.titles[row] if self.titles is not None else str(self.ids[row])
 
     def fill_most_popular(

@@ -10,17 +10,16 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.arguments import as_array, as_integer
+from lsif_sdk.arguments import as_integer
 from lsif_sdk.catalog_edit import CatalogEdit, Ids, Items, Until, restored
 from lsif_sdk.compaction import compacted
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError
-from lsif_sdk.event_batch import EventBatch
-from lsif_sdk.events import Events, History, is_flat
+from lsif_sdk.events import History
 from lsif_sdk.ids import Id
+from lsif_sdk.item_fit import check_item, vectors_of
 from lsif_sdk.locks import OfOneProcess, OwnedLock
 from lsif_sdk.options import LoadOptions
 from lsif_sdk.recommender import Recommender
@@ -61,7 +60,13 @@ class LiveRecommender(OfOneProcess):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, keep: int = 1, **options: Unpack[LoadOptions]) -> LiveRecommender:
-        """`Recommender.load` with its options, as the first snapshot."""
+        """`Recommender.load` with its options, as the first snapshot.
+
+        Raises:
+            ArtifactError: see `Recommender.load`.
+            ArgumentError: an option or `keep` is out of range.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
         return cls(Recommender.load(path, **options), keep=keep)
 
     @property
@@ -233,7 +238,8 @@ class LiveRecommender(OfOneProcess):
                 raise ArgumentError(
                     "scoring", "a model that scores with the fused vector", repr(current.config.scoring)
                 )
-            users = {name: _vectors_of(current, name, given) for name, given in (("met", met), ("others", others))}
+            check_item(current, item, title, attributes)
+            users = {name: vectors_of(current, name, given) for name, given in (("met", met), ("others", others))}
             fitted = current.catalog.fit_item(
                 **users, place=place, ridge=ridge, others_weight=others_weight, threads=current.threads or None
             )
@@ -365,17 +371,3 @@ class LiveRecommender(OfOneProcess):
         self._current = successor
         self._published.add(successor)
         return successor.version
-
-
-def _vectors_of(recommender: Recommender, argument: str, histories: Sequence[History]) -> npt.NDArray[np.float32]:
-    """The fused interests of those users who have known events."""
-    plain = as_array(argument, histories).tolist() if hasattr(histories, "__array__") else histories
-    if isinstance(plain, Events) or (is_flat(plain) and len(plain)):
-        raise ArgumentTypeError(argument, "a list of histories, one a user, not one history", histories)
-    batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions, argument)
-    known = np.diff(batch.offsets) > 0
-    if not known.any():
-        got = f"{len(known)} without" if len(histories) else "no histories"
-        raise ArgumentError(argument, "histories with known events, of at least one user", got)
-    encoded = recommender.encode_rows(batch.items, batch.times, batch.actions, batch.offsets)
-    return encoded.fused[known]

@@ -89,7 +89,7 @@ class Recommender(Ranker):
 
         Raises:
             ArtifactError: the directory is missing, damaged, of another version or foreign.
-            ArgumentError: `device` or `threads` is out of range.
+            ArgumentError: `device`, `threads` or `precision` is out of range, or `attributes` do not fit the items.
             ArgumentTypeError: an argument has the wrong type.
         """
         as_device(device)  # before anything is read
@@ -111,6 +111,10 @@ class Recommender(Ranker):
 
         Raises:
             ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact and nothing else).
+            ArgumentError: no file system has such a path.
+            ArgumentTypeError: `path` is no path.
+            SettingError: SOURCE_DATE_EPOCH is no number of seconds.
+            OSError: the disk is full, say; nothing has changed then.
         """
         self.artifact.save(path, overwrite=overwrite, codes=self.catalog.codes)
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.arguments import as_array, as_number
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.event_log import EventLog, check_log
 from lsif_sdk.times import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from lsif_sdk.event_log import EventLog
 
 __all__ = ["OwnItems", "Popularity", "RecentPopularity", "Scorer"]
 
@@ -31,18 +31,29 @@ class Popularity:
 
     Args:
         counts: events per item, int64 [num_items], >= 0.
+
+    Raises:
+        ArgumentError: not one dimension, or a count is negative or NaN.
+        ArgumentTypeError: no numbers.
     """
 
     def __init__(self, counts: NDArray[np.int64]) -> None:
-        counts = np.asarray(counts)
-        if counts.ndim != 1 or (counts.size and counts.min() < 0):
-            raise ArgumentError("counts", "a count >= 0 for each item", f"shape {counts.shape}, {counts.ravel()[:5]}")
+        array = as_array("counts", counts, "a count >= 0 for each item")
+        if array.dtype.kind not in "iuf":
+            raise ArgumentTypeError("counts", "a count >= 0 for each item", counts)
+        if array.ndim != 1 or not (array >= 0).all():
+            raise ArgumentError("counts", "a count >= 0 for each item", f"shape {array.shape}, {array.ravel()[:5]}")
         # Dense ranks keep the order and ties of the counts, and float32 holds them exactly; large counts it may merge.
-        self._scores = np.unique(counts, return_inverse=True)[1].astype(np.float32)
+        self._scores = np.unique(array, return_inverse=True)[1].astype(np.float32)
 
     @classmethod
     def from_log(cls, history: EventLog) -> Popularity:
-        """Counts the events of a history log, such as `Split.test_history`."""
+        """Counts the events of a history log, such as `Split.test_history`.
+
+        Raises:
+            ArgumentTypeError: it is none.
+        """
+        check_log("history", history)
         return cls(np.bincount(history.items, minlength=history.num_items))
 
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -59,11 +70,12 @@ class RecentPopularity(Popularity):
 
         Raises:
             ArgumentError: the events have no times, or `days` is not above 0.
+            ArgumentTypeError: `history` is no log, or `days` no number.
         """
+        check_log("history", history)
         if history.times is None:
             raise ArgumentError("history", "events with times", "none")
-        if not days > 0:
-            raise ArgumentError("days", "a number > 0", days)
+        days = as_number("days", days, 0, np.inf, "(]")
         age = history.times.max(initial=np.iinfo(np.int64).min) - history.times
         recent = age < days * SECONDS_PER_DAY
         return cls(np.bincount(history.items[recent], minlength=history.num_items))
@@ -81,13 +93,15 @@ class OwnItems:
 
     Raises:
         ArgumentError: `by` is neither, or `half_life` is not above 0.
+        ArgumentTypeError: `history` is no log, or `half_life` no number.
     """
 
     def __init__(self, history: EventLog, by: Literal["frequency", "recency"], half_life: float | None = None) -> None:
+        check_log("history", history)
         if by not in ("frequency", "recency"):
             raise ArgumentError("by", "'frequency' or 'recency'", repr(by))
-        if half_life is not None and not half_life > 0:
-            raise ArgumentError("half_life", "a number > 0 or None", half_life)
+        if half_life is not None:
+            half_life = as_number("half_life", half_life, 0, np.inf, "(]")
         self._history, self._by, self._half_life = history, by, half_life
         popular = np.unique(np.bincount(history.items, minlength=history.num_items), return_inverse=True)[1]
         self._popular = (popular / (popular.max(initial=0) + 1)).astype(np.float32)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import as_integer, as_number
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.arguments import as_array, as_integer, as_number, as_seed
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["Interval", "paired_bootstrap"]
 
@@ -49,12 +49,15 @@ def paired_bootstrap(
 
     Raises:
         ArgumentError: shapes do not fit, there are no users, a value is not finite or an option is out of range.
+        ArgumentTypeError: gains are no numbers, or an option is of another type.
     """
-    difference = np.asarray(gains, dtype=np.float64)
+    difference = _gains("gains", gains)
     if baseline is not None:
-        if np.shape(baseline) != difference.shape:
-            raise ArgumentError("baseline", f"the users of gains, {difference.shape}", np.shape(baseline))
-        difference = difference - np.asarray(baseline, dtype=np.float64)
+        others = _gains("baseline", baseline)
+        if others.shape != difference.shape:
+            raise ArgumentError("baseline", f"the users of gains, {difference.shape}", others.shape)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            difference = difference - others
     if difference.ndim != 1 or difference.size == 0:
         raise ArgumentError("gains", "one number for each of at least one user", f"shape {difference.shape}")
     if not np.isfinite(difference).all():
@@ -62,7 +65,7 @@ def paired_bootstrap(
         raise ArgumentError("gains", "finite numbers, in the baseline, too", f"a difference of {difference[user]}")
     confidence = as_number("confidence", confidence, 0.0, 1.0, "()")
     num_samples = as_integer("num_samples", num_samples, 1, 2**31 - 1)
-    rng, num_users = np.random.default_rng(seed), difference.size
+    rng, num_users = np.random.default_rng(as_seed(seed)), difference.size
     rows = max(1, _VALUES_PER_CHUNK // num_users)
     means = [
         difference[rng.integers(num_users, size=(min(rows, num_samples - begin), num_users))].mean(axis=1)
@@ -71,3 +74,10 @@ def paired_bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(float(difference.mean()), float(low), float(high))
+
+
+def _gains(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    array = as_array(name, values, "an array of numbers")
+    if array.dtype.kind not in "biuf":
+        raise ArgumentTypeError(name, "an array of numbers", values)
+    return array.astype(np.float64)

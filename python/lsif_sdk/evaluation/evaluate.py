@@ -22,7 +22,7 @@ from lsif_sdk.evaluation.metrics import (
 )
 from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, training_of
 from lsif_sdk.evaluation.report import BASELINE, Report
-from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, gather_events
+from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, check_encoder, gather_events
 from lsif_sdk.evaluation.splits import SPLITS, Split
 from lsif_sdk.event_log import EventLog, as_log, refuse_columns
 from lsif_sdk.progress import Progress, track
@@ -87,8 +87,11 @@ def evaluate(
 
     Raises:
         ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
+        ArgumentTypeError: an argument is of the wrong type, or a scorer returned no numbers.
         DataError: no user has enough events, or no item is in the recommender's catalogue.
     """
+    if not isinstance(name, (str, type(None))):
+        raise ArgumentTypeError("name", "a text, or None", name)
     split = _split_of(
         events, [recommender], user=user, item=item, timestamp=timestamp, action=action, separator=separator
     )
@@ -209,10 +212,13 @@ def compare(
     Raises:
         ArgumentError: see `evaluate`; or recommenders were trained with different splits, or with and without what was
             seen, and `events` and `exclude_seen` do not say which counts.
-        ArgumentTypeError: `models` is not a mapping.
+        ArgumentTypeError: `models` is not a mapping of texts, or see `evaluate`.
     """
     if not isinstance(models, Mapping):
         raise ArgumentTypeError("models", 'a mapping of names to recommenders, {"lsif": recommender} say', models)
+    for name in models:
+        if not isinstance(name, str):
+            raise ArgumentTypeError("models", "names that are texts", name)
     if BASELINE in models:
         raise ArgumentError("models", f"names other than {BASELINE!r}, which is counted anyway", repr(BASELINE))
     split = _split_of(
@@ -270,7 +276,15 @@ def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:
 
 
 def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
-    """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too."""
+    """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too.
+
+    Raises:
+        ArgumentTypeError: an argument is of the wrong type.
+        DataError: no item of the events is in the catalogue.
+    """
+    if not isinstance(split, Split):
+        raise ArgumentTypeError("split", "a Split, leave_one_out(...) say", split)
+    check_encoder(recommender)
     known = {str(item) for item in split.log.item_ids}
     extra = [str(item) for item in recommender.items.ids if str(item) not in known]
     if len(extra) == len(recommender.items.ids) > 0:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import as_k, as_ks
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.arguments import as_array, as_int64, as_integer, as_k, as_ks, whole_numbers
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
     "MISSED",
@@ -36,11 +36,14 @@ def rank_gains(ranks: NDArray[np.int64], k: int | Sequence[int] = 10) -> dict[st
     Args:
         ranks: int64 [num_users], the best rank is 1.
         k: length of the recommended list, >= 1, or several.
+
+    Raises:
+        ArgumentError: a rank is below 1 or no whole number, there is not one a user, or `k` is out of range.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    ranks = np.asarray(ranks)
-    ks = as_ks(k)
-    if ranks.ndim != 1 or (ranks.size and ranks.min() < 1):
-        raise ArgumentError("ranks", "one rank >= 1 per user", f"shape {ranks.shape}, values {ranks.ravel()[:5]}")
+    ranks, ks = as_int64("ranks", ranks), as_ks(k)
+    if ranks.size and ranks.min() < 1:
+        raise ArgumentError("ranks", "one rank >= 1 per user", int(ranks.min()))
     exact = ranks.astype(np.float64)
     discounted, reciprocal = 1 / np.log2(1.0 + exact), 1 / exact
     gains: dict[str, NDArray[np.float64]] = {}
@@ -56,10 +59,15 @@ def ranks_to_metrics(ranks: NDArray[np.int64], k: int | Sequence[int] = 10) -> d
     Args:
         ranks: int64 [num_users], the best rank is 1; at least one user.
         k: length of the recommended list, >= 1, or several.
+
+    Raises:
+        ArgumentError: there are no users, or see `rank_gains`.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    if np.size(ranks) == 0:
+    gains = rank_gains(ranks, k)
+    if not all(map(len, gains.values())):
         raise ArgumentError("ranks", "at least one user", "none")
-    return {name: float(gains.mean()) for name, gains in rank_gains(ranks, k).items()}
+    return {name: float(values.mean()) for name, values in gains.items()}
 
 
 def pessimistic_ranks(
@@ -81,8 +89,10 @@ def pessimistic_ranks(
 
     Raises:
         ArgumentError: shapes do not fit, a row is out of range, or a score is NaN.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    batch, num_items = _score_shape(scores)
+    scores, targets = _as_scores(scores), as_int64("targets", targets)
+    batch, num_items = scores.shape
     if targets.shape != (batch,) or (batch and (targets.min() < 0 or targets.max() >= num_items)):
         expected = f"{batch} item rows in [0, {num_items})"
         raise ArgumentError("targets", expected, f"{targets[:5]} of shape {targets.shape}")
@@ -100,10 +110,13 @@ def top_k_rows(
     """The k best items of each user, best first and ties by lower row: int64 [batch, k].
 
     Seen items (see `pessimistic_ranks`) and items with a score of -infinity are left out; -1 fills up a short list.
+
+    Raises:
+        ArgumentError: shapes do not fit, a row or `k` is out of range, or a score is NaN.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    batch, num_items = _score_shape(scores)
-    k = as_k(k)
-    open_scores = scores.copy()
+    open_scores, k = _as_scores(scores).copy(), as_k(k)
+    batch, num_items = open_scores.shape
     _clear_seen(open_scores, seen, -np.inf)
     top = np.full((batch, k), -1, dtype=np.int64)
     width = min(k, num_items)
@@ -124,9 +137,12 @@ def coverage(top_items: NDArray[np.int64], num_items: int) -> float:
     Args:
         top_items: item rows int64 [num_users, k]; -1 = no item.
         num_items: size of the catalogue, >= 1.
+
+    Raises:
+        ArgumentError: a row is out of range or no whole number, or `num_items` is below 1.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    if num_items < 1:
-        raise ArgumentError("num_items", "an integer >= 1", num_items)
+    num_items = as_integer("num_items", num_items, 1, 2**63 - 1)
     listed = _listed(top_items, num_items)
     return np.unique(listed).size / num_items
 
@@ -144,9 +160,13 @@ def novelty(top_items: NDArray[np.int64], user_counts: NDArray[np.int64], num_us
 
     Returns:
         Bits per recommended item; NaN if nothing was recommended.
+
+    Raises:
+        ArgumentError: a row or count is out of range or no whole number, or `num_users` is below 1.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    if num_users < 1:
-        raise ArgumentError("num_users", "an integer >= 1", num_users)
+    num_users = as_integer("num_users", num_users, 1, 2**63 - 1)
+    user_counts = as_int64("user_counts", user_counts)
     if user_counts.size and (user_counts.min() < 0 or user_counts.max() > num_users):
         got = f"counts from {user_counts.min()} to {user_counts.max()}"
         raise ArgumentError("user_counts", f"distinct users, between 0 and {num_users}", got)
@@ -166,19 +186,23 @@ def standard_error(gains: NDArray[np.float64]) -> float:
 
 
 def _listed(top_items: NDArray[np.int64], num_items: int) -> NDArray[np.int64]:
-    listed = top_items[top_items >= 0]
+    rows = whole_numbers("top_items", as_array("top_items", top_items, "item rows").ravel(), "item rows")
+    listed = rows[rows >= 0]
     if listed.size and listed.max() >= num_items:
         raise ArgumentError("top_items", f"item rows below {num_items}", int(listed.max()))
     return listed
 
 
-def _score_shape(scores: NDArray[np.floating]) -> tuple[int, int]:
+def _as_scores(given: NDArray[np.floating]) -> NDArray[np.floating]:
+    scores = as_array("scores", given, "numbers of shape [batch, num_items]")
+    if scores.dtype.kind not in "iuf":
+        raise ArgumentTypeError("scores", "numbers of shape [batch, num_items]", given)
     if scores.ndim != 2:
         raise ArgumentError("scores", "shape [batch, num_items]", scores.shape)
     if np.isnan(scores).any():
         user, item = np.argwhere(np.isnan(scores))[0]
         raise ArgumentError("scores", "no NaN", f"NaN for user {user}, item {item}")
-    return scores.shape
+    return scores
 
 
 def _clear_seen(values: NDArray[np.generic], seen: NDArray[np.bool_] | Ragged | None, fill: float) -> None:
@@ -187,7 +211,9 @@ def _clear_seen(values: NDArray[np.generic], seen: NDArray[np.bool_] | Ragged | 
         return
     batch, num_items = values.shape
     if isinstance(seen, tuple):
-        items, offsets = seen
+        if len(seen) != 2:
+            raise ArgumentError("seen", "a mask, or a pair of items and offsets", f"{len(seen)} arrays")
+        items, offsets = as_int64("seen[0]", seen[0]), as_int64("seen[1]", seen[1])
         bounds_fit = offsets.shape == (batch + 1,) and offsets[0] == 0 and offsets[-1] == items.size
         if not bounds_fit or (np.diff(offsets) < 0).any():
             got = f"offsets {offsets[:5]}.. of shape {offsets.shape} for {items.size} items"
@@ -195,7 +221,8 @@ def _clear_seen(values: NDArray[np.generic], seen: NDArray[np.bool_] | Ragged | 
         if items.size and (items.min() < 0 or items.max() >= num_items):
             raise ArgumentError("seen", f"item rows in [0, {num_items})", f"{items.min()} to {items.max()}")
         values[np.repeat(np.arange(batch), np.diff(offsets)), items] = fill
-    elif seen.shape == values.shape and seen.dtype == np.bool_:
-        values[seen] = fill
-    else:
-        raise ArgumentError("seen", f"a bool mask of shape {values.shape}", f"{seen.dtype} {seen.shape}")
+        return
+    mask = as_array("seen", seen, f"a bool mask of shape {values.shape}")
+    if mask.shape != values.shape or mask.dtype != np.bool_:
+        raise ArgumentError("seen", f"a bool mask of shape {values.shape}", f"{mask.dtype} {mask.shape}")
+    values[mask] = fill

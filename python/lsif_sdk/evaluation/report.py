@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.evaluation.metrics import MISSED
 
 if TYPE_CHECKING:
@@ -91,9 +91,15 @@ def format_table(reports: Report | Sequence[Report]) -> str:
     Raises:
         ArgumentError: no reports, or reports on different protocols, targets, users, items, k or masking, whose numbers
             do not compare.
+        ArgumentTypeError: no reports.
     """
     if isinstance(reports, Report):
         reports = [reports]
+    if not isinstance(reports, Sequence):
+        raise ArgumentTypeError("reports", "a Report, or several in a sequence", reports)
+    for report in reports:
+        if not isinstance(report, Report):
+            raise ArgumentTypeError("reports", "a Report, or several in a sequence", report)
     if not reports:
         raise ArgumentError("reports", "at least one report", "none")
     tasks = {(r.targets_hash, r.ks, r.target, r.protocol, r.num_users, r.num_items, r.exclude_seen) for r in reports}

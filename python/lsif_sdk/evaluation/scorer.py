@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 import numpy as np
 import torch
 
-from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.arguments import as_int64
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.event_log import EventLog, check_log
 from lsif_sdk.ids import rows_by_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lsif_sdk.config import ModelConfig
-    from lsif_sdk.event_log import EventLog
 
-__all__ = ["HistoryEncoder", "RecommenderScorer", "gather_events"]
+__all__ = ["HistoryEncoder", "RecommenderScorer", "check_encoder", "gather_events"]
 
 
 class _Encoded(Protocol):
@@ -107,6 +108,16 @@ class _RepeatEncoder(HistoryEncoder, Protocol):
     ) -> _Bonus: ...
 
 
+def check_encoder(recommender: object) -> None:
+    """Refuses what is no `HistoryEncoder`.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not isinstance(recommender, HistoryEncoder):
+        raise ArgumentTypeError("recommender", "a Recommender (`current` of a LiveRecommender)", recommender)
+
+
 class RecommenderScorer:
     """Scores every item of `history` for its users with a recommender.
 
@@ -120,10 +131,16 @@ class RecommenderScorer:
         now: request time per user, Unix seconds int64 [num_users]; None = the time of the newest event.
 
     Raises:
+        ArgumentError: `now` has not one time a user.
+        ArgumentTypeError: an argument is of the wrong type.
         DataError: no item of `history` is in the catalogue.
     """
 
     def __init__(self, recommender: HistoryEncoder, history: EventLog, now: NDArray[np.int64] | None = None) -> None:
+        check_encoder(recommender)
+        check_log("history", history)
+        if now is not None and len(now := as_int64("now", now)) != history.num_users:
+            raise ArgumentError("now", f"one time for each of {history.num_users} users", len(now))
         self._rows = rows_by_text(recommender.items.ids, history.item_ids)
         until = recommender.items.until
         self._ranked = self._rows >= 0

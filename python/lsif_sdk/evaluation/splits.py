@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
-from lsif_sdk.event_log import EventLog
+from lsif_sdk.arguments import as_int64
+from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.event_log import EventLog, check_log
+from lsif_sdk.ids import as_list
 from lsif_sdk.times import as_seconds, of_text
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def leave_one_out(log: EventLog) -> Split:
     are in `train`. What other users do after a target's time is known to the model: the protocol of nearly all
     published figures, and kinder than reality (see `time_split`).
     """
-    _check_log(log)
+    check_log("log", log)
     eligible = (log.lengths >= MIN_EVENTS).astype(np.int64)
     validation = np.where(eligible, log.offsets[1:] - 2, NO_TARGET)
     test = np.where(eligible, log.offsets[1:] - 1, NO_TARGET)
@@ -116,7 +118,7 @@ def time_split(log: EventLog, validation_from: Moment | None = None, test_from: 
         DataError: the log has no events or no times, times that fall within a user, or so few different ones that both
             quantiles are the same.
     """
-    _check_log(log)
+    check_log("log", log)
     if log.times is None or log.times.size == 0:
         raise DataError("events: a time split needs events with times, got none")
     times, user = log.times, np.repeat(np.arange(log.num_users), log.lengths)
@@ -155,11 +157,6 @@ def _no_room(begin: int, middle: int, *, begin_is_given: bool, middle_is_given: 
         f"events: their times leave no room for a split by time: the newest 20 % begin at {begin}, and so do the "
         "newest 10 %; split leave_one_out, or name validation_from= and test_from= of time_split"
     )
-
-
-def _check_log(log: object) -> None:
-    if not isinstance(log, EventLog):
-        raise ArgumentTypeError("log", "an EventLog, of lsif_sdk.training.read_events say", log)
 
 
 def _split(
@@ -211,12 +208,21 @@ def targets_hash(user_ids: Ids, item_ids: Ids, targets: NDArray[np.int64]) -> st
 
     Returns:
         64 lower-case hexadecimal digits.
+
+    Raises:
+        ArgumentError: targets are not one a user, or a row is out of range.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    if len(user_ids) != len(targets):
-        raise ArgumentError("targets", f"one row for each of {len(user_ids)} users", len(targets))
+    users, items = as_list("user_ids", user_ids), as_list("item_ids", item_ids)
+    rows = as_int64("targets", targets)
+    if len(users) != len(rows):
+        raise ArgumentError("targets", f"one row for each of {len(users)} users", len(rows))
+    if rows.size and (rows.min() < NO_TARGET or rows.max() >= len(items)):
+        expected = f"item rows in [0, {len(items)}), {NO_TARGET} for none"
+        raise ArgumentError("targets", expected, f"{rows.min()} to {rows.max()}")
     pairs = (
-        b"".join(b"%d:%s" % (len(text), text) for text in (str(user).encode(), str(item_ids[row]).encode()))
-        for user, row in zip(user_ids, targets.tolist(), strict=True)
+        b"".join(b"%d:%s" % (len(text), text) for text in (str(user).encode(), str(items[row]).encode()))
+        for user, row in zip(users, rows.tolist(), strict=True)
         if row != NO_TARGET
     )
     return hashlib.sha256(b"".join(sorted(pairs))).hexdigest()

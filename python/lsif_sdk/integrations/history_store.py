@@ -21,6 +21,7 @@ __all__ = [
     "StoredState",
     "as_event_rows",
     "as_part",
+    "as_state",
     "as_user",
     "events_of",
 ]
@@ -170,6 +171,18 @@ def as_part(last: int | None, since: int) -> tuple[int | None, int]:
     if last is not None and since:
         raise ArgumentError("last", "None where since is given", last)
     return last, since
+
+
+def as_state(data: bytes, sequence: int) -> StoredState:
+    """A checked state that `HistoryStore.put_state` is given, its number as a plain Python value.
+
+    Raises:
+        ArgumentError: the number is negative, or past int64.
+        ArgumentTypeError: not bytes, or no integer.
+    """
+    if not isinstance(data, bytes):
+        raise ArgumentTypeError("data", "bytes", data)
+    return StoredState(data, as_integer("sequence", sequence, 0, 2**63 - 1))
 
 
 def _as_id(argument: str, value: Any) -> Id:

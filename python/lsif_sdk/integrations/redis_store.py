@@ -18,6 +18,7 @@ from lsif_sdk.integrations.history_store import (
     StoredState,
     as_event_rows,
     as_part,
+    as_state,
     as_user,
     events_of,
 )
@@ -159,10 +160,10 @@ class RedisStore(OfOneProcess):
 
     def put_state(self, user: Id, data: bytes, sequence: int) -> bool:
         """See `HistoryStore.put_state`."""
-        user = as_user(user)
+        user, state = as_user(user), as_state(data, sequence)
         keys = [self._key(user, "events"), self._key(user, "state")]
         with self._errors():
-            return bool(self._put_state(keys, [sequence, _INTEGER.pack(sequence) + data]))
+            return bool(self._put_state(keys, [state.sequence, _INTEGER.pack(state.sequence) + state.data]))
 
     def delete(self, user: Id) -> None:
         """See `HistoryStore.delete`. The append-only file keeps what is deleted until Redis rewrites it."""

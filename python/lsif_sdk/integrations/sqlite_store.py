@@ -19,6 +19,7 @@ from lsif_sdk.integrations.history_store import (
     StoredState,
     as_event_rows,
     as_part,
+    as_state,
     as_user,
     events_of,
 )
@@ -127,10 +128,10 @@ class SQLiteStore(OfOneProcess):
 
     def put_state(self, user: Id, data: bytes, sequence: int) -> bool:
         """See `HistoryStore.put_state`."""
-        user = as_user(user)
+        user, state = as_user(user), as_state(data, sequence)
         with self._transaction() as connection:
             query = f"INSERT OR REPLACE INTO states SELECT ?, ?, ? WHERE {_HAS_EVENT}"
-            return connection.execute(query, (user, sequence, data, user, sequence)).rowcount > 0
+            return connection.execute(query, (user, state.sequence, state.data, user, state.sequence)).rowcount > 0
 
     def delete(self, user: Id) -> None:
         """See `HistoryStore.delete`. What is deleted is overwritten in the file, and in the `-wal` file with time."""

@@ -30,6 +30,7 @@ from lsif_sdk.user_state import DEFAULT_REMEMBER, MOST_REMEMBERED, UserState
 
 __all__ = ["Users"]
 
+_METHODS = ("append", "read", "get_state", "put_state", "delete")
 _NUM_LOCKS = 256
 _NUM_THREADS = 16  # for requests with a budget: what a slow store may hold back
 _PATIENCE = 3 / 4  # of a budget: threads that have waited do not run at once on a busy machine
@@ -55,7 +56,7 @@ class Users(OfOneProcess):
 
     Raises:
         ArgumentError: a number is out of range.
-        ArgumentTypeError: `recommender` is neither.
+        ArgumentTypeError: `recommender` is neither, or `store` lacks a method.
     """
 
     def __init__(
@@ -69,8 +70,8 @@ class Users(OfOneProcess):
     ) -> None:
         if not isinstance(recommender, (Recommender, LiveRecommender)):
             raise ArgumentTypeError("recommender", "a Recommender or LiveRecommender", recommender)
-        if not all(callable(getattr(store, method, None)) for method in ("append", "read", "get_state", "put_state")):
-            raise ArgumentTypeError("store", "a HistoryStore, SQLiteStore(path) say", store)
+        if missing := [method for method in _METHODS if not callable(getattr(store, method, None))]:
+            raise ArgumentTypeError("store", f"a HistoryStore, SQLiteStore(path) say, which has {missing[0]}", store)
         save_every = as_integer("save_every", save_every, 1, 2**62)
         self._recommender = recommender
         self._remember = as_integer("remember", remember, 1, MOST_REMEMBERED)
@@ -183,7 +184,9 @@ class Users(OfOneProcess):
         """The state of the recorded events, of use where requests are made in batches.
 
         Raises:
-            ArgumentError: some times are known and others are not, so that there is no state (docs/user_state.md).
+            ArgumentError: some times are known and others are not, so that there is no state (docs/user_state.md); or
+                `user` is past int64, or UTF-8 cannot encode it.
+            ArgumentTypeError: `user` is neither string nor integer.
             StoreError: the store failed.
         """
         user = as_user(user)
@@ -197,6 +200,8 @@ class Users(OfOneProcess):
         """Deletes the user's events and state, in memory and in the store.
 
         Raises:
+            ArgumentError: `user` is past int64, or UTF-8 cannot encode it.
+            ArgumentTypeError: `user` is neither string nor integer.
             StoreError: the store failed.
         """
         user = as_user(user)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number, is_real
+from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number, as_seed, is_real
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["MODEL_FIELDS", "LossName", "Precision", "Schedule", "TrainConfig"]
 
@@ -21,7 +21,6 @@ _INTEGERS = {
     "warmup_steps": (0, 2**31 - 1),
     "max_len": (1, 2**31 - 1),
     "patience": (1, 2**31 - 1),
-    "seed": (0, 2**63 - 1),
     "num_negatives": (1, 2**31 - 1),
 }
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
@@ -100,6 +99,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, (least, most) in _INTEGERS.items():
             object.__setattr__(self, name, as_integer(name, getattr(self, name), least, most))
+        object.__setattr__(self, "seed", as_seed(self.seed))
         for name, (low, high, brackets) in _NUMBERS.items():
             object.__setattr__(self, name, as_number(name, getattr(self, name), low, high, brackets))
         is_unbounded = is_real(self.clip_norm) and self.clip_norm == math.inf
@@ -123,9 +123,12 @@ class TrainConfig:
 
         Raises:
             ArgumentError: a field is unknown or out of range.
+            ArgumentTypeError: a field is of the wrong type, or `values` no mapping.
         """
+        if not isinstance(values, Mapping):
+            raise ArgumentTypeError("training", f"a mapping of fields of {cls.__name__}", values)
         known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(values) - known, key=str):
             hint = "; that belongs to model" if set(unknown) <= MODEL_FIELDS else ""
             expected = f"fields of {cls.__name__} ({', '.join(sorted(known))})"
             raise ArgumentError("training", expected, f"unknown {unknown}{hint}")

@@ -111,6 +111,7 @@ def train(
 
     Raises:
         ArgumentError: a field is unknown, out of range, or another one in `start`; or `start` does not fit the events.
+        ArgumentTypeError: an argument or a field is of the wrong type.
         ArtifactError: `start` is no directory of a model, or of a damaged one; or there is another run's checkpoint.
         DataError: the events cannot be read, or no user has enough of them for a target.
         MissingExtraError: a package of the extra "train" is not installed.

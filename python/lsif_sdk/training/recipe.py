@@ -23,6 +23,7 @@ class Recipe:
 
     Raises:
         ArgumentError: a model field is unknown.
+        ArgumentTypeError: `model` is no mapping, or `training` no `TrainConfig`.
     """
 
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -31,9 +32,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not isinstance(self.model, Mapping):
             raise ArgumentTypeError("model", "a mapping of fields of ModelConfig", self.model)
+        if not isinstance(self.training, TrainConfig):
+            raise ArgumentTypeError("training", "a TrainConfig", self.training)
         if "num_items" in self.model:
             raise ArgumentError("model", "no num_items, which the events decide", self.model["num_items"])
-        if unknown := sorted(set(self.model) - MODEL_FIELDS):
+        if unknown := sorted(set(self.model) - MODEL_FIELDS, key=str):
             hint = "; that belongs to training" if set(unknown) <= _TRAIN_FIELDS else ""
             expected = f"fields of ModelConfig ({', '.join(sorted(MODEL_FIELDS))})"
             raise ArgumentError("model", expected, f"unknown {unknown}{hint}")
@@ -48,9 +51,13 @@ def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[s
 
     Raises:
         ArgumentError: a field is unknown or out of range.
-        ArgumentTypeError: a field is of the wrong type.
+        ArgumentTypeError: an argument or a field is of the wrong type.
         DataError: the file cannot be read or is not such an object.
     """
+    if not isinstance(path, (str, os.PathLike, type(None))):
+        raise ArgumentTypeError("path", "a JSON file's path, or None", path)
+    if not isinstance(overrides, (Mapping, type(None))):
+        raise ArgumentTypeError("overrides", "a mapping of fields to values, or None", overrides)
     values: dict[str, dict[str, Any]] = {"model": {}, "training": {}}
     if path is not None:
         try:

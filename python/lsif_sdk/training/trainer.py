@@ -21,15 +21,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lsif_sdk.arguments import as_flag
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.errors import ArgumentError, ArtifactError, MissingExtraError
-from lsif_sdk.event_log import EventLog
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, MissingExtraError
+from lsif_sdk.event_log import EventLog, check_log
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.progress import Progress, track
 from lsif_sdk.training.batches import Sequences
 from lsif_sdk.training.config import Precision, TrainConfig
 from lsif_sdk.training.losses import NextEventLoss
-from lsif_sdk.training.validation import Targets, validate
+from lsif_sdk.training.validation import Targets, as_targets, validate
 from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, warm_start
 
 if TYPE_CHECKING:
@@ -135,20 +135,21 @@ def fit(
     Raises:
         ArgumentError: the log, the configs, `start` and `validation` do not fit together, the loss is not finite, there
             is a checkpoint and `resume` is False, or it has more epochs behind it than are wanted.
-        ArgumentTypeError: `start` is no model.
+        ArgumentTypeError: an argument is of the wrong type.
         ArtifactError: `start` is no directory of a model, or of a damaged one; or the checkpoint cannot be read or
             belongs to another run.
         MissingExtraError: Lightning Fabric is not installed.
     """
-    config = train_config or TrainConfig()
+    config = TrainConfig() if train_config is None else train_config
+    _check_types(log, model_config, config, build)
     begun = None if start is None else as_start(start)
-    exclude_seen = excludes_seen(begun) if exclude_seen is None else exclude_seen
-    _check(log, model_config, config, validation)
+    exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
+    _check(log, model_config, config)
+    targets = None if validation is None else as_targets("validation", validation, log, model_config.num_items)
     if resume and checkpoint_dir is None:
         raise ArgumentError("checkpoint_dir", "a directory, to resume from", None)
     fabric = _fabric(config.precision)
     path = None if checkpoint_dir is None else check_checkpoint(checkpoint_dir, resume)
-    targets = None if validation is None else Targets(*validation)
     with _ONE_AT_A_TIME, torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = build(model_config, config.dropout)
@@ -164,11 +165,14 @@ def check_checkpoint(folder: str | os.PathLike[str], resume: bool) -> Path:
 
     Raises:
         ArgumentError: it cannot be made, or there is a checkpoint and nobody wants to go on from it.
+        ArgumentTypeError: `folder` is no path.
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ArgumentTypeError("checkpoint_dir", "a folder's path", folder)
     path = Path(folder) / CHECKPOINT_NAME
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL, say
         raise ArgumentError(
             "checkpoint_dir", "a folder, or a path where one can be made", f"{folder}: {error}"
         ) from error
@@ -364,7 +368,17 @@ def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, A
     return [group for group in groups if group["params"]]
 
 
-def _check(log: EventLog, config: ModelConfig, train_config: TrainConfig, validation: tuple[Any, Any] | None) -> None:
+def _check_types(log: object, model_config: object, train_config: object, build: object) -> None:
+    check_log("log", log)
+    if not isinstance(model_config, ModelConfig):
+        raise ArgumentTypeError("model_config", "a ModelConfig", model_config)
+    if not isinstance(train_config, TrainConfig):
+        raise ArgumentTypeError("train_config", "a TrainConfig or None", train_config)
+    if not callable(build):
+        raise ArgumentTypeError("build", "a class of models, or a function that makes one", build)
+
+
+def _check(log: EventLog, config: ModelConfig, train_config: TrainConfig) -> None:
     if config.num_items < log.num_items:
         raise ArgumentError("model_config.num_items", f"at least the log's {log.num_items}", config.num_items)
     if log.lengths.max(initial=0) < 2:
@@ -373,10 +387,6 @@ def _check(log: EventLog, config: ModelConfig, train_config: TrainConfig, valida
         raise ArgumentError("model_config.request_time", "False for a log without times", True)
     if config.num_actions and log.actions is not None and log.actions.max() > config.num_actions:
         raise ArgumentError("model_config.num_actions", f"at least {log.actions.max()}", config.num_actions)
-    if validation is not None and any(part is not None and len(part) != log.num_users for part in validation):
-        raise ArgumentError("validation", f"arrays of {log.num_users} users", [np.shape(part) for part in validation])
-    if validation is not None and (np.asarray(validation[0]) < 0).all():
-        raise ArgumentError("validation", "at least one user with a held-out item", "none")
     if config.repeats and train_config.skip_seen:
         raise ArgumentError("skip_seen", "False with repeats, a bonus for the items of the history", True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.arguments import as_flag, as_int64, as_ks
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.evaluation.metrics import pessimistic_ranks, ranks_to_metrics
 from lsif_sdk.evaluation.scorer import gather_events
 from lsif_sdk.evaluation.splits import NO_TARGET
-from lsif_sdk.event_log import EventLog
+from lsif_sdk.event_log import EventLog, check_log
 from lsif_sdk.model import InterestFusionModel
 
-__all__ = ["Targets", "validate"]
+__all__ = ["Targets", "as_targets", "validate"]
 
 _EVENTS_PER_BATCH = 1 << 14
 _SCORES_PER_BATCH = 1 << 24
@@ -57,12 +58,15 @@ def validate(
             `lsif_sdk.evaluation.pessimistic_ranks`.
 
     Raises:
-        ArgumentError: no user has a target.
+        ArgumentError: no user has a target, targets are not one a user or out of range, or `k` is.
+        ArgumentTypeError: an argument is of the wrong type.
     """
-    targets, device = Targets(*targets), model.item_embedding.device
+    if not isinstance(model, InterestFusionModel):
+        raise ArgumentTypeError("model", "an InterestFusionModel", model)
+    check_log("log", log)
+    exclude_seen, ks = as_flag("exclude_seen", exclude_seen), as_ks(k)
+    targets, device = as_targets("targets", targets, log, model.config.num_items), model.item_embedding.device
     users = np.flatnonzero(targets.items != NO_TARGET)
-    if users.size == 0:
-        raise ArgumentError("validation", "at least one user with a held-out item", "none")
     ranks = []
     for rows in _batches(log.lengths, users, max(1, _SCORES_PER_BATCH // model.config.num_items)):
         index, offsets = gather_events(log, rows)
@@ -76,7 +80,30 @@ def validate(
         )
         scores = model.scores(encoded).float().cpu().numpy()
         ranks.append(pessimistic_ranks(scores, targets.items[rows], (items, offsets) if exclude_seen else None))
-    return ranks_to_metrics(np.concatenate(ranks), k)
+    return ranks_to_metrics(np.concatenate(ranks), ks)
+
+
+def as_targets(argument: str, targets: object, log: EventLog, num_items: int) -> Targets:
+    """Checked targets of the users of a log, of a catalogue of so many items.
+
+    Raises:
+        ArgumentError: not one a user, no row of the catalogue, or all users without one.
+        ArgumentTypeError: no pair of arrays.
+    """
+    if isinstance(targets, (str, bytes)) or not isinstance(targets, Sequence) or len(targets) != 2:
+        raise ArgumentTypeError(argument, "a pair of items and times, Split.targets(...) say", targets)
+    items, times = as_int64(f"{argument}[0]", targets[0]), None
+    if targets[1] is not None:
+        times = as_int64(f"{argument}[1]", targets[1])
+    shapes = [list(part.shape) for part in (items, times) if part is not None]
+    if any(shape != [log.num_users] for shape in shapes):
+        raise ArgumentError(argument, f"arrays of {log.num_users} users", shapes)
+    if (items == NO_TARGET).all():
+        raise ArgumentError(argument, "at least one user with a held-out item", "none")
+    if items.min() < NO_TARGET or items.max() >= num_items:
+        expected = f"item rows in [0, {num_items}), {NO_TARGET} for none"
+        raise ArgumentError(f"{argument}[0]", expected, f"{items.min()} to {items.max()}")
+    return Targets(items, times)
 
 
 def _tensor(values: NDArray[np.int64] | None, index: NDArray[np.int64], device: torch.device) -> Tensor | None:
