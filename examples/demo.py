@@ -40,7 +40,7 @@ def show_user(recommender: lsif_sdk.Recommender, log: EventLog, user: int) -> No
         print(f"      {recommender.items.title(row)}")
     print(f"  Top 10 (long-term share {answer.long_share:.0%}, short-term share {1 - answer.long_share:.0%}):")
     for rank, (item, score) in enumerate(answer, start=1):
-        print(f"  {rank:2}. {recommender.items.title(recommender.items.row(item)):60} {score:7.3f}")
+        print(f"  {rank:2}. {recommender.items.title_of(item):60} {score:7.3f}")
 
 
 def main() -> None:

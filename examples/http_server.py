@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def title(self, item: lsif_sdk.Id) -> str:
         """The item's title."""
-        return self.recommender.items.title(self.recommender.items.row(item))
+        return self.recommender.items.title_of(item)
 
     def answer(self, status: int, body: object) -> None:
         """Sends JSON."""

@@ -10,4 +10,5 @@ rec.save("build/quickstart-model", overwrite=True)
 
 rec = lsif_sdk.Recommender.load("build/quickstart-model")
 for user in rec.recommend([["sku-7", "sku-12", "sku-7"], ["sku-41"], []], k=3):
-    print([(rec.items.title(rec.items.row(item)), round(score, 2)) for item, score in user], user.fallback)
+    found = [(rec.items.title_of(item), round(score, 2)) for item, score in user]
+    print(found, "popular" if user.fallback else "personal")

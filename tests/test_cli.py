@@ -206,7 +206,7 @@ def test_recommend_prints_titles_or_json(shop_model, capsys):
     assert len(out.splitlines()) == 29
     assert "1 unknown item(s)" in err
     answer = json.loads(run(capsys, "recommend", shop_model, "--k", 2, "--now", 1_700_000_000, "--json")[1])
-    assert answer["fallback"] == "popularity"
+    assert answer["fallback"] is True
     counts = Recommender.load(shop_model).items.counts
     assert [row["score"] for row in answer["items"]] == sorted(counts.tolist(), reverse=True)[:2]
 
@@ -249,7 +249,7 @@ def test_columns_are_separated_by_what_is_told(shop_events, shop_model, tmp_path
     code, _, err = run(capsys, "train", tmp_path / "log", "--out", tmp_path / "model", *options, *SMALL)
     assert (code, err) == (0, "")
     items = Recommender.load(tmp_path / "model").items
-    assert items.title(items.row("sku-1")) == "Thing, first"
+    assert items.title_of("sku-1") == "Thing, first"
     same = run(capsys, "evaluate", shop_model, tmp_path / "log", "--separator", option, "--quiet")
     assert same == run(capsys, "evaluate", shop_model, shop_events, "--quiet")
     assert same[0] == 0

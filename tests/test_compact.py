@@ -56,7 +56,7 @@ def test_answers_are_those_of_before(changes: dict[str, Any]) -> None:
     assert np.array_equal(
         similar.items[0][: similar.counts[0]], before.similar_items(IDS[4], k=NUM_ITEMS).items[0][: similar.counts[0]]
     )
-    assert [rec.items.title(rec.items.row(item)) for item in ("new c", IDS[4])] == ["C", "Title 4"]
+    assert [rec.items.title_of(item) for item in ("new c", IDS[4])] == ["C", "Title 4"]
     assert rec.items.is_available([IDS[3], IDS[4], *GONE], now=3e9).tolist() == [False, True] + 4 * [False]
     assert rec.items.is_available([IDS[4]], now=4e9).tolist() == [False]
     assert rec.recommend([IDS[6], IDS[8]]).unknown[0] == 1, "what is gone is unknown now"

@@ -77,7 +77,7 @@ def printed(example: str, folder: pathlib.Path) -> list[str]:
 def test_the_quickstart_trains_saves_and_recommends(tmp_path):
     lines = printed("quickstart.py", tmp_path)
     assert len(lines) == 3 and (tmp_path / "build" / "quickstart-model").is_dir()
-    for line, fallback in zip(lines, ("", "", "popularity"), strict=True):
+    for line, fallback in zip(lines, ("personal", "personal", "popular"), strict=True):
         found, said = line.rsplit(" ", 1)
         titles, scores = zip(*ast.literal_eval(found), strict=True)
         assert said == fallback and len(set(titles)) == 3 and list(scores) == sorted(scores, reverse=True)

@@ -180,7 +180,7 @@ def test_rollback_and_rows_that_came_since() -> None:
     assert after != before
     assert live.rollback() == 2
     assert answers(live.current) == before
-    assert live.current.items.title(live.current.items.row(IDS[0])) == TITLES[0]
+    assert live.current.items.title_of(IDS[0]) == TITLES[0]
     with pytest.raises(errors.ArgumentError, match="candidates: expected an item of the catalogue, got 'a'"):
         live.current.score(HISTORY, ["a"])
     live.upsert(["b"], vectors_of(1, seed=3) * 50)  # does not take the row of "a"

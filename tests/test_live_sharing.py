@@ -39,7 +39,7 @@ def test_a_forked_child_changes_what_another_thread_was_changing() -> None:
 
     thread = threading.Thread(target=edit)
     thread.start()
-    entered.wait(60)
+    assert entered.wait(60)
     run_in_forked_child(lambda: live.hide([IDS[0]]), seconds=30)
     leave.set()
     thread.join()
@@ -61,7 +61,7 @@ def test_a_forked_child_asks_for_what_another_thread_was_making(monkeypatch) -> 
     first, second = build(), build(seed=2)
     thread = threading.Thread(target=lambda: first.similar_items(IDS[0]))
     thread.start()
-    entered.wait(60)
+    assert entered.wait(60)
     monkeypatch.setattr(recommender_module, "directions_of", directions_of)
     run_in_forked_child(lambda: second.similar_items(IDS[0]), seconds=30)
     run_in_forked_child(lambda: first.similar_items(IDS[0]), seconds=30)

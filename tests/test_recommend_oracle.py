@@ -130,7 +130,7 @@ def test_a_user_without_known_events_gets_the_most_popular_items():
     assert result.fallback.tolist() == [True, False, True]
     order = [row for row in np.lexsort((np.arange(53), -counts)) if not 5 <= row < 9]
     for user in (0, 2):
-        assert result[user].fallback == "popularity"
+        assert result[user].fallback is True
         assert result[user].items.tolist() == [IDS[row] for row in order]
         assert result[user].scores.tolist() == counts[order].tolist()
     alone = recommender.recommend(IDS[:3], 53, exclude=IDS[5:9], now=native.NOW)[0]

@@ -95,7 +95,7 @@ def test_answers_are_indexed_and_iterated(recommender):
         with pytest.raises(IndexError):
             out[position]
     user = out[3]
-    assert (user.unknown, user.fallback) == (1, "")
+    assert (user.unknown, user.fallback) == (1, False)
     assert 0 < user.long_share < 1
     assert [type(part) for part in next(iter(user))] == [str, float]
     assert [one.unknown for one in out] == out.unknown.tolist()
@@ -185,7 +185,7 @@ def test_seen_and_excluded_items_are_left_out(recommender):
 def test_users_nobody_knows_get_what_is_popular_and_are_told_so(recommender):
     out = recommender.recommend([[], ["new", "newer"], ["i5"]], k=3, exclude=["i1"])
     assert out.fallback.tolist() == [True, True, False]
-    assert [user.fallback for user in out] == ["popularity", "popularity", ""]
+    assert [user.fallback for user in out] == [True, True, False]
     assert out.unknown.tolist() == [0, 2, 0]
     for user in (0, 1):
         assert out[user].items.tolist() == ["i0", "i2", "i3"]

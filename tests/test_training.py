@@ -109,7 +109,7 @@ def test_fit_learns_a_cycle(changes: dict[str, object]) -> None:
     config = dataclasses.replace(FAST, epochs=15, learning_rate=2e-2, patience=40, dropout=0.0)
     validation = following(log)
     result = fit(log, small_config(**changes), config, validation=validation, progress=False)
-    assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+    assert result.epochs[-1]["loss"] < 0.5 * result.epochs[0]["loss"]
     assert result.best["ndcg@10"] > 0.9
     assert not result.model.training
     assert validate(result.model, log, validation)["ndcg@10"] == result.best["ndcg@10"]
@@ -117,8 +117,8 @@ def test_fit_learns_a_cycle(changes: dict[str, object]) -> None:
 
 def test_fit_without_validation_returns_the_last_epoch() -> None:
     result = fit(cyclic_log(), small_config(), FAST, progress=False)
-    assert len(result.history) == FAST.epochs
-    assert result.best is result.history[-1]
+    assert len(result.epochs) == FAST.epochs
+    assert result.best is result.epochs[-1]
     assert set(result.best) == {"epoch", "loss", "seconds"}
 
 
@@ -144,9 +144,9 @@ def test_resumed_run_is_bit_identical(tmp_path: Path, with_validation: bool, rep
     for epochs in (1, 3, 4):
         part = dataclasses.replace(FAST, epochs=epochs)
         resumed = fit(log, model, part, validation=validation, checkpoint_dir=tmp_path, resume=True, progress=False)
-        assert len(resumed.history) == epochs
+        assert len(resumed.epochs) == epochs
     assert_same_weights(whole.model, resumed.model)
-    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    assert without_seconds(resumed.epochs) == without_seconds(whole.epochs)
     assert [path.name for path in tmp_path.iterdir()] == [trainer.CHECKPOINT_NAME]
     torch.load(tmp_path / trainer.CHECKPOINT_NAME, weights_only=True)
     with pytest.raises(ArgumentError, match="checkpoint_dir: expected a folder without a checkpoint, or resume=True"):
@@ -160,7 +160,7 @@ def test_a_limit_of_time_counts_from_the_start_of_each_run(tmp_path: Path) -> No
     log, hasty = cyclic_log(), dataclasses.replace(FAST, epochs=4, max_seconds=1e-6)
     for epochs in (1, 2, 3):
         result = fit(log, small_config(), hasty, checkpoint_dir=tmp_path, resume=True, progress=False)
-        assert len(result.history) == epochs
+        assert len(result.epochs) == epochs
     (tmp_path / "file").touch()
     with pytest.raises(ArgumentError, match="checkpoint_dir: expected a folder, or a path where one can be made"):
         fit(log, small_config(), hasty, checkpoint_dir=tmp_path / "file", progress=False)
@@ -201,21 +201,21 @@ def test_early_stopping_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) ->
     log = cyclic_log()
     config = dataclasses.replace(FAST, epochs=50, patience=3)
     result = fit(log, small_config(), config, validation=following(log), progress=False)
-    assert len(result.history) == 5
+    assert len(result.epochs) == 5
     assert result.best["epoch"] == 2
     assert torch.equal(result.model.item_embedding, states[1])
 
 
 def test_time_budget_stops_training() -> None:
     config = dataclasses.replace(FAST, epochs=10**6, max_seconds=1e-6)
-    assert len(fit(cyclic_log(), small_config(), config, progress=True).history) == 1
+    assert len(fit(cyclic_log(), small_config(), config, progress=True).epochs) == 1
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 def test_other_precisions_train(precision: str) -> None:
     config = dataclasses.replace(FAST, precision=precision, epochs=8)
     result = fit(cyclic_log(), small_config(request_time=True), config, progress=False)
-    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert result.epochs[-1]["loss"] < result.epochs[0]["loss"]
 
 
 def test_fit_refuses_what_does_not_fit() -> None:

@@ -150,16 +150,16 @@ def test_validation_keeps_seen_items_where_people_consume_again() -> None:
     kept = fit(log, small_config(), FAST, validation=again, exclude_seen=False, progress=False)
     assert kept.best["ndcg@10"] == validate(kept.model, log, again, exclude_seen=False)["ndcg@10"] > 0
     masked = fit(log, small_config(), FAST, validation=again, progress=False)
-    assert {entry["ndcg@10"] for entry in masked.history} == {0.0}  # every target is a seen item: all are misses
+    assert {entry["ndcg@10"] for entry in masked.epochs} == {0.0}  # every target is a seen item: all are misses
 
 
 def test_a_resumed_cosine_run_is_bit_identical(tmp_path: Path) -> None:
     log = cyclic_log()
     whole = fit(log, small_config(), COSINE, progress=False)
     first = dataclasses.replace(COSINE, max_seconds=1e-9)  # ends after one epoch
-    assert len(fit(log, small_config(), first, checkpoint_dir=tmp_path, progress=False).history) == 1
+    assert len(fit(log, small_config(), first, checkpoint_dir=tmp_path, progress=False).epochs) == 1
     resumed = fit(log, small_config(), COSINE, checkpoint_dir=tmp_path, resume=True, progress=False)
-    assert len(resumed.history) == COSINE.epochs
+    assert len(resumed.epochs) == COSINE.epochs
     assert_same_weights(whole.model, resumed.model)
 
 

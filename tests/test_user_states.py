@@ -28,6 +28,7 @@ def test_the_least_recently_used_state_goes():
     states.remove(1)
     states.remove(1)
     assert states.users() == ["d", "b"] and states.stats()["bytes"] == 2 * size
+    assert repr(states) == f"UserStates(2 users, {2 * size:,} of {3 * size:,} bytes)"
     states.put("large", build().new_state([], remember=100_000))
     assert states.users() == ["d", "b"] and states.stats()["bytes"] == 2 * size, "what is larger than all is not kept"
     with pytest.raises(errors.ArgumentTypeError, match="user: expected"):

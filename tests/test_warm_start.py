@@ -96,7 +96,7 @@ def test_it_learns_from_there_and_leaves_the_start_alone() -> None:
     warm, again, cold = (
         fit(log, config, one, validation=following(log), start=given, progress=False) for given in (start, start, None)
     )
-    assert warm.history[0]["loss"] < 0.5 * cold.history[0]["loss"]
+    assert warm.epochs[0]["loss"] < 0.5 * cold.epochs[0]["loss"]
     assert_same_weights(warm.model, again.model)
     assert all(torch.equal(start.weights[name], weight) for name, weight in before.items())
 
@@ -112,13 +112,13 @@ def test_the_start_comes_back_where_no_epoch_is_better(tmp_path: pathlib.Path) -
     result = go()
     measured = validate(InterestFusionModel.from_weights(config, start.weights).eval(), log, following(log))
     assert result.best == {"epoch": 0.0} | {name: pytest.approx(value) for name, value in measured.items()}
-    assert [entry["epoch"] for entry in result.history] == [1.0, 2.0], "patience counts from the start"
-    assert all(entry["ndcg@10"] < result.best["ndcg@10"] for entry in result.history)
+    assert [entry["epoch"] for entry in result.epochs] == [1.0, 2.0], "patience counts from the start"
+    assert all(entry["ndcg@10"] < result.best["ndcg@10"] for entry in result.epochs)
     assert torch.equal(result.model.item_embedding, start.catalog_vectors)
     first = dataclasses.replace(harmful, epochs=1)
     fit(log, config, first, validation=following(log), start=start, checkpoint_dir=tmp_path, progress=False)
     resumed = go(checkpoint_dir=tmp_path, resume=True)
-    assert resumed.best == result.best and len(resumed.history) == 2
+    assert resumed.best == result.best and len(resumed.epochs) == 2
     assert_same_weights(resumed.model, result.model)
 
 

@@ -211,7 +211,7 @@ def recommend(options: argparse.Namespace) -> int:
         exclude_seen=_exclude_seen(options),
         exclude=_ids("--exclude", options.exclude, ids),
     )[0]
-    rows = [{"item": item, "title": ids.title(ids.row(item)), "score": score} for item, score in user]
+    rows = [{"item": item, "title": ids.title_of(item), "score": score} for item, score in user]
     if options.json:
         answer = {"items": rows, "long_share": user.long_share, "unknown": user.unknown, "fallback": user.fallback}
         print(_as_json(answer))

@@ -97,5 +97,5 @@ def _day(seconds: int) -> str:
 
 
 def _label(item: Id, items: ItemTable) -> str:
-    title = items.title(items.row(item))
+    title = items.title_of(item)
     return on_one_line(title or item)

@@ -207,6 +207,15 @@ class ItemTable:
             row = as_integer("row", row, 0, len(self) - 1)
         return self.titles[row] if self.titles is not None else str(self.ids[row])
 
+    def title_of(self, item: Id) -> str:
+        """Title of an item, or its id where there are no titles.
+
+        Raises:
+            ArgumentError: the item is not in the catalogue.
+            ArgumentTypeError: the id is not of the catalogue's kind.
+        """
+        return self.title(self.row(item))
+
     def fill_most_popular(
         self,
         unwanted: npt.NDArray[np.int64],

@@ -60,7 +60,7 @@ class UserRecommendations:
 
     items: external ids. scores: float32, one an item. long_share: how much of the fused interest is long-term, 0 to 1.
     unknown: events left out because the catalogue does not know their item.
-    fallback: "" or why these are not personal: "popularity" (no known event; scores are training counts).
+    fallback: whether popularity answered, for want of a known event; scores are training counts then.
     reason: "" or why there are fewer than k. degraded: "" or what was done in place of the whole, to keep `budget_ms`.
     """
 
@@ -68,7 +68,7 @@ class UserRecommendations:
     scores: npt.NDArray[np.float32]
     long_share: float
     unknown: int
-    fallback: str
+    fallback: bool
     reason: str = ""
     degraded: str = ""
 
@@ -117,7 +117,7 @@ class Recommendations:
             self.scores[user, :count],
             float(self.long_share[user]),
             int(self.unknown[user]),
-            "popularity" if self.fallback[user] else "",
+            bool(self.fallback[user]),
             too_few if count < self.items.shape[1] else "",
             self.degraded,
         )

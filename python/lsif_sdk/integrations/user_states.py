@@ -92,6 +92,9 @@ class UserStates(OfOneProcess, Generic[T]):
     def __len__(self) -> int:
         return len(self._states)
 
+    def __repr__(self) -> str:
+        return f"UserStates({len(self):,} users, {self._bytes:,} of {self._max_bytes:,} bytes)"
+
     def stats(self) -> dict[str, int]:
         """Counters since the beginning (hits, misses, evictions), and what is here now (users, bytes)."""
         with self._lock:

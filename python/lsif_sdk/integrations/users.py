@@ -241,6 +241,9 @@ class Users(OfOneProcess):
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"Users({self._snapshot!r}, {type(self._store).__name__}, {len(self._states):,} in memory)"
+
     def _lock(self, user: Id) -> ForkSafeLock:
         return self._locks[hash(user) % _NUM_LOCKS]
 

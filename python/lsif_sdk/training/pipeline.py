@@ -166,7 +166,7 @@ def train(
         "newest_time": None if log.times is None else int(log.times.max()),
         **({} if parts is None else provenance_of(parts)),
         "config": recipe.training.to_dict(),
-        "epochs": len(result.history),
+        "epochs": len(result.epochs),
         "best_epoch": int(result.best["epoch"]),
         **started,
     }

@@ -51,12 +51,12 @@ class FitResult:
     Args:
         model: in eval mode on the CPU, with the weights of the best epoch (the last one without validation); of `start`
             where validation found none better.
-        history: for each epoch "epoch" (from 1), "loss", "seconds" and, with validation, "ndcg@10", "hr@10", "mrr@10".
-        best: the entry of `history` the weights belong to; of `start` "epoch" 0 and its metrics.
+        epochs: for each one "epoch" (from 1), "loss", "seconds" and, with validation, "ndcg@10", "hr@10", "mrr@10".
+        best: the entry of `epochs` the weights belong to; of `start` "epoch" 0 and its metrics.
     """
 
     model: InterestFusionModel
-    history: list[dict[str, float]]
+    epochs: list[dict[str, float]]
     best: dict[str, float]
 
 
@@ -64,7 +64,7 @@ class FitResult:
 class _Progress:
     """What a run knows at the end of an epoch; together with the weights, all that a checkpoint holds."""
 
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    epochs: list[dict[str, float]] = dataclasses.field(default_factory=list)
     best_epoch: int = 0
     best_state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
@@ -74,22 +74,22 @@ class _Progress:
     @property
     def best(self) -> dict[str, float]:
         """The best entry, of an epoch or of `start`; empty where there is none yet."""
-        return self.history[self.best_epoch - 1] if self.best_epoch else self.start
+        return self.epochs[self.best_epoch - 1] if self.best_epoch else self.start
 
     def record_start(self, entry: dict[str, float], model: nn.Module) -> None:
         self.start, self.best_state = entry, copy.deepcopy(model.state_dict())
 
     def record(self, entry: dict[str, float], model: nn.Module) -> None:
         best = self.best
-        self.history.append(entry)
+        self.epochs.append(entry)
         if not best or STOP_METRIC not in entry or entry[STOP_METRIC] > best[STOP_METRIC]:
-            self.best_epoch = len(self.history)
+            self.best_epoch = len(self.epochs)
             self.best_state = copy.deepcopy(model.state_dict())
 
     def finished(self, config: TrainConfig) -> bool:
-        epochs = len(self.history)
+        done = len(self.epochs)
         out_of_time = config.max_seconds is not None and self.seconds > config.max_seconds
-        return epochs >= config.epochs or epochs - self.best_epoch >= config.patience or out_of_time
+        return done >= config.epochs or done - self.best_epoch >= config.patience or out_of_time
 
 
 def fit(
@@ -216,14 +216,14 @@ class _Run:
         elif self.start is not None and self.validation is not None:
             self.progress.record_start({"epoch": 0.0, **self._validate(self.model)}, self.model)
         steps = len(self.sequences)
-        done, total = len(self.progress.history) * steps, self.config.epochs * steps
+        done, total = len(self.progress.epochs) * steps, self.config.epochs * steps
         with track("train", total, "steps", initial=done, show=show) as bar:
             while not self.progress.finished(self.config):
                 self._epoch(bar)
                 if self.path is not None:
                     self._save(self.path)
         self.model.load_state_dict(self.progress.best_state)
-        return FitResult(self.model.to("cpu").eval(), self.progress.history, self.progress.best)
+        return FitResult(self.model.to("cpu").eval(), self.progress.epochs, self.progress.best)
 
     def _validate(self, model: InterestFusionModel) -> dict[str, float]:
         """Nothing without held-out events. Leaves the model in eval mode."""
@@ -232,7 +232,7 @@ class _Run:
         return validate(model.eval(), self.log, self.validation, exclude_seen=self.exclude_seen)
 
     def _epoch(self, bar: Progress) -> None:
-        began, epoch = time.monotonic(), len(self.progress.history)
+        began, epoch = time.monotonic(), len(self.progress.epochs)
         # Every epoch has its own random state, so a resumed run needs none from before.
         rng = np.random.default_rng([self.config.seed, epoch])
         torch.manual_seed(int(rng.integers(2**62)))
@@ -251,7 +251,7 @@ class _Run:
         self.progress.seconds += entry["seconds"]
         self.progress.record(entry, measured)
         shown = [f"{name} {entry[name]:.4f}" for name in ("loss", STOP_METRIC) if name in entry]
-        bar.note(", ".join([f"epoch {len(self.progress.history)}", *shown]))
+        bar.note(", ".join([f"epoch {len(self.progress.epochs)}", *shown]))
 
     def _step(self, batch: Any, step: int) -> Tensor:
         rate = _learning_rate(self.config, step, self.config.epochs * len(self.sequences))
@@ -307,7 +307,7 @@ class _Run:
             self.average.load_state_dict(state["average"])
         self.progress = _Progress(**state["progress"])
         self.progress.seconds = 0.0
-        if (done := len(self.progress.history)) > self.config.epochs:
+        if (done := len(self.progress.epochs)) > self.config.epochs:
             raise ArgumentError("epochs", f"at least {done}, which the checkpoint has behind it", self.config.epochs)
 
     @cached_property
