@@ -143,22 +143,22 @@ class FewRows {
     const auto num_rows = static_cast<int64_t>(rows.size());
     const int64_t num_users = last_user - first_user;
     const int64_t k = std::min(request_.k, num_rows);
+    const int64_t room = topk_rows_room(num_rows, k);
     auto* queries = scratch.array<TopkQuery>(num_users);
     for (int64_t user = first_user; user < last_user; ++user) {
       TopkQuery& query = queries[user - first_user];
       query = interests_.exact_query(user);
       query.exclude = excluded_.items(user);
       query.num_exclude = excluded_.size_of(user);
-      query.best = scratch.array<ScoredItem>(k);
+      query.best = scratch.array<ScoredItem>(room);
       query.k = k;
     }
     kernels_.topk_rows(catalog_, rows.data(), num_rows, queries, num_users,
                        scratch.bytes(topk_rows_scratch_size(num_users, num_rows, catalog_.dim)));
     for (int64_t user = first_user; user < last_user; ++user) {
       const TopkQuery& query = queries[user - first_user];
-      sort_best(query.best, query.best + query.num_best, k);
-      counts[user] = query.num_best;
-      for (int64_t i = 0; i < query.num_best; ++i) {
+      counts[user] = sort_best(query.best, query.best + query.num_best, k) - query.best;
+      for (int64_t i = 0; i < counts[user]; ++i) {
         scores[user * request_.k + i] = query.best[i].score;
         indices[user * request_.k + i] = query.best[i].item;
       }

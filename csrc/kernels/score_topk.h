@@ -179,15 +179,21 @@ constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vecto
          num_queries * (kBytesPerQuery + candidates * kBytesPerCandidate) + num_vectors * kBytesPerVector;
 }
 
-// Scores listed rows instead of scanning codes: sets best, in any order, and num_best of each query (0 when it begins)
-// as ScoreTopkFn does where `allowed` has those rows alone. Of a query it reads vectors, weights, num_interests,
-// temperature, exclude and k; all queries have weights or none has, and all the same k. There are at most kRowQueries
-// of them, and rows are strictly increasing, at most kMaxScanRows. scratch: topk_rows_scratch_size() bytes, 64-byte
-// aligned.
+// Scores listed rows instead of scanning codes: sets best, topk_rows_room() of them at most, in any order and the k
+// best among them, and num_best of each query (0 when it begins), as ScoreTopkFn does where `allowed` has those rows
+// alone. Of a query it reads vectors, weights, num_interests, temperature, exclude and k; all queries have weights or
+// none has, and all the same k. There are at most kRowQueries of them, and rows are strictly increasing, at most
+// kMaxScanRows. scratch: topk_rows_scratch_size() bytes, 64-byte aligned.
 using TopkRowsFn = void(const CatalogView& catalog, const int64_t* rows, int64_t num_rows, TopkQuery* queries,
                         int64_t num_queries, void* scratch);
 
 inline constexpr int64_t kRowQueries = 16;
+
+// Room of `best` there: a few more than k may be left, which whoever sorts them tells faster from the k best.
+constexpr int64_t topk_rows_room(int64_t num_rows, int64_t k) {
+  const int64_t room = k + k / 8 + 16;
+  return num_rows < room ? num_rows : room;
+}
 
 constexpr int64_t row_scores_stride(int64_t num_rows) { return divide_up(num_rows, kGroupRows) * kGroupRows; }
 

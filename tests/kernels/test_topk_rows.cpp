@@ -28,7 +28,8 @@ Result run_rows(const Catalog& catalog, const Question& question, const std::vec
   guarded::Array<int64_t> guarded_rows(num_rows);
   std::copy(rows.begin(), rows.end(), guarded_rows.data());
   std::vector<lsif::TopkQuery> queries(request.batch);
-  std::vector<std::vector<ScoredItem>> best(request.batch, std::vector<ScoredItem>(request.k));
+  const int64_t room = lsif::topk_rows_room(num_rows, request.k);
+  std::vector<std::vector<ScoredItem>> best(request.batch, std::vector<ScoredItem>(room));
   for (int64_t user = 0; user < request.batch; ++user) {
     lsif::TopkQuery& query = queries[user];
     query = {};
@@ -57,8 +58,8 @@ Result run_rows(const Catalog& catalog, const Question& question, const std::vec
     std::sort(best[user].begin(), end, [](const ScoredItem& a, const ScoredItem& b) {
       return a.score > b.score || (a.score == b.score && a.item < b.item);
     });
-    result.counts[user] = queries[user].num_best;
-    for (int64_t i = 0; i < queries[user].num_best; ++i) {
+    result.counts[user] = std::min(queries[user].num_best, request.k);
+    for (int64_t i = 0; i < result.counts[user]; ++i) {
       result.scores[user * request.k + i] = best[user][i].score;
       result.indices[user * request.k + i] = best[user][i].item;
     }

@@ -145,7 +145,7 @@ inline float float32_threshold(float reached, double error) {
 
 // Offers the exact scores of all rows whose score in float32 is not below the threshold.
 inline void offer_rows(const CatalogView& catalog, const int64_t* rows, const float* scores, int64_t size,
-                       float threshold, Candidate* candidates, TopkQuery& query) {
+                       float threshold, int64_t room, Candidate* candidates, TopkQuery& query) {
   int64_t count = 0;
   for (int64_t i = 0; i < size; i += kGroupRows) {
     GroupFloats group;
@@ -153,6 +153,7 @@ inline void offer_rows(const CatalogView& catalog, const int64_t* rows, const fl
     const uint32_t mask = not_below(group, broadcast(threshold));
     if (mask != 0) count += append_candidates(candidates + count, group, static_cast<uint32_t>(i), mask);
   }
+  const int64_t most = count <= room ? count : query.k;
   for (int64_t i = 0; i < count; ++i) {
     if (i + kRowsAhead < count) prefetch_row(catalog, rows[candidates[i + kRowsAhead].row]);
     const int64_t row = rows[candidates[i].row];
@@ -160,11 +161,11 @@ inline void offer_rows(const CatalogView& catalog, const int64_t* rows, const fl
                                      catalog.vectors + row * catalog.dim,
                                      catalog.bias == nullptr ? 0.0f : catalog.bias[row], catalog.dim);
     const ScoredItem item = {static_cast<float>(score), row};
-    if (i < query.k) {
+    if (i < most) {
       query.best[query.num_best++] = item;
       continue;
     }
-    if (i == query.k) make_heap(query.best, query.k);
+    if (i == most) make_heap(query.best, query.k);
     offer(query, item);
   }
 }
@@ -187,7 +188,8 @@ void topk_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows
     leave_out_excluded(queries[q], rows, num_rows, scores);
     float threshold = -kLargestFloat;
     if (error < HUGE_VAL) threshold = float32_threshold(reached_by(scores, stride, queries[q].k, candidates), error);
-    offer_rows(catalog, rows, scores, stride, threshold, candidates, queries[q]);
+    offer_rows(catalog, rows, scores, stride, threshold, topk_rows_room(num_rows, queries[q].k), candidates,
+               queries[q]);
   }
 }
 
