@@ -6,12 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lsif_sdk import __version__, commands
 from lsif_sdk.errors import LsifError
 from lsif_sdk.terminal import on_one_line
 
 __all__ = ["main"]
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,99 +54,113 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lsif", description=__doc__)
     parser.add_argument("--version", action="version", version=f"lsif_sdk {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True)
+    for add in (_add_train, _add_evaluate, _add_recommend, _add_explain, _add_inspect, _add_doctor):
+        add(subparsers)
+    return parser
 
-    train = subparsers.add_parser("train", help="train a model on events and write an artifact")
-    _add_event_options(train)
-    train.add_argument("--titles", help="table of item titles (CSV, TSV or Parquet)")
-    train.add_argument("--title-item", default="item", help="its item column (default: item)")
-    train.add_argument("--title-column", default="title", help="its title column (default: title)")
-    train.add_argument("--title-separator", type=_separator, help=_SEPARATOR_HELP)
-    train.add_argument("--text", metavar="MODEL", help="sentence-transformers folder or name: learn from titles, too")
-    train.add_argument("--out", required=True, help="artifact directory to write")
-    train.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
-    train.add_argument("--recipe", help='JSON file {"model": {...}, "training": {...}} to start from (see recipes/)')
-    train.add_argument(
+
+_SPLIT_HELP = "what is held out: each user's newest events, or everything after one moment"
+_SEPARATOR_HELP = "what separates its columns, or 'tab' (default: tab if the first line has one, otherwise comma)"
+
+
+def _add_train(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("train", help="train a model on events and write an artifact")
+    _add_event_options(parser)
+    parser.add_argument("--titles", help="table of item titles (CSV, TSV or Parquet)")
+    parser.add_argument("--title-item", default="item", help="its item column (default: item)")
+    parser.add_argument("--title-column", default="title", help="its title column (default: title)")
+    parser.add_argument("--title-separator", type=_separator, help=_SEPARATOR_HELP)
+    parser.add_argument("--text", metavar="MODEL", help="sentence-transformers folder or name: learn from titles, too")
+    parser.add_argument("--out", required=True, help="artifact directory to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
+    parser.add_argument("--recipe", help='JSON file {"model": {...}, "training": {...}} to start from (see recipes/)')
+    parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="override a model or training field"
     )
-    train.add_argument(
+    parser.add_argument(
         "--holdout",
         choices=("test", "validation", "nothing"),
         default="test",
         help="never trained on: each user's last two events (test; default), the last (validation; for production), or "
         "nothing (trains for all epochs: --set epochs=N)",
     )
-    train.add_argument(
+    parser.add_argument(
         "--split",
         choices=commands.SPLITS,
         default=commands.SPLITS[0],
         help=_SPLIT_HELP + f" (default: {commands.SPLITS[0]})",
     )
-    train.add_argument(
+    parser.add_argument(
         "--include-seen",
         action=argparse.BooleanOptionalAction,
         help="people consume again: validate with seen items (default: as the training of --start, otherwise without)",
     )
-    train.add_argument("--start", metavar="MODEL", help="artifact directory to go on from, in place of random weights")
-    train.add_argument("--checkpoints", help="directory for checkpoints")
-    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    train.add_argument("--quiet", action="store_true", help="no progress")
-    train.set_defaults(run=commands.train)
+    parser.add_argument("--start", metavar="MODEL", help="artifact directory to go on from, in place of random weights")
+    parser.add_argument("--checkpoints", help="directory for checkpoints")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=commands.train)
 
-    evaluate = subparsers.add_parser("evaluate", help="quality of an artifact beside popularity")
-    evaluate.add_argument("model", help="artifact directory")
-    _add_event_options(evaluate)
-    evaluate.add_argument(
+
+def _add_evaluate(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("evaluate", help="quality of an artifact beside popularity")
+    parser.add_argument("model", help="artifact directory")
+    _add_event_options(parser)
+    parser.add_argument(
         "--k", type=_lengths, default=10, metavar="K[,K...]", help="length of the lists, or several (default: 10)"
     )
-    evaluate.add_argument("--split", choices=commands.SPLITS, help=_SPLIT_HELP + " (default: as in training)")
-    evaluate.add_argument(
+    parser.add_argument("--split", choices=commands.SPLITS, help=_SPLIT_HELP + " (default: as in training)")
+    parser.add_argument(
         "--include-seen",
         action=argparse.BooleanOptionalAction,
         help="keep items of the history in the ranking (default: as in training)",
     )
-    evaluate.add_argument("--report", metavar="DIRECTORY", help="write index.html, with plots, and report.json there")
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
-    evaluate.add_argument("--quiet", action="store_true", help="no progress")
-    evaluate.set_defaults(run=commands.evaluate)
+    parser.add_argument("--report", metavar="DIRECTORY", help="write index.html, with plots, and report.json there")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=commands.evaluate)
 
-    recommend = subparsers.add_parser("recommend", help="top items for one history")
-    _add_history_options(recommend)
-    recommend.add_argument("--k", type=int, default=10)
-    recommend.add_argument(
+
+def _add_recommend(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("recommend", help="top items for one history")
+    _add_history_options(parser)
+    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument(
         "--exclude",
         action="append",
         default=[],
         metavar="ITEM",
         help="leave out (may be repeated; --exclude=-x where it begins with '-')",
     )
-    recommend.add_argument(
+    parser.add_argument(
         "--include-seen",
         action=argparse.BooleanOptionalAction,
         help="keep items of the history in the ranking (default: as in training)",
     )
-    recommend.add_argument("--json", action="store_true", help="print JSON")
-    recommend.set_defaults(run=commands.recommend)
-
-    explain = subparsers.add_parser("explain", help="why one item has its score for one history")
-    _add_history_options(explain)
-    explain.add_argument("--item", required=True, help="the item to explain (--item=-x where it begins with '-')")
-    explain.add_argument("--plot", metavar="FILE", help="draw it, too (.png, .svg or .pdf)")
-    explain.add_argument("--json", action="store_true", help="print JSON")
-    explain.set_defaults(run=commands.explain)
-
-    inspect = subparsers.add_parser("inspect", help="what an artifact holds; checks every byte")
-    inspect.add_argument("model", help="artifact directory")
-    inspect.add_argument("--json", action="store_true", help="print JSON")
-    inspect.set_defaults(run=commands.inspect)
-
-    doctor = subparsers.add_parser("doctor", help="build, instruction set and why, torch, threads, GPU")
-    doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.set_defaults(run=commands.doctor)
-    return parser
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=commands.recommend)
 
 
-_SPLIT_HELP = "what is held out: each user's newest events, or everything after one moment"
-_SEPARATOR_HELP = "what separates its columns, or 'tab' (default: tab if the first line has one, otherwise comma)"
+def _add_explain(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("explain", help="why one item has its score for one history")
+    _add_history_options(parser)
+    parser.add_argument("--item", required=True, help="the item to explain (--item=-x where it begins with '-')")
+    parser.add_argument("--plot", metavar="FILE", help="draw it, too (.png, .svg or .pdf)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=commands.explain)
+
+
+def _add_inspect(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("inspect", help="what an artifact holds; checks every byte")
+    parser.add_argument("model", help="artifact directory")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=commands.inspect)
+
+
+def _add_doctor(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("doctor", help="build, instruction set and why, torch, threads, GPU")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=commands.doctor)
 
 
 def _add_history_options(parser: argparse.ArgumentParser) -> None:

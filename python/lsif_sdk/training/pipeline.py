@@ -129,10 +129,7 @@ def train(
         source = pathlib.Path(events).name
     exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
     recipe = Recipe(model or {}, _train_config(training, holdout))
-    fields = _fields_from(log) if begun is None else fields_of(begun, log, recipe.model)
-    config = ModelConfig(num_items=log.num_items, **{**fields, **recipe.model})
-    if config.use_times and log.times is None:
-        raise ArgumentError("use_times", "False for events without times", True)
+    config = _model_config(log, recipe.model, begun)
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
     parts = None if holdout == "nothing" else _split(log, split, target)
     history = log if parts is None else parts.history(target)
@@ -175,16 +172,25 @@ def train(
     recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance))
     if parts is None:
         return recommender
-    metrics: dict[str, Any] = {"validation": {name: value for name, value in result.best.items() if "@" in name}}
+    validation = {name: value for name, value in result.best.items() if "@" in name}
     if features is not None:  # what stopped the training was measured before items were described
         described = measure(
             recommender, parts, target=target, exclude_seen=exclude_seen, label="validation", progress=progress
         )
-        metrics["validation"] = {name: described.metrics[name] for name in metrics["validation"]}
+        validation = {name: described.metrics[name] for name in validation}
+    metrics: dict[str, Any] = {"validation": validation}
     if holdout == "test":
         reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)
         metrics["test"] = {report.name: report.to_dict() for report in reports}
     return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
+
+
+def _model_config(log: EventLog, model: Mapping[str, Any], begun: Artifact | None) -> ModelConfig:
+    fields = _fields_from(log) if begun is None else fields_of(begun, log, model)
+    config = ModelConfig(num_items=log.num_items, **{**fields, **model})
+    if config.use_times and log.times is None:
+        raise ArgumentError("use_times", "False for events without times", True)
+    return config
 
 
 def _train_config(training: TrainConfig | Mapping[str, Any] | None, holdout: str) -> TrainConfig:
