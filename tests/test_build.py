@@ -225,6 +225,20 @@ def test_a_benchmark_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("package", ["pybind11", "torch"])
+def test_licences_of_what_is_compiled_in_are_passed_on(package):
+    notices = (ROOT / "docs" / "third_party_notices.txt").read_text()
+    assert '"docs/third_party_notices.txt"' in (ROOT / "pyproject.toml").read_text()
+    stated = re.search(rf"^- {package} ([0-9.]+),", notices, re.MULTILINE)
+    assert stated is not None
+    assert f"{package}=={stated.group(1)}\n" in (ROOT / "constraints.txt").read_text()
+    installed = importlib.metadata.distribution(package)
+    if installed.version.partition("+")[0] != stated.group(1):
+        pytest.skip(f"{package} {installed.version} is not the one of constraints.txt")
+    licence = installed.read_text("licenses/LICENSE")
+    assert licence is not None and licence.strip("\n") in notices
+
+
 def test_one_version():
     stated = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert stated is not None
