@@ -124,6 +124,7 @@ def configure(tmp_path):
         (tmp_path / "torch").mkdir()
         (tmp_path / "torch" / "__init__.py").write_text(torch_module)
         command = [cmake, "-S", ROOT, "-B", tmp_path / "build", f"-DPython_EXECUTABLE={sys.executable}"]
+        command.append("-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -143,6 +144,13 @@ def test_no_build_beside_a_torch_that_is_old_or_missing(configure, torch_module,
     said = " ".join(done.stderr.split())
     assert done.returncode != 0
     assert f"Expected torch 2.10 or newer in {sys.executable}, got" in said and message in said, said
+
+
+def test_cmake_without_scikit_build_knows_the_version(configure, tmp_path):
+    done = configure("class version: cuda = None\n__version__ = '2.10.0'")
+    assert done.returncode == 0, done.stderr
+    commands = (tmp_path / "build" / "compile_commands.json").read_text()
+    assert set(re.findall(r"-DLSIF_VERSION=\W*([\w.]*)", commands)) == {lsif_sdk.__version__}
 
 
 def test_one_oldest_torch():
