@@ -1,19 +1,25 @@
 # Run `make help`. Everything happens in .venv and build/; nothing is installed elsewhere.
 PYTHON ?= python3
+# Arguments of the pip that installs torch, which comes from the default index otherwise, on Linux a CUDA build.
+TORCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= $(shell nproc)
-CXX_SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml
+# With the folders, whose time changes with every file that comes or goes.
+CXX_SOURCES := $(shell find csrc cmake) CMakeLists.txt pyproject.toml
 # cmake of the virtual environment: the machine's own may be too old.
 CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
 CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wheel wheel-cuda test-wheel test-cpp test-emulated test-cuda-emulated test-cuda bench-cuda test-neon test-python dev lint format sanitize soak bench cuda-compile clean
+.PHONY: help demo test wheel wheel-cuda test-wheel sdist test-cpp test-emulated test-cuda-emulated test-cuda bench-cuda test-neon test-python dev lint format sanitize soak bench cuda-compile clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@echo
+	@echo "PYTHON=python3.12             makes .venv with it (3.11 or newer; default: python3)"
+	@echo "TORCH_ARGS='--index-url ...'  goes to the pip that installs torch: for a build for CPUs, say"
 
 # On a busy machine OpenMP threads that spin while they wait make training 20 times slower (docs/training.md).
 demo test-python: export OMP_WAIT_POLICY ?= PASSIVE
@@ -23,12 +29,21 @@ demo: dev ## Fresh machine: build, get MovieLens-100K, train, evaluate, recommen
 
 test: dev test-cpp test-python ## Fresh machine: build and run all tests
 
+# A stamp does not know of an install that is gone, or of a wheel in its place.
+IN_PLACE = $(BIN)/python -I -c 'import importlib.util, os, sys; found = importlib.util.find_spec("lsif_sdk"); \
+  sys.exit(not found or not found.origin or not os.path.samefile(os.path.dirname(found.origin), "python/lsif_sdk"))'
 dev: $(VENV)/built ## Make .venv with the SDK built and installed in place, and all tools
+	@$(IN_PLACE) || { rm $(VENV)/built; $(MAKE) --no-print-directory $(VENV)/built; }
 
+CHECK_PYTHON = $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "make: expected Python 3.11 or newer, got $$($(1) --version 2>&1) ($(1)): $(2)"; exit 1; }
 $(VENV)/tools: constraints.txt pyproject.toml
+	@test -x $(BIN)/python || { $(call CHECK_PYTHON,$(PYTHON),PYTHON=... names another); }
+	@test ! -x $(BIN)/python || { $(call CHECK_PYTHON,$(BIN)/python,remove $(VENV); PYTHON=... names another to make it with); }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing packages into $(VENV) (some minutes on a slow network) ..."
-	$(PIP) install -c constraints.txt torch numpy pybind11 scikit-build-core ninja cmake
+	$(PIP) install -c constraints.txt $(TORCH_ARGS) torch
+	$(PIP) install -c constraints.txt numpy pybind11 scikit-build-core ninja cmake
 	touch $@
 
 $(VENV)/built: $(VENV)/tools $(CXX_SOURCES)
@@ -117,8 +132,18 @@ wheel-cuda: $(VENV)/tools ## Build a wheel for CUDA too, with the nvcc at hand a
 WHEELS ?= $(wildcard dist/*/*.whl)
 TORCHES ?= 2.13.0
 test-wheel: ## Install each wheel of dist/ beside each torch of TORCHES="2.10.0 2.13.0" and try it
+	@test -n "$(strip $(WHEELS))" || { \
+	  echo "make $@: expected wheels in dist/cpu or dist/cuda, got none: make wheel makes one, WHEELS=... names others"; exit 1; }
 	for wheel in $(WHEELS); do for torch in $(TORCHES); do \
 	  tests/wheels/run.sh $(PYTHON) $$wheel $$torch || exit 1; done; done
+
+# Of what is committed: scikit-build-core takes whatever lies in its folder.
+sdist: $(VENV)/tools ## Make the source distribution of HEAD: dist/
+	rm -rf build/sdist
+	mkdir -p build/sdist dist
+	git archive HEAD | tar x -C build/sdist
+	cd build/sdist && ../../$(BIN)/python -c 'from scikit_build_core.build import build_sdist; build_sdist("../../dist")'
+	ls -l dist/*.tar.gz
 
 SOAK_MINUTES ?= 5
 soak: dev ## Threads recommend and append while the catalogue changes, every answer checked
@@ -139,4 +164,5 @@ cuda-compile: dev ## Compile the CUDA kernels with nvcc, without a CUDA build of
 	$(CMAKE) --build build/cuda --target lsif_kernels_cuda
 
 clean: ## Remove everything `make` made
-	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find python tests bench examples -name __pycache__ -prune -exec rm -rf {} +

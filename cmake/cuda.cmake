@@ -50,7 +50,9 @@ if(LSIF_PYTHON)
     set(torch_cuda_library torch_cuda_stand_in)
   endif()
   add_library(lsif_ops_cuda MODULE csrc/ops/catalog.cpp csrc/ops/checks.cpp csrc/ops/encoding.cpp ${cuda_ops})
-  set_target_properties(lsif_ops_cuda PROPERTIES PREFIX "" OUTPUT_NAME "_ops_cuda" SUFFIX ".so" INSTALL_RPATH "$ORIGIN")
+  set_target_properties(lsif_ops_cuda PROPERTIES PREFIX "" OUTPUT_NAME "_ops_cuda" SUFFIX ".so" INSTALL_RPATH "$ORIGIN"
+    BUILD_WITH_INSTALL_RPATH ON)
+  target_compile_options(lsif_ops_cuda PRIVATE "-ffile-prefix-map=${torch_dir}=torch")
   target_compile_definitions(lsif_ops_cuda PRIVATE TORCH_TARGET_VERSION=${torch_target_version})
   target_include_directories(lsif_ops_cuda SYSTEM PRIVATE "${torch_dir}/include" ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(lsif_ops_cuda PRIVATE lsif_engine lsif_kernels_cuda "${torch_dir}/lib/libtorch_cpu.so"

@@ -13,11 +13,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from packaging.specifiers import SpecifierSet
 
 import lsif_sdk
 from lsif_sdk import ModelConfig, _core
 from lsif_sdk.errors import DataError
+from lsif_sdk.torch_version import OLDEST_TORCH
 from lsif_sdk.training import load_recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -101,6 +103,64 @@ def test_nothing_is_built_for_the_machine_it_is_built_on():
     assert [path for path in files if "-march=native" in path.read_text()] == []
 
 
+def test_the_libraries_hold_no_path_of_their_build():
+    libraries = sorted(pathlib.Path(_core.__file__).parent.glob("*.so"))
+    assert {"_ops.so", "liblsif.so"} < {path.name for path in libraries}
+    folders = [ROOT, pathlib.Path(torch.__file__).parent]
+    for path in libraries:
+        content = path.read_bytes()
+        assert not [folder for folder in folders if os.fsencode(folder) in content], path
+
+
+@pytest.fixture
+def configure(tmp_path):
+    """CMake's configuration of the SDK beside a stand-in for torch, or a skip: what it says."""
+    found = pathlib.Path(sys.executable).with_name("cmake")
+    cmake = str(found) if found.exists() else shutil.which("cmake")
+    if cmake is None or shutil.which("c++") is None:
+        pytest.skip("needs cmake and a C++ compiler")
+
+    def run(torch_module: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "torch").mkdir()
+        (tmp_path / "torch" / "__init__.py").write_text(torch_module)
+        command = [cmake, "-S", ROOT, "-B", tmp_path / "build", f"-DPython_EXECUTABLE={sys.executable}"]
+        command.append("-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("torch_module", "message"),
+    [
+        ("class version: cuda = None\n__version__ = '2.9.1+cpu'", "got 2.9.1+cpu in"),
+        ("raise ImportError('none of this name')", "ImportError: none of this name"),
+    ],
+    ids=["old", "missing"],
+)
+def test_no_build_beside_a_torch_that_is_old_or_missing(configure, torch_module, message):
+    done = configure(torch_module)
+    said = " ".join(done.stderr.split())
+    assert done.returncode != 0
+    assert f"Expected torch 2.10 or newer in {sys.executable}, got" in said and message in said, said
+
+
+def test_cmake_without_scikit_build_knows_the_version(configure, tmp_path):
+    done = configure("class version: cuda = None\n__version__ = '2.10.0'")
+    assert done.returncode == 0, done.stderr
+    commands = (tmp_path / "build" / "compile_commands.json").read_text()
+    assert set(re.findall(r"-DLSIF_VERSION=\W*([\w.]*)", commands)) == {lsif_sdk.__version__}
+
+
+def test_one_oldest_torch():
+    oldest = ".".join(map(str, OLDEST_TORCH))
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    assert f"set(oldest_torch {oldest})" in cmake
+    assert f"set(torch_target_version 0x{OLDEST_TORCH[0]:02x}{OLDEST_TORCH[1]:02x}000000000000)" in cmake
+    assert (ROOT / "pyproject.toml").read_text().count(f'"torch>={oldest}"') == 2
+
+
 def test_importing_the_sdk_imports_nothing_inference_does_not_need():
     code = "import sys, lsif_sdk; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -171,6 +231,20 @@ def test_a_benchmark_leaves_nothing_behind(tmp_path):
     )
     assert "lsif" in run.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["pybind11", "torch"])
+def test_licences_of_what_is_compiled_in_are_passed_on(package):
+    notices = (ROOT / "docs" / "third_party_notices.txt").read_text()
+    assert '"docs/third_party_notices.txt"' in (ROOT / "pyproject.toml").read_text()
+    stated = re.search(rf"^- {package} ([0-9.]+),", notices, re.MULTILINE)
+    assert stated is not None
+    assert f"{package}=={stated.group(1)}\n" in (ROOT / "constraints.txt").read_text()
+    installed = importlib.metadata.distribution(package)
+    if installed.version.partition("+")[0] != stated.group(1):
+        pytest.skip(f"{package} {installed.version} is not the one of constraints.txt")
+    licence = installed.read_text("licenses/LICENSE")
+    assert licence is not None and licence.strip("\n") in notices
 
 
 def test_one_version():

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
+import tomllib
 import unicodedata
 from typing import Any
 
+import numpy
 import pandas
 import pytest
 
@@ -17,8 +21,11 @@ import lsif_sdk
 from cli_cases import SMALL, run
 from lsif_sdk import Events, Recommender, commands
 from lsif_sdk.cli import main
+from lsif_sdk.doctor import diagnose
 from lsif_sdk.items import ItemTable
 from lsif_sdk.training import read_events
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +318,50 @@ def test_inspect_and_doctor_report_facts(shop_model, capsys):
     report = json.loads(run(capsys, "doctor", "--json")[1])
     assert report["instruction set"].split(":")[0] in report["runnable here"]
     assert report["threads"]["lsif_sdk default"] >= 1
+
+
+def test_doctor_lists_all_that_pyproject_names():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split("[<>=]", requirement)[0] for requirement in requirements}
+
+    facts = diagnose()
+    assert {"torch", *facts["packages"]} == names(project["dependencies"])
+    for_developers = {"bench", "test", "lint"}
+    extras = {
+        extra: names(listed)
+        for extra, listed in project["optional-dependencies"].items()
+        if extra not in for_developers
+    }
+    assert {extra: set(packages) for extra, packages in facts["extras"].items()} == extras
+    assert facts["packages"]["numpy"] == numpy.__version__
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_output_of_any_encoding_takes_what_is_printed(encoding, shop_events, tmp_path, monkeypatch):
+    def printed(*arguments: object) -> str:
+        content = io.BytesIO()
+        with io.TextIOWrapper(content, encoding) as output:
+            monkeypatch.setattr(sys, "stdout", output)
+            assert main([str(argument) for argument in arguments]) == 0
+            return content.getvalue().decode(encoding)
+
+    titles = tmp_path / "titles.csv"
+    titles.write_text("item,title\nsku-1,Caf\u00e9 \u2615\n")
+    model = tmp_path / "model"
+    printed("train", shop_events, "--titles", titles, "--out", model, *SMALL)
+    assert "NDCG@10" in printed("evaluate", model, shop_events, "--quiet")
+    shown = "Caf\u00e9 \u2615".encode(encoding, "backslashreplace").decode(encoding)
+    assert shown in printed("explain", model, "sku-2", "--item", "sku-1")
+    assert shown in printed("recommend", model, "sku-2", "--k", 29)
+    rows = json.loads(printed("recommend", model, "sku-2", "--k", 29, "--json"))["items"]
+    assert "Caf\u00e9 \u2615" in [row["title"] for row in rows]
+
+
+def test_a_closed_output_is_no_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["doctor"]) == 0
 
 
 def test_training_resumes_and_holds_out_what_it_is_told(shop_events, tmp_path, capsys):

@@ -60,6 +60,12 @@ def test_messages_fit_a_line_of_a_log():
     assert str(errors.LsifError()) == ""
 
 
+@pytest.mark.parametrize("feature", ["the plots of a report", "training", "Table.to_pandas()"])
+def test_a_missing_package_is_named_with_the_extra_it_is_in(feature):
+    message = str(errors.MissingExtraError(feature, "matplotlib", "report"))
+    assert message == f"for {feature} the package 'matplotlib' is needed: pip install 'lsif_sdk[report]'"
+
+
 @pytest.mark.parametrize(
     "error",
     [

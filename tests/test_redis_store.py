@@ -89,5 +89,7 @@ def test_redis_that_is_not_there(tmp_path, monkeypatch):
         with pytest.raises(errors.LsifError, match=message):
             RedisStore(url)
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(errors.MissingExtraError, match=r"needs the package 'redis': pip install 'lsif_sdk\[redis\]'"):
+    with pytest.raises(
+        errors.MissingExtraError, match=r"RedisStore the package 'redis' is needed: pip install 'lsif_sdk\[redis\]'"
+    ):
         RedisStore()

@@ -51,7 +51,7 @@ def test_tables_of_polars_are_read(tmp_path: Path) -> None:
     ("failure", "error", "message"),
     [
         (ValueError("no such type"), DataError, r"^Odd: its to_pandas\(\) failed: no such type$"),
-        (ModuleNotFoundError("pyarrow"), MissingExtraError, r"Odd.to_pandas\(\) needs the package 'pyarrow'"),
+        (ModuleNotFoundError("pyarrow"), MissingExtraError, r"for Odd.to_pandas\(\) the package 'pyarrow' is needed"),
     ],
 )
 def test_tables_that_do_not_become_frames_are_refused(failure, error, message):

@@ -12,7 +12,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lsif_sdk import _core, errors
+from lsif_sdk import errors
+from lsif_sdk.native_parts import not_loaded
+
+try:
+    importlib.import_module("lsif_sdk._core")  # `from lsif_sdk import` would take it for a circular import
+except ImportError as error:
+    raise not_loaded("_core", __path__, error) from error
+
+from lsif_sdk import _core
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.attributes import Not
 from lsif_sdk.batching import Batching

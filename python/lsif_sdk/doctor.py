@@ -14,11 +14,18 @@ from lsif_sdk.device.facts import gathered, mismatches
 
 __all__ = ["diagnose"]
 
-_EXTRAS = ("lightning-fabric", "pandas", "pyarrow", "tqdm")
+_NEEDED = ("numpy", "safetensors")
+_EXTRAS = {
+    "train": ("lightning-fabric", "pandas", "pyarrow", "tqdm"),
+    "text": ("sentence-transformers",),
+    "report": ("matplotlib",),
+    "redis": ("redis",),
+    "metrics": ("prometheus-client", "opentelemetry-api"),
+}
 
 
 def diagnose() -> dict[str, Any]:
-    """Plain values: version, build, instruction set and the reason for it, threads, torch, GPU, optional packages."""
+    """Plain values: version, build, instruction set and the reason for it, threads, torch, GPU, packages."""
     build: dict[str, Any] = _core.build_info()
     return {
         "lsif_sdk": build["version"],
@@ -41,7 +48,8 @@ def diagnose() -> dict[str, Any]:
         "torch": {"version": torch.__version__, "CUDA build": torch.version.cuda or "no"},
         "GPU": _gpu(),
         "mismatches": "; ".join(mismatches(gathered())) or "none",
-        "optional packages": {name: _version(name) for name in _EXTRAS},
+        "packages": {name: _version(name) for name in _NEEDED},
+        "extras": {extra: {name: _version(name) for name in names} for extra, names in _EXTRAS.items()},
     }
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 __all__ = [
-    "ArgumentError", "ArgumentTypeError", "ArtifactError", "ClosedError", "DataError", "DeadlineError", "LsifError",
-    "MissingExtraError", "OverloadedError", "PickleError", "SettingError", "StoreError", "TorchVersionError", "shown",
+    "ArgumentError", "ArgumentTypeError", "ArtifactError", "ClosedError", "DataError", "DeadlineError",
+    "InstallationError", "LsifError", "MissingExtraError", "OverloadedError", "PickleError", "SettingError",
+    "StoreError", "TorchVersionError", "shown",
 ]  # fmt: skip
 
 
@@ -70,7 +71,7 @@ class MissingExtraError(LsifError, ImportError):
     """A feature needs a package that inference does not; the message says what to install."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the package {package!r}: pip install 'lsif_sdk[{extra}]'")
+        super().__init__(f"for {feature} the package {package!r} is needed: pip install 'lsif_sdk[{extra}]'")
 
 
 class TorchVersionError(LsifError, ImportError):
@@ -78,6 +79,10 @@ class TorchVersionError(LsifError, ImportError):
 
     def __init__(self, version: str, oldest: str) -> None:
         super().__init__(f"lsif_sdk needs torch {oldest} or newer, got {version}: pip install -U 'torch>={oldest}'")
+
+
+class InstallationError(LsifError, ImportError):
+    """A native part of lsif_sdk is missing, damaged or of another Python; importing lsif_sdk raises it."""
 
 
 class SettingError(LsifError, RuntimeError):

@@ -16,12 +16,18 @@ import torch
 from torch import Tensor
 
 from lsif_sdk import _core
+from lsif_sdk.native_parts import not_loaded
 from lsif_sdk.torch_version import check_torch
 
 __all__ = ["codes_size", "cuda_ops_problem", "kept_ops", "ops"]
 
 # Beside _core, which in an editable install lies apart from this file.
 _FOLDER = pathlib.Path(_core.__file__).parent
+
+
+def _reason(error: OSError) -> str:
+    """What the linker says: torch's own error has only the path."""
+    return str(error.__cause__ or error)
 
 
 def _load_cuda_ops() -> str:
@@ -32,12 +38,15 @@ def _load_cuda_ops() -> str:
     try:
         torch.ops.load_library(library)
     except OSError as error:
-        return str(error)
+        return _reason(error)
     return ""
 
 
 check_torch(torch.__version__)
-torch.ops.load_library(_FOLDER / "_ops.so")
+try:
+    torch.ops.load_library(_FOLDER / "_ops.so")
+except OSError as error:
+    raise not_loaded("_ops", [str(_FOLDER)], _reason(error)) from error
 _CUDA_OPS_PROBLEM = _load_cuda_ops()
 ops = torch.ops.lsif
 kept_ops = torch.ops.lsif_kept

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import sys
 
-__all__ = ["on_one_line"]
+__all__ = ["encodes_all", "make_printable", "on_one_line"]
 
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, ends of lines and paragraphs, changes of the writing direction, and what UTF-8 cannot encode."""
@@ -13,3 +16,18 @@ _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\ud
 def on_one_line(value: object) -> str:
     r"""The value as text, with such characters as \n and \x1b, say."""
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
+
+
+def make_printable() -> None:
+    r"""Lets all be printed: as \xe9, say, where the encoding has no such character; nowhere, where it is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell: >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for as long as the process lives)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def encodes_all() -> bool:
+    """Whether standard output takes every character as it is."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")

@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh PYTHON WHEEL TORCH: installs the wheel beside a torch and tries it. TORCH: a version, for which a fresh environment
-# is made and removed; or the Python of an environment that has a torch, safetensors and NumPy, which keeps the wheel.
+# is made and removed (TORCH_ARGS in the environment: of the pip that installs torch); or the Python of an environment that
+# has a torch, safetensors and NumPy, which keeps the wheel.
 set -eu
 python=$1 wheel=$2 torch=$3
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,9 +12,14 @@ case $torch in
   *)
     "$python" -m venv "$folder/venv"
     own=$folder/venv/bin/python
-    "$own" -m pip install --disable-pip-version-check --quiet "torch==$torch" numpy safetensors
+    "$own" -m pip install --disable-pip-version-check --quiet ${TORCH_ARGS:-} "torch==$torch"
+    "$own" -m pip install --disable-pip-version-check --quiet numpy safetensors
     ;;
 esac
 "$own" -m pip install --disable-pip-version-check --quiet --no-deps --force-reinstall "$wheel"
+if [ -d "$folder/venv" ]; then
+  "$own" -m pip check
+  "$folder/venv/bin/lsif" --version
+fi
 cd "$folder"  # where no lsif_sdk lies
 "$own" -I "$here/check.py" "$(basename "$wheel")"
