@@ -20,7 +20,7 @@ import lsif_sdk
 from artifact_cases import IDS, SHAPE, build, edit
 from concurrency import run_together
 from lsif_sdk import Artifact
-from lsif_sdk.artifact_files import sha256_of
+from lsif_sdk.artifact_files import check_target, sha256_of
 from lsif_sdk.errors import ArgumentTypeError, ArtifactError, SettingError
 
 
@@ -67,6 +67,10 @@ def test_where_nothing_can_be_written_is_named(tmp_path):
             build().save(path)
     with pytest.raises(ArgumentTypeError, match="overwrite: expected True or False, got"):
         build().save(tmp_path / "model", overwrite="no")  # type: ignore[arg-type]
+    with pytest.raises(ArtifactError, match=r"^/: exists and is not an lsif_sdk artifact"):
+        build().save("/", overwrite=True)
+    check_target(tmp_path / "not" / "made" / "model", overwrite=False)
+    assert not (tmp_path / "not").exists()
     build().save(tmp_path / "new" / "deep" / "model")
     assert sorted(entry.name for entry in (tmp_path / "new" / "deep").iterdir()) == ["model"]
 

@@ -120,3 +120,14 @@ def test_states_are_made_anew_and_rollback_brings_the_rows_back(tmp_path) -> Non
         assert (
             live.current.recommend(state=state, k=5).items.tolist() == before.recommend(state=state, k=5).items.tolist()
         )
+
+
+def test_what_was_found_out_about_the_model_is_not_found_out_again() -> None:
+    live = changed(build(dim=DIM))
+    live.current.new_state([IDS[1]])
+    calibration = live.current._calibration
+    live.compact()
+    assert "fingerprint" in live.current.__dict__, "who makes the change made it, so that no request waits"
+    assert live.current._calibration is calibration
+    live.replace(build(seed=5, dim=DIM))
+    assert "fingerprint" in live.current.__dict__

@@ -309,7 +309,8 @@ def test_event_log_refuses_what_does_not_fit() -> None:
         (lambda log: log.user(2), r"row: expected an integer in \[0, 1\], got 2"),
         (lambda log: log.user("u1"), r"row: expected an integer in \[0, 1\], got str 'u1'"),
         (lambda log: log.user(None), "row: expected an integer"),
-        (lambda log: log.select([True] * 3), "keep: expected a numpy array of bool, got list"),
+        (lambda log: log.select([1, 0, 1]), "keep: expected bool of shape"),
+        (lambda log: log.select("all"), "keep: expected bool of shape"),
         (lambda log: log.with_titles("t.csv"), r"titles: expected a mapping .*read_titles\(\.\.\.\) say, got str"),
         (lambda log: log.with_titles(["A", "B"]), "titles: expected a mapping"),
         (lambda log: log.with_titles(pd.DataFrame({"item": ["i0"], "title": ["A"]})), "titles: expected a mapping"),
@@ -385,3 +386,13 @@ def test_a_column_stands_for_one_thing():
     for option in ("user", "item"):
         with pytest.raises(ArgumentTypeError, match=f"{option}: expected the name of a column, got None"):
             read_events(frame, **{option: None})
+
+
+def test_a_missing_title_is_none_and_a_column_may_select() -> None:
+    log = make_log([[0, 1], [1]], 2)
+    names = [str(item) for item in log.item_ids]
+    for missing in (None, float("nan"), pd.NA):
+        titled = log.with_titles(pd.Series({names[0]: "First", names[1]: missing}, dtype=object).to_dict())
+        assert titled.titles == ["First", names[1]]
+    keep = np.array([True, False, True])
+    assert log.select(pd.Series(keep)).items.tolist() == log.select(keep).items.tolist()

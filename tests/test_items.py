@@ -275,3 +275,6 @@ def test_a_missing_id_is_named_not_the_floats_it_makes_of_others():
     ids = pandas.Series([10, None], dtype="Int64")
     with pytest.raises(ArgumentTypeError, match=r"ids\[1\]: expected integers, as the catalogue's ids, got "):
         ItemTable([10, 20]).rows(np.asarray(ids, np.float64))
+    for odd in (pandas.NA, None, np.array([1, 2]), torch.zeros(2)):
+        with pytest.raises(ArgumentTypeError, match=r"ids\[1\]: expected strings, as the catalogue's ids, got "):
+            TEXTS.rows(["a", odd])

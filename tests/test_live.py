@@ -13,6 +13,7 @@ import torch
 
 from live_cases import DIM, HISTORY, TITLES, answers, from_scratch, live_of, vectors_of
 from lsif_sdk import Events, ItemTable, LiveRecommender, Recommender, errors
+from lsif_sdk.explanation_view import as_text
 from lsif_sdk.ops import ops
 from recommender_cases import IDS, NUM_ITEMS, build
 
@@ -362,3 +363,10 @@ def test_items_to_hide_come_in_any_container() -> None:
         with pytest.raises(errors.ArgumentTypeError, match="ids: expected a sequence of item ids, in the order of"):
             live_of().show(set(ids), until=until)
     assert live_of().show(set(ids), until=[2_000_000_000] * 2) == 1
+
+
+def test_a_removed_item_of_a_history_is_called_by_its_title_in_an_explanation() -> None:
+    live = live_of()
+    live.remove([IDS[3]])
+    rec = live.current
+    assert TITLES[3] in as_text(rec.explain([IDS[3], IDS[7]], IDS[8]), rec.items)

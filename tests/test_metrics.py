@@ -158,6 +158,7 @@ def test_lists_are_read_as_arrays_are():
         pessimistic_ranks(scores, [1], seen).tolist() == pessimistic_ranks(scores, [1], ([0], [0, 1])).tolist() == [2]
     )
     assert top_k_rows(scores, 2, seen).tolist() == [[2, 1]]
+    assert top_k_rows(np.array([[3, 1, 2]]), 2, np.array([[True, False, False]])).tolist() == [[2, 1]], "counts"
 
 
 @pytest.mark.parametrize(

@@ -201,9 +201,9 @@ def test_training_learns_that_people_come_back() -> None:
     for repeats in (False, True):
         model_config = small_config(repeats=repeats)
         runs[repeats] = fit(log, model_config, config, validation=targets, exclude_seen=False, progress=False)
-    losses = [epoch["loss"] for epoch in runs[True].history]
+    losses = [epoch["loss"] for epoch in runs[True].epochs]
     assert losses[-1] < 0.7 * losses[0]
-    assert losses[-1] < 0.8 * runs[False].history[-1]["loss"]
+    assert losses[-1] < 0.8 * runs[False].epochs[-1]["loss"]
     assert runs[True].best["ndcg@10"] > runs[False].best["ndcg@10"]
     weights = runs[True].model.export_weights()
     assert weights["repeats.distance"][1] > weights["repeats.distance"][0]  # not the last one, but the one before

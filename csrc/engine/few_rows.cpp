@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <numeric>
 
 #include "engine/score_checks.h"
@@ -24,14 +25,15 @@ constexpr int64_t kCachedBytes = 1 << 25;
 constexpr int64_t kLeastBatch = 8;
 constexpr int64_t kFilterRowsOfBatch = 2;  // times those of a lone user
 constexpr int64_t kMostOfBatch = 4096;
+// All rows are few, too, where there are no more of them for each result wanted.
 struct Few {
+  int64_t least_batch;
   int64_t rows_per_result;
   int64_t clustered_rows_per_result;  // where close rows are beside each other, and a scan skips more
-  int64_t small_rows_per_result;      // of a catalogue no larger than
-  int64_t small_catalog;
 };
-constexpr Few kAlone = {40, 20, 100, 3072};
-constexpr Few kTogether = {32, 32, 100, 16384};
+constexpr Few kFew[] = {{1, 40, 20}, {4, 50, 45}, {kLeastBatch, 100, 100}, {32, 150, 150}};
+constexpr int64_t kSmallCatalog = 3072;
+constexpr int64_t kSmallRowsPerResult = 100;
 constexpr int64_t kMostRows = 1 << 16;
 constexpr int64_t kScoresAtOnce = 1 << 20;  // of the users who score rows together: 4 MiB
 constexpr int64_t kScan = -1;               // in place of a user's number of results
@@ -67,13 +69,12 @@ bool has_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request) {
   const int64_t num_items = catalog.num_items;
   // An approximate search is not answered exactly here: it is tried for what it misses (lsif_sdk/calibration.py).
   if (request.weights != nullptr || request.error_share < 1 || num_items > kMostRows) return false;
-  const bool is_alone = request.batch < kLeastBatch;
-  if (!is_alone && num_items <= kMostOfBatch) return true;
-  const Few& few = is_alone ? kAlone : kTogether;
+  if (request.batch >= kLeastBatch && num_items <= kMostOfBatch) return true;
+  const Few* few = std::end(kFew) - 1;
+  while (request.batch < few->least_batch) --few;
   const bool is_clustered = catalog.codes.order != nullptr && !catalog.codes.by_length;
-  const int64_t rows_per_result = num_items <= few.small_catalog ? few.small_rows_per_result
-                                  : is_clustered                 ? few.clustered_rows_per_result
-                                                                 : few.rows_per_result;
+  int64_t rows_per_result = is_clustered ? few->clustered_rows_per_result : few->rows_per_result;
+  if (num_items <= kSmallCatalog) rows_per_result = std::max(rows_per_result, kSmallRowsPerResult);
   return num_items <= std::min(request.k, num_items) * rows_per_result;
 }
 

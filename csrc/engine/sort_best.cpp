@@ -58,13 +58,12 @@ void sort_equal_by_item(ScoredItem* begin, ScoredItem* end) {
 }  // namespace
 
 ScoredItem* sort_best(ScoredItem* begin, ScoredItem* end, int64_t k) {
-  const int64_t size = end - begin;
-  ScoredItem* kept = begin + std::min(size, k);
+  ScoredItem* kept = begin + std::min(end - begin, k);
   // An object's call is inlined, a function's address is not.
   const auto better = [](const ScoredItem& a, const ScoredItem& b) { return is_better(a, b); };
-  const bool is_by_digits = size >= kLeastByDigits;
+  const bool is_by_digits = kept - begin >= kLeastByDigits;
   // A few that are too many are sorted with the others sooner than told from them.
-  ScoredItem* sorted = is_by_digits && size - k <= k / 4 ? end : kept;
+  ScoredItem* sorted = is_by_digits && end - kept <= k / 4 ? end : kept;
   if (sorted < end) std::nth_element(begin, sorted, end, better);
   if (is_by_digits) {
     sort_by_digits(begin, sorted - begin);

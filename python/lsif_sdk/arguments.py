@@ -14,7 +14,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 __all__ = [
     "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_choice", "as_column",
     "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_ks", "as_number", "as_seed", "as_threads",
-    "index_of", "is_integer", "is_real", "whole_numbers",
+    "index_of", "is_integer", "is_missing", "is_real", "whole_numbers",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -28,6 +28,13 @@ FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 def is_integer(value: object) -> bool:
     """Whether it is a whole number. Of NumPy's integers, durations are none to whom they are handed."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
+
+
+def is_missing(value: object) -> bool:
+    """None, NaN, or what pandas has for them."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def is_real(value: object) -> bool:

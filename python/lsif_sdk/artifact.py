@@ -194,6 +194,7 @@ class Artifact:
         """
         check_path(path)
         target = check_target(path, overwrite=overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
         staging = staging_of(target)
         staging.mkdir()
         try:

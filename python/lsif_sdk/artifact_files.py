@@ -76,10 +76,10 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
     written_now()
     overwrite = as_flag("overwrite", overwrite)
     target = as_path(path).resolve()
-    _try_to_write(target)
     # While others replace it there are moments without one.
     if not any(_is_artifact(target) or not os.path.lexists(target) for _ in range(3)):
         raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
+    _try_to_write(target)
     try:
         names = {entry.name for entry in target.iterdir()}
     except FileNotFoundError:
@@ -97,12 +97,15 @@ def staging_of(target: pathlib.Path) -> pathlib.Path:
 
 
 def _try_to_write(target: pathlib.Path) -> None:
-    trial = staging_of(target)
+    """Makes a directory where the target or the first folder above it that is missing would be, and removes it."""
+    missing = [folder for folder in (target, *target.parents[:-1]) if not os.path.lexists(folder.parent)]
+    trial = staging_of(missing[-1].parent if missing else target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         trial.mkdir()
         trial.rmdir()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise ArtifactError(f"{target}: no directory can be made there: {error.strerror}") from error
 
 

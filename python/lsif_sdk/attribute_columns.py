@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_array, index_of, is_integer, is_real
+from lsif_sdk.arguments import as_array, index_of, is_integer, is_missing, is_real
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.ids import Id, first_repeat
 from lsif_sdk.items import ItemTable
 
 __all__ = [
-    "Column", "Entries", "Numbers", "as_entries", "by_row", "check_order", "further_numbers", "is_flag", "is_missing",
+    "Column", "Entries", "Numbers", "as_entries", "by_row", "check_order", "further_numbers", "is_flag",
     "is_number", "numbers_behind", "numbers_of", "numbers_with",
 ]  # fmt: skip
 
@@ -133,13 +133,6 @@ def is_number(value: object) -> bool:
     if is_integer(value):
         return bool(-(2**63) <= value < 2**63)  # type: ignore[operator]
     return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
-
-
-def is_missing(value: object) -> bool:
-    """None, NaN, or what pandas has for them."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def numbers_of(name: str, column: Entries) -> Numbers | None:

@@ -40,4 +40,5 @@ def compacted(recommender: Recommender) -> Recommender:
         device=recommender.device,
     )
     result._attributes = recommender.attributes.of_rows(rows)
+    result._calibration = recommender._calibration
     return result

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import as_integer
+from lsif_sdk.arguments import as_array, as_integer, is_missing
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.ids import first_repeat
 from lsif_sdk.packed_texts import check_texts
@@ -117,10 +117,9 @@ class EventLog:
 
         Raises:
             ArgumentError: `keep` has another shape or dtype.
-            ArgumentTypeError: `keep` is no numpy array.
+            ArgumentTypeError: `keep` is no array.
         """
-        if not isinstance(keep, np.ndarray):
-            raise ArgumentTypeError("keep", "a numpy array of bool", keep)
+        keep = as_array("keep", keep, "an array of bool")
         if keep.shape != self.items.shape or keep.dtype != np.bool_:
             raise ArgumentError("keep", f"bool of shape {self.items.shape}", f"{keep.dtype} of shape {keep.shape}")
         return dataclasses.replace(
@@ -141,11 +140,11 @@ class EventLog:
         """
         if not isinstance(titles, Mapping):
             raise ArgumentTypeError("titles", "a mapping of item ids to titles, read_titles(...) say", titles)
-        check_texts("titles", [title for title in titles.values() if title is not None])
-        given = {str(item): title for item, title in titles.items()}
-        if len(given) < len(titles):
+        if len(set(map(str, titles))) < len(titles):
             twice = first_repeat(list(map(str, titles)))
             raise ArgumentError("titles", "one title an item", f"{twice!r} as text and as a number")
+        given = {str(item): title for item, title in titles.items() if not is_missing(title)}
+        check_texts("titles", list(given.values()))
         if given and self.num_items and given.keys().isdisjoint(map(str, self.item_ids)):
             expected = f"titles of the events' items, such as {str(self.item_ids[0])!r}"
             raise ArgumentError("titles", expected, f"only titles of others, such as {next(iter(given))!r}")

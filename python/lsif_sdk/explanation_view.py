@@ -97,5 +97,5 @@ def _day(seconds: int) -> str:
 
 
 def _label(item: Id, items: ItemTable) -> str:
-    title = items.title_of(item)
-    return on_one_line(title or item)
+    row = int(items.rows([item])[0])  # of a removed item, too, which histories may hold
+    return on_one_line(items.title(row) or item)

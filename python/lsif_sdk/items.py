@@ -139,7 +139,9 @@ class ItemTable:
         rows = self.rows_of_plain(values)
         if rows is None:
             odd = [place for place, value in enumerate(values) if type(value) not in self._id_types]
-            place = next((place for place in odd if values[place] != values[place]), odd[0])  # NaN makes others floats
+            # One that is missing makes floats of the others.
+            missing = (place for place in odd if isinstance(values[place], float) and values[place] != values[place])
+            place = next(missing, odd[0])
             where = f"{argument}[{place}]" if len(values) > 1 else argument
             raise ArgumentTypeError(where, f"{self.id_kind}, as the catalogue's ids", values[place])
         return rows

@@ -366,6 +366,8 @@ class LiveRecommender(OfOneProcess):
             _ = successor.items.by_popularity
         if "_directions" in self._current.__dict__:
             _ = successor._directions
+        if "fingerprint" in self._current.__dict__:
+            _ = successor.fingerprint
         successor.items.available(time.time())
         self._before.append((self._current, is_edit))
         self._current = successor

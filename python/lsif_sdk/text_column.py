@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.attribute_columns import Entries, is_missing
+from lsif_sdk.arguments import is_missing
+from lsif_sdk.attribute_columns import Entries
 from lsif_sdk.errors import ArgumentError, shown
 from lsif_sdk.locks import ForkSafeLock
 

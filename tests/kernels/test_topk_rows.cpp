@@ -187,6 +187,28 @@ TEST(nearly_equal_scores) {
   }
 }
 
+// A row far longer than those listed, which says nothing of them.
+TEST(a_long_row_that_is_not_listed) {
+  Random random(54);
+  for (const float size : {1e6f, 1e18f, 3e38f}) {
+    std::vector<float> rows;
+    for (int64_t row = 0; row < 600; ++row) {
+      for (int64_t i = 0; i < 64; i += 2) {
+        const float x = 1000.0f * normal(random);
+        rows.push_back(row == 599 ? size : x);
+        rows.push_back(row == 599 ? -size : -x + 1e-4f * normal(random));
+      }
+    }
+    const Catalog catalog(rows, 64);
+    std::vector<int64_t> listed = some_rows(random, 500, 599);
+    for (const int64_t k : {1, 10, 100}) {
+      check_rows(catalog, Question(std::vector<float>(7 * 64, 1.0f), 64, 1, k), listed, "not listed");
+    }
+    listed.push_back(599);
+    check_rows(catalog, Question(std::vector<float>(2 * 64, 1.0f), 64, 1, 10), listed, "listed");
+  }
+}
+
 // Biases as large as the scores' differences are small, of both signs and of some rows only.
 TEST(biases_of_every_size) {
   Random random(53);

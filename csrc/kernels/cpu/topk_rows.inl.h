@@ -12,6 +12,8 @@ namespace {
 
 constexpr float kLargestFloat = 0x1.fffffep127f;
 constexpr int64_t kMaximaPerResult = 4;
+constexpr int64_t kManyPerResult = 4;  // rows worth an exact score: there are hardly more than results
+constexpr int64_t kAnyRow = -1;        // in place of their number: all are
 
 // Queries that score rows together have their vectors beside each other, [dim, kRowQueries]; so lanes are queries.
 constexpr int kQueryVecs = static_cast<int>(kRowQueries) / kLanes;
@@ -94,14 +96,35 @@ inline void score_in_float32(const CatalogView& catalog, const int64_t* rows, in
   }
 }
 
-// float32_error() of all scores of this query.
-inline double error_of(const TopkQuery& query, const CatalogView& catalog) {
+// float32_error() of all scores of this query, of rows no longer than `longest`.
+inline double error_of(const TopkQuery& query, double longest, const CatalogView& catalog) {
   double square = 0;
   for (int64_t i = 0; i < catalog.dim; ++i) {
     square += static_cast<double>(query.vectors[i]) * static_cast<double>(query.vectors[i]);
   }
-  return float32_error(::sqrt(square), static_cast<double>(catalog.codes.longest_row),
-                       static_cast<double>(catalog.codes.bias_size), catalog.dim);
+  return float32_error(::sqrt(square), longest, static_cast<double>(catalog.codes.bias_size), catalog.dim);
+}
+
+// At least |x| of each row listed. Each sum of squares is rounded `dim` times, and products below the normal numbers
+// may be flushed to 0.
+__attribute__((noinline)) double longest_of(const CatalogView& catalog, const int64_t* rows, int64_t num_rows) {
+  const int64_t dim = catalog.dim;
+  Vec largest = broadcast(0.0f);
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const float* x = catalog.vectors + rows[row] * dim;
+    Vec square = broadcast(0.0f);
+    for (int64_t i = 0; i < dim; i += kLanes) {
+      const Vec part = i + kLanes <= dim ? load(x + i) : load_first(x + i, dim - i);
+      square = fma(part, part, square);
+    }
+    largest = max(largest, square);
+  }
+  float lanes[kLanes];
+  store(lanes, largest);
+  double square = 0;
+  for (const float lane : lanes) square += static_cast<double>(lane);
+  const auto terms = static_cast<double>(dim);
+  return ::sqrt(square * (1 + terms * 0x1p-23) + terms * 0x1p-126);
 }
 
 // Rows that the query leaves out score -infinity. Both ascend: those of the shorter list are looked up in the other.
@@ -143,9 +166,8 @@ inline float float32_threshold(float reached, double error) {
   return static_cast<float>(threshold - magnitude(threshold) * 0x1p-23 - 0x1p-149);
 }
 
-// Offers the exact scores of all rows whose score in float32 is not below the threshold.
-inline void offer_rows(const CatalogView& catalog, const int64_t* rows, const float* scores, int64_t size,
-                       float threshold, int64_t room, Candidate* candidates, TopkQuery& query) {
+// Brings the rows whose score is not below the threshold to the front of `candidates`, and returns how many they are.
+inline int64_t collect(const float* scores, int64_t size, float threshold, Candidate* candidates) {
   int64_t count = 0;
   for (int64_t i = 0; i < size; i += kGroupRows) {
     GroupFloats group;
@@ -153,7 +175,22 @@ inline void offer_rows(const CatalogView& catalog, const int64_t* rows, const fl
     const uint32_t mask = not_below(group, broadcast(threshold));
     if (mask != 0) count += append_candidates(candidates + count, group, static_cast<uint32_t>(i), mask);
   }
-  const int64_t most = count <= room ? count : query.k;
+  return count;
+}
+
+// Collects the rows that may be among the k best if none is longer than `longest`; kAnyRow if float32 cannot tell.
+inline int64_t collect_promising(const CatalogView& catalog, const TopkQuery& query, double longest,
+                                 const float* scores, int64_t size, Candidate* candidates) {
+  const double error = error_of(query, longest, catalog);
+  if (!(error < HUGE_VAL)) return kAnyRow;
+  const float reached = reached_by(scores, size, query.k, candidates);
+  return collect(scores, size, float32_threshold(reached, error), candidates);
+}
+
+// Offers the exact scores of rows.
+inline void offer_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows, const Candidate* candidates,
+                       int64_t count, TopkQuery& query) {
+  const int64_t most = count <= topk_rows_room(num_rows, query.k) ? count : query.k;
   for (int64_t i = 0; i < count; ++i) {
     if (i + kRowsAhead < count) prefetch_row(catalog, rows[candidates[i + kRowsAhead].row]);
     const int64_t row = rows[candidates[i].row];
@@ -178,18 +215,30 @@ void topk_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows
   float* together = scores + num_queries * stride;
   auto* candidates = reinterpret_cast<Candidate*>(together + catalog.dim * kRowQueries);
   // Of several interests, and where half of the rows are wanted, all are scored exactly.
-  const bool in_float32 = queries[0].weights == nullptr && 2 * queries[0].k <= num_rows;
+  const int64_t k = queries[0].k;
+  const bool in_float32 = queries[0].weights == nullptr && 2 * k <= num_rows;
   if (in_float32) score_in_float32(catalog, rows, num_rows, queries, num_queries, scores, together);
+  // The longest row may be another than those listed, or gone: they are looked at where its length says too little.
+  auto longest = static_cast<double>(catalog.codes.longest_row);
+  bool is_of_listed = false;
   for (int64_t q = 0; q < num_queries; ++q, scores += stride) {
-    const double error = in_float32 ? error_of(queries[q], catalog) : HUGE_VAL;
-    if (!(error < HUGE_VAL)) {
-      for (int64_t i = 0; i < stride; ++i) scores[i] = i < num_rows ? 0.0f : -HUGE_VALF;
+    TopkQuery& query = queries[q];
+    int64_t count = kAnyRow;
+    if (in_float32) {
+      leave_out_excluded(query, rows, num_rows, scores);
+      count = collect_promising(catalog, query, longest, scores, stride, candidates);
+      if (!is_of_listed && (count == kAnyRow || count > kManyPerResult * k)) {
+        longest = longest_of(catalog, rows, num_rows);
+        is_of_listed = true;
+        count = collect_promising(catalog, query, longest, scores, stride, candidates);
+      }
     }
-    leave_out_excluded(queries[q], rows, num_rows, scores);
-    float threshold = -kLargestFloat;
-    if (error < HUGE_VAL) threshold = float32_threshold(reached_by(scores, stride, queries[q].k, candidates), error);
-    offer_rows(catalog, rows, scores, stride, threshold, topk_rows_room(num_rows, queries[q].k), candidates,
-               queries[q]);
+    if (count == kAnyRow) {
+      for (int64_t i = 0; i < stride; ++i) scores[i] = i < num_rows ? 0.0f : -HUGE_VALF;
+      leave_out_excluded(query, rows, num_rows, scores);
+      count = collect(scores, stride, -kLargestFloat, candidates);
+    }
+    offer_rows(catalog, rows, num_rows, candidates, count, query);
   }
 }
 

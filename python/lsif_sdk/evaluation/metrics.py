@@ -202,7 +202,7 @@ def _as_scores(given: NDArray[np.floating]) -> NDArray[np.floating]:
     if np.isnan(scores).any():
         user, item = np.argwhere(np.isnan(scores))[0]
         raise ArgumentError("scores", "no NaN", f"NaN for user {user}, item {item}")
-    return scores
+    return scores if scores.dtype.kind == "f" else scores.astype(np.float64)  # integers have no infinity
 
 
 def _clear_seen(values: NDArray[np.generic], seen: NDArray[np.bool_] | Ragged | None, fill: float) -> None:

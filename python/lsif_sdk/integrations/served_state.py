@@ -12,7 +12,7 @@ from lsif_sdk.arguments import is_integer
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.events import Events
 from lsif_sdk.integrations.history_store import StoredState
-from lsif_sdk.packed_zeros import pack, unpack
+from lsif_sdk.packed_zeros import pack_within, unpack
 from lsif_sdk.times import UNKNOWN_TIME
 from lsif_sdk.user_state import UserState
 
@@ -20,6 +20,7 @@ __all__ = ["KeptState", "ServedState", "newest_time", "oldest_time"]
 
 _TIME = struct.Struct("<q")
 _DIGEST_BYTES = 16
+_LARGE = 1 << 18  # bytes, that take longer to look through than an event to append
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -47,10 +48,10 @@ class ServedState:
     def kept(self) -> KeptState | ServedState:
         """For the memory: packed where that halves it at least, as it does for users of few events. Otherwise it would
         only cost time, some 20 us at every use."""
-        packed = pack(self.state.data)
-        if 2 * len(packed) > self.nbytes:
+        if self.nbytes > _LARGE and 2 * self.state.num_events > self.state.remember:  # more than half is events
             return self
-        return KeptState(packed, self.sequence, self.newest_time, self.unsaved)
+        packed = pack_within(self.state.data, self.nbytes // 2)
+        return self if packed is None else KeptState(packed, self.sequence, self.newest_time, self.unsaved)
 
     def served(self) -> ServedState:
         """Itself; see `KeptState`."""

@@ -90,11 +90,12 @@ def as_targets(argument: str, targets: object, log: EventLog, num_items: int) ->
         ArgumentError: not one a user, no row of the catalogue, or all users without one.
         ArgumentTypeError: no pair of arrays.
     """
-    if isinstance(targets, (str, bytes)) or not isinstance(targets, Sequence) or len(targets) != 2:
+    pair = list(targets) if isinstance(targets, np.ndarray) else targets
+    if isinstance(pair, (str, bytes)) or not isinstance(pair, Sequence) or len(pair) != 2:
         raise ArgumentTypeError(argument, "a pair of items and times, Split.targets(...) say", targets)
-    items, times = as_int64(f"{argument}[0]", targets[0]), None
-    if targets[1] is not None:
-        times = as_int64(f"{argument}[1]", targets[1])
+    items, times = as_int64(f"{argument}[0]", pair[0]), None
+    if pair[1] is not None:
+        times = as_int64(f"{argument}[1]", pair[1])
     shapes = [list(part.shape) for part in (items, times) if part is not None]
     if any(shape != [log.num_users] for shape in shapes):
         raise ArgumentError(argument, f"arrays of {log.num_users} users", shapes)
