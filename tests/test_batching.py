@@ -179,7 +179,8 @@ def busy_thread(recommender: Recommender) -> Iterator[threading.Event]:
 async def started(recommender: Recommender, count: int, **options: Any) -> list[asyncio.Task[Recommendations]]:
     """Tasks of asynchronous requests that are in flight, or refused."""
     tasks = [asyncio.create_task(recommender.recommend_async(["i1"], 2, **options)) for _ in range(count)]
-    await asyncio.sleep(0.02)
+    while sum(task.done() for task in tasks) + recommender.stats().async_in_flight < count:
+        await asyncio.sleep(0)
     return tasks
 
 
@@ -188,7 +189,7 @@ def test_asyncio_refusals_are_counted_once_each():
 
     async def ask() -> list[Any]:
         with busy_thread(recommender) as done:
-            tasks = await started(recommender, 5, timeout=0.001)
+            tasks = await started(recommender, 5, timeout=1e-9)
             assert recommender.stats().async_in_flight == 2
             degraded = await recommender.recommend_async(["i1"], 2, budget_ms=1000)
             assert degraded.degraded == "popularity"

@@ -332,7 +332,8 @@ def test_asyncio_asks_for_users_within_the_recommenders_bounds(stores):
         async def ask(count: int, **options: Any) -> list[Any]:
             asked = (users.recommend_async(row % 4, 5, exclude=[IDS[9]], **options) for row in range(count))
             tasks = [asyncio.create_task(answer) for answer in asked]
-            await asyncio.sleep(0.02)
+            while sum(task.done() for task in tasks) + recommender.stats().async_in_flight < count:
+                await asyncio.sleep(0)
             busy.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -252,7 +252,7 @@ def explain(options: argparse.Namespace) -> int:
     items = recommender.items
     (item,) = _ids("--item", [options.item], items)
     why = recommender.explain(_history(options, items), item, now=_now(options))
-    if options.plot:
+    if options.plot is not None:
         draw(why, items, options.plot)
         print(f"wrote {on_one_line(options.plot)}", file=sys.stderr)
     print(_as_json(dataclasses.asdict(why)) if options.json else as_text(why, items))
