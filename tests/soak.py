@@ -39,7 +39,7 @@ GROWTH_MIB = 64
 
 @dataclasses.dataclass
 class Contents:
-    """What a snapshot holds, by the record: of which model, and of each row.
+    """What a snapshot holds, by the record: of which model, since when its rows are only added, and of each row.
 
     vectors: float64 [rows, DIM]; until: Unix seconds, or infinite; colours: what `where=` asks for, "" for none.
     """
@@ -51,11 +51,18 @@ class Contents:
     until: np.ndarray
     removed: np.ndarray
     colours: np.ndarray
+    rows_since: int = 0
 
     def copy(self) -> Contents:
         """One that may be changed."""
         values = vars(self)
-        return Contents(**{name: value if name == "model" else value.copy() for name, value in values.items()})
+        return Contents(**{name: value if isinstance(value, int) else value.copy() for name, value in values.items()})
+
+    def compacted(self, version: int) -> Contents:
+        """Without removed rows."""
+        kept, rows = ~self.removed, np.flatnonzero(~self.removed)
+        of_rows = (self.vectors[kept], self.bias[kept], self.until[kept], self.removed[kept], self.colours[kept])
+        return Contents(self.model, [self.ids[row] for row in rows], *of_rows, version)
 
     def add(self, ids: list[str], removed: bool, colours: list[str]) -> None:
         """Further rows, of zeros."""
@@ -177,14 +184,17 @@ class Soak:
         """One change of the catalogue or of the model, recorded before it is published."""
         before = self.record.of(self.live.version)
         assert before is not None
-        kind = rng.choice([*EDITS, *EDITS, "replace", "rollback"])
+        kind = rng.choice([*EDITS, *EDITS, "replace", "rollback", "compact"])
         if kind == "replace":
             model = 1 - before.model
-            self.record.add(self.live.version + 1, contents_of(model, self.models[model]))
+            contents = contents_of(model, self.models[model])
+            self.record.add(self.live.version + 1, dataclasses.replace(contents, rows_since=self.live.version + 1))
             self.live.replace(self.models[model])
             self.before.append(before)
         elif kind == "rollback":
             self.roll_back(before)
+        elif kind == "compact":
+            self.compact(before)
         else:
             self.edit(rng, kind, before)
         self.count("changes")
@@ -225,11 +235,20 @@ class Soak:
         if self.live.version > version:
             self.before.append(before)
 
+    def compact(self, before: Contents) -> None:
+        version = self.live.version
+        if before.removed.any():
+            self.record.add(version + 1, before.compacted(version + 1))
+            self.before.append(before)
+            self.count("compactions")
+        if self.live.compact() != version + before.removed.any():
+            self.failures.append(f"compact published another version than {version} says")
+
     def roll_back(self, current: Contents) -> None:
         if not self.before:
             return
         after = self.before.pop().copy()
-        if after.model == current.model:
+        if after.rows_since == current.rows_since:
             since = current.ids[len(after.ids) :]
             after.add(since, removed=True, colours=[""] * len(since))
         self.record.add(self.live.version + 1, after)
@@ -313,7 +332,7 @@ class Soak:
         row_of = {item: row for row, item in enumerate(contents.ids)}
         got = [row_of[item] for item in answer.items[0]]
         allowed = np.full(len(contents.ids), True) if colour is None else contents.colours == colour
-        allowed[[row_of[item] for item in seen]] = False
+        allowed[[row_of[item] for item in seen if item in row_of]] = False  # the others are gone since a compaction
         may_be = allowed & (contents.until > began)
         must_be = allowed & (contents.until > time.time())  # what has expired meanwhile may be there, or not
         if not seen or answer.degraded == "approximate":  # seen items of a state nobody knows here
@@ -321,7 +340,7 @@ class Soak:
         what = f"version {answer.version}, model {contents.model}"
         if len(set(got)) != K or not may_be[got].all():
             raise AssertionError(f"{what}: hidden, seen, repeated or other items: {answer.items[0]}")
-        if answer.degraded == "popularity":
+        if answer.degraded == "popularity" or answer.fallback[0]:
             self.count("answers by popularity")
             return
         scores = contents.vectors @ fused.astype(np.float64) + contents.bias
