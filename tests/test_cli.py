@@ -56,7 +56,8 @@ def test_settings_and_recipes_reach_the_model(shop_events, tmp_path, capsys):
     code, out, err = run(
         capsys, "train", shop_events, "--out", tmp_path / "deep" / "model", "--recipe", recipe, *settings, "--quiet"
     )
-    assert (code, out, err) == (0, f"wrote {tmp_path / 'deep' / 'model'}\n", "")
+    assert (code, out) == (0, f"wrote {tmp_path / 'deep' / 'model'}\n")
+    assert "epoch 1" not in err and "1 of at most 1 epochs; the best was the 1.\nvalidation   NDCG@10 " in err
     artifact = Recommender.load(tmp_path / "deep" / "model").artifact
     assert (artifact.config.dim, artifact.config.block, artifact.config.num_long) == (8, "transformer", 1)
     assert (artifact.config.normalize_items, artifact.config.scoring) == (True, "multi_interest")
@@ -254,7 +255,7 @@ def test_columns_are_separated_by_what_is_told(shop_events, shop_model, tmp_path
     (tmp_path / "names").write_text(f"item{separator}title\nsku-1{separator}Thing, first\n")
     options = ["--titles", tmp_path / "names", "--title-separator", option, "--separator", option]
     code, _, err = run(capsys, "train", tmp_path / "log", "--out", tmp_path / "model", *options, *SMALL)
-    assert (code, err) == (0, "")
+    assert (code, err.splitlines()[1]) == (0, "2 of at most 2 epochs; the best was the 2.")
     items = Recommender.load(tmp_path / "model").items
     assert items.title_of("sku-1") == "Thing, first"
     same = run(capsys, "evaluate", shop_model, tmp_path / "log", "--separator", option, "--quiet")
@@ -411,3 +412,23 @@ def test_evaluate_writes_a_report_on_request(capsys, shop_model, shop_events, tm
     page = (tmp_path / "report" / "index.html").read_text("utf-8")
     assert page.startswith("<!doctype html>") and "popularity" in page
     assert json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))["models"][0]["name"] == "popularity"
+
+
+@pytest.mark.parametrize(
+    ("done", "best", "said"),
+    [
+        (9, 9, "9 of at most 9 epochs; the best was the 9."),
+        (5, 2, "5 of at most 9 epochs: none was better since; the best was the 2."),
+        (4, 3, "4 of at most 9 epochs: max_seconds were over; the best was the 3."),
+    ],
+)
+def test_what_ended_a_training_is_said(done, best, said):
+    training = {"epochs": done, "best_epoch": best, "config": {"epochs": 9, "patience": 3}}
+    assert commands._stopped(training) == said
+
+
+def test_a_model_that_is_not_above_popularity_is_not_recommended_for_use():
+    reports = {name: {"k": 10, "metrics": {"ndcg@10": value}} for name, value in (("popularity", 0.2), ("lsif", 0.2))}
+    assert commands._next_step(reports).startswith("not above popularity")
+    reports["lsif"]["metrics"] = {"ndcg@10": 0.21}
+    assert commands._next_step(reports).startswith("for use, train on more of them")

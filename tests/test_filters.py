@@ -23,6 +23,11 @@ COLUMNS: dict[str, Any] = {
 HISTORIES = [["i3", "i9", "i3"], ["i1"], [], ["i7", "i8", "i30"]]
 
 
+def reason_of(count: int) -> str:
+    items = "item" if count == 1 else "items"
+    return f"only {count} {items} of the catalogue are not seen, excluded, filtered out or unavailable"
+
+
 @pytest.fixture(scope="module", params=[{}, {"scoring": "multi_interest"}, {"repeats": True}], ids=str)
 def recommender(request) -> Recommender:
     return Recommender(build(**request.param).artifact, attributes=COLUMNS)
@@ -75,7 +80,7 @@ def test_the_answer_is_the_best_of_what_is_left(recommender, where, allow, exclu
         ]
         assert list(out[user]) == left[:k]
         assert out.counts[user] == min(k, len(left))
-        short = f"the catalogue has only {len(left)} item{'s' * (len(left) != 1)} that exclusions and filters allow"
+        short = reason_of(len(left))
         assert out[user].reason == ("" if len(left) >= k else short)
     assert np.isfinite(out.scores).all()
 
@@ -86,8 +91,7 @@ def test_more_items_than_there_are():
         (plain.recommend(HISTORIES, k=NUM_ITEMS + 5, exclude_seen=False), NUM_ITEMS),
         (plain.similar_items(["i1", "i2"], k=NUM_ITEMS), NUM_ITEMS - 1),
     ):
-        reason = f"the catalogue has only {count} item{'s' * (count != 1)} that exclusions and filters allow"
-        assert all(len(user) == count and user.reason == reason for user in out)
+        assert all(len(user) == count and user.reason == reason_of(count) for user in out)
 
 
 def test_filters_for_all_users_and_with_states(recommender):

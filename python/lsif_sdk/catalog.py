@@ -149,7 +149,8 @@ class Catalog(OfOneProcess):
         """The exact k best rows of each query by inner product plus bias; or most of them, in less time.
 
         A score is the float64 value rounded once to float32; the exact result does not depend on batch size, threads or
-        instruction set.
+        instruction set. Rows are rows: those of hidden, removed and expired items of a `LiveRecommender`'s snapshot are
+        found, too (`recommend` leaves them out; `items.is_available` tells).
 
         Args:
             queries: [batch, dim], or [dim] for a batch of one; real and finite.

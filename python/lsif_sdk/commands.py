@@ -11,7 +11,7 @@ import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.artifact import Artifact
@@ -95,8 +95,7 @@ def train(options: argparse.Namespace) -> int:
             source=pathlib.Path(options.events).name,
         )
     recommender.save(options.out, overwrite=options.overwrite)
-    if not options.quiet:
-        print(_trained(recommender.artifact), file=sys.stderr)
+    print(_trained(recommender.artifact), file=sys.stderr)
     print(f"wrote {on_one_line(options.out)}")
     return 0
 
@@ -122,6 +121,10 @@ def _trained(artifact: Artifact) -> str:
         numbers = f"{start['kept']:,} items kept, {start['new']:,} new, {start['gone']:,} gone"
         better = "; no epoch was better" if training.get("best_epoch") == 0 else ""
         lines.append(f"began with {on_one_line(start['source'])}: {numbers}{better}")
+    lines.append(_stopped(training))
+    for name, value in artifact.metrics.get("validation", {}).items():
+        if name.startswith("ndcg@"):
+            lines.append(f"{'validation':12} NDCG@{name.removeprefix('ndcg@')} {value:.4f}, which chose the epoch")
     for name, report in artifact.metrics.get("test", {}).items():
         ndcg = report["metrics"][f"ndcg@{report['k']}"]
         shown = "unknown" if ndcg is None else f"{ndcg:.4f}"
@@ -130,8 +133,24 @@ def _trained(artifact: Artifact) -> str:
         misses = f"{report['num_repeated']:,} of these are in their user's history already, and so misses"
         lines.append(f"{misses}: --include-seen where people consume again")
     if training["holdout"] == "test":
-        lines.append("for use, train on more of them: --holdout validation (docs/training.md)")
+        lines.append(_next_step(artifact.metrics["test"]))
     return "\n".join(lines)
+
+
+def _stopped(training: Mapping[str, Any]) -> str:
+    """How many epochs there were, and what ended them."""
+    done, best, config = training["epochs"], training["best_epoch"], training["config"]
+    why = "none was better since" if done - best >= config["patience"] else "max_seconds were over"
+    ended = "" if done >= config["epochs"] else f": {why}"
+    return f"{done} of at most {config['epochs']} epochs{ended}; the best was the {best}."
+
+
+def _next_step(reports: Mapping[str, Any]) -> str:
+    values = {name: report["metrics"][f"ndcg@{report['k']}"] for name, report in reports.items()}
+    popular = values.pop("popularity", None)
+    if popular is not None and all(value is not None and value <= popular for value in values.values()):
+        return "not above popularity: train longer (--set epochs=N, max_seconds=N), or on more events"
+    return "for use, train on more of them: --holdout validation (docs/training.md)"
 
 
 def _title_features(options: argparse.Namespace, log: EventLog) -> Any:

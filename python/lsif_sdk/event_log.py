@@ -32,7 +32,7 @@ class UserEvents(NamedTuple):
     actions: NDArray[np.int64] | None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class EventLog:
     """Events of all users, oldest first within a user; user u owns events offsets[u] .. offsets[u + 1] - 1.
 
@@ -129,6 +129,9 @@ class EventLog:
             times=None if self.times is None else self.times[keep],
             actions=None if self.actions is None else self.actions[keep],
         )
+
+    def __repr__(self) -> str:
+        return f"EventLog({len(self.items):,} events of {self.num_users:,} users and {self.num_items:,} items)"
 
     def with_titles(self, titles: Mapping[str, str] | Mapping[int, str]) -> EventLog:
         """The log with titles by item id, or its text; an item that has none is called by its id.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["as_text", "draw"]
 
 _MOST_EVENTS = 15
+_MOST_LETTERS = 48  # of a label in a figure
 _BAR = 24
 _SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -30,10 +31,7 @@ def as_text(why: Explanation, items: ItemTable) -> str:
     interests = [(f"{part.kind}, weight {part.weight:.0%}", part.share) for part in why.interests]
     shown = _largest(why)
     events = [(_event_label(part, items), part.share) for part in shown]
-    rest = len(why.events) - len(shown)
-    if rest:
-        left = sum(part.share for part in why.events) - sum(part.share for part in shown)
-        events.append((f"{rest} further events", left))
+    events += _further(why, shown)
     largest = max(abs(share) for _, share in [*parts, *interests, *events])
     lines = [f"{_label(why.item, items)}: score {why.score:.4f}"]
     for heading, group in (("", parts), ("interests", interests), ("the same by events", events)):
@@ -46,9 +44,8 @@ def draw(why: Explanation, items: ItemTable, path: str) -> None:
     """Writes a figure: shares by interest, and by event.
 
     Raises:
-        ArgumentError: not a name of a picture.
+        ArgumentError: not a name of a picture, or the file cannot be written.
         MissingExtraError: matplotlib is not installed.
-        OSError: the file cannot be written.
     """
     if pathlib.Path(path).suffix not in _SUFFIXES:
         raise ArgumentError("--plot", f"a name that ends in {', '.join(_SUFFIXES)}", path)
@@ -58,13 +55,17 @@ def draw(why: Explanation, items: ItemTable, path: str) -> None:
         raise MissingExtraError("drawing an explanation", "matplotlib", "report") from None
     shown = sorted(_largest(why), key=why.events.index)
     figure = Figure(figsize=(9, 1.6 + 0.3 * (len(why.interests) + len(shown))), layout="constrained")
-    axes = figure.subplots(2, 1, height_ratios=[len(why.interests) + 1, len(shown) + 1])
+    axes = figure.subplots(2, 1, height_ratios=[len(why.interests) + 1, len(shown) + 2])
     names = [f"{part.kind} ({part.weight:.0%})" for part in why.interests]
     _bars(axes[0], names, [part.share for part in why.interests], "by interest, with its weight")
-    _bars(axes[1], [_event_label(part, items) for part in shown], [part.share for part in shown], "by event")
-    title = _label(why.item, items).replace("$", r"\$")
+    events = [(_shortened(_event_label(part, items)), part.share) for part in shown] + _further(why, shown)
+    _bars(axes[1], [name for name, _ in events], [share for _, share in events], "by event")
+    title = _shortened(_label(why.item, items)).replace("$", r"\$")
     figure.suptitle(f"{title}: score {why.score:.3f}, of which the item itself {why.bias:+.3f}")
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ArgumentError("--plot", "a file that can be written", f"{path} ({error.strerror})") from error
 
 
 def _bars(axes: Axes, names: list[str], shares: list[float], title: str) -> None:
@@ -78,6 +79,17 @@ def _bars(axes: Axes, names: list[str], shares: list[float], title: str) -> None
 
 def _largest(why: Explanation) -> list[EventShare]:
     return sorted(why.events, key=lambda part: -abs(part.share))[:_MOST_EVENTS]
+
+
+def _further(why: Explanation, shown: list[EventShare]) -> list[tuple[str, float]]:
+    """The rest of the events as one, if there is a rest."""
+    rest = len(why.events) - len(shown)
+    left = sum(part.share for part in why.events) - sum(part.share for part in shown)
+    return [(f"{rest} further events", left)] if rest else []
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= _MOST_LETTERS else f"{label[: _MOST_LETTERS - 1]}…"
 
 
 def _bar(share: float, largest: float) -> str:

@@ -127,7 +127,7 @@ class LiveRecommender(OfOneProcess):
             counts: how often items were met, for the popularity fallback; None: those of known items stay, new ones
                 have 0 and come last there.
             until: Unix seconds or dates, rounded down to seconds, from which items are no longer recommended, for all
-                or one an item; None: for ever.
+                or one an item; not at all if that is past already; None: for ever.
             attributes: for each attribute one entry an item; None: those of known items stay. New items of a catalogue
                 with attributes need all of them.
 

@@ -111,7 +111,7 @@ class Recommendations:
             return [self[place] for place in range(*user.indices(len(self)))]
         count = self.counts[user]
         things = "item" if count == 1 else "items"
-        too_few = f"the catalogue has only {count} {things} that exclusions and filters allow"
+        too_few = f"only {count} {things} of the catalogue are not seen, excluded, filtered out or unavailable"
         return UserRecommendations(
             self.items[user, :count],
             self.scores[user, :count],

@@ -177,8 +177,9 @@ class Recommender(Ranker):
                 `Catalog.top_k`; tried on users of one event.
 
         Returns:
-            Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue,
-            counts, long_share, unknown and fallback [batch]. Iterates over users, and a user over (item, score).
+            Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue (past
+            a user's count None, of integer ids -1, and 0), counts, long_share, unknown and fallback [batch].
+            Iterates over users, and a user over (item, score).
 
         Raises:
             ArgumentError: a value is out of range, or `state` is of another model.

@@ -49,6 +49,9 @@ class StoredState:
     data: bytes
     sequence: int
 
+    def __repr__(self) -> str:
+        return f"StoredState({len(self.data):,} bytes, sequence {self.sequence})"
+
 
 class HistoryStore(Protocol):
     """Events and states of users. All methods may be called from many threads, and by many processes at once.
