@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from concurrency import run_together
 from lsif_sdk import Events, errors
 from lsif_sdk.integrations import HistoryStore, SQLiteStore, StoredEvents
+from lsif_sdk.integrations.history_store import StoredState
 from lsif_sdk.times import UNKNOWN_TIME
 
 
@@ -203,6 +204,7 @@ WRITER = """
 import sys
 from lsif_sdk import Events
 from lsif_sdk.integrations import RedisStore, SQLiteStore
+from lsif_sdk.integrations.history_store import StoredState
 kind, where, prefix, writer = sys.argv[1:]
 print("ready", flush=True)
 input()
@@ -262,3 +264,8 @@ def test_a_closed_store_is_refused(stores):
     for call in (lambda: store.append("u", ["a"]), lambda: store.read("u"), lambda: store.get_state("u")):
         with pytest.raises(errors.ClosedError, match="closed"):
             call()
+
+
+def test_a_stored_state_is_not_printed_whole():
+    assert repr(StoredState(bytes(50_000), 7)) == "StoredState(50,000 bytes, sequence 7)"
+    assert repr(StoredState(None, 7)) == "StoredState(NoneType, sequence 7)", "another program's"  # type: ignore[arg-type]

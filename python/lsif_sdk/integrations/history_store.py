@@ -50,7 +50,8 @@ class StoredState:
     sequence: int
 
     def __repr__(self) -> str:
-        return f"StoredState({len(self.data):,} bytes, sequence {self.sequence})"
+        size = f"{len(self.data):,} bytes" if isinstance(self.data, bytes) else type(self.data).__name__
+        return f"StoredState({size}, sequence {self.sequence})"
 
 
 class HistoryStore(Protocol):
