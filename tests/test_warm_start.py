@@ -394,7 +394,9 @@ def test_the_command_goes_on_from_a_model(
     frame = pd.DataFrame({"user": users, "item": np.asarray(log.item_ids)[log.items], "timestamp": log.times})
     frame.to_csv(tmp_path / "events.csv", index=False)
     command = ["train", tmp_path / "events.csv", "--out", tmp_path / "out", "--set", "epochs=1", "--quiet", "--start"]
-    assert run(capsys, *command, folder) == (0, f"wrote {tmp_path / 'out'}\n", "")
+    code, out, err = run(capsys, *command, folder)
+    assert (code, out) == (0, f"wrote {tmp_path / 'out'}\n")
+    assert "30 items kept, 0 new, 0 gone; no epoch was better\n1 of at most 1 epochs.\n" in err
     artifact = Artifact.load(tmp_path / "out")
     assert artifact.config.window == 7 and artifact.training["start"]["source"] == "model"
     assert run(capsys, *command, tmp_path / "out", "--overwrite")[0] == 0  # every night in the same place

@@ -142,7 +142,7 @@ def _stopped(training: Mapping[str, Any]) -> str:
     done, best, config = training["epochs"], training["best_epoch"], training["config"]
     why = "none was better since" if done - best >= config["patience"] else "max_seconds were over"
     ended = "" if done >= config["epochs"] else f": {why}"
-    return f"{done} of at most {config['epochs']} epochs{ended}; the best was the {best}."
+    return f"{done} of at most {config['epochs']} epochs{ended}" + (f"; the best was the {best}." if best else ".")
 
 
 def _next_step(reports: Mapping[str, Any]) -> str:
