@@ -34,7 +34,6 @@ from lsif_sdk.artifact_files import (
     WEIGHTS_FILE,
     as_path,
     check_file,
-    check_path,
     check_target,
     describe_file,
     publish,
@@ -192,7 +191,6 @@ class Artifact:
             ArgumentTypeError: `path` is no path.
             OSError: the disk is full, say; nothing has changed then.
         """
-        check_path(path)
         target = check_target(path, overwrite=overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = staging_of(target)

@@ -24,7 +24,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, Set
 
 __all__ = [
     "CHECKSUM", "CODES_FILE", "CONFIG_FILE", "FORMAT", "FORMAT_VERSION", "ITEMS_FILE", "WEIGHTS_FILE", "as_path",
-    "check_file", "check_path", "check_target", "describe_file", "publish", "read_config", "read_tensors", "sha256_of",
+    "check_file", "check_target", "describe_file", "publish", "read_config", "read_tensors", "sha256_of",
     "staging_of", "unshared", "written_now",
 ]  # fmt: skip
 
@@ -49,7 +49,7 @@ def as_path(path: object) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def check_path(path: object) -> None:
+def _check_path(path: object) -> None:
     """Refuses paths that no file can have.
 
     Raises:
@@ -75,6 +75,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
     """
     written_now()
     overwrite = as_flag("overwrite", overwrite)
+    _check_path(path)
     target = as_path(path).resolve()
     # While others replace it there are moments without one.
     if not any(_is_artifact(target) or not os.path.lexists(target) for _ in range(3)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lsif_sdk import __version__, commands
 from lsif_sdk.errors import LsifError
-from lsif_sdk.terminal import on_one_line
+from lsif_sdk.terminal import make_printable, on_one_line
 
 __all__ = ["main"]
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, or 2 or (after Ctrl-C) 130 with a message on standard error."""
+    make_printable()
     parser = _parser()
     options, further = parser.parse_known_args(arguments)
     if further:
@@ -110,11 +111,7 @@ def _add_evaluate(subparsers: Subparsers) -> None:
         "--k", type=_lengths, default=10, metavar="K[,K...]", help="length of the lists, or several (default: 10)"
     )
     parser.add_argument("--split", choices=commands.SPLITS, help=_SPLIT_HELP + " (default: as in training)")
-    parser.add_argument(
-        "--include-seen",
-        action=argparse.BooleanOptionalAction,
-        help="keep items of the history in the ranking (default: as in training)",
-    )
+    _add_include_seen(parser)
     parser.add_argument("--report", metavar="DIRECTORY", help="write index.html, with plots, and report.json there")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -132,11 +129,7 @@ def _add_recommend(subparsers: Subparsers) -> None:
         metavar="ITEM",
         help="leave out (may be repeated; --exclude=-x where it begins with '-')",
     )
-    parser.add_argument(
-        "--include-seen",
-        action=argparse.BooleanOptionalAction,
-        help="keep items of the history in the ranking (default: as in training)",
-    )
+    _add_include_seen(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=commands.recommend)
 
@@ -161,6 +154,14 @@ def _add_doctor(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("doctor", help="build, instruction set and why, torch, threads, GPU")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=commands.doctor)
+
+
+def _add_include_seen(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--include-seen",
+        action=argparse.BooleanOptionalAction,
+        help="keep items of the history in the ranking (default: as in training)",
+    )
 
 
 def _add_history_options(parser: argparse.ArgumentParser) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsif_sdk.artifact import Artifact
@@ -20,7 +19,7 @@ from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.events import Events
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
-from lsif_sdk.terminal import encodes_all, make_printable, on_one_line
+from lsif_sdk.terminal import encodes_all, on_one_line
 from lsif_sdk.times import of_text
 
 if TYPE_CHECKING:
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["doctor", "evaluate", "explain", "inspect", "recommend", "train"]
 
 SPLITS = ("leave_one_out", "time")
-
-
-def _printing(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    @functools.wraps(command)
-    def run(options: argparse.Namespace) -> int:
-        make_printable()
-        return command(options)
-
-    return run
 
 
 def _read_log(options: argparse.Namespace) -> Any:
@@ -53,7 +43,6 @@ def _read_log(options: argparse.Namespace) -> Any:
     )
 
 
-@_printing
 def train(options: argparse.Namespace) -> int:
     """Trains on a file of events and writes an artifact."""
     from lsif_sdk import training
@@ -187,7 +176,6 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-@_printing
 def evaluate(options: argparse.Namespace) -> int:
     """Measures an artifact beside popularity."""
     from lsif_sdk.evaluation import compare, format_table
@@ -231,7 +219,6 @@ def _exclude_seen(options: argparse.Namespace) -> bool | None:
     return None if options.include_seen is None else not options.include_seen
 
 
-@_printing
 def recommend(options: argparse.Namespace) -> int:
     """Prints the top items for one history."""
     recommender = Recommender.load(options.model)
@@ -262,7 +249,6 @@ def recommend(options: argparse.Namespace) -> int:
     return 0
 
 
-@_printing
 def explain(options: argparse.Namespace) -> int:
     """Prints, and on request draws, the parts of one item's score."""
     from lsif_sdk.explanation_view import as_text, draw
@@ -322,7 +308,6 @@ def _integer(argument: str, expected: str, text: str) -> int:
         raise ArgumentError(argument, expected, repr(text)) from None
 
 
-@_printing
 def inspect(options: argparse.Namespace) -> int:
     """Prints what an artifact holds."""
     artifact = Artifact.load(options.model)
@@ -347,7 +332,6 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-@_printing
 def doctor(options: argparse.Namespace) -> int:
     """Prints how this installation is built and why it runs as it does."""
     from lsif_sdk.doctor import diagnose

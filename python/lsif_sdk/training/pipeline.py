@@ -182,7 +182,9 @@ def train(
     if holdout == "test":
         reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)
         metrics["test"] = {report.name: report.to_dict() for report in reports}
-    return Recommender(dataclasses.replace(recommender.artifact, metrics=metrics))
+    artifact = dataclasses.replace(recommender.artifact, metrics=metrics)
+    object.__setattr__(artifact, "codes", recommender.catalog.codes)  # of the same weights
+    return Recommender(artifact)
 
 
 def _model_config(log: EventLog, model: Mapping[str, Any], begun: Artifact | None) -> ModelConfig:
