@@ -73,6 +73,16 @@ class EncodeProblem:
             torch.onnx.export(self.module(newest_only), example, path, **names, external_data=False)
             return path.read_bytes()
 
+    def session(self, newest_only: bool = True) -> Any:
+        """ONNX Runtime's, of that file."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(self.onnx(newest_only), options, providers=["CPUExecutionProvider"])
+
     def implementation(self, **others: Any) -> Implementation:
         """With what every engine has in common: the bytes of the weights and the least arithmetic."""
         weights = self.artifact.weights
@@ -124,14 +134,8 @@ def _torch_compile(problem: EncodeProblem, newest_only: bool) -> Implementation:
 
 
 def _onnxruntime(problem: EncodeProblem, newest_only: bool) -> Implementation:
-    import onnxruntime
-
     started = time.perf_counter()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = problem.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(problem.onnx(newest_only), options, providers=["CPUExecutionProvider"])
+    session = problem.session(newest_only)
     return problem.implementation(
         call=lambda items: session.run(None, {"items": items}),
         inputs=problem.histories,

@@ -33,7 +33,7 @@ def _sweep(*indexes: str) -> str:
     return ",".join([*ours, *(f"{index}@{effort}" for index in indexes for effort in _EFFORTS)])
 
 
-_TREES_AND_GRAPHS = _sweep("scann_tree", "hnswlib", "usearch")
+_TREES_AND_GRAPHS = _sweep("scann_tree", "faiss_ivf", "faiss_ivfpq", "hnswlib", "usearch")
 
 _SIZES = [10_000, 30_000, 100_000, 300_000, 1_000_000]
 _ENCODERS = [(dim, seq_len, 1) for dim in (64, 128) for seq_len in (50, 200)] + [(64, 50, 128)]
@@ -59,7 +59,7 @@ FULL = [
     *(f"score_topk --num-items {n} --data isotropic --k {k}" for n, k in ((1_000, 10), (3_000, 100), (10_000, 1_000))),
     "score_topk --num-items 1000000 --interests 8",
     # A graph of 1M rows takes a core 5 to 15 minutes: one of them, the faster.
-    f"score_topk --num-items 1000000 --impl {_sweep('scann_tree', 'hnswlib')}",
+    f"score_topk --num-items 1000000 --impl {_sweep('scann_tree', 'faiss_ivf', 'faiss_ivfpq', 'hnswlib')}",
     f"score_topk --num-items 100000 --data isotropic --impl {_TREES_AND_GRAPHS}",
     *(f"encode --dim {dim} --seq-len {seq_len} --batch {batch}" for dim, seq_len, batch in _ENCODERS),
     "encode --model hstu",

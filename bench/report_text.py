@@ -13,7 +13,7 @@ __all__ = ["Row", "markdown", "title_of"]
 Row = dict[str, Any]
 
 _NAMES = {"num_items": "items", "seq_len": "events"}
-_APPROXIMATE = {"lsif_recall", "scann_tree", "hnswlib", "usearch"}
+_APPROXIMATE = {"lsif_recall", "scann_tree", "faiss_ivf", "faiss_ivfpq", "hnswlib", "usearch"}
 _SHOWN_SIZES = (1 << 15, 1 << 19, 1 << 23, 1 << 25, 1 << 30)
 
 

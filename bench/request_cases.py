@@ -14,6 +14,7 @@ import torch
 
 import lsif_sdk
 from checks import agree, close, recall
+from composed_requests import composed
 from encode_peers import BF16_TOLERANCE, EncodeProblem, encoder_peers
 from implementations import Builder, Case, Implementation, Quality, build_all, params_of
 from lsif_sdk.items import ItemTable
@@ -139,6 +140,8 @@ def recommend(options: argparse.Namespace) -> Case:
         ),
         "torch": lambda _: Implementation(call=eager_request(artifact, times, options.k), inputs=lists),
     }
+    if options.model == "sasrec":
+        builders |= composed(EncodeProblem(artifact, histories, options.threads), options.k)
     expected = np.concatenate(
         [eager_request(artifact, times, options.k, torch.float64)(rows).numpy() for rows in lists]
     )

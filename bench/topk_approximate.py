@@ -1,4 +1,4 @@
-"""Peers of score_topk that look at some rows only: trees and graphs, at a setting given or found by their recall.
+"""Peers of score_topk that look at some rows only, at a setting given or found by their recall: lists, trees, graphs.
 
 "hnswlib@64" is hnswlib with ef 64; "hnswlib" alone is the smallest setting whose recall reaches `target`.
 """
@@ -30,8 +30,13 @@ def approximate(problem: Problem, target: float, m: int, ef_construction: int) -
     def graph(make: Callable[..., Implementation]) -> Builder:
         return lambda name: tuned(name, lambda effort: make(problem, effort, m, ef_construction), problem, target)
 
+    def lists(stored: str) -> Builder:
+        return lambda name: tuned(name, lambda effort: _faiss_lists(problem, stored, effort), problem, target)
+
     return {
         "scann_tree": lambda name: tuned(name, lambda effort: _scann_tree(problem, effort), problem, target),
+        "faiss_ivf": lists("Flat"),
+        "faiss_ivfpq": lists(_codes(problem)),
         "hnswlib": graph(_hnswlib),
         "usearch": graph(_usearch),
     }
@@ -85,6 +90,49 @@ def _scann_tree(problem: Problem, leaves: int) -> Implementation:
         build_s=seconds,
         min_recall=_MIN_RECALL,
         settings={"leaves": num_leaves, "leaves_to_search": leaves, "reordered": reordered},
+    )
+
+
+def _codes(problem: Problem) -> str:
+    """Of 4 bits for two dimensions of what the centre leaves; the best are scored again from the vectors."""
+    return f"PQ{problem.vectors.shape[1] // _DIMENSIONS_PER_CODE}x4fsr,RFlat"
+
+
+def _faiss_lists(problem: Problem, stored: str, lists: int) -> Implementation:
+    """Lists by nearest centre, of vectors or of codes; `lists` of them are searched."""
+    import faiss
+
+    faiss.omp_set_num_threads(problem.threads)
+    num_items, dim = problem.vectors.shape
+    num_lists = max(1, round(math.sqrt(num_items)))
+
+    def build() -> Any:
+        index = faiss.index_factory(dim, f"IVF{num_lists},{stored}", faiss.METRIC_INNER_PRODUCT)
+        index.train(problem.vectors)
+        index.add(problem.vectors)
+        return index
+
+    name = f"faiss-{version('faiss-cpu')}-IVF{num_lists}-{stored}-{problem.threads}"
+    index, seconds = problem.kept_index(name, build, faiss.write_index, faiss.read_index)
+    parts, refined = faiss.extract_index_ivf(index), stored.endswith("RFlat")
+    reordered = max(100, _REORDERED * problem.k)
+    if refined:
+        index.k_factor = reordered / problem.k
+
+    def call(queries: Vectors) -> Any:
+        parts.nprobe = lists  # of the index, which the settings of a run share
+        return index.search(queries, problem.k)
+
+    lists = min(lists, num_lists)
+    codes = num_items * dim // (2 * _DIMENSIONS_PER_CODE) if refined else 0
+    return Implementation(
+        call=call,
+        inputs=problem.batches(),
+        read=lambda answer: answer[1],
+        build_s=seconds,
+        index_bytes=num_items * 4 * dim + codes + num_lists * 4 * dim,
+        min_recall=_MIN_RECALL,
+        settings={"lists": num_lists, "searched": lists, **({"reordered": reordered} if refined else {})},
     )
 
 

@@ -11,11 +11,12 @@ import torch
 
 import lsif_sdk
 from bench_modules import BENCH
+from composed_requests import composed
 from encode_peers import EncodeProblem, encoder_peers
 from lsif_sdk.items import ItemTable
 from lsif_sdk.model import InterestFusionModel
 from newest_state import NewestState, newest_state_flops, plain_config
-from request_cases import random_artifact
+from request_cases import eager_request, random_artifact
 from topk_approximate import approximate
 from topk_peers import peers
 from topk_problem import make_problem
@@ -126,6 +127,8 @@ def test_peers_encode_what_we_do(problem, name, variant):
         ("scann", "scann"),
         ("implicit", "implicit"),
         ("scann_tree@40", "scann"),
+        ("faiss_ivf", "faiss"),
+        ("faiss_ivfpq", "faiss"),
         ("hnswlib", "hnswlib"),
         ("usearch", "usearch"),
     ],
@@ -138,3 +141,17 @@ def test_peers_find_what_we_do(name, package, batch):
     builders = peers(found) | approximate(found, target=0.99, m=16, ef_construction=100)
     peer = builders[name.partition("@")[0]](name)
     assert quality(name, peer, found).recall > (0.998 if peer.min_recall is None else 0.95)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", ["onnxruntime_scann", "onnxruntime_faiss"])
+def test_peers_put_together_recommend_what_torch_does(artifact, name, batch):
+    for needed in ("onnxruntime", "onnx", "onnxscript", name.removeprefix("onnxruntime_")):
+        pytest.importorskip(needed, reason=f"{needed} (the extra 'bench') is not installed")
+    rng = np.random.default_rng(1)
+    histories = [rng.integers(300, size=(batch, SEQ_LEN)) for _ in range(4)]
+    peer = composed(EncodeProblem(artifact, histories, threads=1), k=7)[name](name)
+    exact = eager_request(artifact, np.zeros((batch, SEQ_LEN), np.int64), 7, torch.float64)
+    for items, found in zip(histories, peer.answers(), strict=True):
+        np.testing.assert_array_equal(found, exact(items.tolist()).numpy())
+        assert not any(set(row) & set(history) for row, history in zip(found.tolist(), items.tolist(), strict=True))

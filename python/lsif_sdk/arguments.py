@@ -236,12 +236,13 @@ def as_number(name: str, value: object, low: float, high: float, brackets: str =
         ArgumentError: beyond the interval, or NaN.
         ArgumentTypeError: no real number.
     """
-    expected = f"a number in {brackets[0]}{low:.8g}, {high:.8g}{brackets[1]}"
-    ends = [end for end, bracket in ((low, brackets[0]), (high, brackets[1])) if bracket in "[]"]
-    if not is_real(value):
-        raise ArgumentTypeError(name, expected, value)
+    real = is_real(value)
     # An integer is compared exactly, however large it is.
-    if not (low < value < high or value in ends):  # type: ignore[operator]
+    at_an_end = real and ((value == low and brackets[0] == "[") or (value == high and brackets[1] == "]"))
+    if not (at_an_end or (real and low < value < high)):  # type: ignore[operator]
+        expected = f"a number in {brackets[0]}{low:.8g}, {high:.8g}{brackets[1]}"
+        if not real:
+            raise ArgumentTypeError(name, expected, value)
         raise ArgumentError(name, expected, shown(value))
     try:
         number = float(value)  # type: ignore[arg-type]

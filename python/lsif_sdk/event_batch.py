@@ -50,13 +50,14 @@ class EventBatch:
             ArgumentError: an action is out of range.
             ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
         """
-        plain = _plain_rows(histories, table) if type(histories) is list else None
+        users = _events_of(histories)
+        plain = _plain_rows(histories if users is None else [user.items for user in users], table)
         times = actions = None
-        if plain is not None:
-            items, offsets = plain
-        else:
+        if plain is None:
             users = as_users(histories, argument)
-            items, offsets = ragged_rows_of(users, table, argument, is_batch(histories))
+            plain = ragged_rows_of(users, table, argument, is_batch(histories))
+        items, offsets = plain
+        if users is not None:
             times = _gather(users, "times", UNKNOWN_TIME)
             actions = _gather(users, "actions", 0) if num_actions > 0 else None
         unknown = np.zeros(len(offsets) - 1, np.int64)
@@ -107,8 +108,19 @@ def ragged_rows_of(
     return rows, offsets
 
 
-def _plain_rows(histories: list[Any], table: ItemTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+def _events_of(histories: Histories) -> list[Events] | None:
+    """One user's `Events`, or a list of nothing else, as a list; None of all else."""
+    if type(histories) is Events:
+        return [histories]
+    if type(histories) is list and histories and all(type(history) is Events for history in histories):
+        return histories
+    return None
+
+
+def _plain_rows(histories: Any, table: ItemTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
     """`ragged_rows_of` one list of ids or a list of those, which is asked most, in less time; None for all else."""
+    if type(histories) is not list:
+        return None
     found = table.rows_of_lists(histories)
     if found is not None:
         return found
