@@ -268,6 +268,19 @@ def test_titles(tmp_path: Path) -> None:
     assert dataclasses.replace(log, titles=None).given_titles() == ["", "", ""]
 
 
+@pytest.mark.parametrize("ids", ["text", "integers"])
+def test_a_users_history_has_the_items_own_ids(tmp_path: Path, ids: str) -> None:
+    rows = ROWS if ids == "integers" else ROWS.replace(",10,", ",ten,")
+    log = read_events(write(tmp_path / "e.csv", HEADER + rows), action="action")
+    for row in range(log.num_users):
+        history, events = log.history(row), log.user(row)
+        assert list(history.items) == [log.item_ids[item] for item in events.items]
+        assert isinstance(next(iter(history.items)), str if ids == "text" else np.int64)
+        np.testing.assert_array_equal(history.times, events.times)
+        np.testing.assert_array_equal(history.actions, events.actions)
+    assert read_events(tmp_path / "e.csv", timestamp=None).history(0).times is None
+
+
 def test_select_keeps_users_items_and_order(tmp_path: Path) -> None:
     log = read_events(write(tmp_path / "e.csv", HEADER + ROWS), action="action")
     kept = log.select(np.array([True, False, False, False, True]))
@@ -309,6 +322,7 @@ def test_event_log_refuses_what_does_not_fit() -> None:
         (lambda log: log.user(2), r"row: expected an integer in \[0, 1\], got 2"),
         (lambda log: log.user("u1"), r"row: expected an integer in \[0, 1\], got str 'u1'"),
         (lambda log: log.user(None), "row: expected an integer"),
+        (lambda log: log.history(2), r"row: expected an integer in \[0, 1\], got 2"),
         (lambda log: log.select([1, 0, 1]), "keep: expected bool of shape"),
         (lambda log: log.select("all"), "keep: expected bool of shape"),
         (lambda log: log.with_titles("t.csv"), r"titles: expected a mapping .*read_titles\(\.\.\.\) say, got str"),

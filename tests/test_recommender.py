@@ -101,6 +101,29 @@ def test_answers_are_indexed_and_iterated(recommender):
     assert [one.unknown for one in out] == out.unknown.tolist()
 
 
+def test_answers_as_columns_of_a_table(recommender):
+    excluded = [[], [], [], IDS[:38]]  # of whom two are left, one of them seen
+    out = recommender.recommend(HISTORIES, k=3, exclude=excluded)
+    columns = out.columns(["ann", "bob", "cy", "dee"])
+    expected = [
+        (name, rank, item, score)
+        for name, user in zip(["ann", "bob", "cy", "dee"], out, strict=True)
+        for rank, (item, score) in enumerate(user, start=1)
+    ]
+    assert list(zip(*(columns[name].tolist() for name in ("user", "rank", "item", "score")), strict=True)) == expected
+    assert 9 < len(expected) == out.counts.sum() < 12
+    assert {name: values.dtype.kind for name, values in columns.items()} == dict(
+        user="U", rank="i", item="O", score="f"
+    )
+    assert out.columns()["user"].tolist() == np.repeat(range(4), out.counts).tolist()
+    empty = recommender.recommend(np.zeros((0, 0), np.int64), k=3).columns()
+    assert [len(values) for values in empty.values()] == [0, 0, 0, 0]
+    with pytest.raises(errors.ArgumentError, match="users: expected the ids of 4 users, in their order, got 3"):
+        out.columns([1, 2, 3])
+    with pytest.raises(errors.ArgumentTypeError, match="users: expected a sequence of ids, got str"):
+        out.columns("anna")
+
+
 def test_what_the_encoder_gives_fits_together(recommender):
     config = recommender.config
     encoded = recommender.encode(HISTORIES)

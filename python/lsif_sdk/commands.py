@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lsif_sdk.arguments import as_ks
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.artifact_files import FORMAT_VERSION, check_target
 from lsif_sdk.errors import ArgumentError, DataError
@@ -184,6 +185,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation.provenance import as_trained
     from lsif_sdk.evaluation.splits import SPLITS as SPLITTERS
 
+    as_ks(options.k)  # before minutes of reading
     if options.report:
         check_plots()
     recommender = Recommender.load(options.model)

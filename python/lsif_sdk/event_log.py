@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lsif_sdk.arguments import as_array, as_integer, is_missing
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
+from lsif_sdk.events import Events
 from lsif_sdk.ids import first_repeat
 from lsif_sdk.packed_texts import check_texts
 from lsif_sdk.tables import Ids, Source, read_table
@@ -111,6 +112,18 @@ class EventLog:
         row = as_integer("row", row, 0, self.num_users - 1)
         part = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         return UserEvents(self.items[part], *(None if c is None else c[part] for c in (self.times, self.actions)))
+
+    def history(self, row: int) -> Events:
+        """The same by the items' own ids, as `Recommender.recommend` takes it.
+
+        Raises:
+            ArgumentError: there is no such row.
+            ArgumentTypeError: no integer, a user's id say.
+        """
+        events = self.user(row)
+        ids = self.item_ids
+        items = ids[events.items] if isinstance(ids, np.ndarray) else [ids[item] for item in events.items.tolist()]
+        return Events(items, events.times, events.actions)
 
     def select(self, keep: NDArray[np.bool_]) -> EventLog:
         """The log with only the events where `keep` (bool [total]) is true; users, items and titles stay.

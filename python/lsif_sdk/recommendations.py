@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from lsif_sdk.arguments import as_column
+from lsif_sdk.errors import ArgumentError
 from lsif_sdk.ids import Id
 
 __all__ = ["Encoded", "Recommendations", "RepeatBonuses", "UserRecommendations", "nobody_searched"]
@@ -124,6 +126,31 @@ class Recommendations:
 
     def __iter__(self) -> Iterator[UserRecommendations]:
         return (self[user] for user in range(len(self)))
+
+    def columns(self, users: Sequence[Id] | npt.NDArray[Any] | None = None) -> dict[str, npt.NDArray[Any]]:
+        """One entry an item of any user, for a table: `pandas.DataFrame(answer.columns(users))`, say.
+
+        Args:
+            users: what the users are called, in their order; None: 0, 1, 2 and so on.
+
+        Returns:
+            user, rank (int64, 1 is the best), item and score (float32), each [counts.sum()].
+
+        Raises:
+            ArgumentError: another number of users.
+            ArgumentTypeError: `users` is no sequence.
+        """
+        names = np.arange(len(self)) if users is None else as_column("users", users, "ids")
+        if len(names) != len(self):
+            raise ArgumentError("users", f"the ids of {len(self)} users, in their order", len(names))
+        ranks = np.arange(self.items.shape[1])
+        is_filled = ranks < self.counts[:, None]
+        return {
+            "user": np.repeat(names, self.counts),
+            "rank": 1 + np.broadcast_to(ranks, is_filled.shape)[is_filled],
+            "item": self.items[is_filled],
+            "score": self.scores[is_filled],
+        }
 
 
 def nobody_searched(batch: int, k: int) -> tuple[npt.NDArray[Any], ...]:

@@ -187,15 +187,7 @@ def _table_of(lists: Recommendations, users: object) -> Table:
         raise ArgumentError("users", expected, f"{names[missing[0]]!s} at position {missing[0]}")
     if len(set(names.tolist())) < len(names):
         raise ArgumentError("users", f"{expected}, all different", f"{first_repeat(names.tolist())} twice")
-    ranks = np.arange(lists.items.shape[1])
-    is_filled = ranks < lists.counts[:, None]
-    frame = pd.DataFrame(
-        {
-            "user": np.repeat(names, lists.counts),
-            "item": lists.items[is_filled],
-            "rank": np.broadcast_to(ranks, is_filled.shape)[is_filled],
-        }
-    )
+    frame = pd.DataFrame(lists.columns(names))
     return Table("lists (Recommendations)", frame, typed=True)
 
 
