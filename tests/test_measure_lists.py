@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evaluation_cases import random_log
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
-from lsif_sdk.evaluation import Popularity, evaluate, leave_one_out, measure_lists, paired_bootstrap
+from lsif_sdk.evaluation import Popularity, evaluate, format_lists, leave_one_out, measure_lists, paired_bootstrap
 from lsif_sdk.recommendations import Recommendations
 from recommender_cases import build
 
@@ -171,6 +171,34 @@ def test_two_systems_are_compared_user_by_user():
     assert ours.num_without_list == 0 and theirs.num_without_list == 5
     gain = paired_bootstrap(ours.gains["ndcg@5"], theirs.gains["ndcg@5"], num_samples=200)
     assert gain.mean == pytest.approx(ours.metrics["ndcg@5"] - theirs.metrics["ndcg@5"]) and gain.low > 0
+
+
+def test_systems_side_by_side_as_text():
+    wanted = pairs({1: [5], 2: [6]})
+    good, poor = (measure_lists(in_order(lists), wanted, (1, 3)) for lists in ({1: [5], 2: [7, 6]}, {1: [7, 6]}))
+    lines = format_lists({"good": good, "a poor one": poor}).splitlines()
+    assert lines[0].split()[:7] == ["lists", "ndcg@1", "recall@1", "precision@1", "map@1", "mrr@1", "hr@1"]
+    assert lines[2].startswith("good") and lines[2].split()[1:4] == ["0.5000", "±", "0.5000"]
+    assert lines[3].startswith("a poor one  0.0000 ± 0.0000") and lines[3].endswith(" 1")
+    assert lines[4] == "" and "ndcg@3" in lines[5] and lines[7].split()[1] == f"{(1 + 1 / np.log2(3)) / 2:.4f}"
+    assert lines[9:] == ["2 users, mean ± standard error"]
+
+
+def test_what_does_not_compare_is_not_put_side_by_side():
+    one = measure_lists(in_order({1: [5]}), pairs({1: [5]}), 3)
+    for others, error, message in (
+        ({}, ArgumentError, "reports: expected at least one report, got none"),
+        ([one], ArgumentTypeError, "reports: expected ListReports by name, got list"),
+        ({"a": one, "b": 1}, ArgumentTypeError, "reports: expected ListReports by name, got int 1"),
+        ({"a": one, "b": measure_lists(in_order({1: [5]}), pairs({1: [5]}), 2)}, ArgumentError, "the same users and k"),
+        (
+            {"a": one, "b": measure_lists(in_order({1: [5]}), pairs({1: [5], 2: [5]}), 3)},
+            ArgumentError,
+            "the same users",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            format_lists(others)
 
 
 # Recommendations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from lsif_sdk.arguments import as_column, as_ks, is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.metrics import standard_error
+from lsif_sdk.evaluation.report import aligned
 from lsif_sdk.ids import Id, first_repeat, rows_by_text
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
 from lsif_sdk.tables import Ids, Source, Table, read_table
 
-__all__ = ["ListReport", "measure_lists"]
+__all__ = ["ListReport", "format_lists", "measure_lists"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,6 +150,37 @@ def measure_lists(
         user_ids=wanted.user_ids,
         gains=gains,
     )
+
+
+def format_lists(reports: Mapping[str, ListReport]) -> str:
+    """A plain-text table of several systems by name, one line a system; of several k one such table for each.
+
+    Raises:
+        ArgumentError: no reports, or reports on different users or k, whose numbers do not compare.
+        ArgumentTypeError: no mapping of names to `ListReport`s.
+    """
+    expected = "ListReports by name"
+    if not isinstance(reports, Mapping):
+        raise ArgumentTypeError("reports", expected, reports)
+    if odd := [report for report in reports.values() if not isinstance(report, ListReport)]:
+        raise ArgumentTypeError("reports", expected, odd[0])
+    if not reports:
+        raise ArgumentError("reports", "at least one report", "none")
+    first, *others = reports.values()
+    ks = as_ks(first.k)
+    if any(as_ks(other.k) != ks or list(other.user_ids) != list(first.user_ids) for other in others):
+        raise ArgumentError("reports", "the same users and k", "others")
+    return "\n\n".join(_table_at(reports, k) for k in ks) + f"\n{first.num_users:,} users, mean ± standard error"
+
+
+def _table_at(reports: Mapping[str, ListReport], k: int) -> str:
+    names = [f"{metric}@{k}" for metric in ("ndcg", "recall", "precision", "map", "mrr", "hr")]
+    rows = [["lists", *names, "without a list"]]
+    for system, report in reports.items():
+        values, errors = report.metrics, report.standard_errors
+        means = [f"{values[name]:.4f} ± {errors[name]:.4f}" for name in names]
+        rows.append([system, *means, f"{report.num_without_list:,}"])
+    return aligned(rows)
 
 
 class _Pairs(NamedTuple):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Report", "format_table"]
+__all__ = ["Report", "aligned", "format_table"]
 
 BASELINE = "popularity"
 
@@ -121,6 +121,11 @@ def _table(reports: Sequence[Report], k: int) -> str:
         name = report.name + (" (knows request time)" if report.request_time else "")
         rows.append([name, with_errors[0], ratio, *with_errors[1:]])
         rows[-1] += [f"{values[f'coverage@{k}']:.1%}", f"{values[f'novelty@{k}']:.2f}"]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Cells as lines of columns, the first row a header: names to the left, all else to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:
