@@ -41,6 +41,8 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", choices=("clustered", "isotropic"), default="clustered", help="directions of vectors")
+    parser.add_argument("--artifact", help="score_topk: items and users of this model, in place of made-up ones")
+    parser.add_argument("--events", help="whose users, beside --artifact: a file with columns user, item, timestamp")
     parser.add_argument("--interests", type=int, default=1, help="score_topk: vectors a user")
     parser.add_argument("--allowed", type=float, default=1.0, help="score_topk: share of the items, with one interest")
     parser.add_argument("--seq-len", type=int, default=50, help="encode, recommend: events a user")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import lsif_sdk
 from checks import agree, recall
 from implementations import Builder, Case, Implementation, Quality, build_all, params_of
+from own_model import own_vectors
 from topk_approximate import approximate
 from topk_filtered import filtered
 from topk_peers import peers
@@ -26,6 +28,11 @@ __all__ = ["score_topk"]
 def score_topk(options: argparse.Namespace) -> Case:
     """With several interests the peer is our own search with one: what multi-interest scoring costs."""
     torch.set_num_threads(options.threads)
+    own = None
+    if options.artifact:
+        if options.interests > 1 or not options.events:
+            raise SystemExit("--artifact: expected --events beside it, and one interest")
+        own = functools.partial(own_vectors, options.artifact, options.events)
     problem = make_problem(
         num_items=options.num_items,
         dim=options.dim,
@@ -36,6 +43,7 @@ def score_topk(options: argparse.Namespace) -> Case:
         threads=options.threads,
         kept=options.indexes,
         allowed=options.allowed,
+        own=own,
     )
     builders: dict[str, Builder] = {
         "lsif": lambda _: _lsif(problem),
@@ -56,6 +64,9 @@ def score_topk(options: argparse.Namespace) -> Case:
         names += [*exact, *(["lsif_recall", *indexes] if options.approximate else [])]
     chosen = options.impl.split(",") if options.impl else names
     params = params_of(options, "num_items", "dim", "batch", "k", "data", "interests")
+    if own is not None:
+        num_items, dim = problem.vectors.shape
+        params |= {"num_items": num_items, "dim": dim, "data": pathlib.Path(options.artifact).name}
     if problem.allowed is not None:
         params["allowed"] = options.allowed
     return Case(build_all(builders, chosen), params, lambda name, impl: quality(name, impl, problem))

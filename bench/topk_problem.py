@@ -114,11 +114,21 @@ def make_problem(
     threads: int,
     kept: pathlib.Path | None = None,
     allowed: float = 1.0,
+    own: Callable[[int], tuple[Vectors, Vectors]] | None = None,
 ) -> Problem:
-    """The problem of the command line's size; `allowed`: the share of items that may be found, drawn by lot."""
-    vectors = sample(num_items, dim, data, seed=0)
+    """The problem of the command line's size.
+
+    allowed: the share of items that may be found, drawn by lot. own: items, and so many queries of one interest, in
+    place of made-up ones.
+    """
     num_queries = batch * max(1, _NUM_QUERIES // batch)
-    interests = sample(num_queries * num_interests, dim, data, seed=1).reshape(num_queries, num_interests, dim)
+    if own is None:
+        vectors = sample(num_items, dim, data, seed=0)
+        interests = sample(num_queries * num_interests, dim, data, seed=1)
+    else:
+        vectors, interests = own(num_queries)
+        num_items, dim = vectors.shape
+    interests = interests.reshape(num_queries, num_interests, dim)
     weights = None
     if num_interests > 1:
         weights = np.random.default_rng(2).dirichlet(np.ones(num_interests), num_queries).astype(np.float32)
