@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Literal, overload
+from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from lsif_sdk import _core
-from lsif_sdk.arguments import as_threads, is_integer
-from lsif_sdk.artifact import Artifact
-from lsif_sdk.attribute_columns import Column, by_row
-from lsif_sdk.attributes import Attributes
-from lsif_sdk.batching import Batching, as_batching
-from lsif_sdk.calibration import Calibration
-from lsif_sdk.catalog import Catalog
-from lsif_sdk.config import ModelConfig
-from lsif_sdk.device import DevicePath, as_device
+from lsif_sdk.arguments import is_integer
 from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceStates, DeviceUsers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.event_batch import EventBatch, check_seconds
 from lsif_sdk.events import Histories, History, check_same_users
-from lsif_sdk.items import ItemTable
-from lsif_sdk.locks import ForkSafeLock, OfOneProcess, made_once
+from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
-from lsif_sdk.pace import Pace
+from lsif_sdk.placed_model import PlacedModel
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
-from lsif_sdk.stats import Metrics
 from lsif_sdk.times import Now, check_recent, request_times
 from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
 
@@ -45,134 +33,14 @@ KnownUsers = EventBatch | list[UserState] | TableUsers
 
 Int64s = npt.NDArray[np.int64]
 
-Precision = Literal["float32", "bfloat16"]
-"""Of the products in the blocks, attention's among them; sums, norms, softmax and everything else are float32."""
-
 _SCORING = {"scoring", "temperature", "normalize_items", "item_scale"}  # fields that no user state depends on
 
 
-class NativeModel(OfOneProcess):
-    """What the model makes of users. `Recommender` adds what it makes of items.
+class NativeModel(PlacedModel):
+    """What the model makes of users. `Recommender` adds what it makes of items."""
 
-    Args:
-        artifact: a checked model.
-        threads: CPU threads a call may use; None: as many as this process may use (container limits included).
-            Results do not depend on it.
-        batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
-            not.
-        attributes: columns of what is known of the items, by name: one entry an item, in the catalogue's order, or by
-            item id, {"price": {"sku-1": 9.99}}; of items without one nothing is known (of True and False all need one).
-        precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
-            everywhere (docs/model.md, 2).
-        device: "cpu", or the GPU that answers: "cuda" or "cuda:1" (docs/cuda.md).
-
-    Raises:
-        ArgumentError: a value is out of range, there is no such device here, or it does not do what is asked for.
-        ArgumentTypeError: an argument is of the wrong type.
-    """
-
-    def __init__(
-        self,
-        artifact: Artifact,
-        *,
-        threads: int | None = None,
-        batching: Batching | bool | None = None,
-        attributes: Mapping[str, Column] | None = None,
-        precision: Precision = "float32",
-        device: str | torch.device = "cpu",
-    ) -> None:
-        if not isinstance(artifact, Artifact):
-            raise ArgumentTypeError("artifact", "an Artifact", artifact)
-        self._threads = as_threads(threads)
-        self._metrics = Metrics()
-        self._building = ForkSafeLock()
-        self._pace, self._hurried_pace = Pace(), Pace()
-        self._calibration = Calibration()
-        batching = as_batching(batching)
-        if not isinstance(precision, str) or precision not in ("float32", "bfloat16"):
-            raise ArgumentError("precision", "'float32' or 'bfloat16'", shown(precision))
-        self._device = as_device(device)
-        if self._device is not None:
-            self._refuse_on_device("batching", "None or False", batching)
-        self.precision = precision
-        self.artifact = artifact
-        self._attributes = Attributes(
-            by_row({} if attributes is None else attributes, artifact.items), len(artifact.items)
-        )
-        self.catalog = Catalog.from_checked(
-            artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
-        )
-        self._batching = batching
-        self._place()
-        self.older_fingerprints: frozenset[bytes] = frozenset()  # of the snapshots this one grew out of
-
-    @property
-    def threads(self) -> int:
-        """CPU threads a call may use; 0: as many as this process may use."""
-        return self._threads
-
-    @property
-    def attributes(self) -> Attributes:
-        """What `recommend(where=)` may ask of items."""
-        return self._attributes
-
-    @property
-    def device(self) -> str:
-        """Where requests are answered: "cpu", or a GPU's name."""
-        return "cpu" if self._device is None else str(self._device)
-
-    def _refuse_on_device(self, argument: str, expected: str, got: object) -> None:
-        """Refuses what a GPU does not do; `got`: None where nothing is wrong."""
-        if self._device is not None and got is not None:
-            raise ArgumentError(argument, f"{expected} with device={self.device!r}", got)
-
-    def _place(self, before: NativeModel | None = None) -> None:
-        """Makes what answers requests for this catalogue; of `before` it takes over what is the same."""
-        self._host: _core.RequestPath = self._new_host() if before is None else self._host_after(before._host)
-        self._path: _core.RequestPath | DevicePath = self._host
-        if self._device is None:
-            return
-        known = before._path if before is not None and isinstance(before._path, DevicePath) else None
-        weights = self.artifact.encoder_weights
-        with native_errors():
-            self._path = DevicePath(
-                self._host, self.config, weights, self.catalog, self._device, self._threads, self.precision, known
-            )
-
-    def _new_host(self) -> _core.RequestPath:
-        c = self.catalog
-        with native_errors():
-            return _core.RequestPath(
-                self.config.to_dict(),
-                [weight.detach().numpy() for weight in self.artifact.encoder_weights],
-                c.vectors.numpy(),
-                c.bias.numpy(),
-                c.codes.numpy(),
-                multi_interest=self.config.scoring == "multi_interest",
-                temperature=self.config.temperature,
-                threads=self._threads,
-                batching=None if self._batching is None else self._batching.limits(self._threads),
-                precision=self.precision,
-                input_table=self._device is None,
-            )
-
-    def _host_after(self, before: _core.RequestPath) -> _core.RequestPath:
-        c = self.catalog
-        embedding = self.artifact.weights["item_embedding"]
-        with native_errors():
-            return before.with_catalog(
-                embedding.detach().numpy(), c.vectors.numpy(), c.bias.numpy(), c.codes.numpy(), self._threads
-            )
-
-    @property
-    def config(self) -> ModelConfig:
-        """The model's shape."""
-        return self.artifact.config
-
-    @property
-    def items(self) -> ItemTable:
-        """Ids, titles and training counts of the catalogue."""
-        return self.catalog.items
+    older_fingerprints: frozenset[bytes] = frozenset()
+    """Of the snapshots this one grew out of."""
 
     @made_once
     def fingerprint(self) -> bytes:

@@ -9,7 +9,7 @@ from lsif_sdk.attribute_columns import Column
 from lsif_sdk.attributes import Where
 from lsif_sdk.batching import Batching
 from lsif_sdk.events import IdLists
-from lsif_sdk.native_model import Precision
+from lsif_sdk.placed_model import Precision
 from lsif_sdk.times import Now
 
 __all__ = ["LoadOptions", "RequestOptions"]

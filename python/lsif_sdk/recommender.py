@@ -26,9 +26,10 @@ from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
-from lsif_sdk.native_model import Precision, States, unchanging
+from lsif_sdk.native_model import States, unchanging
 from lsif_sdk.ops import ops
 from lsif_sdk.options import RequestOptions
+from lsif_sdk.placed_model import Precision
 from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.request import Options
