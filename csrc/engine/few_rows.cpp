@@ -14,13 +14,13 @@ namespace {
 
 // A row scored costs at most as much as so many scanned under a filter, which keeps the best scores, and so the
 // threshold, low: where vectors come from memory, and where caches have them. A scan's fixed costs are those of some
-// kAlwaysFew rows (bench/README.md, "Selective filters").
+// kAlwaysFew rows (bench/measured.md, "Selective filters").
 constexpr int64_t kRowsPerScored = 48;
 constexpr int64_t kRowsPerCached = 32;
 constexpr int64_t kAlwaysFew = 1024;
 constexpr int64_t kCachedBytes = 1 << 25;
 // Users who score rows together pay less for each. Without a filter all rows are few to so many users, and where so
-// many of them are wanted that a scan would score several exactly for each (bench/README.md, "Small catalogues and
+// many of them are wanted that a scan would score several exactly for each (bench/measured.md, "Small catalogues and
 // large k").
 constexpr int64_t kLeastBatch = 8;
 constexpr int64_t kFilterRowsOfBatch = 2;  // times those of a lone user
