@@ -67,6 +67,7 @@ FULL = [
     "append --model hstu --seq-len 10000 --impl lsif,lsif_vector",
     *(f"recommend --num-items {n} --data {data}" for n in (10_000, 100_000) for data in ("clustered", "isotropic")),
     "recommend --num-items 1000000",
+    "recommend --batch 256",
     "load --num-items 100000",
 ]
 QUICK = [
