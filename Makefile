@@ -74,11 +74,11 @@ HAS_GPU = nvidia-smi -L > /dev/null 2>&1 || { echo "make $@: no NVIDIA GPU here 
 CONFIGURE_GPU = $(CMAKE) -S . -B build/gpu -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_CUDA=ON \
   -DCMAKE_CUDA_ARCHITECTURES=native
 
-test-cuda: ## On a GPU machine: C++ tests of the CUDA kernels there, and compute-sanitizer on the small ones
+test-cuda: ## On a GPU machine: C++ tests of the CUDA kernels, compute-sanitizer on the small ones, tests by PYTHON
 	@$(HAS_GPU)
 	$(CONFIGURE_GPU)
 	$(CMAKE) --build build/gpu --target gpu_tests
-	sh tests/cuda/run.sh build/gpu/tests/cuda
+	sh tests/cuda/run.sh build/gpu/tests/cuda $(PYTHON)
 
 bench-cuda: ## On a GPU machine: times score_topk, the encoder and requests beside torch, that of PYTHON
 	@$(HAS_GPU)
@@ -86,8 +86,8 @@ bench-cuda: ## On a GPU machine: times score_topk, the encoder and requests besi
 	$(CONFIGURE_GPU)
 	$(CMAKE) --build build/gpu --target lsif_cuda_bench
 	$(PYTHON) bench/gpu_topk.py build/gpu/tests/cuda/liblsif_cuda_bench.so
-	$(PYTHON) bench/gpu_encode.py build/gpu/tests/cuda/liblsif_cuda_bench.so
 	$(PYTHON) bench/gpu_requests.py build/gpu/tests/cuda/liblsif_cuda_bench.so
+	$(PYTHON) bench/gpu_encode.py build/gpu/tests/cuda/liblsif_cuda_bench.so
 
 # Without test_thread_pool: QEMU itself gives up in a forked child that starts threads.
 NEON_CXX ?= aarch64-linux-gnu-g++

@@ -4,7 +4,8 @@
 // W[p * kLinearPanel + c][i], zero past out_dim. Every output is one chain of fused multiply-adds (multiply, then add,
 // in the scalar variant) over i = 0 .. in_dim - 1 that starts at the bias, so a row's result does not depend on the
 // other rows: bit-equal for any batch. Error before the activation: at most (in_dim + 2) 2^-24 (|bias| + sum_i |x_i
-// W_i|); of silu(z): 2^-21 of the result; of gelu(z) = z Phi(z): 2^-22 min(|z|, 5.25) + 2^-24 of the result.
+// W_i|); of silu(z): 2^-21 of the result; of gelu(z) = z Phi(z): 2^-22 min(|z|, 5.25) + 2^-24 of the result, on a GPU
+// 6 * 2^-23 of the result (5 units in the last place of CUDA's normcdff, and the product).
 //
 // In bfloat16 (packed_bf16 in place of packed) x and W are rounded to 8 bits of precision first, to the nearest, ties
 // to even; numbers below 2^-126 may count as 0. Products are exact then, and added in float32 in pairs of i, two

@@ -59,8 +59,13 @@ class Array {
     allocate();
     if (size_ > 0) expect_success(cudaMemcpy(data_, host, size_, cudaMemcpyHostToDevice));
   }
-  // Not initialised.
-  explicit Array(int64_t n) : size_(static_cast<size_t>(n) * sizeof(T)) { allocate(); }
+  // Not initialised: all ones (NaN), since memory that is kept has what a kernel wrote there before.
+  explicit Array(int64_t n) : size_(static_cast<size_t>(n) * sizeof(T)) {
+    allocate();
+#if !defined(LSIF_CUDA_EMULATED)  // whose memory begins so
+    if (size_ > 0) expect_success(cudaMemset(data_, 0xff, size_));
+#endif
+  }
   ~Array() { Memory::give_back(data_, size_); }
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs the gpu_test_* in a folder, and the small ones under compute-sanitizer, which may make them a hundred times
-# slower: several at a time, each for at most so many seconds. Says in a table how it went. For `make test-cuda`.
-#   run.sh FOLDER [PROCESSES]
+# Runs the gpu_test_* in a folder, then the small ones under compute-sanitizer, which may make them a hundred times
+# slower: several at a time, each for at most so many seconds; Python's tests beside them, where PYTHON has a torch for
+# CUDA and pytest. Says in a table how it went. For `make test-cuda`.
+#   run.sh FOLDER PYTHON [PROCESSES]
 if [ "$1" = --one ]; then  # FOLDER SECONDS NAME COMMAND ...
   folder=$2 seconds=$3 name=$4
   shift 4
@@ -11,24 +12,44 @@ if [ "$1" = --one ]; then  # FOLDER SECONDS NAME COMMAND ...
   printf '%-44s %-7s %4s s\n' "$name" "$result" $(($(date +%s) - start)) | tee "$folder/$name.result"
   exit 0
 fi
-folder=$1 processes=${2:-8}
-rm -f "$folder"/*.result
-{
-  # Those with the most launches first: the last one to end decides how long all take.
-  for test in "$folder"/gpu_test_linear "$folder"/gpu_test_score_topk_bounds "$folder"/gpu_test_*; do
-    case $test in *.log) ;; *) echo "300 $(basename "$test") $test" ;; esac
-  done | awk '!listed[$2]++'
-  if command -v compute-sanitizer > /dev/null; then
-    for tool in memcheck racecheck synccheck; do
-      check="compute-sanitizer --tool $tool --error-exitcode 1 $folder/gpu_test"
-      for test in launches layer_norm interest_fusion cuda_encode user_states; do
-        echo "240 $tool.$test ${check}_$test"
-      done
-      echo "240 $tool.score_topk ${check}_score_topk weight_zero"
+folder=$1 python=$2 processes=${3:-8}
+rm -f "$folder"/*.result "$folder"/*.log
+run() { xargs -P "$processes" -L 1 sh "$0" --one "$folder"; }
+
+python_left_out=
+if "$python" -c 'import pytest, hypothesis, torch; assert torch.version.cuda' 2> /dev/null; then
+  sh "$0" --one "$folder" 480 python sh "$(dirname "$0")/python.sh" "$folder/../.." "$python" &
+else
+  python_left_out="Python's tests: $python has no torch for CUDA, no pytest or no hypothesis: not run"
+fi
+
+# Those with the most launches first: the last one to end decides how long all take. The sanitizer's later, as a GPU
+# has its processes by turns, and these wait for it tens of thousands of times.
+for test in "$folder"/gpu_test_linear "$folder"/gpu_test_score_topk_bounds "$folder"/gpu_test_*; do
+  echo "300 $(basename "$test") $test"
+done | awk '!listed[$2]++' | run
+
+sanitizer_left_out=
+if ! command -v compute-sanitizer > /dev/null; then
+  sanitizer_left_out="compute-sanitizer is not installed: not run"
+elif compute-sanitizer "$folder/gpu_test_launches" pack_linear 2>&1 | grep -q "Device not supported"; then
+  sanitizer_left_out="compute-sanitizer does not know this device: not run"
+else
+  for tool in racecheck memcheck synccheck; do
+    check="compute-sanitizer --tool $tool --error-exitcode 1 $folder/gpu_test"
+    encode= states=
+    # A launch costs it most, and it sees shared memory alone: not a launch for each step, not one for each user.
+    [ $tool = racecheck ] && encode="encode_agrees how_many" states="appending so_it_does all_ways depends_on_no_other"
+    # Without quotes: xargs would take a space at the end of a line for one that goes on.
+    echo 240 $tool.cuda_encode ${check}_cuda_encode $encode
+    echo 240 $tool.user_states ${check}_user_states $states
+    for test in launches layer_norm interest_fusion; do
+      echo "240 $tool.$test ${check}_$test"
     done
-  fi
-} | xargs -P "$processes" -L 1 sh "$0" --one "$folder"
-command -v compute-sanitizer > /dev/null || echo "compute-sanitizer is not installed: not run"
+    echo "240 $tool.score_topk ${check}_score_topk weight_zero"
+  done | run
+fi
+wait
 ls "$folder"/*.result > /dev/null || exit 1
 failed=$(grep -lv ' ok ' "$folder"/*.result)
 for result in $failed; do
@@ -38,4 +59,6 @@ done
 echo
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 cat "$folder"/*.result
+for left_out in "$python_left_out" "$sanitizer_left_out"; do [ -z "$left_out" ] || echo "$left_out"; done
+[ ! -e "$folder/python.log" ] || tail -n 1 "$folder/python.log"
 [ -z "$failed" ]

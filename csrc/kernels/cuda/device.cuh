@@ -43,6 +43,12 @@ bool has_clusters(void (*kernel)(Params...)) {
   return cudaFuncGetAttributes(&compiled, kernel) == cudaSuccess && compiled.ptxVersion >= 90;
 }
 
+// An error, which cudaGetLastError() then has no more: torch would blame the next launch for it.
+inline cudaError_t forgotten(cudaError_t error) {
+  if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
+  return error;
+}
+
 // Launches `blocks` blocks with `shared` bytes of dynamic_shared() each, none at all if that is 0. Unlike <<<>>> with
 // cudaGetLastError(), reports this launch's error only. More than 48 KB are for kernels without __shared__ variables.
 // `cluster` neighbouring blocks at a time are at work together.
@@ -56,7 +62,7 @@ cudaError_t launch_clusters(void (*kernel)(Params...), int64_t blocks, int clust
     // The kernel keeps it, for launches of other threads, too: so always the same, not what this launch needs.
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory_limit());
-    if (error != cudaSuccess) return error;
+    if (error != cudaSuccess) return forgotten(error);
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
@@ -69,7 +75,7 @@ cudaError_t launch_clusters(void (*kernel)(Params...), int64_t blocks, int clust
   size.val.clusterDim.y = size.val.clusterDim.z = 1;
   config.attrs = &size;
   config.numAttrs = cluster > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+  return forgotten(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...));
 }
 
 template <typename... Params, typename... Args>
