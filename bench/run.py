@@ -48,11 +48,11 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seq-len", type=int, default=50, help="encode, recommend: events a user")
     parser.add_argument("--model", choices=("sasrec", "transformer", "hstu"), default="sasrec", help="what encodes")
     parser.add_argument("--impl", help="comma-separated names; default: all that are exact and installed")
-    parser.add_argument("--approximate", action="store_true", help="score_topk: trees and graphs, too")
-    parser.add_argument("--target-recall", type=float, default=0.99, help="that trees and graphs are set for")
+    parser.add_argument("--approximate", action="store_true", help="score_topk: lists, trees and graphs, too")
+    parser.add_argument("--target-recall", type=float, default=0.99, help="that lists, trees and graphs are set for")
     parser.add_argument("--hnsw-m", type=int, default=16, help="links of a graph's node")
     parser.add_argument("--hnsw-ef-construction", type=int, default=200, help="candidates while a graph is built")
-    parser.add_argument("--indexes", type=pathlib.Path, help="folder where graphs, minutes to build, are kept")
+    parser.add_argument("--indexes", type=pathlib.Path, help="where graphs and lists, minutes to build, are kept")
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -64,7 +64,10 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=pathlib.Path, help="append one JSON line a row to this file")
     parser.add_argument("--no-ceilings", action="store_true", help="leave pct_ceiling out; saves some seconds")
     parser.add_argument("--ceilings", type=pathlib.Path, help="file of ceilings measured before; written if missing")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if (options.artifact or options.events) and options.case != "score_topk":
+        parser.error("--artifact, --events: expected the case score_topk")
+    return options
 
 
 def rows_of(case_name: str, options: argparse.Namespace, ceilings: Ceilings | None) -> list[dict[str, Any]]:

@@ -29,9 +29,9 @@ def score_topk(options: argparse.Namespace) -> Case:
     """With several interests the peer is our own search with one: what multi-interest scoring costs."""
     torch.set_num_threads(options.threads)
     own = None
-    if options.artifact:
-        if options.interests > 1 or not options.events:
-            raise SystemExit("--artifact: expected --events beside it, and one interest")
+    if options.artifact or options.events:
+        if options.interests > 1 or not (options.artifact and options.events):
+            raise SystemExit("--artifact, --events: expected both, and one interest")
         own = functools.partial(own_vectors, options.artifact, options.events)
     problem = make_problem(
         num_items=options.num_items,

@@ -18,10 +18,11 @@ from topk_problem import Problem, Vectors
 
 __all__ = ["approximate", "tuned"]
 
-_EFFORTS = [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
+_EFFORTS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
 _MIN_RECALL = 0.05  # below, an index is not set badly but wrong
 _DIMENSIONS_PER_CODE = 2
 _REORDERED = 10  # times k, but at least 100, are scored again in float32
+_LISTS_PER_REORDERED = 16  # of faiss: as many again for so many lists
 
 
 def approximate(problem: Problem, target: float, m: int, ef_construction: int) -> dict[str, Builder]:
@@ -35,7 +36,7 @@ def approximate(problem: Problem, target: float, m: int, ef_construction: int) -
 
     return {
         "scann_tree": lambda name: tuned(name, lambda effort: _scann_tree(problem, effort), problem, target),
-        "faiss_ivf": lists("Flat"),
+        "faiss_ivf": lists("SQfp16"),
         "faiss_ivfpq": lists(_codes(problem)),
         "hnswlib": graph(_hnswlib),
         "usearch": graph(_usearch),
@@ -95,16 +96,20 @@ def _scann_tree(problem: Problem, leaves: int) -> Implementation:
 
 def _codes(problem: Problem) -> str:
     """Of 4 bits for two dimensions of what the centre leaves; the best are scored again from the vectors."""
-    return f"PQ{problem.vectors.shape[1] // _DIMENSIONS_PER_CODE}x4fsr,RFlat"
+    dim = problem.vectors.shape[1]
+    return f"PQ{dim if dim % _DIMENSIONS_PER_CODE else dim // _DIMENSIONS_PER_CODE}x4fsr,RFlat"
 
 
 def _faiss_lists(problem: Problem, stored: str, lists: int) -> Implementation:
-    """Lists by nearest centre, of vectors or of codes; `lists` of them are searched."""
+    """Lists by nearest centre, of rounded vectors or of codes; `lists` of them are searched.
+
+    Of codes more are scored again the more lists there are, or recall would not rise.
+    """
     import faiss
 
     faiss.omp_set_num_threads(problem.threads)
     num_items, dim = problem.vectors.shape
-    num_lists = max(1, round(math.sqrt(num_items)))
+    num_lists = max(1, round(math.sqrt(num_items) / 2))
 
     def build() -> Any:
         index = faiss.index_factory(dim, f"IVF{num_lists},{stored}", faiss.METRIC_INNER_PRODUCT)
@@ -114,23 +119,23 @@ def _faiss_lists(problem: Problem, stored: str, lists: int) -> Implementation:
 
     name = f"faiss-{version('faiss-cpu')}-IVF{num_lists}-{stored}-{problem.threads}"
     index, seconds = problem.kept_index(name, build, faiss.write_index, faiss.read_index)
-    parts, refined = faiss.extract_index_ivf(index), stored.endswith("RFlat")
-    reordered = max(100, _REORDERED * problem.k)
+    refined = stored.endswith("RFlat")
+    lists = min(lists, num_lists)
+    reordered = max(100, _REORDERED * problem.k) * max(1, lists // _LISTS_PER_REORDERED)
+    parameters = faiss.SearchParametersIVF(nprobe=lists)
     if refined:
-        index.k_factor = reordered / problem.k
+        parameters = faiss.IndexRefineSearchParameters(k_factor=reordered / problem.k, base_index_params=parameters)
 
     def call(queries: Vectors) -> Any:
-        parts.nprobe = lists  # of the index, which the settings of a run share
-        return index.search(queries, problem.k)
+        return index.search(queries, problem.k, params=parameters)
 
-    lists = min(lists, num_lists)
-    codes = num_items * dim // (2 * _DIMENSIONS_PER_CODE) if refined else 0
+    row_bytes = 4 * dim + dim // 4 if refined else 2 * dim
     return Implementation(
         call=call,
         inputs=problem.batches(),
         read=lambda answer: answer[1],
         build_s=seconds,
-        index_bytes=num_items * 4 * dim + codes + num_lists * 4 * dim,
+        index_bytes=num_items * (row_bytes + 8) + num_lists * 4 * dim,
         min_recall=_MIN_RECALL,
         settings={"lists": num_lists, "searched": lists, **({"reordered": reordered} if refined else {})},
     )

@@ -11,4 +11,4 @@ catalog = lsif_sdk.Catalog.from_vectors(vectors, ids=[f"doc-{i}" for i in range(
 queries = vectors[:2] + 0.1
 best = catalog.top_k(queries, k=5, exclude=[[0], [1]])  # leave out each query's own row
 for rows, scores in zip(best.indices, best.scores, strict=True):
-    print([(str(catalog.ids[row]), round(float(score), 2)) for row, score in zip(rows, scores, strict=True)])
+    print([(item, round(float(score), 2)) for item, score in zip(catalog.items.take(rows), scores, strict=True)])

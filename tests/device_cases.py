@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import emulated
-import lsif_sdk.native_model
+import lsif_sdk.placed_model
 from lsif_sdk import Recommendations, Recommender
 from lsif_sdk.device import DevicePath, model
 from lsif_sdk.device.facts import gathered, problem
@@ -61,7 +61,7 @@ def capture_by(capture: Any, patch: pytest.MonkeyPatch) -> None:
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options, capture=capture)
 
-    patch.setattr(lsif_sdk.native_model, "DevicePath", Path)
+    patch.setattr(lsif_sdk.placed_model, "DevicePath", Path)
 
 
 def kept_ops_of(device: str) -> Any:
@@ -81,7 +81,7 @@ def on_device(native: Recommender, device: str, **options: Any) -> Recommender:
     """The same model, answering by torch ops on tensors of a device, which may be the CPU."""
     with pytest.MonkeyPatch.context() as patch:
         if device != "cuda":
-            patch.setattr(lsif_sdk.native_model, "as_device", lambda device: torch.device("cpu"))
+            patch.setattr(lsif_sdk.placed_model, "as_device", lambda device: torch.device("cpu"))
         return Recommender(native.artifact, device=memory_of(device), **options)
 
 

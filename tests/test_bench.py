@@ -22,6 +22,7 @@ from lsif_sdk.integrations import SQLiteStore
 from lsif_sdk.training import read_events
 from measure import Timing, calls_per_turn, interleave, turn_order
 from own_model import own_vectors
+from recommender_cases import build
 from request_cases import random_artifact
 from serve import highest_rate, implementations, sustain
 from stores import calls, timed
@@ -105,21 +106,34 @@ def test_a_peer_with_a_wrong_answer_is_not_timed(problem):
         quality("peer", found(problem, best[:, :4]), problem)
 
 
-def test_items_and_users_may_be_those_of_a_model(shop_model, shop_events):
+def test_items_and_users_may_be_those_of_a_model(shop_model, shop_events, tmp_path):
     recommender = Recommender.load(shop_model)
-    items, users = own_vectors(shop_model, shop_events, 200)  # of 60 users
+    strangers = tmp_path / "events.csv"
+    strangers.write_text(shop_events.read_text() + "nobody,unknown,1\n")
+    log = read_events(strangers)
+    drawn = np.random.default_rng(0).permutation(log.num_users)
+    rows = [row for row in drawn if log.user_ids[row] != "nobody"]
+    items, users = own_vectors(shop_model, strangers, 200)  # of 60 users
     scores = users @ items.T
-    log = read_events(shop_events)
-    rows = [row for row in np.random.default_rng(0).permutation(log.num_users) if log.lengths[row]]
     expected = recommender.score(log.history(int(rows[0])), list(recommender.items))
     np.testing.assert_allclose(scores[0], expected[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(users[: 200 - len(rows)], users[len(rows) :])
-    run = options("score_topk", "--artifact", str(shop_model), "--events", str(shop_events), "--k", "3")
+    of_model = "--artifact", str(shop_model), "--events", str(shop_events)
+    run = options("score_topk", *of_model, "--k", "3")
     of_us, of_torch = run_script.rows_of("score_topk", run, None)
     assert of_us["params"] == of_us["params"] | {"num_items": 30, "dim": 16, "data": "model"}
     assert of_us["recall"] == of_torch["recall"] == 1
-    with pytest.raises(SystemExit, match="--artifact: expected --events beside it"):
-        run_script.rows_of("score_topk", options("score_topk", "--artifact", str(shop_model)), None)
+    for more in (("--artifact", str(shop_model)), ("--events", "x"), (*of_model, "--interests", "2")):
+        with pytest.raises(SystemExit, match="--artifact, --events: expected both, and one interest"):
+            run_script.rows_of("score_topk", options("score_topk", *more), None)
+    with pytest.raises(SystemExit):
+        options("recommend", *of_model)
+    with pytest.raises(SystemExit, match="without repeats"):
+        build(repeats=True).save(tmp_path / "repeats")
+        own_vectors(tmp_path / "repeats", shop_events, 2)
+    with pytest.raises(SystemExit, match="with scoring='fused'"):
+        build("multi_interest").save(tmp_path / "several")
+        own_vectors(tmp_path / "several", shop_events, 2)
 
 
 def test_order_within_a_result_does_not_matter(problem):

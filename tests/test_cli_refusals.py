@@ -99,6 +99,8 @@ def test_what_cannot_be_done_is_said_in_one_line(
         ('{"model": 3}', "expected objects 'model' and 'training'"),
         ('{"modle": {"dim": 8}}', "got ['modle']"),
         ('{"model": {"depth": 8}}', "depth"),
+        ('{"model": {"DIMM": 8}}', "unknown ['DIMM'] (did you mean 'dim'?)"),
+        ('{"training": {"epoch": 8}}', "unknown ['epoch'] (did you mean 'epochs'?)"),
         ('{"training": {"dim": 8}}', "dim"),
         ("{", "not a readable recipe"),
     ],

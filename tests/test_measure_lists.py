@@ -185,20 +185,19 @@ def test_systems_side_by_side_as_text():
 
 
 def test_what_does_not_compare_is_not_put_side_by_side():
-    one = measure_lists(in_order({1: [5]}), pairs({1: [5]}), 3)
+    one, two = (measure_lists(in_order({1: [5]}), pairs({1: [5]}), k) for k in (3, (2, 3)))
+    other = measure_lists(in_order({1: [5]}), pairs({1: [5], 2: [5]}), 3)
     for others, error, message in (
         ({}, ArgumentError, "reports: expected at least one report, got none"),
         ([one], ArgumentTypeError, "reports: expected ListReports by name, got list"),
         ({"a": one, "b": 1}, ArgumentTypeError, "reports: expected ListReports by name, got int 1"),
-        ({"a": one, "b": measure_lists(in_order({1: [5]}), pairs({1: [5]}), 2)}, ArgumentError, "the same users and k"),
-        (
-            {"a": one, "b": measure_lists(in_order({1: [5]}), pairs({1: [5], 2: [5]}), 3)},
-            ArgumentError,
-            "the same users",
-        ),
+        ({"a": one, "b": two}, ArgumentError, r"expected one k, 3 as of 'a', got \(2, 3\) of 'b'"),
+        ({"a": one, 7: other}, ArgumentError, "expected the same users, 1 as of 'a', got others, 2, of 7"),
     ):
         with pytest.raises(error, match=message):
             format_lists(others)
+    same = measure_lists(in_order({"1": [5]}), pairs({"1": [5]}), (3, 2))
+    assert format_lists({20: two, 30: same}).count("1.0000") == 20  # ids match by their text, k in any order
 
 
 # Recommendations
@@ -254,6 +253,15 @@ def test_users_of_recommendations_are_named(arguments, error, message):
     answer = recommendations([[3, 1], [1, 2]], [2, 2])
     with pytest.raises(error, match=message):
         measure_lists(answer, pairs({1: [3], 2: [1]}), **arguments)
+
+
+def test_columns_of_recommendations_are_lists():
+    answer = recommendations([[3, 1, 2], [1, -1, -1]], [3, 1])
+    wanted = pairs({"a": [2, 9], "b": [1]})
+    of_columns = measure_lists(answer.columns(["b", "a"]), wanted, (1, 5), rank="rank")
+    assert of_columns.metrics == measure_lists(answer, wanted, (1, 5), users=["b", "a"]).metrics
+    with pytest.raises(DataError, match="lists: not the columns of one table: "):
+        measure_lists({"user": [1, 2], "item": [1], "rank": [1, 2]}, wanted, rank="rank")
 
 
 def test_one_users_recommendations_are_refused_by_name():

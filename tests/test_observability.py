@@ -44,7 +44,7 @@ def test_everything_is_counted():
     assert set(stats.times) == set(STAGES)
     parts = sum(stats.times[stage].total for stage in STAGES if stage != "total")
     assert parts == pytest.approx(stats.times["total"].total)
-    assert stats.calls == {"append": 1, "score": 0, "explain": 0, "similar_items": 0}  # append: new_state
+    assert stats.calls == {"append": 1, "score": 0, "search": 0, "explain": 0, "similar_items": 0}  # append: new_state
     for histogram in stats.times.values():
         assert histogram.count == 3 and histogram.total > 0
         assert histogram.quantile(0.5) <= histogram.quantile(1.0)
@@ -55,11 +55,12 @@ def test_other_calls_are_counted_when_they_are_answered():
     recommender.score(["i1"], ["i2"])
     recommender.explain(["i1"], "i2")
     recommender.similar_items("i1")
+    recommender.search(np.ones(12, np.float32))
     recommender.append(recommender.new_state(["i1"]), ["i2"])
     for call in (recommender.score, recommender.explain, recommender.append):
         with pytest.raises(errors.LsifError):
             call(["i1"], 3.5)
-    assert recommender.stats().calls == {"append": 2, "score": 1, "explain": 1, "similar_items": 1}
+    assert recommender.stats().calls == {"append": 2, "score": 1, "search": 1, "explain": 1, "similar_items": 1}
     assert recommender.stats().requests == 0
 
 

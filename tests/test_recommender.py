@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -112,16 +113,23 @@ def test_answers_as_columns_of_a_table(recommender):
     ]
     assert list(zip(*(columns[name].tolist() for name in ("user", "rank", "item", "score")), strict=True)) == expected
     assert 9 < len(expected) == out.counts.sum() < 12
-    assert {name: values.dtype.kind for name, values in columns.items()} == dict(
-        user="U", rank="i", item="O", score="f"
-    )
+    assert [values.dtype.kind for values in columns.values()] == ["O", "i", "O", "f"]
     assert out.columns()["user"].tolist() == np.repeat(range(4), out.counts).tolist()
     empty = recommender.recommend(np.zeros((0, 0), np.int64), k=3).columns()
     assert [len(values) for values in empty.values()] == [0, 0, 0, 0]
     with pytest.raises(errors.ArgumentError, match="users: expected the ids of 4 users, in their order, got 3"):
         out.columns([1, 2, 3])
-    with pytest.raises(errors.ArgumentTypeError, match="users: expected a sequence of ids, got str"):
-        out.columns("anna")
+    for users, message in (
+        ("anna", "users: expected a sequence, one value an item, got str 'anna'"),
+        ([7, "ann", 8, 9], "users: expected all integers or all strings, got str 'ann'"),
+        (pd.Series([2**53 + 1, None, 3, 4], dtype="Int64"), "users: expected all integers or all strings"),
+        ([1.0, 2.0, 3.0, 4.0], "users: expected all integers or all strings, got float 1.0"),
+        ([2**63, 1, 2, 3], "users: expected integers that fit int64, got 9223372036854775808"),
+    ):
+        with pytest.raises(errors.ArgumentError, match=message):
+            out.columns(users)
+    assert out.columns(["a\0", "a", "b", "c"])["user"].tolist()[:4] == ["a\0"] * 3 + ["a"]
+    assert out.columns(pd.Index([2**53 + 1, 2, 3, 4]))["user"][0] == 2**53 + 1
 
 
 def test_what_the_encoder_gives_fits_together(recommender):

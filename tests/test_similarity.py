@@ -114,7 +114,7 @@ def test_what_is_carried_over_is_what_a_new_recommender_would_make(rows_per_bloc
     monkeypatch.setattr(similarity, "_ROWS_PER_BLOCK", rows_per_block)
     live = LiveRecommender(build(), keep=5)
     live.current.similar_items("i4")
-    monkeypatch.setattr("lsif_sdk.recommender.directions_of", None)  # nobody makes all of them again
+    monkeypatch.setattr("lsif_sdk.item_search.directions_of", None)  # nobody makes all of them again
 
     def check() -> None:
         current = live.current
@@ -150,7 +150,7 @@ def test_nobody_builds_what_nobody_asked_for():
 def test_threads_that_ask_first_build_once(monkeypatch):
     made = []
     real = similarity.directions_of
-    monkeypatch.setattr("lsif_sdk.recommender.directions_of", lambda *given: made.append(1) or real(*given))
+    monkeypatch.setattr("lsif_sdk.item_search.directions_of", lambda *given: made.append(1) or real(*given))
     recommender = build()
     run_together(4, lambda caller: recommender.similar_items("i4"))
     assert len(made) == 1

@@ -169,14 +169,24 @@ class Catalog(OfOneProcess):
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
             ArgumentTypeError: an argument is of the wrong type.
         """
-        matrix = as_float_array("queries", queries)
-        if matrix.ndim == 1:
-            matrix = matrix[None]
-        if matrix.ndim != 2 or matrix.shape[1] != self.dim:
-            raise ArgumentError("queries", f"shape [batch, {self.dim}]", list(matrix.shape))
+        matrix = self.as_queries("queries", queries)
         target = as_recall_target(recall_target)
         share = 1.0 if target == 1 else self._error_share(target, as_k(k, len(self)))
         return self.search(matrix, None, 1.0, k, ragged_rows(exclude, len(matrix)), threads, share)
+
+    def as_queries(self, argument: str, queries: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Checked vectors of users, float32 [batch, dim], from those or from one [dim]; a search looks at the values.
+
+        Raises:
+            ArgumentError: the shape is another, or they are not real.
+            ArgumentTypeError: no array.
+        """
+        matrix = as_float_array(argument, queries)
+        if matrix.ndim == 1:
+            matrix = matrix[None]
+        if matrix.ndim != 2 or matrix.shape[1] != self.dim:
+            raise ArgumentError(argument, f"shape [batch, {self.dim}]", list(matrix.shape))
+        return matrix
 
     def search(
         self,

@@ -197,3 +197,7 @@ def _separator(text: str) -> str:
     if text != "tab" and len(text) != 1:
         raise argparse.ArgumentTypeError(f"expected one character, or 'tab', got {text!r}")
     return "\t" if text == "tab" else text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

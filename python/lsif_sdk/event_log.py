@@ -114,7 +114,10 @@ class EventLog:
         return UserEvents(self.items[part], *(None if c is None else c[part] for c in (self.times, self.actions)))
 
     def history(self, row: int) -> Events:
-        """The same by the items' own ids, as `Recommender.recommend` takes it.
+        """The events of the user in this row by the items' own ids, as `Recommender.recommend` takes them.
+
+        Args:
+            row: whose; `user_ids` has the ids of the rows, which may be integers, too.
 
         Raises:
             ArgumentError: there is no such row.
@@ -188,9 +191,9 @@ def read_events(
     depend on the order of the events. Row numbers in errors count from 1, the header and blank lines left out.
 
     Args:
-        source: a pandas DataFrame, a table with `to_pandas()` (a DataFrame of polars, a Table of pyarrow), or the path
-            of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files have a header; a ":type" suffix of its
-            names is dropped ("user_id:token" is the column "user_id").
+        source: a pandas DataFrame, a table with `to_pandas()` (a DataFrame of polars, a Table of pyarrow), a dict of
+            columns, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files have a header; a
+            ":type" suffix of its names is dropped ("user_id:token" is the column "user_id").
         user: column of user ids.
         item: column of item ids.
         timestamp: column of times: Unix seconds (fractions are rounded down), or dates, datetime or text in ISO 8601

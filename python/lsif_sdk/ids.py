@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.arguments import as_array
-from lsif_sdk.errors import ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
+from lsif_sdk.packed_texts import check_texts
 
-__all__ = ["INT_TYPES", "STR_TYPES", "Id", "as_list", "first_repeat", "id_list", "rows_by_text"]
+__all__ = ["INT_TYPES", "STR_TYPES", "Id", "as_list", "first_repeat", "id_column", "id_list", "rows_by_text"]
 
 Id = int | str
 
@@ -35,6 +36,26 @@ def as_list(argument: str, values: Any) -> list[Any]:
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ArgumentTypeError(argument, "a sequence, one value an item", values)
     return list(values)
+
+
+def id_column(argument: str, ids: Any) -> npt.NDArray[Any]:
+    """Ids in an order as an array: int64, or objects that are texts.
+
+    Raises:
+        ArgumentError: an integer does not fit int64, or UTF-8 cannot encode a text.
+        ArgumentTypeError: no sequence, or neither all integers nor all strings.
+    """
+    values = as_list(argument, ids)
+    kinds = set(map(type, values))
+    if not (kinds <= INT_TYPES or kinds <= STR_TYPES):
+        odd = next(value for value in values if type(value) not in (INT_TYPES if int in kinds else STR_TYPES))
+        raise ArgumentTypeError(argument, "all integers or all strings", odd)
+    if kinds and kinds <= STR_TYPES:
+        check_texts(argument, values)
+        return np.array(list(map(str, values)) if np.str_ in kinds else values, object)
+    if not all(-(2**63) <= value < 2**63 for value in values):
+        raise ArgumentError(argument, "integers that fit int64", shown(max(values, key=abs)))
+    return np.array(values, np.int64)
 
 
 def first_repeat(values: list[Id]) -> Id:

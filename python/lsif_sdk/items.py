@@ -17,7 +17,7 @@ from lsif_sdk import _core
 from lsif_sdk.arguments import as_array, as_integer
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
-from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, id_list
+from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, id_column, id_list
 from lsif_sdk.locks import ForkSafeLock, made_once
 from lsif_sdk.order_by_counts import by_counts, reordered
 from lsif_sdk.packed_texts import check_texts, int64_tensor, pack_texts, unpack_texts
@@ -67,35 +67,25 @@ class ItemTable:
         counts: Sequence[int] | npt.NDArray[Any] | None = None,
         until: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        values: list[Id] = as_list("ids", ids)
-        kinds = set(map(type, values))
-        if not (kinds <= INT_TYPES or kinds <= STR_TYPES):
-            odd = next(value for value in values if type(value) not in (INT_TYPES if int in kinds else STR_TYPES))
-            raise ArgumentTypeError("ids", "all integers or all strings", odd)
-        self.has_string_ids = bool(kinds) and kinds <= STR_TYPES
+        self.ids = id_column("ids", ids)
+        self.has_string_ids = self.ids.dtype == object
         self._id_types = STR_TYPES if self.has_string_ids else INT_TYPES
-        if self.has_string_ids:
-            check_texts("ids", values)
-            if np.str_ in kinds:
-                values = list(map(str, values))
-        elif not all(-(2**63) <= value < 2**63 for value in values):  # type: ignore[operator]
-            raise ArgumentError("ids", "integers that fit int64", shown(max(values, key=abs)))  # type: ignore[arg-type]
-        self.ids: npt.NDArray[Any] = np.array(values, dtype=object if self.has_string_ids else np.int64)
+        size = len(self.ids)
         self.ids.flags.writeable = False
         self.titles = None if titles is None else as_list("titles", titles)
         if self.titles is not None:
-            if len(self.titles) != len(values):
-                raise ArgumentError("titles", f"{len(values)} texts, one an item", len(self.titles))
+            if len(self.titles) != size:
+                raise ArgumentError("titles", f"{size} texts, one an item", len(self.titles))
             check_texts("titles", self.titles)
-        self.counts = np.zeros(len(values), np.int64) if counts is None else _as_counts(counts, len(values))
+        self.counts = np.zeros(size, np.int64) if counts is None else _as_counts(counts, size)
         self.counts.flags.writeable = False
-        if until is not None and (until.shape != (len(values),) or until.dtype != np.int64):
-            raise ArgumentError("until", f"int64 of shape [{len(values)}]", f"{until.dtype} {list(until.shape)}")
+        if until is not None and (until.shape != (size,) or until.dtype != np.int64):
+            raise ArgumentError("until", f"int64 of shape [{size}]", f"{until.dtype} {list(until.shape)}")
         self._available = None if until is None else Availability(until)
         self._native = _core.IdRows(self.ids)
         if self._native.repeat >= 0:
-            raise ArgumentError("ids", "no two equal ids", f"{values[self._native.repeat]!r} more than once")
-        self._num_native = len(values)
+            raise ArgumentError("ids", "no two equal ids", f"{self.ids.item(self._native.repeat)!r} more than once")
+        self._num_native = size
         # Rows of the ids that tables edited from this one have besides, which share the dictionary: those past a
         # table's end are of no concern to it.
         self._later: dict[Id, int] = {}

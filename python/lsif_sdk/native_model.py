@@ -194,6 +194,7 @@ class NativeModel(PlacedModel):
             ArgumentError: a shape, row, action or offset is wrong.
             ArgumentTypeError: not contiguous int64 arrays.
         """
+        self._check_encoder()
         _check_rows(items=items, times=times, actions=actions, offsets=offsets, now=now)
         with native_errors():
             return Encoded(*self._path.encode(items, times, actions, offsets, now, self._threads))
@@ -224,7 +225,13 @@ class NativeModel(PlacedModel):
         with native_errors():
             return RepeatBonuses(*self._host.repeat_bonus(items, times, offsets, now, newest, self._threads))
 
+    def _check_encoder(self) -> None:
+        if not self.artifact.has_encoder:
+            expected = "a model with an encoder; for vectors of users there is search()"
+            raise ArgumentError("history", expected, "items alone")
+
     def _events(self, history: Histories) -> EventBatch:
+        self._check_encoder()
         events = EventBatch.from_histories(history, self.items, self.config.num_actions)
         check_seconds(events)
         return events

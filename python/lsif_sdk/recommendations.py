@@ -9,9 +9,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_column
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.ids import Id
+from lsif_sdk.ids import Id, id_column
 
 __all__ = ["Encoded", "Recommendations", "RepeatBonuses", "UserRecommendations", "nobody_searched"]
 
@@ -131,16 +130,16 @@ class Recommendations:
         """One entry an item of any user, for a table: `pandas.DataFrame(answer.columns(users))`, say.
 
         Args:
-            users: what the users are called, in their order; None: 0, 1, 2 and so on.
+            users: their ids, all integers or all strings, in their order; None: 0, 1, 2 and so on.
 
         Returns:
             user, rank (int64, 1 is the best), item and score (float32), each [counts.sum()].
 
         Raises:
-            ArgumentError: another number of users.
-            ArgumentTypeError: `users` is no sequence.
+            ArgumentError: another number of users, or an integer that does not fit int64.
+            ArgumentTypeError: `users` is no sequence of ids, or one is missing.
         """
-        names = np.arange(len(self)) if users is None else as_column("users", users, "ids")
+        names = np.arange(len(self)) if users is None else id_column("users", users)
         if len(names) != len(self):
             raise ArgumentError("users", f"the ids of {len(self)} users, in their order", len(names))
         ranks = np.arange(self.items.shape[1])

@@ -5,35 +5,33 @@ from __future__ import annotations
 import copy
 import functools
 import os
-import time
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.artifact import Artifact
+from lsif_sdk.artifact import Artifact, items_alone
 from lsif_sdk.attribute_columns import Column
-from lsif_sdk.attributes import Attributes, Where, allowed_bitmaps
+from lsif_sdk.attributes import Attributes, Where
 from lsif_sdk.batching import Batching
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.device import DevicePath, as_device
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.event_batch import excluded_rows
-from lsif_sdk.events import Events, Histories, History, IdLists, as_users, check_same_users
+from lsif_sdk.events import Histories, History, IdLists, as_users, check_same_users
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
+from lsif_sdk.item_search import ItemSearch
 from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import States, unchanging
 from lsif_sdk.ops import ops
 from lsif_sdk.options import RequestOptions
 from lsif_sdk.placed_model import Precision
-from lsif_sdk.ranker import Ranker
 from lsif_sdk.recommendations import Encoded, Recommendations
 from lsif_sdk.request import Options
-from lsif_sdk.similarity import carried_over, directions_of, most_similar
+from lsif_sdk.similarity import carried_over
 from lsif_sdk.stats import Stats
 from lsif_sdk.times import Now
 from lsif_sdk.waiting_room import WaitingRoom
@@ -41,7 +39,7 @@ from lsif_sdk.waiting_room import WaitingRoom
 __all__ = ["Recommender"]
 
 
-class Recommender(Ranker):
+class Recommender(ItemSearch):
     """A trained model with its catalogue. Immutable, safe to share between threads; native code runs without the GIL.
 
     Args:
@@ -103,8 +101,38 @@ class Recommender(Ranker):
             device=device,
         )
 
+    @classmethod
+    def from_vectors(
+        cls,
+        vectors: torch.Tensor | npt.ArrayLike,
+        ids: Sequence[Id] | npt.NDArray[Any] | None = None,
+        bias: torch.Tensor | npt.ArrayLike | None = None,
+        *,
+        titles: Sequence[str] | None = None,
+        threads: int | None = None,
+        attributes: Mapping[str, Column] | None = None,
+    ) -> Recommender:
+        """Items alone, for users' vectors of an encoder of your own: there is `search`, `similar_items`, `save`, and a
+        `LiveRecommender` of it. What takes histories or states is refused.
+
+        Args:
+            vectors: of the items, [num_items, dim], real and finite; float32 is used in place: leave it unchanged.
+            ids: external ids, one an item, unique; None: the row numbers.
+            bias: [num_items], added to inner products, finite; None: zero.
+            titles: one text an item, or None.
+            threads: see the class.
+            attributes: see the class.
+
+        Raises:
+            ArgumentError: a shape is wrong, a value is NaN or infinite, ids are not unique, or `attributes` do not fit.
+            ArgumentTypeError: an argument is of the wrong type.
+        """
+        return cls(items_alone(vectors, ids, bias, titles), threads=threads, attributes=attributes)
+
     def __repr__(self) -> str:
         c = self.config
+        if not self.artifact.has_encoder:
+            return f"Recommender({len(self.items):,} items, no encoder, dim={c.dim})"
         return f"Recommender({len(self.items):,} items, {c.num_layers} {c.block} layers, dim={c.dim})"
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -360,52 +388,6 @@ class Recommender(Ranker):
         explanation = explain(self.artifact, events, self.items.row(item), None if asked is None else int(asked[0]))
         self._metrics.called("explain")
         return explanation
-
-    def similar_items(
-        self,
-        items: Id | Sequence[Id],
-        k: int = 10,
-        *,
-        exclude: IdLists | None = None,
-        allow: IdLists | None = None,
-        where: Where | Sequence[Where | None] | None = None,
-    ) -> Recommendations:
-        """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
-
-        The first call builds a second catalogue, of the directions, and keeps it: as much memory as the item vectors
-        and their codes take, and about as long as loading takes. From then on a `LiveRecommender` carries it along.
-
-        Args:
-            items: one item id or several. A hidden one may be asked for; it is not found.
-            k: how many, at least 1.
-            exclude: further item ids to leave out; as in `recommend`, like `allow` and `where`, for all items or one
-                entry an item.
-            allow: item ids that may be found; None: all.
-            where: conditions on the `attributes` of what is found.
-
-        Returns:
-            One row a given item, scores the cosines; long_share, unknown and fallback have no meaning here and are 0.
-
-        Raises:
-            ArgumentError: an item is not in the catalogue, or a value is out of range.
-            ArgumentTypeError: ids are not of the catalogue's kind, or an argument is of the wrong type.
-        """
-        wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
-        rows = self.items.known_rows(wanted, "items")
-        batch = len(rows)
-        excluded = excluded_rows(exclude, self.items, batch)
-        allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch, time.time())
-        found = most_similar(self._directions, self.items, rows, k, excluded, allowed, self._threads, self.version)
-        self._metrics.called("similar_items")
-        return found
-
-    @made_once
-    def _directions(self) -> Catalog:
-        with self._building:  # of several threads that ask first one builds
-            if "_directions" not in self.__dict__:
-                self.__dict__["_directions"] = directions_of(self.catalog, self._threads)
-            made: Catalog = self.__dict__["_directions"]
-            return made
 
     def _scores_of(
         self, queries: torch.Tensor, weights: torch.Tensor | None, items: torch.Tensor

@@ -16,7 +16,7 @@ from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import ops
 from lsif_sdk.recommendations import Recommendations
 
-__all__ = ["carried_over", "directions_of", "most_similar"]
+__all__ = ["carried_over", "directions_of", "most_similar", "nearest"]
 
 _ROWS_PER_BLOCK = 1 << 14
 
@@ -80,7 +80,24 @@ def most_similar(
     if others is not None and offsets is not None:
         unwanted = np.insert(others, offsets[:-1], rows), offsets + unwanted[1]
     queries = directions.vectors.numpy()[rows]
-    found = directions.search(queries, None, 1.0, k, unwanted, threads or None, allowed=allowed)
+    return nearest(directions, items, queries, k, unwanted, allowed, threads, version)
+
+
+def nearest(
+    catalog: Catalog,
+    items: ItemTable,
+    queries: npt.NDArray[np.float32],
+    k: int,
+    excluded: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None],
+    allowed: Sequence[Bitmap | None] | None,
+    threads: int,
+    version: int,
+) -> Recommendations:
+    """The k best items for each of the queries, float32 [batch, dim]; all else is as in `most_similar`."""
+    others, offsets = excluded
+    unwanted = None if others is None or offsets is None else (others, offsets)
+    found = catalog.search(queries, None, 1.0, k, unwanted, threads or None, allowed=allowed)
+    batch = len(queries)
     return Recommendations(
         items.take(found.indices),
         found.scores,

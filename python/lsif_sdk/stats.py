@@ -17,7 +17,7 @@ BUCKETS_US = (
 )  # fmt: skip
 """Upper ends of the buckets of time, microseconds, included; one more bucket has what took longer."""
 
-CALLS = ("append", "score", "explain", "similar_items")
+CALLS = ("append", "score", "search", "explain", "similar_items")
 """Other calls than `recommend` that are counted, `new_state` as an `append`."""
 
 STAGES = ("parse", "native", "answer", "total")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ids", "Source", "Table", "read_table"]
 
-Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | HasToPandas"
+Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | Mapping[str, Any] | HasToPandas"
 Ids: TypeAlias = "NDArray[np.int64] | list[str]"
 
 _TIME_LIMIT = 2**62
@@ -243,9 +243,9 @@ def read_table(
     """Reads the named columns of a source.
 
     Args:
-        source: a DataFrame, a table with `to_pandas()`, or the path of a Parquet (.parquet) or text file, gzipped if it
-            ends in .gz. The first line of a text file names the columns; a ":type" suffix of a name (RecBole's files)
-            is dropped.
+        source: a DataFrame, a table with `to_pandas()`, a dict of columns, or the path of a Parquet (.parquet) or text
+            file, gzipped if it ends in .gz. The first line of a text file names the columns; a ":type" suffix of a name
+            (RecBole's files) is dropped.
         columns: names of the columns to read, by how the caller may name another one, for messages.
         separator: of a text file, a regular expression if it is longer than one character; None = tab if the first line
             has one, otherwise comma.
@@ -295,6 +295,11 @@ def read_table(
 def _to_pandas(source: object, argument: str) -> pd.DataFrame:
     import pandas as pd
 
+    if isinstance(source, Mapping) and source and all(isinstance(name, str) for name in source):
+        try:
+            return pd.DataFrame(dict(source))
+        except ValueError as error:  # lengths, say
+            raise DataError(f"{argument}: not the columns of one table: {error}") from error
     try:
         frame = source.to_pandas() if hasattr(source, "to_pandas") else None
     except ImportError as error:

@@ -166,10 +166,14 @@ def format_lists(reports: Mapping[str, ListReport]) -> str:
         raise ArgumentTypeError("reports", expected, odd[0])
     if not reports:
         raise ArgumentError("reports", "at least one report", "none")
-    first, *others = reports.values()
-    ks = as_ks(first.k)
-    if any(as_ks(other.k) != ks or list(other.user_ids) != list(first.user_ids) for other in others):
-        raise ArgumentError("reports", "the same users and k", "others")
+    (name, first), *others = reports.items()
+    ks, users = as_ks(first.k), list(map(str, first.user_ids))
+    for other, report in others:
+        if set(as_ks(report.k)) != set(ks):
+            raise ArgumentError("reports", f"one k, {first.k} as of {name!r}", f"{report.k} of {other!r}")
+        if list(map(str, report.user_ids)) != users:
+            expected = f"the same users, {len(users):,} as of {name!r}"
+            raise ArgumentError("reports", expected, f"others, {report.num_users:,}, of {other!r}")
     return "\n\n".join(_table_at(reports, k) for k in ks) + f"\n{first.num_users:,} users, mean ± standard error"
 
 
@@ -179,7 +183,7 @@ def _table_at(reports: Mapping[str, ListReport], k: int) -> str:
     for system, report in reports.items():
         values, errors = report.metrics, report.standard_errors
         means = [f"{values[name]:.4f} ± {errors[name]:.4f}" for name in names]
-        rows.append([system, *means, f"{report.num_without_list:,}"])
+        rows.append([str(system), *means, f"{report.num_without_list:,}"])
     return aligned(rows)
 
 
@@ -206,7 +210,7 @@ def _refuse_one_for_two(columns: dict[str, str]) -> None:
 
 
 def _table_of(lists: Recommendations, users: object) -> Table:
-    """The columns user, item and rank of recommendations."""
+    """The columns of recommendations, their users checked."""
     import pandas as pd
 
     expected = f"the ids of the {len(lists)} users of lists, in that order"

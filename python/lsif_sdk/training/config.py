@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
 from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number, as_seed, is_real
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["MODEL_FIELDS", "LossName", "Precision", "Schedule", "TrainConfig"]
+__all__ = ["MODEL_FIELDS", "LossName", "Precision", "Schedule", "TrainConfig", "meant"]
 
 MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
 # field: (lowest, highest)
@@ -131,6 +132,12 @@ class TrainConfig:
         if unknown := sorted(set(values) - known, key=str):
             hint = "; that belongs to model" if set(unknown) <= MODEL_FIELDS else ""
             expected = f"fields of {cls.__name__} ({', '.join(sorted(known))})"
-            raise ArgumentError("training", expected, f"unknown {unknown}{hint}")
+            raise ArgumentError("training", expected, f"unknown {unknown}{hint or meant(unknown[0], known)}")
         clip_norm = values.get("clip_norm", cls.clip_norm)
         return cls(**{**values, "clip_norm": math.inf if clip_norm is None else clip_norm})
+
+
+def meant(name: object, fields: Collection[str]) -> str:
+    """For messages: the field that a name which is none comes near to, in brackets, or ""."""
+    near = difflib.get_close_matches(str(name).lower(), fields, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

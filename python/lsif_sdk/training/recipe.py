@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
-from lsif_sdk.training.config import MODEL_FIELDS, TrainConfig
+from lsif_sdk.training.config import MODEL_FIELDS, TrainConfig, meant
 
 __all__ = ["Recipe", "load_recipe"]
 
@@ -40,7 +39,7 @@ class Recipe:
         if unknown := sorted(set(self.model) - MODEL_FIELDS, key=str):
             hint = "; that belongs to training" if set(unknown) <= _TRAIN_FIELDS else ""
             expected = f"fields of ModelConfig ({', '.join(sorted(MODEL_FIELDS))})"
-            raise ArgumentError("model", expected, f"unknown {unknown}{hint or _meant(unknown[0], MODEL_FIELDS)}")
+            raise ArgumentError("model", expected, f"unknown {unknown}{hint or meant(unknown[0], MODEL_FIELDS)}")
 
 
 def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -73,11 +72,6 @@ def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[s
     for name, value in (overrides or {}).items():
         if name not in MODEL_FIELDS | _TRAIN_FIELDS:
             expected = f"fields of ModelConfig or TrainConfig ({', '.join(sorted(MODEL_FIELDS | _TRAIN_FIELDS))})"
-            raise ArgumentError("overrides (--set)", expected, repr(name) + _meant(name, MODEL_FIELDS | _TRAIN_FIELDS))
+            raise ArgumentError("overrides (--set)", expected, repr(name) + meant(name, MODEL_FIELDS | _TRAIN_FIELDS))
         values["model" if name in MODEL_FIELDS else "training"][name] = value
     return Recipe(values["model"], TrainConfig.from_dict(values["training"]))
-
-
-def _meant(name: object, fields: Collection[str]) -> str:
-    near = difflib.get_close_matches(str(name), fields, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

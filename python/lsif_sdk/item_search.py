@@ -1,0 +1,109 @@
+"""What is asked of a catalogue without a user's history: the best items for a vector, and for another item."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lsif_sdk.attributes import Where, allowed_bitmaps
+from lsif_sdk.catalog import Catalog
+from lsif_sdk.event_batch import excluded_rows
+from lsif_sdk.events import Events, IdLists
+from lsif_sdk.float_arrays import as_floats
+from lsif_sdk.ids import Id
+from lsif_sdk.locks import made_once
+from lsif_sdk.ranker import Ranker
+from lsif_sdk.recommendations import Recommendations
+from lsif_sdk.similarity import directions_of, most_similar, nearest
+
+__all__ = ["ItemSearch"]
+
+
+class ItemSearch(Ranker):
+    """Adds to a `Ranker` what needs no encoder."""
+
+    def search(
+        self,
+        vectors: torch.Tensor | npt.ArrayLike,
+        k: int = 10,
+        *,
+        exclude: IdLists | None = None,
+        allow: IdLists | None = None,
+        where: Where | Sequence[Where | None] | None = None,
+    ) -> Recommendations:
+        """The exact k best items for vectors that came from elsewhere, another encoder say, by inner product plus bias.
+
+        As `recommend` does, it leaves out what is hidden, removed and expired. On the CPU, whatever `device` is.
+
+        Args:
+            vectors: [batch, dim], or [dim] for one user; real and finite.
+            k: see `recommend`.
+            exclude: item ids to leave out; as in `recommend`, like `allow` and `where`, for all users or one entry a
+                user.
+            allow: item ids that may be found; None: all.
+            where: conditions on the `attributes` of what is found.
+
+        Returns:
+            One row a vector; long_share, unknown and fallback have no meaning here and are 0.
+
+        Raises:
+            ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
+            ArgumentTypeError: ids are not of the catalogue's kind, or an argument is of the wrong type.
+        """
+        queries = as_floats("vectors", self.catalog.as_queries("vectors", vectors), 2).numpy()
+        batch = len(queries)
+        excluded = excluded_rows(exclude, self.items, batch)
+        allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch, time.time())
+        found = nearest(self.catalog, self.items, queries, k, excluded, allowed, self._threads, self.version)
+        self._metrics.called("search")
+        return found
+
+    def similar_items(
+        self,
+        items: Id | Sequence[Id],
+        k: int = 10,
+        *,
+        exclude: IdLists | None = None,
+        allow: IdLists | None = None,
+        where: Where | Sequence[Where | None] | None = None,
+    ) -> Recommendations:
+        """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
+
+        The first call builds a second catalogue, of the directions, and keeps it: as much memory as the item vectors
+        and their codes take, and about as long as loading takes. From then on a `LiveRecommender` carries it along.
+
+        Args:
+            items: one item id or several. A hidden one may be asked for; it is not found.
+            k: how many, at least 1.
+            exclude: further item ids to leave out; as in `recommend`, like `allow` and `where`, for all items or one
+                entry an item.
+            allow: item ids that may be found; None: all.
+            where: conditions on the `attributes` of what is found.
+
+        Returns:
+            One row a given item, scores the cosines; long_share, unknown and fallback have no meaning here and are 0.
+
+        Raises:
+            ArgumentError: an item is not in the catalogue, or a value is out of range.
+            ArgumentTypeError: ids are not of the catalogue's kind, or an argument is of the wrong type.
+        """
+        wanted = Events([items] if isinstance(items, (str, int, np.integer)) else items).items
+        rows = self.items.known_rows(wanted, "items")
+        batch = len(rows)
+        excluded = excluded_rows(exclude, self.items, batch)
+        allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch, time.time())
+        found = most_similar(self._directions, self.items, rows, k, excluded, allowed, self._threads, self.version)
+        self._metrics.called("similar_items")
+        return found
+
+    @made_once
+    def _directions(self) -> Catalog:
+        with self._building:  # of several threads that ask first one builds
+            if "_directions" not in self.__dict__:
+                self.__dict__["_directions"] = directions_of(self.catalog, self._threads)
+            made: Catalog = self.__dict__["_directions"]
+            return made
