@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import lsif_sdk.recommender as recommender_module
+import lsif_sdk.item_search as item_search
 from concurrency import run_in_forked_child, run_together
 from live_cases import DIM, HISTORY, TITLES, answers, from_scratch, live_of, vectors_of
 from lsif_sdk import Batching, LiveRecommender, Recommender, errors
@@ -56,13 +56,13 @@ def test_a_forked_child_asks_for_what_another_thread_was_making(monkeypatch) -> 
         leave.wait(60)
         return directions_of(*arguments)
 
-    directions_of = recommender_module.directions_of
-    monkeypatch.setattr(recommender_module, "directions_of", slowly)
+    directions_of = item_search.directions_of
+    monkeypatch.setattr(item_search, "directions_of", slowly)
     first, second = build(), build(seed=2)
     thread = threading.Thread(target=lambda: first.similar_items(IDS[0]))
     thread.start()
     assert entered.wait(60)
-    monkeypatch.setattr(recommender_module, "directions_of", directions_of)
+    monkeypatch.setattr(item_search, "directions_of", directions_of)
     run_in_forked_child(lambda: second.similar_items(IDS[0]), seconds=30)
     run_in_forked_child(lambda: first.similar_items(IDS[0]), seconds=30)
     second.similar_items(IDS[0])  # here, too, one recommender does not wait for another

@@ -126,7 +126,7 @@ def test_answers_as_columns_of_a_table(recommender):
         ([1.0, 2.0, 3.0, 4.0], "users: expected all integers or all strings, got float 1.0"),
         ([2**63, 1, 2, 3], "users: expected integers that fit int64, got 9223372036854775808"),
     ):
-        with pytest.raises(errors.ArgumentError, match=message):
+        with pytest.raises(errors.LsifError, match=message):
             out.columns(users)
     assert out.columns(["a\0", "a", "b", "c"])["user"].tolist()[:4] == ["a\0"] * 3 + ["a"]
     assert out.columns(pd.Index([2**53 + 1, 2, 3, 4]))["user"][0] == 2**53 + 1
