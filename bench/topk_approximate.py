@@ -129,7 +129,7 @@ def _faiss_lists(problem: Problem, stored: str, lists: int) -> Implementation:
     def call(queries: Vectors) -> Any:
         return index.search(queries, problem.k, params=parameters)
 
-    row_bytes = 4 * dim + dim // 4 if refined else 2 * dim
+    row_bytes = 4 * dim + (dim // 2 if dim % _DIMENSIONS_PER_CODE else dim // 4) if refined else 2 * dim
     return Implementation(
         call=call,
         inputs=problem.batches(),

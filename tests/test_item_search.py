@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lsif_sdk import Artifact, LiveRecommender, Recommender
+from lsif_sdk import Artifact, ItemTable, LiveRecommender, Recommender, train
+from lsif_sdk.cli import main
+from lsif_sdk.datasets import simulated_shop
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from recommender_cases import IDS, build, same
 
@@ -37,6 +39,7 @@ def test_the_best_items_of_a_vector_are_found_by_their_ids():
     rec = alone()
     out = rec.search(USERS, 7)
     assert found(out) == slow(USERS, 7)
+    assert rec.catalog.vectors.data_ptr() == VECTORS.ctypes.data and alone(threads=1).threads == 1
     np.testing.assert_allclose(out.scores[0, 0], np.max(USERS[0] @ VECTORS.T + BIAS), rtol=1e-6)
     assert (out.counts.tolist(), out.fallback.any(), out.unknown.any()) == ([7] * 5, False, False)
     for one in (USERS[1], USERS[1:2], torch.from_numpy(USERS[1]), USERS[1].tolist(), USERS[1].astype(np.float64)):
@@ -72,7 +75,8 @@ def test_a_live_catalogue_of_vectors_changes(tmp_path):
     live.hide([first])
     assert live.current.search(user, 1)[0].items.tolist() == [second]
     live.upsert(["new"], user[None] * 10, attributes={"kind": ["odd"]})
-    assert live.current.search(user, 2)[0].items.tolist() == ["new", second]
+    out = live.current.search(user, 2)
+    assert out[0].items.tolist() == ["new", second] and out.version == live.version == 2
     live.remove(["new", second])
     assert found(live.current.search(USERS, 9)) == slow(USERS, 9, lambda _, row: IDS[row] not in (first, second))
     live.current.save(tmp_path / "index")
@@ -81,6 +85,20 @@ def test_a_live_catalogue_of_vectors_changes(tmp_path):
     assert not again.artifact.has_encoder and repr(again) == "Recommender(41 items, no encoder, dim=12)"
     assert Artifact.load(tmp_path / "index").training == {"encoder": "none"}
     assert found(again.similar_items("i7", 3)) == found(live.current.similar_items("i7", 3))
+
+
+def test_what_there_is_of_items_is_kept():
+    table = ItemTable(IDS, [f"Thing {name}" for name in IDS])
+    assert Recommender.from_vectors(VECTORS, table).items.title_of("i7") == "Thing i7"
+    assert Recommender.from_vectors(VECTORS, IDS, titles=IDS[::-1]).items.title_of("i0") == "i39"
+
+
+def test_there_is_no_model_to_start_from_or_to_look_at(tmp_path, capsys):
+    alone().save(tmp_path / "index")
+    with pytest.raises(ArgumentError, match="start: expected a model with an encoder, got items alone"):
+        train(simulated_shop(20, 10), start=tmp_path / "index")
+    assert main(["inspect", str(tmp_path / "index")]) == 0
+    assert "encoder: none" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -93,11 +111,16 @@ def test_a_live_catalogue_of_vectors_changes(tmp_path):
         lambda rec: rec.user_vectors([["i1"]]),
         lambda rec: rec.new_state(),
         lambda rec: rec.explain(["i1"], "i2"),
+        lambda rec: rec.recommend(state=build().new_state(["i1"])),
+        lambda rec: rec.score(state=[], candidates=[["i1"]]),
+        lambda rec: rec.append([], []),
+        lambda rec: rec.join_states(1, 2),
+        lambda rec: rec.calibrate(0.9),
         lambda rec: rec.encode_rows(np.zeros(1, np.int64), None, None, np.array([0, 1])),
     ],
 )
 def test_without_an_encoder_histories_are_refused(call):
-    with pytest.raises(ArgumentError, match="history: expected a model with an encoder"):
+    with pytest.raises(ArgumentError, match=r"(history|state|older|recall_target): expected a model with an encoder"):
         call(alone())
 
 
@@ -115,7 +138,11 @@ def test_without_an_encoder_histories_are_refused(call):
         (lambda: Recommender.from_vectors(VECTORS, ["a"] * 40), ArgumentError, "ids: expected no two equal ids"),
         (lambda: Recommender.from_vectors(VECTORS, IDS, BIAS[:3]), ArgumentError, r"bias: expected shape \[40\]"),
         (lambda: Recommender.from_vectors(VECTORS[0]), ArgumentError, "vectors: expected"),
-        (lambda: Recommender.from_vectors(VECTORS[:, :0]), ArgumentError, "vectors: expected at least one dimension"),
+        (lambda: Recommender.from_vectors(VECTORS[:, :0]), ArgumentError, "of 1 to 4096 dimensions"),
+        (lambda: Recommender.from_vectors(VECTORS[:0]), ArgumentError, "vectors: expected an item or more"),
+        (lambda: Recommender.from_vectors(np.ones((1, 5000), np.float32)), ArgumentError, "of 1 to 4096 dimensions"),
+        (lambda: alone().search(USERS * np.float32(1e38)), ArgumentError, "vectors: expected scores within float32"),
+        (lambda: Recommender.from_vectors(VECTORS, ItemTable(IDS), titles=IDS), ArgumentError, "titles: expected None"),
         (lambda: Recommender.from_vectors(VECTORS * np.nan), ArgumentError, "vectors: expected finite"),
         (lambda: Recommender.from_vectors(VECTORS, titles=["a"]), ArgumentError, "titles: expected 40 texts"),
     ],

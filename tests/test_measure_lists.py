@@ -260,8 +260,19 @@ def test_columns_of_recommendations_are_lists():
     wanted = pairs({"a": [2, 9], "b": [1]})
     of_columns = measure_lists(answer.columns(["b", "a"]), wanted, (1, 5), rank="rank")
     assert of_columns.metrics == measure_lists(answer, wanted, (1, 5), users=["b", "a"]).metrics
-    with pytest.raises(DataError, match="lists: not the columns of one table: "):
-        measure_lists({"user": [1, 2], "item": [1], "rank": [1, 2]}, wanted, rank="rank")
+    for columns, error, message in (
+        ({"user": [1, 2], "item": [1], "rank": [1, 2]}, ArgumentError, "2 of 'user', 1 of 'item', 2 of 'rank'"),
+        ({"user": "ann", "item": [1], "rank": [1]}, ArgumentTypeError, r"lists\['user'\]: expected a list or an array"),
+        ({"user": pd.Series([1]), "item": [1], "rank": [1]}, ArgumentTypeError, "got Series"),
+    ):
+        with pytest.raises(error, match=message):
+            measure_lists(columns, wanted, rank="rank")
+
+
+def test_users_of_recommendations_may_be_called_by_large_numbers():
+    answer = recommendations([[3], [1]], [1, 1])
+    users = np.array([2**63 + 5, 7], np.uint64)
+    assert measure_lists(answer, pairs({str(2**63 + 5): [3]}), users=users).metrics["hr@10"] == 1
 
 
 def test_one_users_recommendations_are_refused_by_name():

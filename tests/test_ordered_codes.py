@@ -103,6 +103,26 @@ def test_codes_of_rows_of_different_lengths_have_an_order_by_themselves():
             assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize(("noise", "is_ordered"), [(0.3, True), (0.9, False)])
+def test_biases_are_weighed_as_users_weigh_them_who_are_longer_than_items(noise, is_ordered):
+    """To a row as a user these biases would decide, and few cells have high ones: an order would seem to pay always."""
+    rng = np.random.default_rng(3)
+    vectors = rng.standard_normal((8, 32))[rng.integers(8, size=20000)] + noise * rng.standard_normal((20000, 32))
+    vectors *= 0.3 / np.linalg.norm(vectors, axis=1, keepdims=True)
+    bias = 0.05 * rng.standard_normal(20000)
+    assert Catalog.from_vectors(vectors, bias=bias).is_ordered == is_ordered
+
+
+@pytest.mark.parametrize(("slope", "is_ordered"), [(-1.0, False), (0.0, True), (1.0, True)])
+def test_long_rows_do_not_come_first_where_they_have_the_lower_biases(slope, is_ordered):
+    rng = np.random.default_rng(4)
+    lengths = np.exp(0.4 * rng.standard_normal(20000)).astype(np.float32)
+    vectors = make_rows("isotropic", 20000, 64, rng)
+    vectors *= lengths[:, None] / np.linalg.norm(vectors, axis=1, keepdims=True)
+    bias = (0.1 * (slope * lengths + rng.standard_normal(20000))).astype(np.float32)
+    assert Catalog.from_vectors(vectors, bias=bias).is_ordered == is_ordered
+
+
 def test_an_order_that_is_none_is_refused():
     vectors = torch.randn(40, 9)
     catalog = Catalog.from_vectors(vectors, ordered=True)

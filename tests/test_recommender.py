@@ -120,7 +120,8 @@ def test_answers_as_columns_of_a_table(recommender):
     with pytest.raises(errors.ArgumentError, match="users: expected the ids of 4 users, in their order, got 3"):
         out.columns([1, 2, 3])
     for users, message in (
-        ("anna", "users: expected a sequence, one value an item, got str 'anna'"),
+        ("anna", "users: expected a sequence of ids, got str 'anna'"),
+        (np.zeros((4, 1), np.int64), "users: expected all integers or all strings, got list"),
         ([7, "ann", 8, 9], "users: expected all integers or all strings, got str 'ann'"),
         (pd.Series([2**53 + 1, None, 3, 4], dtype="Int64"), "users: expected all integers or all strings"),
         ([1.0, 2.0, 3.0, 4.0], "users: expected all integers or all strings, got float 1.0"),

@@ -26,6 +26,11 @@ constexpr int64_t kTrialCellRows = 16;
 // Of the cells, by cluster: each is looked at by itself then, and with more a scan of all rows takes no longer.
 constexpr double kMostNeeded = 0.4;
 constexpr double kMostNeededByLength = 0.95;  // of rows that are scanned one after the other all the same
+// Users' vectors are longer than items', 15 to 30 times in trained models, and biases matter to them the less
+// (bench/measured.md, "Trained models").
+constexpr double kTrialLength = 16;
+// Of length and bias: where long rows have the lower biases (rare items of a trained model) they are not the best ones.
+constexpr double kLeastCorrelation = -0.1;
 
 struct Rows {
   const float* vectors;
@@ -109,7 +114,25 @@ TrialCell trial_cell(const Rows& all, const int32_t* rows, int64_t count) {
   return cell;
 }
 
-// The share of the cells of a sample that a query must look at, which is one of its rows and looks for the best other.
+// Of the lengths of a sample's rows and their biases (Pearson's); 0 where one of them does not vary.
+double length_and_bias_correlation(const Rows& all, const std::vector<int32_t>& sample) {
+  if (all.bias == nullptr) return 0;
+  const auto count = static_cast<double>(sample.size());
+  double x = 0, y = 0, xx = 0, yy = 0, xy = 0;
+  for (const int32_t item : sample) {
+    const double length = std::sqrt(exact_dot(all.row(item), all.row(item), all.dim)), bias = all.bias_of(item);
+    x += length;
+    y += bias;
+    xx += length * length;
+    yy += bias * bias;
+    xy += length * bias;
+  }
+  const double variances = (xx - x * x / count) * (yy - y * y / count);
+  return variances > 0 && std::isfinite(variances) ? (xy - x * y / count) / std::sqrt(variances) : 0;
+}
+
+// The share of the cells of a sample that a query must look at, which is one of its rows, made as long as users'
+// vectors are, and looks for the best other.
 double needed_share(const Rows& all, const std::vector<int32_t>& sample, int threads) {
   const auto size = static_cast<int64_t>(sample.size());
   const int64_t num_cells = size / kTrialCellRows;
@@ -123,11 +146,12 @@ double needed_share(const Rows& all, const std::vector<int32_t>& sample, int thr
     const float* x = all.row(query);
     double best = -std::numeric_limits<double>::infinity();
     for (const int32_t item : sample) {
-      if (item != query) best = std::max(best, exact_dot(x, all.row(item), all.dim) + all.bias_of(item));
+      if (item != query) best = std::max(best, kTrialLength * exact_dot(x, all.row(item), all.dim) + all.bias_of(item));
     }
     const double norm = std::sqrt(exact_dot(x, x, all.dim));
     for (const TrialCell& cell : cells) {
-      needed[q] += exact_dot(x, cell.centre.data(), all.dim) + norm * cell.radius + cell.bias >= best ? 1 : 0;
+      const double bound = exact_dot(x, cell.centre.data(), all.dim) + norm * cell.radius;
+      needed[q] += kTrialLength * bound + cell.bias >= best ? 1 : 0;
     }
   });
   int64_t total = 0;
@@ -155,7 +179,8 @@ RowOrder order_rows(const float* vectors, const float* bias, int64_t num_items, 
     return needed_share(all, trial, threads) <= share;
   };
   const bool is_clustered = needs_at_most(kMostNeeded, by_cluster(some, clusters, size, threads));
-  if (!is_clustered && needs_at_most(kMostNeededByLength, by_length(some, size, threads))) {
+  if (!is_clustered && length_and_bias_correlation(all, sample) >= kLeastCorrelation &&
+      needs_at_most(kMostNeededByLength, by_length(some, size, threads))) {
     return {by_length(all, num_items, threads), true};
   }
   if (!is_clustered && ordering == Ordering::kWherePaying) return {};

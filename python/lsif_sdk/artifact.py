@@ -56,6 +56,7 @@ __all__ = ["Artifact", "catalog_specs", "encoder_specs", "items_alone"]
 
 _CODES = "codes"
 _NO_ENCODER = "none"  # training["encoder"]
+_MOST_ALONE = 4096  # dimensions: the encoder of zeros takes 16 dim^2 bytes, in memory and in the file
 _VECTORS = "catalog.vectors"
 _PENALTY = "catalog.penalty"
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
@@ -298,16 +299,20 @@ def catalog_specs(config: ModelConfig) -> list[Spec]:
 
 def items_alone(
     vectors: torch.Tensor | npt.ArrayLike,
-    ids: Sequence[Id] | npt.NDArray[Any] | None,
+    ids: Sequence[Id] | npt.NDArray[Any] | ItemTable | None,
     bias: torch.Tensor | npt.ArrayLike | None,
     titles: Sequence[str] | None,
 ) -> Artifact:
     """The artifact of `Recommender.from_vectors`: an encoder of zeros, as small as one can be, which nobody may ask."""
     matrix = as_floats("vectors", vectors, 2)
     num_items, dim = matrix.shape
-    if dim < 1:
-        raise ArgumentError("vectors", "at least one dimension", f"shape {list(matrix.shape)}")
-    items = ItemTable(np.arange(num_items) if ids is None else ids, titles)
+    if num_items < 1 or not 1 <= dim <= _MOST_ALONE:
+        raise ArgumentError(
+            "vectors", f"an item or more, of 1 to {_MOST_ALONE} dimensions", f"shape {list(matrix.shape)}"
+        )
+    if isinstance(ids, ItemTable) and titles is not None:
+        raise ArgumentError("titles", "None beside an ItemTable", "titles")
+    items = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids, titles)
     if len(items) != num_items:
         raise ArgumentError("ids", f"{num_items} ids, one a row", len(items))
     config = ModelConfig(

@@ -317,7 +317,7 @@ def inspect(options: argparse.Namespace) -> int:
         "format_version": FORMAT_VERSION,
         "written_by": artifact.written_by,
         "written_at": artifact.written_at,
-        "model": artifact.config.to_dict(),
+        "model": artifact.config.to_dict() if artifact.has_encoder else {"dim": artifact.config.dim, "encoder": "none"},
         "parameters": sum(weight.numel() for name, weight in artifact.weights.items() if name != "catalog.penalty"),
         "bytes": sum(weight.numel() * weight.element_size() for weight in artifact.weights.values()),
         "items": {

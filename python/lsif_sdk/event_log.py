@@ -192,8 +192,8 @@ def read_events(
 
     Args:
         source: a pandas DataFrame, a table with `to_pandas()` (a DataFrame of polars, a Table of pyarrow), a dict of
-            columns, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files have a header; a
-            ":type" suffix of its names is dropped ("user_id:token" is the column "user_id").
+            lists or arrays, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files have a
+            header; a ":type" suffix of its names is dropped ("user_id:token" is the column "user_id").
         user: column of user ids.
         item: column of item ids.
         timestamp: column of times: Unix seconds (fractions are rounded down), or dates, datetime or text in ISO 8601

@@ -45,6 +45,8 @@ def id_column(argument: str, ids: Any) -> npt.NDArray[Any]:
         ArgumentError: an integer does not fit int64, or UTF-8 cannot encode a text.
         ArgumentTypeError: no sequence, or neither all integers nor all strings.
     """
+    if not hasattr(ids, "__array__") and (isinstance(ids, str) or not isinstance(ids, Sequence)):
+        raise ArgumentTypeError(argument, "a sequence of ids", ids)
     values = as_list(argument, ids)
     kinds = set(map(type, values))
     if not (kinds <= INT_TYPES or kinds <= STR_TYPES):

@@ -11,9 +11,9 @@ import torch
 
 from lsif_sdk.attributes import Where, allowed_bitmaps
 from lsif_sdk.catalog import Catalog
+from lsif_sdk.errors import ArgumentError
 from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import Events, IdLists
-from lsif_sdk.float_arrays import as_floats
 from lsif_sdk.ids import Id
 from lsif_sdk.locks import made_once
 from lsif_sdk.ranker import Ranker
@@ -54,11 +54,17 @@ class ItemSearch(Ranker):
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
             ArgumentTypeError: ids are not of the catalogue's kind, or an argument is of the wrong type.
         """
-        queries = as_floats("vectors", self.catalog.as_queries("vectors", vectors), 2).numpy()
+        queries = self.catalog.as_queries("vectors", vectors)
         batch = len(queries)
         excluded = excluded_rows(exclude, self.items, batch)
         allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch, time.time())
-        found = nearest(self.catalog, self.items, queries, k, excluded, allowed, self._threads, self.version)
+        try:
+            found = nearest(self.catalog, self.items, queries, k, excluded, allowed, self._threads, self.version)
+        except ArgumentError as error:
+            if error.argument != "queries":  # as the engine calls them
+                raise
+            expected, _, got = str(error).partition(": expected ")[2].partition(", got ")
+            raise ArgumentError("vectors", expected, got) from None
         self._metrics.called("search")
         return found
 

@@ -128,6 +128,7 @@ class NativeModel(PlacedModel):
                 before `older` ends, or `remember` differs.
             ArgumentTypeError: not two states.
         """
+        self._check_encoder("older")
         for name, state in (("older", older), ("newer", newer)):
             if not isinstance(state, UserState):
                 raise ArgumentTypeError(name, "a UserState", state)
@@ -225,10 +226,10 @@ class NativeModel(PlacedModel):
         with native_errors():
             return RepeatBonuses(*self._host.repeat_bonus(items, times, offsets, now, newest, self._threads))
 
-    def _check_encoder(self) -> None:
+    def _check_encoder(self, argument: str = "history") -> None:
         if not self.artifact.has_encoder:
             expected = "a model with an encoder; for vectors of users there is search()"
-            raise ArgumentError("history", expected, "items alone")
+            raise ArgumentError(argument, expected, "items alone")
 
     def _events(self, history: Histories) -> EventBatch:
         self._check_encoder()
@@ -237,6 +238,7 @@ class NativeModel(PlacedModel):
         return events
 
     def _users(self, history: Histories | None, state: States | None) -> AskedUsers:
+        self._check_encoder("history" if state is None else "state")
         if history is None and state is None:
             raise ArgumentTypeError("history", "a history, or state=", history)
         if isinstance(history, UserState):
@@ -260,6 +262,7 @@ class NativeModel(PlacedModel):
             return self._host.seen_events([user.data for user in users])
 
     def _states(self, state: UserState | Sequence[UserState]) -> list[UserState]:
+        self._check_encoder("state")
         states = as_states(state)
         self._check_known(states)
         return states

@@ -143,6 +143,7 @@ class Ranker(NativeModel):
             ArgumentTypeError: an argument is of the wrong type.
         """
         target, k = as_recall_target(recall_target), as_k(k, len(self.items))
+        self._check_encoder("recall_target")
         self._refuse_on_device("recall_target", "1", None if target == 1 else target)
         if target == 1 or not self.catalog.is_ordered:
             return

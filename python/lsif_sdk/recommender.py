@@ -23,6 +23,7 @@ from lsif_sdk.events import Histories, History, IdLists, as_users, check_same_us
 from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
 from lsif_sdk.item_search import ItemSearch
+from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import States, unchanging
@@ -54,8 +55,8 @@ class Recommender(ItemSearch):
             all need one.
         precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
             everywhere (docs/model.md, 2).
-        device: "cpu", or the GPU that answers: "cuda", "cuda:1". `UserState`s, `explain` and `similar_items` stay on
-            the CPU; batching and `recall_target` below 1 are refused (docs/cuda.md).
+        device: "cpu", or the GPU that answers: "cuda", "cuda:1". `UserState`s, `explain`, `search` and `similar_items`
+            stay on the CPU; batching and `recall_target` below 1 are refused (docs/cuda.md).
     """
 
     @classmethod
@@ -105,7 +106,7 @@ class Recommender(ItemSearch):
     def from_vectors(
         cls,
         vectors: torch.Tensor | npt.ArrayLike,
-        ids: Sequence[Id] | npt.NDArray[Any] | None = None,
+        ids: Sequence[Id] | npt.NDArray[Any] | ItemTable | None = None,
         bias: torch.Tensor | npt.ArrayLike | None = None,
         *,
         titles: Sequence[str] | None = None,
@@ -116,8 +117,9 @@ class Recommender(ItemSearch):
         `LiveRecommender` of it. What takes histories or states is refused.
 
         Args:
-            vectors: of the items, [num_items, dim], real and finite; float32 is used in place: leave it unchanged.
-            ids: external ids, one an item, unique; None: the row numbers.
+            vectors: of the items, [num_items, dim], at least one item of 1 to 4096 dimensions, real and finite; float32
+                is used in place: leave it unchanged. Besides, 16 dim^2 bytes are taken, in memory and in files.
+            ids: external ids, one an item, unique, or an `ItemTable`; None: the row numbers.
             bias: [num_items], added to inner products, finite; None: zero.
             titles: one text an item, or None.
             threads: see the class.

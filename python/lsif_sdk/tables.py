@@ -296,10 +296,7 @@ def _to_pandas(source: object, argument: str) -> pd.DataFrame:
     import pandas as pd
 
     if isinstance(source, Mapping) and source and all(isinstance(name, str) for name in source):
-        try:
-            return pd.DataFrame(dict(source))
-        except ValueError as error:  # lengths, say
-            raise DataError(f"{argument}: not the columns of one table: {error}") from error
+        return pd.DataFrame(_checked_columns(source, argument))
     try:
         frame = source.to_pandas() if hasattr(source, "to_pandas") else None
     except ImportError as error:
@@ -309,6 +306,20 @@ def _to_pandas(source: object, argument: str) -> pd.DataFrame:
     if not isinstance(frame, pd.DataFrame):
         raise ArgumentTypeError(argument, "a path, a pandas DataFrame or another table with to_pandas()", source)
     return frame
+
+
+def _checked_columns(columns: Mapping[str, Any], argument: str) -> dict[str, Any]:
+    """Lists and arrays of one length. Not pandas', which it would align by their indices."""
+    lengths = {}
+    for name, column in columns.items():
+        if not isinstance(column, (list, tuple, np.ndarray)) or np.ndim(column) != 1:
+            raise ArgumentTypeError(f"{argument}[{name!r}]", "a list or an array with one dimension", column)
+        lengths[name] = len(column)
+    if len(set(lengths.values())) > 1:
+        raise ArgumentError(
+            argument, "columns of one length", ", ".join(f"{n} of {name!r}" for name, n in lengths.items())
+        )
+    return dict(columns)
 
 
 def _as_integers(texts: list[str]) -> list[int] | None:

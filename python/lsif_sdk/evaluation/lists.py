@@ -223,7 +223,7 @@ def _table_of(lists: Recommendations, users: object) -> Table:
         raise ArgumentError("users", expected, f"{names[missing[0]]!s} at position {missing[0]}")
     if len(set(names.tolist())) < len(names):
         raise ArgumentError("users", f"{expected}, all different", f"{first_repeat(names.tolist())} twice")
-    frame = pd.DataFrame(lists.columns(names))
+    frame = pd.DataFrame(lists.columns(list(map(str, names.tolist()))))  # ids match by their text
     return Table("lists (Recommendations)", frame, typed=True)
 
 

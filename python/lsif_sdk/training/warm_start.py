@@ -38,17 +38,20 @@ def as_start(start: Start) -> Artifact:
     """The artifact to start from.
 
     Raises:
+        ArgumentError: it has no encoder.
         ArgumentTypeError: it is none of the three.
         ArtifactError: the directory holds none, or a damaged one.
     """
     if isinstance(start, Recommender):
-        return start.artifact
+        start = start.artifact
     if isinstance(start, (str, os.PathLike)):
-        return Artifact.load(start)
+        start = Artifact.load(start)
     if not isinstance(start, Artifact):
         is_live = isinstance(start, LiveRecommender)
         expected = "a model's directory, an Artifact or a Recommender" + (" (take `current`)" if is_live else "")
         raise ArgumentTypeError("start", expected, start)
+    if not start.has_encoder:
+        raise ArgumentError("start", "a model with an encoder", "items alone")
     return start
 
 
