@@ -15,11 +15,10 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.torch
 import torch
 
@@ -47,16 +46,15 @@ from lsif_sdk.artifact_files import (
 )
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
-from lsif_sdk.float_arrays import as_floats
-from lsif_sdk.ids import Id
 from lsif_sdk.items import ItemTable
 from lsif_sdk.popularity import centred_log_counts, penalty_of
 
-__all__ = ["Artifact", "catalog_specs", "encoder_specs", "items_alone"]
+__all__ = ["NO_ENCODER", "Artifact", "catalog_specs", "encoder_specs"]
+
+NO_ENCODER = "none"
+"""`training["encoder"]` of items alone."""
 
 _CODES = "codes"
-_NO_ENCODER = "none"  # training["encoder"]
-_MOST_ALONE = 4096  # dimensions: the encoder of zeros takes 16 dim^2 bytes, in memory and in the file
 _VECTORS = "catalog.vectors"
 _PENALTY = "catalog.penalty"
 _MADE_OF = "made_of"  # in config.json, of CODES_FILE: the SHA-256 of the weights
@@ -112,7 +110,7 @@ class Artifact:
     @property
     def has_encoder(self) -> bool:
         """Whether there is a model of users, beside the items; `Recommender.from_vectors` has none."""
-        return self.training.get("encoder") != _NO_ENCODER
+        return self.training.get("encoder") != NO_ENCODER
 
     def edited(self, weights: Mapping[str, torch.Tensor], items: ItemTable) -> Artifact:
         """The same model with other items and their tensors, which the caller has checked; without codes."""
@@ -295,41 +293,6 @@ def catalog_specs(config: ModelConfig) -> list[Spec]:
         (_VECTORS, (config.num_items, config.dim), "float32"),
         (_PENALTY, (config.num_items,), "float32"),
     ]
-
-
-def items_alone(
-    vectors: torch.Tensor | npt.ArrayLike,
-    ids: Sequence[Id] | npt.NDArray[Any] | ItemTable | None,
-    bias: torch.Tensor | npt.ArrayLike | None,
-    titles: Sequence[str] | None,
-) -> Artifact:
-    """The artifact of `Recommender.from_vectors`: an encoder of zeros, as small as one can be, which nobody may ask."""
-    matrix = as_floats("vectors", vectors, 2)
-    num_items, dim = matrix.shape
-    if num_items < 1 or not 1 <= dim <= _MOST_ALONE:
-        raise ArgumentError(
-            "vectors", f"an item or more, of 1 to {_MOST_ALONE} dimensions", f"shape {list(matrix.shape)}"
-        )
-    if isinstance(ids, ItemTable) and titles is not None:
-        raise ArgumentError("titles", "None beside an ItemTable", "titles")
-    items = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids, titles)
-    if len(items) != num_items:
-        raise ArgumentError("ids", f"{num_items} ids, one a row", len(items))
-    config = ModelConfig(
-        num_items=num_items, dim=dim, block="transformer", num_layers=1, num_heads=1, ffn_dim=1, window=1,
-        num_long=0, num_short=0, pooling_dim=1, use_times=False,
-    )  # fmt: skip
-    weights = {
-        name: torch.from_numpy(np.zeros(shape, dtype))
-        for name, shape, dtype in encoder_specs(config) + catalog_specs(config)
-        if name not in ("item_embedding", _PENALTY, _VECTORS)
-    }
-    weights["item_embedding"] = matrix
-    if bias is not None:
-        weights["catalog.bias"] = as_floats("bias", bias, 1)
-        if len(weights["catalog.bias"]) != num_items:
-            raise ArgumentError("bias", f"shape [{num_items}]", list(weights["catalog.bias"].shape))
-    return Artifact(config, weights, items, {"encoder": _NO_ENCODER})
 
 
 def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.artifact import Artifact, items_alone
+from lsif_sdk.artifact import Artifact
 from lsif_sdk.attribute_columns import Column
 from lsif_sdk.attributes import Attributes, Where
 from lsif_sdk.batching import Batching
@@ -24,6 +24,7 @@ from lsif_sdk.explanation import Explanation, explain
 from lsif_sdk.ids import Id
 from lsif_sdk.item_search import ItemSearch
 from lsif_sdk.items import ItemTable
+from lsif_sdk.items_alone import items_alone
 from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import States, unchanging
