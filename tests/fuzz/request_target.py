@@ -162,6 +162,13 @@ def _similar_items(variant: int, items: Any, **options: Any) -> None:
     _check_limits(out, len(asked), options)
 
 
+def _search(variant: int, vectors: Any, **options: Any) -> None:
+    model = models.recommender(variant)
+    out = model.search(vectors, **options)
+    models.check_answer(out, model, len(out), int(options.get("k", 10)))
+    _check_limits(out, len(out), options)
+
+
 def _top_k(variant: int, queries: Any, k: Any, **options: Any) -> None:
     out = models.recommender(variant).catalog.top_k(queries, k, **options)
     assert out.scores.shape == out.indices.shape == (len(out.counts), int(k)) and np.isfinite(out.scores).all()
@@ -228,7 +235,8 @@ class _Broken:
 
 _NAMES: dict[str, Any] = {
     "recommend": _recommend, "score": _score, "encode": _encode, "new_state": _new_state, "append": _append,
-    "join_states": _join_states, "explain": _explain, "similar_items": _similar_items, "top_k": _top_k,
+    "join_states": _join_states, "explain": _explain, "similar_items": _similar_items, "search": _search,
+    "top_k": _top_k,
     "item_table": _item_table, "recommender": _recommender,
     **{name: functools.partial(_edit, name) for name in ("upsert", "hide", "show", "remove")},
     "state": _state, "loop": _loop, "deep": _deep, "quantized": _quantized, "Broken": _Broken,

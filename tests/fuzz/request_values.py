@@ -156,12 +156,17 @@ class Requests:
             where,
         ]
 
+    def _queries(self) -> str:
+        plain = ["np.ones((2,4),'f4')", "[[1,2,3,4]]", "np.arange(4)", "[[0,0,0,1e38]]", "torch.ones(1,4)"]
+        return self._mostly(self._one_of(plain), 0.7)
+
+    def _search(self) -> list[str]:
+        where = self._maybe("where", self._one_of(_CONDITIONS))
+        return [self._queries(), self._maybe("k", self._one_of(_INTS), 0.6), *self._limits(), where]
+
     def _top_k(self) -> list[str]:
-        queries = self._one_of(
-            ["np.ones((2,4),'f4')", "[[1,2,3,4]]", "np.arange(4)", "[[0,0,0,1e38]]", "torch.ones(1,4)"]
-        )
         exclude = self._one_of(["[0]", "[[0],[1]]", "[-1]", "[6]", "np.zeros((2,1),int)", "[]", "[2**63]"])
-        return [self._mostly(queries, 0.7), self._mostly(self._one_of(_INTS)), self._maybe("exclude", exclude, 0.5)]
+        return [self._queries(), self._mostly(self._one_of(_INTS)), self._maybe("exclude", exclude, 0.5)]
 
     def _item_table(self) -> list[str]:
         return [
@@ -203,6 +208,6 @@ class Requests:
 
 _CALLS = [
     *["recommend"] * 12, *["score"] * 3, *["encode"] * 2, *["new_state"] * 3, *["append"] * 3, *["similar_items"] * 3,
-    *["top_k"] * 2, "join_states", "explain", "item_table", "recommender", "upsert", "upsert",
+    *["search"] * 3, *["top_k"] * 2, "join_states", "explain", "item_table", "recommender", "upsert", "upsert",
     "hide", "show", "remove",
 ]  # fmt: skip
