@@ -26,7 +26,7 @@ constexpr int64_t kTrialCellRows = 16;
 // Of the cells, by cluster: each is looked at by itself then, and with more a scan of all rows takes no longer.
 constexpr double kMostNeeded = 0.4;
 constexpr double kMostNeededByLength = 0.95;  // of rows that are scanned one after the other all the same
-// Users' vectors are longer than items', 15 to 30 times in trained models, and biases matter to them the less
+// Users' vectors are longer than items', 18 to 27 times in trained models, and biases matter to them the less
 // (bench/measured.md, "Trained models").
 constexpr double kTrialLength = 16;
 // Of length and bias: where long rows have the lower biases (rare items of a trained model) they are not the best ones.

@@ -82,19 +82,9 @@ class Catalog(OfOneProcess):
             ArgumentError: a shape is wrong, a value is NaN or infinite, or ids are not unique.
             ArgumentTypeError: not numbers.
         """
-        matrix = as_floats("vectors", vectors, 2)
-        num_items, dim = matrix.shape
-        if dim < 1:
-            raise ArgumentError("vectors", "at least one dimension", f"shape {list(matrix.shape)}")
-        offsets = torch.from_numpy(np.zeros(num_items, np.float32)) if bias is None else as_floats("bias", bias, 1)
-        if len(offsets) != num_items:
-            raise ArgumentError("bias", f"shape [{num_items}]", list(offsets.shape))
         if ordered is not None:
             ordered = as_flag("ordered", ordered)
-        table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
-        if len(table) != num_items:
-            raise ArgumentError("ids", f"{num_items} ids, one a row", len(table))
-        return cls.from_checked(matrix, offsets, table, threads, ordered=ordered)
+        return cls.from_checked(*checked_items(vectors, ids, bias), threads, ordered=ordered)
 
     @classmethod
     def from_checked(
@@ -169,23 +159,23 @@ class Catalog(OfOneProcess):
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
             ArgumentTypeError: an argument is of the wrong type.
         """
-        matrix = self.as_queries("queries", queries)
+        matrix = self.as_queries(queries)
         target = as_recall_target(recall_target)
         share = 1.0 if target == 1 else self._error_share(target, as_k(k, len(self)))
         return self.search(matrix, None, 1.0, k, ragged_rows(exclude, len(matrix)), threads, share)
 
-    def as_queries(self, argument: str, queries: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32]:
+    def as_queries(self, queries: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Checked vectors of users, float32 [batch, dim], from those or from one [dim]; a search looks at the values.
 
         Raises:
             ArgumentError: the shape is another, or they are not real.
             ArgumentTypeError: no array.
         """
-        matrix = as_float_array(argument, queries)
+        matrix = as_float_array("queries", queries)
         if matrix.ndim == 1:
             matrix = matrix[None]
         if matrix.ndim != 2 or matrix.shape[1] != self.dim:
-            raise ArgumentError(argument, f"shape [batch, {self.dim}]", list(matrix.shape))
+            raise ArgumentError("queries", f"shape [batch, {self.dim}]", list(matrix.shape))
         return matrix
 
     def search(
@@ -282,3 +272,22 @@ class Catalog(OfOneProcess):
             ridge=ridge,
             others_weight=others_weight,
         )
+
+
+def checked_items(
+    vectors: torch.Tensor | npt.ArrayLike,
+    ids: Sequence[Id] | npt.NDArray[Any] | ItemTable | None,
+    bias: torch.Tensor | npt.ArrayLike | None,
+) -> tuple[torch.Tensor, torch.Tensor, ItemTable]:
+    """Vectors [num_items, dim], biases [num_items] and ids as `Catalog.from_vectors` takes and refuses them."""
+    matrix = as_floats("vectors", vectors, 2)
+    num_items, dim = matrix.shape
+    if dim < 1:
+        raise ArgumentError("vectors", "at least one dimension", f"shape {list(matrix.shape)}")
+    offsets = torch.from_numpy(np.zeros(num_items, np.float32)) if bias is None else as_floats("bias", bias, 1)
+    if len(offsets) != num_items:
+        raise ArgumentError("bias", f"shape [{num_items}]", list(offsets.shape))
+    table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
+    if len(table) != num_items:
+        raise ArgumentError("ids", f"{num_items} ids, one a row", len(table))
+    return matrix, offsets, table

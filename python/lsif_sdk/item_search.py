@@ -11,7 +11,6 @@ import torch
 
 from lsif_sdk.attributes import Where, allowed_bitmaps
 from lsif_sdk.catalog import Catalog
-from lsif_sdk.errors import ArgumentError
 from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import Events, IdLists
 from lsif_sdk.ids import Id
@@ -28,19 +27,19 @@ class ItemSearch(Ranker):
 
     def search(
         self,
-        vectors: torch.Tensor | npt.ArrayLike,
+        queries: torch.Tensor | npt.ArrayLike,
         k: int = 10,
         *,
         exclude: IdLists | None = None,
         allow: IdLists | None = None,
         where: Where | Sequence[Where | None] | None = None,
     ) -> Recommendations:
-        """The exact k best items for vectors that came from elsewhere, another encoder say, by inner product plus bias.
+        """The exact k best items for users' vectors from elsewhere, another encoder say, by inner product plus bias.
 
         As `recommend` does, it leaves out what is hidden, removed and expired. On the CPU, whatever `device` is.
 
         Args:
-            vectors: [batch, dim], or [dim] for one user; real and finite.
+            queries: [batch, dim], or [dim] for one user; real and finite.
             k: see `recommend`.
             exclude: item ids to leave out; as in `recommend`, like `allow` and `where`, for all users or one entry a
                 user.
@@ -48,23 +47,17 @@ class ItemSearch(Ranker):
             where: conditions on the `attributes` of what is found.
 
         Returns:
-            One row a vector; long_share, unknown and fallback have no meaning here and are 0.
+            One row a query; long_share, unknown and fallback have no meaning here and are 0.
 
         Raises:
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
             ArgumentTypeError: ids are not of the catalogue's kind, or an argument is of the wrong type.
         """
-        queries = self.catalog.as_queries("vectors", vectors)
-        batch = len(queries)
+        vectors = self.catalog.as_queries(queries)
+        batch = len(vectors)
         excluded = excluded_rows(exclude, self.items, batch)
         allowed = allowed_bitmaps(allow, where, self._attributes, self.items, batch, time.time())
-        try:
-            found = nearest(self.catalog, self.items, queries, k, excluded, allowed, self._threads, self.version)
-        except ArgumentError as error:
-            if error.argument != "queries":  # as the engine calls them
-                raise
-            expected, _, got = str(error).partition(": expected ")[2].partition(", got ")
-            raise ArgumentError("vectors", expected, got) from None
+        found = nearest(self.catalog, self.items, vectors, k, excluded, allowed, self._threads, self.version)
         self._metrics.called("search")
         return found
 

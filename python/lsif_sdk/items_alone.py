@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk.artifact import NO_ENCODER, Artifact, catalog_specs, encoder_specs
+from lsif_sdk.catalog import checked_items
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.float_arrays import as_floats
 from lsif_sdk.ids import Id
 from lsif_sdk.items import ItemTable
 
@@ -28,30 +28,24 @@ def items_alone(
     titles: Sequence[str] | None,
 ) -> Artifact:
     """The artifact of `Recommender.from_vectors`: an encoder of zeros, as small as one can be, which nobody may ask."""
-    matrix = as_floats("vectors", vectors, 2)
+    matrix, offsets, items = checked_items(vectors, ids, bias)
     num_items, dim = matrix.shape
-    if num_items < 1 or not 1 <= dim <= _MOST_ALONE:
-        raise ArgumentError(
-            "vectors", f"an item or more, of 1 to {_MOST_ALONE} dimensions", f"shape {list(matrix.shape)}"
-        )
-    if isinstance(ids, ItemTable) and titles is not None:
-        raise ArgumentError("titles", "None beside an ItemTable", "titles")
-    items = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids, titles)
-    if len(items) != num_items:
-        raise ArgumentError("ids", f"{num_items} ids, one a row", len(items))
+    if num_items < 1 or dim > _MOST_ALONE:
+        expected = f"an item or more, of 1 to {_MOST_ALONE} dimensions"
+        raise ArgumentError("vectors", expected, f"shape {list(matrix.shape)}")
+    if titles is not None:
+        if isinstance(ids, ItemTable):
+            raise ArgumentError("titles", "None beside an ItemTable", "titles")
+        items = ItemTable(items.ids, titles)
     config = ModelConfig(
         num_items=num_items, dim=dim, block="transformer", num_layers=1, num_heads=1, ffn_dim=1, window=1,
         num_long=0, num_short=0, pooling_dim=1, use_times=False,
     )  # fmt: skip
-    tables = {"item_embedding", "catalog.vectors", "catalog.penalty"}
+    tables = {"item_embedding", "catalog.bias", "catalog.vectors", "catalog.penalty"}
     weights = {
         name: torch.from_numpy(np.zeros(shape, dtype))
         for name, shape, dtype in encoder_specs(config) + catalog_specs(config)
         if name not in tables
     }
-    weights["item_embedding"] = matrix
-    if bias is not None:
-        weights["catalog.bias"] = as_floats("bias", bias, 1)
-        if len(weights["catalog.bias"]) != num_items:
-            raise ArgumentError("bias", f"shape [{num_items}]", list(weights["catalog.bias"].shape))
+    weights |= {"item_embedding": matrix, "catalog.bias": offsets}
     return Artifact(config, weights, items, {"encoder": NO_ENCODER})

@@ -232,7 +232,6 @@ class NativeModel(PlacedModel):
             raise ArgumentError(argument, expected, "items alone")
 
     def _events(self, history: Histories) -> EventBatch:
-        self._check_encoder()
         events = EventBatch.from_histories(history, self.items, self.config.num_actions)
         check_seconds(events)
         return events

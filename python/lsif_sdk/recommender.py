@@ -383,6 +383,7 @@ class Recommender(ItemSearch):
             ArgumentError: the item is not in the catalogue, or no event of the history is known.
             ArgumentTypeError: an argument is of the wrong type.
         """
+        self._check_encoder()
         events = self._events(history)
         if len(events) != 1 or len(events.items) == 0:
             got = f"{len(events)} users" if len(events) != 1 else f"none ({events.unknown[0]} unknown)"
