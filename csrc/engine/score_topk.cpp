@@ -115,9 +115,8 @@ class Search {
     }
     const int64_t first_item = range * split_.rows_per_range;
     const int64_t last_item = std::min(catalog_.num_items, first_item + split_.rows_per_range);
-    const int64_t ordered = num_ordered_candidates(catalog_.codes, catalog_.num_items, k_);
     kernels_.score_topk(catalog_, first_item, last_item, queries, count,
-                        scratch.bytes(score_topk_scratch_size(count, num_vectors, k_, ordered)));
+                        scratch.bytes(score_topk_scratch_size(catalog_, count, num_vectors, k_)));
     for (int64_t place = first_user; place < last_user; ++place) {
       num_best_[range * batch_ + place] = queries[place - first_user].num_best;
     }

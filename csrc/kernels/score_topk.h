@@ -151,7 +151,7 @@ constexpr int64_t max_candidates(int64_t num_queries, int64_t k) {
 }
 
 inline constexpr int64_t kBytesPerScan = kScanBlock * 20 + kMaxScoreInterests * 2 * kLineBytes;
-inline constexpr int64_t kBytesPerQuery = 144;
+inline constexpr int64_t kBytesPerQuery = 152;
 inline constexpr int64_t kBytesPerVector = 64;
 inline constexpr int64_t kBytesPerCandidate = 8;
 inline constexpr int64_t kTouchedCandidates = 2 * kGroupRows;  // past those that wait, by append_candidates()
@@ -165,17 +165,31 @@ constexpr int64_t regions_at_once(int64_t num_items) {
 // What the scan of one query keeps where close rows are beside each other: bounds of cells and of regions, once of all
 // and once of those that are listed, and rows that wait. Queries are scanned one after another then, and each has the
 // longest list.
-constexpr int64_t num_ordered_candidates(const CodesView& codes, int64_t num_items, int64_t k) {
-  if (codes.order == nullptr || codes.by_length) return 0;
-  const int64_t all_bounds = divide_up(num_groups(regions_at_once(num_items)) * kGroupRows * 4, kBytesPerCandidate);
-  return kRegionsExpanded * kGroupRows + regions_at_once(num_items) + all_bounds + max_candidates(1, k) +
-         3 * kTouchedCandidates;
+constexpr int64_t num_ordered_candidates(const CatalogView& catalog, int64_t k) {
+  if (catalog.codes.by_length) return 0;
+  const int64_t at_once = regions_at_once(catalog.num_items);
+  const int64_t all_bounds = divide_up(num_groups(at_once) * kGroupRows * 4, kBytesPerCandidate);
+  return kRegionsExpanded * kGroupRows + at_once + all_bounds + max_candidates(1, k) + 3 * kTouchedCandidates;
 }
 
-// num_queries > 0; num_vectors: of all queries together; ordered: num_ordered_candidates().
-constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vectors, int64_t k, int64_t ordered) {
+inline constexpr int64_t kRowQueries = 16;      // that rows are scored for together, at most
+inline constexpr int64_t kTogetherRows = 256;  // at a time, where there is no order
+
+// The rows' numbers, their scores, and the vectors of the queries.
+constexpr int64_t together_scratch_size(int64_t dim) {
+  return kTogetherRows * 8 + kRowQueries * (kTogetherRows + dim) * 4;
+}
+
+constexpr int64_t order_scratch_size(const CatalogView& catalog, int64_t num_queries, int64_t k) {
+  if (catalog.codes.order != nullptr) return num_ordered_candidates(catalog, k) * kBytesPerCandidate;
+  return num_queries == 1 ? 0 : together_scratch_size(catalog.dim);
+}
+
+// num_queries > 0; num_vectors: of all queries together.
+constexpr int64_t score_topk_scratch_size(const CatalogView& catalog, int64_t num_queries, int64_t num_vectors,
+                                          int64_t k) {
   const int64_t candidates = max_candidates(num_queries, k) + kTouchedCandidates;
-  return kBytesPerScan + ordered * kBytesPerCandidate +
+  return kBytesPerScan + order_scratch_size(catalog, num_queries, k) +
          num_queries * (kBytesPerQuery + candidates * kBytesPerCandidate) + num_vectors * kBytesPerVector;
 }
 
@@ -186,8 +200,6 @@ constexpr int64_t score_topk_scratch_size(int64_t num_queries, int64_t num_vecto
 // kMaxScanRows. scratch: topk_rows_scratch_size() bytes, 64-byte aligned.
 using TopkRowsFn = void(const CatalogView& catalog, const int64_t* rows, int64_t num_rows, TopkQuery* queries,
                         int64_t num_queries, void* scratch);
-
-inline constexpr int64_t kRowQueries = 16;
 
 // Room of `best` there: a few more than k may be left, which whoever sorts them tells faster from the k best.
 constexpr int64_t topk_rows_room(int64_t num_rows, int64_t k) {

@@ -94,6 +94,46 @@ TEST(many_dimensions) {
   }
 }
 
+// A large component, which queries do not have, makes all errors of codes large: after some rows of which nearly all wait
+// the others are scored for all queries together (topk_unordered.inl.h).
+std::vector<float> with_large_component(std::vector<float> rows, int64_t dim, float size) {
+  for (size_t i = 0; i < rows.size(); i += dim) rows[i] = size;
+  return rows;
+}
+
+TEST(bounds_that_hold_nothing_back) {
+  Random random(14);
+  const struct {
+    int64_t dim;
+    int64_t num_items;
+    int64_t batch;  // the five past 32 are too few to be scored together
+  } cases[] = {{2, 16385, 21}, {9, 4097, 6}, {33, 5003, 37}, {64, 8192, 16}, {130, 4999, 20}};
+  for (const auto& [dim, num_items, batch] : cases) {
+    const Catalog catalog(with_large_component(normals(random, num_items * dim), dim, 1000.0f), dim,
+                          make_bias(random, num_items, 0.1f));
+    for (const int64_t k : {1, 10, 150}) {
+      Question question(with_large_component(normals(random, batch * dim), dim, 0.0f), dim, 1, k);
+      check_against_brute_force(catalog, question, "together");
+      question.exclude(random, 300);
+      if (k == 10) question.allow(random, num_items);
+      question.request.threads = k == 150 ? 2 : 1;
+      check_against_brute_force(catalog, question, "together, some left out");
+    }
+  }
+}
+
+TEST(every_kind_of_rows_for_many_queries) {
+  Random random(15);
+  constexpr int64_t kItems = 6000;
+  constexpr int64_t kDim = 17;
+  for (const Kind& kind : kinds()) {
+    const Catalog catalog(kind.items(random, kItems, kDim), kDim, make_bias(random, kItems, kind.bias));
+    Question question(kind.queries(random, 22, kDim), kDim, 1, 10);
+    question.exclude(random, 300);
+    check_against_brute_force(catalog, question, kind.name);
+  }
+}
+
 TEST(two_hundred_thousand_rows) {
   Random random(6);
   constexpr int64_t kItems = 200000;

@@ -90,8 +90,7 @@ Result run_in_parts(const Catalog& catalog, Question& question, const KernelTabl
   std::vector<float> known(request.batch, -std::numeric_limits<float>::infinity());
   std::vector<std::vector<ScoredItem>> found(request.batch);
   const int64_t num_vectors = interests.size();
-  const int64_t ordered = lsif::num_ordered_candidates(view.codes, view.num_items, request.k);
-  const int64_t size = lsif::score_topk_scratch_size(request.batch, num_vectors, request.k, ordered);
+  const int64_t size = lsif::score_topk_scratch_size(view, request.batch, num_vectors, request.k);
   std::vector<uint8_t> memory(size + lsif::kLineBytes);
   void* scratch = memory.data();
   size_t space = memory.size();

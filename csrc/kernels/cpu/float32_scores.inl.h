@@ -31,6 +31,9 @@ inline double below_score(double score, double error) {
   return score - error - 0x1p-21 * size;
 }
 
+// A float32 number that is not above x.
+inline float float_below(double x) { return static_cast<float>(x - (x < 0 ? -x : x) * 0x1p-23 - 0x1p-149); }
+
 inline void prefetch_row(const CatalogView& catalog, int64_t item) {
   const auto* row = reinterpret_cast<const uint8_t*>(catalog.vectors + item * catalog.dim);
   const int64_t size = catalog.dim * 4 < kMaxBytesAhead ? catalog.dim * 4 : kMaxBytesAhead;

@@ -136,7 +136,9 @@ inline void keep_candidates(const CatalogView& catalog, QueryScan& scan, GroupFl
   const uint64_t* allowed = scan.query->allowed;
   if (allowed != nullptr) mask = allowed_rows(catalog.codes, allowed, first_item, mask);
   const auto first_row = static_cast<uint32_t>(first_item - scan.first_item);
-  scan.num_candidates += append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
+  const int64_t count = append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
+  scan.num_candidates += count;
+  scan.num_kept += count;
   if (scan.query->known_score != nullptr) update_threshold(scan);
   if (scan.num_candidates >= scan.limit) thin_candidates(catalog, scan);
 }

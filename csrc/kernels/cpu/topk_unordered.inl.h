@@ -1,0 +1,95 @@
+// Scans rows that have no order. Where bounds hold little back, as those of wide vectors that favour no direction, most
+// rows would be scored for each query alone: then they are scored for many queries together, without bounds.
+#pragma once
+
+#include "kernels/cpu/topk_scan.inl.h"
+#include "kernels/cpu/topk_together.inl.h"
+
+namespace lsif::cpu::LSIF_ISA {
+namespace {
+
+// A row is scored for kRowQueries queries together in the time that it takes to score it for so many one by one.
+constexpr int64_t kAlonePerTogether = 2;
+constexpr int64_t kSettledRows = 2048;  // until so many rows have been scanned thresholds are low whatever bounds hold
+
+struct Unordered {
+  const CatalogView& catalog;
+  const Units& units;
+  Block& block;
+  uint8_t* memory;  // [together_scratch_size()]
+};
+
+// What they are has to be known, so that rows of which float32 says that they are below it can be dropped.
+inline bool have_thresholds(const QueryScan* scans, int64_t num_queries) {
+  bool all = true;
+  for (int64_t q = 0; q < num_queries; ++q) all = all && scans[q].float_threshold > -HUGE_VAL;
+  return all;
+}
+
+inline int64_t num_kept(const QueryScan* scans, int64_t num_queries) {
+  int64_t sum = 0;
+  for (int64_t q = 0; q < num_queries; ++q) sum += scans[q].num_kept;
+  return sum;
+}
+
+// Keeps those of the rows [first, first + count) that may be among the k best by their scores in float32.
+inline void keep_scored(const CatalogView& catalog, int64_t first, int64_t count, const float* scores,
+                        QueryScan& scan) {
+  const float least = float_below(scan.float_threshold);
+  for (int64_t i = 0; i < count; i += kGroupRows) {
+    GroupFloats group;
+    for (int v = 0; v < kVecs; ++v) group.v[v] = load(scores + i + v * kLanes);
+    uint32_t mask = not_below(group, broadcast(least));
+    if (mask == 0) continue;
+    if (count - i < kGroupRows) mask &= (1u << (count - i)) - 1;
+    if (scan.query->allowed != nullptr) mask = allowed_rows(catalog.codes, scan.query->allowed, first + i, mask);
+    for (; mask != 0; mask &= mask - 1) {
+      const int64_t r = i + __builtin_ctz(mask);
+      if (!(static_cast<double>(scores[r]) < scan.float_threshold)) score_row(catalog, scan, first + r);
+    }
+  }
+}
+
+// The rows [first, last), without bounds.
+inline void scan_together(const Unordered& in, int64_t first, int64_t last, QueryScan* scans, int64_t num_queries) {
+  auto* rows = reinterpret_cast<int64_t*>(in.memory);
+  auto* scores = reinterpret_cast<float*>(rows + kTogetherRows);
+  float* together = scores + kRowQueries * kTogetherRows;
+  for (; first < last; first += kTogetherRows) {
+    const int64_t count = smaller(kTogetherRows, last - first);
+    for (int64_t i = 0; i < count; ++i) rows[i] = first + i;
+    for (int64_t q = 0; q < num_queries; q += kRowQueries) {
+      const int64_t size = smaller(kRowQueries, num_queries - q);
+      score_in_float32(in.catalog, rows, count, scans[q].query, size, scores, together);
+      for (int64_t i = 0; i < size; ++i) {
+        keep_scored(in.catalog, first, count, scores + i * row_scores_stride(count), scans[q + i]);
+      }
+    }
+  }
+}
+
+inline void scan_unordered(const Unordered& in, int64_t first_item, int64_t last_item, QueryScan* scans,
+                           int64_t num_queries) {
+  // Of a row of a group without bounds float32 may say too little.
+  const bool may_be_together = num_queries >= kLeastQueries && scans[0].query->weights == nullptr &&
+                               scans[0].query->error_share == 1 &&
+                               in.catalog.codes.longest_row <= in.catalog.codes.row_size;
+  const int64_t most_kept = kAlonePerTogether * divide_up(num_queries, kRowQueries);
+  for (int64_t first = first_item; first < last_item;) {
+    const int64_t end = may_be_together ? smaller(first + kTogetherRows, last_item) : last_item;
+    const int64_t kept = num_kept(scans, num_queries);
+    start_block(in.catalog, first, end, in.block);
+    scan_rows(in.block, in.units, scans, num_queries, end < last_item);
+    const bool hold_little = num_kept(scans, num_queries) - kept > most_kept * (end - first);
+    first = end;
+    if (end == last_item || end - first_item < kSettledRows || !hold_little || !have_thresholds(scans, num_queries)) continue;
+    // Thresholds rise and bounds come to hold more: they are tried again after as many rows as have been scanned.
+    const int64_t until = smaller(end + (end - first_item), last_item);
+    for (int64_t q = 0; q < num_queries; ++q) thin_candidates(in.catalog, scans[q]);
+    scan_together(in, end, until, scans, num_queries);
+    first = until;
+  }
+}
+
+}  // namespace
+}  // namespace lsif::cpu::LSIF_ISA
