@@ -17,6 +17,7 @@ namespace lsif::engine {
 namespace {
 
 constexpr int64_t kUsersPerTask = 64;       // they share one pass over the codes
+constexpr int64_t kUsersTogether = 8;       // pay less for each row, if all rows are in question
 constexpr int64_t kMinRowsPerTask = 16384;  // and at least kRangeRowsPerResult rows for each result kept
 constexpr int64_t kRangeRowsPerResult = 16;
 // Codes read times vectors: below, waking a thread costs more than it gains.
@@ -40,7 +41,9 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
   Split split{};
   split.threads = static_cast<int>(std::min(static_cast<double>(threads), useful));
   const int64_t wanted = split.threads == 1 ? 1 : split.threads * kTasksPerThread;
-  split.users_per_group = std::min(kUsersPerTask, std::max<int64_t>(1, divide_up(batch, wanted)));
+  const int64_t least_users =
+      catalog.codes.order == nullptr ? std::min(kUsersTogether, divide_up(batch, split.threads)) : 1;
+  split.users_per_group = std::min(kUsersPerTask, std::max(least_users, divide_up(batch, wanted)));
   split.num_groups = divide_up(batch, split.users_per_group);
   const int64_t most_ranges = catalog.num_items / std::max(kMinRowsPerTask, k * kRangeRowsPerResult);
   const int64_t least_ranges = divide_up(catalog.num_items, kMaxScanRows);

@@ -91,6 +91,7 @@ inline void score_rows(const CatalogView& catalog, QueryScan& scan, const Candid
     const Candidate candidate = candidates[i];
     if (candidate.upper < scan.threshold) continue;
     const int64_t item = item_of(catalog.codes, scan.first_item + candidate.row);
+    ++scan.num_scored;
     // A row of an infinite bound may be larger than what the error was computed from.
     if (!(scan.float_threshold > -HUGE_VAL) || candidate.upper == HUGE_VALF) {
       score_row(catalog, scan, item);
@@ -136,9 +137,7 @@ inline void keep_candidates(const CatalogView& catalog, QueryScan& scan, GroupFl
   const uint64_t* allowed = scan.query->allowed;
   if (allowed != nullptr) mask = allowed_rows(catalog.codes, allowed, first_item, mask);
   const auto first_row = static_cast<uint32_t>(first_item - scan.first_item);
-  const int64_t count = append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
-  scan.num_candidates += count;
-  scan.num_kept += count;
+  scan.num_candidates += append_candidates(scan.candidates + scan.num_candidates, upper, first_row, mask);
   if (scan.query->known_score != nullptr) update_threshold(scan);
   if (scan.num_candidates >= scan.limit) thin_candidates(catalog, scan);
 }

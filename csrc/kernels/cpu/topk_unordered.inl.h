@@ -10,7 +10,7 @@ namespace {
 
 // A row is scored for kRowQueries queries together in the time that it takes to score it for so many one by one.
 constexpr int64_t kAlonePerTogether = 2;
-constexpr int64_t kSettledRows = 2048;  // until so many rows have been scanned thresholds are low whatever bounds hold
+constexpr int64_t kSettledRows = 512;  // until so many rows have been scanned thresholds are low whatever bounds hold
 
 struct Unordered {
   const CatalogView& catalog;
@@ -26,9 +26,10 @@ inline bool have_thresholds(const QueryScan* scans, int64_t num_queries) {
   return all;
 }
 
-inline int64_t num_kept(const QueryScan* scans, int64_t num_queries) {
+// Rows that were scored for a query alone, or wait to be.
+inline int64_t num_alone(const QueryScan* scans, int64_t num_queries) {
   int64_t sum = 0;
-  for (int64_t q = 0; q < num_queries; ++q) sum += scans[q].num_kept;
+  for (int64_t q = 0; q < num_queries; ++q) sum += scans[q].num_scored + scans[q].num_candidates;
   return sum;
 }
 
@@ -74,20 +75,22 @@ inline void scan_unordered(const Unordered& in, int64_t first_item, int64_t last
   const bool may_be_together = num_queries >= kLeastQueries && scans[0].query->weights == nullptr &&
                                scans[0].query->error_share == 1 &&
                                in.catalog.codes.longest_row <= in.catalog.codes.row_size;
-  const int64_t most_kept = kAlonePerTogether * divide_up(num_queries, kRowQueries);
+  const int64_t most_alone = kAlonePerTogether * divide_up(num_queries, kRowQueries);
+  int64_t look_at = first_item + kSettledRows;
   for (int64_t first = first_item; first < last_item;) {
     const int64_t end = may_be_together ? smaller(first + kTogetherRows, last_item) : last_item;
-    const int64_t kept = num_kept(scans, num_queries);
+    const int64_t most = num_alone(scans, num_queries) + most_alone * (end - first);
     start_block(in.catalog, first, end, in.block);
     scan_rows(in.block, in.units, scans, num_queries, end < last_item);
-    const bool hold_little = num_kept(scans, num_queries) - kept > most_kept * (end - first);
     first = end;
-    if (end == last_item || end - first_item < kSettledRows || !hold_little || !have_thresholds(scans, num_queries)) continue;
-    // Thresholds rise and bounds come to hold more: they are tried again after as many rows as have been scanned.
-    const int64_t until = smaller(end + (end - first_item), last_item);
+    if (end == last_item || end < look_at || num_alone(scans, num_queries) <= most) continue;
+    // Thresholds rise and bounds come to hold more: one looks again after as many rows as have been scanned.
+    look_at = smaller(end + (end - first_item), last_item);
+    // Most may wait because thresholds were low when they came.
     for (int64_t q = 0; q < num_queries; ++q) thin_candidates(in.catalog, scans[q]);
-    scan_together(in, end, until, scans, num_queries);
-    first = until;
+    if (num_alone(scans, num_queries) <= most || !have_thresholds(scans, num_queries)) continue;
+    scan_together(in, end, look_at, scans, num_queries);
+    first = look_at;
   }
 }
 
