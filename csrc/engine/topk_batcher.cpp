@@ -33,6 +33,7 @@ void TopkBatcher::Tickets::push_back(Ticket& ticket) {
   (last == nullptr ? first : last->next) = &ticket;
   last = &ticket;
   ++size;
+  num_users += ticket.request->batch;
 }
 
 TopkBatcher::Ticket& TopkBatcher::Tickets::pop_front() {
@@ -40,6 +41,7 @@ TopkBatcher::Ticket& TopkBatcher::Tickets::pop_front() {
   first = ticket.next;
   if (first == nullptr) last = nullptr;
   --size;
+  num_users -= ticket.request->batch;
   return ticket;
 }
 
@@ -53,6 +55,7 @@ void TopkBatcher::Tickets::remove(const Ticket& ticket) {
   *link = ticket.next;
   if (last == &ticket) last = before;
   --size;
+  num_users -= ticket.request->batch;
 }
 
 TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpid()) {
@@ -62,12 +65,18 @@ TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpi
   counters_->stats.sizes.resize(power_of_two(limits.max_batch) + 2);
 }
 
+// In a child the end of a condition variable would wait for waiters that only the parent has.
+TopkBatcher::~TopkBatcher() {
+  close();
+  if (getpid() != process_) (void)sync_.release();
+}
+
 void TopkBatcher::score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
                              float* scores, int64_t* indices, int64_t* counts) {
   // A child has the parent's lock as it was at the fork, perhaps held by a thread that the child does not have.
   if (getpid() != process_) throw Closed("batching: this recommender was made before a fork; load it in the child");
   Ticket mine{&catalog, &request, deadline, scores, indices, counts, State::kWaiting, nullptr, {}};
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(sync_->mutex);
   if (is_closed_) throw Closed("batching: closed");
   if (num_searching_ < limits_.max_searches) {
     ++num_searching_;
@@ -77,6 +86,8 @@ void TopkBatcher::score_topk(const CatalogView& catalog, const ScoreTopkRequest&
   }
   if (mine.state == State::kLeads) lead(mine, lock);
   lock.unlock();
+  if (mine.state == State::kExpired) throw DeadlineExceeded("timeout: the request's turn did not come in time");
+  if (mine.state == State::kClosed) throw Closed("batching: closed");
   if (mine.error != nullptr) std::rethrow_exception(mine.error);
 }
 
@@ -86,13 +97,12 @@ void TopkBatcher::wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock
     throw Overloaded("batching: " + std::to_string(limits_.max_queue) + " requests wait already (max_queue)");
   }
   queue_.push_back(mine);
-  arrived_.notify_one();
+  sync_->arrived.notify_all();
   while (mine.state == State::kWaiting && mine.changed.wait_until(lock, mine.deadline) != std::cv_status::timeout) {
   }
   if (mine.state == State::kWaiting) {
     queue_.remove(mine);
-    count([](Stats& stats) { ++stats.expired; });
-    throw DeadlineExceeded("timeout: the request's turn did not come in time");
+    expire(mine);
   }
   mine.changed.wait(lock, [&] { return mine.state != State::kTaken; });
 }
@@ -109,9 +119,9 @@ void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
     stats.largest_batch = std::max(stats.largest_batch, size);
     ++stats.sizes[std::min(power_of_two(size), stats.sizes.size() - 1)];
   });
-  while (batch.size > 0) finish(batch.pop_front());
+  while (batch.size > 0) finish(batch.pop_front(), State::kDone);
   if (queue_.size == 0) {
-    if (--num_searching_ == 0) idle_.notify_all();
+    if (--num_searching_ == 0) sync_->idle.notify_all();
     return;
   }
   Ticket& next = queue_.pop_front();
@@ -120,10 +130,7 @@ void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
 }
 
 TopkBatcher::Tickets TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mutex>& lock) {
-  if (limits_.max_wait_us > 0 && queue_.size > 0) {
-    arrived_.wait_for(lock, std::chrono::microseconds(limits_.max_wait_us),
-                      [&] { return queue_.size + 1 >= limits_.max_batch; });
-  }
+  if (queue_.size > 0) wait_for_more(mine, lock);
   Tickets batch;
   batch.push_back(mine);
   int64_t users = mine.request->batch;
@@ -133,9 +140,7 @@ TopkBatcher::Tickets TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mut
     Ticket& ticket = queue_.pop_front();
     const ScoreTopkRequest& request = *ticket.request;
     if (ticket.deadline < now) {
-      count([](Stats& stats) { ++stats.expired; });
-      ticket.error = std::make_exception_ptr(DeadlineExceeded("timeout: the request's turn did not come in time"));
-      finish(ticket);
+      expire(ticket);
     } else if (ticket.catalog == mine.catalog && request.error_share == mine.request->error_share &&
                is_similar(request.k, mine.request->k) && users + request.batch <= limits_.max_batch) {
       users += request.batch;
@@ -149,10 +154,24 @@ TopkBatcher::Tickets TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mut
   return batch;
 }
 
-// With the lock held, or the ticket may be gone before its owner is told.
-void TopkBatcher::finish(Ticket& ticket) {
-  ticket.state = State::kDone;
+// The first of a queue waits for others to go along, but not past its own deadline.
+void TopkBatcher::wait_for_more(const Ticket& mine, std::unique_lock<std::mutex>& lock) {
+  if (limits_.max_wait_us == 0) return;
+  const Clock::time_point latest = Clock::now() + std::chrono::microseconds(limits_.max_wait_us);
+  sync_->arrived.wait_until(lock, std::min(latest, mine.deadline),
+                            [&] { return is_closed_ || queue_.num_users + mine.request->batch >= limits_.max_batch; });
+}
+
+// With the lock held, or the ticket may be gone before its owner is told. What it throws its owner makes: an exception
+// made here might find no memory, and leave the others of a batch waiting.
+void TopkBatcher::finish(Ticket& ticket, State state) {
+  ticket.state = state;
   ticket.changed.notify_one();
+}
+
+void TopkBatcher::expire(Ticket& ticket) {
+  count([](Stats& stats) { ++stats.expired; });
+  finish(ticket, State::kExpired);
 }
 
 void TopkBatcher::search(const Tickets& batch) {
@@ -234,23 +253,19 @@ ScoreTopkRequest TopkBatcher::put_together(const Tickets& batch, Scratch& scratc
 
 void TopkBatcher::close() {
   if (getpid() != process_) return;
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(sync_->mutex);
   is_closed_ = true;
-  while (queue_.size > 0) {
-    std::exception_ptr closed = std::make_exception_ptr(Closed("batching: closed"));
-    Ticket& ticket = queue_.pop_front();
-    ticket.error = std::move(closed);
-    finish(ticket);
-  }
-  idle_.wait(lock, [&] { return num_searching_ == 0; });
+  while (queue_.size > 0) finish(queue_.pop_front(), State::kClosed);
+  sync_->arrived.notify_all();
+  sync_->idle.wait(lock, [&] { return num_searching_ == 0; });
 }
 
 void TopkBatcher::count_on_from(const TopkBatcher& before) {
   if (getpid() != process_ || getpid() != before.process_) return;
-  std::unique_lock<std::mutex> lock(before.mutex_);
+  std::unique_lock<std::mutex> lock(before.sync_->mutex);
   const std::shared_ptr<Counters> shared = before.counters_;
   lock.unlock();
-  lock = std::unique_lock<std::mutex>(mutex_);
+  lock = std::unique_lock<std::mutex>(sync_->mutex);
   if (shared == counters_) return;
   {
     const std::scoped_lock both(shared->mutex, counters_->mutex);
@@ -272,7 +287,7 @@ TopkBatcher::Stats TopkBatcher::stats() const {
     stats.sizes.resize(power_of_two(limits_.max_batch) + 2);
     return stats;
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(sync_->mutex);
   const std::lock_guard<std::mutex> of_counters(counters_->mutex);
   stats = counters_->stats;
   stats.queued = queue_.size;

@@ -60,7 +60,7 @@ class TopkBatcher {
 
   explicit TopkBatcher(const Limits& limits);
   const Limits& limits() const { return limits_; }
-  ~TopkBatcher() { close(); }
+  ~TopkBatcher();
   TopkBatcher(const TopkBatcher&) = delete;
   TopkBatcher& operator=(const TopkBatcher&) = delete;
 
@@ -84,7 +84,7 @@ class TopkBatcher {
   static constexpr int64_t kMostShared = 1024;
 
  private:
-  enum class State { kWaiting, kLeads, kTaken, kDone };
+  enum class State { kWaiting, kLeads, kTaken, kDone, kExpired, kClosed };
 
   // A caller's request, on its stack while it waits.
   struct Ticket {
@@ -105,13 +105,20 @@ class TopkBatcher {
     Ticket* first = nullptr;
     Ticket* last = nullptr;
     int64_t size = 0;
+    int64_t num_users = 0;
 
     void push_back(Ticket& ticket);
     Ticket& pop_front();                // not of an empty list
     void remove(const Ticket& ticket);  // which is in the list
   };
 
-  // Of this batcher and those it took the place of. Locked after mutex_.
+  struct Sync {
+    std::mutex mutex;
+    std::condition_variable arrived;
+    std::condition_variable idle;
+  };
+
+  // Of this batcher and those it took the place of. Locked after the batcher's mutex.
   struct Counters {
     std::mutex mutex;
     Stats stats;
@@ -126,7 +133,9 @@ class TopkBatcher {
   void wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock);
   void lead(Ticket& mine, std::unique_lock<std::mutex>& lock);
   Tickets gather(Ticket& mine, std::unique_lock<std::mutex>& lock);
-  static void finish(Ticket& ticket);
+  void wait_for_more(const Ticket& mine, std::unique_lock<std::mutex>& lock);
+  void expire(Ticket& ticket);
+  static void finish(Ticket& ticket, State state);
   static void search(const Tickets& batch);
   static void search_together(const Tickets& batch);
   static ScoreTopkRequest put_together(const Tickets& batch, Scratch& scratch);
@@ -134,9 +143,7 @@ class TopkBatcher {
 
   const Limits limits_;
   const pid_t process_;
-  mutable std::mutex mutex_;
-  std::condition_variable arrived_;
-  std::condition_variable idle_;
+  std::unique_ptr<Sync> sync_ = std::make_unique<Sync>();
   Tickets queue_;
   int num_searching_ = 0;
   bool is_closed_ = false;

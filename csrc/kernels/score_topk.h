@@ -172,7 +172,7 @@ constexpr int64_t num_ordered_candidates(const CatalogView& catalog, int64_t k) 
   return kRegionsExpanded * kGroupRows + at_once + all_bounds + max_candidates(1, k) + 3 * kTouchedCandidates;
 }
 
-inline constexpr int64_t kRowQueries = 16;      // that rows are scored for together, at most
+inline constexpr int64_t kRowQueries = 16;     // that rows are scored for together, at most
 inline constexpr int64_t kTogetherRows = 256;  // at a time, where there is no order
 
 // The rows' numbers, their scores, and the vectors of the queries.

@@ -94,8 +94,8 @@ TEST(many_dimensions) {
   }
 }
 
-// A large component, which queries do not have, makes all errors of codes large: after some rows of which nearly all wait
-// the others are scored for all queries together (topk_unordered.inl.h).
+// A large component, which queries do not have, makes all errors of codes large: after some rows of which nearly all
+// wait the others are scored for all queries together (topk_unordered.inl.h).
 std::vector<float> with_large_component(std::vector<float> rows, int64_t dim, float size) {
   for (size_t i = 0; i < rows.size(); i += dim) rows[i] = size;
   return rows;

@@ -82,7 +82,7 @@ struct QueryScan {
   Candidate* candidates;
   int64_t num_candidates;
   int64_t num_scored;  // candidates so far that were
-  int64_t limit;  // of num_candidates, but for those of a group
+  int64_t limit;       // of num_candidates, but for those of a group
   int64_t max_candidates;
   int64_t first_item;      // of the scan
   int exponent;            // of the unit
