@@ -339,7 +339,7 @@ def changed(**columns):
         (
             changed(score=pd.Series([True, 1, 2], dtype=object)),
             {},
-            "column 'score', row 1: expected a number, got True",
+            "column 'score', row 1: expected numbers, got True",
         ),
         (changed(score=pd.to_datetime(["2024-01-01"] * 3)), {}, r"column 'score': expected numbers, got datetime64"),
         (changed(score=[3j, 2, 1]), {}, "column 'score': expected numbers, got complex128"),
