@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from typing import Any
 
@@ -114,6 +115,19 @@ def test_a_closed_one_refuses_changes_and_its_snapshots_requests() -> None:
             change()
     assert live.current is snapshots[-1]
     live.close()
+
+
+@pytest.mark.parametrize("batching", [True, None])
+@pytest.mark.parametrize("is_asked_before", [True, False])
+def test_what_closes_a_recommender_closes_the_snapshot_that_it_became(batching, is_asked_before) -> None:
+    live, other = live_of(), Recommender(build(dim=DIM).artifact, batching=batching)
+    if is_asked_before:
+        other.stats()
+    live.replace(other)
+    live.hide([IDS[0]])
+    other.close()
+    with pytest.raises(errors.ClosedError):
+        asyncio.run(live.current.recommend_async(HISTORY))
 
 
 def test_a_change_inside_an_edit_of_the_same_thread_is_refused() -> None:

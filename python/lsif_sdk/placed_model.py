@@ -23,6 +23,7 @@ from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.pace import Pace
 from lsif_sdk.stats import Metrics
+from lsif_sdk.waiting_room import WaitingRoom
 
 __all__ = ["PlacedModel", "Precision"]
 
@@ -82,6 +83,9 @@ class PlacedModel(OfOneProcess):
             artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
         )
         self._batching = batching
+        limits = batching or Batching()
+        # As many threads as a batch holds: a caller blocks while others search for it. Snapshots share it.
+        self._waiting_room = WaitingRoom(limits.max_batch, limits.max_batch + limits.max_queue)
         self._place()
 
     @property
