@@ -203,5 +203,6 @@ def test_what_a_recommender_has_is_pointed_to() -> None:
         AttributeError, match=r"^a LiveRecommender has no 'recommend': take `current`, and `recommend` of"
     ):
         live.recommend(HISTORY)
+    assert not hasattr(live_of(), "")
     with pytest.raises(AttributeError, match=r"^a LiveRecommender has no 'recomend'$"):
         live.recomend(HISTORY)

@@ -177,7 +177,7 @@ def test_dates_are_no_action_types_but_times_of_any_kind_of_column() -> None:
         assert read_events(frame.assign(timestamp=values)).times.tolist() == [60, 120]
         with pytest.raises(DataError, match=r"'action': expected an action type \(a whole number\), got datetime64"):
             read_events(frame.assign(action=values), action="action")
-    with pytest.raises(DataError, match="'action': expected an action type .*, got period"):
+    with pytest.raises(DataError, match=r"'action': expected an action type .*, got period"):
         read_events(frame.assign(action=pd.period_range("2024", periods=2)), action="action")
 
 

@@ -340,7 +340,8 @@ class LiveRecommender(OfOneProcess):
 
         def __getattr__(self, name: str) -> NoReturn:
             current = self.__dict__.get("_current")
-            hint = f": take `current`, and `{name}` of that" if name[0] != "_" and hasattr(current, name) else ""
+            is_there = not name.startswith("_") and hasattr(current, name)
+            hint = f": take `current`, and `{name}` of that" if is_there else ""
             raise AttributeError(f"a LiveRecommender has no {name!r}{hint}")
 
     def __repr__(self) -> str:

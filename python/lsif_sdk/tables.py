@@ -172,7 +172,7 @@ class Table:
         return numbers.to_numpy(dtype=np.float64)
 
     def _numeric(self, column: str, expected: str) -> pd.Series[Any]:
-        """A column as numbers, NaN for what is none. What would silently become one is refused: True, dates, complex."""
+        """A column as numbers, NaN for what is none. What would become one in silence is refused: True, dates, 2j."""
         import pandas as pd
 
         values = self._frame[column]
