@@ -126,7 +126,7 @@ class Table:
 
         values = self._frame[column]
         if isinstance(values.dtype, (pd.ArrowDtype, pd.CategoricalDtype)) and _kind_of(values).kind == "M":
-            values = pd.to_datetime(values.astype(object), utc=True)  # with and without a time
+            values = pd.to_datetime(values.astype(object), utc=True)  # Arrow's with and without a time
         is_zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
         if is_zoned or values.dtype.kind == "M":
             self._refuse(column, values.isna(), "a time is missing")
