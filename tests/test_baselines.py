@@ -74,8 +74,10 @@ def test_with_seen_items_left_out_own_items_are_popularity():
     assert ranks[0] == ranks[1]
     again = [evaluate(scorer, split, exclude_seen=False, progress=False) for scorer in (own, popular)]
     assert again[0].per_user.tolist() != again[1].per_user.tolist()
-    with pytest.raises(ArgumentError, match=r"by: expected 'frequency' or 'recency', got 'luck'"):
+    with pytest.raises(ArgumentError, match=r"by: expected one of 'frequency', 'recency', got 'luck'"):
         OwnItems(split.train, "luck")
+    with pytest.raises(ArgumentTypeError, match=r"by: expected one of 'frequency', 'recency', got ndarray"):
+        OwnItems(split.train, np.array(["recency"] * 2))
 
 
 @pytest.mark.parametrize("newest", [1_600_000_000, 0, -50 * DAY])

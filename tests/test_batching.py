@@ -15,6 +15,7 @@ import pytest
 from concurrency import run_in_forked_child, run_together
 from lsif_sdk import Artifact, Batching, ItemTable, ModelConfig, Recommendations, Recommender, errors
 from lsif_sdk.request import Options, Request
+from lsif_sdk.waiting_room import WaitingRoom
 from native import random_weights
 from recommender_cases import IDS, NUM_ITEMS, build, same
 
@@ -296,3 +297,25 @@ def test_limits_and_timeouts_are_checked():
             recommender.recommend(["i1"], timeout=timeout)
     with pytest.raises(errors.ArgumentTypeError, match="timeout: expected seconds"):
         recommender.recommend(["i1"], timeout="1s")
+
+
+@pytest.mark.parametrize("number", [float, np.float32, np.float64])
+def test_times_of_any_kind_of_number_count_from_the_call(number):
+    room, leave = WaitingRoom(1, 10), threading.Event()
+    left: list[Any] = []
+
+    async def ask() -> None:
+        first = asyncio.create_task(room.run(lambda **_: leave.wait(60), {}))
+        late = asyncio.create_task(room.run(lambda **_: None, {"timeout": number(0.05)}))
+        hurried = asyncio.create_task(
+            room.answer(lambda budget_ms: left.append(budget_ms), {"budget_ms": number(60_000)}, lambda _: None)
+        )
+        await asyncio.sleep(0.2)
+        leave.set()
+        await asyncio.gather(first, hurried)
+        with pytest.raises(errors.DeadlineError):
+            await late
+
+    asyncio.run(ask())
+    room.close()
+    assert left[0] < 60_000 - 100

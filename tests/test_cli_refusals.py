@@ -71,6 +71,8 @@ def test_a_separator_is_one_character(shop_events, capsys, separator):
         (["recommend", "nowhere", "a"], "nowhere: no such directory"),
         (["recommend", "MODEL", "sku-1", "--k", "0"], "k: expected"),
         (["recommend", "MODEL", "sku-1", "--now", str(2**63)], "now: expected numbers that fit int64"),
+        (["recommend", "MODEL", "sku-1", "--now", "9" * 5000], "now: expected numbers that fit int64"),
+        (["recommend", "MODEL", "sku-1", "--now", "9" * 400 + ".5"], "now: expected numbers that fit int64"),
         (["evaluate", "MODEL", "EVENTS", "--item", "timestamp"], "timestamp: expected a column of its own"),
         (["evaluate", "MODEL", "EVENTS", "--item", "user", "--user", "item"], "names no item of the model, whose ids"),
         (["inspect", "EVENTS"], "a file, not a directory"),

@@ -62,6 +62,8 @@ def test_fractions_of_a_second_are_rounded_down_and_an_action_has_none():
     assert Events([10], [-0.5]).times.tolist() == [-1]
     assert Events([10, 20], np.array([1, 2.5], object)).times.tolist() == [1, 2]
     assert Events([10], [time.time()]).times.dtype == np.int64
+    with pytest.raises(ArgumentError, match=r"times: expected finite numbers .* int64, got an integer of 1329 bits"):
+        Events([10, 20], [1.5, 10**400])
     with pytest.raises(ArgumentError, match=r"actions: expected whole numbers, got 2\.5 at position 1"):
         Events([10, 20], actions=[1.0, 2.5])
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsif_sdk import ItemTable
+from lsif_sdk.bitmaps import FOREVER
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from lsif_sdk.items import ItemEdit
 
@@ -146,6 +147,17 @@ def test_titles_and_counts_match_the_ids():
     for counts in ("12", {1: 2}, 5, iter([1, 2])):
         with pytest.raises(ArgumentTypeError, match="counts: expected a sequence"):
             ItemTable([5, 6], None, counts)
+
+
+def test_times_when_items_end_are_copied_and_checked():
+    times = np.array([100, FOREVER])
+    table = ItemTable([5, 6], until=times)
+    times[0] = 200
+    assert table.until.tolist() == ItemTable([5, 6], until=[100, FOREVER]).until.tolist() == [100, FOREVER]
+    assert not table.until.flags.writeable
+    for until in ([1], [1, 2**63], [1, 2.5], [[1, 2]], "12", 5, [1, True], [1, None]):
+        with pytest.raises((ArgumentError, ArgumentTypeError), match="until: expected "):
+            ItemTable([5, 6], until=until)
 
 
 @pytest.mark.parametrize("counts", [[2, 9], (2, 9), np.array([2, 9], np.uint64), torch.tensor([2, 9])], ids=repr)

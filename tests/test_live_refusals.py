@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from typing import Any
 
@@ -116,6 +117,19 @@ def test_a_closed_one_refuses_changes_and_its_snapshots_requests() -> None:
     live.close()
 
 
+@pytest.mark.parametrize("batching", [True, None])
+@pytest.mark.parametrize("is_asked_before", [True, False])
+def test_what_closes_a_recommender_closes_the_snapshot_that_it_became(batching, is_asked_before) -> None:
+    live, other = live_of(), Recommender(build(dim=DIM).artifact, batching=batching)
+    if is_asked_before:
+        other.stats()
+    live.replace(other)
+    live.hide([IDS[0]])
+    other.close()
+    with pytest.raises(errors.ClosedError):
+        asyncio.run(live.current.recommend_async(HISTORY))
+
+
 def test_a_change_inside_an_edit_of_the_same_thread_is_refused() -> None:
     live = live_of()
     changes: list[Any] = [
@@ -189,5 +203,6 @@ def test_what_a_recommender_has_is_pointed_to() -> None:
         AttributeError, match=r"^a LiveRecommender has no 'recommend': take `current`, and `recommend` of"
     ):
         live.recommend(HISTORY)
+    assert not hasattr(live_of(), "")
     with pytest.raises(AttributeError, match=r"^a LiveRecommender has no 'recomend'$"):
         live.recomend(HISTORY)

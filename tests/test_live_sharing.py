@@ -129,6 +129,46 @@ def test_what_requests_need_of_availability_and_conditions_is_there_when_a_snaps
     assert begin <= time.time() < end and bitmap is not None
 
 
+def test_what_has_been_found_out_about_a_catalogue_is_kept_while_its_vectors_stay() -> None:
+    live = LiveRecommender(Recommender(build(dim=DIM).artifact, attributes={"year": range(NUM_ITEMS)}), keep=9)
+    first = live.current.catalog
+    known = first._path, first._calibration
+    for change in (
+        lambda: live.hide([IDS[3]]),
+        lambda: live.show([IDS[3]]),
+        lambda: live.set_attributes([IDS[3]], {"year": [7]}),
+        live.rollback,
+    ):
+        change()
+        catalog = live.current.catalog
+        assert catalog is not first and catalog.items is live.current.items
+        assert (catalog._path, catalog._calibration) == known
+
+
+def test_what_requests_needed_before_is_there_after_every_change() -> None:
+    live = live_of()
+
+    def made() -> set[str]:
+        current = live.current
+        owners = {"by_popularity": current.items, "_path": current.catalog, "_directions": current}
+        return {name for name, owner in owners.items() if name in vars(owner)}
+
+    live.upsert(["a"], vectors_of(1))
+    live.replace(build(seed=5, dim=DIM))
+    live.upsert(["b"], vectors_of(1))
+    assert not made()
+    live.current.similar_items(IDS[0])
+    _ = live.current.catalog.is_ordered, live.current.items.by_popularity, live.current.fingerprint
+    needed = made()
+    assert len(needed) == 3
+    live.upsert([IDS[4]], vectors_of(1))
+    assert made() == needed and "_path" in vars(live.current._directions)
+    for _ in range(3):  # over an edit each, the last time over another model
+        live.rollback()
+        assert made() == needed and "_path" in vars(live.current._directions)
+        assert "fingerprint" in vars(live.current)
+
+
 def test_two_of_one_recommender_do_not_see_each_others_items() -> None:
     """Though the tables of both share one dictionary of ids for as long as they can."""
     first = build(dim=DIM, titles=TITLES)

@@ -119,7 +119,8 @@ def test_one_k_is_a_number_and_one_user_has_no_error():
     values = report.to_dict(per_user=True)
     assert values["user_ids"] == [1] and values["gains"]["mrr@3"] == [0.5]
     assert json.loads(json.dumps(values, allow_nan=False)) == values
-    assert measure_lists(in_order({1: [5]}), pairs({1: [5]}), [3, 1]).to_dict()["k"] == [3, 1]
+    several = measure_lists(in_order({1: [5]}), pairs({1: [5]}), [3, 1])
+    assert (several.to_dict()["k"], several.ks, report.ks) == ([3, 1], (3, 1), (report.k,))
 
 
 @pytest.mark.parametrize("num_relevant", [1, 2, 7, 100, 1000])
@@ -240,6 +241,7 @@ def test_what_a_recommender_answers_is_measured():
         ({}, ArgumentTypeError, "users: expected the ids of the 2 users of lists, in that order, got NoneType"),
         ({"users": [1]}, ArgumentError, "users: expected the ids of the 2 users of lists, in that order, got 1"),
         ({"users": [1, 1]}, ArgumentError, "users: expected .*, all different, got 1 twice"),
+        ({"users": pd.Series(["7", 7], dtype=object)}, ArgumentError, "users: expected .*, all different, got 7 twice"),
         ({"users": 12}, ArgumentTypeError, "users: expected a sequence of ids, got int 12"),
         ({"users": [True, False]}, ArgumentTypeError, "users: expected ids, got bool"),
         ({"users": [1, None]}, ArgumentError, "users: expected .*, got None at position 1"),
@@ -339,7 +341,7 @@ def changed(**columns):
         (
             changed(score=pd.Series([True, 1, 2], dtype=object)),
             {},
-            "column 'score', row 1: expected a number, got True",
+            "column 'score', row 1: expected numbers, got True",
         ),
         (changed(score=pd.to_datetime(["2024-01-01"] * 3)), {}, r"column 'score': expected numbers, got datetime64"),
         (changed(score=[3j, 2, 1]), {}, "column 'score': expected numbers, got complex128"),

@@ -10,7 +10,7 @@ import pytest
 import encode_cases
 import native
 from lsif_sdk import Events, Recommender, _core
-from lsif_sdk.errors import ArgumentError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from test_encode import run_with_isa
 
 TOLERANCE = 5e-2
@@ -50,8 +50,10 @@ def artifact():
 def test_float32_is_the_default_and_other_names_are_refused(artifact):
     assert Recommender(artifact).precision == "float32"
     assert Recommender(artifact, precision="bfloat16").precision == "bfloat16"
-    for wrong in ("bf16", "float16", "", None, 16):
-        with pytest.raises(ArgumentError, match=r"^precision: expected 'float32' or 'bfloat16', got "):
+    for wrong in ("bf16", "float16", "", None, 16, np.array(["float32"] * 2)):
+        with pytest.raises(
+            (ArgumentError, ArgumentTypeError), match=r"^precision: expected one of 'float32', 'bfloat16', got "
+        ):
             Recommender(artifact, precision=wrong)
     with pytest.raises(ValueError, match=r"^precision: expected 'float32' or 'bfloat16', got 'half'"):
         native.request_path(artifact, precision="half")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import pathlib
@@ -16,6 +17,7 @@ from lsif_sdk.evaluation import Popularity, evaluate
 
 pytest.importorskip("scipy", reason="scipy (the extra 'bench') is not installed")
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench" / "quality"))
+import cold
 import data
 import groups
 import models
@@ -148,3 +150,14 @@ def test_groups_compare_on_the_same_users(measured, capsys):
     assert sum(counts) == (split.test_items >= 0).sum()
     with pytest.raises(SystemExit, match="no runs of als"):
         _call(patch, groups, out, "--against", "als")
+
+
+def test_rows_of_cold_items_go_to_a_folder_that_is_made(measured, tmp_path):
+    _, _, split, _ = measured
+    options = argparse.Namespace(data="mooccubex", seed=0, out=tmp_path / "new")
+    is_cold = np.arange(split.log.num_items) % 2 == 0
+    for name in ("one", "two"):
+        cold.report(name, Popularity.from_log(split.test_history), split, is_cold, options)
+    rows = [json.loads(line) for line in (tmp_path / "new" / "cold.jsonl").read_text().splitlines()]
+    assert [row["model"] for row in rows] == ["one", "two"]
+    assert rows[0]["cold_users"] + rows[0]["warm_users"] == (split.test_items >= 0).sum()

@@ -102,6 +102,7 @@ def test_the_table_has_a_part_for_each_k_and_one_footnote():
     with pytest.raises(ArgumentError, match="the same protocol, targets, users, items, k and masking"):
         format_table([reports_at(4)[0], reports_at((4, 1))[1]])
     assert format_table([reports_at(4)[0], reports_at([4])[1]]) == format_table(reports_at(4))
+    assert format_table([reports_at(KS)[0], reports_at(KS[::-1])[1]]) == format_table(reports_at(KS))
 
 
 def test_the_page_has_plots_of_the_first_k_and_a_table_for_each(tmp_path):

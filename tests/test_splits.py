@@ -42,8 +42,10 @@ def test_leave_one_out_without_times_and_without_targets():
 
 def test_unknown_target_name_is_refused():
     split = leave_one_out(random_log(0))
-    with pytest.raises(ArgumentError, match=r"target: expected 'validation' or 'test', got 'train'"):
+    with pytest.raises(ArgumentError, match=r"target: expected one of 'validation', 'test', got 'train'"):
         split.history("train")
+    with pytest.raises(ArgumentTypeError, match=r"target: expected one of 'validation', 'test', got ndarray"):
+        split.targets(np.array(["test"] * 2))
 
 
 def test_targets_hash_is_the_documented_format_and_ignores_order():

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 
+import numpy as np
 import pytest
 
 from concurrency import run_in_forked_child
@@ -33,8 +34,10 @@ def test_foreign_and_newer_files_are_refused_and_left_as_they_are(tmp_path, monk
         with pytest.raises(errors.StoreError, match=message):
             SQLiteStore(path)
         assert before is None or path.read_bytes() == before
-    with pytest.raises(errors.ArgumentError, match="synchronous: expected 'FULL' or 'NORMAL', got 'OFF'"):
+    with pytest.raises(errors.ArgumentError, match="synchronous: expected one of 'FULL', 'NORMAL', got 'OFF'"):
         SQLiteStore(tmp_path / "users.db", synchronous="OFF")
+    with pytest.raises(errors.ArgumentTypeError, match="synchronous: expected one of 'FULL', 'NORMAL', got ndarray"):
+        SQLiteStore(tmp_path / "users.db", synchronous=np.array(["FULL"] * 2))
     for path in (None, 5):
         with pytest.raises(errors.ArgumentTypeError, match=f"path: expected a path, got {type(path).__name__}"):
             SQLiteStore(path)

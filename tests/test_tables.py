@@ -150,6 +150,44 @@ def test_floats_that_cannot_hold_the_second_are_refused(dtype, limit):
         read_events(frame.assign(timestamp=pd.Series([1, 2, 2 * limit], dtype=dtype)))
 
 
+@pytest.mark.parametrize(
+    ("values", "got"),
+    [
+        ([True, False], "bool"),
+        (pd.Series([True, False], dtype="category"), "bool"),
+        (pd.Series([2, True], dtype=object), "True"),
+        (pd.Series([2, np.True_], dtype=object), "np.True_"),
+        ([1 + 0j, 2 + 0j], "complex128"),
+        (pd.Series([1, 2 + 0j], dtype=object), "complex128"),
+        (pd.to_timedelta([1, 2], unit="s"), "timedelta64"),
+        (pd.Series([10**400, 2], dtype=object), "a larger one"),
+    ],
+)
+def test_what_would_become_numbers_in_silence_is_refused(values, got):
+    frame = pd.DataFrame({"user": 1, "item": [2, 3], "timestamp": [1, 2], "action": [1, 2]})
+    for column in ("action", "timestamp"):
+        with pytest.raises(DataError, match=rf"column '{column}'.*: expected .*, got {got}"):
+            read_events(frame.assign(**{column: values}), action="action")
+
+
+def test_dates_are_no_action_types_but_times_of_any_kind_of_column() -> None:
+    frame = pd.DataFrame({"user": 1, "item": [2, 3], "timestamp": [1, 2]})
+    dates = pd.Series(pd.to_datetime([60, 120], unit="s"))
+    for values in (dates, dates.dt.tz_localize("UTC"), dates.astype("category")):
+        assert read_events(frame.assign(timestamp=values)).times.tolist() == [60, 120]
+        with pytest.raises(DataError, match=r"'action': expected an action type \(a whole number\), got datetime64"):
+            read_events(frame.assign(action=values), action="action")
+    with pytest.raises(DataError, match=r"'action': expected an action type .*, got period"):
+        read_events(frame.assign(action=pd.period_range("2024", periods=2)), action="action")
+
+
+@pytest.mark.parametrize("separator", ["((", "a{99999999999}"])
+def test_a_separator_that_is_no_regular_expression_is_refused(tmp_path, separator):
+    for read, text in ((read_events, HEADER + ROWS), (read_titles, "item,title\n7,seven\n")):
+        with pytest.raises(ArgumentError, match="separator: expected a character or a regular expression, got"):
+            read(write(tmp_path / "e.csv", text), separator=separator)
+
+
 def test_integers_as_ids_are_all_of_int64(tmp_path: Path) -> None:
     ends = [-(2**63), 2**63 - 1]
     frame = pd.DataFrame({"user": ends, "item": ends, "timestamp": [1, 2]})

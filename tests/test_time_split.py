@@ -143,6 +143,8 @@ def test_what_cannot_be_split_is_refused():
         time_split(log, 2000)
     with pytest.raises(ArgumentError, match="test_from: expected Unix seconds or ISO dates with hyphens, got 'May'"):
         time_split(log, 150, "May")
+    with pytest.raises(ArgumentError, match="validation_from: expected numbers that fit int64, got 999"):
+        time_split(log, "9" * 400 + ".5")
     with pytest.raises(ArgumentError, match="validation_from: expected known times, got NaT"):
         time_split(log, np.datetime64("NaT"))
     for odd in (True, b"2012-11-01", ()):

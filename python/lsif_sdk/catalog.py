@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -106,6 +107,12 @@ class Catalog(OfOneProcess):
             with torch.inference_mode(), native_errors():
                 codes = ops.code_catalog(vectors, bias, as_threads(threads), ordered)
         return cls(vectors, bias, items, codes)
+
+    def with_items(self, items: ItemTable) -> Catalog:
+        """This catalogue with another table of as many items; what has been found out about its codes is shared."""
+        twin = copy.copy(self)
+        twin.__dict__["items"] = items
+        return twin
 
     def __len__(self) -> int:
         return self.vectors.shape[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -169,7 +168,7 @@ class CatalogEdit:
         attributes = base.attributes.edited(len(items), self._attributes)
         if not self._vectors:
             artifact = base.artifact.edited(base.artifact.weights, items)
-            catalog = dataclasses.replace(base.catalog, items=items)
+            catalog = base.catalog.with_items(items)
             return base.succeeded_by(artifact, catalog, attributes, base.fingerprint)
         artifact = base.artifact.edited(self._weights(len(items)), items)
         vectors, bias = artifact.catalog_vectors, artifact.catalog_bias
@@ -273,7 +272,7 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     """
     if before.catalog.codes is current.catalog.codes:  # the changes were of availability alone
         artifact = current.artifact.edited(current.artifact.weights, before.items)
-        catalog = dataclasses.replace(current.catalog, items=before.items)
+        catalog = current.catalog.with_items(before.items)
         return current.succeeded_by(artifact, catalog, before.attributes, current.fingerprint)
     size = len(before.items)
     removed = range(size, len(current.items))

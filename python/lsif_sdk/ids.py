@@ -60,7 +60,7 @@ def id_column(argument: str, ids: Any) -> npt.NDArray[Any]:
     return np.array(values, np.int64)
 
 
-def first_repeat(values: list[Id]) -> Id:
+def first_repeat(values: Sequence[Id]) -> Id:
     """The first value that was there before; there is one."""
     seen: set[Id] = set()
     return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_array, as_integer
+from lsif_sdk.arguments import as_array, as_int64, as_integer
 from lsif_sdk.bitmaps import FOREVER, REMOVED, Availability, Bitmap, in_bitmap
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ArtifactError, shown
 from lsif_sdk.ids import INT_TYPES, STR_TYPES, Id, as_list, id_column, id_list
@@ -56,8 +56,8 @@ class ItemTable:
             items that are hidden, removed or there for ever), or None: all for ever.
 
     Raises:
-        ArgumentError: ids are not unique, lengths differ, or a count is none.
-        ArgumentTypeError: ids are neither all integers nor all strings.
+        ArgumentError: ids are not unique, lengths differ, or a count or time is none.
+        ArgumentTypeError: ids are neither all integers nor all strings, or times no integers.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ItemTable:
         ids: Sequence[Id] | npt.NDArray[Any],
         titles: Sequence[str] | None = None,
         counts: Sequence[int] | npt.NDArray[Any] | None = None,
-        until: npt.NDArray[np.int64] | None = None,
+        until: Sequence[int] | npt.NDArray[Any] | None = None,
     ) -> None:
         self.ids = id_column("ids", ids)
         self.has_string_ids = self.ids.dtype == object
@@ -79,9 +79,10 @@ class ItemTable:
             check_texts("titles", self.titles)
         self.counts = np.zeros(size, np.int64) if counts is None else _as_counts(counts, size)
         self.counts.flags.writeable = False
-        if until is not None and (until.shape != (size,) or until.dtype != np.int64):
-            raise ArgumentError("until", f"int64 of shape [{size}]", f"{until.dtype} {list(until.shape)}")
-        self._available = None if until is None else Availability(until)
+        ends = None if until is None else as_int64("until", until)
+        if ends is not None and len(ends) != size:
+            raise ArgumentError("until", f"{size} times, one an item", len(ends))
+        self._available = None if ends is None else Availability(ends)
         self._native = _core.IdRows(self.ids)
         if self._native.repeat >= 0:
             raise ArgumentError("ids", "no two equal ids", f"{self.ids.item(self._native.repeat)!r} more than once")

@@ -310,10 +310,10 @@ class LiveRecommender(OfOneProcess):
             if not self._before:
                 raise ArgumentError("rollback", f"an earlier snapshot (keep={self._before.maxlen})", "none")
             before, was_edited = self._before[-1]
-            self._current = restored(self._current, before) if was_edited else before.following(self._current)
+            earlier = restored(self._current, before) if was_edited else before.following(self._current)
+            version = self._switch_to(earlier)
             self._before.pop()
-            self._published.add(self._current)
-            return self._current.version
+            return version
 
     def stats(self) -> Stats:
         """`Recommender.stats` of all snapshots together; only what is queued is the current one's."""
@@ -340,7 +340,8 @@ class LiveRecommender(OfOneProcess):
 
         def __getattr__(self, name: str) -> NoReturn:
             current = self.__dict__.get("_current")
-            hint = f": take `current`, and `{name}` of that" if name[0] != "_" and hasattr(current, name) else ""
+            is_there = not name.startswith("_") and hasattr(current, name)
+            hint = f": take `current`, and `{name}` of that" if is_there else ""
             raise AttributeError(f"a LiveRecommender has no {name!r}{hint}")
 
     def __repr__(self) -> str:
@@ -361,15 +362,22 @@ class LiveRecommender(OfOneProcess):
             yield
 
     def _publish(self, successor: Recommender, *, is_edit: bool) -> int:
-        # What requests of the snapshot before needed is made here, so that none waits for it.
+        before = self._current
+        version = self._switch_to(successor)
+        self._before.append((before, is_edit))
+        return version
+
+    def _switch_to(self, successor: Recommender) -> int:
+        """Makes it the current one; what requests of the snapshot before needed is made here, so that none waits."""
         if "by_popularity" in self._current.items.__dict__:
             _ = successor.items.by_popularity
+        if "_path" in self._current.catalog.__dict__:
+            _ = successor.catalog._path
         if "_directions" in self._current.__dict__:
-            _ = successor._directions
+            _ = successor._directions._path
         if "fingerprint" in self._current.__dict__:
             _ = successor.fingerprint
         successor.items.available(time.time())
-        self._before.append((self._current, is_edit))
         self._current = successor
         self._published.add(successor)
         return successor.version

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from lsif_sdk import _core
-from lsif_sdk.arguments import as_threads
+from lsif_sdk.arguments import as_choice, as_threads
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.attribute_columns import Column, by_row
 from lsif_sdk.attributes import Attributes
@@ -17,12 +17,13 @@ from lsif_sdk.calibration import Calibration
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.device import DevicePath, as_device
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.items import ItemTable
 from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.pace import Pace
 from lsif_sdk.stats import Metrics
+from lsif_sdk.waiting_room import WaitingRoom
 
 __all__ = ["PlacedModel", "Precision"]
 
@@ -68,8 +69,7 @@ class PlacedModel(OfOneProcess):
         self._pace, self._hurried_pace = Pace(), Pace()
         self._calibration = Calibration()
         batching = as_batching(batching)
-        if not isinstance(precision, str) or precision not in ("float32", "bfloat16"):
-            raise ArgumentError("precision", "'float32' or 'bfloat16'", shown(precision))
+        as_choice("precision", precision, ("float32", "bfloat16"))
         self._device = as_device(device)
         if self._device is not None:
             self._refuse_on_device("batching", "None or False", batching)
@@ -82,6 +82,9 @@ class PlacedModel(OfOneProcess):
             artifact.catalog_vectors, artifact.catalog_bias, artifact.items, threads, artifact.codes
         )
         self._batching = batching
+        limits = batching or Batching()
+        # As many threads as a batch holds: a caller blocks while others search for it. Snapshots share it.
+        self._waiting_room = WaitingRoom(limits.max_batch, limits.max_batch + limits.max_queue)
         self._place()
 
     @property

@@ -25,7 +25,6 @@ from lsif_sdk.ids import Id
 from lsif_sdk.item_search import ItemSearch
 from lsif_sdk.items import ItemTable
 from lsif_sdk.items_alone import items_alone
-from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.native_model import States, unchanging
 from lsif_sdk.ops import ops
@@ -36,7 +35,6 @@ from lsif_sdk.request import Options
 from lsif_sdk.similarity import carried_over
 from lsif_sdk.stats import Stats
 from lsif_sdk.times import Now
-from lsif_sdk.waiting_room import WaitingRoom
 
 __all__ = ["Recommender"]
 
@@ -249,12 +247,6 @@ class Recommender(ItemSearch):
         call = functools.partial(self.recommend, history, k, state=state)
         return await self._waiting_room.answer(call, options, self._metrics.failed)
 
-    @made_once
-    def _waiting_room(self) -> WaitingRoom:
-        # As many threads as a batch holds: a caller blocks while others search for it.
-        limits = self._batching or Batching()
-        return WaitingRoom(limits.max_batch, limits.max_batch + limits.max_queue)
-
     def stats(self) -> Stats:
         """What has been done since loading: counters, histograms of time, and how searches were shared.
 
@@ -302,7 +294,6 @@ class Recommender(ItemSearch):
                 )
         successor.__dict__["fingerprint"] = fingerprint
         successor.older_fingerprints = self.older_fingerprints | {self.fingerprint}
-        successor.__dict__["_waiting_room"] = self._waiting_room
         return successor.following(self)
 
     def following(self, before: Recommender) -> Recommender:

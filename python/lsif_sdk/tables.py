@@ -25,6 +25,7 @@ Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | Mapping[str, Any] |
 Ids: TypeAlias = "NDArray[np.int64] | list[str]"
 
 _TIME_LIMIT = 2**62
+_BOOLS = {bool, np.bool_}
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
 
@@ -124,16 +125,13 @@ class Table:
         import pandas as pd
 
         values = self._frame[column]
-        if isinstance(values.dtype, pd.ArrowDtype) and values.dtype.kind == "M":  # dates with and without a time
-            values = pd.to_datetime(values.astype(object), utc=True)
+        if isinstance(values.dtype, (pd.ArrowDtype, pd.CategoricalDtype)) and _kind_of(values).kind == "M":
+            values = pd.to_datetime(values.astype(object), utc=True)  # Arrow's with and without a time
         is_zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
         if is_zoned or values.dtype.kind == "M":
             self._refuse(column, values.isna(), "a time is missing")
             return _of_dates(values.dt.tz_convert("UTC").dt.tz_localize(None) if is_zoned else values)
-        if values.dtype.kind in "bm" or isinstance(values.dtype, pd.PeriodDtype):
-            raise DataError(f"{self.name}: column {column!r}: expected Unix seconds or dates, got {values.dtype}")
-        self._refuse_bools(column, values, "Unix seconds or dates")
-        numbers = pd.to_numeric(values, errors="coerce")
+        numbers = self._numeric(column, "Unix seconds or dates")
         if bool(numbers.isna().all()):
             dates = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
             self._refuse(column, dates.isna(), "expected Unix seconds or ISO dates (2024-01-31 17:05:00)")
@@ -158,10 +156,8 @@ class Table:
         Raises:
             DataError: a value is missing, not a whole number or negative.
         """
-        import pandas as pd
-
-        numbers = pd.to_numeric(self._frame[column], errors="coerce")
-        actions = self._int64(column, numbers, "an action type (a whole number)", whole=True)
+        expected = "an action type (a whole number)"
+        actions = self._int64(column, self._numeric(column, expected), expected, whole=True)
         self._refuse(column, actions < 0, "an action type is negative")
         return actions
 
@@ -171,19 +167,25 @@ class Table:
         Raises:
             DataError: a value is missing, NaN, no number, or an integer beyond float64.
         """
+        numbers = self._numeric(column, "numbers")
+        self._refuse(column, numbers.isna(), "expected a number")
+        return numbers.to_numpy(dtype=np.float64)
+
+    def _numeric(self, column: str, expected: str) -> pd.Series[Any]:
+        """A column as numbers, NaN for what is none. What would become one in silence is refused: True, dates, 2j."""
         import pandas as pd
 
         values = self._frame[column]
-        self._refuse_bools(column, values, "a number")
+        self._refuse_bools(column, values, expected)
         try:
             numbers = pd.to_numeric(values, errors="coerce")
         except OverflowError:
-            raise DataError(f"{self.name}: column {column!r}: expected numbers that float64 can hold") from None
-        for dtype in (values.dtype, numbers.dtype):
+            expected = "expected numbers that float64 can hold, got a larger one"
+            raise DataError(f"{self.name}: column {column!r}: {expected}") from None
+        for dtype in (_kind_of(values), numbers.dtype):
             if dtype.kind in "bcmM" or isinstance(dtype, pd.PeriodDtype):
-                raise DataError(f"{self.name}: column {column!r}: expected numbers, got {dtype}")
-        self._refuse(column, numbers.isna(), "expected a number")
-        return numbers.to_numpy(dtype=np.float64)
+                raise DataError(f"{self.name}: column {column!r}: expected {expected}, got {dtype}")
+        return numbers
 
     def _int64(self, column: str, numbers: pd.Series[Any], expected: str, whole: bool = False) -> NDArray[np.int64]:
         """A column's numbers within +-2**62, rounded down unless only `whole` ones will do."""
@@ -200,8 +202,8 @@ class Table:
 
     def _refuse_bools(self, column: str, values: pd.Series[Any], expected: str) -> None:
         """Of a column of anything: True would become 1, in silence."""
-        if self._typed and values.dtype == object and bool in set(map(type, values)):
-            self._refuse(column, [type(value) is bool for value in values], f"expected {expected}")
+        if self._typed and values.dtype == object and not _BOOLS.isdisjoint(map(type, values)):
+            self._refuse(column, [type(value) in _BOOLS for value in values], f"expected {expected}")
 
     def _refuse_some(self, column: str, codes: NDArray[np.int64], bad: Iterable[object], reason: str) -> None:
         """`_refuse`, by the distinct values that `codes` are rows into."""
@@ -215,6 +217,11 @@ class Table:
             value = value.item() if isinstance(value, np.number) else value
             more = f" ({rows.size} such rows)" if rows.size > 1 else ""
             raise DataError(f"{self.name}: column {column!r}, row {rows[0] + 1}: {reason}, got {value!r}{more}")
+
+
+def _kind_of(values: pd.Series[Any]) -> Any:
+    """A column's type, of a categorical one that of its categories."""
+    return getattr(values.dtype, "categories", values).dtype
 
 
 def _of_dates(dates: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -254,7 +261,7 @@ def read_table(
     Raises:
         DataError: the source cannot be read, lacks a column, has two of a name, or has no rows; or a row of a text
             file has more fields than the first line names.
-        ArgumentError: `separator` is empty.
+        ArgumentError: `separator` is empty, or no regular expression.
         ArgumentTypeError: `source` is neither a path nor a table, or `separator` no string.
         MissingExtraError: pandas (or pyarrow, for Parquet and tables of polars) is not installed.
     """
@@ -266,6 +273,11 @@ def read_table(
         raise ArgumentTypeError("separator", "a string, or None", separator)
     if separator == "":
         raise ArgumentError("separator", "a character, or None to go by the first line", "''")
+    if separator is not None and len(separator) > 1:
+        try:
+            re.compile(separator)
+        except (re.error, OverflowError):
+            raise ArgumentError("separator", "a character or a regular expression", repr(separator)) from None
     if isinstance(source, pd.DataFrame):
         name, frame, typed = "DataFrame", source, True
     elif isinstance(source, (str, os.PathLike)):

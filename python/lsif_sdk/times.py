@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import math
 import re
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk.arguments import as_array, as_column, is_real, whole_numbers
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 
 __all__ = [
     "LATEST_TIME",
@@ -82,7 +83,11 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
         if odd is not None:
             raise ArgumentTypeError(f"{argument}[{odd}]" if len(array) > 1 else argument, _EXPECTED, array[odd])
         plain = [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]
-        array = np.array(plain, np.float64 if any(isinstance(value, float) for value in plain) else object)
+        try:
+            array = np.array(plain, np.float64 if any(isinstance(value, float) for value in plain) else object)
+        except OverflowError:
+            got = shown(next(value for value in plain if abs(value) >= 2**63))
+            raise ArgumentError(argument, "finite numbers that fit int64", got) from None
     if array.dtype.kind == "f":
         seconds = _rounded_down(argument, array.astype(np.float64))
         _check_fine(argument, array)
@@ -113,10 +118,11 @@ def of_text(argument: str, text: str) -> int:
     Raises:
         ArgumentError: anything else.
     """
-    if re.fullmatch(r"-?[0-9]+", text):
-        return int(text)
-    if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
-        return math.floor(float(text))
+    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
+        seconds = decimal.Decimal(text)
+        if not -(2**63) <= seconds < 2**63:
+            raise ArgumentError(argument, "numbers that fit int64", text)
+        return math.floor(seconds)
     try:
         if "-" in text:
             return int(as_seconds(argument, [datetime.datetime.fromisoformat(text)])[0])

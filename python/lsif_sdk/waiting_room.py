@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lsif_sdk.errors import ClosedError, DeadlineError, OverloadedError
+from lsif_sdk.arguments import as_duration
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, DeadlineError, OverloadedError
 from lsif_sdk.locks import ForkSafeLock
 
 __all__ = ["WaitingRoom"]
@@ -53,9 +54,9 @@ class WaitingRoom:
 
         def make() -> T:
             self._check_open()
-            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+            left = _left(timeout, time.monotonic() - began)
+            if left is None:
                 return call()  # which refuses what is no time
-            left = timeout - (time.monotonic() - began)
             if left < 0:
                 raise DeadlineError("timeout: the request's turn did not come in time")
             return call(timeout=left)
@@ -83,8 +84,9 @@ class WaitingRoom:
         def call(**more: Any) -> T:
             nonlocal is_made
             is_made = True
-            if isinstance(budget, (int, float)) and not isinstance(budget, bool):
-                more["budget_ms"] = max(0.0, budget - 1e3 * (time.perf_counter() - began)) if budget >= 0 else budget
+            left = _left(budget, 1e3 * (time.perf_counter() - began))
+            if left is not None:
+                more["budget_ms"] = max(0.0, left)
             return recommend(**{**options, **more})
 
         try:
@@ -123,3 +125,12 @@ class WaitingRoom:
             self._closed = True
         if os.getpid() == self._process:
             self._executor.shutdown(wait=False)
+
+
+def _left(duration: Any, spent: float) -> float | None:
+    """What is left of a duration; None where there is no limit, or no duration."""
+    try:
+        whole = as_duration("duration", "a number", duration)
+    except (ArgumentError, ArgumentTypeError):
+        return None
+    return None if whole is None else whole - spent

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from lsif_sdk.arguments import as_array, as_number
+from lsif_sdk.arguments import as_array, as_choice, as_number
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.event_log import EventLog, check_log
 from lsif_sdk.times import SECONDS_PER_DAY
@@ -93,13 +93,12 @@ class OwnItems:
 
     Raises:
         ArgumentError: `by` is neither, or `half_life` is not above 0.
-        ArgumentTypeError: `history` is no log, or `half_life` no number.
+        ArgumentTypeError: `history` is no log, `by` no text, or `half_life` no number.
     """
 
     def __init__(self, history: EventLog, by: Literal["frequency", "recency"], half_life: float | None = None) -> None:
         check_log("history", history)
-        if by not in ("frequency", "recency"):
-            raise ArgumentError("by", "'frequency' or 'recency'", repr(by))
+        as_choice("by", by, ("frequency", "recency"))
         if half_life is not None:
             half_life = as_number("half_life", half_life, 0, np.inf, "(]")
         self._history, self._by, self._half_life = history, by, half_life

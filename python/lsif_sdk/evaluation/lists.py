@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from lsif_sdk.arguments import as_column, as_ks, is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.metrics import standard_error
-from lsif_sdk.evaluation.report import aligned
+from lsif_sdk.evaluation.report import Measured, aligned
 from lsif_sdk.ids import Id, first_repeat, rows_by_text
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
 from lsif_sdk.tables import Ids, Source, Table, read_table
@@ -23,7 +22,7 @@ __all__ = ["ListReport", "format_lists", "measure_lists"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ListReport:
+class ListReport(Measured):
     """How well lists show their users what is relevant to them.
 
     Args:
@@ -48,14 +47,7 @@ class ListReport:
 
     def to_dict(self, per_user: bool = False) -> dict[str, Any]:
         """The fields as JSON values, NaN as None; user ids and gains only if `per_user`."""
-        errors = {name: None if math.isnan(value) else value for name, value in self.standard_errors.items()}
-        result = {
-            "k": self.k if isinstance(self.k, int) else list(self.k),
-            "metrics": dict(self.metrics),
-            "standard_errors": errors,
-            "num_users": self.num_users,
-            "num_without_list": self.num_without_list,
-        }
+        result = self._json_values("user_ids", "gains")
         if per_user:
             result["user_ids"] = np.asarray(self.user_ids).tolist()
             result["gains"] = {name: values.tolist() for name, values in self.gains.items()}
@@ -153,7 +145,8 @@ def measure_lists(
 
 
 def format_lists(reports: Mapping[str, ListReport]) -> str:
-    """A plain-text table of several systems by name, one line a system; of several k one such table for each.
+    """A plain-text table of several systems by name, one line a system; of several k one such table for each,
+    in the first one's order.
 
     Raises:
         ArgumentError: no reports, or reports on different users or k, whose numbers do not compare.
@@ -167,9 +160,9 @@ def format_lists(reports: Mapping[str, ListReport]) -> str:
     if not reports:
         raise ArgumentError("reports", "at least one report", "none")
     (name, first), *others = reports.items()
-    ks, users = as_ks(first.k), list(map(str, first.user_ids))
+    ks, users = first.ks, list(map(str, first.user_ids))
     for other, report in others:
-        if set(as_ks(report.k)) != set(ks):
+        if set(report.ks) != set(ks):
             raise ArgumentError("reports", f"one k, {first.k} as of {name!r}", f"{report.k} of {other!r}")
         if list(map(str, report.user_ids)) != users:
             expected = f"the same users, {len(users):,} as of {name!r}"
@@ -221,9 +214,10 @@ def _table_of(lists: Recommendations, users: object) -> Table:
         raise ArgumentError("users", expected, len(names))
     if (missing := np.flatnonzero(pd.isna(names))).size:
         raise ArgumentError("users", expected, f"{names[missing[0]]!s} at position {missing[0]}")
-    if len(set(names.tolist())) < len(names):
-        raise ArgumentError("users", f"{expected}, all different", f"{first_repeat(names.tolist())} twice")
-    frame = pd.DataFrame(lists.columns(list(map(str, names.tolist()))))  # ids match by their text
+    texts = list(map(str, names.tolist()))  # ids match by their text
+    if len(set(texts)) < len(texts):
+        raise ArgumentError("users", f"{expected}, all different", f"{first_repeat(texts)} twice")
+    frame = pd.DataFrame(lists.columns(texts))
     return Table("lists (Recommendations)", frame, typed=True)
 
 

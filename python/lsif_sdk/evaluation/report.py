@@ -14,13 +14,35 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Report", "aligned", "format_table"]
+__all__ = ["Measured", "Report", "aligned", "format_table"]
 
 BASELINE = "popularity"
 
 
+class Measured:
+    """What a `Report` and a `ListReport` have in common."""
+
+    k: int | tuple[int, ...]
+    metrics: dict[str, float]
+    standard_errors: dict[str, float]
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """`k` as a tuple, be it one or several."""
+        return (self.k,) if isinstance(self.k, int) else self.k
+
+    def _json_values(self, *left_out: str) -> dict[str, Any]:
+        """The other fields as JSON values, NaN as None."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        result = {field.name: getattr(self, field.name) for field in fields if field.name not in left_out}
+        result["k"] = self.k if isinstance(self.k, int) else list(self.k)
+        for name in ("metrics", "standard_errors"):
+            result[name] = {key: None if math.isnan(value) else value for key, value in result[name].items()}
+        return result
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Measured):
     """How well one model ranks the targets of one split.
 
     Args:
@@ -60,21 +82,9 @@ class Report:
     user_rows: NDArray[np.int64] = dataclasses.field(repr=False)
     per_user: NDArray[np.int64] = dataclasses.field(repr=False)
 
-    @property
-    def ks(self) -> tuple[int, ...]:
-        """`k` as a tuple, be it one or several."""
-        return (self.k,) if isinstance(self.k, int) else self.k
-
     def to_dict(self, per_user: bool = False) -> dict[str, Any]:
         """The fields as JSON values, NaN as None; user rows and ranks only if `per_user`."""
-        result = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("user_rows", "per_user")
-        }
-        result["k"] = self.k if isinstance(self.k, int) else list(self.k)
-        for name in ("metrics", "standard_errors"):
-            result[name] = {key: None if math.isnan(value) else value for key, value in result[name].items()}
+        result = self._json_values("user_rows", "per_user")
         if per_user:
             result |= {
                 "user_rows": self.user_rows.tolist(),
@@ -86,7 +96,7 @@ class Report:
 def format_table(reports: Report | Sequence[Report]) -> str:
     """A plain-text table, one line a report; if one is named "popularity", with the ratio of each NDCG to its NDCG.
 
-    Reports on several k make one such table for each, a blank line between them.
+    Reports on several k make one such table for each, in the first one's order, a blank line between them.
 
     Raises:
         ArgumentError: no reports, or reports on different protocols, targets, users, items, k or masking, whose numbers
@@ -102,7 +112,10 @@ def format_table(reports: Report | Sequence[Report]) -> str:
             raise ArgumentTypeError("reports", "a Report, or several in a sequence", report)
     if not reports:
         raise ArgumentError("reports", "at least one report", "none")
-    tasks = {(r.targets_hash, r.ks, r.target, r.protocol, r.num_users, r.num_items, r.exclude_seen) for r in reports}
+    tasks = {
+        (r.targets_hash, frozenset(r.ks), r.target, r.protocol, r.num_users, r.num_items, r.exclude_seen)
+        for r in reports
+    }
     if len(tasks) > 1:
         expected = "the same protocol, targets, users, items, k and masking"
         raise ArgumentError("reports", expected, f"{len(tasks)} different tasks")

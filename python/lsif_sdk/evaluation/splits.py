@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from lsif_sdk.arguments import as_int64
+from lsif_sdk.arguments import as_choice, as_int64
 from lsif_sdk.errors import ArgumentError, DataError
 from lsif_sdk.event_log import EventLog, check_log
 from lsif_sdk.ids import as_list
@@ -229,9 +229,7 @@ def targets_hash(user_ids: Ids, item_ids: Ids, targets: NDArray[np.int64]) -> st
 
 
 def _checked(target: str) -> str:
-    if target not in ("validation", "test"):
-        raise ArgumentError("target", "'validation' or 'test'", repr(target))
-    return target
+    return as_choice("target", target, ("validation", "test"))
 
 
 SPLITS: dict[str, Callable[[EventLog], Split]] = {"leave_one_out": leave_one_out, "time": time_split}

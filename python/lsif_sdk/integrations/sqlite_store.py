@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
-from lsif_sdk.arguments import as_number
+from lsif_sdk.arguments import as_choice, as_number
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, StoreError
 from lsif_sdk.events import History
 from lsif_sdk.ids import Id
@@ -56,6 +56,7 @@ class SQLiteStore(OfOneProcess):
 
     Raises:
         ArgumentError: `synchronous` or `timeout` is none of these.
+        ArgumentTypeError: an argument is of the wrong type.
         StoreError: the file cannot be opened, is something else, or is of another version.
     """
 
@@ -66,8 +67,7 @@ class SQLiteStore(OfOneProcess):
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         timeout: float = 10.0,
     ) -> None:
-        if synchronous not in ("FULL", "NORMAL"):
-            raise ArgumentError("synchronous", "'FULL' or 'NORMAL'", repr(synchronous))
+        as_choice("synchronous", synchronous, ("FULL", "NORMAL"))
         timeout = as_number("timeout", timeout, 0.0, 1e6)
         if not isinstance(path, (str, os.PathLike)):
             raise ArgumentTypeError("path", "a path", path)
