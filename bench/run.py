@@ -40,7 +40,9 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--data", choices=("clustered", "isotropic"), default="clustered", help="directions of vectors")
+    parser.add_argument(
+        "--data", choices=("clustered", "isotropic", "unit"), default="clustered", help="their directions and norms"
+    )
     parser.add_argument("--artifact", help="score_topk: items and users of this model, in place of made-up ones")
     parser.add_argument("--events", help="whose users, beside --artifact: a file with columns user, item, timestamp")
     parser.add_argument("--interests", type=int, default=1, help="score_topk: vectors a user")

@@ -16,7 +16,7 @@ import torch
 __all__ = ["Data", "Exact", "Problem", "Vectors", "exact_scores", "exact_top_k", "make_problem", "sample"]
 
 Vectors = npt.NDArray[np.float32]
-Data = Literal["clustered", "isotropic"]
+Data = Literal["clustered", "isotropic", "unit"]
 
 _CLUSTERS = 256
 _NUM_QUERIES = 256  # that a batch of 1 goes through by turns, so that no query's way stays in the caches
@@ -90,7 +90,8 @@ class Problem:
 def sample(count: int, dim: int, data: Data, seed: int) -> Vectors:
     """Vectors as in recommendation, float32 [count, dim]: norms log-normal, directions in 256 clusters or anywhere.
 
-    The clusters are the same for every seed: users' vectors lie where the items are.
+    "unit" has directions anywhere and norms of 1: neither clusters nor lengths tell rows apart. The clusters are the
+    same for every seed: users' vectors lie where the items are.
     """
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((count, dim), dtype=np.float32)
@@ -98,7 +99,7 @@ def sample(count: int, dim: int, data: Data, seed: int) -> Vectors:
         centres = np.random.default_rng(_CLUSTERS).standard_normal((_CLUSTERS, dim), dtype=np.float32)
         vectors *= 0.5
         vectors += centres[rng.integers(_CLUSTERS, size=count)]
-    norms = np.exp(0.3 * rng.standard_normal((count, 1), dtype=np.float32))
+    norms = np.exp(0.3 * rng.standard_normal((count, 1), dtype=np.float32)) if data != "unit" else 1
     vectors *= norms / np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 

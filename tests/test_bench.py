@@ -170,7 +170,7 @@ def test_the_exact_answer_is_that_of_float64(num_interests):
     np.testing.assert_allclose(one.exact.scores, np.take_along_axis(scores, order, 1), rtol=1e-7)
 
 
-def test_vectors_have_clusters_or_not_and_the_same_norms():
+def test_vectors_have_clusters_or_not_and_their_norms():
     clustered, isotropic = (sample(4000, 32, data, seed=1) for data in ("clustered", "isotropic"))
     for vectors in (clustered, isotropic):
         logs = np.log(np.linalg.norm(vectors, axis=1))
@@ -185,6 +185,9 @@ def test_vectors_have_clusters_or_not_and_the_same_norms():
 
     assert nearest_cosines(clustered).min() > 0.6  # users lie where the items are
     assert nearest_cosines(isotropic).max() < 0.85
+    unit = sample(4000, 32, "unit", seed=1)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-6)
+    assert nearest_cosines(unit).max() < 0.85
 
 
 def test_values_beyond_rounding_are_refused():
