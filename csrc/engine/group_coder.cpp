@@ -7,12 +7,10 @@
 #include <limits>
 
 #include "engine/float_rows.h"
+#include "kernels/score_topk_bounds.h"
 
 namespace lsif::engine {
 namespace {
-
-// Far above the rounding of float64 sums over a row, which is below dim 2^-52.
-constexpr double kOutwards = 1 + 0x1p-30;
 
 // max|x| over the scales that are tried: the less a row's largest numbers stand out, the fewer steps they need.
 constexpr float kSteps[] = {7.0f, 7.6f, 8.3f, 9.0f, 9.8f, 10.8f, 12.0f, 14.0f};

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "engine/float_rows.h"
+#include "kernels/score_topk_bounds.h"
 
 namespace lsif::engine {
 
@@ -76,7 +77,6 @@ TopkQuery Interests::topk_query(int64_t user) const {
 // Symmetric int8 codes: scale = max|q| / 127, zero where that is below the normal float32 numbers, code = q / scale to
 // the nearest. The bounds are computed in float64 and rounded up, far above the rounding of their sums.
 void Interests::code_vector(int64_t j) {
-  constexpr double kOutwards = 1 + 0x1p-30;
   const float* q = vectors_ + j * dim_;
   int8_t* codes = codes_ + j * query_stride(dim_);
   float scale = largest_magnitude(q, dim_) / 127.0f;

@@ -6,8 +6,8 @@
 namespace lsif {
 
 // max(to - from, 0), saturated at INT64_MAX; the difference of two int64 may be anything up to 2^64 - 1. Always
-// inlined, so that the kernels of several instruction sets share no copy of it. cuda/device.cuh has the GPU's.
-__attribute__((always_inline)) inline int64_t elapsed(int64_t from, int64_t to) {
+// inlined, so that the kernels of several instruction sets share no copy of it.
+__attribute__((always_inline)) constexpr int64_t elapsed(int64_t from, int64_t to) {
   if (to <= from) return 0;
   const uint64_t difference = static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
   return difference > static_cast<uint64_t>(INT64_MAX) ? INT64_MAX : static_cast<int64_t>(difference);

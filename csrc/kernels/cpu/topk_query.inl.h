@@ -6,27 +6,18 @@
 #include "kernels/cpu/float32_scores.inl.h"
 #include "kernels/cpu/simd_int4.h"
 #include "kernels/score_topk.h"
+#include "kernels/score_topk_bounds.h"
 
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
 // docs/score_topk.md, "Rounding and range".
-constexpr float kNormSlack = 0x1p-18f;
-constexpr double kUnderflowSlack = 0x1p-80;
-constexpr double kRoundingSlack = 0x1p-126;
-constexpr double kLogSlack = 0x1p-20;
+constexpr double kRoundingSlack = 0x1p-126;  // 2^-150 on a GPU, which flushes nothing
 constexpr float kScoreSlack = 0x1p-22f;
 constexpr double kLeastTemperature = 0x1p-60;
 constexpr float kLeastShare = 0x1p-126f;
 constexpr double kLog2E = 1.4426950408889634;
 constexpr int32_t kInfinityBits = 0x7f800000;
-
-inline int32_t float_bits(float x) { return __builtin_bit_cast(int32_t, x); }
-
-// 2^exponent; 0 below the normal numbers.
-inline float power_of_2(int exponent) {
-  return exponent < -126 ? 0.0f : __builtin_bit_cast(float, static_cast<int32_t>(exponent + 127) << 23);
-}
 
 inline double power_of_2_double(int exponent) {
   return __builtin_bit_cast(double, static_cast<int64_t>(exponent + 1023) << 52);
@@ -35,12 +26,6 @@ inline double power_of_2_double(int exponent) {
 inline int larger(int a, int b) { return a > b ? a : b; }
 
 inline double magnitude(double x) { return x < 0 ? -x : x; }
-
-// An e with x < 2^e for the x >= 0 of these bits, as far as 2^-126 <= 2^e <= 2^126; so x 2^-e <= 4 for all finite x.
-inline int exponent_above(int32_t bits) {
-  const int exponent = (bits >> 23) - 126;
-  return exponent < -126 ? -126 : exponent > 126 ? 126 : exponent;
-}
 
 // Bits of non-negative floats have the floats' order, and integer maxima vectorize.
 inline int32_t max_magnitude_bits(const float* x, int64_t n) {

@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstdint>
 
+#include "kernels/elapsed.h"
 #include "kernels/types.h"
 
 namespace lsif::cuda {
@@ -156,13 +157,6 @@ __device__ int64_t partition_point(int64_t n, Predicate is_before) {
     }
   }
   return low;
-}
-
-// max(to - from, 0), saturated at INT64_MAX.
-__device__ inline int64_t elapsed(int64_t from, int64_t to) {
-  if (to <= from) return 0;
-  const uint64_t difference = static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
-  return difference > static_cast<uint64_t>(INT64_MAX) ? INT64_MAX : static_cast<int64_t>(difference);
 }
 
 // How far the age of an event lowers its logit.

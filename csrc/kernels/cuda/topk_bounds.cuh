@@ -12,14 +12,11 @@
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/topk_keys.cuh"
 #include "kernels/cuda/topk_search.h"
+#include "kernels/score_topk_bounds.h"
 
 namespace lsif::cuda {
 
-inline constexpr float kNormSlack = 0x1p-18f;
-inline constexpr double kUnderflowSlack = 0x1p-80;
-inline constexpr double kRoundingSlack = 0x1p-150;
-inline constexpr double kLogSlack = 0x1p-20;
-inline constexpr double kOutwards = 1 + 0x1p-30;
+inline constexpr double kRoundingSlack = 0x1p-150;  // 2^-126 on a CPU, where a thread may flush denormals
 inline constexpr float kInfinity = __builtin_inff();
 
 inline constexpr int kMmaDims = 32;
@@ -28,21 +25,6 @@ inline constexpr int kStepLines = kMmaDims / static_cast<int>(kLineDims);
 
 // Bytes of one query's codes, zero past dim.
 constexpr int64_t code_stride(int64_t dim) { return divide_up(dim, kMmaDims) * kMmaDims; }
-
-__host__ __device__ inline int32_t float_bits(float x) {
-  int32_t bits;
-  memcpy(&bits, &x, sizeof(bits));
-  return bits;
-}
-
-// 2^exponent; 0 below the normal numbers.
-__host__ __device__ inline float power_of_2(int exponent) { return exponent < -126 ? 0.0f : ldexpf(1.0f, exponent); }
-
-// An e with x < 2^e for the x >= 0 of these bits, as far as 2^-126 <= 2^e <= 2^126; so x 2^-e <= 4 for all finite x.
-__host__ __device__ inline int exponent_above(float x) {
-  const int exponent = (float_bits(x) >> 23) - 126;
-  return exponent < -126 ? -126 : exponent > 126 ? 126 : exponent;
-}
 
 __device__ inline float round_up(double x) {
   const auto nearest = static_cast<float>(x);
@@ -58,8 +40,8 @@ struct CatalogUnits {
 };
 
 inline CatalogUnits units_of(const CodesView& codes) {
-  const int row = exponent_above(codes.row_size);
-  const int bias = exponent_above(codes.bias_size);
+  const int row = exponent_above(float_bits(codes.row_size));
+  const int bias = exponent_above(float_bits(codes.bias_size));
   return {row, bias, power_of_2(-row), power_of_2(-bias)};
 }
 
@@ -225,13 +207,13 @@ __device__ inline QueryBound start_query(const CatalogUnits& units, const float*
     if (weights == nullptr || weights[j] > 0) largest = fmaxf(largest, fmaxf(vectors[j].norm, vectors[j].missed));
   }
   QueryBound query = {};
-  const int vector_exponent = exponent_above(largest);
+  const int vector_exponent = exponent_above(float_bits(largest));
   query.is_bounded = largest < kInfinity ? 1 : 0;
   query.exponent = max(units.bias_exponent, vector_exponent + units.row_exponent);
   LogSizes logs = {0, 0, 0, 0};
   if (weights != nullptr) {
     logs = log_sizes(weights, num_interests, temperature);
-    query.exponent = max(query.exponent, exponent_above(static_cast<float>(logs.largest)));
+    query.exponent = max(query.exponent, exponent_above(float_bits(static_cast<float>(logs.largest))));
     // Of logarithms, as the exponentials of the CPU's bound are not used here.
     query.log_total = static_cast<float>(ldexp(logs.total + logs.largest * kLogSlack, -query.exponent));
     query.log_count = static_cast<float>(ldexp(logs.count + logs.largest * kLogSlack, -query.exponent));
