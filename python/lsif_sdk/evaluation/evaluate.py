@@ -22,10 +22,11 @@ from lsif_sdk.evaluation.metrics import (
 )
 from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, training_of
 from lsif_sdk.evaluation.report import BASELINE, Report
-from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, check_encoder, gather_events
+from lsif_sdk.evaluation.scorer import RecommenderScorer, check_recommender, gather_events
 from lsif_sdk.evaluation.splits import SPLITS, Split
 from lsif_sdk.event_log import EventLog, as_log, refuse_columns
 from lsif_sdk.progress import Progress, track
+from lsif_sdk.recommender import Recommender
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,7 @@ __all__ = ["compare", "evaluate", "measure", "with_catalog_items"]
 
 SCORES_PER_CHUNK = 1 << 23  # 32 MiB of float32 scores at a time
 USERS_PER_CHUNK = 256
-Model = Scorer | HistoryEncoder
+Model = Scorer | Recommender
 _KNOWN = "{} may have been trained on the {} targets of this split"
 
 
@@ -127,7 +128,7 @@ def measure(
     """`evaluate` of a split, with nothing left open, and without its warnings."""
     ks, min_history = as_ks(k), as_integer("min_history", min_history, 1, 2**62)
     request_time = False
-    if isinstance(recommender, HistoryEncoder):
+    if isinstance(recommender, Recommender):
         split = with_catalog_items(split, recommender)
         request_time = _request_time(recommender, split, with_request_time)
         now = split.targets(target)[1] if request_time else None
@@ -229,7 +230,7 @@ def compare(
         if may_have_seen(training_of(model), split, target):
             warnings.warn(_KNOWN.format(name, target), stacklevel=2)
         _warn_of_missing(name, model, split)
-        if isinstance(model, HistoryEncoder):
+        if isinstance(model, Recommender):
             split = with_catalog_items(split, model)
     reports = []
     for name, model in {BASELINE: Popularity.from_log(split.history(target)), **models}.items():
@@ -237,7 +238,7 @@ def compare(
             model,
             split,
             k,
-            with_request_time=with_request_time if isinstance(model, HistoryEncoder) else None,
+            with_request_time=with_request_time if isinstance(model, Recommender) else None,
             target=target,
             exclude_seen=excluded,
             min_history=min_history,
@@ -250,7 +251,7 @@ def compare(
 
 def _warn_of_missing(label: str, model: Model, split: Split) -> None:
     """A model that was trained on more than the events have answers worse than it could."""
-    if not isinstance(model, HistoryEncoder):
+    if not isinstance(model, Recommender):
         return
     config, log = model.config, split.log
     for is_read, values, name, argument in (
@@ -275,7 +276,7 @@ def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:
     return as_flag("exclude_seen", given)
 
 
-def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
+def with_catalog_items(split: Split, recommender: Recommender) -> Split:
     """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too.
 
     Raises:
@@ -284,7 +285,7 @@ def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
     """
     if not isinstance(split, Split):
         raise ArgumentTypeError("split", "a Split, leave_one_out(...) say", split)
-    check_encoder(recommender)
+    check_recommender(recommender)
     known = {str(item) for item in split.log.item_ids}
     extra = [str(item) for item in recommender.items.ids if str(item) not in known]
     if len(extra) == len(recommender.items.ids) > 0:
@@ -305,7 +306,7 @@ def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
     )
 
 
-def _request_time(recommender: HistoryEncoder, split: Split, wanted: bool | None) -> bool:
+def _request_time(recommender: Recommender, split: Split, wanted: bool | None) -> bool:
     possible = recommender.config.request_time and split.log.times is not None
     wanted = None if wanted is None else as_flag("with_request_time", wanted)
     if wanted and not possible:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.evaluation.scorer import HistoryEncoder
 from lsif_sdk.evaluation.splits import NO_TARGET, SPLITS, Split
+from lsif_sdk.recommender import Recommender
 from lsif_sdk.times import SECONDS_PER_DAY
 
 __all__ = ["as_trained", "may_have_seen", "provenance_of", "sample_of_targets", "training_of"]
@@ -137,6 +137,5 @@ def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> 
 
 
 def training_of(model: Any) -> Mapping[str, Any]:
-    """How a recommender was trained, as its artifact says; empty where none does."""
-    training = getattr(getattr(model, "artifact", None), "training", None)
-    return training if isinstance(model, HistoryEncoder) and isinstance(training, Mapping) else {}
+    """How a recommender was trained, as its artifact says; empty of what is none."""
+    return model.artifact.training if isinstance(model, Recommender) else {}
