@@ -346,6 +346,5 @@ def _rank_all(
 
 def _user_counts(history: EventLog) -> NDArray[np.int64]:
     """Distinct users who met each item: int64 [num_items]."""
-    users = np.repeat(np.arange(history.num_users), history.lengths)
-    pairs = np.unique(users * history.num_items + history.items)
+    pairs = np.unique(history.users * history.num_items + history.items)
     return np.bincount(pairs % history.num_items, minlength=history.num_items)

@@ -12,6 +12,7 @@ from lsif_sdk.arguments import as_int64
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.event_log import EventLog, check_log
 from lsif_sdk.ids import rows_by_text
+from lsif_sdk.ragged import known_offsets, offsets_of
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
 from lsif_sdk.recommender import Recommender
 
@@ -85,7 +86,7 @@ class RecommenderScorer:
         index, offsets = gather_events(history, user_rows)
         items = self._rows[history.items[index]]
         kept = items >= 0
-        offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
+        offsets = known_offsets(kept, offsets)
         index = index[kept]
         items = items[kept]
         times = history.times[index] if config.use_times and history.times is not None else None
@@ -125,5 +126,5 @@ def gather_events(log: EventLog, user_rows: NDArray[np.int64]) -> tuple[NDArray[
         raise ArgumentError("user_rows", f"rows in [0, {log.num_users})", f"{user_rows.min()} to {user_rows.max()}")
     starts = log.offsets[user_rows]
     lengths = log.offsets[user_rows + 1] - starts
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    offsets = offsets_of(lengths)
     return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets

@@ -28,6 +28,7 @@ from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.recipe import Recipe
 from lsif_sdk.training.trainer import check_checkpoint, fit
+from lsif_sdk.training.validation import encode_users
 from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, fields_of, provenance_of_start
 
 if TYPE_CHECKING:
@@ -251,23 +252,16 @@ def describe_items(
         ArgumentError: see `ContentAdapter.fit`.
     """
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(log.lengths > 1))[:_CALIBRATION_USERS]
-    newest = log.offsets[chosen + 1] - 1
-    users = []
-    for begin in range(0, len(chosen), _USERS_PER_BATCH):
-        part = slice(begin, begin + _USERS_PER_BATCH)
-        lengths = log.lengths[chosen[part]] - 1
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        index = np.arange(offsets[-1]) + np.repeat(log.offsets[chosen[part]] - offsets[:-1], lengths)
-        items, times, actions = (
-            None if values is None else torch.from_numpy(values[index])
-            for values in (log.items, log.times, log.actions)
-        )
-        now = None if log.times is None else torch.from_numpy(log.times[newest[part]])
-        assert items is not None
-        users.append(model.encode(items, times, actions, offsets=torch.from_numpy(offsets), now=now).fused.numpy())
+    newest = log.offsets[1:] - 1  # of the users chosen; others may have none
+    before = log.select(~np.isin(np.arange(len(log.items)), newest[chosen]))
+    now = None if log.times is None else log.times[newest]
+    users = [
+        encode_users(model, before, chosen[begin : begin + _USERS_PER_BATCH], now).fused.numpy()
+        for begin in range(0, len(chosen), _USERS_PER_BATCH)
+    ]
     vectors, bias = (part.numpy() for part in model.catalog_rows())
     counts = np.bincount(log.items, minlength=model.config.num_items)
-    adapter = ContentAdapter.fit(features, vectors, bias, counts, np.concatenate(users), log.items[newest])
+    adapter = ContentAdapter.fit(features, vectors, bias, counts, np.concatenate(users), log.items[newest[chosen]])
     rows = adapter.catalog(exploration)
     model.item_embedding.copy_(torch.from_numpy(rows.vectors))
     model.catalog.bias.copy_(torch.from_numpy(rows.bias))
