@@ -20,10 +20,10 @@ from lsif_sdk.evaluation.metrics import (
     standard_error,
     top_k_rows,
 )
-from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, training_of
+from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, split_as_trained, training_of
 from lsif_sdk.evaluation.report import BASELINE, Report
 from lsif_sdk.evaluation.scorer import RecommenderScorer, check_recommender, gather_events
-from lsif_sdk.evaluation.splits import SPLITS, Split
+from lsif_sdk.evaluation.splits import Split
 from lsif_sdk.event_log import EventLog, as_log, refuse_columns
 from lsif_sdk.progress import Progress, track
 from lsif_sdk.recommender import Recommender
@@ -266,8 +266,7 @@ def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **column
     if isinstance(events, Split):
         refuse_columns(events, columns)
         return events
-    log = as_log(events, **columns)
-    return SPLITS[as_trained(models, "split", SPLITS)](log)
+    return split_as_trained(as_log(events, **columns), models)
 
 
 def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:

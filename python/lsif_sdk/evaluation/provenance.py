@@ -10,10 +10,11 @@ import numpy as np
 
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.evaluation.splits import NO_TARGET, SPLITS, Split
+from lsif_sdk.event_log import EventLog
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.times import SECONDS_PER_DAY
 
-__all__ = ["as_trained", "may_have_seen", "provenance_of", "sample_of_targets", "training_of"]
+__all__ = ["as_trained", "may_have_seen", "provenance_of", "sample_of_targets", "split_as_trained", "training_of"]
 
 _SPLIT = next(iter(SPLITS))
 _SAMPLE = 32
@@ -134,6 +135,11 @@ def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> 
         got = " and ".join(sorted(map(repr, known)))
         raise ArgumentError(name, f"to be told: models differ in the {field} of their training", got)
     return known.pop() if known else otherwise
+
+
+def split_as_trained(log: EventLog, models: Iterable[Any]) -> Split:
+    """The split of the models' training, made of these events."""
+    return SPLITS[as_trained(models, "split", SPLITS)](log)
 
 
 def training_of(model: Any) -> Mapping[str, Any]:

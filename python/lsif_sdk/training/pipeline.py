@@ -29,7 +29,7 @@ from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.recipe import Recipe
 from lsif_sdk.training.trainer import check_checkpoint, fit
 from lsif_sdk.training.validation import encode_users
-from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, fields_of, provenance_of_start
+from lsif_sdk.training.warm_start import Start, as_start, fields_of, provenance_of_start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,7 +128,9 @@ def train(
     log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
     if source is None and isinstance(events, (str, os.PathLike)):
         source = pathlib.Path(events).name
-    exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
+    if exclude_seen is None:
+        exclude_seen = begun is None or begun.excludes_seen
+    exclude_seen = as_flag("exclude_seen", exclude_seen)
     recipe = Recipe(model or {}, _train_config(training, holdout))
     config = _model_config(log, recipe.model, begun)
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
