@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 __all__ = [
     "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_choice", "as_column",
     "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_ks", "as_number", "as_seed", "as_threads",
-    "index_of", "is_integer", "is_missing", "is_real", "whole_numbers",
+    "first_repeat", "index_of", "is_integer", "is_missing", "is_real", "whole_numbers",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -44,6 +43,12 @@ def is_real(value: object) -> bool:
     return type(value) is float or isinstance(value, (float, np.floating)) or is_integer(value)
 
 
+def first_repeat(values: Iterable[Any]) -> Any:
+    """The first value that was there before; there is one."""
+    seen: set[Any] = set()
+    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+
+
 def index_of(column: Any) -> npt.NDArray[Any] | None:
     """The labels of the rows of a pandas column or frame; None of others."""
     index = getattr(column, "index", None)
@@ -71,12 +76,7 @@ def as_array(argument: str, values: Any, expected: str = "an array") -> npt.NDAr
 
 def as_k(k: int, num_items: int = 0) -> int:
     """A checked number of results: memory is taken for all k of them, whether the catalogue has so many or not."""
-    if not is_integer(k):
-        raise ArgumentTypeError("k", "an integer", k)
-    limit = max(MAX_K, num_items)
-    if not 1 <= k <= limit:
-        raise ArgumentError("k", f"an integer in [1, {limit}]", shown(int(k)))
-    return int(k)
+    return as_integer("k", k, 1, max(MAX_K, num_items))
 
 
 def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
@@ -99,8 +99,8 @@ def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
     ks = tuple(map(as_k, values))
     if not ks:
         raise ArgumentError("k", expected, "none")
-    if len(counts := Counter(ks)) < len(ks):
-        raise ArgumentError("k", expected, f"{counts.most_common(1)[0][0]} twice")
+    if len(set(ks)) < len(ks):
+        raise ArgumentError("k", expected, f"{first_repeat(ks)} twice")
     return ks
 
 
@@ -213,12 +213,12 @@ def as_integer(name: str, value: object, low: int, high: int) -> int:
         ArgumentError: beyond the range.
         ArgumentTypeError: no integer.
     """
+    if is_integer(value) and low <= value <= high:  # type: ignore[operator]
+        return int(value)  # type: ignore[call-overload, no-any-return]
     expected = f"an integer in [{low}, {high}]"
     if not is_integer(value):
         raise ArgumentTypeError(name, expected, value)
-    if not low <= value <= high:  # type: ignore[operator]
-        raise ArgumentError(name, expected, shown(value))
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    raise ArgumentError(name, expected, shown(value))
 
 
 def as_seed(seed: object) -> int:

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import as_array, as_integer, is_missing
+from lsif_sdk.arguments import as_array, as_integer, first_repeat, is_missing
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.events import Events
-from lsif_sdk.ids import first_repeat
 from lsif_sdk.packed_texts import check_texts
 from lsif_sdk.ragged import known_offsets, offsets_of, owners_of
 from lsif_sdk.tables import Ids, Source, read_table
