@@ -22,6 +22,7 @@ from data import load
 from models import Job, recipe
 from neural import TorchScorer
 from numpy.typing import NDArray
+from results import append
 
 from lsif_sdk import Catalog
 from lsif_sdk.evaluation import Split, evaluate
@@ -107,8 +108,7 @@ def report(name: str, scorer: Any, split: Split, cold: NDArray[np.bool_], option
         row |= {f"{group}_recall@10": round(measured.metrics["hr@10"], 5), f"{group}_users": measured.num_users}
         row[f"{group}_ndcg@10"] = round(measured.metrics["ndcg@10"], 5)
     print(json.dumps(row), flush=True)
-    with (options.out / "cold.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append(options.out / "cold.jsonl", row)
 
 
 @torch.inference_mode()
