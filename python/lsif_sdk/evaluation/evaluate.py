@@ -20,7 +20,7 @@ from lsif_sdk.evaluation.metrics import (
     standard_error,
     top_k_rows,
 )
-from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, split_as_trained, training_of
+from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, split_as_trained
 from lsif_sdk.evaluation.report import BASELINE, Report
 from lsif_sdk.evaluation.scorer import RecommenderScorer, check_recommender, gather_events
 from lsif_sdk.evaluation.splits import Split
@@ -97,9 +97,7 @@ def evaluate(
         events, [recommender], user=user, item=item, timestamp=timestamp, action=action, separator=separator
     )
     label = type(recommender).__name__.lower() if name is None else name
-    if may_have_seen(training_of(recommender), split, target):
-        warnings.warn(_KNOWN.format(label, target), stacklevel=2)
-    _warn_of_missing(label, recommender, split)
+    _warn(label, recommender, split, target)
     return measure(
         recommender,
         split,
@@ -125,22 +123,9 @@ def measure(
     min_history: int = 1,
     progress: bool = True,
 ) -> Report:
-    """`evaluate` of a split, with nothing left open, and without its warnings."""
+    """`evaluate` for a caller who has a split and knows `exclude_seen` and the model's name; it warns of nothing."""
     ks, min_history = as_ks(k), as_integer("min_history", min_history, 1, 2**62)
-    request_time = False
-    if isinstance(recommender, Recommender):
-        split = with_catalog_items(split, recommender)
-        request_time = _request_time(recommender, split, with_request_time)
-        now = split.targets(target)[1] if request_time else None
-        scorer: Scorer = RecommenderScorer(recommender, split.history(target), now)
-    elif isinstance(recommender, Scorer):
-        if with_request_time not in (None, False):
-            expected = "None or False for a scorer, which has no request time"
-            raise ArgumentError("with_request_time", expected, shown(with_request_time))
-        scorer = recommender
-    else:
-        expected = "a Recommender (`current` of a LiveRecommender) or an object with scores(user_rows)"
-        raise ArgumentTypeError("recommender", expected, recommender)
+    scorer, split, request_time = _scorer_of(recommender, split, target, with_request_time)
     history, items = split.history(target), split.targets(target)[0]
     users = np.flatnonzero((items >= 0) & (history.lengths >= min_history))
     if users.size == 0:
@@ -171,6 +156,24 @@ def measure(
         user_rows=users,
         per_user=ranks,
     )
+
+
+def _scorer_of(
+    recommender: Model, split: Split, target: Literal["test", "validation"], with_request_time: bool | None
+) -> tuple[Scorer, Split, bool]:
+    """What scores, the split with all items that it scores, and whether it is told the time of the request."""
+    if isinstance(recommender, Recommender):
+        split = with_catalog_items(split, recommender)
+        request_time = _request_time(recommender, split, with_request_time)
+        now = split.targets(target)[1] if request_time else None
+        return RecommenderScorer(recommender, split.history(target), now), split, request_time
+    if not isinstance(recommender, Scorer):
+        expected = "a Recommender (`current` of a LiveRecommender) or an object with scores(user_rows)"
+        raise ArgumentTypeError("recommender", expected, recommender)
+    if with_request_time not in (None, False):
+        expected = "None or False for a scorer, which has no request time"
+        raise ArgumentError("with_request_time", expected, shown(with_request_time))
+    return recommender, split, False
 
 
 def compare(
@@ -227,9 +230,7 @@ def compare(
     )
     excluded = _exclude_seen(exclude_seen, models.values())
     for name, model in models.items():
-        if may_have_seen(training_of(model), split, target):
-            warnings.warn(_KNOWN.format(name, target), stacklevel=2)
-        _warn_of_missing(name, model, split)
+        _warn(name, model, split, target)
         if isinstance(model, Recommender):
             split = with_catalog_items(split, model)
     reports = []
@@ -249,10 +250,12 @@ def compare(
     return reports
 
 
-def _warn_of_missing(label: str, model: Model, split: Split) -> None:
-    """A model that was trained on more than the events have answers worse than it could."""
+def _warn(label: str, model: Model, split: Split, target: Literal["test", "validation"]) -> None:
+    """Of a model that may have been trained on the targets, or that reads what the events do not have."""
     if not isinstance(model, Recommender):
         return
+    if may_have_seen(model.artifact.training, split, target):
+        warnings.warn(_KNOWN.format(label, target), stacklevel=3)
     config, log = model.config, split.log
     for is_read, values, name, argument in (
         (config.use_times, log.times, "times", "timestamp="),
