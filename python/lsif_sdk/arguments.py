@@ -25,7 +25,7 @@ FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
 def is_integer(value: object) -> bool:
-    """Whether it is a whole number. Of NumPy's integers, durations are none to whom they are handed."""
+    """Whether it is an integer, Python's or NumPy's; truth values and timedelta64, an np.integer too, are none."""
     if type(value) is int:  # nearly all, on the way of every request
         return True
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
@@ -196,11 +196,7 @@ def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
 
 
 def as_flag(name: str, value: object) -> bool:
-    """A checked truth value, Python's own or NumPy's.
-
-    Raises:
-        ArgumentTypeError: something else, 0 and 1 among it.
-    """
+    """A checked truth value, Python's own or NumPy's; 0 and 1 are none."""
     if not isinstance(value, (bool, np.bool_)):
         raise ArgumentTypeError(name, "True or False", value)
     return bool(value)
@@ -222,12 +218,7 @@ def as_integer(name: str, value: object, low: int, high: int) -> int:
 
 
 def as_seed(seed: object) -> int:
-    """A checked seed of random numbers.
-
-    Raises:
-        ArgumentError: negative, or past int64.
-        ArgumentTypeError: no integer; None, which would draw another one each time, among them.
-    """
+    """A checked seed of random numbers; None, with which they would differ each time, is none."""
     return as_integer("seed", seed, 0, 2**63 - 1)
 
 

@@ -107,11 +107,7 @@ class Attributes(OfOneProcess):
         return numbers | {name: column.entries(places) for name, column in self._texts.items()}
 
     def check(self, name: str, entries: Entries) -> None:
-        """Refuses further entries of a column, as `edited` would if there were no others.
-
-        Raises:
-            ArgumentError: one is of another kind.
-        """
+        """Refuses further entries of a column, as `edited` would if there were no others."""
         if name in self._numbers:
             further_numbers(name, self._numbers[name], entries)
         else:

@@ -166,11 +166,7 @@ def excluded_rows(
 
 
 def check_seconds(events: EventBatch) -> None:
-    """Refuses milliseconds and finer units, one of them beside seconds, too; training asks that of the median.
-
-    Raises:
-        ArgumentError: there is one.
-    """
+    """Refuses milliseconds and finer units, one of them beside seconds, too; training asks that of the median."""
     if events.times is not None and (odd := first_finer(events.times)):
         place = "times" if len(events) == 1 else f"history[{events.user_of(odd[0])}].times"
         raise ArgumentError(place, "Unix seconds", odd[1])

@@ -239,11 +239,7 @@ def read_events(
 
 
 def check_log(argument: str, log: object) -> None:
-    """Refuses what is no `EventLog`.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
+    """Refuses what is no `EventLog`."""
     if not isinstance(log, EventLog):
         raise ArgumentTypeError(argument, "an EventLog, of lsif_sdk.training.read_events say", log)
 
