@@ -25,7 +25,7 @@ FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
 def is_integer(value: object) -> bool:
-    """Whether it is an integer, Python's or NumPy's; truth values and timedelta64, an np.integer too, are none."""
+    """Whether it is an integer, Python's or NumPy's; no truth value, no timedelta64 (though that is an np.integer)."""
     if type(value) is int:  # nearly all, on the way of every request
         return True
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))

@@ -202,7 +202,7 @@ def _measured(
     progress: bool,
 ) -> Recommender:
     """The recommender with metrics in its artifact: of the targets that stopped training, `best`, and of the test."""
-    if is_described:  # after training stopped
+    if is_described:  # which came after the measurement that stopped training
         report = measure(
             recommender, parts, target=target, exclude_seen=exclude_seen, label="validation", progress=progress
         )
