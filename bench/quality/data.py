@@ -1,4 +1,5 @@
-"""The data sets of the quality tables: where they lie, how they are split, whether people consume again."""
+"""The data sets of the quality tables, in the folder LSIF_DATA_DIR: where they lie, how they are split, whether people
+consume again."""
 
 from __future__ import annotations
 
