@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 import lsif_sdk
+from quality.results import append
 from request_cases import random_artifact, random_histories
 
 Change = Callable[[int], object]
@@ -28,7 +30,7 @@ def main() -> None:
     parser.add_argument("--seq-len", type=int, default=50)
     parser.add_argument("--model", choices=("sasrec", "hstu"), default="hstu")
     parser.add_argument("--changes", type=int, default=10, help="of each kind")
-    parser.add_argument("--json", help="append the lines to this file")
+    parser.add_argument("--json", type=pathlib.Path, help="append the lines to this file")
     options = parser.parse_args()
     options.batch = 1
     artifact = random_artifact(options, options.num_items)
@@ -54,8 +56,7 @@ def main() -> None:
         }  # fmt: skip
         print(json.dumps({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}))
         if options.json:
-            with open(options.json, "a") as file:
-                file.write(json.dumps(row) + "\n")
+            append(options.json, row)
 
 
 def changes(live: lsif_sdk.LiveRecommender, options: argparse.Namespace) -> dict[str, Change]:

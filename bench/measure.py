@@ -8,7 +8,6 @@ import itertools
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsif_sdk import _core
+from quality.results import commit
 
 __all__ = ["Run", "Timing", "burst", "calls_per_turn", "interleave", "limit_threads", "machine", "turn_order"]
 
@@ -106,7 +106,7 @@ def limit_threads(threads: int) -> None:
 @functools.cache
 def machine() -> dict[str, Any]:
     """CPU, instruction set and commit, the same for every row of a run."""
-    return {"isa": _core.build_info()["isa"], "commit": _commit(), "cpu": _cpu_name()}
+    return {"isa": _core.build_info()["isa"], "commit": commit(), "cpu": _cpu_name()}
 
 
 def _cpu_name() -> str:
@@ -116,10 +116,3 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    root = pathlib.Path(__file__).parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"

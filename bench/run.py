@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 from typing import Any
 
 from cases import CASES
 from ceilings import Ceilings, measure_ceilings
 from measure import interleave, limit_threads, machine
+from quality.results import append
 from rows import HEADER, line_of, row_of
 
 __all__ = ["add_sizes", "options_of", "rows_of"]
@@ -99,8 +99,7 @@ def main() -> None:
         for row in rows_of(case_name, argparse.Namespace(**{**vars(options), **changes}), ceilings):
             print(line_of(row), flush=True)
             if options.json:
-                with options.json.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(options.json, row)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import pathlib
 import queue
 import threading
 import time
@@ -24,6 +24,7 @@ import torch
 
 import lsif_sdk
 from checks import agree
+from quality.results import append
 from request_cases import eager_request, random_artifact, random_histories
 
 Call = Callable[[int], Any]
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--p99-ms", type=float, default=50.0)
     parser.add_argument("--seconds", type=float, default=4.0, help="a step takes")
     parser.add_argument("--impl", default="lsif,lsif_batching,torch")
-    parser.add_argument("--json", help="append a JSON line a step to this file")
+    parser.add_argument("--json", type=pathlib.Path, help="append a JSON line a step to this file")
     options = parser.parse_args()
     options.batch = 1
     calls = implementations(options)
@@ -93,10 +94,7 @@ def highest_rate(call: Call, options: argparse.Namespace, name: str) -> Outcome 
     while True:
         outcome = sustain(call, rate, options.seconds, options.callers)
         if options.json:
-            with open(options.json, "a") as file:
-                file.write(
-                    json.dumps({"impl": name, "num_items": options.num_items, **dataclasses.asdict(outcome)}) + "\n"
-                )
+            append(options.json, {"impl": name, "num_items": options.num_items, **dataclasses.asdict(outcome)})
         if outcome.p99_ms > options.p99_ms:
             return best
         best, rate = outcome, rate * 1.2

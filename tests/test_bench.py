@@ -296,7 +296,7 @@ def test_inputs_take_turns():
 def test_latencies_count_from_the_arrival_and_rates_rise_until_the_bound(tmp_path):
     slow = sustain(lambda number: time.sleep(0.004), rate=1000.0, seconds=0.05, callers=1)
     assert slow.p99_ms > 50  # 50 arrivals in 50 ms take 200 ms one after another
-    chosen = argparse.Namespace(seconds=0.05, callers=2, p99_ms=20.0, json=str(tmp_path / "steps.jsonl"), num_items=1)
+    chosen = argparse.Namespace(seconds=0.05, callers=2, p99_ms=20.0, json=tmp_path / "steps.jsonl", num_items=1)
     best = highest_rate(lambda number: time.sleep(0.002), chosen, "sleeper")
     steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert steps[-1]["p99_ms"] > 20 and [step["rate"] for step in steps] == sorted(step["rate"] for step in steps)

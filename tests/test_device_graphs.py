@@ -25,7 +25,7 @@ def stand_in(device, monkeypatch):
 
 
 def graphs_of(device_rec):
-    return device_rec._path._graphs._graphs
+    return dict(device_rec._path._graphs._graphs.items())
 
 
 def histories(rng, users, most, timed):

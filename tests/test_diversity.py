@@ -41,9 +41,9 @@ def test_items_are_chosen_by_the_formula(n, k, diversity, seed):
     rng = np.random.default_rng(seed)
     scores = -np.sort(-rng.normal(size=n)).astype(np.float32)
     vectors = rng.normal(size=(n, 4)).astype(np.float32)
-    assert diversify(scores, vectors, k, diversity).tolist() == word_for_word(
-        scores.astype(np.float64), vectors.astype(np.float64), k, diversity
-    )
+    chosen, is_late = diversify(scores, vectors, k, diversity)
+    assert not is_late
+    assert chosen.tolist() == word_for_word(scores.astype(np.float64), vectors.astype(np.float64), k, diversity)
 
 
 def mean_similarity(recommender, out):
@@ -88,14 +88,14 @@ def test_a_diversity_out_of_range_is_refused():
 def test_a_budget_ends_the_choice(monkeypatch):
     rng = np.random.default_rng(3)
     scores, vectors = -np.sort(-rng.normal(size=40)).astype(np.float32), rng.normal(size=(40, 6)).astype(np.float32)
-    whole = diversify(scores, vectors, 12, 0.9)
-    assert diversify(scores, vectors, 12, 0.9, seconds=3600).tolist() == whole.tolist()
-    assert diversify(scores, vectors, 12, 0.9, seconds=-1).tolist() == list(range(12))
+    whole, _ = diversify(scores, vectors, 12, 0.9)
+    assert diversify(scores, vectors, 12, 0.9, seconds=3600)[0].tolist() == whole.tolist()
+    assert diversify(scores, vectors, 12, 0.9, seconds=-1)[0].tolist() == list(range(12))
     ticks = itertools.count()
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
-    cut = diversify(scores, vectors, 12, 0.9, seconds=5)  # one tick to begin with, then one a choice
+    cut, is_late = diversify(scores, vectors, 12, 0.9, seconds=5)  # one tick to begin with, then one a choice
     chosen = whole[:4].tolist()
-    assert cut.tolist() == chosen + [row for row in range(40) if row not in chosen][:8]
+    assert is_late and cut.tolist() == chosen + [row for row in range(40) if row not in chosen][:8]
 
 
 def test_only_a_choice_that_was_left_is_late(monkeypatch):

@@ -10,9 +10,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from evaluation_cases import make_log, random_log, slow_rank
+from lsif_sdk import Artifact, Events, ItemTable, Recommender
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation import (
@@ -27,6 +27,7 @@ from lsif_sdk.evaluation import (
 from lsif_sdk.evaluation.evaluate import with_catalog_items
 from lsif_sdk.evaluation.metrics import MISSED
 from lsif_sdk.live import LiveRecommender
+from native import random_weights
 from recommender_cases import build
 
 
@@ -125,59 +126,50 @@ def test_evaluate_refuses_what_it_cannot_rank():
 # A recommender
 
 
-@dataclasses.dataclass
-class FakeEncoded:
-    fused: np.ndarray
-    interests: np.ndarray
-    weights: np.ndarray
+class Asked(Recommender):
+    """Remembers what it was asked."""
 
-
-class FakeRecommender:
-    """Interests from the first events, the sums of item vectors and of times; remembers what it was asked."""
-
-    def __init__(self, ids, dim=5, seed=0, **config):
-        generator = torch.Generator().manual_seed(seed)
-        self.config = ModelConfig(num_items=len(ids), dim=dim, num_heads=1, num_long=0, num_short=1, **config)
-        self.catalog = self.items = self
-        self.ids = ids
-        self.counts, self.until = 10 * np.arange(len(ids)), None
-        self.vectors = torch.randn(len(ids), dim, generator=generator)
-        self.bias = torch.randn(len(ids), generator=generator)
+    def __init__(self, artifact):
+        super().__init__(artifact)
         self.now = []
 
-    def encode_rows(self, items, times, actions, offsets, now):
+    def encode_rows(self, items, times, actions, offsets, now=None):
         self.now.append(now)
         self.had_times, self.had_actions = times is not None, actions is not None
-        batch = len(offsets) - 1
-        interests = np.zeros((batch, 2, self.config.dim), np.float32)
-        weights = np.zeros((batch, 2), np.float32)
-        for user in range(batch):
-            rows = items[offsets[user] : offsets[user + 1]]
-            if len(rows):
-                interests[user] = self.vectors[rows[0]], self.vectors[rows].sum(0)
-                share = 1 / (1 + len(rows))
-                weights[user] = share, 1 - share
-        return FakeEncoded(np.einsum("bm,bmd->bd", weights, interests), interests, weights)
+        return super().encode_rows(items, times, actions, offsets, now)
 
 
-def slow_scores(recommender, ids, history):
+def recommender_of(ids, last_bias=None, **fields):
+    """Random weights; of training counts each item has ten more than the one before."""
+    config = ModelConfig(num_items=len(ids), dim=8, num_layers=1, ffn_dim=8, window=5, **fields)
+    weights = random_weights(config)
+    if last_bias is not None:
+        weights["catalog.bias"][-1] = last_bias
+    return Asked(Artifact(config, weights, ItemTable(ids, counts=10 * np.arange(len(ids)))))
+
+
+def slow_scores(recommender, ids, events):
     """The two formulas of docs/model.md, section 5, in float64; -inf for items the catalogue lacks."""
-    vectors, bias = recommender.vectors.double().numpy(), recommender.bias.double().numpy()
-    rows = [recommender.ids.index(ids[item]) for item in history if ids[item] in recommender.ids]
+    vectors, bias = (part.double().numpy() for part in (recommender.catalog.vectors, recommender.catalog.bias))
+    known = recommender.items.ids.tolist()
+    names = [ids[item] for item in events.items]
+    encoded = recommender.encode(Events(names, events.times, events.actions))
+    interests, weights = (part[0].astype(np.float64) for part in (encoded.interests, encoded.weights))
     scores = np.full(len(ids), -np.inf)
     for item, name in enumerate(ids):
-        if name not in recommender.ids:
+        if name not in known:
             continue
-        row = recommender.ids.index(name)
-        scores[item] = bias[row] if rows else recommender.counts[row]
-        if rows:
-            share = 1 / (1 + len(rows))
-            dots = [vectors[rows[0]] @ vectors[row], vectors[rows].sum(0) @ vectors[row]]
-            if recommender.config.scoring == "fused":
-                scores[item] += share * dots[0] + (1 - share) * dots[1]
-            else:
-                tau = recommender.config.temperature
-                scores[item] += tau * math.log(share * math.exp(dots[0] / tau) + (1 - share) * math.exp(dots[1] / tau))
+        row = known.index(name)
+        if not set(names) & set(known):
+            scores[item] = recommender.items.counts[row]
+            continue
+        dots = [interest @ vectors[row] for interest in interests]
+        if recommender.config.scoring == "fused":
+            scores[item] = sum(weight * dot for weight, dot in zip(weights, dots, strict=True)) + bias[row]
+        else:
+            tau = recommender.config.temperature
+            total = sum(weight * math.exp(dot / tau) for weight, dot in zip(weights, dots, strict=True))
+            scores[item] = tau * math.log(total) + bias[row]
     return scores
 
 
@@ -186,10 +178,10 @@ def test_recommender_scores_equal_the_formulas(scoring):
     log = random_log(8, num_items=12)
     # The catalogue has another order, lacks two items of the events and knows one of its own.
     ids = [log.item_ids[i] for i in np.random.default_rng(1).permutation(12)[:10]] + ["new"]
-    recommender = FakeRecommender(ids, scoring=scoring, temperature=2.0)
+    recommender = recommender_of(ids, scoring=scoring, temperature=2.0)
     users = np.array([3, 0, 17, 17])
     got = RecommenderScorer(recommender, log).scores(users)
-    expected = np.array([slow_scores(recommender, log.item_ids, log.user(u).items) for u in users])
+    expected = np.array([slow_scores(recommender, log.item_ids, log.user(u)) for u in users])
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
@@ -197,47 +189,44 @@ def test_recommender_scores_equal_the_formulas(scoring):
 @pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
 def test_unknown_items_are_skipped_and_a_user_of_unknown_items_gets_popularity(scoring):
     log = make_log([[0, 0, 1], [0, 0, 0]], 2)
-    recommender = FakeRecommender(["new", "i1"], scoring=scoring)
+    recommender = recommender_of(["new", "i1"], scoring=scoring)
     scores = RecommenderScorer(recommender, log).scores(np.array([0, 1]))
     assert scores[:, 0].tolist() == [-np.inf, -np.inf]
     assert scores[1, 1] == 10
-    assert scores[0, 1] == pytest.approx(slow_scores(recommender, log.item_ids, [0, 0, 1])[1], rel=1e-5)
+    assert scores[0, 1] == pytest.approx(slow_scores(recommender, log.item_ids, log.user(0))[1], rel=1e-5)
 
 
 def test_evaluating_a_recommender_ranks_the_items_only_its_catalogue_knows():
     log = random_log(9, num_items=12)
-    recommender = FakeRecommender([*log.item_ids, "new"])
-    recommender.bias[-1] = 1e6
+    recommender = recommender_of([*log.item_ids, "new"], last_bias=1e6)
     report = evaluate(recommender, log, progress=False)
-    assert report.num_items == 13 and report.name == "fakerecommender"
+    assert report.num_items == 13 and report.name == "asked"
     assert report.per_user.min() == 2  # the new item beats every target
-    table = [
-        slow_scores(recommender, log.item_ids, log.user(u).items[: -1 if log.lengths[u] > 2 else None])
-        for u in range(log.num_users)
-    ]
+    history = leave_one_out(log).test_history
+    table = [slow_scores(recommender, log.item_ids, history.user(u)) for u in range(log.num_users)]
     ranks = slow_evaluation(log, table, 10, True, 1)[0]
     assert report.per_user.tolist() == [rank + (rank != MISSED) for rank in ranks]
 
 
 def test_integer_ids_are_matched_by_their_text():
     log = make_log([[0, 1, 2, 1]], 3, item_ids=np.array([10, 20, 30]))
-    recommender = FakeRecommender(["30", "20", "10", "40"])
+    recommender = recommender_of(["30", "20", "10", "40"])
     assert evaluate(recommender, log, progress=False).num_items == 4
     with pytest.raises(DataError, match="none of the 3 items"):
-        RecommenderScorer(FakeRecommender(["1", "2"]), log)
+        RecommenderScorer(recommender_of(["1", "2"]), log)
 
 
 def test_request_time_is_the_target_time_only_where_the_model_reads_it():
     log = random_log(10)
     split = leave_one_out(log)
-    knows = FakeRecommender(log.item_ids, request_time=True)
+    knows = recommender_of(log.item_ids, request_time=True)
     report = evaluate(knows, split, progress=False)
     assert report.request_time
     assert np.concatenate(knows.now).tolist() == split.test_times[report.user_rows].tolist()
     assert knows.had_times and not knows.had_actions
     blind = evaluate(knows, split, with_request_time=False, progress=False)
     assert knows.now[-1] is None and not blind.request_time
-    plain = FakeRecommender(log.item_ids, use_times=False, num_actions=2)
+    plain = recommender_of(log.item_ids, use_times=False, num_actions=2)
     assert not evaluate(plain, split, progress=False).request_time
     assert plain.now == [None] and not plain.had_times and plain.had_actions
     with pytest.raises(ArgumentError, match="with_request_time"):
@@ -250,7 +239,7 @@ def test_request_time_is_the_target_time_only_where_the_model_reads_it():
 def test_compare_puts_popularity_first_and_ranks_all_in_one_catalogue():
     log = random_log(11, num_items=12)
     models = {
-        "lsif": FakeRecommender([*log.item_ids, "new"], request_time=True),
+        "lsif": recommender_of([*log.item_ids, "new"], request_time=True),
         "zero": FixedScorer(np.zeros((40, 13))),
     }
     reports = compare(models, log, 5, progress=False, with_request_time=False)

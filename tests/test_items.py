@@ -187,7 +187,7 @@ def test_unknown_ids_are_counted_or_refused():
     with pytest.raises(ArgumentError, match="item: expected an item of the catalogue, got 99"):
         NUMBERS.row(99)
     with pytest.raises(ArgumentError, match="seed: expected an item of the catalogue, got 'z'"):
-        TEXTS.row("z", "seed")
+        TEXTS.known_rows(["z"], "seed")
 
 
 @pytest.mark.parametrize("odd", [True, 10.0, None, "10", b"10", float("nan"), np.float32(10), np.bool_(True)], ids=repr)

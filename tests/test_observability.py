@@ -30,7 +30,8 @@ def test_upper_ends_of_buckets_are_included():
     metrics = Metrics()
     for end in (BUCKETS_US[0], BUCKETS_US[3]):
         began = 10**9
-        metrics.answered((began, began + int(end * 1000), began + int(end * 1000), began + int(end * 1000)), 1, 0, 0, 0)
+        over = began + int(end * 1000)
+        metrics.answered((began, over, over, over), 1, 0, 0, 0, is_degraded=False)
     counts = metrics.stats({}, 0, 0).times["total"].counts
     assert [place for place, count in enumerate(counts) if count] == [0, 3]
 

@@ -15,9 +15,8 @@ from lsif_sdk.training import EventLog
 
 def interactions(history: EventLog) -> sparse.csr_matrix:
     """Events of each user with each item, float32 [num_users, num_items]."""
-    users = np.repeat(np.arange(history.num_users), history.lengths)
-    ones = np.ones(len(users), dtype=np.float32)
-    return sparse.csr_matrix((ones, (users, history.items)), shape=(history.num_users, history.num_items))
+    ones = np.ones(len(history.items), dtype=np.float32)
+    return sparse.csr_matrix((ones, (history.users, history.items)), shape=(history.num_users, history.num_items))
 
 
 class ItemKNN:

@@ -27,6 +27,7 @@ from results import append
 from lsif_sdk import Catalog
 from lsif_sdk.evaluation import Split, evaluate
 from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.ragged import offsets_of
 from lsif_sdk.text import embed_titles
 from lsif_sdk.training import EventLog, fit
 from lsif_sdk.training.batches import Sequences
@@ -148,11 +149,10 @@ def _cold_last(log: EventLog, cold: NDArray[np.bool_]) -> EventLog:
             index = np.concatenate([np.flatnonzero(~cold[events.items[:position]])[-50:], [position]])
             if len(index) > 1:
                 parts.append((events.items[index], None if events.times is None else events.times[index]))
-    lengths = np.array([len(items) for items, _ in parts])
     return EventLog(
         user_ids=np.arange(len(parts)),
         item_ids=log.item_ids,
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets=offsets_of([len(items) for items, _ in parts]),
         items=np.concatenate([items for items, _ in parts]),
         times=None if log.times is None else np.concatenate([times for _, times in parts if times is not None]),
     )

@@ -1,4 +1,5 @@
-"""The data sets of the quality tables: where they lie, how they are split, whether people consume again."""
+"""The data sets of the quality tables, in the folder LSIF_DATA_DIR: where they lie, how they are split, whether people
+consume again."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from lsif_sdk.datasets import movielens_100k
 from lsif_sdk.evaluation import Split, leave_one_out, time_split
 from lsif_sdk.training import EventLog, read_events, read_titles
 
-ROOT = pathlib.Path(os.environ.get("LSIF_DATA_DIR") or pathlib.Path(__file__).parents[2] / ".." / "shared" / "data")
+ROOT = pathlib.Path(os.environ.get("LSIF_DATA_DIR", ""))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Dataset:
     """One data set.
 
     Args:
-        events: file under the data folder: a table of events, or "sequences" (one user a line: id, items in order).
+        events: file under the data folder: a table of events, or (.txt.gz) one user a line: id, items in order.
         protocol: "leave_one_out" or "time".
         exclude_seen: False where people consume again.
         titles: table of item titles, or None.

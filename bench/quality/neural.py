@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.evaluation.scorer import gather_events
 from lsif_sdk.model import InterestFusion, InterestFusionModel
 from lsif_sdk.training import EventLog
+from lsif_sdk.training.validation import encode_users
 
 
 class RecurrentEncoder(nn.Module):
@@ -134,20 +134,7 @@ class TorchScorer:
 
     @torch.inference_mode()
     def _scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        log = self._history
-        index, offsets = gather_events(log, user_rows)
-
-        def tensor(values: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> Tensor | None:
-            return None if values is None else torch.from_numpy(values[rows])
-
-        encoded = self._model.encode(
-            torch.from_numpy(log.items[index]),
-            tensor(log.times, index),
-            tensor(log.actions, index),
-            offsets=torch.from_numpy(offsets),
-            now=tensor(self._now, user_rows),
-        )
-        return self._model.scores(encoded).numpy()
+        return self._model.scores(encode_users(self._model, self._history, user_rows, self._now)).numpy()
 
 
 class NeuMF(nn.Module):
@@ -192,7 +179,7 @@ def fit_neumf(history: EventLog, dim: int, epochs: int, learning_rate: float, se
     torch.manual_seed(seed)
     model = NeuMF(history.num_users, history.num_items, dim)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=decay, fused=True)
-    users = torch.from_numpy(np.repeat(np.arange(history.num_users), history.lengths))
+    users = torch.from_numpy(history.users)
     items = torch.from_numpy(history.items)
     met = torch.unique(users * history.num_items + items)
     for _ in range(epochs):

@@ -135,7 +135,7 @@ def main() -> None:
     lists = top_ten(model, events, users, dataset.exclude_seen, asked)
     found = lists == split.test_items[users][:, None]
     ranks = np.where(found.any(axis=1), found.argmax(axis=1) + 1, MISSED)
-    met = pd.DataFrame({"user": np.repeat(np.arange(history.num_users), history.lengths), "item": history.items})
+    met = pd.DataFrame({"user": history.users, "item": history.items})
     counts = np.bincount(met.drop_duplicates()["item"], minlength=history.num_items)
     metrics = {name: float(gains.mean()) for name, gains in rank_gains(ranks).items()}
     metrics["coverage@10"] = coverage(lists, history.num_items)
@@ -160,7 +160,7 @@ def interactions(history: EventLog) -> pd.DataFrame:
     position = np.arange(len(history.items))
     return pd.DataFrame(
         {
-            "user_id": np.repeat(np.arange(history.num_users), history.lengths),
+            "user_id": history.users,
             "item_id": history.items,
             "weight": 1.0,
             "datetime": pd.to_datetime(position if history.times is None else history.times, unit="s"),

@@ -1,16 +1,17 @@
-"""What a run leaves behind: one JSON line in <out>/results.jsonl, and the ranks of single users for intervals."""
+"""What a run leaves behind: JSON lines, in <out>/results.jsonl say, and the ranks of single users for intervals."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.evaluation import Split
+if TYPE_CHECKING:
+    from lsif_sdk.evaluation import Split
 
 
 def append(path: pathlib.Path, row: dict[str, Any]) -> None:
@@ -43,7 +44,7 @@ def record(
         "items": split.log.num_items,
         "protocol": split.protocol,
         "targets": split.hash("test"),
-        "commit": _commit(),
+        "commit": commit(),
     }
     append(out / "results.jsonl", row)
     print(json.dumps(row), flush=True)
@@ -60,7 +61,7 @@ def save_ranks(path: pathlib.Path, user_rows: NDArray[np.int64], ranks: NDArray[
     np.savez_compressed(path, user_rows=user_rows, ranks=ranks)
 
 
-def _commit() -> str:
+def commit() -> str:
     """Of the project, with "-dirty" where files differ from it."""
     command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

@@ -37,8 +37,8 @@ from lsif_sdk.recommender import Recommender
 from lsif_sdk.user_state import UserState
 
 if TYPE_CHECKING:
-    from lsif_sdk.evaluation import compare as compare
-    from lsif_sdk.evaluation import evaluate as evaluate
+    from lsif_sdk.evaluation.evaluate import compare as compare
+    from lsif_sdk.evaluation.evaluate import evaluate as evaluate
     from lsif_sdk.training import train
 
 __all__ = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 __all__ = [
     "FLOAT32_MAX", "FLOAT32_TINY", "MAX_K", "MAX_THREADS", "as_array", "as_balance", "as_choice", "as_column",
     "as_duration", "as_flag", "as_int64", "as_integer", "as_k", "as_ks", "as_number", "as_seed", "as_threads",
-    "index_of", "is_integer", "is_missing", "is_real", "whole_numbers",
+    "first_repeat", "index_of", "is_integer", "is_missing", "is_real", "whole_numbers",
 ]  # fmt: skip
 
 MAX_K = 2**20
@@ -26,7 +25,7 @@ FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
 def is_integer(value: object) -> bool:
-    """Whether it is a whole number. Of NumPy's integers, durations are none to whom they are handed."""
+    """Whether it is an integer, Python's or NumPy's; no truth value, no timedelta64 (though that is an np.integer)."""
     if type(value) is int:  # nearly all, on the way of every request
         return True
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
@@ -42,6 +41,12 @@ def is_missing(value: object) -> bool:
 def is_real(value: object) -> bool:
     """Whether it is a real number, NaN and infinities among them."""
     return type(value) is float or isinstance(value, (float, np.floating)) or is_integer(value)
+
+
+def first_repeat(values: Iterable[Any]) -> Any:
+    """The first value that was there before; there is one."""
+    seen: set[Any] = set()
+    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
 
 
 def index_of(column: Any) -> npt.NDArray[Any] | None:
@@ -71,12 +76,7 @@ def as_array(argument: str, values: Any, expected: str = "an array") -> npt.NDAr
 
 def as_k(k: int, num_items: int = 0) -> int:
     """A checked number of results: memory is taken for all k of them, whether the catalogue has so many or not."""
-    if not is_integer(k):
-        raise ArgumentTypeError("k", "an integer", k)
-    limit = max(MAX_K, num_items)
-    if not 1 <= k <= limit:
-        raise ArgumentError("k", f"an integer in [1, {limit}]", shown(int(k)))
-    return int(k)
+    return as_integer("k", k, 1, max(MAX_K, num_items))
 
 
 def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
@@ -99,8 +99,8 @@ def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
     ks = tuple(map(as_k, values))
     if not ks:
         raise ArgumentError("k", expected, "none")
-    if len(counts := Counter(ks)) < len(ks):
-        raise ArgumentError("k", expected, f"{counts.most_common(1)[0][0]} twice")
+    if len(set(ks)) < len(ks):
+        raise ArgumentError("k", expected, f"{first_repeat(ks)} twice")
     return ks
 
 
@@ -196,11 +196,7 @@ def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
 
 
 def as_flag(name: str, value: object) -> bool:
-    """A checked truth value, Python's own or NumPy's.
-
-    Raises:
-        ArgumentTypeError: something else, 0 and 1 among it.
-    """
+    """A checked truth value, Python's own or NumPy's; 0 and 1 are none."""
     if not isinstance(value, (bool, np.bool_)):
         raise ArgumentTypeError(name, "True or False", value)
     return bool(value)
@@ -213,21 +209,16 @@ def as_integer(name: str, value: object, low: int, high: int) -> int:
         ArgumentError: beyond the range.
         ArgumentTypeError: no integer.
     """
+    if is_integer(value) and low <= value <= high:  # type: ignore[operator]
+        return int(value)  # type: ignore[call-overload, no-any-return]
     expected = f"an integer in [{low}, {high}]"
     if not is_integer(value):
         raise ArgumentTypeError(name, expected, value)
-    if not low <= value <= high:  # type: ignore[operator]
-        raise ArgumentError(name, expected, shown(value))
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    raise ArgumentError(name, expected, shown(value))
 
 
 def as_seed(seed: object) -> int:
-    """A checked seed of random numbers.
-
-    Raises:
-        ArgumentError: negative, or past int64.
-        ArgumentTypeError: no integer; None, which would draw another one each time, among them.
-    """
+    """A checked seed of random numbers; None, with which they would differ each time, is none."""
     return as_integer("seed", seed, 0, 2**63 - 1)
 
 

@@ -112,6 +112,11 @@ class Artifact:
         """Whether there is a model of users, beside the items; `Recommender.from_vectors` has none."""
         return self.training.get("encoder") != NO_ENCODER
 
+    @property
+    def excludes_seen(self) -> bool:
+        """Whether training left out what users had before (`train(exclude_seen=)`); True where nothing says so."""
+        return self.training.get("exclude_seen") is not False
+
     def edited(self, weights: Mapping[str, torch.Tensor], items: ItemTable) -> Artifact:
         """The same model with other items and their tensors, which the caller has checked; without codes."""
         twin = copy.copy(self)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_array, index_of, is_integer, is_missing, is_real
+from lsif_sdk.arguments import as_array, first_repeat, index_of, is_integer, is_missing, is_real
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
-from lsif_sdk.ids import Id, first_repeat
+from lsif_sdk.ids import Id
 from lsif_sdk.items import ItemTable
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +28,8 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.event_batch import excluded_rows
 from lsif_sdk.events import IdLists, as_lists, is_flat, is_one_a_user
 from lsif_sdk.items import ItemTable
-from lsif_sdk.locks import ForkSafeLock, OfOneProcess
+from lsif_sdk.locks import OfOneProcess
+from lsif_sdk.recent import Recent
 from lsif_sdk.text_column import TextColumn, texts_of
 
 __all__ = ["Attributes", "Not", "Where", "allowed_bitmaps"]
@@ -53,7 +53,7 @@ class Not:
     condition: Any
 
 
-_MOST_CACHED = 128
+_MOST_BITMAPS = 128
 
 
 class Attributes(OfOneProcess):
@@ -88,8 +88,7 @@ class Attributes(OfOneProcess):
                 self._numbers[name] = numbers
             else:
                 self._texts[name] = TextColumn(name, entries)
-        self._cache: collections.OrderedDict[Any, Bitmap] = collections.OrderedDict()
-        self._lock = ForkSafeLock()
+        self._bitmaps: Recent[Any, Bitmap] = Recent(_MOST_BITMAPS)
 
     def columns(self, rows: Sequence[int] | npt.NDArray[Any] | None = None) -> dict[str, list[Any] | Numbers]:
         """What is known of items, as `load(attributes=)` takes it: for each attribute one entry an item.
@@ -108,11 +107,7 @@ class Attributes(OfOneProcess):
         return numbers | {name: column.entries(places) for name, column in self._texts.items()}
 
     def check(self, name: str, entries: Entries) -> None:
-        """Refuses further entries of a column, as `edited` would if there were no others.
-
-        Raises:
-            ArgumentError: one is of another kind.
-        """
+        """Refuses further entries of a column, as `edited` would if there were no others."""
         if name in self._numbers:
             further_numbers(name, self._numbers[name], entries)
         else:
@@ -146,9 +141,9 @@ class Attributes(OfOneProcess):
             else:
                 twin._texts[name] = self._texts[name].edited(name, entries)
         if not added:
-            with self._lock:
-                kept = {key: bitmap for key, bitmap in self._cache.items() if changed.isdisjoint(n for n, _ in key)}
-            twin._cache.update(kept)
+            for key, bitmap in self._bitmaps.items():
+                if changed.isdisjoint(name for name, _ in key):
+                    twin._bitmaps.put(key, bitmap)
         return twin
 
     def with_rows_of(self, later: Attributes) -> Attributes:
@@ -191,20 +186,14 @@ class Attributes(OfOneProcess):
             key = frozenset((name, _key_of(condition)) for name, condition in where.items())
         except Exception:  # what has no hash is no condition either, and refused below
             key = None
-        with self._lock:
-            if key is not None and (found := self._cache.get(key)) is not None:
-                self._cache.move_to_end(key)
-                return found
+        if key is not None and (found := self._bitmaps.get(key)) is not None:
+            return found
         holds = np.ones(self._num_items, np.bool_)
         for name, condition in where.items():
             holds &= self._holds(name, condition)
         bitmap = as_bitmap(holds)
-        if key is None:
-            return bitmap
-        with self._lock:
-            self._cache[key] = bitmap
-            if len(self._cache) > _MOST_CACHED:
-                self._cache.popitem(last=False)
+        if key is not None:
+            self._bitmaps.put(key, bitmap)
         return bitmap
 
     def _holds(self, name: str, condition: Any) -> npt.NDArray[np.bool_]:

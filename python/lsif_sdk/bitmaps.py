@@ -15,7 +15,7 @@ Bitmap = npt.NDArray[np.uint64]
 FOREVER: Final = int(np.iinfo(np.int64).max)
 HIDDEN: Final = int(np.iinfo(np.int64).min) + 1
 REMOVED: Final = int(np.iinfo(np.int64).min)
-"""Ends of the time an item may be recommended that are no times. A removed item is no longer of the catalogue, too."""
+"""Stand in place of the time until which an item may be recommended. A removed item's id is no longer known, either."""
 
 
 class Availability:

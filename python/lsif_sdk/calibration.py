@@ -29,12 +29,7 @@ Search = Callable[[int, int, float], npt.NDArray[np.int64]]
 
 
 def as_recall_target(recall_target: float) -> float:
-    """A checked share of the exact answer.
-
-    Raises:
-        ArgumentError: not above 0 and at most 1.
-        ArgumentTypeError: not a number.
-    """
+    """A checked share of the exact answer."""
     return float(as_number("recall_target", recall_target, 0, 1, "(]"))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lsif_sdk import __version__, commands
 from lsif_sdk.errors import LsifError
+from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.terminal import make_printable, on_one_line
 
 __all__ = ["main"]
@@ -87,9 +88,9 @@ def _add_train(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--split",
-        choices=commands.SPLITS,
-        default=commands.SPLITS[0],
-        help=_SPLIT_HELP + f" (default: {commands.SPLITS[0]})",
+        choices=tuple(SPLITS),
+        default="leave_one_out",
+        help=_SPLIT_HELP + " (default: leave_one_out)",
     )
     parser.add_argument(
         "--include-seen",
@@ -110,7 +111,7 @@ def _add_evaluate(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--k", type=_lengths, default=10, metavar="K[,K...]", help="length of the lists, or several (default: 10)"
     )
-    parser.add_argument("--split", choices=commands.SPLITS, help=_SPLIT_HELP + " (default: as in training)")
+    parser.add_argument("--split", choices=tuple(SPLITS), help=_SPLIT_HELP + " (default: as in training)")
     _add_include_seen(parser)
     parser.add_argument("--report", metavar="DIRECTORY", help="write index.html, with plots, and report.json there")
     parser.add_argument("--json", action="store_true", help="print JSON")

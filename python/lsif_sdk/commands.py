@@ -17,6 +17,7 @@ from lsif_sdk.arguments import as_ks
 from lsif_sdk.artifact import Artifact
 from lsif_sdk.artifact_files import FORMAT_VERSION, check_target
 from lsif_sdk.errors import ArgumentError, DataError
+from lsif_sdk.evaluation.splits import SPLITS
 from lsif_sdk.events import Events
 from lsif_sdk.items import ItemTable
 from lsif_sdk.recommender import Recommender
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from lsif_sdk.event_log import EventLog
 
 __all__ = ["doctor", "evaluate", "explain", "inspect", "recommend", "train"]
-
-SPLITS = ("leave_one_out", "time")
 
 
 def _read_log(options: argparse.Namespace) -> Any:
@@ -182,8 +181,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from lsif_sdk.evaluation import compare, format_table
     from lsif_sdk.evaluation.behaviour import behaviour
     from lsif_sdk.evaluation.html_report import check_plots, write_report
-    from lsif_sdk.evaluation.provenance import as_trained
-    from lsif_sdk.evaluation.splits import SPLITS as SPLITTERS
+    from lsif_sdk.evaluation.provenance import split_as_trained
 
     as_ks(options.k)  # before minutes of reading
     if options.report:
@@ -198,7 +196,7 @@ def evaluate(options: argparse.Namespace) -> int:
         )
     if options.report:  # before minutes of measuring
         _make_folder("--report", options.report)
-    parts = SPLITTERS[options.split or as_trained([recommender], "split", SPLITS)](log)
+    parts = SPLITS[options.split](log) if options.split else split_as_trained(log, [recommender])
     with _warnings_as_lines("evaluate"):
         reports = compare(
             {"lsif": recommender},

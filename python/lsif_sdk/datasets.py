@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lsif_sdk.arguments import as_integer, as_seed
 from lsif_sdk.errors import DataError
 from lsif_sdk.event_log import EventLog, read_events, read_titles
+from lsif_sdk.ragged import offsets_of
 
 __all__ = ["movielens_100k", "simulated_shop"]
 
@@ -210,7 +211,7 @@ def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -
     return EventLog(
         user_ids=[f"user-{user + 1}" for user in range(num_users)],
         item_ids=[f"sku-{item + 1}" for item in range(num_items)],
-        offsets=np.concatenate([[0], np.cumsum(per_user)]).astype(np.int64),
+        offsets=offsets_of(per_user),
         items=items[first],
         times=times[first],
         titles=shop.titles,

@@ -27,7 +27,7 @@ def diversify(
     k: int,
     diversity: float,
     seconds: float = math.inf,
-) -> npt.NDArray[np.int64]:
+) -> tuple[npt.NDArray[np.int64], bool]:
     """Chooses k of n candidates one after another, each time the one with the largest
 
         (1 - diversity) relevance - diversity max cosine with those chosen before,
@@ -42,15 +42,8 @@ def diversify(
         seconds: after which the rest of the k are the best of what is left.
 
     Returns:
-        positions int64 [k], in the order chosen.
+        positions int64 [k], in the order chosen; whether time ended the choice where there was one left.
     """
-    return _choose(scores, vectors, k, diversity, seconds)[0]
-
-
-def _choose(
-    scores: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32], k: int, diversity: float, seconds: float
-) -> tuple[npt.NDArray[np.int64], bool]:
-    """`diversify`, and whether time ended it where there was a choice left."""
     end = time.perf_counter() + seconds
     spread = np.float64(scores[0]) - scores[-1] if len(scores) else 0.0
     relevance = (scores.astype(np.float64) - scores[-1:]) / spread if spread > 0 else np.ones(len(scores))
@@ -112,7 +105,7 @@ def diversified(
         if left <= 0:  # nothing is read that would not be used
             chosen, is_cut = np.arange(min(k, count)), min(k, count) > 1
         else:
-            chosen, is_cut = _choose(scores[user, :count], vectors[rows[user, :count]], k, diversity, left)
+            chosen, is_cut = diversify(scores[user, :count], vectors[rows[user, :count]], k, diversity, left)
         is_late |= is_cut
         few_scores[user, : len(chosen)] = scores[user, chosen]
         few_rows[user, : len(chosen)] = rows[user, chosen]

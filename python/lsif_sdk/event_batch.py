@@ -14,9 +14,10 @@ from lsif_sdk.errors import ArgumentError
 from lsif_sdk.events import Events, Histories, IdLists, as_lists, as_users, is_batch, is_one_a_user
 from lsif_sdk.ids import id_list
 from lsif_sdk.items import ItemTable
+from lsif_sdk.ragged import known_offsets, owners_of
 from lsif_sdk.times import UNKNOWN_TIME, first_finer
 
-__all__ = ["EventBatch", "check_seconds", "excluded_rows", "known_offsets", "ragged_rows_of"]
+__all__ = ["EventBatch", "check_seconds", "excluded_rows", "ragged_rows_of"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,13 +80,6 @@ class EventBatch:
     def user_of(self, event: int) -> int:
         """Whose an event is, by its position in the batch."""
         return int(np.searchsorted(self.offsets, event, side="right")) - 1
-
-
-def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Offsets of what is left of a ragged array where `known` is True."""
-    num_known = np.zeros(len(known) + 1, np.int64)
-    np.cumsum(known, out=num_known[1:])
-    return num_known[offsets]
 
 
 def ragged_rows_of(
@@ -172,11 +166,7 @@ def excluded_rows(
 
 
 def check_seconds(events: EventBatch) -> None:
-    """Refuses milliseconds and finer units, one of them beside seconds, too; training asks that of the median.
-
-    Raises:
-        ArgumentError: there is one.
-    """
+    """Refuses milliseconds and finer units, one of them beside seconds, too; training asks that of the median."""
     if events.times is not None and (odd := first_finer(events.times)):
         place = "times" if len(events) == 1 else f"history[{events.user_of(odd[0])}].times"
         raise ArgumentError(place, "Unix seconds", odd[1])
@@ -209,6 +199,5 @@ def _sorted_by_time(
         falls[inner[(inner > 0) & (inner < times.size)] - 1] = False
     if not falls.any():
         return items, times, actions
-    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    order = np.lexsort((times, user))
+    order = np.lexsort((times, owners_of(offsets)))
     return items[order], times[order], None if actions is None else actions[order]

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import as_array, as_integer, is_missing
+from lsif_sdk.arguments import as_array, as_integer, first_repeat, is_missing
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.events import Events
-from lsif_sdk.ids import first_repeat
 from lsif_sdk.packed_texts import check_texts
+from lsif_sdk.ragged import known_offsets, offsets_of, owners_of
 from lsif_sdk.tables import Ids, Source, read_table
 
 __all__ = ["EventLog", "UserEvents", "as_log", "check_log", "read_events", "read_titles", "refuse_columns"]
@@ -102,6 +102,11 @@ class EventLog:
         """Events of each user, int64 [num_users]."""
         return np.diff(self.offsets)
 
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """The user's row of each event, int64 [total]."""
+        return owners_of(self.offsets)
+
     def user(self, row: int) -> UserEvents:
         """The events of the user in this row (views, not copies).
 
@@ -140,7 +145,7 @@ class EventLog:
             raise ArgumentError("keep", f"bool of shape {self.items.shape}", f"{keep.dtype} of shape {keep.shape}")
         return dataclasses.replace(
             self,
-            offsets=np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[self.offsets],
+            offsets=known_offsets(keep, self.offsets),
             items=self.items[keep],
             times=None if self.times is None else self.times[keep],
             actions=None if self.actions is None else self.actions[keep],
@@ -226,7 +231,7 @@ def read_events(
     return EventLog(
         user_ids=user_ids,
         item_ids=item_ids,
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(user_ids)))]).astype(np.int64),
+        offsets=offsets_of(np.bincount(users, minlength=len(user_ids))),
         items=items[order],
         times=None if times is None else times[order],
         actions=None if actions is None else actions[order],
@@ -234,11 +239,7 @@ def read_events(
 
 
 def check_log(argument: str, log: object) -> None:
-    """Refuses what is no `EventLog`.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
+    """Refuses what is no `EventLog`."""
     if not isinstance(log, EventLog):
         raise ArgumentTypeError(argument, "an EventLog, of lsif_sdk.training.read_events say", log)
 

@@ -21,9 +21,10 @@ _USING = ForkSafeLock()
 
 
 def replaced(old: torch.Tensor, added: int, rows: npt.ArrayLike, values: npt.ArrayLike) -> torch.Tensor:
-    """What float32 rows become; `old` stays as it is, and shares its memory with them if all changes are behind it.
+    """A copy of float32 rows with further rows behind the last and other values in some; `old` stays as it is.
 
-    By NumPy, in this thread alone: torch's threads would take the readers' processors.
+    Where no row of `old` gets other values, and there is room behind it, nothing is copied: both begin in one memory.
+    NumPy does it, in this thread alone: torch's threads would take the readers' processors.
 
     Args:
         old: float32 [num_rows] or [num_rows, dim].

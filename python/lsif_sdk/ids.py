@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_array
+from lsif_sdk.arguments import as_array, first_repeat
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.packed_texts import check_texts
 
@@ -58,12 +58,6 @@ def id_column(argument: str, ids: Any) -> npt.NDArray[Any]:
     if not all(-(2**63) <= value < 2**63 for value in values):
         raise ArgumentError(argument, "integers that fit int64", shown(max(values, key=abs)))
     return np.array(values, np.int64)
-
-
-def first_repeat(values: Sequence[Id]) -> Id:
-    """The first value that was there before; there is one."""
-    seen: set[Id] = set()
-    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
 
 
 def rows_by_text(known: Iterable[Any], ids: Iterable[Any]) -> npt.NDArray[np.int64]:

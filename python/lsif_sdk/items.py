@@ -185,9 +185,9 @@ class ItemTable:
             raise ArgumentError(argument, "an item of the catalogue", shown(ids[int(np.argmax(gone))]))
         return rows
 
-    def row(self, item: Id, argument: str = "item") -> int:
+    def row(self, item: Id) -> int:
         """`known_rows` of one id."""
-        return int(self.known_rows([item], argument)[0])
+        return int(self.known_rows([item], "item")[0])
 
     def title(self, row: int) -> str:
         """Title of a row, or its id where there are no titles.

@@ -10,10 +10,10 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import is_integer
+from lsif_sdk.arguments import as_integer
 from lsif_sdk.device.states import TableUsers
 from lsif_sdk.device_states import DeviceStates, DeviceUsers
-from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
+from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.event_batch import EventBatch, check_seconds
 from lsif_sdk.events import Histories, History, check_same_users
 from lsif_sdk.locks import made_once
@@ -21,7 +21,7 @@ from lsif_sdk.native_errors import native_errors
 from lsif_sdk.placed_model import PlacedModel
 from lsif_sdk.recommendations import Encoded, RepeatBonuses
 from lsif_sdk.times import Now, check_recent, request_times
-from lsif_sdk.user_state import DEFAULT_REMEMBER, UserState, as_states
+from lsif_sdk.user_state import DEFAULT_REMEMBER, MOST_REMEMBERED, UserState, as_states
 
 __all__ = ["AskedUsers", "KnownUsers", "NativeModel", "States", "unchanging"]
 
@@ -69,12 +69,9 @@ class NativeModel(PlacedModel):
             ArgumentError: `remember` or an action is out of range, or some times are known and others are not.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
-        if not is_integer(remember):
-            raise ArgumentTypeError("remember", "an integer", remember)
-        if not -(2**63) <= remember < 2**63:  # the engine has a closer look
-            raise ArgumentError("remember", "an integer that fits int64", shown(int(remember)))
+        remember = as_integer("remember", remember, 1, MOST_REMEMBERED)
         with native_errors():
-            empty = UserState(self._host.new_state(self.fingerprint, int(remember)))
+            empty = UserState(self._host.new_state(self.fingerprint, remember))
         return self.append(empty, history)
 
     @overload

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.ragged import offsets_of
 
 __all__ = ["check_texts", "int64_tensor", "pack_texts", "unpack_texts"]
 
@@ -27,8 +28,7 @@ def check_texts(argument: str, texts: Sequence[Any]) -> None:
 def pack_texts(name: str, texts: Sequence[str]) -> dict[str, torch.Tensor]:
     """Tensors `name`.bytes and `name`.offsets."""
     encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    offsets = offsets_of([len(text) for text in encoded])
     data = np.frombuffer(b"".join(encoded), np.uint8)
     return {f"{name}.bytes": torch.from_numpy(data.copy()), f"{name}.offsets": torch.from_numpy(offsets)}
 

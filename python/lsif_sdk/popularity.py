@@ -24,11 +24,7 @@ def centred_log_counts(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def penalty_of(training: Mapping[str, Any]) -> float:
-    """The penalty that an artifact says it has had; 0 where it says nothing.
-
-    Raises:
-        ArtifactError: what it says is no number.
-    """
+    """The penalty that an artifact says it has had; 0 where it says nothing."""
     penalty = training.get("popularity_penalty", 0.0)
     if not is_real(penalty) or not np.isfinite(penalty):
         raise ArtifactError(f"training: popularity_penalty: expected a number, got {penalty!r}")

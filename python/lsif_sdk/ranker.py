@@ -32,12 +32,6 @@ class Ranker(NativeModel):
     """Of the snapshot: 0, or how many a `LiveRecommender` had published before it."""
 
     @property
-    def excludes_seen(self) -> bool:
-        """Whether requests that do not say leave out what users had before: as in the model's training, and where that
-        does not say either."""
-        return self.artifact.training.get("exclude_seen") is not False
-
-    @property
     def expected_seconds(self) -> float:
         """What the search for one user has taken lately; 0 before the first."""
         return self._pace.expected(1)
@@ -52,7 +46,7 @@ class Ranker(NativeModel):
         asked = self._users(history, state)
         batch = len(asked)
         check_same_users(history, options.now, exclude=options.exclude, allow=options.allow)
-        request = Request.checked(options, self.items, self._attributes, batch, self.excludes_seen)
+        request = Request.checked(options, self.items, self._attributes, batch, self.artifact.excludes_seen)
         asked_at = self._now(options.now, batch)
         users = unchanging(asked, asked_at)
         unknown, fallback = _known_of(users)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.ids import Id, id_column
+from lsif_sdk.ragged import owners_of
 
 __all__ = ["Encoded", "Recommendations", "RepeatBonuses", "UserRecommendations", "nobody_searched"]
 
@@ -43,7 +44,7 @@ class RepeatBonuses(NamedTuple):
     @property
     def users(self) -> npt.NDArray[np.int64]:
         """The user, 0 .. batch - 1, of each entry: int64 [total]."""
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        return owners_of(self.offsets)
 
     def of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The bonus of given rows of each user, 0 for items not in the history: [batch, n] -> float32 [batch, n]."""

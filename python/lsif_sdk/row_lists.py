@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lsif_sdk.arguments import as_array
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.ragged import offsets_of
 
 __all__ = ["Exclude", "ragged_rows"]
 
@@ -45,9 +46,7 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
         raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
     if not nested:
         parts = parts * batch
-    offsets = np.zeros(batch + 1, np.int64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return np.concatenate(parts), offsets
+    return np.concatenate(parts), offsets_of([len(part) for part in parts])
 
 
 _EXCLUDED = "a list or set of row numbers, or a list of those (or None), one a query"

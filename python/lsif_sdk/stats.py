@@ -102,7 +102,7 @@ class Metrics:
         unknown: int,
         fallbacks: int,
         short: int,
-        is_degraded: bool = False,
+        is_degraded: bool,
     ) -> None:
         """Counts a request.
 

@@ -10,16 +10,17 @@ import sys
 __all__ = ["encodes_all", "make_printable", "on_one_line"]
 
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, ends of lines and paragraphs, changes of the writing direction, and what UTF-8 cannot encode."""
+"""Characters not to print: control characters (ESC begins a terminal's commands), separators of lines and paragraphs,
+marks that change the writing direction, and lone surrogates, which UTF-8 cannot encode."""
 
 
 def on_one_line(value: object) -> str:
-    r"""The value as text, with such characters as \n and \x1b, say."""
+    r"""The value as text with these characters escaped: a line feed is printed as \n, an ESC as \x1b."""
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
 
 
 def make_printable() -> None:
-    r"""Lets all be printed: as \xe9, say, where the encoding has no such character; nowhere, where it is closed."""
+    r"""Lets `print` take any text: what the encoding lacks is escaped (\xe9), and closed streams swallow it."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: >&-

@@ -13,11 +13,7 @@ OLDEST_TORCH = (2, 10)
 
 
 def check_torch(version: str) -> None:
-    """Refuses a torch whose symbols the ops would not find.
-
-    Raises:
-        TorchVersionError: older than `OLDEST_TORCH`.
-    """
+    """Refuses a torch whose symbols the ops would not find."""
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is not None and tuple(map(int, found.groups())) < OLDEST_TORCH:
         raise TorchVersionError(version, ".".join(map(str, OLDEST_TORCH)))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 import logging
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +13,13 @@ from torch import Tensor
 
 from lsif_sdk.device.layout import Ints, Shape
 from lsif_sdk.locks import ForkSafeLock
+from lsif_sdk.recent import Recent
 
 __all__ = ["Capture", "Graphs", "Work", "captured", "done_at_once"]
 
 Work = Callable[[Shape, Tensor], Tensor]
 """From a request as integers on the device (`Shape.pack`) to its answer as bytes there; waits for nothing."""
 Bytes = npt.NDArray[np.uint8]
-T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 MOST_USERS = 16
@@ -117,24 +115,19 @@ class Graphs:
         self._capture = capture
         self.captures = 0
         self._has_failed = False
-        self._lock = ForkSafeLock()
-        self._asked: collections.OrderedDict[Shape, None] = collections.OrderedDict()
-        self._graphs: collections.OrderedDict[Shape, Graph] = collections.OrderedDict()
+        self._asked: Recent[Shape, bool] = Recent(MOST_GRAPHS)
+        self._graphs: Recent[Shape, Graph] = Recent(MOST_GRAPHS)
 
     def do(self, shape: Shape, fill: Callable[[Ints], None]) -> Bytes:
         """The answer to a request of a shape that `is_small`, whose integers `fill` writes.
 
         The first two of a shape are answered step by step, and the second pays for capturing.
         """
-        with self._lock:
-            graph = self._graphs.get(shape)
-            if graph is not None:
-                self._graphs.move_to_end(shape)
-            else:
-                came_before = shape in self._asked
-                _keep(self._asked, shape, None)
+        graph = self._graphs.get(shape)
         if graph is not None:
             return graph(fill)
+        came_before = self._asked.get(shape)
+        self._asked.put(shape, True)
         answer = done_at_once(self._work, shape, fill, self._device)
         if came_before and _CAPTURING.acquire(0):  # who comes meanwhile goes on without
             try:
@@ -144,9 +137,8 @@ class Graphs:
         return answer
 
     def _add(self, shape: Shape, fill: Callable[[Ints], None]) -> None:
-        with self._lock:
-            if shape in self._graphs:
-                return
+        if self._graphs.get(shape) is not None:
+            return
         example = np.empty(shape.num_ints, np.int64)
         fill(example)
         self.captures += 1
@@ -158,8 +150,7 @@ class Graphs:
                 _LOG.warning("%s: no CUDA graph; requests go step by step, slower: %s (%s)", self._device, error, shape)
             self._has_failed = True
             graph = functools.partial(done_at_once, self._work, shape, device=self._device)
-        with self._lock:
-            _keep(self._graphs, shape, graph)
+        self._graphs.put(shape, graph)
 
     @staticmethod
     def is_small(shape: Shape) -> bool:
@@ -170,11 +161,3 @@ class Graphs:
             and shape.num_ints <= MOST_INTS
             and shape.batch * shape.k <= MOST_FOUND
         )
-
-
-def _keep(those: collections.OrderedDict[Shape, T], shape: Shape, one: T) -> None:
-    """As the one used last."""
-    those[shape] = one
-    those.move_to_end(shape)
-    while len(those) > MOST_GRAPHS:
-        those.popitem(last=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,11 +15,13 @@ from lsif_sdk import _core
 from lsif_sdk.bitmaps import Bitmap
 from lsif_sdk.catalog import Catalog
 from lsif_sdk.config import ModelConfig
-from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.native_errors import native_errors
 from lsif_sdk.ops import kept_ops
+from lsif_sdk.recent import Recent
 
 __all__ = ["Bitmaps", "DeviceCatalog", "DeviceEncoder", "Queries", "Tensors"]
+
+_MOST_BITMAPS = 64
 
 
 class Tensors:
@@ -148,18 +149,11 @@ class DeviceCatalog:
 
 
 class Bitmaps:
-    """Sets of rows on a device, of those asked for lately one copy each. Safe to share between threads.
+    """Sets of rows on a device, of those asked for lately one copy each. Safe to share between threads."""
 
-    Args:
-        device: where.
-        most: how many to keep.
-    """
-
-    def __init__(self, device: torch.device, most: int = 64) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._most = most
-        self._lock = ForkSafeLock()
-        self._copies: collections.OrderedDict[int, tuple[Bitmap, Tensor]] = collections.OrderedDict()
+        self._copies: Recent[int, tuple[Bitmap, Tensor]] = Recent(_MOST_BITMAPS)
 
     def addresses(self, bitmaps: Sequence[Bitmap | None]) -> tuple[npt.NDArray[np.int64], list[Tensor]]:
         """Where they lie in the device's memory, 0 for None, as `lsif_kept.score_topk` takes them.
@@ -171,15 +165,10 @@ class Bitmaps:
         return np.array(addresses, np.int64), list(copies.values())
 
     def _copy(self, bitmap: Bitmap) -> Tensor:
-        with self._lock:
-            known = self._copies.get(id(bitmap))
-            if known is not None and known[0] is bitmap:
-                self._copies.move_to_end(id(bitmap))
-                return known[1]
+        known = self._copies.get(id(bitmap))
+        if known is not None and known[0] is bitmap:
+            return known[1]
         # Torch does not take arrays that nobody may write to, and has no bitwise operations on uint64.
         copy = torch.from_numpy(bitmap.view(np.int64).copy()).to(self._device)  # waits: whatever stream reads it
-        with self._lock:
-            self._copies[id(bitmap)] = bitmap, copy
-            while len(self._copies) > self._most:
-                self._copies.popitem(last=False)
+        self._copies.put(id(bitmap), (bitmap, copy))
         return copy

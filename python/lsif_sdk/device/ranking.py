@@ -14,6 +14,7 @@ from torch import Tensor
 from lsif_sdk.bitmaps import Bitmap, in_bitmap
 from lsif_sdk.device.layout import Ints
 from lsif_sdk.errors import ArgumentError
+from lsif_sdk.ragged import offsets_of
 
 __all__ = ["OwnRows", "Ranking", "check_found", "long_shares", "merge_own", "rebalanced"]
 
@@ -48,7 +49,7 @@ class Ranking(NamedTuple):
         counts = np.diff(self.exclude_offsets)
         chosen = np.zeros(len(counts), np.bool_)
         chosen[users] = True
-        offsets = np.concatenate([[0], np.cumsum(counts[users])])
+        offsets = offsets_of(counts[users])
         return self._replace(
             exclude_items=self.exclude_items[np.repeat(chosen, counts)], exclude_offsets=offsets, allowed=allowed
         )

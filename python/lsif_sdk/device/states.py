@@ -19,6 +19,7 @@ from lsif_sdk.errors import ArgumentError
 from lsif_sdk.event_batch import EventBatch
 from lsif_sdk.locks import ForkSafeLock
 from lsif_sdk.native_errors import native_errors
+from lsif_sdk.ragged import offsets_of, owners_of
 from lsif_sdk.times import UNKNOWN_TIME
 
 __all__ = ["StateTable", "TableUsers"]
@@ -104,7 +105,7 @@ class StateTable:
         """
         with self._lock, self._in_order(), native_errors(), self._memory_for(slots):
             counts = np.diff(events.offsets)
-            users = np.repeat(np.arange(len(slots)), counts)
+            users = owners_of(events.offsets)
             of_slots = slots[users]
             places = np.arange(len(users)) - events.offsets[:-1][users]
             times = events.times if self._config.use_times else None
@@ -131,8 +132,8 @@ class StateTable:
 
     def _seen(self, slots: Ints) -> tuple[Ints, Ints | None, Ints]:
         counts = np.minimum(self.num_events[slots], self._remember)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        users = np.repeat(np.arange(len(slots)), counts)
+        offsets = offsets_of(counts)
+        users = owners_of(offsets)
         first = (self.num_events[slots] - counts - offsets[:-1])[users]
         rings = slots[users], (first + np.arange(len(users))) % self._remember
         return self._items[rings], None if self._times is None else self._times[rings], offsets

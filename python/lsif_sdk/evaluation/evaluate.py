@@ -20,12 +20,13 @@ from lsif_sdk.evaluation.metrics import (
     standard_error,
     top_k_rows,
 )
-from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, training_of
+from lsif_sdk.evaluation.provenance import as_trained, may_have_seen, split_as_trained
 from lsif_sdk.evaluation.report import BASELINE, Report
-from lsif_sdk.evaluation.scorer import HistoryEncoder, RecommenderScorer, check_encoder, gather_events
-from lsif_sdk.evaluation.splits import SPLITS, Split
+from lsif_sdk.evaluation.scorer import RecommenderScorer, check_recommender, gather_events
+from lsif_sdk.evaluation.splits import Split
 from lsif_sdk.event_log import EventLog, as_log, refuse_columns
 from lsif_sdk.progress import Progress, track
+from lsif_sdk.recommender import Recommender
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,7 @@ __all__ = ["compare", "evaluate", "measure", "with_catalog_items"]
 
 SCORES_PER_CHUNK = 1 << 23  # 32 MiB of float32 scores at a time
 USERS_PER_CHUNK = 256
-Model = Scorer | HistoryEncoder
+Model = Scorer | Recommender
 _KNOWN = "{} may have been trained on the {} targets of this split"
 
 
@@ -96,9 +97,7 @@ def evaluate(
         events, [recommender], user=user, item=item, timestamp=timestamp, action=action, separator=separator
     )
     label = type(recommender).__name__.lower() if name is None else name
-    if may_have_seen(training_of(recommender), split, target):
-        warnings.warn(_KNOWN.format(label, target), stacklevel=2)
-    _warn_of_missing(label, recommender, split)
+    _warn(label, recommender, split, target)
     return measure(
         recommender,
         split,
@@ -124,22 +123,9 @@ def measure(
     min_history: int = 1,
     progress: bool = True,
 ) -> Report:
-    """`evaluate` of a split, with nothing left open, and without its warnings."""
+    """`evaluate` for a caller who has a split and knows `exclude_seen` and the model's name; it warns of nothing."""
     ks, min_history = as_ks(k), as_integer("min_history", min_history, 1, 2**62)
-    request_time = False
-    if isinstance(recommender, HistoryEncoder):
-        split = with_catalog_items(split, recommender)
-        request_time = _request_time(recommender, split, with_request_time)
-        now = split.targets(target)[1] if request_time else None
-        scorer: Scorer = RecommenderScorer(recommender, split.history(target), now)
-    elif isinstance(recommender, Scorer):
-        if with_request_time not in (None, False):
-            expected = "None or False for a scorer, which has no request time"
-            raise ArgumentError("with_request_time", expected, shown(with_request_time))
-        scorer = recommender
-    else:
-        expected = "a Recommender (`current` of a LiveRecommender) or an object with scores(user_rows)"
-        raise ArgumentTypeError("recommender", expected, recommender)
+    scorer, split, request_time = _scorer_of(recommender, split, target, with_request_time)
     history, items = split.history(target), split.targets(target)[0]
     users = np.flatnonzero((items >= 0) & (history.lengths >= min_history))
     if users.size == 0:
@@ -170,6 +156,24 @@ def measure(
         user_rows=users,
         per_user=ranks,
     )
+
+
+def _scorer_of(
+    recommender: Model, split: Split, target: Literal["test", "validation"], with_request_time: bool | None
+) -> tuple[Scorer, Split, bool]:
+    """What scores, the split with all items that it scores, and whether it is told the time of the request."""
+    if isinstance(recommender, Recommender):
+        split = with_catalog_items(split, recommender)
+        request_time = _request_time(recommender, split, with_request_time)
+        now = split.targets(target)[1] if request_time else None
+        return RecommenderScorer(recommender, split.history(target), now), split, request_time
+    if not isinstance(recommender, Scorer):
+        expected = "a Recommender (`current` of a LiveRecommender) or an object with scores(user_rows)"
+        raise ArgumentTypeError("recommender", expected, recommender)
+    if with_request_time not in (None, False):
+        expected = "None or False for a scorer, which has no request time"
+        raise ArgumentError("with_request_time", expected, shown(with_request_time))
+    return recommender, split, False
 
 
 def compare(
@@ -226,10 +230,8 @@ def compare(
     )
     excluded = _exclude_seen(exclude_seen, models.values())
     for name, model in models.items():
-        if may_have_seen(training_of(model), split, target):
-            warnings.warn(_KNOWN.format(name, target), stacklevel=2)
-        _warn_of_missing(name, model, split)
-        if isinstance(model, HistoryEncoder):
+        _warn(name, model, split, target)
+        if isinstance(model, Recommender):
             split = with_catalog_items(split, model)
     reports = []
     for name, model in {BASELINE: Popularity.from_log(split.history(target)), **models}.items():
@@ -237,7 +239,7 @@ def compare(
             model,
             split,
             k,
-            with_request_time=with_request_time if isinstance(model, HistoryEncoder) else None,
+            with_request_time=with_request_time if isinstance(model, Recommender) else None,
             target=target,
             exclude_seen=excluded,
             min_history=min_history,
@@ -248,10 +250,12 @@ def compare(
     return reports
 
 
-def _warn_of_missing(label: str, model: Model, split: Split) -> None:
-    """A model that was trained on more than the events have answers worse than it could."""
-    if not isinstance(model, HistoryEncoder):
+def _warn(label: str, model: Model, split: Split, target: Literal["test", "validation"]) -> None:
+    """Of a model that may have been trained on the targets, or that reads what the events do not have."""
+    if not isinstance(model, Recommender):
         return
+    if may_have_seen(model.artifact.training, split, target):
+        warnings.warn(_KNOWN.format(label, target), stacklevel=3)
     config, log = model.config, split.log
     for is_read, values, name, argument in (
         (config.use_times, log.times, "times", "timestamp="),
@@ -265,8 +269,7 @@ def _split_of(events: EventLog | Split | Source, models: Iterable[Any], **column
     if isinstance(events, Split):
         refuse_columns(events, columns)
         return events
-    log = as_log(events, **columns)
-    return SPLITS[as_trained(models, "split", SPLITS)](log)
+    return split_as_trained(as_log(events, **columns), models)
 
 
 def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:
@@ -275,7 +278,7 @@ def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:
     return as_flag("exclude_seen", given)
 
 
-def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
+def with_catalog_items(split: Split, recommender: Recommender) -> Split:
     """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too.
 
     Raises:
@@ -284,7 +287,7 @@ def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
     """
     if not isinstance(split, Split):
         raise ArgumentTypeError("split", "a Split, leave_one_out(...) say", split)
-    check_encoder(recommender)
+    check_recommender(recommender)
     known = {str(item) for item in split.log.item_ids}
     extra = [str(item) for item in recommender.items.ids if str(item) not in known]
     if len(extra) == len(recommender.items.ids) > 0:
@@ -305,7 +308,7 @@ def with_catalog_items(split: Split, recommender: HistoryEncoder) -> Split:
     )
 
 
-def _request_time(recommender: HistoryEncoder, split: Split, wanted: bool | None) -> bool:
+def _request_time(recommender: Recommender, split: Split, wanted: bool | None) -> bool:
     possible = recommender.config.request_time and split.log.times is not None
     wanted = None if wanted is None else as_flag("with_request_time", wanted)
     if wanted and not possible:
@@ -345,6 +348,5 @@ def _rank_all(
 
 def _user_counts(history: EventLog) -> NDArray[np.int64]:
     """Distinct users who met each item: int64 [num_items]."""
-    users = np.repeat(np.arange(history.num_users), history.lengths)
-    pairs = np.unique(users * history.num_items + history.items)
+    pairs = np.unique(history.users * history.num_items + history.items)
     return np.bincount(pairs % history.num_items, minlength=history.num_items)

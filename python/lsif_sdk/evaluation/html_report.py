@@ -80,11 +80,7 @@ def _intervals(report: Report, reference: Report) -> dict[str, Any]:
 
 
 def check_plots() -> None:
-    """Refuses, before anything is measured, what `write_report` would refuse after it.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Refuses, before anything is measured, what `write_report` would refuse after it."""
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("the plots of a report", "matplotlib", "report")
 

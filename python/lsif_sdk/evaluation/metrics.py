@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lsif_sdk.arguments import as_array, as_int64, as_integer, as_k, as_ks, whole_numbers
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
+from lsif_sdk.ragged import owners_of
 
 __all__ = [
     "MISSED",
@@ -220,7 +221,7 @@ def _clear_seen(values: NDArray[np.generic], seen: NDArray[np.bool_] | Ragged | 
             raise ArgumentError("seen", f"rising offsets [{batch + 1}] from 0 to the number of items", got)
         if items.size and (items.min() < 0 or items.max() >= num_items):
             raise ArgumentError("seen", f"item rows in [0, {num_items})", f"{items.min()} to {items.max()}")
-        values[np.repeat(np.arange(batch), np.diff(offsets)), items] = fill
+        values[owners_of(offsets), items] = fill
         return
     mask = as_array("seen", seen, f"a bool mask of shape {values.shape}")
     if mask.shape != values.shape or mask.dtype != np.bool_:

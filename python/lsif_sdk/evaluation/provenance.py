@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from lsif_sdk.errors import ArgumentError
-from lsif_sdk.evaluation.scorer import HistoryEncoder
 from lsif_sdk.evaluation.splits import NO_TARGET, SPLITS, Split
+from lsif_sdk.event_log import EventLog
+from lsif_sdk.recommender import Recommender
 from lsif_sdk.times import SECONDS_PER_DAY
 
-__all__ = ["as_trained", "may_have_seen", "provenance_of", "sample_of_targets", "training_of"]
+__all__ = ["as_trained", "may_have_seen", "provenance_of", "sample_of_targets", "split_as_trained"]
 
 _SPLIT = next(iter(SPLITS))
 _SAMPLE = 32
@@ -126,7 +127,7 @@ def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> 
         ArgumentError: they do not agree.
     """
     otherwise = next(iter(possible))
-    trained = [training for model in models if (training := training_of(model))]
+    trained = [m.artifact.training for m in models if isinstance(m, Recommender) and m.artifact.training]
     said = [training.get(field, otherwise) for training in trained if field in training or "holdout" not in training]
     known = {value if isinstance(value, (str, bool)) and value in possible else otherwise for value in said}
     if len(known) > 1:
@@ -136,7 +137,6 @@ def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> 
     return known.pop() if known else otherwise
 
 
-def training_of(model: Any) -> Mapping[str, Any]:
-    """How a recommender was trained, as its artifact says; empty where none does."""
-    training = getattr(getattr(model, "artifact", None), "training", None)
-    return training if isinstance(model, HistoryEncoder) and isinstance(training, Mapping) else {}
+def split_as_trained(log: EventLog, models: Iterable[Any]) -> Split:
+    """The split of the models' training, made of these events."""
+    return SPLITS[as_trained(models, "split", SPLITS)](log)

@@ -121,7 +121,7 @@ def time_split(log: EventLog, validation_from: Moment | None = None, test_from: 
     check_log("log", log)
     if log.times is None or log.times.size == 0:
         raise DataError("events: a time split needs events with times, got none")
-    times, user = log.times, np.repeat(np.arange(log.num_users), log.lengths)
+    times, user = log.times, log.users
     falls = np.flatnonzero((times[1:] < times[:-1]) & (user[1:] == user[:-1]))
     if falls.size:
         name = str(log.user_ids[user[falls[0]]])

@@ -13,6 +13,7 @@ from torch import Tensor
 from lsif_sdk.errors import ArgumentError
 from lsif_sdk.event_log import EventLog
 from lsif_sdk.model.times import UNKNOWN_TIME
+from lsif_sdk.ragged import offsets_of
 
 __all__ = ["Batch", "Sequences"]
 
@@ -92,7 +93,7 @@ class Sequences:
     def _skip(self, events: NDArray[np.bool_], argument: str, expected: str) -> None:
         """Takes these events off the targets, and the sequences that are left without one, which teach nothing."""
         self._skipped = events if self._skipped is None else self._skipped | events
-        targets = np.concatenate([[0], np.cumsum(~self._skipped)])
+        targets = offsets_of(~self._skipped)
         kept = targets[self._first + self._length + 1] > targets[self._first + 1]
         if not kept.any():
             raise ArgumentError(argument, expected, True)
@@ -155,7 +156,6 @@ def _ties(log: EventLog) -> NDArray[np.bool_]:
 
 def _seen(log: EventLog) -> NDArray[np.bool_]:
     """Which events have an item that an earlier event of the user has, bool [total]."""
-    users = np.repeat(np.arange(log.num_users), log.lengths)
     seen = np.ones(len(log.items), dtype=np.bool_)
-    seen[np.unique(users * log.num_items + log.items, return_index=True)[1]] = False
+    seen[np.unique(log.users * log.num_items + log.items, return_index=True)[1]] = False
     return seen

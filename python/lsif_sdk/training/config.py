@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
-from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number, as_seed, is_real
+from lsif_sdk.arguments import FLOAT32_MAX, as_choice, as_flag, as_integer, as_number, as_seed
 from lsif_sdk.config import ModelConfig
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 
@@ -32,6 +32,7 @@ _CHOICES = {"precision": get_args(Precision), "schedule": get_args(Schedule), "l
 _NUMBERS = {
     "learning_rate": (0.0, FLOAT32_MAX, "(]"),
     "repeats_rate": (0.0, FLOAT32_MAX, "(]"),
+    "clip_norm": (0.0, math.inf, "(]"),
     "weight_decay": (0.0, FLOAT32_MAX, "[]"),
     "dropout": (0.0, 1.0, "[)"),
     "time_dropout": (0.0, 1.0, "[]"),
@@ -103,9 +104,6 @@ class TrainConfig:
         object.__setattr__(self, "seed", as_seed(self.seed))
         for name, (low, high, brackets) in _NUMBERS.items():
             object.__setattr__(self, name, as_number(name, getattr(self, name), low, high, brackets))
-        is_unbounded = is_real(self.clip_norm) and self.clip_norm == math.inf
-        clip_norm = math.inf if is_unbounded else as_number("clip_norm", self.clip_norm, 0.0, FLOAT32_MAX, "(]")
-        object.__setattr__(self, "clip_norm", clip_norm)
         if self.max_seconds is not None:
             object.__setattr__(self, "max_seconds", as_number("max_seconds", self.max_seconds, 0.0, FLOAT32_MAX, "(]"))
         for name in ("skip_ties", "skip_seen"):

@@ -27,8 +27,9 @@ from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.training.config import TrainConfig
 from lsif_sdk.training.recipe import Recipe
-from lsif_sdk.training.trainer import check_checkpoint, fit
-from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, fields_of, provenance_of_start
+from lsif_sdk.training.trainer import FitResult, check_checkpoint, fit
+from lsif_sdk.training.validation import encode_users
+from lsif_sdk.training.warm_start import Start, as_start, fields_of, provenance_of_start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,15 +128,14 @@ def train(
     log = as_log(events, user=user, item=item, timestamp=timestamp, action=action, separator=separator)
     if source is None and isinstance(events, (str, os.PathLike)):
         source = pathlib.Path(events).name
-    exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
+    if exclude_seen is None:
+        exclude_seen = begun is None or begun.excludes_seen
+    exclude_seen = as_flag("exclude_seen", exclude_seen)
     recipe = Recipe(model or {}, _train_config(training, holdout))
     config = _model_config(log, recipe.model, begun)
     target: Literal["validation", "test"] = "validation" if holdout == "test" else "test"
     parts = None if holdout == "nothing" else _split(log, split, target)
-    history = log if parts is None else parts.history(target)
-    if history.lengths.max(initial=0) < 2:
-        held_out = "" if parts is None else f" beside those held out ({parts.protocol})"
-        raise DataError(f"events: expected a user with two or more{held_out}, got none")
+    history = _history(log, parts, target)
     if features is not None:
         _check_features(features, config, history)
     started = {} if begun is None or start is None else provenance_of_start(begun, start, log, parts, holdout)
@@ -158,13 +158,7 @@ def train(
         "source": source,
         "holdout": holdout,
         "exclude_seen": exclude_seen,
-        "users": log.num_users,
-        "events": len(log.items),
-        "newest_time": None if log.times is None else int(log.times.max()),
-        **({} if parts is None else provenance_of(parts)),
-        "config": recipe.training.to_dict(),
-        "epochs": len(result.epochs),
-        "best_epoch": int(result.best["epoch"]),
+        **_provenance(log, parts, recipe.training, result),
         **started,
     }
     counts = np.bincount(history.items, minlength=log.num_items).astype(np.int64)
@@ -172,14 +166,49 @@ def train(
     recommender = Recommender(Artifact(config, result.model.export_weights(), items, provenance))
     if parts is None:
         return recommender
-    validation = {name: value for name, value in result.best.items() if "@" in name}
-    if features is not None:  # what stopped the training was measured before items were described
-        described = measure(
+    best = {name: value for name, value in result.best.items() if "@" in name}
+    return _measured(recommender, parts, target, best, features is not None, exclude_seen, progress)
+
+
+def _history(log: EventLog, parts: Split | None, target: Literal["validation", "test"]) -> EventLog:
+    """What is trained on: the events before the targets that stop training, or all of them."""
+    history = log if parts is None else parts.history(target)
+    if history.lengths.max(initial=0) < 2:
+        held_out = "" if parts is None else f" beside those held out ({parts.protocol})"
+        raise DataError(f"events: expected a user with two or more{held_out}, got none")
+    return history
+
+
+def _provenance(log: EventLog, parts: Split | None, training: TrainConfig, result: FitResult) -> dict[str, Any]:
+    """What an artifact says of the events of its training, how they were split, and how training went."""
+    return {
+        "users": log.num_users,
+        "events": len(log.items),
+        "newest_time": None if log.times is None else int(log.times.max()),
+        **({} if parts is None else provenance_of(parts)),
+        "config": training.to_dict(),
+        "epochs": len(result.epochs),
+        "best_epoch": int(result.best["epoch"]),
+    }
+
+
+def _measured(
+    recommender: Recommender,
+    parts: Split,
+    target: Literal["validation", "test"],
+    best: dict[str, float],
+    is_described: bool,
+    exclude_seen: bool,
+    progress: bool,
+) -> Recommender:
+    """The recommender with metrics in its artifact: of the targets that stopped training, `best`, and of the test."""
+    if is_described:  # which came after the measurement that stopped training
+        report = measure(
             recommender, parts, target=target, exclude_seen=exclude_seen, label="validation", progress=progress
         )
-        validation = {name: described.metrics[name] for name in validation}
-    metrics: dict[str, Any] = {"validation": validation}
-    if holdout == "test":
+        best = {name: report.metrics[name] for name in best}
+    metrics: dict[str, Any] = {"validation": best}
+    if target != "test":
         reports = compare({"lsif": recommender}, parts, exclude_seen=exclude_seen, progress=progress)
         metrics["test"] = {report.name: report.to_dict() for report in reports}
     artifact = dataclasses.replace(recommender.artifact, metrics=metrics)
@@ -251,23 +280,16 @@ def describe_items(
         ArgumentError: see `ContentAdapter.fit`.
     """
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(log.lengths > 1))[:_CALIBRATION_USERS]
-    newest = log.offsets[chosen + 1] - 1
-    users = []
-    for begin in range(0, len(chosen), _USERS_PER_BATCH):
-        part = slice(begin, begin + _USERS_PER_BATCH)
-        lengths = log.lengths[chosen[part]] - 1
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        index = np.arange(offsets[-1]) + np.repeat(log.offsets[chosen[part]] - offsets[:-1], lengths)
-        items, times, actions = (
-            None if values is None else torch.from_numpy(values[index])
-            for values in (log.items, log.times, log.actions)
-        )
-        now = None if log.times is None else torch.from_numpy(log.times[newest[part]])
-        assert items is not None
-        users.append(model.encode(items, times, actions, offsets=torch.from_numpy(offsets), now=now).fused.numpy())
+    newest = log.offsets[1:] - 1  # of the users chosen; others may have none
+    before = log.select(~np.isin(np.arange(len(log.items)), newest[chosen]))
+    now = None if log.times is None else log.times[newest]
+    users = [
+        encode_users(model, before, chosen[begin : begin + _USERS_PER_BATCH], now).fused.numpy()
+        for begin in range(0, len(chosen), _USERS_PER_BATCH)
+    ]
     vectors, bias = (part.numpy() for part in model.catalog_rows())
     counts = np.bincount(log.items, minlength=model.config.num_items)
-    adapter = ContentAdapter.fit(features, vectors, bias, counts, np.concatenate(users), log.items[newest])
+    adapter = ContentAdapter.fit(features, vectors, bias, counts, np.concatenate(users), log.items[newest[chosen]])
     rows = adapter.catalog(exploration)
     model.item_embedding.copy_(torch.from_numpy(rows.vectors))
     model.catalog.bias.copy_(torch.from_numpy(rows.bias))

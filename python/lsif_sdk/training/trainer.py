@@ -30,7 +30,7 @@ from lsif_sdk.training.batches import Sequences
 from lsif_sdk.training.config import Precision, TrainConfig
 from lsif_sdk.training.losses import NextEventLoss
 from lsif_sdk.training.validation import Targets, as_targets, validate
-from lsif_sdk.training.warm_start import Start, as_start, excludes_seen, warm_start
+from lsif_sdk.training.warm_start import Start, as_start, warm_start
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -143,7 +143,9 @@ def fit(
     config = TrainConfig() if train_config is None else train_config
     _check_types(log, model_config, config, build)
     begun = None if start is None else as_start(start)
-    exclude_seen = excludes_seen(begun) if exclude_seen is None else as_flag("exclude_seen", exclude_seen)
+    if exclude_seen is None:
+        exclude_seen = begun is None or begun.excludes_seen
+    exclude_seen = as_flag("exclude_seen", exclude_seen)
     _check(log, model_config, config)
     targets = None if validation is None else as_targets("validation", validation, log, model_config.num_items)
     if resume and checkpoint_dir is None:

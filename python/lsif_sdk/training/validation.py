@@ -17,8 +17,9 @@ from lsif_sdk.evaluation.scorer import gather_events
 from lsif_sdk.evaluation.splits import NO_TARGET
 from lsif_sdk.event_log import EventLog, check_log
 from lsif_sdk.model import InterestFusionModel
+from lsif_sdk.model.encoded import Encoded
 
-__all__ = ["Targets", "as_targets", "validate"]
+__all__ = ["Targets", "as_targets", "encode_users", "validate"]
 
 _EVENTS_PER_BATCH = 1 << 14
 _SCORES_PER_BATCH = 1 << 24
@@ -65,22 +66,40 @@ def validate(
         raise ArgumentTypeError("model", "an InterestFusionModel", model)
     check_log("log", log)
     exclude_seen, ks = as_flag("exclude_seen", exclude_seen), as_ks(k)
-    targets, device = as_targets("targets", targets, log, model.config.num_items), model.item_embedding.device
+    targets = as_targets("targets", targets, log, model.config.num_items)
     users = np.flatnonzero(targets.items != NO_TARGET)
     ranks = []
     for rows in _batches(log.lengths, users, max(1, _SCORES_PER_BATCH // model.config.num_items)):
+        scores = model.scores(encode_users(model, log, rows, targets.times)).float().cpu().numpy()
         index, offsets = gather_events(log, rows)
-        items = log.items[index]
-        encoded = model.encode(
-            torch.from_numpy(items).to(device),
-            _tensor(log.times, index, device),
-            _tensor(log.actions, index, device),
-            offsets=torch.from_numpy(offsets).to(device),
-            now=_tensor(targets.times, rows, device),
-        )
-        scores = model.scores(encoded).float().cpu().numpy()
-        ranks.append(pessimistic_ranks(scores, targets.items[rows], (items, offsets) if exclude_seen else None))
+        seen = log.items[index], offsets
+        ranks.append(pessimistic_ranks(scores, targets.items[rows], seen if exclude_seen else None))
     return ranks_to_metrics(np.concatenate(ranks), ks)
+
+
+def encode_users(
+    model: InterestFusionModel, log: EventLog, rows: NDArray[np.int64], now: NDArray[np.int64] | None
+) -> Encoded:
+    """What the model, on whatever device, makes of the histories of the users in these rows of a log.
+
+    Args:
+        model: in eval mode.
+        log: the histories.
+        rows: of the users, int64 [batch].
+        now: request time of each user of the log, Unix seconds int64 [num_users]; None: unknown.
+    """
+    index, offsets = gather_events(log, rows)
+
+    def tensor(values: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(values).to(model.item_embedding.device)
+
+    return model.encode(
+        tensor(log.items[index]),
+        None if log.times is None else tensor(log.times[index]),
+        None if log.actions is None else tensor(log.actions[index]),
+        offsets=tensor(offsets),
+        now=None if now is None else tensor(now[rows]),
+    )
 
 
 def as_targets(argument: str, targets: object, log: EventLog, num_items: int) -> Targets:
@@ -105,10 +124,6 @@ def as_targets(argument: str, targets: object, log: EventLog, num_items: int) ->
         expected = f"item rows in [0, {num_items}), {NO_TARGET} for none"
         raise ArgumentError(f"{argument}[0]", expected, f"{items.min()} to {items.max()}")
     return Targets(items, times)
-
-
-def _tensor(values: NDArray[np.int64] | None, index: NDArray[np.int64], device: torch.device) -> Tensor | None:
-    return None if values is None else torch.from_numpy(values[index]).to(device)
 
 
 def _batches(lengths: NDArray[np.int64], users: NDArray[np.int64], max_users: int) -> Iterator[NDArray[np.int64]]:

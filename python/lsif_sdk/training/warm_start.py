@@ -27,7 +27,7 @@ from lsif_sdk.model.weights import put, state_of
 from lsif_sdk.recommender import Recommender
 from lsif_sdk.tables import Ids
 
-__all__ = ["Start", "as_start", "excludes_seen", "fields_of", "has_seen_targets", "provenance_of_start", "warm_start"]
+__all__ = ["Start", "as_start", "fields_of", "has_seen_targets", "provenance_of_start", "warm_start"]
 
 Start = Artifact | Recommender | str | os.PathLike[str]
 """A trained model: an artifact, a recommender of one, or the path of its directory."""
@@ -79,12 +79,6 @@ def fields_of(start: Artifact, log: EventLog, named: Collection[str]) -> dict[st
             expected = f"a model with num_actions {most} or more for the events' action types"
             raise ArgumentError("start", expected, f"num_actions {num_actions}")
     return fields
-
-
-def excludes_seen(start: Artifact | None) -> bool:
-    """Whether training leaves seen items out where nobody says so: as that of `start` did, otherwise yes."""
-    said = None if start is None else start.training.get("exclude_seen")
-    return said if isinstance(said, bool) else True
 
 
 @torch.no_grad()
