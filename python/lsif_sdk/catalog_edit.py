@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lsif_sdk.arguments import as_array, as_int64
+from lsif_sdk.arguments import as_array, as_int64, first_repeat
 from lsif_sdk.attribute_columns import Entries, as_entries, check_order
 from lsif_sdk.bitmaps import FOREVER, HIDDEN, REMOVED
 from lsif_sdk.catalog import Catalog
@@ -18,7 +18,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError, ClosedError, shown
 from lsif_sdk.events import check_flat
 from lsif_sdk.float_arrays import as_floats
 from lsif_sdk.grown_rows import replaced
-from lsif_sdk.ids import Id, as_list, first_repeat, id_list
+from lsif_sdk.ids import Id, as_list, id_list
 from lsif_sdk.items import ItemEdit, ItemTable
 from lsif_sdk.locks import made_once
 from lsif_sdk.native_errors import native_errors

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsif_sdk.arguments import as_array, first_repeat
+from lsif_sdk.arguments import as_array
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, shown
 from lsif_sdk.packed_texts import check_texts
 
-__all__ = ["INT_TYPES", "STR_TYPES", "Id", "as_list", "first_repeat", "id_column", "id_list", "rows_by_text"]
+__all__ = ["INT_TYPES", "STR_TYPES", "Id", "as_list", "id_column", "id_list", "rows_by_text"]
 
 Id = int | str
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lsif_sdk.arguments import first_repeat
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError, MissingExtraError
 from lsif_sdk.table_files import read_file
 from lsif_sdk.times import first_finer
@@ -101,9 +101,7 @@ class Table:
         if not (self._typed and any(isinstance(value, str) for value in values)):
             return _as_integers(texts) or texts
         if len(set(texts)) < len(texts):
-            counts = Counter(texts)
-            twice = next(text for text in texts if counts[text] > 1)
-            raise DataError(f"{self.name}: column {column!r}: {twice} is there as text and as a number")
+            raise DataError(f"{self.name}: column {column!r}: {first_repeat(texts)} is there as text and as a number")
         return texts
 
     def text(self, column: str) -> list[str]:

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsif_sdk.arguments import as_column, as_ks, is_integer
+from lsif_sdk.arguments import as_column, as_ks, first_repeat, is_integer
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError, DataError
 from lsif_sdk.evaluation.metrics import standard_error
 from lsif_sdk.evaluation.report import Measured, aligned
-from lsif_sdk.ids import Id, first_repeat, rows_by_text
+from lsif_sdk.ids import Id, rows_by_text
 from lsif_sdk.recommendations import Recommendations, UserRecommendations
 from lsif_sdk.tables import Ids, Source, Table, read_table
 
