@@ -108,11 +108,16 @@ REFUSED = [
     ("code_catalog", {"bias": torch.full((40,), math.nan)}, "bias: expected finite numbers, got NaN or .* row 0"),
     ("code_catalog", {"threads": -1}, r"threads: expected an integer in \[0, 4096\], got -1"),
     ("update_codes", {"num_coded": 25}, "codes: expected those of 25 x 24 vectors, got those of 24 x 24"),
-    ("update_codes", {"num_coded": -1}, "num_coded: expected at least 0, got -1"),
+    ("update_codes", {"num_coded": -1}, r"num_coded: expected an integer in \[0, 40\], got -1"),
     (
         "update_codes",
         {"vectors": randn(20, 24), "bias": None},
-        "vectors: expected at least the 24 rows that are coded, got 20",
+        r"num_coded: expected an integer in \[0, 20\], got 24",
+    ),
+    (  # the size of so many codes does not fit int64
+        "update_codes",
+        {"num_coded": 2**60, "codes": torch.empty(0, dtype=torch.uint8)},
+        r"num_coded: expected an integer in \[0, 40\], got 1152921504606846976",
     ),
     ("update_codes", {"changed": ints(40)}, r"changed: expected rows in \[0, 40\), got 40"),
     ("update_codes", {"changed": ints(-1)}, r"changed: expected rows in \[0, 40\), got -1"),

@@ -170,8 +170,7 @@ void check_order(const uint8_t* codes, int64_t num_items, int64_t dim) {
 // The header of codes of a catalogue of this shape.
 Header read_header(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
   Header header{};
-  const int64_t least = codes_size(num_items, dim);
-  if (size >= least) std::memcpy(&header, codes, sizeof(header));
+  if (size >= static_cast<int64_t>(sizeof(header))) std::memcpy(&header, codes, sizeof(header));
   const bool is_ordered = header.version == kOrderedVersion;
   const int64_t wanted = codes_size(num_items, dim, is_ordered);
   if (size != wanted) {

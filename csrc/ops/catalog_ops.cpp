@@ -1,6 +1,7 @@
 // The catalogue's ops: integer codes of rows, exact top-K, exact scores of given rows        (docs/score_topk.md)
 #include "engine/codes.h"
 #include "engine/float_rows.h"
+#include "engine/refuse.h"
 #include "engine/row_order.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
@@ -51,8 +52,8 @@ Tensor update_codes(Tensor vectors, std::optional<Tensor> bias, Tensor codes, in
   const int64_t num_changed = size_of("changed", changed, 1, 0);
   const int64_t* stale = ints("changed", changed, {num_changed});
   const int num_threads = engine::check_threads(threads);
-  if (num_coded < 0) {
-    throw std::invalid_argument("num_coded: expected at least 0, got " + std::to_string(num_coded));
+  if (num_coded < 0 || num_coded > num_items) {  // no tensor vouches for it, and the size of codes is computed from it
+    engine::refuse("num_coded", "an integer in [0, " + std::to_string(num_items) + "]", std::to_string(num_coded));
   }
   const int64_t old_size = size_of("codes", codes, 1, 0);
   check_tensor("codes", codes, ScalarType::Byte, {old_size});
