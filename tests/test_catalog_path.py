@@ -54,7 +54,7 @@ def test_only_rows_of_the_bitmaps_are_found():
         ({"queries": QUERIES[:, None, :5].copy()}, r"queries: expected shape \[3, 1, 6\], got \[3, 1, 5\]"),
         ({"queries": np.asfortranarray(QUERIES)}, "queries: expected a C-contiguous array"),
         ({"weights": np.ones((3, 2), np.float32)}, r"weights: expected shape \[3, 1\], got \[3, 2\]"),
-        ({"k": 0}, "k: expected an integer >= 1, got 0"),
+        ({"k": 0}, r"k: expected an integer in \[1, 1048576\], got 0"),
         ({"threads": -1}, r"threads: expected an integer in \[0, 4096\], got -1"),
         ({"exclude_rows": np.array([0, 1, 2, 40])}, r"exclude: expected rows in \[0, 39\] \(or -1, ignored\), got 40"),
         ({"exclude_rows": np.array([0, 1, -2, 4])}, r"exclude: expected rows in \[0, 39\] \(or -1, ignored\), got -2"),

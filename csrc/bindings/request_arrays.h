@@ -50,7 +50,7 @@ class Ranking {
     }
     allowed_ = AllowedRows(allowed, batch, num_items);
     request.allowed = allowed_.data();
-    engine::check_k(k);
+    engine::check_k(k, num_items);
     Array<float> scores({batch, k});
     Array<int64_t> indices({batch, k});
     Array<int64_t> counts(batch);

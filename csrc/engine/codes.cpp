@@ -134,11 +134,6 @@ std::vector<int64_t> all_groups(int64_t num_items, Part part) {
   return groups;
 }
 
-void check_finite_row(const char* argument, const float* values, int64_t row, int64_t dim) {
-  if (values == nullptr || check_finite(values + row * dim, 1, dim, 1) < 0) return;
-  refuse(argument, "finite numbers", "NaN or infinity in row " + std::to_string(row));
-}
-
 void write_order(const std::vector<int32_t>& order, int64_t dim, uint8_t* codes) {
   const auto num_items = static_cast<int64_t>(order.size());
   uint8_t* bytes = codes + begin_of(kOrder, num_items, dim);
@@ -232,12 +227,8 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
   }
   std::vector<bool> is_stale(static_cast<size_t>(num_items));
   std::fill(is_stale.begin() + old.num_items, is_stale.end(), true);
-  for (int64_t i = 0; i < num_changed; ++i) {
-    if (changed[i] < 0 || changed[i] >= num_items) {
-      refuse("changed", "rows in [0, " + std::to_string(num_items) + ")", std::to_string(changed[i]));
-    }
-    is_stale[changed[i]] = true;
-  }
+  check_rows("changed", changed, num_changed, num_items);
+  for (int64_t i = 0; i < num_changed; ++i) is_stale[changed[i]] = true;
   const bool has_order = header.version == kOrderedVersion;
   std::vector<int32_t> order;
   if (has_order) {
@@ -250,8 +241,9 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
   for (int64_t slot = 0; slot < num_items; ++slot) {
     const int64_t item = rows.item(slot);
     if (!is_stale[item]) continue;
-    check_finite_row("vectors", vectors, item, dim);
-    check_finite_row("bias", bias, item, 1);
+    const int64_t row_shape[] = {1, dim};
+    require_finite("vectors", rows.row(slot), row_shape, 1, item);
+    if (bias != nullptr) require_finite("bias", bias + item, {row_shape, 1}, 1, item);
     stale.push_back(slot);
   }
   advise_huge_pages(codes, codes_size(num_items, dim, has_order));

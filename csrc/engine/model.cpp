@@ -18,16 +18,10 @@
 namespace lsif::engine {
 namespace {
 
-int64_t num_values(const WeightSpec& spec) {
-  int64_t n = 1;
-  for (const int64_t size : spec.shape) n *= size;
-  return n;
-}
-
 void check_weight(const WeightSpec& spec, const void* data, int threads) {
   require(data != nullptr, spec.name + ": expected a tensor, got none");
-  const int64_t n = num_values(spec);
   if (spec.is_int64) {
+    const int64_t n = spec.shape[0];
     const auto* values = static_cast<const int64_t*>(data);
     for (int64_t i = 0; i < n; ++i) {
       if (values[i] >= 1 && (i == 0 || values[i] > values[i - 1])) continue;
@@ -36,8 +30,7 @@ void check_weight(const WeightSpec& spec, const void* data, int threads) {
     }
     return;
   }
-  const int64_t bad = check_finite(static_cast<const float*>(data), n, 1, threads);
-  require(bad < 0, spec.name + ": expected finite values, got NaN or infinity at position " + std::to_string(bad));
+  require_finite(spec.name, static_cast<const float*>(data), spec.shape, threads);
 }
 
 }  // namespace

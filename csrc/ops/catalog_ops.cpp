@@ -10,13 +10,6 @@
 namespace lsif::ops {
 namespace {
 
-void check_finite(const char* argument, const float* values, int64_t num_rows, int64_t dim, int threads) {
-  const int64_t bad = values == nullptr ? -1 : engine::check_finite(values, num_rows, dim, threads);
-  if (bad < 0) return;
-  throw std::invalid_argument(std::string(argument) + ": expected finite numbers, got NaN or infinity in row " +
-                              std::to_string(bad));
-}
-
 Tensor new_codes(const Tensor& vectors, int64_t num_items, int64_t dim, bool is_ordered) {
   const int64_t size = engine::codes_size(num_items, dim, is_ordered);
   return torch::stable::new_empty(vectors, {&size, 1}, ScalarType::Byte);
@@ -28,8 +21,9 @@ Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads,
   const float* rows = floats("vectors", vectors, {num_items, dim});
   const float* biases = floats("bias", bias, {num_items});
   const int num_threads = engine::check_threads(threads);
-  check_finite("vectors", rows, num_items, dim, num_threads);
-  check_finite("bias", biases, num_items, 1, num_threads);
+  const int64_t shape[] = {num_items, dim};
+  engine::require_finite("vectors", rows, shape, num_threads);
+  engine::require_finite("bias", biases, {shape, 1}, num_threads);
   (void)engine::codes_size(num_items, dim);  // refuses dim
   const auto ordering = !ordered   ? engine::Ordering::kWherePaying
                         : *ordered ? engine::Ordering::kAlways

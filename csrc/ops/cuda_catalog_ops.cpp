@@ -126,7 +126,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional
   const SortedExclusions exclude = exclusions_on(DeviceArguments(vectors), exclude_items, exclude_offsets, users.batch,
                                                  catalog.view.num_items, device.stream);
   engine::check_threads(threads);
-  engine::check_k(k);
+  engine::check_k(k, catalog.view.num_items);
   const auto results = run_score_topk(catalog, users, exclude.filters, k);
   check_scores(std::get<0>(results), std::get<1>(results));
   return results;
