@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "bindings/catalog_arrays.h"
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/score_checks.h"
 #include "engine/score_topk.h"
 #include "engine/thread_pool.h"

@@ -6,8 +6,7 @@
 #include <vector>
 
 #include "bindings/arrays.h"
-#include "engine/offsets.h"
-#include "engine/ragged_union.h"
+#include "engine/ragged.h"
 #include "engine/score_checks.h"
 #include "engine/scratch.h"
 

@@ -5,7 +5,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/catalog_arrays.h"
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/recommend.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/blocks.h"
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/refuse.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"

@@ -1,6 +1,6 @@
 #include "ops/checks.h"
 
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/refuse.h"
 
 namespace lsif::ops {
