@@ -34,8 +34,9 @@ struct Header {
   int64_t num_items;
   int64_t dim;
   float bias_size;
-  uint32_t by_length;      // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
-  uint32_t has_unbounded;  // 1: a group is or was never dropped, as a row's norm is beyond float32
+  uint32_t by_length;  // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
+  uint32_t
+      has_unbounded;  // 1: a row of some group has, or once had, a norm beyond float32; such groups are never dropped
   char unused[20];
 };
 static_assert(sizeof(Header) == kLineBytes);
@@ -66,7 +67,7 @@ std::string shape_of(int64_t num_items, int64_t dim) { return std::to_string(num
 // The parts of codes, in the order in which they lie there; the last three belong to the second version.
 enum Part { kRows, kCells, kRegions, kOrder, kEnd };
 
-// What a row, a cell and a region have of rows.
+// The number of catalogue rows in a row, a cell and a region.
 constexpr int64_t kRowsEach[] = {1, kCellRows, kRegionRows};
 
 int64_t begin_of(Part part, int64_t num_items, int64_t dim) {
