@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lsif_sdk import ModelConfig, _core, config
+from lsif_sdk import ModelConfig, _core
+from lsif_sdk.config import _SIZES
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.training import TrainConfig
 
@@ -38,7 +39,7 @@ def test_sizes_of_a_model_are_integers_some_machine_can_hold(name, value):
         dataclasses.replace(MODEL, **{name: value})
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in config._SIZES.items()])
+@pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in _SIZES.items()])
 def test_the_engine_has_the_same_ends_of_the_range(name, low, high):
     """Raw ops take any integers; sizes of states and weights are computed from them."""
     least = {"num_heads": 1, "num_layers": 1, "num_long": 0, "num_short": 0}

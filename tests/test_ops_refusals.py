@@ -212,7 +212,11 @@ def test_the_cuda_ops_refuse_them_in_the_same_words(op, changes, message):
         ("item_embedding", lambda t: t.double(), "item_embedding: expected dtype float32, got float64"),
         ("layers.1.input.weight", lambda t: t[1:], r"layers.1.input.weight: expected shape \[48, 12\], got \[47, 12\]"),
         ("layers.0.output.weight", lambda t: t.t(), "layers.0.output.weight: expected a contiguous tensor, got .*"),
-        ("fusion.logits.bias", lambda t: t / 0, r"fusion.logits.bias: expected finite float32 values, got .* at position \[0\]"),
+        (
+            "fusion.logits.bias",
+            lambda t: t / 0,
+            r"fusion.logits.bias: expected finite float32 values, got .* at position \[0\]",
+        ),
         ("long_pooling.decay", lambda t: -t - 1, "long_pooling.decay: expected values >= 0, got .*"),
         ("time_boundaries", lambda t: t.flip(0), "time_boundaries: expected strictly increasing values >= 1, got .*"),
     ],

@@ -1,8 +1,7 @@
-#include "bindings/catalog_path.h"
-
 #include <string>
 #include <utility>
 
+#include "bindings/bindings.h"
 #include "bindings/catalog_arrays.h"
 #include "engine/ragged.h"
 #include "engine/score_checks.h"

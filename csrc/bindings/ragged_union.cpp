@@ -1,11 +1,10 @@
-#include "bindings/ragged_union.h"
-
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/arrays.h"
+#include "bindings/bindings.h"
 #include "engine/ragged.h"
 #include "engine/score_checks.h"
 #include "engine/scratch.h"
