@@ -82,9 +82,10 @@ def test_values_that_are_not_finite_are_refused_with_their_place(bad, place):
     queries = np.ones((3, 2, 6), np.float32)
     queries[place] = bad
     weights = np.ones((3, 2), np.float32)
-    with pytest.raises(ValueError, match=rf"^queries: expected finite float32 values, got {bad} at position "):
+    expected = "^queries: expected finite float32 values, got "
+    with pytest.raises(ValueError, match=rf"{expected}NaN or infinity in user {place[0]}, interest {place[1]}$"):
         PATH.top_k(**{**REQUEST, "queries": queries, "weights": weights})
-    with pytest.raises(ValueError, match=rf"position \[{place[0]}, {place[2]}\]$"):
+    with pytest.raises(ValueError, match=rf"{expected}{bad} at position \[{place[0]}, {place[2]}\]$"):
         PATH.top_k(**{**REQUEST, "queries": np.ascontiguousarray(queries[:, place[1]])})
 
 

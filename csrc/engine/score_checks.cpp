@@ -41,13 +41,19 @@ void check_queries(const CatalogView& catalog, const ScoreQueries& request) {
   check_between("catalog.num_items", catalog.num_items, 0, kNoLimit);
   check_between("batch", request.batch, 0, kNoLimit);
   check_between("num_interests", request.num_interests, 1, kMaxScoreInterests);
-  const bool is_weighted = request.weights != nullptr;
-  if (!is_weighted && request.num_interests != 1) {
-    refuse("weights", "one per interest", "none for " + std::to_string(request.num_interests) + " interests");
+  if (request.weights == nullptr) {
+    if (request.num_interests != 1) {
+      refuse("weights", "one per interest", "none for " + std::to_string(request.num_interests) + " interests");
+    }
+    const int64_t shape[] = {request.batch, catalog.dim};
+    return require_finite("queries", request.vectors, shape, 1);
   }
-  const int64_t shape[] = {request.batch, is_weighted ? request.num_interests : catalog.dim, catalog.dim};
-  require_finite("queries", request.vectors, {shape, is_weighted ? size_t{3} : size_t{2}}, 1);
-  if (!is_weighted) return;
+  const int64_t bad = check_finite(request.vectors, request.batch * request.num_interests, catalog.dim, 1);
+  if (bad >= 0) {
+    refuse("queries", "finite float32 values",
+           "NaN or infinity in user " + std::to_string(bad / request.num_interests) + ", interest " +
+               std::to_string(bad % request.num_interests));
+  }
   if (!(request.temperature >= static_cast<double>(std::numeric_limits<float>::min()) &&
         request.temperature <= static_cast<double>(std::numeric_limits<float>::max()))) {
     refuse("temperature", "a positive normal float32 number", std::to_string(request.temperature));
