@@ -34,9 +34,8 @@ struct Header {
   int64_t num_items;
   int64_t dim;
   float bias_size;
-  uint32_t by_length;  // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
-  uint32_t
-      has_unbounded;  // 1: a row of some group has, or once had, a norm beyond float32; such groups are never dropped
+  uint32_t by_length;      // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
+  uint32_t has_unbounded;  // 1: some group has, or once had, a row whose norm is beyond float32: it is never dropped
   char unused[20];
 };
 static_assert(sizeof(Header) == kLineBytes);

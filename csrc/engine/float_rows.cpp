@@ -76,7 +76,8 @@ void require_finite(const std::string& argument, const float* values, std::span<
   const int64_t row = check_finite(values, shape[0], dim, threads);
   if (row < 0) return;
   const float* bad = values + row * dim;
-  while (std::isfinite(*bad)) ++bad;
+  const float* last = bad + dim - 1;  // somebody else may write to it meanwhile
+  while (bad < last && std::isfinite(*bad)) ++bad;
   refuse(argument, "finite float32 values",
          std::string(std::isnan(*bad) ? "nan" : (*bad > 0 ? "inf" : "-inf")) + " at position " +
              position_of(bad - values, shape, first_row));
