@@ -146,8 +146,8 @@ def test_shapes_types_and_numbers_are_checked_always(device):
             (queries.repeat(1, 2, 1), None, 1.0, 5, None, None, None, 1),
             "weights: expected one per interest",
         ),
-        ((queries, None, 1.0, 0, None, None, None, 1), r"k: expected an integer in \[1, 1048576\], got 0"),
-        ((queries, None, 1.0, -3, None, None, None, 1), r"k: expected an integer in \[1, 1048576\], got -3"),
+        ((queries, None, 1.0, 0, None, None, None, 1), "k: expected an integer >= 1, got 0"),
+        ((queries, None, 1.0, -3, None, None, None, 1), "k: expected an integer >= 1, got -3"),
     ):
         with pytest.raises(ValueError, match="^" + message):
             kept_ops.score_topk(catalog, *arguments)

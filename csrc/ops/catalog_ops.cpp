@@ -73,6 +73,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
     check_offsets("exclude_offsets", *exclude_offsets, total);
   }
   request.threads = engine::check_threads(threads);
+  engine::check_k(k, catalog.num_items);
   return run_score_topk(catalog, request, vectors);
 }
 

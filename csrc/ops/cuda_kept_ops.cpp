@@ -107,7 +107,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(int64_t catalog, Tensor queries, s
   const auto kept = Catalogs::all().get("catalog", catalog);
   const ScoreQueries users = queries_on(*kept, queries, weights, temperature);
   check_both_or_none("exclude_offsets", exclude_offsets, "exclude_items", exclude_items);
-  engine::check_k(k, kept->view.num_items);
+  engine::check_k(k);
   const DeviceArguments on(kept->vectors);
   cuda::Filters filters;
   filters.exclude_items = on.ints("exclude_items", exclude_items, {kAny});
