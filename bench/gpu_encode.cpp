@@ -82,17 +82,3 @@ LSIF_BENCH int lsif_encode_states(const DeviceModel* model, unsigned char* state
   return lsif::cuda::encode_states(lsif::engine::encoder_params(*model), {states, slots, batch}, nullptr, fused,
                                    interests, weights, stream_of(stream));
 }
-
-#if defined(LSIF_CUDA_PHASES)
-// Of the first block of the last lsif_encode that took one launch: its phases (encoder_phases.cuh) and how many cycles
-// each took; returns how many there are, at most kMostPhases, or -1.
-LSIF_BENCH int lsif_phases(int* phases, long long* cycles) {
-  lsif::cuda::Phases read;
-  if (lsif::cuda::read_phases(read) != cudaSuccess) return -1;
-  for (int i = 0; i < read.count; ++i) {
-    phases[i] = read.phases[i];
-    cycles[i] = read.ends[i] - (i == 0 ? read.start : read.ends[i - 1]);
-  }
-  return read.count;
-}
-#endif

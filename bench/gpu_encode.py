@@ -40,8 +40,6 @@ _NUM_ITEMS = 10_000
 _TURNS = 15
 _RELATIVE = {"float32": 1e-4, "bfloat16": 2e-2}  # of the largest value, from float64
 
-_PHASES = ("embed", "long pooling", "norm", "project", "attention", "finish", "short pooling", "fusion")
-
 
 def pointer(tensor: Tensor) -> ctypes.c_void_p:
     """Where its values are."""
@@ -81,16 +79,6 @@ class Library:
             weights[name.value.decode()] = weight.abs() if name.value.endswith(b"decay") else weight
             shape[:] = [0] * 4
         return weights
-
-    def phases(self) -> Iterator[str]:
-        """Where the time of the last launch's first block went, if it was built to tell (docs/cuda.md)."""
-        if not hasattr(self._c, "lsif_phases"):
-            return
-        phases, cycles = (ctypes.c_int * 64)(), (ctypes.c_longlong * 64)()
-        count = self._c.lsif_phases(phases, cycles)
-        for i in range(count):
-            yield f"  {_PHASES[phases[i]]:24} {cycles[i]:10,} cycles"
-        yield f"  {'all':24} {sum(cycles[:count]):10,} cycles"
 
     def model(self, dim: int, weights: Weights, *, is_bf16: bool) -> Model:
         """Ready to run; the weights must stay."""
@@ -264,9 +252,6 @@ def bench(library: Library, *, autotune: bool) -> Iterator[str]:
             title = ", ".join(map(str, case))
             error = f"{errors[name]:8.0e}" if name in errors else ""
             yield f"{title:24} {name:18} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f} {error}"
-        runs["lsif"]()
-        torch.cuda.synchronize()
-        yield from library.phases()
 
 
 def main(arguments: list[str] | None = None) -> int:

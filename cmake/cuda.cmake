@@ -64,10 +64,7 @@ if(LSIF_PYTHON)
 endif()
 
 # `make cuda-compile` also compiles the ops: the headers they need come with every build of torch. Nothing is linked.
-find_package(Python COMPONENTS Interpreter)
-execute_process(COMMAND "${Python_EXECUTABLE}" -c
-  "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
-  OUTPUT_VARIABLE torch_dir OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE torch_missing ERROR_QUIET)
+include(cmake/torch_headers.cmake)
 if(torch_missing)
   message(STATUS "No torch for ${Python_EXECUTABLE}: the CUDA ops are not compiled")
 else()

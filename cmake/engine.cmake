@@ -17,8 +17,7 @@ add_library(lsif_engine SHARED
   csrc/engine/interests.cpp
   csrc/engine/model.cpp
   csrc/engine/model_config.cpp
-  csrc/engine/offsets.cpp
-  csrc/engine/ragged_union.cpp
+  csrc/engine/ragged.cpp
   csrc/engine/recommend.cpp
   csrc/engine/repeats.cpp
   csrc/engine/row_order.cpp

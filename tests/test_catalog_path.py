@@ -54,7 +54,7 @@ def test_only_rows_of_the_bitmaps_are_found():
         ({"queries": QUERIES[:, None, :5].copy()}, r"queries: expected shape \[3, 1, 6\], got \[3, 1, 5\]"),
         ({"queries": np.asfortranarray(QUERIES)}, "queries: expected a C-contiguous array"),
         ({"weights": np.ones((3, 2), np.float32)}, r"weights: expected shape \[3, 1\], got \[3, 2\]"),
-        ({"k": 0}, "k: expected an integer >= 1, got 0"),
+        ({"k": 0}, r"k: expected an integer in \[1, 1048576\], got 0"),
         ({"threads": -1}, r"threads: expected an integer in \[0, 4096\], got -1"),
         ({"exclude_rows": np.array([0, 1, 2, 40])}, r"exclude: expected rows in \[0, 39\] \(or -1, ignored\), got 40"),
         ({"exclude_rows": np.array([0, 1, -2, 4])}, r"exclude: expected rows in \[0, 39\] \(or -1, ignored\), got -2"),
@@ -82,9 +82,10 @@ def test_values_that_are_not_finite_are_refused_with_their_place(bad, place):
     queries = np.ones((3, 2, 6), np.float32)
     queries[place] = bad
     weights = np.ones((3, 2), np.float32)
-    with pytest.raises(ValueError, match=rf"^queries: expected finite float32 values, got {bad} at position "):
+    expected = "^queries: expected finite float32 values, got "
+    with pytest.raises(ValueError, match=rf"{expected}NaN or infinity in user {place[0]}, interest {place[1]}$"):
         PATH.top_k(**{**REQUEST, "queries": queries, "weights": weights})
-    with pytest.raises(ValueError, match=rf"position \[{place[0]}, {place[2]}\]$"):
+    with pytest.raises(ValueError, match=rf"{expected}{bad} at position \[{place[0]}, {place[2]}\]$"):
         PATH.top_k(**{**REQUEST, "queries": np.ascontiguousarray(queries[:, place[1]])})
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lsif_sdk import ModelConfig
+from lsif_sdk import ModelConfig, _core
+from lsif_sdk.config import _SIZES
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from lsif_sdk.training import TrainConfig
 
@@ -36,6 +37,20 @@ TRAIN = TrainConfig(max_seconds=1.0)
 def test_sizes_of_a_model_are_integers_some_machine_can_hold(name, value):
     with pytest.raises(REFUSED, match=rf"^{name}: expected an integer in \[[01], [0-9]+\], got "):
         dataclasses.replace(MODEL, **{name: value})
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in _SIZES.items()])
+def test_the_engine_has_the_same_ends_of_the_range(name, low, high):
+    """Raw ops take any integers; sizes of states and weights are computed from them."""
+    least = {"num_heads": 1, "num_layers": 1, "num_long": 0, "num_short": 0}
+    fields = dataclasses.replace(MODEL, dim=65536, **least).to_dict()
+    for value in (low, high):
+        assert _core.weight_specs({**fields, name: value})
+    for value in (low - 1, high + 1, 2**56 + 1):
+        with pytest.raises(ValueError, match=rf"^{name}: expected an integer in \[{low}, {high}\], got {value}$"):
+            _core.weight_specs({**fields, name: value})
+    with pytest.raises(ValueError, match=r"^num_long \+ num_short: expected at most 255, got 256$"):
+        _core.weight_specs({**fields, "num_long": 200, "num_short": 56})
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_offsets_that_do_not_divide_the_excluded_rows_are_refused(offsets, messa
 
 
 def test_other_values_are_refused_by_name():
-    refused(ValueError, "k: expected an integer >= 1, got 0", k=0)
+    refused(ValueError, r"k: expected an integer in \[1, 1048576\], got 0", k=0)
     refused(ValueError, "exclude_offsets: expected with exclude_items and only then, got one .*", exclude_items=None)
     refused(
         ValueError, r"exclude_items: expected rows in \[0, 53\), got 53 for user 1", exclude_items=np.array([1, 53])

@@ -114,6 +114,30 @@ def test_eight_threads_at_once_get_exactly_what_one_gets(artifact, recommender):
     assert wrong == []
 
 
+def test_a_search_answers_for_the_queries_of_one_moment():
+    """They are checked and then read again without the GIL: what another thread writes meanwhile is not looked at."""
+    catalog = Catalog.from_vectors(np.eye(1, 64, dtype=np.float32))
+    queries = np.zeros((20_000, 64), np.float32)
+    is_done = threading.Event()
+
+    def write() -> None:
+        for version in range(2**24):  # which float32 has
+            queries[0, 0] = version
+            queries[-1, 0] = version
+            if is_done.is_set():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(50):
+            first, *_, last = catalog.top_k(queries, 1, threads=1).scores[:, 0]
+            assert first - last in (0, 1)
+    finally:
+        is_done.set()
+        writer.join(TIMEOUT)
+
+
 @contextmanager
 def only_voluntary_switches() -> Iterator[None]:
     """Python never takes the GIL from a running thread: another one runs only where the first lets go of it."""

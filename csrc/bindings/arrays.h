@@ -54,17 +54,23 @@ inline py::array array_from(const char* argument, const py::object& object) {
                        text(py::type::handle_of(object).attr("__name__")));
 }
 
+// A copy, for values the engine checks and then reads once more without the GIL: between the two other threads must not
+// be able to write to them.
+template <typename T>
+T* copy(const char* argument, const py::array& array, std::initializer_list<int64_t> shape, engine::Scratch& scratch) {
+  const T* values = view<T>(argument, array, shape);
+  T* copied = scratch.array<T>(array.size());
+  std::copy_n(values, array.size(), copied);
+  return copied;
+}
+
 inline const int64_t* view_or_null(const char* argument, const py::object& array, int64_t size) {
   return array.is_none() ? nullptr : view<int64_t>(argument, array_from(argument, array), {size});
 }
 
-// A copy, for values that serve as indices: once they are checked, other threads must not be able to write to them.
+// Likewise, for values that serve as indices.
 inline int64_t* copy_or_null(const char* argument, const py::object& array, int64_t size, engine::Scratch& scratch) {
-  const int64_t* values = view_or_null(argument, array, size);
-  if (values == nullptr) return nullptr;
-  int64_t* copy = scratch.ints(size);
-  std::copy_n(values, size, copy);
-  return copy;
+  return array.is_none() ? nullptr : copy<int64_t>(argument, array_from(argument, array), {size}, scratch);
 }
 
 }  // namespace lsif::bindings

@@ -1,37 +1,15 @@
-#include "bindings/catalog_path.h"
-
-#include <cmath>
 #include <string>
 #include <utility>
-#include <vector>
 
+#include "bindings/bindings.h"
 #include "bindings/catalog_arrays.h"
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/score_checks.h"
 #include "engine/score_topk.h"
 #include "engine/thread_pool.h"
 
 namespace lsif::bindings {
 namespace {
-
-// Refuses NaN and infinity, naming the place in the array; read while nobody can change it, under the GIL.
-void check_finite(const char* argument, const py::array& array) {
-  const auto* values = static_cast<const float*>(array.data());
-  const int64_t size = array.size();
-  bool finite = true;
-  for (int64_t i = 0; i < size; ++i) finite &= std::fabs(values[i]) <= std::numeric_limits<float>::max();
-  if (finite) return;
-  int64_t bad = 0;
-  while (std::isfinite(values[bad])) ++bad;
-  std::vector<int64_t> position(static_cast<size_t>(array.ndim()));
-  int64_t rest = bad;
-  for (py::ssize_t axis = array.ndim() - 1; axis >= 0; --axis) {
-    position[static_cast<size_t>(axis)] = rest % array.shape(axis);
-    rest /= array.shape(axis);
-  }
-  const std::string got = std::isnan(values[bad]) ? "nan" : (values[bad] > 0 ? "inf" : "-inf");
-  refuse(argument, "finite float32 values", got + " at position " + text(py::cast(position)));
-}
 
 // Takes the rows to leave out, of all users, into the request, in memory of `scratch`; -1 stands for none.
 void take_exclusions(const py::object& rows, const py::object& row_offsets, int64_t num_items,
@@ -74,22 +52,22 @@ class CatalogPath {
     engine::ScoreTopkRequest request;
     request.batch = queries.ndim() > 0 ? queries.shape(0) : 0;
     request.num_interests = queries.ndim() == 3 ? queries.shape(1) : 1;
+    engine::Scratch scratch;
     request.vectors = queries.ndim() == 3
-                          ? view<float>("queries", queries, {request.batch, request.num_interests, view_.dim})
-                          : view<float>("queries", queries, {request.batch, view_.dim});
-    check_finite("queries", queries);
+                          ? copy<float>("queries", queries, {request.batch, request.num_interests, view_.dim}, scratch)
+                          : copy<float>("queries", queries, {request.batch, view_.dim}, scratch);
     if (!weights.is_none()) {
-      request.weights = view<float>("weights", array_from("weights", weights), {request.batch, request.num_interests});
+      const py::array array = array_from("weights", weights);
+      request.weights = copy<float>("weights", array, {request.batch, request.num_interests}, scratch);
     }
     request.temperature = temperature;
     request.k = k;
-    engine::Scratch scratch;
     take_exclusions(exclude_rows, exclude_offsets, view_.num_items, request, scratch);
     const AllowedRows allowed_rows(allowed, request.batch, view_.num_items);
     request.allowed = allowed_rows.data();
     request.threads = engine::check_threads(threads);
     request.error_share = engine::check_error_share(error_share);
-    engine::check_k(k);
+    engine::check_k(k, view_.num_items);
     Array<float> scores({request.batch, k});
     Array<int64_t> indices({request.batch, k});
     Array<int64_t> counts(request.batch);

@@ -1,5 +1,3 @@
-#include "bindings/id_rows.h"
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include "bindings/arrays.h"
+#include "bindings/bindings.h"
 
 namespace lsif::bindings {
 namespace {

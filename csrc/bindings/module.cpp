@@ -4,10 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bindings/catalog_path.h"
-#include "bindings/id_rows.h"
-#include "bindings/ragged_union.h"
-#include "bindings/request_path.h"
+#include "bindings/bindings.h"
 #include "engine/model.h"
 #include "engine/refuse.h"
 #include "engine/thread_pool.h"
@@ -77,22 +74,9 @@ py::dict build_info() {
   info["built_for_cuda"] = "";
 #endif
   py::list compiled;
-  compiled.append("scalar");
-#if defined(LSIF_HAVE_AVX2)
-  compiled.append("avx2");
-#endif
-#if defined(LSIF_HAVE_AVX2VNNI)
-  compiled.append("avx2vnni");
-#endif
-#if defined(LSIF_HAVE_AVX512)
-  compiled.append("avx512");
-#endif
-#if defined(LSIF_HAVE_AVX512BF16)
-  compiled.append("avx512bf16");
-#endif
-#if defined(LSIF_HAVE_NEON)
-  compiled.append("neon");
-#endif
+#define LSIF_APPEND(name) compiled.append(#name);
+  LSIF_ISAS(LSIF_APPEND)
+#undef LSIF_APPEND
   info["compiled_isas"] = compiled;
   py::list runnable;
   for (const cpu::KernelTable* table : cpu::runnable_kernels()) runnable.append(table->isa);

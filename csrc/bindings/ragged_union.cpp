@@ -1,13 +1,11 @@
-#include "bindings/ragged_union.h"
-
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/arrays.h"
-#include "engine/offsets.h"
-#include "engine/ragged_union.h"
+#include "bindings/bindings.h"
+#include "engine/ragged.h"
 #include "engine/score_checks.h"
 #include "engine/scratch.h"
 

@@ -5,7 +5,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/catalog_arrays.h"
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/recommend.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
@@ -50,7 +50,7 @@ class Ranking {
     }
     allowed_ = AllowedRows(allowed, batch, num_items);
     request.allowed = allowed_.data();
-    engine::check_k(k);
+    engine::check_k(k, num_items);
     Array<float> scores({batch, k});
     Array<int64_t> indices({batch, k});
     Array<int64_t> counts(batch);

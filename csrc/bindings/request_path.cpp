@@ -1,5 +1,3 @@
-#include "bindings/request_path.h"
-
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -11,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bindings/bindings.h"
 #include "bindings/catalog_arrays.h"
 #include "bindings/request_arrays.h"
 #include "engine/append.h"

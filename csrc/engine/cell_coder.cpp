@@ -4,6 +4,14 @@
 
 namespace lsif::engine {
 
+void write_mean(const Members& members, int64_t dim, float* mean) {
+  std::vector<double> sum(dim);
+  for (int64_t j = 0; j < members.count; ++j) {
+    for (int64_t i = 0; i < dim; ++i) sum[i] += static_cast<double>(members.rows[j][i]);
+  }
+  for (int64_t i = 0; i < dim; ++i) mean[i] = static_cast<float>(sum[i] / static_cast<double>(members.count));
+}
+
 RowGroup group_of(const SlotRows& rows, int64_t group) {
   const int64_t first = group * kGroupRows;
   RowGroup result;
@@ -37,19 +45,10 @@ void CellCoder::write(int64_t group, uint8_t* lines) {
       centres.biases[r] = std::max(centres.biases[r], rows_.bias_of(slot + i));
     }
     float* centre = centres_.data() + r * rows_.dim;
-    write_centre(members[r], centre);
+    write_mean(members[r], rows_.dim, centre);  // any other vector would be as right, if less tight
     centres.rows[r] = centre;
   }
   coder_.write(centres, members, lines);
-}
-
-// The mean of the rows; any other vector would be as right, if less tight.
-void CellCoder::write_centre(const Members& members, float* centre) const {
-  std::vector<double> sum(rows_.dim);
-  for (int64_t j = 0; j < members.count; ++j) {
-    for (int64_t i = 0; i < rows_.dim; ++i) sum[i] += static_cast<double>(members.rows[j][i]);
-  }
-  for (int64_t i = 0; i < rows_.dim; ++i) centre[i] = static_cast<float>(sum[i] / static_cast<double>(members.count));
 }
 
 }  // namespace lsif::engine

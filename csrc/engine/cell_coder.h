@@ -21,6 +21,9 @@ struct SlotRows {
   float bias_of(int64_t slot) const { return bias == nullptr ? 0.0f : bias[item(slot)]; }
 };
 
+// The mean of the rows.
+void write_mean(const Members& members, int64_t dim, float* mean);
+
 RowGroup group_of(const SlotRows& rows, int64_t group);
 
 // Codes what stands for so many rows each, a cell or a region, group by group.
@@ -32,8 +35,6 @@ class CellCoder {
   void write(int64_t group, uint8_t* lines);
 
  private:
-  void write_centre(const Members& members, float* centre) const;
-
   const SlotRows& rows_;
   int64_t rows_each_;
   GroupCoder& coder_;

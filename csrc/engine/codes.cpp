@@ -35,7 +35,7 @@ struct Header {
   int64_t dim;
   float bias_size;
   uint32_t by_length;      // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
-  uint32_t has_unbounded;  // 1: a group is or was never dropped, as a row's norm is beyond float32
+  uint32_t has_unbounded;  // 1: some group has, or once had, a row whose norm is beyond float32: it is never dropped
   char unused[20];
 };
 static_assert(sizeof(Header) == kLineBytes);
@@ -66,7 +66,7 @@ std::string shape_of(int64_t num_items, int64_t dim) { return std::to_string(num
 // The parts of codes, in the order in which they lie there; the last three belong to the second version.
 enum Part { kRows, kCells, kRegions, kOrder, kEnd };
 
-// What a row, a cell and a region have of rows.
+// The number of catalogue rows in a row, a cell and a region.
 constexpr int64_t kRowsEach[] = {1, kCellRows, kRegionRows};
 
 int64_t begin_of(Part part, int64_t num_items, int64_t dim) {
@@ -134,11 +134,6 @@ std::vector<int64_t> all_groups(int64_t num_items, Part part) {
   return groups;
 }
 
-void check_finite_row(const char* argument, const float* values, int64_t row, int64_t dim) {
-  if (values == nullptr || check_finite(values + row * dim, 1, dim, 1) < 0) return;
-  refuse(argument, "finite numbers", "NaN or infinity in row " + std::to_string(row));
-}
-
 void write_order(const std::vector<int32_t>& order, int64_t dim, uint8_t* codes) {
   const auto num_items = static_cast<int64_t>(order.size());
   uint8_t* bytes = codes + begin_of(kOrder, num_items, dim);
@@ -170,8 +165,7 @@ void check_order(const uint8_t* codes, int64_t num_items, int64_t dim) {
 // The header of codes of a catalogue of this shape.
 Header read_header(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
   Header header{};
-  const int64_t least = codes_size(num_items, dim);
-  if (size >= least) std::memcpy(&header, codes, sizeof(header));
+  if (size >= static_cast<int64_t>(sizeof(header))) std::memcpy(&header, codes, sizeof(header));
   const bool is_ordered = header.version == kOrderedVersion;
   const int64_t wanted = codes_size(num_items, dim, is_ordered);
   if (size != wanted) {
@@ -233,12 +227,8 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
   }
   std::vector<bool> is_stale(static_cast<size_t>(num_items));
   std::fill(is_stale.begin() + old.num_items, is_stale.end(), true);
-  for (int64_t i = 0; i < num_changed; ++i) {
-    if (changed[i] < 0 || changed[i] >= num_items) {
-      refuse("changed", "rows in [0, " + std::to_string(num_items) + ")", std::to_string(changed[i]));
-    }
-    is_stale[changed[i]] = true;
-  }
+  check_rows("changed", changed, num_changed, num_items);
+  for (int64_t i = 0; i < num_changed; ++i) is_stale[changed[i]] = true;
   const bool has_order = header.version == kOrderedVersion;
   std::vector<int32_t> order;
   if (has_order) {
@@ -251,8 +241,9 @@ void update_codes(const CodedRows& old, const float* vectors, const float* bias,
   for (int64_t slot = 0; slot < num_items; ++slot) {
     const int64_t item = rows.item(slot);
     if (!is_stale[item]) continue;
-    check_finite_row("vectors", vectors, item, dim);
-    check_finite_row("bias", bias, item, 1);
+    const int64_t row_shape[] = {1, dim};
+    require_finite("vectors", rows.row(slot), row_shape, 1, item);
+    if (bias != nullptr) require_finite("bias", bias + item, {row_shape, 1}, 1, item);
     stale.push_back(slot);
   }
   advise_huge_pages(codes, codes_size(num_items, dim, has_order));

@@ -30,10 +30,11 @@ struct CodedRows {
 // Whether the codes have an order; so have those that update_codes makes of them. Throws as view_codes does.
 bool is_ordered(const CodedRows& coded, int64_t dim);
 
-// The codes of a catalogue whose rows are those of `old`, but for the `changed` ones and those past its end: only
-// groups that hold one of these are coded. Rows keep their place in an order, new ones come last. Bounds of sizes stay
-// at least what they were, so `codes` may differ from write_codes' in them; results do not. Throws
-// std::invalid_argument if `old` or a row is none, or a row to be coded is not finite; others are not looked at.
+// The codes of a catalogue that differs from the one of `old` in the `changed` rows and in the rows after its last one.
+// Only groups that hold such a row are coded anew. Rows keep their place in an order, new ones come last. Bounds of
+// sizes stay at least what they were, so `codes` may differ from write_codes' in them; results do not. Throws
+// std::invalid_argument if `old` are not codes, if a changed row does not exist, or if a row to be coded is not finite;
+// the values of other rows are not read.
 //   codes [codes_size(num_items, dim, is_ordered(old, dim))]
 void update_codes(const CodedRows& old, const float* vectors, const float* bias, int64_t num_items, int64_t dim,
                   const int64_t* changed, int64_t num_changed, uint8_t* codes, int threads);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/blocks.h"
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/refuse.h"
 #include "engine/scratch.h"
 #include "engine/thread_pool.h"
@@ -76,19 +76,13 @@ class UserEncoder {
   Scratch scratch_;
 };
 
-void check_index(const char* argument, int64_t value, int64_t begin, int64_t end, int64_t position) {
-  if (value >= begin && value < end) return;
-  refuse(argument, "values in [" + std::to_string(begin) + ", " + std::to_string(end - 1) + "]",
-         std::to_string(value) + " at position " + std::to_string(position));
-}
-
 }  // namespace
 
 void check_events(const ModelConfig& config, const EventBatch& events) {
   check_offsets("offsets", events.offsets, events.batch, events.total);
-  for (int64_t i = 0; i < events.total; ++i) check_index("items", events.items[i], 0, config.num_items, i);
+  check_rows("items", events.items, events.total, config.num_items);
   if (events.actions != nullptr && config.num_actions > 0) {
-    for (int64_t i = 0; i < events.total; ++i) check_index("actions", events.actions[i], 0, config.num_actions + 1, i);
+    check_rows("actions", events.actions, events.total, config.num_actions + 1);
   }
 }
 

@@ -2,17 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
-#include "engine/score_topk.h"
+#include "engine/ragged.h"
 #include "engine/scratch.h"
 
 namespace lsif::engine {
 
-// The excluded rows of each user, strictly increasing, in memory of `scratch`. Throws std::invalid_argument for rows
-// that do not exist or offsets that decrease.
+// The rows that some part excludes for each user, strictly increasing, in memory of `scratch`. Throws
+// std::invalid_argument for rows that do not exist or offsets that decrease.
 class Excluded {
  public:
-  Excluded(const ScoreTopkRequest& request, int64_t num_items, Scratch& scratch);
+  Excluded(std::span<const RaggedRows> parts, int64_t batch, int64_t num_items, Scratch& scratch);
 
   // Of all users, one after another: user b's are items()[offsets()[b]] .. items()[offsets()[b + 1] - 1].
   const int64_t* items() const { return items_; }
@@ -23,7 +24,7 @@ class Excluded {
 
  private:
   int64_t* first_;  // [batch + 1]
-  int64_t* items_ = nullptr;
+  int64_t* items_;
 };
 
 }  // namespace lsif::engine

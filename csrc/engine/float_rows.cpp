@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/refuse.h"
 #include "engine/thread_pool.h"
 #include "kernels/types.h"
 
@@ -21,6 +22,17 @@ bool is_finite_row(const float* x, int64_t dim) {
   uint32_t num_bad = 0;
   for (int64_t i = 0; i < dim; ++i) num_bad += (std::bit_cast<uint32_t>(x[i]) & kExponent) == kExponent ? 1 : 0;
   return num_bad == 0;
+}
+
+// Of the value at `index` among those of this shape: [3, 1].
+std::string position_of(int64_t index, std::span<const int64_t> shape, int64_t first_row) {
+  std::string position = "]";
+  for (size_t axis = shape.size(); axis-- > 0;) {
+    const int64_t place = index % shape[axis] + (axis == 0 ? first_row : 0);
+    position = (axis == 0 ? "[" : ", ") + std::to_string(place) + position;
+    index /= shape[axis];
+  }
+  return position;
 }
 
 }  // namespace
@@ -54,6 +66,21 @@ int64_t check_finite(const float* values, int64_t num_rows, int64_t dim, int thr
     }
   });
   return first_bad.load() == num_rows ? -1 : first_bad.load();
+}
+
+void require_finite(const std::string& argument, const float* values, std::span<const int64_t> shape, int threads,
+                    int64_t first_row) {
+  if (values == nullptr) return;
+  int64_t dim = 1;
+  for (const int64_t size : shape.subspan(1)) dim *= size;
+  const int64_t row = check_finite(values, shape[0], dim, threads);
+  if (row < 0) return;
+  const float* bad = values + row * dim;
+  const float* last = bad + dim - 1;  // somebody else may write to it meanwhile
+  while (bad < last && std::isfinite(*bad)) ++bad;
+  refuse(argument, "finite float32 values",
+         std::string(std::isnan(*bad) ? "nan" : (*bad > 0 ? "inf" : "-inf")) + " at position " +
+             position_of(bad - values, shape, first_row));
 }
 
 }  // namespace lsif::engine

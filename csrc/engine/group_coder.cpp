@@ -102,6 +102,10 @@ uint8_t steps_above(double x, double unit) {
 
 }  // namespace
 
+double radius(const Members& members, int64_t dim, const float* centre) {
+  return radius(members, dim, [&](int64_t i) { return static_cast<double>(centre[i]); });
+}
+
 float GroupCoder::row_size() const { return round_up(row_size_); }
 
 void GroupCoder::write(const RowGroup& group, const Members* members, uint8_t* lines) {
@@ -123,7 +127,6 @@ void GroupCoder::write(const RowGroup& group, const Members* members, uint8_t* l
 
 // The base is a multiple of the unit, and both are such that base + 255 units is exact in float32.
 void GroupCoder::write_biases(GroupSide& side) {
-  if (group_.count == 0) return;
   const float* bias = group_.biases;
   const auto [low, high] = std::minmax_element(bias, bias + group_.count);
   const float largest = std::max(std::fabs(*low), std::fabs(*high));
@@ -197,7 +200,7 @@ float GroupCoder::wanted_scale(int64_t r) const {
   const float* x = group_.rows[r];
   const float scale = best_scale(x, dim_);
   if (members_ == nullptr) return scale;
-  const double size = radius(members_[r], dim_, [&](int64_t i) { return static_cast<double>(x[i]); });
+  const double size = radius(members_[r], dim_, x);
   if (size == 0) return scale;
   constexpr double kLeast = std::numeric_limits<float>::min();
   constexpr double kMost = std::numeric_limits<float>::max() / 8;

@@ -21,6 +21,9 @@ struct Members {
   int64_t count;
 };
 
+// How far the farthest of them is from `centre`.
+double radius(const Members& members, int64_t dim, const float* centre);
+
 // Codes groups of rows one after another, and remembers how large they were.
 class GroupCoder {
  public:

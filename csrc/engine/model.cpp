@@ -18,29 +18,38 @@
 namespace lsif::engine {
 namespace {
 
-int64_t num_values(const WeightSpec& spec) {
-  int64_t n = 1;
-  for (const int64_t size : spec.shape) n *= size;
-  return n;
+void check_boundaries(const std::string& name, const int64_t* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (values[i] >= 1 && (i == 0 || values[i] > values[i - 1])) continue;
+    refuse(name, "strictly increasing values >= 1", std::to_string(values[i]) + " at position " + std::to_string(i));
+  }
 }
 
-void check_weight(const WeightSpec& spec, const void* data, int threads) {
-  require(data != nullptr, spec.name + ": expected a tensor, got none");
-  const int64_t n = num_values(spec);
-  if (spec.is_int64) {
-    const auto* values = static_cast<const int64_t*>(data);
-    for (int64_t i = 0; i < n; ++i) {
-      if (values[i] >= 1 && (i == 0 || values[i] > values[i - 1])) continue;
-      require(false, spec.name + ": expected strictly increasing values >= 1, got " + std::to_string(values[i]) +
-                         " at position " + std::to_string(i));
-    }
-    return;
+void check_decay(const std::string& name, const float* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (!(values[i] >= 0)) refuse(name, "values >= 0", "a negative one");
   }
-  const int64_t bad = check_finite(static_cast<const float*>(data), n, 1, threads);
-  require(bad < 0, spec.name + ": expected finite values, got NaN or infinity at position " + std::to_string(bad));
 }
 
 }  // namespace
+
+void check_weights(const ModelConfig& config, const std::vector<const void*>& data, int threads) {
+  const std::vector<WeightSpec> specs = weight_specs(config);
+  if (data.size() != specs.size()) {
+    refuse("weights", std::to_string(specs.size()) + " tensors", std::to_string(data.size()));
+  }
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const WeightSpec& spec = specs[i];
+    if (data[i] == nullptr) refuse(spec.name, "a tensor", "none");
+    if (spec.is_int64) {
+      check_boundaries(spec.name, static_cast<const int64_t*>(data[i]), spec.shape[0]);
+      continue;
+    }
+    const auto* values = static_cast<const float*>(data[i]);
+    require_finite(spec.name, values, spec.shape, threads);
+    if (spec.name == "long_pooling.decay") check_decay(spec.name, values, spec.shape[0]);
+  }
+}
 
 Model::Floats Model::allocate(int64_t size) {
   constexpr std::align_val_t kAlignment{64};
@@ -158,12 +167,10 @@ struct Model::Weights {
 
 Model::Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options)
     : config_(config), options_(options) {
+  check_weights(config, data, threads);
   const std::vector<WeightSpec> specs = weight_specs(config);
-  require(data.size() == specs.size(),
-          "weights: expected " + std::to_string(specs.size()) + " tensors, got " + std::to_string(data.size()));
   Weights weights = {*this, {}};
   for (size_t i = 0; i < specs.size(); ++i) {
-    check_weight(specs[i], data[i], threads);
     if (specs[i].is_int64) weights.boundaries = static_cast<const int64_t*>(data[i]);
     weights.by_name[specs[i].name] = static_cast<const float*>(data[i]);
   }
@@ -175,9 +182,6 @@ Model::Model(const ModelConfig& config, const std::vector<const void*>& data, in
     absorb(parts_.layers.back(), weights.floats("layers." + std::to_string(config.num_layers - 1) + ".input.weight"));
   }
   make_input_table(0, threads);
-  for (int64_t a = 0; a < config.num_long; ++a) {
-    require(parts_.long_pooling.decay[a] >= 0, "long_pooling.decay: expected values >= 0, got a negative one");
-  }
   repeats_ = {weights.floats("repeats.gate.weight"),
               weights.floats("repeats.gate.bias"),
               weights.floats("repeats.distance"),
@@ -201,8 +205,8 @@ Model::Model(const Model& before, const float* item_embedding, int64_t num_items
   parts_.embedding.items = item_embedding;
   if (num_items == had) return;
   config_.num_items = num_items;
-  const WeightSpec added = {"item_embedding, its new rows", {num_items - had, config_.dim}};
-  check_weight(added, item_embedding + had * config_.dim, threads);
+  const int64_t added[] = {num_items - had, config_.dim};
+  require_finite("item_embedding, its new rows", item_embedding + had * config_.dim, added, threads);
   make_input_table(had, threads);
 }
 

@@ -58,6 +58,11 @@ struct WeightSpec {
 
 std::vector<WeightSpec> weight_specs(const ModelConfig& config);
 
+// data[i] points to the contiguous values of weight_specs(config)[i], which at most `threads` threads look at. Throws
+// std::invalid_argument on a config that cannot be run and on weights that are not finite or not in range; the message
+// names the field or tensor.
+void check_weights(const ModelConfig& config, const std::vector<const void*>& data, int threads);
+
 // Of a model that answers many requests.
 inline constexpr int64_t kMostTableBytes = int64_t{64} << 20;
 
@@ -108,9 +113,7 @@ struct ModelParts {
 // Borrows every weight but the linear layers', which it repacks; the caller keeps the memory alive and unchanged.
 class Model {
  public:
-  // data[i] points to the contiguous values of weight_specs(config)[i], which at most `threads` threads check. Throws
-  // std::invalid_argument on a config that cannot be run and on weights that are not finite or not in range; the
-  // message names the field or tensor. Results are the same bits with and without the input table.
+  // Throws as check_weights does. Results are the same bits with and without the input table.
   Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options = {});
   // `before` with more items, if there are any, whose rows are checked: item_embedding, [num_items, dim], begins with
   // those it had. All else is shared, and whoever holds before's weights holds them for this one.

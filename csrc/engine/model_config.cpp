@@ -1,30 +1,38 @@
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "engine/model.h"
 #include "engine/refuse.h"
+#include "kernels/score_topk.h"
 
 namespace lsif::engine {
 namespace {
 
+// Those of python/lsif_sdk/config.py: with them no size that is computed from a config is beyond int64.
 void check_config(const ModelConfig& c) {
-  const auto at_least = [](const char* name, int64_t value, int64_t least) {
-    require(value >= least,
-            std::string(name) + ": expected an integer >= " + std::to_string(least) + ", got " + std::to_string(value));
+  constexpr int64_t kMost = 1 << 20;  // of histories, and of tables that a machine could train
+  const auto between = [](const char* name, int64_t value, int64_t low, int64_t high) {
+    if (value >= low && value <= high) return;
+    refuse(name, "an integer in [" + std::to_string(low) + ", " + std::to_string(high) + "]", std::to_string(value));
   };
-  at_least("num_items", c.num_items, 1);
-  at_least("dim", c.dim, 1);
-  at_least("num_layers", c.num_layers, 1);
-  at_least("num_heads", c.num_heads, 1);
-  at_least("ffn_dim", c.ffn_dim, 1);
-  at_least("window", c.window, 1);
-  at_least("num_long", c.num_long, 0);
-  at_least("num_short", c.num_short, 0);
-  at_least("short_window", c.short_window, 1);
-  at_least("pooling_dim", c.pooling_dim, 1);
-  at_least("fusion_dim", c.fusion_dim, 1);
-  at_least("num_time_boundaries", c.num_time_boundaries, c.use_times ? 1 : 0);
-  at_least("num_actions", c.num_actions, 0);
+  between("num_items", c.num_items, 1, std::numeric_limits<int32_t>::max());
+  between("dim", c.dim, 1, kMaxScoreDim);
+  between("num_layers", c.num_layers, 1, 1024);
+  between("num_heads", c.num_heads, 1, kMaxScoreDim);
+  between("ffn_dim", c.ffn_dim, 1, kMost);
+  between("window", c.window, 1, kMost);
+  between("num_long", c.num_long, 0, kMaxScoreInterests - 1);
+  between("num_short", c.num_short, 0, kMaxScoreInterests - 1);
+  if (c.num_interests() > kMaxScoreInterests) {
+    refuse("num_long + num_short", "at most " + std::to_string(kMaxScoreInterests - 1),
+           std::to_string(c.num_interests() - 1));
+  }
+  between("short_window", c.short_window, 1, kMost);
+  between("pooling_dim", c.pooling_dim, 1, kMaxScoreDim);
+  between("fusion_dim", c.fusion_dim, 1, kMaxScoreDim);
+  between("num_time_boundaries", c.num_time_boundaries, c.use_times ? 1 : 0, kMaxScoreDim);
+  between("num_actions", c.num_actions, 0, kMost);
   require(c.dim % c.num_heads == 0,
           "num_heads: expected a divisor of dim = " + std::to_string(c.dim) + ", got " + std::to_string(c.num_heads));
   require(c.norm_eps > 0 && std::isfinite(c.norm_eps),

@@ -7,6 +7,7 @@
 
 #include "engine/append.h"
 #include "engine/excluded.h"
+#include "engine/ragged.h"
 #include "engine/refuse.h"
 #include "engine/repeats.h"
 #include "engine/score_topk.h"
@@ -16,27 +17,18 @@
 namespace lsif::engine {
 namespace {
 
-struct Ragged {
-  const int64_t* items;
-  const int64_t* offsets;
-};
+RaggedRows own_exclusions(const RecommendRequest& request) { return {request.exclude_items, request.exclude_offsets}; }
 
 // The rows the scan leaves out: the request's own and, if asked for, the user's history.
-Ragged exclusions(const RecommendRequest& request, bool with_history, Scratch& scratch) {
-  if (!with_history) return {request.exclude_items, request.exclude_offsets};
+RaggedRows exclusions(const RecommendRequest& request, bool with_history, Scratch& scratch) {
+  if (!with_history) return own_exclusions(request);
   const EventBatch& events = request.events;
-  if (request.exclude_items == nullptr) return {events.items, events.offsets};
+  const RaggedRows parts[] = {{events.items, events.offsets}, own_exclusions(request)};
+  if (request.exclude_items == nullptr) return parts[0];
+  int64_t* rows = scratch.ints(events.total + request.exclude_offsets[events.batch]);
   int64_t* offsets = scratch.ints(events.batch + 1);
-  int64_t* items = scratch.ints(events.total + request.exclude_offsets[events.batch]);
-  int64_t* end = items;
-  offsets[0] = 0;
-  for (int64_t b = 0; b < events.batch; ++b) {
-    end = std::copy(events.items + events.offsets[b], events.items + events.offsets[b + 1], end);
-    end = std::copy(request.exclude_items + request.exclude_offsets[b],
-                    request.exclude_items + request.exclude_offsets[b + 1], end);
-    offsets[b + 1] = end - items;
-  }
-  return {items, offsets};
+  unite(parts, events.batch, rows, offsets);
+  return {rows, offsets};
 }
 
 // Drops the rows that the request excludes or does not allow, in place.
@@ -82,11 +74,8 @@ void merge_own(int64_t user, int64_t k, ScoredItem* own, int64_t num_own, const 
 // Scores the items of the histories, which the scan has left out, and puts them among its results. Overwrites `own`.
 void add_own_items(const CatalogView& catalog, const RecommendRequest& request, const ScoreQueries& queries,
                    RepeatBonuses& own, const Recommendations& out, Scratch& scratch) {
-  ScoreTopkRequest asked{};
-  asked.batch = queries.batch;
-  asked.exclude_items = request.exclude_items;
-  asked.exclude_offsets = request.exclude_offsets;
-  remove_excluded(Excluded(asked, catalog.num_items, scratch), request.allowed, own);
+  const RaggedRows unwanted = own_exclusions(request);
+  remove_excluded(Excluded({&unwanted, 1}, queries.batch, catalog.num_items, scratch), request.allowed, own);
   float* scores = scratch.floats(own.size());
   score_items(catalog, queries, own.rows, own.offsets, scores, request.threads);
   auto* items = scratch.array<ScoredItem>(own.size());
@@ -136,7 +125,7 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
     if (events.offsets[b] == events.offsets[b + 1]) weights[c.num_interests() - 1] = 1.0f;
   }
   Scratch scratch;
-  const Ragged exclude = exclusions(request, request.exclude_seen || c.repeats, scratch);
+  const RaggedRows exclude = exclusions(request, request.exclude_seen || c.repeats, scratch);
   ScoreTopkRequest topk{};
   topk.vectors = scoring.multi_interest ? users.interests : users.fused;
   topk.weights = scoring.multi_interest ? users.weights : nullptr;
@@ -144,7 +133,7 @@ void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring
   topk.batch = events.batch;
   topk.num_interests = scoring.multi_interest ? c.num_interests() : 1;
   topk.k = request.k;
-  topk.exclude_items = exclude.items;
+  topk.exclude_items = exclude.rows;
   topk.exclude_offsets = exclude.offsets;
   topk.allowed = request.allowed;
   topk.threads = request.threads;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "engine/cell_coder.h"
 #include "engine/clusters.h"
 #include "engine/thread_pool.h"
 #include "kernels/exact_dot.h"
@@ -32,16 +33,7 @@ constexpr double kTrialLength = 16;
 // Of length and bias: where long rows have the lower biases (rare items of a trained model) they are not the best ones.
 constexpr double kLeastCorrelation = -0.1;
 
-struct Rows {
-  const float* vectors;
-  const float* bias;
-  int64_t dim;
-
-  const float* row(int64_t item) const { return vectors + item * dim; }
-  double bias_of(int64_t item) const { return bias == nullptr ? 0.0 : static_cast<double>(bias[item]); }
-};
-
-// Rows as they are met in steps that are all alike.
+// `size` of the rows, evenly spaced.
 std::vector<int32_t> sample_rows(int64_t num_items, int64_t size) {
   std::vector<int32_t> rows(size);
   for (int64_t i = 0; i < size; ++i) rows[i] = static_cast<int32_t>(i * num_items / size);
@@ -49,11 +41,11 @@ std::vector<int32_t> sample_rows(int64_t num_items, int64_t size) {
 }
 
 // Squared.
-std::vector<double> lengths_of(const Rows& all, int64_t num_items, int threads) {
-  std::vector<double> lengths(num_items);
+std::vector<double> lengths_of(const SlotRows& all, int threads) {
+  std::vector<double> lengths(all.num_items);
   constexpr int64_t kStep = 4096;
-  parallel_for(divide_up(num_items, kStep), threads, [&](int64_t task) {
-    for (int64_t r = task * kStep; r < std::min(num_items, (task + 1) * kStep); ++r) {
+  parallel_for(divide_up(all.num_items, kStep), threads, [&](int64_t task) {
+    for (int64_t r = task * kStep; r < std::min(all.num_items, (task + 1) * kStep); ++r) {
       lengths[r] = exact_dot(all.row(r), all.row(r), all.dim);
     }
   });
@@ -61,9 +53,9 @@ std::vector<double> lengths_of(const Rows& all, int64_t num_items, int threads) 
 }
 
 // The longest first: the K-th best is soon known, and shorter rows than it allows for are a tail.
-std::vector<int32_t> by_length(const Rows& all, int64_t num_items, int threads) {
-  const std::vector<double> lengths = lengths_of(all, num_items, threads);
-  std::vector<int32_t> order(num_items);
+std::vector<int32_t> by_length(const SlotRows& all, int threads) {
+  const std::vector<double> lengths = lengths_of(all, threads);
+  std::vector<int32_t> order(all.num_items);
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(),
             [&](int32_t a, int32_t b) { return lengths[a] == lengths[b] ? a < b : lengths[a] > lengths[b]; });
@@ -71,16 +63,16 @@ std::vector<int32_t> by_length(const Rows& all, int64_t num_items, int threads) 
 }
 
 // Rows by cluster, then by length, up and down by turns: what lies at the border of two clusters is of like length.
-std::vector<int32_t> by_cluster(const Rows& all, const Clusters& clusters, int64_t num_items, int threads) {
-  std::vector<int32_t> assigned(num_items);
-  clusters.assign(all.vectors, num_items, assigned.data(), threads);
-  const std::vector<double> lengths = lengths_of(all, num_items, threads);
+std::vector<int32_t> by_cluster(const SlotRows& all, const Clusters& clusters, int threads) {
+  std::vector<int32_t> assigned(all.num_items);
+  clusters.assign(all.vectors, all.num_items, assigned.data(), threads);
+  const std::vector<double> lengths = lengths_of(all, threads);
   std::vector<int64_t> first(clusters.size() + 1);
   for (const int32_t cluster : assigned) ++first[cluster + 1];
   for (int64_t c = 0; c < clusters.size(); ++c) first[c + 1] += first[c];
-  std::vector<int32_t> order(num_items);
+  std::vector<int32_t> order(all.num_items);
   std::vector<int64_t> next(first.begin(), first.end() - 1);
-  for (int64_t r = 0; r < num_items; ++r) order[next[assigned[r]]++] = static_cast<int32_t>(r);
+  for (int64_t r = 0; r < all.num_items; ++r) order[next[assigned[r]]++] = static_cast<int32_t>(r);
   parallel_for(clusters.size(), threads, [&](int64_t c) {
     std::sort(order.begin() + first[c], order.begin() + first[c + 1], [&](int32_t a, int32_t b) {
       return lengths[a] == lengths[b] ? a < b : (lengths[a] < lengths[b]) == (c % 2 == 0);
@@ -95,27 +87,20 @@ struct TrialCell {
   double bias;
 };
 
-TrialCell trial_cell(const Rows& all, const int32_t* rows, int64_t count) {
-  std::vector<double> sum(all.dim);
-  for (int64_t r = 0; r < count; ++r) {
-    for (int64_t i = 0; i < all.dim; ++i) sum[i] += static_cast<double>(all.row(rows[r])[i]);
-  }
+TrialCell trial_cell(const SlotRows& all, const int32_t* rows) {
+  const float* members[kTrialCellRows];
   TrialCell cell = {std::vector<float>(all.dim), 0, all.bias_of(rows[0])};
-  for (int64_t i = 0; i < all.dim; ++i) cell.centre[i] = static_cast<float>(sum[i] / static_cast<double>(count));
-  for (int64_t r = 0; r < count; ++r) {
-    double distance = 0;
-    for (int64_t i = 0; i < all.dim; ++i) {
-      const double missed = static_cast<double>(all.row(rows[r])[i]) - static_cast<double>(cell.centre[i]);
-      distance += missed * missed;
-    }
-    cell.radius = std::max(cell.radius, std::sqrt(distance));
-    cell.bias = std::max(cell.bias, all.bias_of(rows[r]));
+  for (int64_t r = 0; r < kTrialCellRows; ++r) {
+    members[r] = all.row(rows[r]);
+    cell.bias = std::max(cell.bias, static_cast<double>(all.bias_of(rows[r])));
   }
+  write_mean({members, kTrialCellRows}, all.dim, cell.centre.data());
+  cell.radius = radius({members, kTrialCellRows}, all.dim, cell.centre.data());
   return cell;
 }
 
 // Of the lengths of a sample's rows and their biases (Pearson's); 0 where one of them does not vary.
-double length_and_bias_correlation(const Rows& all, const std::vector<int32_t>& sample) {
+double length_and_bias_correlation(const SlotRows& all, const std::vector<int32_t>& sample) {
   if (all.bias == nullptr) return 0;
   const auto count = static_cast<double>(sample.size());
   double x = 0, y = 0, xx = 0, yy = 0, xy = 0;
@@ -133,13 +118,12 @@ double length_and_bias_correlation(const Rows& all, const std::vector<int32_t>& 
 
 // The share of the cells of a sample that a query must look at, which is one of its rows, made as long as users'
 // vectors are, and looks for the best other.
-double needed_share(const Rows& all, const std::vector<int32_t>& sample, int threads) {
+double needed_share(const SlotRows& all, const std::vector<int32_t>& sample, int threads) {
   const auto size = static_cast<int64_t>(sample.size());
   const int64_t num_cells = size / kTrialCellRows;
   if (num_cells == 0) return 0;
   std::vector<TrialCell> cells(num_cells);
-  parallel_for(num_cells, threads,
-               [&](int64_t c) { cells[c] = trial_cell(all, sample.data() + c * kTrialCellRows, kTrialCellRows); });
+  parallel_for(num_cells, threads, [&](int64_t c) { cells[c] = trial_cell(all, sample.data() + c * kTrialCellRows); });
   std::vector<int64_t> needed(kTrialQueries);
   parallel_for(kTrialQueries, threads, [&](int64_t q) {
     const int32_t query = sample[q * size / kTrialQueries];
@@ -165,7 +149,7 @@ RowOrder order_rows(const float* vectors, const float* bias, int64_t num_items, 
                     int threads) {
   if (ordering == Ordering::kNever || num_items < 1 || num_items > kMostRows) return {};
   if (ordering == Ordering::kWherePaying && num_items < kLeastRows) return {};
-  const Rows all = {vectors, bias, dim};
+  const SlotRows all = {vectors, bias, num_items, dim, nullptr};
   const auto root = static_cast<int64_t>(std::sqrt(static_cast<double>(num_items)));
   const int64_t wanted = std::min(root, kMostClusters) * kSampleRowsPerCluster;
   const int64_t size = std::clamp(std::min(wanted, kSampleValues / dim), int64_t{1}, num_items);
@@ -173,18 +157,18 @@ RowOrder order_rows(const float* vectors, const float* bias, int64_t num_items, 
   const Clusters clusters(vectors, dim, sample, size / kSampleRowsPerCluster + 1, threads);
   std::vector<float> sampled(size * dim);
   for (int64_t i = 0; i < size; ++i) std::copy_n(all.row(sample[i]), dim, sampled.data() + i * dim);
-  const Rows some = {sampled.data(), nullptr, dim};
+  const SlotRows some = {sampled.data(), nullptr, size, dim, nullptr};
   const auto needs_at_most = [&](double share, std::vector<int32_t> trial) {
     for (int32_t& row : trial) row = sample[row];
     return needed_share(all, trial, threads) <= share;
   };
-  const bool is_clustered = needs_at_most(kMostNeeded, by_cluster(some, clusters, size, threads));
+  const bool is_clustered = needs_at_most(kMostNeeded, by_cluster(some, clusters, threads));
   if (!is_clustered && length_and_bias_correlation(all, sample) >= kLeastCorrelation &&
-      needs_at_most(kMostNeededByLength, by_length(some, size, threads))) {
-    return {by_length(all, num_items, threads), true};
+      needs_at_most(kMostNeededByLength, by_length(some, threads))) {
+    return {by_length(all, threads), true};
   }
   if (!is_clustered && ordering == Ordering::kWherePaying) return {};
-  return {by_cluster(all, clusters, num_items, threads), false};
+  return {by_cluster(all, clusters, threads), false};
 }
 
 }  // namespace lsif::engine

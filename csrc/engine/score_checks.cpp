@@ -1,5 +1,6 @@
 #include "engine/score_checks.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -40,17 +41,18 @@ void check_queries(const CatalogView& catalog, const ScoreQueries& request) {
   check_between("catalog.num_items", catalog.num_items, 0, kNoLimit);
   check_between("batch", request.batch, 0, kNoLimit);
   check_between("num_interests", request.num_interests, 1, kMaxScoreInterests);
-  const int64_t bad = check_finite(request.vectors, request.batch * request.num_interests, catalog.dim, 1);
-  if (bad >= 0) {
-    refuse("queries", "finite numbers",
-           "NaN or infinity in user " + std::to_string(bad / request.num_interests) + ", interest " +
-               std::to_string(bad % request.num_interests));
-  }
   if (request.weights == nullptr) {
     if (request.num_interests != 1) {
       refuse("weights", "one per interest", "none for " + std::to_string(request.num_interests) + " interests");
     }
-    return;
+    const int64_t shape[] = {request.batch, catalog.dim};
+    return require_finite("queries", request.vectors, shape, 1);
+  }
+  const int64_t bad = check_finite(request.vectors, request.batch * request.num_interests, catalog.dim, 1);
+  if (bad >= 0) {
+    refuse("queries", "finite float32 values",
+           "NaN or infinity in user " + std::to_string(bad / request.num_interests) + ", interest " +
+               std::to_string(bad % request.num_interests));
   }
   if (!(request.temperature >= static_cast<double>(std::numeric_limits<float>::min()) &&
         request.temperature <= static_cast<double>(std::numeric_limits<float>::max()))) {
@@ -61,6 +63,11 @@ void check_queries(const CatalogView& catalog, const ScoreQueries& request) {
 
 void check_k(int64_t k) {
   if (k < 1) refuse("k", "an integer >= 1", std::to_string(k));
+}
+
+void check_k(int64_t k, int64_t num_items) {
+  const int64_t most = std::max(kMaxK, num_items);
+  if (k < 1 || k > most) refuse("k", "an integer in [1, " + std::to_string(most) + "]", std::to_string(k));
 }
 
 float check_error_share(double share) {

@@ -13,6 +13,10 @@ void check_queries(const CatalogView& catalog, const ScoreQueries& request);
 
 void check_k(int64_t k);
 
+// Before room is made for results: at most kMaxK or, if that is more, num_items, as in Python (arguments.py).
+inline constexpr int64_t kMaxK = 1 << 20;
+void check_k(int64_t k, int64_t num_items);
+
 // As ScoreTopkRequest has it.
 float check_error_share(double share);
 

@@ -7,7 +7,7 @@
 #include "engine/excluded.h"
 #include "engine/few_rows.h"
 #include "engine/interests.h"
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/score_checks.h"
 #include "engine/scratch.h"
 #include "engine/sort_best.h"
@@ -148,7 +148,8 @@ void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, flo
   const int threads = check_threads(request.threads);
   check_queries(catalog, request);
   Scratch scratch;
-  const Excluded excluded(request, catalog.num_items, scratch);
+  const RaggedRows unwanted = {request.exclude_items, request.exclude_offsets};
+  const Excluded excluded({&unwanted, 1}, request.batch, catalog.num_items, scratch);
   std::fill_n(scores, request.batch * request.k, 0.0f);
   std::fill_n(indices, request.batch * request.k, -1);
   std::fill_n(counts, request.batch, 0);

@@ -1,6 +1,7 @@
 // The catalogue's ops: integer codes of rows, exact top-K, exact scores of given rows        (docs/score_topk.md)
 #include "engine/codes.h"
 #include "engine/float_rows.h"
+#include "engine/refuse.h"
 #include "engine/row_order.h"
 #include "engine/score_checks.h"
 #include "engine/thread_pool.h"
@@ -8,13 +9,6 @@
 
 namespace lsif::ops {
 namespace {
-
-void check_finite(const char* argument, const float* values, int64_t num_rows, int64_t dim, int threads) {
-  const int64_t bad = values == nullptr ? -1 : engine::check_finite(values, num_rows, dim, threads);
-  if (bad < 0) return;
-  throw std::invalid_argument(std::string(argument) + ": expected finite numbers, got NaN or infinity in row " +
-                              std::to_string(bad));
-}
 
 Tensor new_codes(const Tensor& vectors, int64_t num_items, int64_t dim, bool is_ordered) {
   const int64_t size = engine::codes_size(num_items, dim, is_ordered);
@@ -27,8 +21,9 @@ Tensor code_catalog(Tensor vectors, std::optional<Tensor> bias, int64_t threads,
   const float* rows = floats("vectors", vectors, {num_items, dim});
   const float* biases = floats("bias", bias, {num_items});
   const int num_threads = engine::check_threads(threads);
-  check_finite("vectors", rows, num_items, dim, num_threads);
-  check_finite("bias", biases, num_items, 1, num_threads);
+  const int64_t shape[] = {num_items, dim};
+  engine::require_finite("vectors", rows, shape, num_threads);
+  engine::require_finite("bias", biases, {shape, 1}, num_threads);
   (void)engine::codes_size(num_items, dim);  // refuses dim
   const auto ordering = !ordered   ? engine::Ordering::kWherePaying
                         : *ordered ? engine::Ordering::kAlways
@@ -51,8 +46,8 @@ Tensor update_codes(Tensor vectors, std::optional<Tensor> bias, Tensor codes, in
   const int64_t num_changed = size_of("changed", changed, 1, 0);
   const int64_t* stale = ints("changed", changed, {num_changed});
   const int num_threads = engine::check_threads(threads);
-  if (num_coded < 0) {
-    throw std::invalid_argument("num_coded: expected at least 0, got " + std::to_string(num_coded));
+  if (num_coded < 0 || num_coded > num_items) {  // no tensor vouches for it, and the size of codes is computed from it
+    engine::refuse("num_coded", "an integer in [0, " + std::to_string(num_items) + "]", std::to_string(num_coded));
   }
   const int64_t old_size = size_of("codes", codes, 1, 0);
   check_tensor("codes", codes, ScalarType::Byte, {old_size});
@@ -78,6 +73,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk(Tensor queries, std::optional<Tens
     check_offsets("exclude_offsets", *exclude_offsets, total);
   }
   request.threads = engine::check_threads(threads);
+  engine::check_k(k, catalog.num_items);
   return run_score_topk(catalog, request, vectors);
 }
 

@@ -1,6 +1,6 @@
 #include "ops/checks.h"
 
-#include "engine/offsets.h"
+#include "engine/ragged.h"
 #include "engine/refuse.h"
 
 namespace lsif::ops {
@@ -123,13 +123,7 @@ std::vector<int64_t> equal_offsets(int64_t batch, int64_t count) {
 
 void check_rows(const char* argument, const Tensor& t, int64_t end) {
   const Tensor host = on_host(t);
-  const auto* values = static_cast<const int64_t*>(host.const_data_ptr());
-  for (int64_t i = 0; i < host.numel(); ++i) {
-    if (values[i] < 0 || values[i] >= end) {
-      refuse(argument, "values in [0, " + std::to_string(end - 1) + "]",
-             std::to_string(values[i]) + " at position " + std::to_string(i));
-    }
-  }
+  engine::check_rows(argument, static_cast<const int64_t*>(host.const_data_ptr()), host.numel(), end);
 }
 
 void check_embedding_rows(const Tensor& items, const std::optional<Tensor>& actions, const Tensor& item,

@@ -90,12 +90,10 @@ SortedExclusions exclusions_on(const DeviceArguments& on, const std::optional<Te
   check_offsets("exclude_offsets", *offsets, total);
   const Tensor host_items = on_host(*items);
   const Tensor host_offsets = on_host(*offsets);
-  engine::ScoreTopkRequest request;
-  request.batch = batch;
-  request.exclude_items = static_cast<const int64_t*>(host_items.const_data_ptr());
-  request.exclude_offsets = static_cast<const int64_t*>(host_offsets.const_data_ptr());
+  const engine::RaggedRows unwanted = {static_cast<const int64_t*>(host_items.const_data_ptr()),
+                                       static_cast<const int64_t*>(host_offsets.const_data_ptr())};
   engine::Scratch scratch;
-  const engine::Excluded excluded(request, num_items, scratch);
+  const engine::Excluded excluded({&unwanted, 1}, batch, num_items, scratch);
   SortedExclusions result = {to_device(*items, excluded.items(), excluded.offsets()[batch], stream),
                              to_device(*offsets, excluded.offsets(), batch + 1, stream),
                              {}};
@@ -126,7 +124,7 @@ std::tuple<Tensor, Tensor, Tensor> score_topk_cuda(Tensor queries, std::optional
   const SortedExclusions exclude = exclusions_on(DeviceArguments(vectors), exclude_items, exclude_offsets, users.batch,
                                                  catalog.view.num_items, device.stream);
   engine::check_threads(threads);
-  engine::check_k(k);
+  engine::check_k(k, catalog.view.num_items);
   const auto results = run_score_topk(catalog, users, exclude.filters, k);
   check_scores(std::get<0>(results), std::get<1>(results));
   return results;

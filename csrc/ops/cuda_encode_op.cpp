@@ -50,7 +50,7 @@ std::shared_ptr<CudaEncoder> make_encoder(std::vector<Tensor> weights, const std
     copies.push_back(ops::on_host(weight));
     host_data.push_back(copies.back().const_data_ptr());
   }
-  const engine::Model checked(c, host_data, num_threads);
+  engine::check_weights(c, host_data, num_threads);
   const OnDevice device(weights.front());
   auto encoder = std::make_shared<CudaEncoder>();
   encoder->packed = new_floats(weights.front(), {engine::device_model_size(c, precision)});

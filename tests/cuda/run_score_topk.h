@@ -42,7 +42,8 @@ class DeviceFilters {
  public:
   DeviceFilters(const lsif::engine::ScoreTopkRequest& request, int64_t num_items) {
     lsif::engine::Scratch scratch;
-    const lsif::engine::Excluded excluded(request, num_items, scratch);
+    const lsif::engine::RaggedRows unwanted = {request.exclude_items, request.exclude_offsets};
+    const lsif::engine::Excluded excluded({&unwanted, 1}, request.batch, num_items, scratch);
     std::vector<const uint64_t*> bitmaps;
     for (int64_t user = 0; user < request.batch; ++user) {
       const uint64_t* bitmap = request.allowed == nullptr ? nullptr : request.allowed[user];

@@ -39,11 +39,18 @@ void map_exp2_above(const float* x, int64_t n, float* y) {
 void map_silu(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return silu(a); });
 }
+template <int kTerms>
+Vec gelu_of(const float (&q)[kTerms], float top, Vec z) {
+  Vec one[1] = {z};
+  gelu(q, top, one);
+  return one[0];
+}
+
 void map_gelu(const float* x, int64_t n, float* y) {
-  map(x, n, y, [](Vec a) { return gelu(a); });
+  map(x, n, y, [](Vec a) { return gelu_of(kGelu, kGeluTop, a); });
 }
 void map_coarse_gelu(const float* x, int64_t n, float* y) {
-  map(x, n, y, [](Vec a) { return coarse_gelu(a); });
+  map(x, n, y, [](Vec a) { return gelu_of(kCoarseGelu, kCoarseGeluTop, a); });
 }
 void map_relu(const float* x, int64_t n, float* y) {
   map(x, n, y, [](Vec a) { return relu(a); });

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/isas.h"
+
 namespace lsif::cpu {
 
 struct BoundedRow {  // a Candidate
@@ -34,27 +36,10 @@ struct SimdProbe {
   void (*select_largest)(BoundedRow* rows, int64_t size, int64_t count);
 };
 
-const SimdProbe& scalar_simd_probe();
-#if defined(LSIF_HAVE_AVX2)
-const SimdProbe& avx2_simd_probe();
-#endif
-#if defined(LSIF_HAVE_AVX2VNNI)
-const SimdProbe& avx2vnni_simd_probe();
-#endif
-#if defined(LSIF_TEST_AVX2VNNI_EVEX)
-const SimdProbe& avx2vnni_evex_simd_probe();
-#endif
-#if defined(LSIF_HAVE_AVX512)
-const SimdProbe& avx512_simd_probe();
-#endif
-#if defined(LSIF_HAVE_AVX512BF16)
-const SimdProbe& avx512bf16_simd_probe();
-#endif
-#if defined(LSIF_HAVE_NEON)
-const SimdProbe& neon_simd_probe();
-#endif
-#if defined(LSIF_EMULATE_AVX512)
-const SimdProbe& avx512emu_simd_probe();
-#endif
+#define LSIF_DECLARE(name) const SimdProbe& name##_simd_probe();
+LSIF_ISAS(LSIF_DECLARE)
+LSIF_DECLARE(avx2vnni_evex)
+LSIF_DECLARE(avx512emu)
+#undef LSIF_DECLARE
 
 }  // namespace lsif::cpu

@@ -12,24 +12,11 @@ namespace lsif::cpu {
 
 // The probes of the instruction sets this machine can run.
 inline std::vector<const SimdProbe*> probes() {
-  std::vector<const SimdProbe*> built = {&scalar_simd_probe()};
-#if defined(LSIF_HAVE_AVX2)
-  built.push_back(&avx2_simd_probe());
-#endif
-#if defined(LSIF_HAVE_AVX2VNNI)
-  built.push_back(&avx2vnni_simd_probe());
-#endif
+#define LSIF_PROBE(name) &name##_simd_probe(),
+  std::vector<const SimdProbe*> built = {LSIF_ISAS(LSIF_PROBE)};
+#undef LSIF_PROBE
 #if defined(LSIF_TEST_AVX2VNNI_EVEX)
   built.push_back(&avx2vnni_evex_simd_probe());
-#endif
-#if defined(LSIF_HAVE_AVX512)
-  built.push_back(&avx512_simd_probe());
-#endif
-#if defined(LSIF_HAVE_AVX512BF16)
-  built.push_back(&avx512bf16_simd_probe());
-#endif
-#if defined(LSIF_HAVE_NEON)
-  built.push_back(&neon_simd_probe());
 #endif
 #if defined(LSIF_EMULATE_AVX512)
   built.push_back(&avx512emu_simd_probe());

@@ -205,7 +205,7 @@ TEST(further_items_are_checked_and_others_are_not) {
   CHECK_THROWS(Model(*model.model, embedding.data(), c.num_items - 1, 1), "num_items: expected at least 300, got 299");
   embedding[(c.num_items + 1) * c.dim] = NAN;
   CHECK_THROWS(Model(*model.model, embedding.data(), c.num_items + 2, 1),
-               "item_embedding, its new rows: expected finite values, got NaN or infinity at position 12");
+               "item_embedding, its new rows: expected finite float32 values, got nan at position [1, 0]");
   CHECK(Model(*model.model, embedding.data(), c.num_items + 1, 1).config().num_items == c.num_items + 1);
 }
 

@@ -6,38 +6,46 @@
 namespace lsif::cpu {
 namespace {
 
+// Of each instruction set, whether this machine runs it, and what is so if it is the best one that it runs.
+bool runs_scalar() { return true; }
+constexpr char kWhy_scalar[] =
+    "this CPU has neither AVX2 with FMA nor AVX-512 with VNNI, or this build leaves them out";
 #if defined(__x86_64__)
 // The compiler's run-time check also asks the operating system whether it saves the wide registers.
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+constexpr char kWhy_avx2[] = "this CPU has AVX2 and FMA, but neither AVX-VNNI nor all of AVX-512 F/BW/DQ/VL and VNNI";
 #if defined(LSIF_HAVE_AVX2VNNI)
-bool has_avx2vnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
+bool runs_avx2vnni() { return runs_avx2() && __builtin_cpu_supports("avxvnni"); }
+constexpr char kWhy_avx2vnni[] = "this CPU has AVX2, FMA and AVX-VNNI, but not all of AVX-512 F/BW/DQ/VL and VNNI";
 #endif
-bool has_avx512() {
+bool runs_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
 }
-bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+constexpr char kWhy_avx512[] = "this CPU has AVX-512 F/BW/DQ/VL and VNNI";
+bool runs_avx512bf16() { return runs_avx512() && __builtin_cpu_supports("avx512bf16"); }
+constexpr char kWhy_avx512bf16[] = "this CPU has AVX-512 F/BW/DQ/VL, VNNI and BF16";
+#else
+bool runs_neon() { return true; }
+constexpr char kWhy_neon[] = "this is an AArch64 CPU";
 #endif
+
+struct Isa {
+  const KernelTable& (*kernels)();
+  bool (*runs)();
+  const char* why;
+};
+
+#define LSIF_ISA_FACTS(name) {&name##_kernels, &runs_##name, kWhy_##name},
+constexpr Isa kIsas[] = {LSIF_ISAS(LSIF_ISA_FACTS)};
+#undef LSIF_ISA_FACTS
 
 std::vector<const KernelTable*> find_runnable() {
   std::vector<const KernelTable*> tables;
-#if defined(LSIF_HAVE_AVX512BF16)
-  if (has_avx512bf16()) tables.push_back(&avx512bf16_kernels());
-#endif
-#if defined(LSIF_HAVE_AVX512)
-  if (has_avx512()) tables.push_back(&avx512_kernels());
-#endif
-#if defined(LSIF_HAVE_AVX2VNNI)
-  if (has_avx2vnni()) tables.push_back(&avx2vnni_kernels());
-#endif
-#if defined(LSIF_HAVE_AVX2)
-  if (has_avx2()) tables.push_back(&avx2_kernels());
-#endif
-#if defined(LSIF_HAVE_NEON)
-  tables.push_back(&neon_kernels());
-#endif
-  tables.push_back(&scalar_kernels());
+  for (const Isa& isa : kIsas) {
+    if (isa.runs()) tables.insert(tables.begin(), &isa.kernels());
+  }
   return tables;
 }
 
@@ -69,14 +77,11 @@ const KernelTable& kernels() {
 }
 
 std::string kernels_reason() {
-  const std::string isa = kernels().isa;
   if (!wanted_isa().empty()) return "LSIF_CPU_ISA=" + wanted_isa() + " asks for it";
-  if (isa == "avx512bf16") return "this CPU has AVX-512 F/BW/DQ/VL, VNNI and BF16";
-  if (isa == "avx512") return "this CPU has AVX-512 F/BW/DQ/VL and VNNI";
-  if (isa == "avx2vnni") return "this CPU has AVX2, FMA and AVX-VNNI, but not all of AVX-512 F/BW/DQ/VL and VNNI";
-  if (isa == "avx2") return "this CPU has AVX2 and FMA, but neither AVX-VNNI nor all of AVX-512 F/BW/DQ/VL and VNNI";
-  if (isa == "neon") return "this is an AArch64 CPU";
-  return "this CPU has neither AVX2 with FMA nor AVX-512 with VNNI, or this build leaves them out";
+  for (const Isa& isa : kIsas) {
+    if (&isa.kernels() == &kernels()) return isa.why;
+  }
+  return "";
 }
 
 }  // namespace lsif::cpu

@@ -337,17 +337,5 @@ inline constexpr float kCoarseGeluTop = 4.25f;
 inline constexpr float kCoarseGelu[] = {0.0197676159f, -0.00163226842f, -0.09330612f, 0.0798597261f, 0.10502214f,
                                         -0.239786729f, 0.20172973f,     -0.08837436f, 0.0167542156f};
 
-LSIF_INLINE Vec gelu(Vec z) {
-  Vec one[1] = {z};
-  gelu(kGelu, kGeluTop, one);
-  return one[0];
-}
-
-LSIF_INLINE Vec coarse_gelu(Vec z) {
-  Vec one[1] = {z};
-  gelu(kCoarseGelu, kCoarseGeluTop, one);
-  return one[0];
-}
-
 }  // namespace
 }  // namespace lsif::cpu::LSIF_ISA

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/cpu/isas.h"
 #include "kernels/embedding.h"
 #include "kernels/interest_fusion.h"
 #include "kernels/interest_pooling.h"
@@ -13,7 +14,7 @@
 namespace lsif::cpu {
 
 struct KernelTable {
-  const char* isa;  // "scalar", "avx2", "avx2vnni", "avx512", "avx512bf16", "neon"
+  const char* isa;  // one of LSIF_ISAS
   EmbeddingFn* embedding;
   LayerNormFn* layer_norm;
   LinearFn* linear;
@@ -25,22 +26,9 @@ struct KernelTable {
   ExactScoreFn* exact_score;
 };
 
-// One per compiled ISA, defined by variant.cpp.
-const KernelTable& scalar_kernels();
-#if defined(LSIF_HAVE_AVX2)
-const KernelTable& avx2_kernels();
-#endif
-#if defined(LSIF_HAVE_AVX2VNNI)
-const KernelTable& avx2vnni_kernels();
-#endif
-#if defined(LSIF_HAVE_AVX512)
-const KernelTable& avx512_kernels();
-#endif
-#if defined(LSIF_HAVE_AVX512BF16)
-const KernelTable& avx512bf16_kernels();
-#endif
-#if defined(LSIF_HAVE_NEON)
-const KernelTable& neon_kernels();
-#endif
+// Defined by variant.cpp.
+#define LSIF_DECLARE(name) const KernelTable& name##_kernels();
+LSIF_ISAS(LSIF_DECLARE)
+#undef LSIF_DECLARE
 
 }  // namespace lsif::cpu

@@ -66,15 +66,9 @@ cudaError_t encode_users(const EncoderParams& params, const Histories& histories
   const bool is_many = histories.batch > num_processors() && room(sizes, 2) > sizes.user;
   batch.shared = std::min(wanted, room(sizes, is_many ? 2 : 1)) / 4 * 4;
   const int64_t shared_bytes = (fixed_size(sizes) + batch.shared) * kFloat;
-#if !defined(LSIF_CUDA_PHASES)  // which are those of this file's kernel
   if (is_many) return launch_two_a_processor(params, batch, sizes, shared_bytes, stream);
-#endif
   return launch_clusters(encode_users_kernel<1>, histories.batch * batch.blocks.count, batch.blocks.count,
                          kEncoderThreads, shared_bytes, stream, params, batch, sizes);
 }
-
-#if defined(LSIF_CUDA_PHASES)
-cudaError_t read_phases(Phases& phases) { return cudaMemcpyFromSymbol(&phases, encoder_phases, sizeof(phases)); }
-#endif
 
 }  // namespace lsif::cuda

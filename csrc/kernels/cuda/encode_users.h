@@ -58,16 +58,4 @@ cudaError_t encode_users(const EncoderParams& params, const Histories& histories
                          const int64_t* actions, void* workspace, float* fused, float* interests, float* weights,
                          cudaStream_t stream);
 
-#if defined(LSIF_CUDA_PHASES)
-// When the first block of the last encode_users was done with what (encoder_phases.cuh), in cycles of its clock.
-inline constexpr int kMostPhases = 64;
-struct Phases {
-  long long start;
-  int count;
-  int phases[kMostPhases];
-  long long ends[kMostPhases];
-};
-cudaError_t read_phases(Phases& phases);
-#endif
-
 }  // namespace lsif::cuda

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "kernels/cuda/encode_users_plan.cuh"
-#include "kernels/cuda/encoder_phases.cuh"
 
 namespace lsif::cuda {
 namespace {
@@ -78,24 +77,20 @@ struct UserEncoder {
     if (block == 0) interests.add_context(seq_len, newest_time(), now());
     const int64_t first_event = seq_len - num_rows;
     embed(params.embedding, ids_from(first_event + own_first), own_last - own_first, {x.row(own_first), x.stride});
-    end_phase(Phase::kEmbed);
     if (s.num_long > 0 && is_alone()) {
       pool_long(interests,
                 [&](const RowsView& chunk) { return event_rows(x, is_shared ? first_event : seq_len, chunk); });
     }
-    end_phase(Phase::kLongPooling);
     const int64_t passed = run_layers(x);
     if (block > 0) return pass_barriers(passed);
     const RowsView states = {x.row(num_rows - num_states), x.stride};
     if (s.num_short > 0) interests.add_short(num_states, event_rows(states, 0, states), arena);
-    end_phase(Phase::kShortPooling);
     const EncoderOutputs out = outputs_of(s, batch.out, user);
     if (s.num_long > 0 && !is_alone()) {
       pass_barriers(passed);
       copy_long(out.interests, interests.fusion.context);
     }
     interests.fuse(x.row(num_rows - 1), out);
-    end_phase(Phase::kFusion);
   }
 
   // What the last block of a cluster does.
@@ -257,16 +252,12 @@ struct UserEncoder {
     const RowsView keys = is_alone() ? RowsView{rows.projected.data + d, rows.projected.stride} : shared_keys(layer);
     __syncthreads();
     norm_rows(parts.norm, x, in, own_last, nullptr, 0, rows.normed);
-    end_phase(Phase::kNorm);
     project(parts.input, in, out, rows, {keys.data - d, keys.stride});
-    end_phase(Phase::kProject);
     if (!is_alone()) cluster_sync();
     if (out >= own_last) return;  // what is left of the user is other blocks'
     attend(parts.attention, out, rows, keys);
-    end_phase(Phase::kAttention);
     const auto from = [&](const RowsView& of) { return RowsView{of.row(out), of.stride}; };
     finish_layer(params.shape, parts, from(x), from(rows.normed), from(rows.projected), own_last - out);
-    end_phase(Phase::kFinish);
   }
 
   // Of a cluster's keys the block copies those it needs, if there is room.
@@ -308,7 +299,6 @@ __global__ void __launch_bounds__(kEncoderThreads, kPerProcessor)
   const BlockArena arena = {scores + sizes.scores, batch.shared, own};
   UserEncoder encoder = {params, batch, sizes, user, block, begin, seq_len, scores, arena, 0, 0, 0, 0};
   if (block >= batch.blocks.of_rows) return encoder.run_long();
-  start_phases();
   encoder.run();
 }
 
