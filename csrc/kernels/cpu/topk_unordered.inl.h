@@ -8,8 +8,9 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// A row is scored for kRowQueries queries together in the time that it takes to score it for so many one by one.
-constexpr int64_t kAlonePerTogether = 2;
+// Rows that are scored for one query alone, for each row and kRowQueries queries, above which all are better scored
+// together. Alone a row is read from memory for one query (bench/measured.md, "Wide vectors").
+constexpr int64_t kMostAlone = 1;
 constexpr int64_t kSettledRows = 512;  // until so many rows have been scanned thresholds are low whatever bounds hold
 
 struct Unordered {
@@ -75,7 +76,7 @@ inline void scan_unordered(const Unordered& in, int64_t first_item, int64_t last
   const bool may_be_together = num_queries >= kLeastQueries && scans[0].query->weights == nullptr &&
                                scans[0].query->error_share == 1 &&
                                in.catalog.codes.longest_row <= in.catalog.codes.row_size;
-  const int64_t most_alone = kAlonePerTogether * divide_up(num_queries, kRowQueries);
+  const int64_t most_alone = kMostAlone * divide_up(num_queries, kRowQueries);
   int64_t look_at = first_item + kSettledRows;
   for (int64_t first = first_item; first < last_item;) {
     const int64_t end = may_be_together ? smaller(first + kTogetherRows, last_item) : last_item;
