@@ -89,7 +89,7 @@ def test_conditions_that_make_no_sense_are_refused(attributes, where, message):
 
 
 def test_columns_that_make_no_sense_are_refused():
-    with pytest.raises(errors.ArgumentError, match=r"attributes\['price'\]: expected 6 entries, one an item, got 2"):
+    with pytest.raises(errors.ArgumentError, match=r"attributes\['price'\]: expected 6 entries, one per item, got 2"):
         Attributes({"price": [1, 2]}, 6)
     with pytest.raises(
         errors.ArgumentError, match=r"attributes\['genre'\]: expected numbers, or strings, .* got 7 at row 1"
@@ -184,7 +184,7 @@ def test_true_and_false_are_0_and_1():
 @pytest.mark.parametrize("odd", [[1.0], (1.0,), np.array([1.0])])
 @pytest.mark.parametrize(("column", "kind"), [([1, 2], "numbers"), ([True, False], "True or False")])
 def test_columns_without_lists_say_so(column, kind, odd):
-    with pytest.raises(errors.ArgumentError, match=f"{kind}, as the column has, one an item and not in lists"):
+    with pytest.raises(errors.ArgumentError, match=f"{kind}, as the column has, one per item and not in lists"):
         Attributes({"x": column}, 2).edited(3, {"x": {2: odd}})
 
 

@@ -163,7 +163,7 @@ CATALOG_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"bias": np.zeros(3)}, ArgumentError, r"bias: expected shape \[2\], got \[3\]"),
     ({"bias": np.zeros((2, 1))}, ArgumentError, "bias: expected 1 dimension, got"),
     ({"bias": "zero"}, ArgumentTypeError, "bias: expected an array of numbers, got str"),
-    ({"ids": [1]}, ArgumentError, "ids: expected 2 ids, one a row, got 1"),
+    ({"ids": [1]}, ArgumentError, "ids: expected 2 ids, one per row, got 1"),
     ({"ids": ["x", "x"]}, ArgumentError, "ids: expected no two equal ids, got 'x' more than once"),
     ({"threads": 0}, ArgumentError, "threads: expected an integer in"),
 ]

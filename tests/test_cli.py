@@ -238,7 +238,7 @@ def test_recommend_takes_times_actions_and_items_to_leave_out(numbers, capsys):
     ]
     assert run(capsys, "recommend", numbers / "model", "101", "104", "--k", 30, "--json", *dates)[1] == out
     refusals = {
-        ("--times", "300"): "times: expected 2 values, one an item, got 1",
+        ("--times", "300"): "times: expected 2 values, one per item, got 1",
         ("--times", "300,now"): "--times: expected Unix seconds or ISO dates with hyphens, got 'now'",
         ("--times", "20240101T00,100"): "--times: expected Unix seconds or ISO dates with hyphens, got '20240101T00'",
         ("--actions", "4,1"): "actions: expected values in [0, 3], got 4",

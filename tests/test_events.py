@@ -92,10 +92,10 @@ def test_fractions_of_a_second_are_rounded_down_and_an_action_has_none():
         (iter([1, 2]), ArgumentTypeError, "expected a sequence of {numbers}, got list_iterator"),
         ([True, 1], ArgumentTypeError, "expected {numbers}, got bool"),
         ([1.0, np.False_], ArgumentTypeError, "expected {numbers}, got bool"),
-        ([1], ArgumentError, "expected 2 values, one an item, got 1"),
-        ([], ArgumentError, "expected 2 values, one an item, got 0"),
-        ([1, 2, 3], ArgumentError, "expected 2 values, one an item, got 3"),
-        (range(10**12), ArgumentError, "expected 2 values, one an item, got 1000000000000"),
+        ([1], ArgumentError, "expected 2 values, one per item, got 1"),
+        ([], ArgumentError, "expected 2 values, one per item, got 0"),
+        ([1, 2, 3], ArgumentError, "expected 2 values, one per item, got 3"),
+        (range(10**12), ArgumentError, "expected 2 values, one per item, got 1000000000000"),
         ([range(10**12)], ArgumentError, "expected one dimension, got ranges"),
         (
             torch.zeros(2, requires_grad=True),
@@ -151,7 +151,7 @@ NOON = datetime.datetime(2020, 1, 1, 12)
         ([NOON.date(), NOON.time()], ArgumentTypeError, r"times\[1\]: expected date, datetime .*, got time"),
         ([NOON.time()] * 2, ArgumentTypeError, r"times\[0\]: expected numbers, date, datetime or datetime64"),
         ([[NOON], [NOON]], ArgumentError, "times: expected one dimension"),
-        ([NOON], ArgumentError, "times: expected 2 values, one an item, got 1"),
+        ([NOON], ArgumentError, "times: expected 2 values, one per item, got 1"),
     ],
     ids=str,
 )

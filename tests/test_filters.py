@@ -122,9 +122,9 @@ def test_a_fallback_far_down_the_list_is_found():
 def test_filters_that_make_no_sense_are_refused(recommender):
     for options, message in (
         ({"where": {"color": "red"}}, "where: expected attributes among"),
-        ({"where": [{"genre": "a"}]}, r"where: expected one mapping, or one a user \(2\), got 1"),
+        ({"where": [{"genre": "a"}]}, r"where: expected one mapping, or one per user \(2\), got 1"),
         ({"where": "genre"}, "where: expected a mapping"),
-        ({"allow": [["i1"]]}, r"allow: expected one list of ids, or one a user \(2\)"),
+        ({"allow": [["i1"]]}, r"allow: expected one list of ids, or one per user \(2\)"),
         ({"allow": [1, 2]}, r"allow\[0\]: expected strings"),
     ):
         with pytest.raises(errors.LsifError, match=message):
@@ -169,7 +169,7 @@ def test_each_user_may_have_a_set_or_none(recommender):
     events = Events(["i5"], [7])
     assert same(recommender.recommend(["i1"], allow=events), recommender.recommend(["i1"], allow=["i5"]))
     for name in ("exclude", "allow"):
-        with pytest.raises(errors.ArgumentError, match=rf"{name}: expected one list of ids, or one a user \(2\)"):
+        with pytest.raises(errors.ArgumentError, match=rf"{name}: expected one list of ids, or one per user \(2\)"):
             ask(**{name: [{"i5"}]})
         for odd in (["i5", None], ["i5", {"i6"}]):
             with pytest.raises(errors.ArgumentTypeError, match=rf"^{name}\[1\]: expected strings"):
@@ -184,7 +184,7 @@ def test_a_column_of_lists_is_one_list_a_user(recommender):
         expected = recommender.recommend(histories, k=9, **{name: lists})
         for column in (pd.Series(lists), np.array(lists, object), arrays):
             assert same(recommender.recommend(histories, k=9, **{name: column}), expected)
-            with pytest.raises(errors.ArgumentError, match=rf"{name}: expected one list of ids, or one a user \(3\)"):
+            with pytest.raises(errors.ArgumentError, match=rf"{name}: expected one list of ids, or one per user \(3\)"):
                 recommender.recommend([*histories, []], **{name: column})
         for_all = recommender.recommend(histories, k=9, **{name: lists[0]})
         assert same(recommender.recommend(histories, k=9, **{name: pd.Series(lists[0])}), for_all)

@@ -134,7 +134,7 @@ def test_without_an_encoder_histories_are_refused(call):
         (lambda: alone().search(USERS, 0), ArgumentError, "k: expected an integer"),
         (lambda: alone().search(USERS, exclude=[5]), ArgumentTypeError, "exclude: expected strings"),
         (lambda: alone().search(USERS, where={"price": 3}), ArgumentError, "where: expected"),
-        (lambda: Recommender.from_vectors(VECTORS, IDS[:3]), ArgumentError, "ids: expected 40 ids, one a row, got 3"),
+        (lambda: Recommender.from_vectors(VECTORS, IDS[:3]), ArgumentError, "ids: expected 40 ids, one per row, got 3"),
         (lambda: Recommender.from_vectors(VECTORS, ["a"] * 40), ArgumentError, "ids: expected no two equal ids"),
         (lambda: Recommender.from_vectors(VECTORS, IDS, BIAS[:3]), ArgumentError, r"bias: expected shape \[40\]"),
         (lambda: Recommender.from_vectors(VECTORS[0]), ArgumentError, "vectors: expected"),

@@ -132,7 +132,7 @@ def test_titles_and_counts_match_the_ids():
     assert [table.title(row) for row in (0, 1)] == ["five", "six"]
     assert ItemTable([5, 6]).title(1) == ItemTable([5, 6]).title(np.int64(1)) == "6"
     assert ItemTable([5, 6]).counts.tolist() == [0, 0]
-    with pytest.raises(ArgumentError, match="titles: expected 2 texts, one an item, got 1"):
+    with pytest.raises(ArgumentError, match="titles: expected 2 texts, one per item, got 1"):
         ItemTable([5, 6], ["five"])
     with pytest.raises(ArgumentTypeError, match="titles: expected texts, got int"):
         ItemTable([5, 6], ["five", 6])

@@ -257,7 +257,7 @@ def test_whether_an_item_is_available() -> None:
     with pytest.raises(errors.ArgumentTypeError, match="ids: expected strings"):
         items.is_available([7])
     for odd in (IDS[0], {IDS[0]}, (item for item in IDS)):
-        with pytest.raises(errors.ArgumentTypeError, match="ids: expected a sequence, one value an item"):
+        with pytest.raises(errors.ArgumentTypeError, match="ids: expected a sequence, one value per item"):
             items.is_available(odd)  # type: ignore[arg-type]
 
 
@@ -301,7 +301,7 @@ def test_users_of_a_fitted_item_are_histories() -> None:
         ([[IDS[0]]], [IDS[1]]),
         ([[IDS[0]]], Events([IDS[1]])),
     ):
-        with pytest.raises(errors.ArgumentTypeError, match="expected a list of histories, one a user"):
+        with pytest.raises(errors.ArgumentTypeError, match="expected a list of histories, one per user"):
             live.fit_item("new", met, others)
 
 

@@ -59,7 +59,7 @@ def test_attributes_change_alone() -> None:
     for call, message in (
         (lambda: live.set_attributes(["none"], {"price": [1]}), "ids: expected items of the catalogue, got 'none'"),
         (lambda: live.set_attributes([IDS[0]], {"colour": [1]}), r"attributes: expected attributes among \['price'\]"),
-        (lambda: live.set_attributes([IDS[0]], {"price": [1, 2]}), "expected 1 entries, one an item, got 2"),
+        (lambda: live.set_attributes([IDS[0]], {"price": [1, 2]}), "expected 1 entries, one per item, got 2"),
         (lambda: live.set_attributes([IDS[0]], {"price": ["dear"]}), r"attributes\['price'\]: expected numbers"),
         (lambda: live.set_attributes({IDS[0]}, {"price": [1]}), "ids: expected a sequence of item ids"),
         (lambda: live.set_attributes([IDS[0]], None), "attributes: expected a mapping of names to columns"),
@@ -91,7 +91,7 @@ def test_columns_by_item_id() -> None:
     by_index = pd.Series({"other": 3.0, IDS[7]: 4.0})
     rec = Recommender(artifact, attributes={"price": by_index})
     assert [item for item, _ in answers(rec, [], where={"price": (None, None)})] == [IDS[7]]
-    with pytest.raises(errors.ArgumentError, match=f"expected one entry an item, got several for '{IDS[7]}'"):
+    with pytest.raises(errors.ArgumentError, match=f"expected one entry per item, got several for '{IDS[7]}'"):
         Recommender(artifact, attributes={"price": pd.concat([by_index, by_index.iloc[1:]])})
 
 

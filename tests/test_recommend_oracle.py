@@ -77,7 +77,7 @@ def brute_force(recommender: Recommender, encoded) -> np.ndarray:
 
 
 @pytest.mark.parametrize("k", [1, 7, 53, 60])
-@pytest.mark.parametrize("exclude", ["nothing", "one list", "one a user"])
+@pytest.mark.parametrize("exclude", ["nothing", "one list", "one per user"])
 @pytest.mark.parametrize("exclude_seen", [True, False], ids=["unseen", "all"])
 @pytest.mark.parametrize("scoring", RECOMMENDERS)
 def test_recommend_is_brute_force_in_float64_over_all_items(scoring, exclude_seen, exclude, k):
@@ -88,8 +88,8 @@ def test_recommend_is_brute_force_in_float64_over_all_items(scoring, exclude_see
         for length in (1, 2, 8, 25, 120, 3, 5, 500)
     ]
     one_a_user = [IDS[user : 6 * user] for user in range(len(histories))]
-    given_lists = {"nothing": None, "one list": IDS[:20], "one a user": one_a_user}[exclude]
-    excluded = {"nothing": [[]] * 8, "one list": [IDS[:20]] * 8, "one a user": one_a_user}[exclude]
+    given_lists = {"nothing": None, "one list": IDS[:20], "one per user": one_a_user}[exclude]
+    excluded = {"nothing": [[]] * 8, "one list": [IDS[:20]] * 8, "one per user": one_a_user}[exclude]
 
     result = recommender.recommend(histories, k, now=native.NOW, exclude_seen=exclude_seen, exclude=given_lists)
     scores = brute_force(recommender, recommender.encode(histories, now=native.NOW))

@@ -66,7 +66,7 @@ def test_what_may_be_found_can_be_limited_for_all_and_for_each(recommender):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"exclude": [["i1"]]}, r"exclude: expected one list of ids, or one a user \(2\), got 1 lists"),
+        ({"exclude": [["i1"]]}, r"exclude: expected one list of ids, or one per user \(2\), got 1 lists"),
         ({"where": {"colour": "red"}}, r"where: expected attributes among \['genre'\]"),
         ({"allow": [["i1"]]}, r"allow: expected one list of ids"),
     ],

@@ -218,7 +218,7 @@ def test_titles_that_contradict_each_other_or_are_of_no_item_are_refused(tmp_pat
     ):
         read_titles(path)
     log = read_events(pd.DataFrame({"user": 1, "item": [7, 8, 9], "timestamp": [1, 2, 3]}))
-    with pytest.raises(ArgumentError, match="titles: expected one title an item, got '7' as text and as a number"):
+    with pytest.raises(ArgumentError, match="titles: expected one title per item, got '7' as text and as a number"):
         log.with_titles({7: "seven", "8": "eight", "7": "sept"})
     message = "titles: expected titles of the events' items, such as '7', got only titles of others, such as '07'"
     with pytest.raises(ArgumentError, match=message):

@@ -36,7 +36,7 @@ def test_an_empty_title_says_nothing():
 
 @pytest.mark.parametrize("titles", ["abc", None, 5, {"a", "b"}])
 def test_titles_have_an_order(titles):
-    with pytest.raises(ArgumentTypeError, match=r"^titles: expected a sequence, one value an item, got "):
+    with pytest.raises(ArgumentTypeError, match=r"^titles: expected a sequence, one value per item, got "):
         embed_titles(titles, LengthModel())
 
 

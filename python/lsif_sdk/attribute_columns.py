@@ -52,7 +52,7 @@ def by_row(columns: Mapping[str, Column], items: ItemTable) -> Mapping[str, Entr
 
 def _placed(argument: str, ids: list[Any], values: list[Any], items: ItemTable) -> list[Any]:
     if len(set(ids)) < len(ids):
-        raise ArgumentError(argument, "one entry an item", f"several for {shown(first_repeat(ids))}")
+        raise ArgumentError(argument, "one entry per item", f"several for {shown(first_repeat(ids))}")
     rows = items.rows(ids, argument).tolist()
     if len(items) and max(rows, default=-1) < 0:
         raise ArgumentError(argument, "items of the catalogue as keys", f"{len(ids)} others")
@@ -119,7 +119,7 @@ def as_entries(name: str, column: Any) -> Entries:
     if isinstance(column, np.ndarray) and column.ndim:
         return column
     if isinstance(column, (str, bytes)) or not isinstance(column, Sequence):
-        raise ArgumentTypeError(argument, "a sequence, one value an item", column)
+        raise ArgumentTypeError(argument, "a sequence, one value per item", column)
     return list(column)
 
 
@@ -200,7 +200,7 @@ def further_numbers(name: str, old: Numbers, entries: Entries) -> Numbers:
         kind = "True or False" if old.dtype == np.bool_ else "numbers"
         is_fit = is_flag if old.dtype == np.bool_ else lambda value: is_real(value) or is_missing(value)
         odd = next((entry for entry in entries if not is_fit(entry)), None)
-        one = ", one an item and not in lists" if isinstance(odd, (list, tuple, np.ndarray)) else ""
+        one = ", one per item and not in lists" if isinstance(odd, (list, tuple, np.ndarray)) else ""
         raise ArgumentError(f"attributes[{name!r}]", f"{kind}, as the column has{one}", shown(odd))
     if old.dtype != new.dtype:  # integers become floats
         integers = old if new.dtype.kind == "f" else new

@@ -82,7 +82,7 @@ class Attributes(OfOneProcess):
             check_order(name, column)
             entries = as_entries(name, column)
             if len(entries) != num_items:
-                raise ArgumentError(f"attributes[{name!r}]", f"{num_items} entries, one an item", len(entries))
+                raise ArgumentError(f"attributes[{name!r}]", f"{num_items} entries, one per item", len(entries))
             numbers = numbers_of(name, entries)
             if numbers is not None:
                 self._numbers[name] = numbers
@@ -301,7 +301,7 @@ def _of_conditions(where: Where | Sequence[Where | None], attributes: Attributes
     if not isinstance(where, (list, tuple)):
         return [attributes.bitmap(where)] * batch  # type: ignore[arg-type]
     if len(where) != batch:
-        raise ArgumentError("where", f"one mapping, or one a user ({batch})", f"{len(where)}")
+        raise ArgumentError("where", f"one mapping, or one per user ({batch})", f"{len(where)}")
     return [None if conditions is None else attributes.bitmap(conditions) for conditions in where]
 
 

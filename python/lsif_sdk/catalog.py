@@ -296,5 +296,5 @@ def checked_items(
         raise ArgumentError("bias", f"shape [{num_items}]", list(offsets.shape))
     table = ids if isinstance(ids, ItemTable) else ItemTable(np.arange(num_items) if ids is None else ids)
     if len(table) != num_items:
-        raise ArgumentError("ids", f"{num_items} ids, one a row", len(table))
+        raise ArgumentError("ids", f"{num_items} ids, one per row", len(table))
     return matrix, offsets, table

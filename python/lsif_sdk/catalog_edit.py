@@ -322,7 +322,7 @@ def _check_size(argument: str, rows: npt.NDArray[Any], ids: list[Id]) -> None:
 
 def _one_each(argument: str, values: Entries, num_items: int) -> Entries:
     if len(values) != num_items:
-        raise ArgumentError(argument, f"{num_items} entries, one an item", len(values))
+        raise ArgumentError(argument, f"{num_items} entries, one per item", len(values))
     return values
 
 

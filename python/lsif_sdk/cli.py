@@ -171,9 +171,9 @@ def _add_history_options(parser: argparse.ArgumentParser) -> None:
         "items", nargs="*", help="item ids of the history, oldest first; those that begin with '-' come after --"
     )
     parser.add_argument(
-        "--times", metavar="T,T,...", help="times of the events, Unix seconds or ISO dates, one an item"
+        "--times", metavar="T,T,...", help="times of the events, Unix seconds or ISO dates, one per item"
     )
-    parser.add_argument("--actions", metavar="A,A,...", help="action types of the events, one an item")
+    parser.add_argument("--actions", metavar="A,A,...", help="action types of the events, one per item")
     parser.add_argument("--now", help="request time, Unix seconds or an ISO date (default: the newest of --times)")
 
 

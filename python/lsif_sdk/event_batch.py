@@ -156,7 +156,7 @@ def excluded_rows(
     lists = as_users(given, argument, "a list or set of item ids")
     for_all = not is_batch(given)
     if not for_all and len(lists) != batch:
-        raise ArgumentError(argument, f"one list of ids, or one a user ({batch})", f"{len(lists)} lists")
+        raise ArgumentError(argument, f"one list of ids, or one per user ({batch})", f"{len(lists)} lists")
     rows, offsets = ragged_rows_of(lists, table, argument, not for_all)
     known = rows >= 0
     rows, offsets = rows[known], known_offsets(known, offsets)

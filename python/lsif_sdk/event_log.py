@@ -166,7 +166,7 @@ class EventLog:
             raise ArgumentTypeError("titles", "a mapping of item ids to titles, read_titles(...) say", titles)
         if len(set(map(str, titles))) < len(titles):
             twice = first_repeat(list(map(str, titles)))
-            raise ArgumentError("titles", "one title an item", f"{twice!r} as text and as a number")
+            raise ArgumentError("titles", "one title per item", f"{twice!r} as text and as a number")
         given = {str(item): title for item, title in titles.items() if not is_missing(title)}
         check_texts("titles", list(given.values()))
         if given and self.num_items and given.keys().isdisjoint(map(str, self.item_ids)):

@@ -65,10 +65,10 @@ class Events:
                 continue
             # Before they are copied: a range may be of any length.
             if isinstance(values, range) and len(values) != len(self.items):
-                raise ArgumentError(name, f"{len(self.items)} values, one an item", len(values))
+                raise ArgumentError(name, f"{len(self.items)} values, one per item", len(values))
             array = as_seconds(name, values) if name == "times" else as_int64(name, values)
             if len(array) != len(self.items):
-                raise ArgumentError(name, f"{len(self.items)} values, one an item", len(array))
+                raise ArgumentError(name, f"{len(self.items)} values, one per item", len(array))
             object.__setattr__(self, name, array)
         if self.actions is not None and len(self.actions) and np.min(self.actions) < 0:
             raise ArgumentError("actions", "values >= 0", int(np.min(self.actions)))
@@ -119,7 +119,7 @@ def as_users(
     if is_flat(histories):
         return [Events(histories)]  # type: ignore[arg-type]
     if not isinstance(histories, _SEQUENCES):
-        raise ArgumentTypeError(argument, f"{one}, or a list of those, one a user", histories)
+        raise ArgumentTypeError(argument, f"{one}, or a list of those, one per user", histories)
     if not _is_history(histories[0]) and type(histories[0]) in (int, str):
         odd = next(place for place, entry in enumerate(histories) if _is_history(entry))
         raise ArgumentTypeError(f"{argument}[{odd}]", "an item id, as the first entry is one", histories[odd])

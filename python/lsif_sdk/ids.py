@@ -34,7 +34,7 @@ def as_list(argument: str, values: Any) -> list[Any]:
     if hasattr(values, "__array__") and as_array(argument, values).ndim:
         return list(id_list(as_array(argument, values), argument))
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ArgumentTypeError(argument, "a sequence, one value an item", values)
+        raise ArgumentTypeError(argument, "a sequence, one value per item", values)
     return list(values)
 
 

@@ -50,7 +50,7 @@ def vectors_of(recommender: Recommender, argument: str, histories: Sequence[Hist
     plain = as_array(argument, histories).tolist() if hasattr(histories, "__array__") else histories
     is_one = isinstance(plain, Events) or (is_flat(plain) and len(plain))
     if is_one or not isinstance(plain, Sequence):
-        raise ArgumentTypeError(argument, "a list of histories, one a user, not one history", histories)
+        raise ArgumentTypeError(argument, "a list of histories, one per user, not one history", histories)
     batch = EventBatch.from_histories(histories, recommender.items, recommender.config.num_actions, argument)
     known = np.diff(batch.offsets) > 0
     if not known.any():

@@ -75,13 +75,13 @@ class ItemTable:
         self.titles = None if titles is None else as_list("titles", titles)
         if self.titles is not None:
             if len(self.titles) != size:
-                raise ArgumentError("titles", f"{size} texts, one an item", len(self.titles))
+                raise ArgumentError("titles", f"{size} texts, one per item", len(self.titles))
             check_texts("titles", self.titles)
         self.counts = np.zeros(size, np.int64) if counts is None else _as_counts(counts, size)
         self.counts.flags.writeable = False
         ends = None if until is None else as_int64("until", until)
         if ends is not None and len(ends) != size:
-            raise ArgumentError("until", f"{size} times, one an item", len(ends))
+            raise ArgumentError("until", f"{size} times, one per item", len(ends))
         self._available = None if ends is None else Availability(ends)
         self._native = _core.IdRows(self.ids)
         if self._native.repeat >= 0:

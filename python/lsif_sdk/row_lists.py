@@ -49,7 +49,7 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
     return np.concatenate(parts), offsets_of([len(part) for part in parts])
 
 
-_EXCLUDED = "a list or set of row numbers, or a list of those (or None), one a query"
+_EXCLUDED = "a list or set of row numbers, or a list of those (or None), one per query"
 _INTEGERS = frozenset({int, np.int64, np.int32})
 
 

@@ -247,14 +247,14 @@ def _split(log: EventLog, split: str, target: Literal["validation", "test"]) -> 
 
 def _check_features(features: NDArray[np.float32], config: ModelConfig, log: EventLog) -> None:
     """Before hours of training; `log` is what is trained on."""
-    array = as_array("features", features, "floats, one row an item")
+    array = as_array("features", features, "floats, one row per item")
     labels = index_of(features)
     if labels is not None and labels.tolist() not in ([*range(len(labels))], list(log.item_ids)):
         expected = "rows in the order of EventLog.item_ids (frame.reindex(log.item_ids), say)"
         raise ArgumentError("features", expected, f"an index that begins with {shown(labels.tolist()[:1])}")
     if array.ndim != 2 or len(array) != config.num_items or array.dtype.kind != "f":
         got = f"{array.dtype} {array.shape}"
-        raise ArgumentError("features", f"floats of shape [{config.num_items}, feature_dim], one row an item", got)
+        raise ArgumentError("features", f"floats of shape [{config.num_items}, feature_dim], one row per item", got)
     if not np.isfinite(array).all():
         raise ArgumentError("features", "finite numbers", "NaN or infinity")
     if config.normalize_items:
