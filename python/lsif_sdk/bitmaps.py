@@ -15,7 +15,7 @@ Bitmap = npt.NDArray[np.uint64]
 FOREVER: Final = int(np.iinfo(np.int64).max)
 HIDDEN: Final = int(np.iinfo(np.int64).min) + 1
 REMOVED: Final = int(np.iinfo(np.int64).min)
-"""Special values of `until`. A removed item keeps its row, but is refused where an item of the catalogue is expected."""
+"""Special values of `until`. A removed item keeps its row, but is refused where an item of the catalogue is needed."""
 
 
 class Availability:

@@ -52,7 +52,7 @@ class Calibration:
 
     def known_at_most(self, recall_target: float, k: int) -> float:
         """The share of the largest calibrated k up to this one, since shares fall with k; 1 if there is none."""
-        tried = [size for target, size in list(self._shares) if target == recall_target and size <= k]  # a copy, since other threads may add entries
+        tried = [size for target, size in list(self._shares) if target == recall_target and size <= k]  # others may add
         return self._shares[recall_target, max(tried)] if tried else 1.0
 
     def error_share(self, recall_target: float, k: int, search: Search) -> float:
