@@ -138,7 +138,7 @@ def _table(reports: Sequence[Report], k: int) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines of text, the first a header; the first column is left-aligned, others are right-aligned."""
+    """Rows of cells, the first a header, as lines of text; the first column is left-aligned, others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:

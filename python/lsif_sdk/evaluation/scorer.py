@@ -1,4 +1,4 @@
-"""Full-catalogue scores of a recommender: histories are encoded natively, items scored as in docs/model.md, section 5."""
+"""Full-catalogue scores of a recommender: encodes histories natively, scores items as in docs/model.md, section 5."""
 
 from __future__ import annotations
 

@@ -79,8 +79,9 @@ def train(
     - holdout "test" (default): as above, with metrics of both in the artifact.
     - holdout "validation": the test targets decide when training stops, and all earlier events are trained on. No event
       is left for an unbiased test, but the model learns from more data, for production.
-    - holdout "nothing": all events are trained on, whatever `split`. `training` has to set `epochs`, for example to the
-      best number of an earlier training (`artifact.training["best_epoch"]`; 0: no epoch was better than `start`).
+    - holdout "nothing": all events are trained on, whatever `split`. `training` has to set `epochs` (a `TrainConfig`
+      always does), for example to the best number of an earlier training (`artifact.training["best_epoch"]`; 0: no
+      epoch was better than `start`).
 
     See `lsif_sdk.evaluation.leave_one_out` and `time_split`.
 

@@ -351,10 +351,9 @@ def _learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
 
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameter groups with weight decay on matrices only: for biases, norms, attention biases and decay rates, 0 is not
-    a neutral value.
+    """Decay on matrices only: pulling biases, norms, attention biases and decay rates to 0 regularises nothing.
 
-    "times_rate" is the factor on the config's learning rate for a group.
+    "times_rate" is a group's factor on the config's learning rate.
     """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
