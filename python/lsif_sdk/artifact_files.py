@@ -50,12 +50,7 @@ def as_path(path: object) -> pathlib.Path:
 
 
 def _check_path(path: object) -> None:
-    """Refuses paths that no file can have.
-
-    Raises:
-        ArgumentError: the path contains a NUL, or cannot be encoded.
-        ArgumentTypeError: not a path.
-    """
+    """Refuses paths that no file can have: with a NUL, or that cannot be encoded."""
     try:
         is_possible = b"\0" not in os.fsencode(as_path(path))
     except UnicodeEncodeError:
@@ -199,7 +194,7 @@ def written_now() -> dict[str, str]:
     """Two entries of config.json: "written_by", this SDK with its version, and "written_at", UTC in ISO 8601.
 
     The environment variable SOURCE_DATE_EPOCH (Unix seconds, https://reproducible-builds.org/specs) replaces the
-    current time, so that the same model can be written as the same bytes. An empty value counts as unset.
+    current time, so that the same model gives the same bytes. Empty counts as unset.
 
     Raises:
         SettingError: the value has characters other than 0 to 9, or is too large for a date.

@@ -247,14 +247,14 @@ def allowed_bitmaps(
     Args:
         allow: item ids for all users, or a list with ids (None: all) per user; unknown ids are ignored.
         where: conditions for all users, or a list with conditions per user.
-        attributes: those of the catalogue.
-        items: those of the catalogue.
+        attributes: the catalogue's.
+        items: the catalogue's.
         batch: number of users.
-        now: Unix seconds, for items that are recommended only until some time.
+        now: Unix seconds, for items that expire.
 
     Raises:
         ArgumentError: the number of lists is not that of users, or a condition is invalid.
-        ArgumentTypeError: ids are not of the catalogue's kind, or conditions have the wrong type.
+        ArgumentTypeError: ids are not of the catalogue's kind, or not conditions.
     """
     available = items.available(now)
     if allow is None and where is None:

@@ -36,10 +36,10 @@ def as_recall_target(recall_target: float) -> float:
 class Calibration:
     """Finds, once per recall target and size of k, the error share that it needs, by trial searches.
 
-    An exact search skips a row only if it cannot be among the best for any direction of its coding error
-    (Cauchy-Schwarz, docs/score_topk.md). Hardly any row has such an extreme error, so bounds that count only a share of
-    the error miss few rows. Sample queries find the share, by bisection over 1/16, 2/16, .. 1: the smallest one that
-    misses at most half of what the target allows. The other half is a margin for users unlike the sample.
+    An exact search skips only rows that cannot be among the best for any direction of their coding error
+    (Cauchy-Schwarz, docs/score_topk.md). Errors are hardly ever that extreme, so bounds that count only a share of them
+    miss few rows. Sample queries give the share, by bisection over 1/16, 2/16, .. 1: the smallest that misses at most
+    half of what the target allows, as a margin for users unlike the sample.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,6 @@ def _smallest_share(recall_target: float, k: int, search: Search) -> float:
 
 
 def _recall(exact: list[npt.NDArray[np.int64]], found: list[npt.NDArray[np.int64]]) -> float:
-    """Mean over queries of the share of the exact rows that were found."""
     shares = [
         np.isin(best[best >= 0], rows).mean() if (best >= 0).any() else 1.0
         for best, rows in zip(exact, found, strict=True)

@@ -74,14 +74,14 @@ class Catalog(OfOneProcess):
             ids: unique external ids, one per row; None: the row numbers.
             bias: [num_items], finite; None: zero.
             threads: how many threads build the codes; None: as many as this process may use.
-            ordered: whether to store the codes in an order that lets a search skip most of a clustered catalogue, or
-                the short rows of one whose rows differ in length. Building them can take several times as long. None:
-                decides whether this seems worthwhile for exact searches (docs/score_topk.md, "Cells"), whose results
-                do not change. Approximate searches (`top_k(recall_target=)`) of any catalogue are faster only with it.
+            ordered: store the codes in an order that lets a search skip most of a clustered catalogue, or the short
+                rows of one whose rows differ in length; building takes up to several times as long. None: if it seems
+                worthwhile for exact searches (docs/score_topk.md, "Cells"), whose results do not change. Approximate
+                ones (`top_k(recall_target=)`) are faster only with it, on any catalogue.
 
         Raises:
             ArgumentError: a shape is wrong, a value is NaN or infinite, or ids are not unique.
-            ArgumentTypeError: an argument is of the wrong type, such as vectors that are not numbers.
+            ArgumentTypeError: an argument is of the wrong type.
         """
         if ordered is not None:
             ordered = as_flag("ordered", ordered)

@@ -91,8 +91,6 @@ def train(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _warnings_as_lines(command: str) -> Iterator[None]:
-    """Prints warnings in the format of errors, without source lines."""
-
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"lsif {command}: warning: {on_one_line(message)}", file=sys.stderr)
 
@@ -102,7 +100,6 @@ def _warnings_as_lines(command: str) -> Iterator[None]:
 
 
 def _trained(artifact: Artifact) -> str:
-    """A summary of a training, with the model's quality beside that of baselines."""
     training = artifact.training
     report = None
     lines = [f"{training['events']:,} events of {training['users']:,} users and {len(artifact.items):,} items"]
@@ -127,7 +124,6 @@ def _trained(artifact: Artifact) -> str:
 
 
 def _stopped(training: Mapping[str, Any]) -> str:
-    """The number of epochs, and why training stopped."""
     done, best, config = training["epochs"], training["best_epoch"], training["config"]
     why = "none was better since" if done - best >= config["patience"] else "max_seconds were over"
     ended = "" if done >= config["epochs"] else f": {why}"

@@ -60,7 +60,7 @@ class ModelConfig:
         num_actions: action types, numbered from 1; 0 if events have none.
         scoring: "fused" (one dot product an item) or "multi_interest" (log-sum-exp over the interests).
         temperature: tau of "multi_interest".
-        normalize_inputs: the encoder reads item embeddings scaled to length sqrt(dim).
+        normalize_inputs: the encoder reads embeddings scaled to length sqrt(dim).
         normalize_items: catalogue vectors are the item embeddings scaled to length `item_scale`.
         item_scale: see `normalize_items`.
         repeats: items of the history get a learned bonus, for catalogues that people consume again.

@@ -43,18 +43,18 @@ class ContentAdapter:
 
         y(f) = sum_i w_i y_i / sum_i w_i,    w_i = exp(cos(f, f_i) / temperature)
 
-    By default there are few neighbours and a low temperature, because the mean of many vectors has no meaningful
-    direction (docs/quality_trials.md compares other values and a linear map).
+    Neighbours are few and the temperature is low, because the mean of many vectors has no meaningful direction
+    (docs/quality_trials.md compares other values and a linear map).
 
     Attributes:
         described: a catalogue of the unit descriptions of the items with events, [num_met, num_features].
         met: rows of these items in the fitted catalogue, int64 [num_met].
         features: unit descriptions of all items, float32 [num_items, num_features].
-        vectors: those of the fitted catalogue, float32 [num_items, dim].
-        bias: those of the fitted catalogue, float32 [num_items].
-        counts: number of events of each item, float64 [num_items].
-        calibration: what is added to the bias of an item that has only a description, see `fit`.
-        neighbours: number of nearest descriptions.
+        vectors: float32 [num_items, dim], as fitted.
+        bias: float32 [num_items], as fitted.
+        counts: events of each item, float64 [num_items].
+        calibration: added to the bias of an item that has only a description, see `fit`.
+        neighbours: how many.
         temperature: divides the cosines.
     """
 
@@ -227,7 +227,6 @@ def _matrix(name: str, values: ArrayLike) -> NDArray[np.float32]:
 
 
 def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1; zeros stay zeros."""
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 

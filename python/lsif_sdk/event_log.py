@@ -122,7 +122,7 @@ class EventLog:
         """The events of the user in this row with external item ids, as `Recommender.recommend` takes them.
 
         Args:
-            row: the user's row, not the id, which may also be an integer; `user_ids` has the ids in row order.
+            row: the user's row, not the id; `user_ids` has the ids in row order.
 
         Raises:
             ArgumentError: there is no such row.

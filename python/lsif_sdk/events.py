@@ -107,7 +107,7 @@ def as_users(
 
     Args:
         histories: see above.
-        argument: the argument's name in error messages.
+        argument: for error messages.
         one: in error messages, what was expected for one user.
     """
     if isinstance(histories, Events):
@@ -201,7 +201,6 @@ def check_flat(argument: str, values: object) -> None:
 
 
 def _is_column(kind: type) -> bool:
-    """Whether these are arrays, columns of other libraries, or tensors."""
     return hasattr(kind, "__array__") and not issubclass(kind, np.generic)
 
 

@@ -38,8 +38,8 @@ class InterestShare:
 class EventShare:
     """The part of one past event in a score: its contributions to the interests, weighted by those of the interests.
 
-    item: external id. time: Unix seconds, None if unknown. share: its part of the score. long: the part of `share` that
-    comes from the long-term interests.
+    item: external id. time: Unix seconds, None if unknown. share: its part of the score. long: the part of `share` by
+    long-term interests.
     """
 
     item: Id

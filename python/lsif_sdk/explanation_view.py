@@ -82,7 +82,6 @@ def _largest(why: Explanation) -> list[EventShare]:
 
 
 def _further(why: Explanation, shown: list[EventShare]) -> list[tuple[str, float]]:
-    """The remaining events as one, if there are any."""
     rest = len(why.events) - len(shown)
     left = sum(part.share for part in why.events) - sum(part.share for part in shown)
     return [(f"{rest} further events", left)] if rest else []

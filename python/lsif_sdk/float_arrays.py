@@ -42,7 +42,6 @@ def _as_it_is(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32] |
 
 
 def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
-    """`as_floats`, possibly not finite."""
     tensor = values.detach().resolve_neg() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(argument, "real numbers", tensor.dtype)

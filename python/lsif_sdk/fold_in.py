@@ -48,9 +48,9 @@ def fold_in(
 
     Args:
         met: fused vectors of users just before they met the item, float32 [num_met, dim].
-        met_scores: the score the item should have for each of them, [num_met].
+        met_scores: the wanted score for each of them, [num_met].
         others: fused vectors of a sample of all users, float32 [num_others, dim].
-        other_scores: the score the item should have for each of them, [num_others].
+        other_scores: the wanted score for each of them, [num_others].
         ridge: weight of |x|^2, > 0; infinity makes x zeros.
         others_weight: weight of all `others` together, > 0 and finite.
 

@@ -26,7 +26,7 @@ from lsif_sdk.times import Now, check_recent, request_times
 __all__ = ["ItemEdit", "ItemTable"]
 
 _GROWN = 1.125
-"""A table that is this many times as large gets a new native index; until then its new ids are in a dictionary."""
+"""A table this many times as large as its native index gets a new one; until then new ids are in a dictionary."""
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
 
 _ADDING = ForkSafeLock()

@@ -31,17 +31,17 @@ __all__ = ["LiveRecommender"]
 class LiveRecommender(OfOneProcess):
     """Publishes snapshots: immutable recommenders, each of which replaces the previous one.
 
-    There is no `recommend` here: for each request, take `current` and use that snapshot, whose model, ids and catalogue
-    belong together. Taking it costs nothing and never waits. The thread that makes a change checks and builds it, one
-    change at a time, and publishes it by swapping one reference; requests in flight finish on their snapshot
-    (docs/serving.md, "A live catalogue").
+    There is no `recommend` here: for each request, take `current`, whose model, ids and catalogue belong together.
+    Taking it costs nothing and never waits. The thread that makes a change checks and builds it, one change at a time,
+    and publishes it by swapping one reference; requests in flight finish on their snapshot (docs/serving.md, "A live
+    catalogue"). A change that raises an error changes nothing.
 
     User states stay usable when the catalogue changes, except after `replace` and `compact`. An older snapshot refuses
     a state that a newer one made, so get the state first, then `current`.
 
     Args:
         recommender: the first snapshot; its version is 0 if it was loaded.
-        keep: how many earlier snapshots to keep for `rollback`. Each takes memory for the vectors it does not share.
+        keep: earlier snapshots to keep for `rollback`. Each takes memory for the vectors it does not share.
 
     Raises:
         ArgumentError: `keep` is out of range.
@@ -136,8 +136,8 @@ class LiveRecommender(OfOneProcess):
 
         Raises:
             ArgumentError: a shape is wrong, a value is not finite or out of range, an id comes twice, an attribute is
-                missing, or the catalogue has no titles. Nothing has changed then.
-            ArgumentTypeError: ids are not of the catalogue's kind, or values are not numbers. Nothing has changed then.
+                missing, or the catalogue has no titles.
+            ArgumentTypeError: ids are not of the catalogue's kind, or values are not numbers.
         """
         with self.edit() as edit:
             edit.upsert(ids, vectors, bias=bias, titles=titles, counts=counts, until=until, attributes=attributes)
@@ -157,8 +157,8 @@ class LiveRecommender(OfOneProcess):
 
         Raises:
             ArgumentError: an item is not in the catalogue or is given twice, the catalogue has no such attribute, or an
-                entry is of another kind than its column. Nothing has changed then.
-            ArgumentTypeError: ids are not of the catalogue's kind. Nothing has changed then.
+                entry is of another kind than its column.
+            ArgumentTypeError: ids are not of the catalogue's kind.
         """
         with self.edit() as edit:
             edit.set_attributes(ids, attributes)
@@ -174,8 +174,8 @@ class LiveRecommender(OfOneProcess):
             The version.
 
         Raises:
-            ArgumentError: an item is not in the catalogue, or is given twice. Nothing has changed then.
-            ArgumentTypeError: ids are not of the catalogue's kind. Nothing has changed then.
+            ArgumentError: an item is not in the catalogue, or is given twice.
+            ArgumentTypeError: ids are not of the catalogue's kind.
         """
         with self.edit() as edit:
             edit.hide(ids)
@@ -216,16 +216,15 @@ class LiveRecommender(OfOneProcess):
 
         Args:
             item: the new item, or a known one that gets a new vector and bias.
-            met: histories of users who met the item, each up to that event. Here and in `others`, users without known
-                events are ignored.
+            met: histories of users who met the item, up to then. Here and in `others`, users without known events are
+                ignored.
             others: histories of a sample of all users; some thousands are enough.
             place: see `Catalog.fit_item`.
             ridge: see `Catalog.fit_item`.
             others_weight: see `Catalog.fit_item`.
             title: see `upsert`.
             until: see `upsert`.
-            attributes: one value per attribute of this item, by name: a number, a boolean, a string or a list of
-                strings, not wrapped in another list.
+            attributes: by name, a number, boolean, string or list of strings each (not in a list of one entry).
 
         Returns:
             The version.

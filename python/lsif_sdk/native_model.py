@@ -87,7 +87,7 @@ class NativeModel(PlacedModel):
 
         Args:
             state: the state of one user, or a list of states.
-            history: the new events of this user (a list, even for one item), or a list with the events of each user.
+            history: the user's new events (a list, even for one item), or a list with those of each user.
 
         Raises:
             ArgumentError: a state is of another model, the numbers of states and histories differ, an action is out of

@@ -28,7 +28,6 @@ def pack_within(data: npt.NDArray[np.uint8], most: int) -> bytes | None:
 
 
 def _kept_of(data: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """The data in words, and which blocks are nonzero."""
     size, num_blocks = len(data), -(-len(data) // _BLOCK)
     data = np.ascontiguousarray(data)
     if size != num_blocks * _BLOCK:

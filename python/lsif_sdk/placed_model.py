@@ -34,13 +34,7 @@ Precision = Literal["float32", "bfloat16"]
 class PlacedModel(OfOneProcess):
     """A trained model and its catalogue, with the native code or the GPU that answers for them.
 
-    Args:
-        artifact: see `Recommender`, as for the other arguments.
-        threads: see `Recommender`.
-        batching: see `Recommender`.
-        attributes: see `Recommender`.
-        precision: see `Recommender`.
-        device: see `Recommender`.
+    The arguments are those of `Recommender`.
 
     Raises:
         ArgumentError: a value is out of range, there is no such device, or the device does not support an option.

@@ -150,7 +150,6 @@ class Ranker(NativeModel):
 
     @property
     def _captures(self) -> int:
-        """Number of CUDA graphs that have been captured, or tried, so far."""
         return self._path.captures if isinstance(self._path, DevicePath) else 0
 
     @property

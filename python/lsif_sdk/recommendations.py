@@ -87,11 +87,10 @@ class Recommendations:
 
     items: ids [batch, k] (None or -1 past counts). scores: float32 [batch, k] (0 past counts). counts: int64 [batch].
     long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True for users who got the most popular
-    items, for lack of a known event or because `degraded` is "popularity".
-    version: `Recommender.version` of the snapshot that answered.
-    degraded: "", or how the answer was simplified to keep `budget_ms`: "approximate" (the search may miss items), "less
-    diverse" (the last items, or all, chosen by score alone), "popularity" (the most popular items), "cached state" (of
-    `Users`: may lack the newest events).
+    items, for lack of a known event or since `degraded` is "popularity". version: `Recommender.version` of the snapshot
+    that answered. degraded: "", or how the answer was simplified to keep `budget_ms`: "approximate" (may miss items),
+    "less diverse" (the last items, or all, by score alone), "popularity" (the most popular items), "cached state"
+    (`Users`: may lack the newest events).
     """
 
     items: npt.NDArray[Any]

@@ -48,12 +48,12 @@ class Recommender(ItemSearch):
             Results do not depend on it.
         batching: how concurrent `recommend` calls share searches. True: with the defaults of `Batching`; None or False:
             each call searches for itself. Results do not depend on it.
-        attributes: the item attributes that `recommend(where=)` can filter by: a mapping from attribute name to a
-            column of one entry per item, in catalogue order or by item id, as in {"price": {"sku-1": 9.99}}. Entries
-            are numbers, booleans, strings or lists of strings (`lsif_sdk.attributes.Attributes`). An item without an
-            entry has an unknown value; a column of booleans needs an entry for every item.
-        precision: "float32", or "bfloat16" for the matrix products in the blocks, which is faster on CPUs with bfloat16
-            instructions and less exact on all (docs/model.md, 2).
+        attributes: item attributes for `recommend(where=)`, by name: columns with one entry per item, in catalogue
+            order or by item id, as in {"price": {"sku-1": 9.99}}. Entries are numbers, booleans, strings or lists of
+            strings (`lsif_sdk.attributes.Attributes`). Missing entries are unknown; a column of booleans needs an
+            entry for every item.
+        precision: "float32", or "bfloat16" for the products in the blocks: faster on CPUs with bfloat16 instructions,
+            less exact on all (docs/model.md, 2).
         device: "cpu", or the GPU that answers: "cuda", "cuda:1". `UserState`s, `explain`, `search` and `similar_items`
             stay on the CPU; batching and a `recall_target` below 1 are refused (docs/cuda.md).
     """
@@ -176,8 +176,7 @@ class Recommender(ItemSearch):
             history: one user (`Events`, or item ids, oldest first) or a sequence of users. [] is one user without
                 events and gets one row; a batch of no users is an array of shape [0, 0].
             k: how many items: at least 1, at most 2**20 or the number of items, whichever is larger. Time and memory
-                grow with k, so a server should limit what clients may ask for. Users with fewer items left get fewer
-                (`counts`).
+                grow with k, so a server should limit it. Users with fewer items left get fewer (`counts`).
             state: the state of the user, or one per user, in place of `history`. The answer is the one for the whole
                 history (docs/user_state.md), at a cost independent of its length, but `exclude_seen` and `repeats`
                 see only the newest `remember` events. On a GPU, also users of a `DeviceStates` on that GPU.

@@ -30,15 +30,15 @@ def directions_of(catalog: Catalog, threads: int) -> Catalog:
 def carried_over(
     directions: Catalog, before: Catalog, after: Catalog, threads: int, changed: npt.NDArray[np.int64] | None
 ) -> Catalog:
-    """`directions_of(after)`, derived from that of an earlier catalogue of the same items, or of the first of them.
+    """`directions_of(after)`, derived from that of an earlier catalogue of the same items or fewer.
 
     Only vectors that differ are computed and coded again; the order of the codes stays.
 
     Args:
         directions: `directions_of(before)`.
-        before: the earlier catalogue.
-        after: the later catalogue.
-        threads: how many threads build codes; 0: all.
+        before: the earlier one.
+        after: the later one.
+        threads: to code with; 0: all.
         changed: rows of `before` that include all that differ; None: not known.
     """
     old, new = before.vectors.numpy(), after.vectors.numpy()
@@ -67,13 +67,13 @@ def most_similar(
 
     Args:
         directions: see `directions_of`.
-        items: the current items of the catalogue.
-        rows: rows of the given items.
+        items: current items of the catalogue.
+        rows: the given items.
         k: how many.
-        excluded: more rows to leave out, ragged: those for each given row and their offsets, or two None.
-        allowed: for each given row a bitmap of the rows that may be found; None: all.
-        threads: how many threads search; 0: all.
-        version: version of the snapshot.
+        excluded: more rows to leave out, ragged, for each given row: rows and offsets, or two None.
+        allowed: a bitmap of the rows that may be found, for each given row; None: all.
+        threads: to search with; 0: all.
+        version: of the snapshot.
     """
     batch = len(rows)
     unwanted = rows, np.arange(batch + 1)

@@ -59,7 +59,7 @@ class Histogram:
 class Stats:
     """Statistics at one moment.
 
-    requests: answered `recommend` calls. degraded: how many of them had a simplified answer, to keep `budget_ms`.
+    requests: answered `recommend` calls. degraded: those with an answer simplified to keep `budget_ms`.
     users: users in these calls. unknown: events of items the catalogue does not know. fallbacks: users who got the most
     popular items. short: users who got fewer than k. errors: `recommend` calls that raised, by the error's name. times:
     in microseconds by stage (`STAGES`). batching: counters of shared searches, {} without batching: requests, batches,
@@ -109,10 +109,10 @@ class Metrics:
         Args:
             times_ns: when it began, and when each stage except "total" ended.
             users: number of users.
-            unknown: ignored events of unknown items.
-            fallbacks: users who got the most popular items.
-            short: users who got fewer than k.
-            is_degraded: whether the answer was simplified to keep a budget.
+            unknown: see `Stats`.
+            fallbacks: see `Stats`.
+            short: see `Stats`.
+            is_degraded: see `Stats`.
         """
         began, parsed, searched, ended = times_ns
         spent = (parsed - began) / 1e3, (searched - parsed) / 1e3, (ended - searched) / 1e3, (ended - began) / 1e3

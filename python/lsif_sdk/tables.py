@@ -97,7 +97,6 @@ class Table:
         return codes, values
 
     def _names(self, column: str, values: list[Any], texts: list[str]) -> Sequence[Any]:
-        """The distinct ids as integers, if all are integers, or as text."""
         if not (self._typed and any(isinstance(value, str) for value in values)):
             return _as_integers(texts) or texts
         if len(set(texts)) < len(texts):
@@ -253,7 +252,7 @@ def read_table(
         columns: names of the columns to read, by the option that sets each, for error messages.
         separator: separator of a text file, a regular expression if it is longer than one character; None = tab if the
             first line has one, otherwise comma.
-        argument: the argument's name in error messages, if there are several sources.
+        argument: for error messages, if there are several sources.
 
     Raises:
         DataError: the source cannot be read, lacks a column, has two columns of one name, or has no rows; or a row of a

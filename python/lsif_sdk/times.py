@@ -61,7 +61,7 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
     """Unix seconds as a new int64 array with one dimension.
 
     Args:
-        argument: the argument's name in error messages.
+        argument: for error messages.
         values: Unix seconds, such as `time.time()`; or dates: datetime64 of any unit, `datetime.datetime` (including
             pandas Timestamps), UTC if without time zone, or `datetime.date` (midnight UTC). Rounded down.
 

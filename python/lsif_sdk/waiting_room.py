@@ -22,8 +22,8 @@ class WaitingRoom:
     """Threads that make blocking calls, with a limit on the calls in flight.
 
     Args:
-        threads: how many calls may run at the same time.
-        most: how many calls may be in flight, including those that wait for a thread.
+        threads: calls at the same time.
+        most: calls in flight, including those that wait for a thread.
     """
 
     def __init__(self, threads: int, most: int) -> None:
@@ -68,8 +68,8 @@ class WaitingRoom:
     ) -> T:
         """Makes the call recommend(**options) in a thread; its timeout and budget count from now on.
 
-        If there is no thread in time for a call with a budget, it is made at once with a budget of 0, for an answer
-        without a search.
+        A refused call with a budget (too many in flight, or no thread in time) is made at once with a budget of 0, for
+        an answer without a search.
 
         Args:
             recommend: takes "timeout" in seconds and "budget_ms"; counts its own errors.

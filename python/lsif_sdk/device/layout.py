@@ -22,9 +22,9 @@ _LEAST = 16
 class Shape(NamedTuple):
     """Everything except values that the work of a request depends on: requests of one shape can share a CUDA graph.
 
-    batch: number of users. histories: number of encoded histories, the users' first, then padding. total: number of
-    events of all histories. k: results per user; 0: only encode. excluded: number of excluded rows of all users; -1:
-    none. own: columns of the users' own rows, which are scored separately. has_...: which optional parts there are.
+    batch: users. histories: encoded histories, the users' first, then padding. total: events of all histories. k:
+    results per user; 0: only encode. excluded: excluded rows of all users; -1: none. own: columns of the users' own
+    rows, which are scored separately. has_...: which optional parts there are.
     """
 
     batch: int

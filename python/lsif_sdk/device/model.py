@@ -46,7 +46,7 @@ class Tensors:
 
 
 class _Kept:
-    """A number of the ops' table; the entry is dropped when this object is garbage-collected."""
+    """An entry of the ops, dropped when this object is collected."""
 
     def __init__(self, number: int, like: Tensor) -> None:
         self.number = number
@@ -57,10 +57,10 @@ class DeviceEncoder:
     """The weights of an encoder.
 
     Args:
-        weights: tensors on the device, in the order of `Artifact.encoder_weights`.
-        config: the model's hyper-parameters.
-        threads: CPU threads, if the device is the CPU.
-        precision: precision of the products in the blocks, "float32" or "bfloat16".
+        weights: on the device, in the order of `Artifact.encoder_weights`.
+        config: the model's.
+        threads: for a device that is the CPU.
+        precision: of the products in the blocks, "float32" or "bfloat16".
     """
 
     def __init__(
@@ -123,9 +123,9 @@ class DeviceCatalog:
     """The vectors, biases and codes of a catalogue.
 
     Args:
-        catalog: the catalogue on the CPU.
-        tensors: copies on the device.
-        threads: CPU threads, if the device is the CPU.
+        catalog: on the CPU.
+        tensors: the copies.
+        threads: for a device that is the CPU.
     """
 
     def __init__(self, catalog: Catalog, tensors: Tensors, threads: int) -> None:

@@ -37,13 +37,13 @@ class DevicePath:
     Args:
         host: the native path of the same model and catalogue, which checks events, encodes states and computes the
             bonuses of `repeats`.
-        config: the model's hyper-parameters.
-        weights: the encoder's weights on the CPU (`Artifact.encoder_weights`).
-        catalog: the catalogue on the CPU.
+        config: the model's.
+        weights: the encoder's, on the CPU (`Artifact.encoder_weights`).
+        catalog: on the CPU.
         device: the device.
         threads: CPU threads for the host's part, and for a device that is the CPU.
-        precision: precision of the products in the blocks, "float32" or "bfloat16"; that of the host.
-        before: the path of the previous snapshot, with the same precision, whose device tensors are reused.
+        precision: of the products in the blocks, "float32" or "bfloat16"; that of the host.
+        before: the previous snapshot's path, of the same precision, whose device tensors are reused.
         capture: makes graphs of work on the device; None: CUDA graphs on a GPU, none elsewhere.
 
     Raises:
@@ -223,12 +223,11 @@ class _Events(NamedTuple):
         return self._replace(offsets=offsets, now=None if self.now is None else self.now[users])
 
     def shape(self) -> Shape:
-        """The shape of a request to encode them."""
+        """Of a request to encode them."""
         there = self.times is not None, self.actions is not None, self.now is not None
         return Shape(len(self.offsets) - 1, len(self.offsets) - 1, len(self.items), *there)
 
     def parts(self) -> dict[str, Ints | None]:
-        """The parts of that request."""
         return dict(self._asdict())
 
 

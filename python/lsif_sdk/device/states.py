@@ -44,9 +44,9 @@ class StateTable:
     """States of one model. The caller checks slots. Thread-safe, whatever the threads' streams.
 
     Args:
-        encoder: the model's encoder.
-        config: the model's hyper-parameters.
-        device: the encoder's device.
+        encoder: the model's.
+        config: the model's.
+        device: the encoder's.
         capacity: number of slots.
         remember: how many of the newest events are kept on the host, for exclusion and `repeats`.
 

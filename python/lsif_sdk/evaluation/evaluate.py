@@ -71,9 +71,9 @@ def evaluate(
         item: column of item ids, likewise.
         timestamp: column of times, likewise; None = there are none.
         action: column of action types, likewise; None = there are none.
-        separator: separator of the columns, if `events` is a text file (see `read_events`).
-        with_request_time: whether the recommender gets the time of the target event as request time. This is an easier
-            task, so mention it with the results. None = yes if the model reads it and the events have times.
+        separator: column separator, if `events` is a text file (see `read_events`).
+        with_request_time: whether the recommender gets the time of the target event as request time (an easier task, so
+            mention it with the results); None = yes if the model reads it and the events have times.
         target: which of the two held-out events to predict.
         exclude_seen: leave items of the history out of ranks and lists; a target that is one of them is a miss (see
             `pessimistic_ranks`). False where people consume items again; None = as in the recommender's training, True

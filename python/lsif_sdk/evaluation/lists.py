@@ -31,10 +31,10 @@ class ListReport(Measured):
             means over users; see `measure_lists`.
         standard_errors: standard errors of these means: sample standard deviation / sqrt(num_users); NaN for one user.
         num_users: number of users with relevant items.
-        num_without_list: how many of them have no list; their metrics are 0.
-        user_ids: ids of the users, sorted: int64 [num_users], or a list of text.
-        gains: each user's contribution to each metric, float64 [num_users], in the order of `user_ids`. Users and their
-            order depend only on the relevant items, so `paired_bootstrap` can compare the gains of two systems.
+        num_without_list: how many of them have no list, which counts as 0.
+        user_ids: their ids, sorted: int64 [num_users], or a list of text.
+        gains: each user's contribution to each metric, float64 [num_users], in the order of `user_ids`. That depends
+            only on the relevant items, so `paired_bootstrap` can compare two systems.
     """
 
     k: int | tuple[int, ...]
@@ -203,7 +203,6 @@ def _refuse_one_for_two(columns: dict[str, str]) -> None:
 
 
 def _table_of(lists: Recommendations, users: object) -> Table:
-    """The recommendations as a table, with checked users."""
     import pandas as pd
 
     expected = f"the ids of the {len(lists)} users of lists, in that order"

@@ -23,17 +23,15 @@ _SAMPLE = 32
 def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
     """Whether a model may have been trained on the targets of a split; False if its training is not recorded.
 
-    For splits by time, the times from which they test are compared. For others, the users of `sample_of_targets` are
-    checked: a target on an earlier day than the recorded one was trained on. A target on the same day, or without
-    times, may have been trained on if it differs from the recorded one, the user has no new events, and the recorded
-    target is not in the history. A model with which training began (`lsif_sdk.training.warm_start`) may also have
-    seen the targets.
+    Splits by time are compared by the time from which they test, others by the users of `sample_of_targets`: a target
+    on an earlier day than the recorded one was trained on. One on the same day, or without times, may have been, if it
+    differs from the recorded one, which is not in the history, and the user has no new events. The model with which
+    training began (`lsif_sdk.training.warm_start`) may have seen the targets, too.
 
     Args:
         training: `Artifact.training` of the model.
         split: the split.
-        target: the targets in question. Validation targets are never quite unseen, since they decide when training
-            stops.
+        target: the targets in question; those of validation are never quite unseen, as they decide when to stop.
     """
     if "holdout" not in training or _is_newer(training.get("newest_time"), split, target):
         return False

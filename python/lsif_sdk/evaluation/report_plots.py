@@ -48,7 +48,6 @@ def report_plots(
 
 
 def _groupings(users: Behaviour) -> list[tuple[str, Groups, str]]:
-    """Each kind of groups, with the groups and the label of their axis."""
     groupings = [("length of the history", length_groups(users.lengths), "events in the history (users)")]
     if users.drift is not None and (groups := drift_groups(users.drift)):
         groupings.append(

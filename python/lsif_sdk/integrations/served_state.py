@@ -30,9 +30,9 @@ class ServedState:
     Args:
         state: includes the events up to `sequence`.
         sequence: the sequence number of the newest of these events.
-        newest_time: the greatest time of these events, also those of unknown items; `UNKNOWN_TIME` if no time is known.
-            Kept here because the state of a model without times does not have it.
-        unsaved: how many of these events the state in the store does not include.
+        newest_time: the greatest time of these events, also of unknown items; `UNKNOWN_TIME` if none is known. A model
+            without times does not keep it.
+        unsaved: how many of these events the stored state does not include.
     """
 
     state: UserState

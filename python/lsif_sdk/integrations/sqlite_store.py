@@ -55,7 +55,7 @@ class SQLiteStore(OfOneProcess):
         timeout: seconds to wait for other writers.
 
     Raises:
-        ArgumentError: `synchronous` or `timeout` is out of range, or `path` is ":memory:".
+        ArgumentError: `synchronous` or `timeout` is out of range, or `path` has ":memory:" in it.
         ArgumentTypeError: an argument is of the wrong type.
         StoreError: the file cannot be opened, is not a store, or is of another version.
     """

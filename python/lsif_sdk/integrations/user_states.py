@@ -29,8 +29,8 @@ class UserStates(OfOneProcess, Generic[T]):
     """A thread-safe least-recently-used cache from user ids to `UserState` (or anything with `nbytes`).
 
     Args:
-        max_bytes: how many bytes all states may take; each counts with its own size and 576 bytes. If there is no room,
-            the least recently used ones are dropped; a state larger than the whole cache is not kept.
+        max_bytes: for all states; each counts with its size and 576 bytes. The least recently used ones are dropped if
+            there is no room; a state larger than all of it is not kept.
 
     Raises:
         ArgumentError: `max_bytes` is negative or above 2**62.

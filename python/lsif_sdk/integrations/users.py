@@ -39,9 +39,9 @@ _PATIENCE = 3 / 4  # of a budget: on a busy machine, a thread that has waited do
 class Users(OfOneProcess):
     """Records users' events and recommends items: the answers of `Recommender.recommend` for all recorded events.
 
-    The events in the store are authoritative; states only save work. A state that is missing, damaged, of another model
-    or out of date is updated from the events, whoever appended them. So many threads, and other processes with their
-    own `Users`, may share a store.
+    The store's events are authoritative; states only save work. One that is missing, damaged, of another model or out
+    of date is updated from the events, whoever appended them: many threads, and other processes with their own `Users`,
+    may share a store.
 
     Args:
         recommender: the model. States follow the snapshots of a live recommender: those of another model, and those
@@ -229,9 +229,9 @@ class Users(OfOneProcess):
     def stats(self) -> dict[str, int]:
         """Counters since creation, together with `UserStates.stats`.
 
-        rebuilt: states made from the whole history. refused: states, in the store or in memory, that could not be used:
-        damaged, of another model, with a smaller `remember`, or made before an item of a recorded event was added.
-        saved: states written to the store. save_failures: failed writes; they are tried again.
+        rebuilt: states made from the whole history. refused: states in the store or in memory that are damaged, of
+        another model, have a smaller `remember`, or were made before an item of an ignored event was added. saved:
+        states written. save_failures: failed writes; they are tried again.
         """
         with self._counts_lock:
             counts = {name: self._counts[name] for name in ("rebuilt", "refused", "saved", "save_failures")}

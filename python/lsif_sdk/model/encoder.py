@@ -64,7 +64,6 @@ class _WindowBlocks:
 
     @property
     def tail(self) -> int:
-        """Padding that fills the last block."""
         return -self.seq_len % self.block
 
     def queries(self, x: Tensor) -> Tensor:

@@ -22,8 +22,6 @@ __all__ = ["InterestFusionModel"]
 
 
 class _ItemCatalog(nn.Module):
-    """The catalogue's own parameters: one bias per item."""
-
     def __init__(self, num_items: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(num_items))

@@ -72,10 +72,10 @@ def train(
 
     `split` and `holdout` decide which events are held out, that is, not trained on:
 
-    - split "leave_one_out": each user's last two events. The last but one decides when training stops (validation), the
-      last one is the test target.
+    - split "leave_one_out": each user's last two events. The first decides when training stops (validation), the last
+      is the test target.
     - split "time": the newest 20 % of all events. Each user's first event in the older half decides when training
-      stops, the first one in the newer half is the test target.
+      stops, the first in the newer half is the test target.
     - holdout "test" (default): as above, with metrics of both in the artifact.
     - holdout "validation": the test targets decide when training stops, and all earlier events are trained on. No event
       is left for an unbiased test, but the model learns from more data, for production.
@@ -94,7 +94,7 @@ def train(
         item: column of item ids, likewise.
         timestamp: column of times, likewise; None = there are none.
         action: column of action types, likewise; None = there are none.
-        separator: separator of the columns, if `events` is a text file (see `read_events`).
+        separator: column separator, if `events` is a text file (see `read_events`).
         split: see above; "time" needs events with times.
         holdout: see above.
         exclude_seen: leave items of the history out when targets are ranked, and by default in `recommend`; False where
@@ -185,7 +185,6 @@ def _history(log: EventLog, parts: Split | None, target: Literal["validation", "
 
 
 def _provenance(log: EventLog, parts: Split | None, training: TrainConfig, result: FitResult) -> dict[str, Any]:
-    """What an artifact records of the events, their split and the course of training."""
     return {
         "users": log.num_users,
         "events": len(log.items),

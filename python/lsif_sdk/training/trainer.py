@@ -184,8 +184,6 @@ def check_checkpoint(folder: str | os.PathLike[str], resume: bool) -> Path:
 
 
 class _Run:
-    """One training run: its model, optimizer and progress."""
-
     def __init__(
         self,
         fabric: Fabric,
@@ -335,7 +333,6 @@ class _Run:
 
 
 def _hash(*arrays: NDArray[np.generic] | None) -> str:
-    """SHA-256 of a sequence of arrays with their shapes."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(b"none" if array is None else str(array.shape).encode())

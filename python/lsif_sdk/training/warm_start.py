@@ -115,11 +115,11 @@ def provenance_of_start(
     """What a model's artifact records of the model that its training started from.
 
     Args:
-        start: the model that training started from.
+        start: that model.
         given: `start` as the caller gave it.
-        log: the events of the new training.
-        split: the split of the new training; None: nothing is held out.
-        holdout: that of the new training, see `lsif_sdk.training.train`.
+        log: the new training's events.
+        split: the new training's; None: nothing is held out.
+        holdout: the new training's, see `lsif_sdk.training.train`.
 
     Returns:
         "newest_time": time of the newest event of either training, Unix seconds; None if not known for both. "start":
