@@ -1,6 +1,6 @@
-"""`make demo`: train on MovieLens-100K, measure beside popularity, recommend for two real users.
+"""`make demo`: train on MovieLens-100K, compare with popularity, recommend for two real users.
 
-Without the data (no network and no copy at hand) it goes on with a simulated shop.
+Without the data (no network and no local copy) it uses a simulated shop instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RECIPES = pathlib.Path(__file__).parents[1] / "recipes"
 
 
 def load_events() -> tuple[EventLog, str, Recipe]:
-    """The events, what they are, and a recipe that trains on them for about four minutes at most."""
+    """The events, the name of the data, and a recipe that trains on them for about four minutes at most."""
     try:
         return movielens_100k(), "MovieLens-100K", load_recipe(RECIPES / "ml-100k.json")
     except DataError as error:

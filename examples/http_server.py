@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import lsif_sdk
 
-MAX_K = 1000  # an answer is as long as k, so a public server bounds it
+MAX_K = 1000  # answers grow with k, so a public server should limit it
 
 
 class Server(ThreadingHTTPServer):
-    """Ends when its requests have: a thread that comes out of native code after the interpreter's end aborts it."""
+    """Waits for its requests at exit: a thread that returns from native code after the interpreter's end aborts it."""
 
     daemon_threads = False
 
@@ -27,10 +27,10 @@ class Handler(BaseHTTPRequestHandler):
     """Answers GET /recommend?items=a,b,c&k=10."""
 
     recommender: lsif_sdk.Recommender
-    timeout = 10  # seconds without a byte from a client; how long a request may take is for a proxy in front to bound
+    timeout = 10  # seconds without a byte from a client; a proxy in front should limit the total time of a request
 
     def do_GET(self) -> None:
-        """One request."""
+        """Answers one request."""
         url = urlsplit(self.path)
         if url.path != "/recommend":
             self.answer(404, {"error": "only /recommend is here"})
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     options = parser.parse_args()
     try:
-        # One thread a request: parallelism comes from the requests.
+        # One thread per request, since requests run in parallel.
         Handler.recommender = lsif_sdk.Recommender.load(options.model, threads=1)
     except lsif_sdk.errors.LsifError as error:
         sys.exit(f"http_server: {error}")

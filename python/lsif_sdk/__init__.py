@@ -1,10 +1,10 @@
-"""lsif_sdk: embeddable recommendation by long- and short-term interest fusion.
+"""lsif_sdk: an embeddable recommender that fuses long-term and short-term interests.
 
     rec = lsif_sdk.Recommender.load("model/")
     rec.recommend(["item a", "item b"], k=10)
 
-Inference needs torch, numpy and safetensors; `train` and `evaluate` load further packages
-(extra "train") when they are called.
+Inference needs torch, numpy and safetensors. `train` and `evaluate` need more packages (extra "train"), which are
+imported when these functions are called.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lsif_sdk import errors
 from lsif_sdk.native_parts import not_loaded
 
 try:
-    importlib.import_module("lsif_sdk._core")  # `from lsif_sdk import` would take it for a circular import
+    importlib.import_module("lsif_sdk._core")  # `from lsif_sdk import _core` would report a circular import
 except ImportError as error:
     raise not_loaded("_core", __path__, error) from error
 
@@ -67,7 +67,7 @@ __all__ = [
 
 try:
     __version__: str = _core.build_info()["version"]
-except RuntimeError as error:  # it looks at LSIF_CPU_ISA
+except RuntimeError as error:  # the native code refuses the value of LSIF_CPU_ISA
     raise errors.SettingError(str(error)) from None
 
 _LAZY = {"train": "lsif_sdk.training", "evaluate": "lsif_sdk.evaluation", "compare": "lsif_sdk.evaluation"}

@@ -1,4 +1,4 @@
-"""Checks of arguments that several modules share; every refusal names the argument."""
+"""Checks of arguments that several modules share; errors name the argument."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_K = 2**20
-"""Results a query may ask for; of a larger catalogue, as many as it has items."""
+"""The largest k; for a larger catalogue, its number of items."""
 MAX_THREADS = 4096
 _AGES = 1e12  # seconds
 _SHARES = {"long": 1.0, "short": 0.0}
@@ -25,42 +25,42 @@ FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
 def is_integer(value: object) -> bool:
-    """Whether it is an integer, Python's or NumPy's; no truth value, no timedelta64 (though that is an np.integer)."""
-    if type(value) is int:  # nearly all, on the way of every request
+    """Whether it is an integer of Python or NumPy; not a boolean, nor timedelta64 (although that is an np.integer)."""
+    if type(value) is int:  # the fast path for requests
         return True
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
 
 
 def is_missing(value: object) -> bool:
-    """None, NaN, or what pandas has for them."""
+    """Whether it is None, NaN, or a missing value of pandas."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def is_real(value: object) -> bool:
-    """Whether it is a real number, NaN and infinities among them."""
+    """Whether it is a real number, including NaN and infinities."""
     return type(value) is float or isinstance(value, (float, np.floating)) or is_integer(value)
 
 
 def first_repeat(values: Iterable[Any]) -> Any:
-    """The first value that was there before; there is one."""
+    """The first value that repeats an earlier one; there must be one."""
     seen: set[Any] = set()
     return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
 
 
 def index_of(column: Any) -> npt.NDArray[Any] | None:
-    """The labels of the rows of a pandas column or frame; None of others."""
+    """The index of a pandas column or frame; None for other objects."""
     index = getattr(column, "index", None)
     return None if not hasattr(column, "__array__") or index is None or callable(index) else np.asarray(index)
 
 
 def as_array(argument: str, values: Any, expected: str = "an array") -> npt.NDArray[Any]:
-    """`numpy.asarray`. What it cannot read is refused: lists of several lengths, tensors of other kinds or devices.
+    """`numpy.asarray`, with errors for lists of different lengths and for tensors of other types or devices.
 
     Raises:
-        ArgumentError: rows of different lengths.
-        ArgumentTypeError: NumPy has no such type, or the object does not give its values away.
+        ArgumentError: rows have different lengths.
+        ArgumentTypeError: NumPy does not have the type, cannot read the values, or they are masked.
     """
     if isinstance(values, np.ma.MaskedArray):
         raise ArgumentTypeError(argument, f"{expected} without a mask", values)
@@ -75,15 +75,15 @@ def as_array(argument: str, values: Any, expected: str = "an array") -> npt.NDAr
 
 
 def as_k(k: int, num_items: int = 0) -> int:
-    """A checked number of results: memory is taken for all k of them, whether the catalogue has so many or not."""
+    """A checked number of results; it is limited, since memory for all k is allocated even in a smaller catalogue."""
     return as_integer("k", k, 1, max(MAX_K, num_items))
 
 
 def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
-    """Checked numbers of results, in the order given: one integer, or different ones in a sequence.
+    """Checked numbers of results, in the given order: one integer, or a sequence of different ones.
 
     Raises:
-        ArgumentError: one is out of range or there twice, or there is none.
+        ArgumentError: a number is out of range or comes twice, or there is none.
         ArgumentTypeError: neither an integer nor a sequence of integers.
     """
     if is_integer(k):
@@ -116,14 +116,14 @@ def as_threads(threads: int | None) -> int:
 
 
 def as_column(argument: str, values: Any, expected: str) -> npt.NDArray[Any]:
-    """A sequence, or an array of any library, as an array with one dimension; `expected` says in messages of what."""
+    """A sequence, or an array of any library, as a one-dimensional array; `expected` describes values in messages."""
     if not hasattr(values, "__array__"):
         if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
             raise ArgumentTypeError(argument, f"a sequence of {expected}", values)
         kinds = set(map(type, values))
-        if not kinds.isdisjoint({bool, np.bool_}):  # beside numbers they would become numbers
+        if not kinds.isdisjoint({bool, np.bool_}):  # among numbers, NumPy would turn them into numbers
             raise ArgumentTypeError(argument, expected, True)
-        if range in kinds:  # of which NumPy would make a row
+        if range in kinds:  # NumPy would turn each into a row
             raise ArgumentError(argument, "one dimension", "ranges")
     array = as_array(argument, values, "one dimension")
     if array.ndim != 1:
@@ -132,12 +132,12 @@ def as_column(argument: str, values: Any, expected: str) -> npt.NDArray[Any]:
 
 
 def as_int64(argument: str, values: Any) -> npt.NDArray[np.int64]:
-    """Whole numbers as a new int64 array with one dimension."""
+    """Whole numbers as a new one-dimensional int64 array."""
     return whole_numbers(argument, as_column(argument, values, "whole numbers"), "whole numbers")
 
 
 def whole_numbers(argument: str, array: npt.NDArray[Any], expected: str) -> npt.NDArray[np.int64]:
-    """A column's values as a new int64 array; `expected` says in messages what they may be."""
+    """A column's values as a new int64 array; `expected` describes values in error messages."""
     if array.dtype.kind == "i":
         return array.astype(np.int64)
     if array.dtype.kind in "uO" and all(type(value) is int for value in array.tolist()):
@@ -151,13 +151,13 @@ def whole_numbers(argument: str, array: npt.NDArray[Any], expected: str) -> npt.
         if bool(bad.any()):
             raise ArgumentError(argument, "whole numbers", f"{floats[bad][0]} at position {int(np.argmax(bad))}")
         return floats.astype(np.int64)
-    # Nanoseconds become int in a list, so that there may be no odd value to show.
+    # `tolist` turns nanoseconds into int, so that no odd value may be found.
     odd = next((value for value in array.tolist() if type(value) is not int), array[0])
     raise ArgumentTypeError(argument, expected, odd)
 
 
 def as_balance(interest: str | float | None) -> float:
-    """A checked share of the long-term interests; -1 for the model's own."""
+    """A checked share of the long-term interests; -1 stands for the model's own."""
     if interest is None:
         return -1.0
     if isinstance(interest, str) and interest in _SHARES:
@@ -170,22 +170,22 @@ def as_balance(interest: str | float | None) -> float:
 
 
 def as_duration(argument: str, unit: str, value: float | None) -> float | None:
-    """A checked number of seconds, say, >= 0; None for no limit."""
+    """A checked duration >= 0, in any unit; None for no limit."""
     if value is None:
         return None
     if not is_real(value):
         raise ArgumentTypeError(argument, f"{unit}, or None", value)
     if not value >= 0:
         raise ArgumentError(argument, f"{unit} >= 0, or None", value)
-    return _AGES if is_integer(value) and value > _AGES else float(value)  # an integer may be past any float
+    return _AGES if is_integer(value) and value > _AGES else float(value)  # an integer may be too large for a float
 
 
 def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """A checked name of one of the choices.
+    """One of the choices, checked.
 
     Raises:
         ArgumentError: another text.
-        ArgumentTypeError: no text.
+        ArgumentTypeError: not a text.
     """
     expected = f"one of {', '.join(map(repr, choices))}"
     if not isinstance(value, str):
@@ -196,18 +196,18 @@ def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
 
 
 def as_flag(name: str, value: object) -> bool:
-    """A checked truth value, Python's own or NumPy's; 0 and 1 are none."""
+    """A checked boolean of Python or NumPy; 0 and 1 are refused."""
     if not isinstance(value, (bool, np.bool_)):
         raise ArgumentTypeError(name, "True or False", value)
     return bool(value)
 
 
 def as_integer(name: str, value: object, low: int, high: int) -> int:
-    """A checked integer in [low, high], Python's own or NumPy's.
+    """A checked integer in [low, high], of Python or NumPy.
 
     Raises:
-        ArgumentError: beyond the range.
-        ArgumentTypeError: no integer.
+        ArgumentError: out of range.
+        ArgumentTypeError: not an integer.
     """
     if is_integer(value) and low <= value <= high:  # type: ignore[operator]
         return int(value)  # type: ignore[call-overload, no-any-return]
@@ -218,16 +218,16 @@ def as_integer(name: str, value: object, low: int, high: int) -> int:
 
 
 def as_seed(seed: object) -> int:
-    """A checked seed of random numbers; None, with which they would differ each time, is none."""
+    """A checked random seed; refuses None, with which results would differ each time."""
     return as_integer("seed", seed, 0, 2**63 - 1)
 
 
 def as_number(name: str, value: object, low: float, high: float, brackets: str = "[]") -> float:
-    """A checked number in the interval, whose ends belong to it where the bracket is square; an integer stays one.
+    """A checked number in an interval, whose ends are included if the bracket is square; an integer stays an integer.
 
     Raises:
-        ArgumentError: beyond the interval, or NaN.
-        ArgumentTypeError: no real number.
+        ArgumentError: outside the interval, or NaN.
+        ArgumentTypeError: not a real number.
     """
     real = is_real(value)
     # An integer is compared exactly, however large it is.

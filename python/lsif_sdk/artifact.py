@@ -4,7 +4,7 @@ config.json           format, format_version, written_by, written_at, model (Mod
                       metrics, files (size, SHA-256) and the SHA-256 of all these
 weights.safetensors   docs/model.md, "Tensors of an artifact"
 items.safetensors     ids, titles, training counts, ends of availability (lsif_sdk.items.ItemTable.to_tensors)
-codes.safetensors     what the search scans, made of these weights (docs/score_topk.md); if missing, made when loading
+codes.safetensors     the codes of the weights that a search scans (docs/score_topk.md); if missing, made when loading
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class Artifact:
     """Everything a `Recommender` needs, checked.
 
     Args:
-        config: the model's shape.
+        config: the model's hyper-parameters.
         weights: the tensors of docs/model.md by name, contiguous, on the CPU.
-        items: ids, titles and counts, one entry a catalogue row.
-        training: provenance: what it was trained on and how (plain JSON values).
+        items: ids, titles and counts, one entry per catalogue row.
+        training: provenance: what the model was trained on and how (plain JSON values).
         metrics: measured quality (plain JSON values).
 
     Raises:
@@ -93,11 +93,11 @@ class Artifact:
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     codes: torch.Tensor | None = dataclasses.field(default=None, init=False)
-    """`Catalog.codes` of these weights, where they were loaded with them; a copy with other weights has none."""
+    """`Catalog.codes` of these weights, if loaded with them, otherwise None; a copy with other weights has None."""
     written_by: str | None = dataclasses.field(default=None, init=False)
-    """What wrote the directory it was loaded from, such as "lsif_sdk 0.1.0"; None: nothing did, or it does not say."""
+    """The program that wrote the loaded directory, such as "lsif_sdk 0.1.0"; None: not loaded, or not recorded."""
     written_at: str | None = dataclasses.field(default=None, init=False)
-    """When that was: UTC in ISO 8601, such as "2026-11-28T09:45:00Z" (see `artifact_files.written_now`); or None."""
+    """When it was written: UTC in ISO 8601, such as "2026-11-28T09:45:00Z" (`artifact_files.written_now`); or None."""
 
     def __post_init__(self) -> None:
         for name, kind, expected in _TYPES:
@@ -109,44 +109,44 @@ class Artifact:
 
     @property
     def has_encoder(self) -> bool:
-        """Whether there is a model of users, beside the items; `Recommender.from_vectors` has none."""
+        """Whether there is an encoder of users beside the items; `Recommender.from_vectors` makes none."""
         return self.training.get("encoder") != NO_ENCODER
 
     @property
     def excludes_seen(self) -> bool:
-        """Whether training left out what users had before (`train(exclude_seen=)`); True where nothing says so."""
+        """Whether training excluded items the user had met before (`train(exclude_seen=)`); True if not recorded."""
         return self.training.get("exclude_seen") is not False
 
     def edited(self, weights: Mapping[str, torch.Tensor], items: ItemTable) -> Artifact:
-        """The same model with other items and their tensors, which the caller has checked; without codes."""
+        """A copy with other items and tensors, which the caller has checked; without codes."""
         twin = copy.copy(self)
         config = dataclasses.replace(self.config, num_items=len(items))
         changed = {"config": config, "weights": weights, "items": items}
         for name, value in (changed | dict.fromkeys(("codes", "written_by", "written_at"))).items():
-            object.__setattr__(twin, name, value)  # no second look at all the weights
+            object.__setattr__(twin, name, value)  # bypasses __post_init__, which would check all weights again
         return twin
 
     def with_popularity_penalty(self, penalty: float) -> Artifact:
-        """The same model with popular items' biases lowered and rare items' raised, so that it is less mainstream.
+        """A copy with lower biases of popular items and higher ones of rare items, for less mainstream answers.
 
-        With c_i the events of item i in training (`items.counts`) and the mean taken over items that have any,
+        With c_i the number of events of item i in training (`items.counts`) and the mean over items that have events,
 
             bias_i <- bias_i - penalty * (log c_i - mean_j log c_j)        where c_i > 0
 
         (logit adjustment after training: Menon et al. 2021, "Long-tail learning via logit adjustment"). Items
-        without events keep theirs, as if they were of middling popularity. Answers take as long as before; nothing is
-        trained. Novelty grows with the penalty; coverage does until everybody gets the same rare items. Penalties of a
-        copy of a copy add up; `training["popularity_penalty"]` has their sum, `bias_penalty` what each item lost.
-        `metrics` are left out: they are those of other answers.
+        without events keep their bias, as if their popularity were average. Nothing is trained, and requests take as
+        long as before. Novelty grows with the penalty; so does coverage, until all users get the same rare items.
+        Penalties of repeated calls add up: `training["popularity_penalty"]` is their sum, `bias_penalty` what was
+        subtracted from each item. `metrics` is empty, since the old metrics are of other answers.
 
         Args:
-            penalty: how much, in units of the score; 0: this artifact as it is. docs/quality.md, "Coverage and
-                novelty", has what .1 to .5 cost.
+            penalty: its strength, in units of the score; 0 returns this artifact. docs/quality.md, "Coverage and
+                novelty", shows what .1 to .5 cost.
 
         Raises:
-            ArgumentError: not from 0 to 1e6; or the artifact has no counts to go by.
-            ArgumentTypeError: not a number.
-            ArtifactError: what it says of its own penalty is no number.
+            ArgumentError: `penalty` is not from 0 to 1e6, or all training counts of the artifact are 0.
+            ArgumentTypeError: `penalty` is not a number.
+            ArtifactError: the penalty recorded in `training` is not a number.
         """
         penalty, before = float(as_number("penalty", penalty, 0, 1e6)), penalty_of(self.training)
         if penalty == 0:
@@ -165,44 +165,44 @@ class Artifact:
 
     @property
     def encoder_weights(self) -> list[torch.Tensor]:
-        """The tensors the native encoder takes, in its order."""
+        """The tensors of the native encoder, in the order it takes them."""
         return [self.weights[name] for name, _, _ in encoder_specs(self.config)]
 
     @property
     def catalog_vectors(self) -> torch.Tensor:
-        """float32 [num_items, dim]: what items are scored with (docs/model.md, 5)."""
+        """The vectors that items are scored with, float32 [num_items, dim] (docs/model.md, 5)."""
         return self.weights.get(_VECTORS, self.weights["item_embedding"])
 
     @property
     def catalog_bias(self) -> torch.Tensor:
-        """float32 [num_items]."""
+        """The biases of items, float32 [num_items]."""
         return self.weights["catalog.bias"]
 
     @property
     def bias_penalty(self) -> torch.Tensor | None:
-        """What `with_popularity_penalty` has taken off `catalog_bias`, float32 [num_items]; None: nothing."""
+        """What `with_popularity_penalty` subtracted from `catalog_bias`, float32 [num_items]; None: nothing."""
         taken = self.weights.get(_PENALTY)
         return None if taken is None else taken.detach()
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, codes: torch.Tensor | None = None) -> None:
-        """Writes the directory: the whole of it appears at `path`, or nothing.
+        """Writes the directory, all or nothing: no partial artifact ever appears at `path`.
 
-        An artifact that is replaced is moved aside first; for the moment between that and the move of the new one there
-        is nothing at `path`, and who loads just then is refused. To replace a model under readers without that moment,
-        save to a new path and switch a symbolic link.
+        An artifact that is replaced is moved away before the new one is moved in. In between there is nothing at
+        `path`, and a concurrent load fails. To replace a model without this gap, save to a new path and switch a
+        symbolic link.
 
         Args:
             path: the directory.
-            overwrite: replace an artifact that is there.
-            codes: `Catalog.codes` of these weights, so that loading need not make them.
+            overwrite: replace an artifact at `path`.
+            codes: `Catalog.codes` of these weights, so that loading need not build them; None: `self.codes`.
 
         Raises:
-            SettingError: SOURCE_DATE_EPOCH is no number of seconds (see `artifact_files.written_now`).
-            ArtifactError: `check_target` refuses `path`, also if something has come there meanwhile (of several that
-                save with `overwrite` the last one stays); or `training` or `metrics` hold something JSON cannot.
-            ArgumentError: no file system has such a path.
-            ArgumentTypeError: `path` is no path.
-            OSError: the disk is full, say; nothing has changed then.
+            SettingError: SOURCE_DATE_EPOCH is not a number of seconds (see `artifact_files.written_now`).
+            ArtifactError: `check_target` refuses `path`, also if something has appeared there meanwhile (of concurrent
+                saves with `overwrite`, the last one stays); or `training` or `metrics` hold what JSON cannot represent.
+            ArgumentError: no file system allows such a path.
+            ArgumentTypeError: `path` is not a path.
+            OSError: for example the disk is full. Nothing has changed then.
         """
         target = check_target(path, overwrite=overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -238,24 +238,25 @@ class Artifact:
             raise ArtifactError(f"training, metrics: expected plain JSON values: {error}") from error
         config_file = directory / CONFIG_FILE
         config_file.write_bytes(text + b"\n")
-        for name in files:  # safetensors lets only the owner read; others are to read what they may of other files
+        for name in files:  # safetensors makes its files readable by the owner alone; give them the usual mode
             (directory / name).chmod(config_file.stat().st_mode)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
-        """Reads and checks a directory. Weights and codes are memory-mapped; the checks read all of them once.
+        """Reads and checks a directory.
 
-        Ids, titles and counts are copied into memory.
+        Weights and codes are memory-mapped, and the checks read all of them once. Ids, titles and counts are copied
+        into memory.
 
         Args:
             path: the directory.
-            verify: compare the files' SHA-256 with the recorded ones, which finds what is damaged but readable, in
-                about 1 s a GB. False checks all else: sizes, shapes, dtypes, NaN, ids, the codes' structure.
+            verify: compare the files' SHA-256 with the recorded ones, which finds damage that leaves files readable and
+                takes about 1 s per GB. False checks only sizes, shapes, dtypes, NaN, ids and the codes' structure.
 
         Raises:
-            ArtifactError: the directory is missing, damaged, of another version or foreign; the message says
+            ArtifactError: the directory is missing, damaged, of another version or not an artifact; the message says
                 which and why.
-            ArgumentTypeError: `path` is no path.
+            ArgumentTypeError: `path` is not a path.
         """
         directory = as_path(path)
         verify = as_flag("verify", verify)
@@ -285,14 +286,14 @@ class Artifact:
 
 
 def encoder_specs(config: ModelConfig) -> list[Spec]:
-    """Every tensor the native encoder takes, in its order."""
+    """Every tensor of the native encoder, in the order it takes them."""
     specs: list[Spec] = _core.weight_specs(config.to_dict())
     return specs
 
 
 def catalog_specs(config: ModelConfig) -> list[Spec]:
-    """The catalogue's tensors beside the encoder's. Vectors may be missing where they are the item embeddings, and
-    penalties where nothing was taken off the biases."""
+    """The catalogue's tensors, in addition to the encoder's. The vectors are optional if they are the item embeddings,
+    and the penalties if nothing was subtracted from the biases."""
     return [
         ("catalog.bias", (config.num_items,), "float32"),
         (_VECTORS, (config.num_items, config.dim), "float32"),
@@ -316,7 +317,7 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
         got = str(tensor.dtype).removeprefix("torch.")
         if got != dtype or tuple(tensor.shape) != shape:
             raise ArtifactError(f"{name}: expected {dtype} {list(shape)}, got {got} {list(tensor.shape)}")
-        values = tensor.detach().numpy()  # torch's pool of threads does not outlive a fork
+        values = tensor.detach().numpy()  # NumPy, since torch's thread pool does not survive a fork
         if not np.isfinite(values).all():
             raise ArtifactError(f"{name}: holds NaN or infinity")
         if dtype == "int64" and not ((np.diff(values) > 0).all() and values[0] >= 1):
@@ -326,14 +327,14 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> 
 
 
 def _read_codes(directory: pathlib.Path, files: Mapping[str, Any]) -> torch.Tensor:
-    """The codes, mapped and checked by the code that searches them; those of other weights would make it miss items."""
+    """The codes, memory-mapped and checked by the native search, which would miss items with codes of other weights."""
     path = directory / CODES_FILE
     if files[CODES_FILE].get(_MADE_OF) != files[WEIGHTS_FILE]["sha256"]:
         raise ArtifactError(f"{path}: made of other weights than {WEIGHTS_FILE}")
     codes = read_tensors(path).get(_CODES)
     if codes is None or codes.dtype != torch.uint8 or codes.dim() != 1:
         raise ArtifactError(f"{path}: expected {_CODES}, uint8 with one dimension")
-    weights = read_tensors(directory / WEIGHTS_FILE)  # mapped: of the catalogue only the shape is looked at
+    weights = read_tensors(directory / WEIGHTS_FILE)  # memory-mapped; only the shape of the catalogue is read
     try:
         _core.CatalogPath(weights["item_embedding"].numpy(), weights["catalog.bias"].numpy(), codes.numpy())
     except ValueError as error:

@@ -43,19 +43,14 @@ _OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, ITEMS_FILE, CODES_FILE}
 
 
 def as_path(path: object) -> pathlib.Path:
-    """The path; ArgumentTypeError where it is none."""
+    """A checked path; ArgumentTypeError if it is not one."""
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentTypeError("path", "a directory's path", path)
     return pathlib.Path(path)
 
 
 def _check_path(path: object) -> None:
-    """Refuses paths that no file can have.
-
-    Raises:
-        ArgumentError: it has a NUL, or what cannot be encoded.
-        ArgumentTypeError: it is none.
-    """
+    """Refuses paths that no file can have: with a NUL, or that cannot be encoded."""
     try:
         is_possible = b"\0" not in os.fsencode(as_path(path))
     except UnicodeEncodeError:
@@ -65,19 +60,22 @@ def _check_path(path: object) -> None:
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Path:
-    """Where `Artifact.save` would write: `path` without links, so that a link stays and what it points to is replaced.
+    """The checked path to which `Artifact.save` would write, so that problems are found before a long training.
+
+    Symbolic links are resolved, so that a link stays and its target is replaced.
 
     Raises:
-        ArtifactError: something is there, and `overwrite` is False, or it is not an artifact (of any version) and
-            nothing else: other files would be lost. Or nothing can be written there.
-        ArgumentTypeError: `path` is no path, or `overwrite` neither True nor False.
-        SettingError: see `written_now`. Like all of this so that nobody hears of it when a training is over.
+        ArtifactError: `path` exists, and `overwrite` is False or there is something other than an artifact (of any
+            version), which would be lost; or nothing can be written there.
+        ArgumentError: no file can have such a path.
+        ArgumentTypeError: `path` is not a path, or `overwrite` is not a boolean.
+        SettingError: see `written_now`.
     """
     written_now()
     overwrite = as_flag("overwrite", overwrite)
     _check_path(path)
     target = as_path(path).resolve()
-    # While others replace it there are moments without one.
+    # While another process replaces the artifact, it is missing for moments.
     if not any(_is_artifact(target) or not os.path.lexists(target) for _ in range(3)):
         raise ArtifactError(f"{target}: exists and is not an lsif_sdk artifact; not overwritten")
     _try_to_write(target)
@@ -93,12 +91,12 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> pathlib.Pa
 
 
 def staging_of(target: pathlib.Path) -> pathlib.Path:
-    """A name nobody else has, beside the target, so that renames stay within one file system."""
+    """A unique path next to the target, so that renames stay within one file system."""
     return target.with_name(f".{target.name}.{secrets.token_hex(8)}")
 
 
 def _try_to_write(target: pathlib.Path) -> None:
-    """Makes a directory where the target or the first folder above it that is missing would be, and removes it."""
+    """Makes and removes a directory where the target, or its topmost missing parent, would be."""
     missing = [folder for folder in (target, *target.parents[:-1]) if not os.path.lexists(folder.parent)]
     trial = staging_of(missing[-1].parent if missing else target)
     try:
@@ -111,11 +109,11 @@ def _try_to_write(target: pathlib.Path) -> None:
 
 
 def publish(staging: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> None:
-    """Moves a directory to where `check_target` said, though others may do the same at that moment.
+    """Moves a directory to the path of `check_target`, even if other processes do the same at that moment.
 
     Raises:
-        ArtifactError: something has come there, and `overwrite` is False, or it is no artifact.
-        OSError: the file system refuses; what was there is there again.
+        ArtifactError: something has appeared there, and `overwrite` is False or it is not an artifact.
+        OSError: the file system refuses; the old content is restored.
     """
     retired = staging.with_name(staging.name + ".old")
     while not _moved(staging, target):
@@ -124,12 +122,12 @@ def publish(staging: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> 
         try:
             check_target(target, overwrite=True)
             target.rename(retired)
-        except FileNotFoundError:  # somebody else is replacing it
+        except FileNotFoundError:  # another process is replacing it
             continue
         try:
             is_done = _moved(staging, target)
         except BaseException:
-            if not _moved(retired, target):  # what somebody else has put there stays
+            if not _moved(retired, target):  # what another process has put there stays
                 shutil.rmtree(retired, ignore_errors=True)
             raise
         shutil.rmtree(retired, ignore_errors=True)
@@ -138,7 +136,7 @@ def publish(staging: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> 
 
 
 def _moved(directory: pathlib.Path, target: pathlib.Path) -> bool:
-    """Whether the directory could be moved there; False where there is one."""
+    """Whether the directory could be moved; False if something is at the target."""
     try:
         directory.rename(target)
     except OSError as error:
@@ -149,7 +147,7 @@ def _moved(directory: pathlib.Path, target: pathlib.Path) -> bool:
 
 
 def unshared(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors, with a copy of each whose memory another one has: safetensors refuses to write those."""
+    """The tensors, copied where they share memory with an earlier one, which safetensors would refuse to write."""
     storages: set[int] = set()
     result = {}
     for name, tensor in weights.items():
@@ -168,7 +166,7 @@ def _is_artifact(directory: pathlib.Path) -> bool:
 
 
 def read_config(directory: pathlib.Path) -> dict[str, Any]:
-    """What config.json says, its parts of the right kind; ArtifactError where it is none of this release's."""
+    """The content of config.json with checked types; ArtifactError if this release cannot read it."""
     path = directory / CONFIG_FILE
     if not directory.is_dir():
         raise ArtifactError(f"{directory}: {'a file, not a directory' if directory.exists() else 'no such directory'}")
@@ -193,13 +191,13 @@ def read_config(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def written_now() -> dict[str, str]:
-    """What config.json says of its making: "written_by", this SDK and its version, and "written_at", UTC in ISO 8601.
+    """Two entries of config.json: "written_by", this SDK with its version, and "written_at", UTC in ISO 8601.
 
-    The environment variable SOURCE_DATE_EPOCH (Unix seconds, https://reproducible-builds.org/specs) is taken for the
-    time of this moment, so that the same model can be written as the same bytes. Empty, it counts as unset.
+    The environment variable SOURCE_DATE_EPOCH (Unix seconds, https://reproducible-builds.org/specs) replaces the
+    current time, so that the same model gives the same bytes. Empty counts as unset.
 
     Raises:
-        SettingError: it is not of the digits 0 to 9, or no time that can be written as a date.
+        SettingError: the value has characters other than 0 to 9, or is too large for a date.
     """
     text = os.environ.get(_DATE, "")
     if text and not (text.isascii() and text.isdigit()):
@@ -214,19 +212,19 @@ def written_now() -> dict[str, str]:
 
 
 def sha256_of(values: Mapping[str, Any]) -> str:
-    """Of JSON values, whatever the order of their keys."""
+    """SHA-256 of JSON values, independent of the order of keys."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def describe_file(path: pathlib.Path) -> dict[str, Any]:
-    """What config.json records of a file: size and SHA-256."""
+    """The entry of a file in config.json: size and SHA-256."""
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def check_file(path: pathlib.Path, recorded: object, verify: bool) -> None:
-    """ArtifactError where a file is not what was recorded of it; its SHA-256 is compared only if `verify`."""
+    """Raises ArtifactError if a file differs from its recorded entry; compares its SHA-256 only if `verify`."""
     if not path.is_file():
         raise ArtifactError(f"{path}: missing")
     if not isinstance(recorded, dict) or not {"bytes", "sha256"} <= recorded.keys():
@@ -251,6 +249,6 @@ def _readable(path: pathlib.Path) -> Iterator[None]:
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, mapped."""
+    """The tensors of a safetensors file, memory-mapped."""
     with _readable(path), safetensors.safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

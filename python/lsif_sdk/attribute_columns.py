@@ -1,4 +1,4 @@
-"""Columns of attributes: as they come, and as conditions are asked of them."""
+"""Columns of attributes, as given and as stored."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = [
 ]  # fmt: skip
 
 Column = Sequence[Any] | npt.NDArray[Any] | Mapping[Id, Any]
-"""One entry an item, in the order of the catalogue or by item id."""
+"""One entry per item, in catalogue order or by item id."""
 Numbers = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Entries = Sequence[Any] | npt.NDArray[Any]
 
 _EXACT = 2**53
-"""Up to which float64 has all integers."""
+"""float64 represents all integers up to this one."""
 
 
 def by_row(columns: Mapping[str, Column], items: ItemTable) -> Mapping[str, Entries]:
-    """The columns with those by item id in the order of the catalogue: None where none is given, others left out.
+    """Puts columns by item id into catalogue order: None for items without an entry; unknown items are ignored.
 
-    A pandas column whose index has texts is one by id, where ids are texts.
+    If ids are strings, a pandas column with an index of strings is also a column by item id.
 
     Raises:
-        ArgumentError: none of a column's items is in the catalogue, an id comes twice, or one of True and False lacks
-            an item.
+        ArgumentError: no item of a column is in the catalogue, an id comes twice, or a column of booleans lacks an
+            item.
         ArgumentTypeError: ids are not of the catalogue's kind.
     """
     if not isinstance(columns, Mapping):
@@ -75,16 +75,16 @@ def _texts_of_index(column: Any) -> list[Any] | None:
 
 
 def check_order(name: str, column: Any, ids: Sequence[Any] | None = None) -> None:
-    """Refuses a pandas column whose index may say another order than the one it is read in.
+    """Refuses a pandas column whose index may mean an order other than that of its entries.
 
     Args:
-        name: of the attribute.
-        column: what was given.
+        name: name of the attribute.
+        column: the column as given.
         ids: the items that the entries are for; None: all of the catalogue.
 
     Raises:
-        ArgumentError: the index is not 0, 1, 2 and so on, and the column is all of a catalogue, or the index has the
-            ids in another order.
+        ArgumentError: the index is not 0, 1, 2 and so on, and the column is for a whole catalogue, or the index has
+            the ids in another order.
     """
     index = index_of(column)
     if index is None or len(index) == 0 or (index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index)))):
@@ -104,8 +104,8 @@ def as_entries(name: str, column: Any) -> Entries:
     """A column of any library as an array of numbers or a list.
 
     Raises:
-        ArgumentError: it has two dimensions, or dates.
-        ArgumentTypeError: it is not a sequence or column.
+        ArgumentError: the column is of numbers with two dimensions, or of dates.
+        ArgumentTypeError: not a sequence or column.
     """
     argument = f"attributes[{name!r}]"
     if hasattr(column, "__array__"):
@@ -124,24 +124,24 @@ def as_entries(name: str, column: Any) -> Entries:
 
 
 def is_flag(value: object) -> bool:
-    """Whether it is True or False."""
+    """Whether the value is True or False, of Python or NumPy."""
     return isinstance(value, (bool, np.bool_))
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number that fits 64 bits; integers are compared as such, not as floats."""
+    """Whether the value is a finite number that fits 64 bits; integers are compared as integers."""
     if is_integer(value):
         return bool(-(2**63) <= value < 2**63)  # type: ignore[operator]
     return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
 
 
 def numbers_of(name: str, column: Entries) -> Numbers | None:
-    """The column as bool, int64 or, if it has fractions or unknown values, float64; None if it is not of numbers.
+    """The column as bool, int64 or, with fractions or unknown values, float64; None if it is not of numbers.
 
-    float32 stays float32, and conditions on it are compared as such, so that 9.99 is what `where` means by it.
+    float32 stays float32, and conditions are compared at that precision, so that `where` finds 9.99.
 
     Raises:
-        ArgumentError: numbers beside True or False, unknown flags, or integers that are others as floats.
+        ArgumentError: numbers are mixed with booleans, a boolean is unknown, or floats cannot represent an integer.
     """
     if isinstance(column, np.ndarray) and column.dtype.kind in "bif":
         floats = np.float32 if column.dtype.itemsize < 8 else np.float64
@@ -166,7 +166,7 @@ def _floats(name: str, entries: Sequence[Any]) -> npt.NDArray[np.float32] | npt.
     plain = [np.nan if is_missing(entry) else entry for entry in entries]
     if any(isinstance(v, np.float32) for v in entries) and all(isinstance(v, np.float32) or v != v for v in plain):
         return np.array(plain, np.float32)
-    plain = [float(str(v)) if isinstance(v, (np.float32, np.float16)) else v for v in plain]  # as below
+    plain = [float(str(v)) if isinstance(v, (np.float32, np.float16)) else v for v in plain]  # see `numbers_with`
     try:
         floats = np.array(plain, np.float64)
     except OverflowError:
@@ -181,17 +181,17 @@ def _refuse_others(name: str, entries: Sequence[Any], is_fit: Any, expected: str
 
 
 def _check_exact(name: str, integers: Iterable[Any]) -> None:
-    """Refuses integers that are other numbers as floats: one id for another, say."""
+    """Refuses integers that floats cannot represent, since one id could become another."""
     if (odd := next((v for v in integers if is_integer(v) and int(float(v)) != v), None)) is not None:
         expected = "integers that float64 has, beside fractions or NaN (others as strings, or in a column of integers)"
         raise ArgumentError(f"attributes[{name!r}]", expected, int(odd))
 
 
 def further_numbers(name: str, old: Numbers, entries: Entries) -> Numbers:
-    """Entries of a column that has these numbers already.
+    """New entries for a column that has the numbers `old`.
 
     Raises:
-        ArgumentError: one is of another kind.
+        ArgumentError: an entry is of another kind.
     """
     new = numbers_of(name, entries)
     if new is None and old.dtype != np.bool_ and all(map(is_missing, entries)):
@@ -209,11 +209,11 @@ def further_numbers(name: str, old: Numbers, entries: Entries) -> Numbers:
 
 
 def numbers_with(name: str, old: Numbers, num_items: int, entries: Mapping[int, Any]) -> Numbers:
-    """The column of a longer catalogue, with these entries by row; see `further_numbers`."""
+    """The column for a catalogue that may be longer, with these entries by row; see `further_numbers`."""
     if not entries:
         return old
     new = further_numbers(name, old, list(entries.values()))
-    if new.dtype == np.float32 and old.dtype != np.float32:  # 9.99 is what was meant, not what float32 makes of it
+    if new.dtype == np.float32 and old.dtype != np.float32:  # by way of text, so that 9.99 does not become 9.989999771
         new = new.astype("U").astype(np.float64)
     if old.dtype == np.float32 and new.dtype == np.int64 and (new.astype(np.float32).astype(np.float64) != new).any():
         odd = new[new.astype(np.float32).astype(np.float64) != new][0]
@@ -225,7 +225,7 @@ def numbers_with(name: str, old: Numbers, num_items: int, entries: Mapping[int, 
 
 
 def numbers_behind(old: Numbers, new: Numbers) -> Numbers:
-    """Both, as the old ones are; those of the new ones that are no such numbers are 0."""
+    """The old numbers, then the new ones in the same dtype, which are 0 if they do not fit it."""
     with np.errstate(invalid="ignore", over="ignore"):
         stored = new.astype(old.dtype)
         is_same = (stored.astype(new.dtype) == new) | (np.isnan(stored) & np.isnan(new))

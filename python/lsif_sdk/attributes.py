@@ -1,4 +1,4 @@
-"""Attributes of items, and conditions on them as bitmaps of the catalogue."""
+"""Attributes of items, and bitmaps of the items that meet conditions on them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ from lsif_sdk.text_column import TextColumn, texts_of
 __all__ = ["Attributes", "Not", "Where", "allowed_bitmaps"]
 
 Where = Mapping[str, Any]
-"""Conditions by attribute, all of which have to hold: a value, a list of values of which one has to, or a tuple
-(low, high) of numbers between which the attribute lies, both included, None for no bound; `Not` of one of them."""
+"""Conditions by attribute name, all of which have to hold: a value; a list of values, any of which matches; a tuple
+(low, high) of numbers, both inclusive, None for no bound; or `Not` of one of these."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Not:
-    """In `where`: all items for which a condition on the attribute does not hold, those of which it is not known
-    among them.
+    """In `where`: all items that do not meet a condition, including those whose attribute is unknown.
 
         recommender.recommend(history, where={"label": lsif_sdk.Not(["adult", "alcohol"]), "price": (None, 50)})
 
@@ -57,13 +56,13 @@ _MOST_BITMAPS = 128
 
 
 class Attributes(OfOneProcess):
-    """What is known of the items, by name. Immutable, safe to share between threads.
+    """Attributes of the items, by name. Immutable and thread-safe.
 
     Args:
-        columns: for each attribute one entry an item, in the order of the catalogue: numbers (NaN where unknown), True
-            and False, strings (None where unknown), or lists of strings (genres, say). None, NaN and the NA of pandas
-            are the same. Columns by item id are `Recommender`'s, which knows the ids.
-        num_items: items of the catalogue.
+        columns: for each attribute one entry per item, in catalogue order: numbers (NaN where unknown), booleans,
+            strings (None where unknown), or lists of strings (such as genres). None, NaN and the NA of pandas mean the
+            same. Only `Recommender`, which knows the ids, takes columns by item id.
+        num_items: number of items of the catalogue.
 
     Raises:
         ArgumentError: a column has another length, or entries of different kinds.
@@ -91,13 +90,13 @@ class Attributes(OfOneProcess):
         self._bitmaps: Recent[Any, Bitmap] = Recent(_MOST_BITMAPS)
 
     def columns(self, rows: Sequence[int] | npt.NDArray[Any] | None = None) -> dict[str, list[Any] | Numbers]:
-        """What is known of items, as `load(attributes=)` takes it: for each attribute one entry an item.
+        """The attributes of items as `load(attributes=)` takes them: for each attribute one entry per item.
 
         Args:
-            rows: of the items (`ItemTable.rows`); None: all.
+            rows: rows of the items (`ItemTable.rows`); None: all.
 
         Raises:
-            ArgumentError: a row is not of the catalogue.
+            ArgumentError: a row is not in the catalogue.
             ArgumentTypeError: rows are not integers.
         """
         places = np.arange(self._num_items) if rows is None else as_int64("rows", rows)
@@ -107,20 +106,20 @@ class Attributes(OfOneProcess):
         return numbers | {name: column.entries(places) for name, column in self._texts.items()}
 
     def check(self, name: str, entries: Entries) -> None:
-        """Refuses further entries of a column, as `edited` would if there were no others."""
+        """Raises the errors that `edited` would raise for these entries of one column."""
         if name in self._numbers:
             further_numbers(name, self._numbers[name], entries)
         else:
             texts_of(name, entries)
 
     def edited(self, num_items: int, values: Mapping[str, Mapping[int, Any]]) -> Attributes:
-        """Attributes of a longer catalogue, with some entries replaced; these stay as they are.
+        """Attributes of a catalogue that may be longer, with some entries replaced; this object does not change.
 
-        Bitmaps of conditions on attributes that stay as they are stay, too.
+        If no items are added, cached bitmaps of conditions on unchanged attributes are kept.
 
         Args:
-            num_items: of that catalogue.
-            values: for each attribute entries by row, as in the columns; all new rows have to have one.
+            num_items: number of items of that catalogue.
+            values: for each attribute the new entries by row; every new row needs one.
 
         Raises:
             ArgumentError: an attribute does not exist, a new row has no entry, or an entry is of another kind.
@@ -147,9 +146,9 @@ class Attributes(OfOneProcess):
         return twin
 
     def with_rows_of(self, later: Attributes) -> Attributes:
-        """These and, behind them, those of attributes of more items that came of them.
+        """These attributes, followed by those of the added items of `later`, which was derived from this object.
 
-        Columns stay of the kind they are: numbers that such a column cannot have are 0.
+        Columns keep their dtypes; numbers that do not fit one become 0.
         """
         rows = np.arange(self._num_items, later._num_items)
         if not len(rows):
@@ -162,7 +161,7 @@ class Attributes(OfOneProcess):
         return twin
 
     def of_rows(self, rows: npt.NDArray[np.int64]) -> Attributes:
-        """Those of these items, in this order; conditions may name what they might before."""
+        """The attributes of these rows, in this order; conditions may still use values that no item has any more."""
         twin = Attributes({}, len(rows))
         twin._numbers = {name: numbers[rows] for name, numbers in self._numbers.items()}
         twin._texts = {name: texts.of_rows(rows) for name, texts in self._texts.items()}
@@ -170,11 +169,11 @@ class Attributes(OfOneProcess):
 
     @property
     def names(self) -> list[str]:
-        """Of the attributes, sorted."""
+        """Names of the attributes, sorted."""
         return sorted({*self._numbers, *self._texts})
 
     def bitmap(self, where: Where) -> Bitmap:
-        """The items for which all conditions hold; read-only. The most recent conditions are kept.
+        """The items that meet all conditions, as a read-only bitmap. Bitmaps of recent conditions are cached.
 
         Raises:
             ArgumentError: an attribute or a value does not exist, or a condition does not fit its attribute.
@@ -184,7 +183,7 @@ class Attributes(OfOneProcess):
             raise ArgumentTypeError("where", "a mapping of attributes to conditions", where)
         try:
             key = frozenset((name, _key_of(condition)) for name, condition in where.items())
-        except Exception:  # what has no hash is no condition either, and refused below
+        except Exception:  # what cannot be hashed is not a condition either, and is refused below
             key = None
         if key is not None and (found := self._bitmaps.get(key)) is not None:
             return found
@@ -243,19 +242,19 @@ def allowed_bitmaps(
     batch: int,
     now: float,
 ) -> list[Bitmap | None] | None:
-    """The rows each user may get: of those there are now, by ids, conditions, or both; None: all.
+    """The available rows that each user may get, restricted by ids, conditions, or both; None: all.
 
     Args:
-        allow: item ids for all users, or a list of them (None: all) for each; unknown ids are ignored.
-        where: conditions for all users, or a list of them for each.
-        attributes: of the catalogue.
-        items: of the catalogue.
-        batch: users.
-        now: Unix seconds, for items that are not recommended for ever.
+        allow: item ids for all users, or a list with ids (None: all) per user; unknown ids are ignored.
+        where: conditions for all users, or a list with conditions per user.
+        attributes: the catalogue's.
+        items: the catalogue's.
+        batch: number of users.
+        now: Unix seconds, for items that expire.
 
     Raises:
-        ArgumentError: another number of lists than users, or a condition that makes no sense.
-        ArgumentTypeError: not ids of the catalogue's kind, or not conditions.
+        ArgumentError: the number of lists is not that of users, or a condition is invalid.
+        ArgumentTypeError: ids are not of the catalogue's kind, or not conditions.
     """
     available = items.available(now)
     if allow is None and where is None:
@@ -275,7 +274,7 @@ def allowed_bitmaps(
         return _each_with(bitmaps, _bitmap_of(rows, len(items)))
     lists = allow if is_one_a_user(allow) else None
     for user, wanted in enumerate(bitmaps):
-        if lists is not None and lists[user] is None:  # all that the user's conditions let pass
+        if lists is not None and lists[user] is None:  # the user's conditions alone decide
             continue
         allowed = _bitmap_of(rows[offsets[user] : offsets[user + 1]], len(items))
         bitmaps[user] = allowed if wanted is None else wanted & allowed
@@ -289,7 +288,7 @@ def _bitmap_of(rows: npt.NDArray[np.int64], num_items: int) -> Bitmap:
 
 
 def _each_with(bitmaps: list[Bitmap | None], other: Bitmap) -> list[Bitmap | None]:
-    """Each and the other (None: all rows); those that are one stay one: searches share what they make of it."""
+    """Each bitmap (None: all rows) intersected with `other`; users that shared one still do, which searches rely on."""
     made: dict[int, Bitmap] = {}
     for wanted in bitmaps:
         if wanted is not None and id(wanted) not in made:
@@ -306,7 +305,7 @@ def _of_conditions(where: Where | Sequence[Where | None], attributes: Attributes
 
 
 def _as_stored(value: Any, numbers: Numbers) -> Any:
-    """A number of a condition as precise as the column's, if that has floats: 9.99 is what float32 makes of it."""
+    """A condition's number at the precision of a float column, so that 9.99 equals the float32 value of 9.99."""
     if numbers.dtype.kind != "f":
         return value
     with np.errstate(over="ignore"):
@@ -314,7 +313,7 @@ def _as_stored(value: Any, numbers: Numbers) -> Any:
 
 
 def _key_of(condition: object) -> object:
-    """Equal for conditions that are one, types included: True is no condition on numbers, and 1 is."""
+    """A key that is equal for equal conditions, types included, since 1 is a condition on numbers and True is not."""
     if isinstance(condition, Not):
         return Not, _key_of(condition.condition)
     if isinstance(condition, (tuple, list)):

@@ -1,4 +1,4 @@
-"""How requests of concurrent callers share searches (docs/serving.md)."""
+"""How concurrent requests share searches (docs/serving.md)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _MOST_WAIT_US = 1_000_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batching:
-    """Requests that come while another one searches are searched for together, in one pass over the catalogue.
+    """Requests that arrive during a search are answered together by the next one, in one pass over the catalogue.
 
-    There is no thread of its own and no waiting for company: who finds nobody searching searches at once, so a lone
-    caller pays about a microsecond. Batches grow by themselves with the load.
+    There is no extra thread, and by default a request does not wait for others: if no search is running, its own begins
+    at once, so that a single caller pays about a microsecond. Batches grow with the load.
 
     Args:
-        max_batch: users searched for at once.
-        max_queue: requests that may wait; further ones are refused with `OverloadedError`.
-        max_wait_us: microseconds that the first of several waiting requests waits for more; 0: it does not.
-        max_searches: searches at the same time, each of which may use the recommender's `threads`; None: as many as
-            keep the process's CPUs busy, one where `threads` is None.
+        max_batch: the most users in one search.
+        max_queue: how many requests may wait; more are refused with `OverloadedError`.
+        max_wait_us: microseconds that the first of several waiting requests waits for more; 0: it does not wait.
+        max_searches: how many searches may run at the same time, each with the recommender's `threads`; None: as many
+            as keep the process's CPUs busy, which is one if `threads` is None.
 
     Raises:
         ArgumentError: a value is out of range.
-        ArgumentTypeError: a value is no integer.
+        ArgumentTypeError: a value is not an integer.
     """
 
     max_batch: int = 64
@@ -47,14 +47,14 @@ class Batching:
                 object.__setattr__(self, name, as_integer(name, getattr(self, name), low, high))
 
     def limits(self, threads: int) -> tuple[int, int, int, int]:
-        """As native code takes them, for searches of so many threads (0: all)."""
+        """The limits as native code takes them, for searches with `threads` threads (0: all)."""
         cpus = _core.default_threads()
         searches = max(1, cpus // (threads or cpus)) if self.max_searches is None else self.max_searches
         return self.max_batch, self.max_queue, self.max_wait_us, searches
 
 
 def as_batching(batching: Batching | bool | None) -> Batching | None:
-    """True stands for the defaults, None and False for no batching.
+    """A checked `Batching`: True stands for the defaults, None and False for no batching (None).
 
     Raises:
         ArgumentTypeError: something else.

@@ -1,4 +1,4 @@
-"""Sets of catalogue rows as bitmaps, and until when items belong to the set that may be recommended."""
+"""Sets of catalogue rows as bitmaps, and which items may be recommended at a time."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import numpy.typing as npt
 __all__ = ["FOREVER", "HIDDEN", "REMOVED", "Availability", "Bitmap", "as_bitmap", "in_bitmap"]
 
 Bitmap = npt.NDArray[np.uint64]
-"""One bit a catalogue row, uint64 [ceil(num_items / 64)]: row r is bit r % 64 of word r // 64."""
+"""One bit per catalogue row, uint64 [ceil(num_items / 64)]: row r is bit r % 64 of word r // 64."""
 
 FOREVER: Final = int(np.iinfo(np.int64).max)
 HIDDEN: Final = int(np.iinfo(np.int64).min) + 1
 REMOVED: Final = int(np.iinfo(np.int64).min)
-"""Stand in place of the time until which an item may be recommended. A removed item's id is no longer known, either."""
+"""Special values of `until`. A removed item keeps its row, but is refused where an item of the catalogue is needed."""
 
 
 class Availability:
-    """Which items may be recommended at a moment. Safe to share between threads; nobody waits.
+    """Which items may be recommended at a time. Thread-safe, without locks.
 
     Args:
-        until: int64 [num_items], Unix seconds from which an item is no longer recommended, or one of the three above.
+        until: int64 [num_items], Unix seconds from which an item is no longer recommended, or one of the special
+            values above.
     """
 
     def __init__(self, until: npt.NDArray[np.int64]) -> None:
         until.flags.writeable = False
         self.until = until
-        # Between two ends nothing changes: (from, to, bitmap), replaced as a whole.
+        # The last result with the period for which it holds, (from, to, bitmap), replaced as a whole.
         self._known: tuple[float, float, Bitmap | None] = (np.inf, -np.inf, None)
 
     def bitmap(self, now: float) -> Bitmap | None:
@@ -44,7 +45,7 @@ class Availability:
 
 
 def as_bitmap(holds: npt.NDArray[np.bool_]) -> Bitmap:
-    """bool [num_items] as a bitmap, read-only."""
+    """bool [num_items] as a read-only bitmap."""
     packed = np.packbits(holds, bitorder="little")
     padded = np.zeros((len(packed) + 7) // 8 * 8, np.uint8)
     padded[: len(packed)] = packed

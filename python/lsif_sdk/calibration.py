@@ -1,4 +1,4 @@
-"""How much of a search's bounds can be given up for a part of the exact answer."""
+"""Calibrates approximate searches: how much a search's bounds can be relaxed for a given recall."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ __all__ = [
 ]  # fmt: skip
 
 SAMPLE = 512
-"""Queries a calibration asks."""
+"""Number of queries of a calibration."""
 HURRIED_SHARE = 0.5
-"""What a search in a hurry counts of the errors: no promise of recall (docs/score_topk.md has what was measured)."""
+"""The error share of a search that is short of time, without a guaranteed recall (measured in docs/score_topk.md)."""
 
 _STEPS = 16
-_ENOUGH = 10  # rows of each query: where fewer are wanted, what so many need is a floor, for want of rows to judge by
-_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # of k, for each of which a target is calibrated once
+_ENOUGH = 10  # rows per query; a smaller k gives few rows to judge by, so its share is at least that of this k
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # the k for which a target is calibrated, once each
 
 Search = Callable[[int, int, float], npt.NDArray[np.int64]]
-"""Of a query's number below `SAMPLE`, k and an error share: the rows found, int64 [k], -1 where there are no more."""
+"""From a query's number (below `SAMPLE`), k and an error share to the rows found, int64 [k], padded with -1."""
 
 
 def as_recall_target(recall_target: float) -> float:
-    """A checked share of the exact answer."""
+    """A checked recall target."""
     return float(as_number("recall_target", recall_target, 0, 1, "(]"))
 
 
 class Calibration:
-    """The error share a recall target takes, found by trial once and kept.
+    """Finds, once per recall target and size of k, the error share that it needs, by trial searches.
 
-    A search skips what cannot be among the best whatever the direction of a row's error (Cauchy-Schwarz,
-    docs/score_topk.md). Hardly any row lies there, so that bounds that count only a share of the errors lose few. Which
-    share is tried on sample queries: by bisection of 1/16, 2/16, .. 1, one that misses at most half of what the target
-    allows; half, for the sake of users unlike the sample.
+    An exact search skips only rows that cannot be among the best for any direction of their coding error
+    (Cauchy-Schwarz, docs/score_topk.md). Errors are hardly ever that extreme, so bounds that count only a share of them
+    miss few rows. Sample queries give the share, by bisection over 1/16, 2/16, .. 1: the smallest that misses at most
+    half of what the target allows, as a margin for users unlike the sample.
     """
 
     def __init__(self) -> None:
         self._shares: dict[tuple[float, int], float] = {}
-        self._lock = ForkSafeLock()  # one tries, the others wait for what it finds
+        self._lock = ForkSafeLock()  # one thread tries, and others wait for its result
 
     def known(self, recall_target: float, k: int) -> float | None:
-        """The share for searches of k rows; None if it has not been tried."""
+        """The share for searches of k rows; None if it is not calibrated."""
         return 1.0 if recall_target == 1 else self._shares.get((recall_target, _size_of(k)))
 
     def known_at_most(self, recall_target: float, k: int) -> float:
-        """The share of the largest k up to this one that has been tried, since shares fall with k; 1 if none has."""
+        """The share of the largest calibrated k up to this one, since shares fall with k; 1 if there is none."""
         tried = [size for target, size in list(self._shares) if target == recall_target and size <= k]  # others may add
         return self._shares[recall_target, max(tried)] if tried else 1.0
 
@@ -60,8 +60,8 @@ class Calibration:
 
         Args:
             recall_target: above 0, at most 1; 1 is exact and needs no trial.
-            k: rows wanted.
-            search: asked at the first call for a target and size of k.
+            k: number of rows wanted.
+            search: used by the first call for a target and size of k.
         """
         share = self.known(recall_target, k)
         if share is None:
@@ -75,12 +75,12 @@ class Calibration:
 
 
 def trial_rows(num_items: int) -> npt.NDArray[np.int64]:
-    """Rows of a catalogue, evenly spread: int64 [SAMPLE]; with fewer rows than that, some more than once."""
+    """Evenly spaced rows of a catalogue, int64 [SAMPLE]; in a smaller catalogue some come more than once."""
     return np.arange(SAMPLE) * num_items // SAMPLE
 
 
 def trial_queries(vectors: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Rows as queries, scaled where float32 would not hold their products with rows of the catalogue."""
+    """Rows as queries, scaled if their products with rows of the catalogue might overflow or underflow float32."""
     queries = vectors[rows]
     largest = max(float(vectors.max(initial=0)), -float(vectors.min(initial=0)))
     if 2.0**-40 < largest < 2.0**40:
@@ -100,11 +100,11 @@ def trial_search(
     temperature: float = 1.0,
     threads: int | None = None,
 ) -> Search:
-    """What a calibration asks: by `Catalog.search`, each of the queries without the row that it is made of."""
+    """The search of a calibration: `Catalog.search` for one query, without the row that the query was made from."""
 
     def ask(query: int, k: int, share: float) -> npt.NDArray[np.int64]:
         one = slice(query, query + 1)
-        exclude = rows[one], np.array([0, 1])  # its own best answer, at a place no user is
+        exclude = rows[one], np.array([0, 1])  # it would be its own best result, unlike for a user
         shares = None if weights is None else weights[one]
         found: npt.NDArray[np.int64] = search(vectors[one], shares, temperature, k, exclude, threads, share).indices[0]
         return found
@@ -113,7 +113,7 @@ def trial_search(
 
 
 def _size_of(k: int) -> int:
-    """The k that is tried for k: no larger, since with more rows wanted less is skipped."""
+    """The calibrated size that serves k: not larger than k, since a search for more rows skips less."""
     return max(size for size in _SIZES if size <= k)
 
 
@@ -131,7 +131,6 @@ def _smallest_share(recall_target: float, k: int, search: Search) -> float:
 
 
 def _recall(exact: list[npt.NDArray[np.int64]], found: list[npt.NDArray[np.int64]]) -> float:
-    """Mean over queries of the share of the exact rows that were found."""
     shares = [
         np.isin(best[best >= 0], rows).mean() if (best >= 0).any() else 1.0
         for best, rows in zip(exact, found, strict=True)

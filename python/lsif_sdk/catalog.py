@@ -1,4 +1,4 @@
-"""The catalogue: item vectors and biases with their integer codes, and top-K over them."""
+"""The catalogue: item vectors and biases with their integer codes, and top-k search over them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TopK(NamedTuple):
     """The best rows of each query: higher score first, then lower row.
 
     scores: float32 [batch, k], 0 past `counts`. indices: int64 [batch, k] row numbers, -1 past `counts`.
-    counts: int64 [batch], fewer than k where fewer rows were left.
+    counts: int64 [batch], less than k where fewer rows were left.
     """
 
     scores: npt.NDArray[np.float32]
@@ -45,8 +45,8 @@ class Catalog(OfOneProcess):
     """An immutable catalogue of `num_items` rows: score = query . vector + bias. Make one with `from_vectors`.
 
     vectors: float32 [num_items, dim]; bias: float32 [num_items]; items: ids and titles;
-    codes: uint8, what the search scans, of these vectors and biases (docs/score_topk.md).
-    Safe to share between threads.
+    codes: uint8, these vectors and biases as the search scans them (docs/score_topk.md).
+    Thread-safe.
     """
 
     vectors: torch.Tensor
@@ -64,24 +64,24 @@ class Catalog(OfOneProcess):
         threads: int | None = None,
         ordered: bool | None = None,
     ) -> Catalog:
-        """Builds the codes of a catalogue.
+        """Makes a catalogue and builds its codes.
 
-        A contiguous float32 array is used in place, not copied: leave it unchanged. A read-only one is copied, since
-        torch would let callers write to it; `numpy.load(file, mmap_mode="c")` gives a memory map used in place.
+        A contiguous float32 array is used in place, not copied: do not change it. A read-only one is copied, since
+        torch would let callers write to it; a memory map by `numpy.load(file, mmap_mode="c")` is used in place.
 
         Args:
             vectors: [num_items, dim], real and finite; num_items may be 0, dim is at least 1.
-            ids: external ids, one a row, unique; None: the row numbers.
+            ids: unique external ids, one per row; None: the row numbers.
             bias: [num_items], finite; None: zero.
-            threads: to build with; None: as many as this process may use.
-            ordered: whether the codes lie in an order that lets a search skip most of a clustered catalogue, or the
-                short rows of one whose rows differ in length, which takes up to several times as long to build; None:
-                if it seems to pay for exact searches (docs/score_topk.md, "Cells"). Their results are the same.
-                Approximate ones (`top_k(recall_target=)`) are faster only with it, on any catalogue.
+            threads: how many threads build the codes; None: as many as this process may use.
+            ordered: store the codes in an order that lets a search skip most of a clustered catalogue, or the short
+                rows of one whose rows differ in length; building takes up to several times as long. None: if it seems
+                worthwhile for exact searches (docs/score_topk.md, "Cells"), whose results do not change. Approximate
+                ones (`top_k(recall_target=)`) are faster only with it, on any catalogue.
 
         Raises:
             ArgumentError: a shape is wrong, a value is NaN or infinite, or ids are not unique.
-            ArgumentTypeError: not numbers.
+            ArgumentTypeError: an argument is of the wrong type.
         """
         if ordered is not None:
             ordered = as_flag("ordered", ordered)
@@ -98,9 +98,9 @@ class Catalog(OfOneProcess):
         *,
         ordered: bool | None = None,
     ) -> Catalog:
-        """`from_vectors` for contiguous float32 CPU tensors known to be finite and as long as `items`.
+        """`from_vectors` for contiguous float32 CPU tensors, known to be finite and with one row per item.
 
-        codes: those of these vectors and biases, if they are there already; None: they are made.
+        codes: the codes of these vectors and biases, if they exist already; None: they are built.
         """
         vectors, bias = vectors.detach(), bias.detach()
         if codes is None:
@@ -109,7 +109,7 @@ class Catalog(OfOneProcess):
         return cls(vectors, bias, items, codes)
 
     def with_items(self, items: ItemTable) -> Catalog:
-        """This catalogue with another table of as many items; what has been found out about its codes is shared."""
+        """A copy with another table of as many items, which shares the codes and what is derived from them."""
         twin = copy.copy(self)
         twin.__dict__["items"] = items
         return twin
@@ -132,7 +132,7 @@ class Catalog(OfOneProcess):
 
     @property
     def code_bytes(self) -> int:
-        """Memory the codes take beside the vectors, in bytes; it is all that most of a search reads."""
+        """Memory that the codes take in addition to the vectors, in bytes; most of a search reads nothing else."""
         return self.codes.numel()
 
     def top_k(
@@ -143,24 +143,24 @@ class Catalog(OfOneProcess):
         threads: int | None = None,
         recall_target: float = 1.0,
     ) -> TopK:
-        """The exact k best rows of each query by inner product plus bias; or most of them, in less time.
+        """Returns the k best rows of each query by inner product plus bias: exactly, or most of them in less time.
 
         A score is the float64 value rounded once to float32; the exact result does not depend on batch size, threads or
-        instruction set. Rows are rows: those of hidden, removed and expired items of a `LiveRecommender`'s snapshot are
-        found, too (`recommend` leaves them out; `items.is_available` tells).
+        instruction set. In a snapshot of a `LiveRecommender`, rows of hidden, removed and expired items are also found
+        (`recommend` leaves them out; `items.is_available` tells which).
 
         Args:
             queries: [batch, dim], or [dim] for a batch of one; real and finite.
-            k: how many, at least 1 and at most 2**20 or, if that is more, `num_items`. More than there are rows is
-                allowed.
-            exclude: row numbers to leave out: one list or set for all queries, or one (or an array row, or None) a
+            k: how many: at least 1, at most 2**20 or `num_items`, whichever is larger. It may exceed the number of
+                rows.
+            exclude: row numbers to leave out: one list or set for all queries, or one (or an array row, or None) per
                 query; -1 is ignored.
             threads: None: as many as this process may use.
-            recall_target: share of the exact result that is enough on average, above 0; 1: all of it. What is found has
-                its exact score and is in order; what is missed may depend on batch size and threads. How far a search
-                may go is tried once for each target and size of k, on rows of the catalogue as queries, by the first
-                call that has it, which therefore takes as long as a few thousand. Without an order of the codes
-                (`is_ordered`) nothing would be gained, and the result is exact.
+            recall_target: the share of the exact result that is enough on average, above 0; 1: all of it. Rows that are
+                found have their exact score and are in order; which rows are missed may depend on batch size and
+                threads. The first call with a given target and size of k calibrates the search, with rows of the
+                catalogue as queries, and takes as long as a few thousand calls. If the codes are not ordered
+                (`is_ordered`) an approximate search would not be faster, and the result is exact.
 
         Raises:
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
@@ -172,11 +172,11 @@ class Catalog(OfOneProcess):
         return self.search(matrix, None, 1.0, k, ragged_rows(exclude, len(matrix)), threads, share)
 
     def as_queries(self, queries: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Checked vectors of users, float32 [batch, dim], from those or from one [dim]; a search looks at the values.
+        """Checked query vectors, float32 [batch, dim], from such an array or one of [dim]; `search` checks the values.
 
         Raises:
-            ArgumentError: the shape is another, or they are not real.
-            ArgumentTypeError: no array.
+            ArgumentError: the shape is wrong, or the values are not real.
+            ArgumentTypeError: not an array.
         """
         matrix = as_float_array("queries", queries)
         if matrix.ndim == 1:
@@ -196,17 +196,18 @@ class Catalog(OfOneProcess):
         error_share: float = 1.0,
         allowed: Sequence[Bitmap | None] | None = None,
     ) -> TopK:
-        """`top_k` for one or several interests a query (docs/model.md, 5), on contiguous arrays.
+        """`top_k` with one or several interests per query (docs/model.md, 5), on contiguous arrays.
 
         Args:
             queries: float32 [batch, dim] or [batch, num_interests, dim].
-            weights: float32 [batch, num_interests], or None with one interest.
+            weights: float32 [batch, num_interests], or None for one interest.
             temperature: tau of the log-sum-exp over interests.
             k: see `top_k`.
             exclude: ragged (rows int64 [total], -1 ignored; offsets int64 [batch + 1]).
             threads: see `top_k`.
-            error_share: of the errors that bounds count; below 1 rows may be missed (`lsif_sdk.calibration`).
-            allowed: a bitmap of the rows that may be found a query, or None (`lsif_sdk.bitmaps`); None: all.
+            error_share: the share of the error that the bounds allow for; below 1, rows may be missed
+                (`lsif_sdk.calibration`).
+            allowed: per query a bitmap of the rows that may be found (`lsif_sdk.bitmaps`), or None; None: all rows.
         """
         unwanted = (None, None) if exclude is None else exclude
         limits = as_k(k, len(self)), *unwanted, as_threads(threads), error_share, allowed
@@ -215,7 +216,7 @@ class Catalog(OfOneProcess):
 
     @property
     def is_ordered(self) -> bool:
-        """Whether the codes have an order that lets searches skip rows; see `from_vectors`."""
+        """Whether the codes are ordered so that searches can skip rows; see `from_vectors`."""
         return self._path.is_ordered
 
     def _error_share(self, recall_target: float, k: int) -> float:
@@ -246,17 +247,18 @@ class Catalog(OfOneProcess):
         others_weight: float = 100.0,
         threads: int | None = None,
     ) -> FoldedItem:
-        """A row for a new item, in closed form and without training: see `lsif_sdk.fold_in.fold_in`.
+        """Computes the row of a new item, in closed form and without training: see `lsif_sdk.fold_in.fold_in`.
 
-        From a user who met it the item is to score as this catalogue's item in `place` of that user's list; from others
-        as this catalogue's items do on average. For models with `fused` scoring, whose scores a catalogue gives.
+        For a user who met the item, its score should equal that of the item at `place` in the user's list; for other
+        users, the average score of this catalogue's items. Only for models with `fused` scoring, whose scores are
+        inner products with the catalogue.
 
         Args:
             met: fused vectors of users just before they met the item (`Recommender.user_vectors`), [num_met, dim].
-            others: fused vectors of users as they come, [num_others, dim]; some thousands are enough.
-            place: which place, counted from 1; at most the number of items.
+            others: fused vectors of a sample of all users, [num_others, dim]; some thousands are enough.
+            place: a position in the list, counted from 1; at most the number of items.
             ridge: see `fold_in`.
-            others_weight: see `fold_in`; the larger, the less the new item takes from the others' places.
+            others_weight: see `fold_in`; the larger, the less the new item displaces items of other users' lists.
             threads: None: as many as this process may use.
 
         Raises:
@@ -286,7 +288,7 @@ def checked_items(
     ids: Sequence[Id] | npt.NDArray[Any] | ItemTable | None,
     bias: torch.Tensor | npt.ArrayLike | None,
 ) -> tuple[torch.Tensor, torch.Tensor, ItemTable]:
-    """Vectors [num_items, dim], biases [num_items] and ids as `Catalog.from_vectors` takes and refuses them."""
+    """Checked vectors [num_items, dim], biases [num_items] and ids, with the errors of `Catalog.from_vectors`."""
     matrix = as_floats("vectors", vectors, 2)
     num_items, dim = matrix.shape
     if dim < 1:

@@ -1,4 +1,4 @@
-"""Changes of a recommender's catalogue, gathered and checked, and made all at once in a new recommender."""
+"""Collects and checks changes of a recommender's catalogue, and makes them all at once in a new recommender."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ __all__ = ["CatalogEdit", "Ids", "Items", "Until", "restored"]
 Ids = Sequence[Id] | npt.NDArray[Any]
 Items = Ids | Set[Id] | ItemTable
 Until = Any
-"""When items stop being recommended, for all or one an item: Unix seconds or dates, as `now` in
+"""When items stop being recommended, one time for all or one per item: Unix seconds or dates, as `now` in
 `Recommender.recommend`; None: never."""
 
 _LARGEST = 1e12
-"""Beyond any value of use. The engine was seen to stay finite up to 1e17 in all models, and not with 1e18."""
+"""Larger than any useful value. In tests, all models stayed finite up to 1e17, but not with 1e18."""
 
 
 class CatalogEdit:
-    """Changes of one recommender's catalogue: `LiveRecommender.edit` makes one and publishes what comes of it.
+    """Collects changes of a recommender's catalogue; `LiveRecommender.edit` makes one and publishes the result.
 
-    Each method checks its arguments at once; the last word on an item counts. Not for several threads, and not for use
-    after the block (ClosedError).
+    Each method checks its arguments at once; if an item is changed several times, the last change counts. Not
+    thread-safe, and refused after the block (ClosedError).
 
     Args:
-        base: the recommender; it stays as it is.
+        base: the recommender, which does not change.
     """
 
     def __init__(self, base: Recommender) -> None:
@@ -62,7 +62,7 @@ class CatalogEdit:
         self._ended = False
 
     def _end(self) -> None:
-        """No more changes from now on: they would be lost."""
+        """Refuses later changes, which would be lost."""
         self._ended = True
 
     def _check_open(self) -> None:
@@ -80,11 +80,11 @@ class CatalogEdit:
         until: Until = None,
         attributes: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        """`LiveRecommender.upsert`, which has the arguments and what is refused."""
+        """See `LiveRecommender.upsert` for arguments and errors."""
         self._check_open()
         table, catalog = self._base.items, self._base.catalog
         values, known = _as_ids(ids, table)
-        matrix = as_floats("vectors", vectors, 2).numpy().copy()  # the caller may go on writing to it
+        matrix = as_floats("vectors", vectors, 2).numpy().copy()  # the caller may write to it later
         if matrix.shape != (len(values), catalog.dim):
             raise ArgumentError("vectors", f"shape [{len(values)}, {catalog.dim}]", list(matrix.shape))
         _check_size("vectors", matrix, values)
@@ -145,22 +145,21 @@ class CatalogEdit:
 
     @property
     def version(self) -> int:
-        """Of the snapshot these changes make, or of the base if they make none."""
+        """Version of the snapshot that these changes make, or of the base if they change nothing."""
         return self._base.version + self.changes_anything
 
     @property
     def changes_anything(self) -> bool:
-        """Whether a recommender with these changes would be another than the base. Vectors and attributes are not
-        compared."""
+        """Whether the changes make a difference; new vectors and attributes count as one without being compared."""
         if self._vectors or any(self._attributes.values()):
             return True
         return any(self._base.items.until_of(row) != until for row, until in self._until.items())
 
     def apply(self) -> Recommender:
-        """The recommender with these changes: shares with the old one what did not change.
+        """The recommender with these changes, which shares with the base what did not change.
 
         Raises:
-            ArgumentError: ids or titles that cannot be encoded.
+            ArgumentError: an id or title cannot be encoded.
         """
         base = self._base
         edit = ItemEdit(list(self._added), self._titles, self._counts, self._until)
@@ -199,14 +198,14 @@ class CatalogEdit:
         mean = float(base.catalog.bias.numpy().mean(dtype=np.float64))
         biases = {row: mean for row in self._added.values()} | self._biases
         weights["catalog.bias"] = replaced(base.catalog.bias, added, list(biases), list(biases.values()))
-        if (penalty := base.artifact.bias_penalty) is not None:  # nothing was taken off a bias that is given now
+        if (penalty := base.artifact.bias_penalty) is not None:  # no penalty was subtracted from a bias given here
             weights["catalog.penalty"] = replaced(penalty, added, list(self._biases), [0.0] * len(self._biases))
         return weights
 
     def _fingerprint(self) -> bytes:
-        """The base's, and what the encoder knows of items since."""
+        """The base's fingerprint, extended by the ids and embeddings of new items."""
         result = self._base.fingerprint
-        for item, embedding in zip(self._added, self._embeddings, strict=True):  # whatever came in one edit
+        for item, embedding in zip(self._added, self._embeddings, strict=True):  # independent of how edits are grouped
             result = hashlib.blake2b(result + embedding.tobytes() + str(item).encode(), digest_size=32).digest()
         return result
 
@@ -219,7 +218,7 @@ class CatalogEdit:
         return self._added[item]
 
     def _embedding_of(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """What the encoder reads of a new item: of trained embeddings' length, which is their mean where it varies."""
+        """The encoder's input for a new item: its vector at the length of trained embeddings, or their mean length."""
         config = self._base.config
         if not config.has_two_tables:
             return vector
@@ -267,10 +266,10 @@ class CatalogEdit:
 def restored(current: Recommender, before: Recommender) -> Recommender:
     """A recommender with the catalogue of `before`, an earlier snapshot of `current`'s model.
 
-    What came since is removed, but stays known to the encoder, so that states made since stay usable; and, as of any
-    removed item, its titles, counts and attributes are there when it comes back.
+    Items added since then are removed, but stay known to the encoder, so that states made since then stay usable. Their
+    titles, counts and attributes are kept in case they come back, as for any removed item.
     """
-    if before.catalog.codes is current.catalog.codes:  # the changes were of availability alone
+    if before.catalog.codes is current.catalog.codes:  # no vectors were changed
         artifact = current.artifact.edited(current.artifact.weights, before.items)
         catalog = current.catalog.with_items(before.items)
         return current.succeeded_by(artifact, catalog, before.attributes, current.fingerprint)
@@ -282,7 +281,7 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
     items = before.items.edited(ItemEdit(current.items.ids[size:].tolist(), titles, counts, gone))
     weights = dict(current.artifact.weights)
     changed: npt.NDArray[np.int64] | None = np.zeros(0, np.int64)
-    # At one address all that came since lies behind what there was.
+    # With the same address, all rows that were added since follow the old ones in the same memory.
     if before.catalog.vectors.data_ptr() != current.catalog.vectors.data_ptr():
         changed = None
         new = current.catalog.vectors[size:]
@@ -302,7 +301,7 @@ def restored(current: Recommender, before: Recommender) -> Recommender:
 
 
 def _as_ids(ids: Ids, table: ItemTable) -> tuple[list[Id], npt.NDArray[np.int64]]:
-    """Ids of the catalogue's kind, each once, and their rows, -1 where they are new."""
+    """Checked ids of the catalogue's kind, each once, and their rows, -1 for new ones."""
     if not isinstance(ids, np.ndarray) and hasattr(ids, "__array__"):
         ids = as_array("ids", ids)  # a pandas Series, a tensor
     check_flat("ids", ids)
@@ -330,7 +329,7 @@ def _ends(until: Until, num_items: int) -> list[int]:
     if until is None:
         return [FOREVER] * num_items
     ends: list[int] = request_times(until, num_items, "until").tolist()
-    if min(ends, default=0) <= HIDDEN:  # which with REMOVED stands for something else
+    if min(ends, default=0) <= HIDDEN:  # HIDDEN and REMOVED are special values
         raise ArgumentError("until", f"times after {HIDDEN}", min(ends))
     check_recent("until", np.array(ends, np.int64), ", or None")
     return ends

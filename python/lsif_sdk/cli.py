@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader (head, say) has gone: what is left goes nowhere, or Python would complain when it exits.
+        # The reader (such as head) has gone. Discard the rest, or Python would complain when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (LsifError, OSError) as error:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_ids(parser: argparse.ArgumentParser, options: argparse.Namespace, further: list[str]) -> None:
-    """Ids behind an option: argparse takes a list of them from one place alone."""
+    """Adds ids that follow an option; argparse takes a list of ids from one place only."""
     end = further.index("--") if "--" in further else len(further)
     takes_ids = hasattr(options, "items")
     if not takes_ids or any(text.startswith("-") for text in further[:end]):

@@ -1,4 +1,4 @@
-"""What the commands of `lsif` do; `cli` has their options."""
+"""The commands of `lsif`; their options are in `cli`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def train(options: argparse.Namespace) -> int:
     from lsif_sdk import training
     from lsif_sdk.training.trainer import check_checkpoint
 
-    # `save` checks this, too, but only when hours of training are over.
+    # `save` checks this too, but only after training.
     if pathlib.Path(options.out).exists() and not options.overwrite:
         raise ArgumentError("--out", "a path that is free, or --overwrite", options.out)
     check_target(options.out, overwrite=options.overwrite)
@@ -59,14 +59,14 @@ def train(options: argparse.Namespace) -> int:
     if options.start is not None:
         if not options.start:
             raise ArgumentError("--start", "a model's directory", "''")
-        Artifact.load(options.start)  # `train` does so, too, but only when events and titles are read
+        Artifact.load(options.start)  # `train` checks this too, but only after reading events and titles
     log = _read_log(options)
     if options.text and not options.titles:
         raise ArgumentError("--text", "--titles FILE beside it", "none")
     if options.titles:
         log = _with_titles(options, log)
     recipe = training.load_recipe(options.recipe, overrides := _overrides(options.set))
-    if options.holdout == "nothing" and "epochs" not in overrides:  # a recipe's are a bound for early stopping
+    if options.holdout == "nothing" and "epochs" not in overrides:  # those of a recipe are a limit for early stopping
         raise ArgumentError("--holdout nothing", "--set epochs=N beside it", "none")
     with _warnings_as_lines("train"):
         recommender = training.train(
@@ -91,8 +91,6 @@ def train(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _warnings_as_lines(command: str) -> Iterator[None]:
-    """Prints warnings as errors are, not with lines of source."""
-
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"lsif {command}: warning: {on_one_line(message)}", file=sys.stderr)
 
@@ -102,7 +100,6 @@ def _warnings_as_lines(command: str) -> Iterator[None]:
 
 
 def _trained(artifact: Artifact) -> str:
-    """What a model was trained on, and how good it is beside the simplest baselines."""
     training = artifact.training
     report = None
     lines = [f"{training['events']:,} events of {training['users']:,} users and {len(artifact.items):,} items"]
@@ -127,7 +124,6 @@ def _trained(artifact: Artifact) -> str:
 
 
 def _stopped(training: Mapping[str, Any]) -> str:
-    """How many epochs there were, and what ended them."""
     done, best, config = training["epochs"], training["best_epoch"], training["config"]
     why = "none was better since" if done - best >= config["patience"] else "max_seconds were over"
     ended = "" if done >= config["epochs"] else f": {why}"
@@ -177,24 +173,24 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measures an artifact beside popularity."""
+    """Compares an artifact with popularity."""
     from lsif_sdk.evaluation import compare, format_table
     from lsif_sdk.evaluation.behaviour import behaviour
     from lsif_sdk.evaluation.html_report import check_plots, write_report
     from lsif_sdk.evaluation.provenance import split_as_trained
 
-    as_ks(options.k)  # before minutes of reading
+    as_ks(options.k)  # before the events are read, which may take minutes
     if options.report:
         check_plots()
     recommender = Recommender.load(options.model)
     log = _read_log(options)
-    # As text: what the model knows as "7" among other texts is a number in a file that has only numbers.
+    # Compared as text: an id that is "7" among texts in the model is a number in a file with only numbers.
     if set(map(str, recommender.items.ids)).isdisjoint(map(str, log.item_ids)):
         raise DataError(
             f"{options.events}: column {options.item!r} names no item of the model, whose ids are "
             f"{recommender.items.id_kind}"
         )
-    if options.report:  # before minutes of measuring
+    if options.report:  # before the evaluation, which may take minutes
         _make_folder("--report", options.report)
     parts = SPLITS[options.split](log) if options.split else split_as_trained(log, [recommender])
     with _warnings_as_lines("evaluate"):
@@ -250,7 +246,7 @@ def recommend(options: argparse.Namespace) -> int:
 
 
 def explain(options: argparse.Namespace) -> int:
-    """Prints, and on request draws, the parts of one item's score."""
+    """Prints, and optionally draws, the parts of one item's score."""
     from lsif_sdk.explanation_view import as_text, draw
 
     recommender = Recommender.load(options.model)
@@ -309,7 +305,7 @@ def _integer(argument: str, expected: str, text: str) -> int:
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """Prints what an artifact holds."""
+    """Prints the contents of an artifact."""
     artifact = Artifact.load(options.model)
     facts = {
         "format_version": FORMAT_VERSION,
@@ -333,7 +329,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Prints how this installation is built and why it runs as it does."""
+    """Prints facts about this installation and how it runs."""
     from lsif_sdk.doctor import diagnose
 
     _print_facts(diagnose(), options.json)
@@ -341,7 +337,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def _as_json(value: object) -> str:
-    """JSON for people and programs: texts as they are, but what would move a terminal's cursor or turn its line."""
+    """JSON for people and programs: only characters that would control a terminal are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=not encodes_all())
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 

@@ -13,10 +13,10 @@ __all__ = ["compacted"]
 
 
 def compacted(recommender: Recommender) -> Recommender:
-    """The same model, attributes and settings without the rows of removed items, coded anew.
+    """The same model, attributes and settings without the rows of removed items, with new codes.
 
-    Items that stay keep their order and all that is known of them. Rows have other numbers, so states of the one are
-    none of the other, and events of items that are gone are events of unknown items.
+    Remaining items keep their order and data. Since row numbers change, user states have to be made anew, and events of
+    removed items become unknown.
 
     Raises:
         ArgumentError: no item would be left.

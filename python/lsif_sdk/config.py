@@ -1,4 +1,4 @@
-"""Hyper-parameters of a model: one frozen dataclass, the same names in config.json, in Python and in C++."""
+"""Hyper-parameters of a model, with the same names in config.json, Python and C++."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHOICES = {
 }
 _MAX_DIM = 65536  # of the engine's integer codes
 _MAX_INTERESTS = 256  # the engine scores an item with at once
-# field: (lowest, highest); beyond the engine's own bounds, what no machine trains or no history has.
+# field: (lowest, highest): limits of the engine, or values that no machine can train or no history reaches.
 _SIZES = {
     "num_items": (1, 2**31 - 1),
     "dim": (1, _MAX_DIM),
@@ -46,21 +46,21 @@ class ModelConfig:
         num_layers: blocks N.
         num_heads: attention heads H; must divide `dim`.
         block: "hstu" (pointwise SiLU attention, gated) or "transformer" (softmax attention and feed-forward).
-        activation: of the feed-forward in "transformer" blocks: "relu", "gelu" or "silu".
+        activation: activation of the feed-forward in "transformer" blocks: "relu", "gelu" or "silu".
         ffn_dim: hidden width of that feed-forward.
-        window: events a position attends to in each layer, itself included.
-        num_long: long-term interests m, pooled over all events.
-        num_short: pooled short-term interests n; the newest state is one more.
-        short_window: states the short-term pooling reads.
+        window: how many events a position attends to in each layer, itself included.
+        num_long: number m of long-term interests, pooled over all events.
+        num_short: number n of pooled short-term interests; the newest state is one more.
+        short_window: how many of the newest states the short-term pooling reads.
         pooling_dim: hidden width of both poolings.
         fusion_dim: hidden width of the fusion.
         use_times: attention has a time bias and long-term interests decay with age.
         request_time: positions know the time of the next event (`now` for the newest); needs `use_times`.
-        num_time_boundaries: boundaries between time buckets.
+        num_time_boundaries: number of boundaries between time buckets.
         num_actions: action types, numbered from 1; 0 if events have none.
         scoring: "fused" (one dot product an item) or "multi_interest" (log-sum-exp over the interests).
         temperature: tau of "multi_interest".
-        normalize_inputs: what the encoder reads of an item is its embedding scaled to length sqrt(dim).
+        normalize_inputs: the encoder reads embeddings scaled to length sqrt(dim).
         normalize_items: catalogue vectors are the item embeddings scaled to length `item_scale`.
         item_scale: see `normalize_items`.
         repeats: items of the history get a learned bonus, for catalogues that people consume again.
@@ -124,7 +124,7 @@ class ModelConfig:
 
     @property
     def has_two_tables(self) -> bool:
-        """Whether items are scored by other vectors than the encoder reads of them."""
+        """Whether the vectors that items are scored with differ from those that the encoder reads."""
         return self.normalize_inputs or self.normalize_items
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class ModelConfig:
 
         Raises:
             ArgumentError: a field is unknown, missing or out of range.
-            ArgumentTypeError: a field is of the wrong type, or `values` no mapping.
+            ArgumentTypeError: a field is of the wrong type, or `values` is not a mapping.
         """
         if not isinstance(values, Mapping):
             raise ArgumentTypeError("model config", f"a mapping of the fields of {cls.__name__}", values)

@@ -1,4 +1,4 @@
-"""Item vectors from descriptions: of items nobody has met yet, and better ones of those few have met."""
+"""Item vectors from descriptions, for items without events and to improve those of items with few events."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["LEAST_DESCRIBED", "ContentAdapter", "DescribedItems"]
 
 _FOLDS = 5
 LEAST_DESCRIBED = 2 * _FOLDS
-"""Items with events and a description that an adapter learns from at least."""
+"""The least number of items with events and a description that an adapter needs."""
 _LARGEST_CALIBRATION = 20.0
 _USERS_PER_CHUNK = 256
 
 
 class DescribedItems(NamedTuple):
-    """Rows of a catalogue, made with the help of descriptions.
+    """Rows of a catalogue that were computed with the help of descriptions.
 
     Attributes:
         vectors: float32 [num_items, dim].
@@ -36,26 +36,26 @@ class DescribedItems(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContentAdapter:
-    """What the nearest descriptions among a trained catalogue say about an item. Make one with `fit`.
+    """Predicts an item's row from the items of a trained catalogue with the nearest descriptions. Make one with `fit`.
 
-    An item described by f gets the weighted mean of the rows y_i = (vector_i, bias_i) of the `neighbours` items whose
-    descriptions f_i are nearest by cosine:
+    An item with description f gets the weighted mean of the rows y_i = (vector_i, bias_i) of the `neighbours` items
+    whose descriptions f_i are nearest by cosine:
 
         y(f) = sum_i w_i y_i / sum_i w_i,    w_i = exp(cos(f, f_i) / temperature)
 
-    Few neighbours and a low temperature, because the mean of many vectors points nowhere in particular
-    (docs/quality_trials.md compares it with other numbers and with a linear map).
+    Neighbours are few and the temperature is low, because the mean of many vectors has no meaningful direction
+    (docs/quality_trials.md compares other values and a linear map).
 
     Attributes:
-        described: the catalogue of unit descriptions of the items with events, [num_met, num_features].
-        met: their rows in the fitted catalogue, int64 [num_met].
-        features: float32 [num_items, num_features], of all items.
+        described: a catalogue of the unit descriptions of the items with events, [num_met, num_features].
+        met: rows of these items in the fitted catalogue, int64 [num_met].
+        features: unit descriptions of all items, float32 [num_items, num_features].
         vectors: float32 [num_items, dim], as fitted.
         bias: float32 [num_items], as fitted.
-        counts: float64 [num_items].
-        calibration: what is added to the bias of an item known by its description alone, see `fit`.
+        counts: events of each item, float64 [num_items].
+        calibration: added to the bias of an item that has only a description, see `fit`.
         neighbours: how many.
-        temperature: of the cosines.
+        temperature: divides the cosines.
     """
 
     described: Catalog
@@ -82,30 +82,31 @@ class ContentAdapter:
         temperature: float = 0.05,
         seed: int = 0,
     ) -> ContentAdapter:
-        """Learns from a trained catalogue, and calibrates how often items known by descriptions alone are shown.
+        """Learns from a trained catalogue, and calibrates how often items with only a description are shown.
 
-        A mean of vectors is shorter than they are, so its scores are too low. In five folds a fifth of the items is
-        treated as if it had no events; `calibration` is the number b that, added to their biases, gives them together
-        the probability that users did meet one of them (the maximum of the likelihood in b):
+        The mean of vectors is shorter than the vectors, so its scores are too low. In five folds, a fifth of the items
+        is treated as if it had no events. `calibration` is the number b that, added to their biases, makes the
+        probability of these items together that with which users did meet one of them (maximum likelihood in b):
 
             sum_{folds, users} P(target in fold | user; b) = number of targets,    P by the softmax of all scores
 
         Args:
-            features: descriptions such as `embed_titles` makes, [num_items, num_features]; zeros where there is none.
-            vectors: of the trained catalogue, [num_items, dim].
-            bias: of the trained catalogue, [num_items].
-            counts: events of each item, [num_items].
+            features: descriptions, for example of `embed_titles`, [num_items, num_features]; zeros for an item without
+                one.
+            vectors: vectors of the trained catalogue, [num_items, dim].
+            bias: biases of the trained catalogue, [num_items].
+            counts: number of events of each item, [num_items].
             users: user vectors just before an event (`Recommender.user_vectors`), [num_users, dim]; some thousands are
-                enough. With `multi_interest` scoring the calibration is an approximation by the fused vector.
-            targets: the item row met in this event, int [num_users].
+                enough. With `multi_interest` scoring the calibration approximates the scores by the fused vector.
+            targets: the row of the item met in this event, int [num_users].
             neighbours: >= 1.
             temperature: > 0.
-            seed: of the folds.
+            seed: random seed of the folds.
 
         Raises:
             ArgumentError: shapes do not fit, a number is not finite in float32 or out of range, fewer than ten items
-                have events and a description, or no target is one of those.
-            ArgumentTypeError: an argument is of the wrong type: texts in place of their embeddings, say.
+                have events and a description, or no target is one of them.
+            ArgumentTypeError: an argument is of the wrong type, for example texts in place of embeddings.
         """
         x, y = _matrix("features", features), _matrix("vectors", vectors)
         b, c = (as_floats(name, part, 1).numpy() for name, part in (("bias", bias), ("counts", counts)))
@@ -138,12 +139,12 @@ class ContentAdapter:
         return dataclasses.replace(adapter, calibration=adapter._calibrate(u[known], t[known], seed))
 
     def items(self, features: ArrayLike, exploration: float = 0.5) -> DescribedItems:
-        """Rows for items that are known by their descriptions alone.
+        """Rows for items that have only a description.
 
         Args:
-            features: [num_items, num_features], none of them all zeros.
-            exploration: added to their calibrated biases, in units of the score: 0 gives such items together the
-                probability that users meet one of them, 1 about e times that.
+            features: [num_items, num_features], no row all zeros.
+            exploration: added to the calibrated biases, in units of the score: 0 gives these items together the
+                probability with which users meet one of them, 1 about e times that.
 
         Raises:
             ArgumentError: the shape is wrong, a description is all zeros, or a number is not finite in float32.
@@ -163,8 +164,8 @@ class ContentAdapter:
     def catalog(self, exploration: float = 0.5, prior_events: float = 3.0) -> DescribedItems:
         """Rows for all items of the fitted catalogue, in its order.
 
-        An item without events gets what `items` gives; one with counts c keeps its bias and gets a vector between its
-        own and the one of its description, as if that had been seen in `prior_events` events:
+        An item without events gets the row of `items`. An item with c events keeps its bias and gets a vector between
+        its own and that of its description, which counts as much as `prior_events` events:
 
             vector = (c vector + prior_events described) / (c + prior_events)
 
@@ -176,7 +177,7 @@ class ContentAdapter:
 
         Raises:
             ArgumentError: a number is not finite or out of range.
-            ArgumentTypeError: no number.
+            ArgumentTypeError: an argument is not a number.
         """
         prior_events = as_number("prior_events", prior_events, 0.0, FLOAT32_MAX)
         vectors, bias = self.vectors.copy(), self.bias.copy()
@@ -190,7 +191,7 @@ class ContentAdapter:
     def _mean_of_nearest(
         self, described: Catalog, rows: NDArray[np.int64], features: NDArray[np.float32], leave_out_self: bool = False
     ) -> DescribedItems:
-        """Weighted means of vectors and biases; `rows` are those of `described` in the fitted catalogue."""
+        """Weighted means of vectors and biases; `rows` maps rows of `described` to rows of the fitted catalogue."""
         exclude = np.arange(len(features))[:, None] if leave_out_self else None
         nearest = described.top_k(features, min(self.neighbours, len(rows) - int(leave_out_self)), exclude)
         weights = nearest.scores.astype(np.float64) / self.temperature
@@ -202,7 +203,7 @@ class ContentAdapter:
         return DescribedItems(vectors.astype(np.float32), bias.astype(np.float32))
 
     def _calibrate(self, users: NDArray[np.float32], targets: NDArray[np.int64], seed: int) -> float:
-        """See `fit`; by bisection, as the sum of probabilities rises with b."""
+        """`calibration` (see `fit`), by bisection, since the sum of probabilities rises with b."""
         fold = np.random.default_rng(seed).permutation(len(self.met)) % _FOLDS
         log_odds = []
         for part in range(_FOLDS):
@@ -226,7 +227,6 @@ def _matrix(name: str, values: ArrayLike) -> NDArray[np.float32]:
 
 
 def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows at length 1; zeros stay."""
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 

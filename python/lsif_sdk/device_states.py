@@ -1,4 +1,4 @@
-"""Users whose states stay in a GPU's memory: batches of them take in events there and are asked for."""
+"""User states in a GPU's memory, which are updated and queried there in batches."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class DeviceStates:
         states.append([3, 17], [["a"], Events(["b", "c"], times=[...])])
         recommender.recommend(state=states[[3, 17]], k=10)
 
-    A user is a slot, a number from 0 to `capacity` - 1; which user has which is the caller's to know. Unlike a
-    `UserState` it changes in place. Safe to share between threads. A `LiveRecommender`'s later snapshots answer for
-    these users, too, but items that are new there are unknown to `append`.
+    Each user has a slot, a number from 0 to `capacity` - 1; the caller keeps track of which user has which slot. Unlike
+    a `UserState`, a slot changes in place. Thread-safe. Later snapshots of a `LiveRecommender` can also answer for
+    these users, but items added there are unknown to `append`.
 
     Args:
-        recommender: on a GPU, in float32. It maps the events' ids; requests go to it.
-        capacity: how many slots.
-        remember: how many of a user's newest events `exclude_seen` and models with `repeats` see. They are kept in the
-            host's memory, 8 bytes each (16 with `repeats` and times), which is taken page by page as they fill.
+        recommender: a recommender on a GPU, in float32. It maps the ids of events and answers requests.
+        capacity: number of slots.
+        remember: how many of a user's newest events `exclude_seen` and models with `repeats` see. They are kept in host
+            memory, 8 bytes each (16 with `repeats` and times), which is allocated page by page as needed.
 
     Raises:
         ArgumentError: a value is out of range, the recommender is on the CPU, its model's states do not fit a GPU, or
-            there is not the memory.
-        ArgumentTypeError: `recommender` is none, or a number no integer.
+            there is not enough memory.
+        ArgumentTypeError: `recommender` is not a recommender, or a number is not an integer.
     """
 
     def __init__(self, recommender: NativeModel, capacity: int, *, remember: int = DEFAULT_REMEMBER) -> None:
@@ -64,12 +64,12 @@ class DeviceStates:
 
     @property
     def capacity(self) -> int:
-        """How many slots."""
+        """Number of slots."""
         return self._capacity
 
     @property
     def nbytes(self) -> int:
-        """Of the GPU's memory."""
+        """Size in the GPU's memory, in bytes."""
         return self.table.nbytes
 
     @property
@@ -83,18 +83,19 @@ class DeviceStates:
         return self._recommender.device
 
     def append(self, slots: Slots, history: Histories) -> None:
-        """Further events of the users in these slots. Costs the same after ten events and after a million.
+        """Appends events of the users in these slots. The cost does not depend on the number of earlier events.
 
-        Waits for nothing: the GPU has one launch for the first events of all, one for the second ones, and so on.
+        Does not wait for the GPU, which gets one launch for all users' first events, one for the second ones, and so
+        on.
 
         Args:
-            slots: one, or several, each once.
-            history: what happened since: one user's events (one item is a list of one), or a list of those.
+            slots: one or more slots, each once.
+            history: the user's new events (a list, even for one item), or a list with those of each user.
 
         Raises:
             ArgumentError: a slot does not exist or comes twice, the numbers of slots and histories differ, an action is
                 out of range, an event is older than the newest one, or some times of a history are known and others
-                are not. `clear` the slot and append the sorted history then; nothing was appended.
+                are not. Nothing was appended; `clear` the slot and append the sorted history.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
         rows, events = self._once(slots), self._recommender._events(history)
@@ -104,7 +105,7 @@ class DeviceStates:
         self._recommender._metrics.called("append")
 
     def clear(self, slots: Slots) -> None:
-        """Makes them users without events.
+        """Resets these slots to users without events.
 
         Raises:
             ArgumentError: a slot does not exist or comes twice.
@@ -138,7 +139,7 @@ class DeviceStates:
 
 
 class DeviceUsers:
-    """Some of the users of a `DeviceStates`, as they are when a request comes."""
+    """Some of the users of a `DeviceStates`; a request reads their states at its time."""
 
     __slots__ = ("slots", "states")
 
@@ -151,10 +152,10 @@ class DeviceUsers:
 
     @property
     def num_events(self) -> Ints:
-        """Events of known items of each, int64 [batch]."""
+        """Number of events of known items of each user, int64 [batch]."""
         return self.states.table.num_events[self.slots]
 
     @property
     def num_unknown(self) -> Ints:
-        """Events of each that were left out because the catalogue did not know their item, int64 [batch]."""
+        """Number of ignored events of each user, whose item the catalogue did not know, int64 [batch]."""
         return self.states.table.num_unknown[self.slots]

@@ -1,4 +1,4 @@
-"""Fewer items of a kind: maximal marginal relevance (Carbonell and Goldstein 1998)."""
+"""Diverse lists by maximal marginal relevance (Carbonell and Goldstein 1998)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["diversified", "diversify", "num_candidates"]
 _CANDIDATES_PER_RESULT = 10
 _LEAST_CANDIDATES = 100
 _ONE_THREAD = 8192
-"""Elements of a matrix, far fewer than the 460,000 from which NumPy's OpenBLAS was seen to start threads."""
+"""Elements of a matrix; NumPy's OpenBLAS was seen to start threads only from 460,000."""
 
 
 def num_candidates(k: int, num_items: int) -> int:
-    """How many of the best items k are chosen from."""
+    """From how many of the best items k items are chosen."""
     return min(num_items, max(_CANDIDATES_PER_RESULT * k, _LEAST_CANDIDATES))
 
 
@@ -32,17 +32,17 @@ def diversify(
 
         (1 - diversity) relevance - diversity max cosine with those chosen before,
 
-    relevance being the score scaled to [0, 1] over the candidates. Ties go to the better score.
+    where the relevance is the score, scaled to [0, 1] over the candidates. Ties go to the better score.
 
     Args:
         scores: [n], not ascending.
-        vectors: of the candidates [n, dim].
-        k: how many, at most n.
-        diversity: 0 keeps the order, 1 looks at the similarity alone.
-        seconds: after which the rest of the k are the best of what is left.
+        vectors: vectors of the candidates [n, dim].
+        k: how many to choose; at most n are.
+        diversity: 0 keeps the order, 1 considers only the similarity.
+        seconds: time limit, after which the rest of the k are taken by score.
 
     Returns:
-        positions int64 [k], in the order chosen; whether time ended the choice where there was one left.
+        positions int64 [min(k, n)], in the order chosen; whether the time limit cut the choice short.
     """
     end = time.perf_counter() + seconds
     spread = np.float64(scores[0]) - scores[-1] if len(scores) else 0.0
@@ -56,7 +56,7 @@ def diversify(
     for place in range(len(chosen)):
         if time.perf_counter() >= end:
             chosen[place:] = left.nonzero()[0][: len(chosen) - place]
-            return chosen, max(place, 1) < len(chosen)  # the best comes first in any case
+            return chosen, max(place, 1) < len(chosen)  # the first one is always the best by score
         value = np.where(left, (1 - diversity) * relevance - diversity * nearest, -np.inf)
         best = int(value.argmax())
         chosen[place], left[best] = best, False
@@ -66,8 +66,8 @@ def diversify(
 
 
 def _in_blocks(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """[num_blocks, rows, dim], zeros at the end: a product with each is too small for threads of a library's own, which
-    on a busy machine wait for each other for milliseconds."""
+    """The matrix as [num_blocks, rows, dim], with zeros at the end. A product with one block is too small for OpenBLAS
+    to use threads, which on a busy machine wait for each other for milliseconds."""
     rows = max(1, min(len(matrix), _ONE_THREAD // matrix.shape[1]))
     padded = np.zeros((-(-len(matrix) // rows) * rows, matrix.shape[1]))
     padded[: len(matrix)] = matrix
@@ -90,19 +90,19 @@ def diversified(
         scores: of the candidates [batch, n].
         rows: of the candidates in the catalogue int64 [batch, n].
         counts: candidates of each user int64 [batch].
-        k: results a user.
+        k: results per user.
         diversity: see `diversify`.
-        seconds: likewise, for all of them.
+        seconds: time limit for all users together; see `diversify`.
 
     Returns:
-        scores [batch, k], 0 past counts; rows [batch, k], -1 past counts; counts [batch]; whether time ended the choice
-        where there was one left.
+        scores [batch, k], 0 past counts; rows [batch, k], -1 past counts; counts [batch]; whether the time limit cut
+        the choice short.
     """
     end, is_late = time.perf_counter() + seconds, False
     few_scores, few_rows = np.zeros((len(counts), k), np.float32), np.full((len(counts), k), -1, np.int64)
     for user, count in enumerate(counts):
         left = end - time.perf_counter()
-        if left <= 0:  # nothing is read that would not be used
+        if left <= 0:  # does not read vectors that would not be used
             chosen, is_cut = np.arange(min(k, count)), min(k, count) > 1
         else:
             chosen, is_cut = diversify(scores[user, :count], vectors[rows[user, :count]], k, diversity, left)

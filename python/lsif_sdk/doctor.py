@@ -1,4 +1,4 @@
-"""What this installation is and what it will use, for `lsif doctor` and for bug reports."""
+"""Facts about this installation, for `lsif doctor` and bug reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EXTRAS = {
 
 
 def diagnose() -> dict[str, Any]:
-    """Plain values: version, build, instruction set and the reason for it, threads, torch, GPU, packages."""
+    """Version, build, instruction set and the reason for it, threads, torch, GPU and packages, as plain values."""
     build: dict[str, Any] = _core.build_info()
     return {
         "lsif_sdk": build["version"],

@@ -1,4 +1,4 @@
-"""Every error the SDK raises on purpose: a `LsifError`, and also of the builtin type a caller would expect."""
+"""All errors that the SDK raises on purpose. Each is a `LsifError` and also of the builtin type one would expect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_BITS = 128
 class LsifError(Exception):
     """Base of all errors raised by lsif_sdk.
 
-    Messages fit a line of a log and can be encoded, whatever came: the middle of a longer one is left out.
+    Whatever the input, messages can be encoded and have at most about 800 characters: the middle of longer ones is cut.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -29,7 +29,7 @@ class LsifError(Exception):
         super().__init__(text if len(text) <= _MOST_CHARACTERS else f"{text[:half]} ... {text[-half:]}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # To other processes with the message alone: classes below take other arguments.
+        # Pickled with the message alone, since the classes below take other arguments.
         return _again, (type(self), str(self)), self.__dict__
 
 
@@ -40,7 +40,7 @@ def _again(kind: type[LsifError], message: str) -> LsifError:
 
 
 class ArgumentError(LsifError, ValueError):
-    """An argument has a value that cannot be used; the message names it, what was expected and what came."""
+    """An argument has an invalid value; the message names the argument, what was expected and what was given."""
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
         super().__init__(f"{argument}: expected {expected}, got {shown(got, str)}")
@@ -48,7 +48,7 @@ class ArgumentError(LsifError, ValueError):
 
 
 class ArgumentTypeError(LsifError, TypeError):
-    """An argument has the wrong type; the message names it, what was expected and what came."""
+    """An argument has the wrong type; the message names the argument, what was expected and what was given."""
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
         came = type(got).__name__
@@ -68,37 +68,37 @@ class DataError(LsifError, ValueError):
 
 
 class MissingExtraError(LsifError, ImportError):
-    """A feature needs a package that inference does not; the message says what to install."""
+    """A feature needs an optional package, which inference does not need; the message says what to install."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f"for {feature} the package {package!r} is needed: pip install 'lsif_sdk[{extra}]'")
 
 
 class TorchVersionError(LsifError, ImportError):
-    """The torch that is installed is older than the ops need; importing lsif_sdk raises it."""
+    """The installed torch is older than the ops need. Raised when lsif_sdk is imported."""
 
     def __init__(self, version: str, oldest: str) -> None:
         super().__init__(f"lsif_sdk needs torch {oldest} or newer, got {version}: pip install -U 'torch>={oldest}'")
 
 
 class InstallationError(LsifError, ImportError):
-    """A native part of lsif_sdk is missing, damaged or of another Python; importing lsif_sdk raises it."""
+    """A native part of lsif_sdk is missing, damaged or of another Python. Raised when lsif_sdk is imported."""
 
 
 class SettingError(LsifError, RuntimeError):
-    """An environment variable has a value that cannot be used; importing lsif_sdk raises it, or saving."""
+    """An environment variable has an invalid value. Raised when lsif_sdk is imported or an artifact is saved."""
 
 
 class PickleError(LsifError, TypeError):
-    """An object that answers requests was to be pickled or copied deeply."""
+    """An attempt to pickle or deep-copy an object that answers requests."""
 
 
 class OverloadedError(LsifError, RuntimeError):
-    """As many requests wait as may (`Batching.max_queue`): try later, or on another server."""
+    """The queue of waiting requests is full (`Batching.max_queue`): try later, or on another server."""
 
 
 class DeadlineError(LsifError, TimeoutError):
-    """The request's turn did not come within its `timeout`."""
+    """The request's search did not begin within its `timeout`."""
 
 
 class ClosedError(LsifError, RuntimeError):
@@ -106,11 +106,11 @@ class ClosedError(LsifError, RuntimeError):
 
 
 class StoreError(LsifError, RuntimeError):
-    """A history store cannot be reached, is damaged, of another version or something else; the message says where."""
+    """A history store cannot be reached, is damaged, of another version or not a store; the message says where."""
 
 
 def shown(value: object, text_of: Callable[[object], str] = repr) -> str:
-    """A value in a message. Python refuses to print integers of thousands of digits, and some objects fail at it."""
+    """A value as text for a message, even if it is an integer too long for Python to print or its `repr` raises."""
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return f"an integer of {value.bit_length()} bits"
     try:

@@ -1,4 +1,4 @@
-"""Many users' events, and items to leave out, as catalogue rows in the form the native code takes."""
+"""Events of many users, and items to leave out, as catalogue rows in the form that native code takes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["EventBatch", "check_seconds", "excluded_rows", "ragged_rows_of"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EventBatch:
-    """Histories as the native code takes them: catalogue rows, ragged (docs/model.md, Inputs).
+    """Histories as native code takes them: catalogue rows, ragged (docs/model.md, Inputs).
 
     items, times and actions are int64 [total] (times and actions may be None), offsets int64 [batch + 1], unknown int64
-    [batch]: how many events of each user were left out because the catalogue does not know their item.
+    [batch]: how many events of each user were ignored because the catalogue does not know their item.
     """
 
     items: npt.NDArray[np.int64]
@@ -45,11 +45,11 @@ class EventBatch:
         num_actions: int,
         argument: str = "history",
     ) -> EventBatch:
-        """Maps ids to rows, leaves out unknown items, sorts by time; `argument` is for messages.
+        """Maps ids to rows, leaves out unknown items and sorts by time; `argument` is for error messages.
 
         Raises:
             ArgumentError: an action is out of range.
-            ArgumentTypeError: not a history, or ids of another kind than the catalogue's.
+            ArgumentTypeError: not a history, or ids are not of the catalogue's kind.
         """
         users = _events_of(histories)
         plain = _plain_rows(histories if users is None else [user.items for user in users], table)
@@ -78,7 +78,7 @@ class EventBatch:
         return batch
 
     def user_of(self, event: int) -> int:
-        """Whose an event is, by its position in the batch."""
+        """The user of an event, given its position in the batch."""
         return int(np.searchsorted(self.offsets, event, side="right")) - 1
 
 
@@ -87,7 +87,7 @@ def ragged_rows_of(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Catalogue rows int64 [total] of all users' items, -1 where unknown, and offsets int64 [batch + 1].
 
-    `several`: whether the caller gave a batch, for messages.
+    `several`: whether the caller gave a batch, for error messages.
 
     Raises:
         ArgumentTypeError: an id is not of the catalogue's kind.
@@ -97,13 +97,13 @@ def ragged_rows_of(
     if not several:
         return table.rows(lists[0], argument), offsets
     rows = table.rows_of_plain(list(itertools.chain.from_iterable(lists)))
-    if rows is None:  # each list alone, for a message that says which
+    if rows is None:  # each list alone, for a message that names the list
         rows = np.concatenate([table.rows(ids, f"{argument}[{user}]") for user, ids in enumerate(lists)])
     return rows, offsets
 
 
 def _events_of(histories: Histories) -> list[Events] | None:
-    """One user's `Events`, or a list of nothing else, as a list; None of all else."""
+    """One `Events`, or a list of only those, as a list; None for anything else."""
     if type(histories) is Events:
         return [histories]
     if type(histories) is list and histories and all(type(history) is Events for history in histories):
@@ -112,7 +112,7 @@ def _events_of(histories: Histories) -> list[Events] | None:
 
 
 def _plain_rows(histories: Any, table: ItemTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-    """`ragged_rows_of` one list of ids or a list of those, which is asked most, in less time; None for all else."""
+    """A faster `ragged_rows_of` for the most common input, one list of ids or a list of those; None for others."""
     if type(histories) is not list:
         return None
     found = table.rows_of_lists(histories)
@@ -122,7 +122,7 @@ def _plain_rows(histories: Any, table: ItemTable) -> tuple[npt.NDArray[np.int64]
     if several and set(map(type, histories)) != {list}:
         return None
     lists = histories if several else [histories]
-    rows = table.rows_of_plain([*itertools.chain.from_iterable(lists)])  # NumPy's numbers and texts, say
+    rows = table.rows_of_plain([*itertools.chain.from_iterable(lists)])  # perhaps NumPy scalars
     return None if rows is None else (rows, _offsets_of(lists))
 
 
@@ -136,17 +136,17 @@ def excluded_rows(
     batch: int,
     argument: str = "exclude",
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
-    """Catalogue rows int64 [total] that each user's answer leaves out, and offsets int64 [batch + 1]; or two None.
+    """Catalogue rows int64 [total] to leave out for each user, and offsets int64 [batch + 1]; or two None.
 
     Args:
-        exclude: item ids for all users, or a list of them (or a set, or None) for each; unknown ids are ignored.
-        table: of the catalogue.
-        batch: users.
-        argument: for messages.
+        exclude: item ids for all users, or a list with ids (or a set, or None) per user; unknown ids are ignored.
+        table: the catalogue's items.
+        batch: number of users.
+        argument: for error messages.
 
     Raises:
-        ArgumentError: another number of lists than users.
-        ArgumentTypeError: not ids of the catalogue's kind.
+        ArgumentError: the number of lists is not that of users.
+        ArgumentTypeError: ids are not of the catalogue's kind.
     """
     if exclude is None:
         return None, None
@@ -166,14 +166,14 @@ def excluded_rows(
 
 
 def check_seconds(events: EventBatch) -> None:
-    """Refuses milliseconds and finer units, one of them beside seconds, too; training asks that of the median."""
+    """Refuses times that look like milliseconds or finer units, even a single one among seconds."""
     if events.times is not None and (odd := first_finer(events.times)):
         place = "times" if len(events) == 1 else f"history[{events.user_of(odd[0])}].times"
         raise ArgumentError(place, "Unix seconds", odd[1])
 
 
 def _gather(users: list[Events], name: str, missing: int) -> npt.NDArray[np.int64] | None:
-    """Times or actions of all events, int64 [total]; None if nobody has any."""
+    """Times or actions of all events, int64 [total]; None if no user has any."""
     given = [getattr(user, name) for user in users]
     if len(given) == 1:
         return given[0]  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""EventLog: everything users did, in the order they did it, as flat arrays; and the readers that build one."""
+"""EventLog: the events of all users, in order, as flat arrays; and functions that read one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class UserEvents(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class EventLog:
-    """Events of all users, oldest first within a user; user u owns events offsets[u] .. offsets[u + 1] - 1.
+    """Events of all users, oldest first for each user; user u has events offsets[u] .. offsets[u + 1] - 1.
 
     Args:
         user_ids: external ids [num_users], int64 or strings.
@@ -44,12 +44,12 @@ class EventLog:
         items: item rows int64 [total].
         times: Unix seconds int64 [total], or None.
         actions: action types int64 [total] >= 0 (0 = unknown), or None.
-        titles: of the items, [num_items], or None.
+        titles: titles of the items, [num_items], or None.
 
     Raises:
         ArgumentError: an array is not int64, shapes do not fit together, an item row is out of range or an action type
             is negative.
-        ArgumentTypeError: what should be a numpy array is none.
+        ArgumentTypeError: an argument that should be a numpy array is not one.
     """
 
     user_ids: Ids
@@ -89,22 +89,22 @@ class EventLog:
 
     @property
     def num_users(self) -> int:
-        """Number of users, those without events included."""
+        """Number of users, including those without events."""
         return len(self.user_ids)
 
     @property
     def num_items(self) -> int:
-        """Number of items, those without events included."""
+        """Number of items, including those without events."""
         return len(self.item_ids)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Events of each user, int64 [num_users]."""
+        """Number of events of each user, int64 [num_users]."""
         return np.diff(self.offsets)
 
     @property
     def users(self) -> NDArray[np.int64]:
-        """The user's row of each event, int64 [total]."""
+        """The row of each event's user, int64 [total]."""
         return owners_of(self.offsets)
 
     def user(self, row: int) -> UserEvents:
@@ -112,21 +112,21 @@ class EventLog:
 
         Raises:
             ArgumentError: there is no such row.
-            ArgumentTypeError: no integer, a user's id say.
+            ArgumentTypeError: `row` is not an integer (a user's id, for example).
         """
         row = as_integer("row", row, 0, self.num_users - 1)
         part = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         return UserEvents(self.items[part], *(None if c is None else c[part] for c in (self.times, self.actions)))
 
     def history(self, row: int) -> Events:
-        """The events of the user in this row by the items' own ids, as `Recommender.recommend` takes them.
+        """The events of the user in this row with external item ids, as `Recommender.recommend` takes them.
 
         Args:
-            row: whose; `user_ids` has the ids of the rows, which may be integers, too.
+            row: the user's row, not the id; `user_ids` has the ids in row order.
 
         Raises:
             ArgumentError: there is no such row.
-            ArgumentTypeError: no integer, a user's id say.
+            ArgumentTypeError: `row` is not an integer (a user's id, for example).
         """
         events = self.user(row)
         ids = self.item_ids
@@ -138,7 +138,7 @@ class EventLog:
 
         Raises:
             ArgumentError: `keep` has another shape or dtype.
-            ArgumentTypeError: `keep` is no array.
+            ArgumentTypeError: `keep` is not an array.
         """
         keep = as_array("keep", keep, "an array of bool")
         if keep.shape != self.items.shape or keep.dtype != np.bool_:
@@ -155,12 +155,12 @@ class EventLog:
         return f"EventLog({len(self.items):,} events of {self.num_users:,} users and {self.num_items:,} items)"
 
     def with_titles(self, titles: Mapping[str, str] | Mapping[int, str]) -> EventLog:
-        """The log with titles by item id, or its text; an item that has none is called by its id.
+        """The log with titles, given by item id or by the id as text; an item without a title gets its id as title.
 
         Raises:
-            ArgumentError: an id is there as text and as a number, all titles are of items that the events lack, or one
+            ArgumentError: an id is given both as text and as a number, no title is of an item of the events, or a title
                 cannot be encoded.
-            ArgumentTypeError: `titles` is no mapping, or one of them no text.
+            ArgumentTypeError: `titles` is not a mapping, or a title is not a text.
         """
         if not isinstance(titles, Mapping):
             raise ArgumentTypeError("titles", "a mapping of item ids to titles, read_titles(...) say", titles)
@@ -175,7 +175,7 @@ class EventLog:
         return dataclasses.replace(self, titles=[given.get(str(item), "") or str(item) for item in self.item_ids])
 
     def given_titles(self) -> list[str]:
-        """The titles, "" for an item called by its id, which describes nothing."""
+        """The titles; "" for an item whose title is its id, which describes nothing."""
         titles = self.titles or [""] * self.num_items
         return ["" if title == str(item) else title for item, title in zip(self.item_ids, titles, strict=True)]
 
@@ -189,30 +189,30 @@ def read_events(
     action: str | None = None,
     separator: str | None = None,
 ) -> EventLog:
-    """Reads events and sorts each user's by (timestamp with its fraction, order in the source).
+    """Reads events and sorts each user's events by timestamp with its fraction, then by order in the source.
 
-    Ids are integers or text. A column of text in a DataFrame or Parquet file stays text; in a CSV or TSV file, where
-    all is text, ids are integers if all of them are. Rows are numbered in sorted order of the ids, so they do not
-    depend on the order of the events. Row numbers in errors count from 1, the header and blank lines left out.
+    Ids are integers or text. In a DataFrame or Parquet file, a text column stays text; in a CSV or TSV file, ids become
+    integers if all of them are integers. Users and items get row numbers in sorted order of their ids, independent of
+    the order of the events. Row numbers in error messages count from 1, without the header and blank lines.
 
     Args:
-        source: a pandas DataFrame, a table with `to_pandas()` (a DataFrame of polars, a Table of pyarrow), a dict of
-            lists or arrays, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files have a
-            header; a ":type" suffix of its names is dropped ("user_id:token" is the column "user_id").
+        source: a pandas DataFrame, a table with `to_pandas()` (such as a polars DataFrame or a pyarrow Table), a dict
+            of lists or arrays, or the path of a CSV, TSV or Parquet file, gzipped if it ends in .gz. Text files have a
+            header; a ":type" suffix of a column name is dropped ("user_id:token" is the column "user_id").
         user: column of user ids.
         item: column of item ids.
-        timestamp: column of times: Unix seconds (fractions are rounded down), or dates, datetime or text in ISO 8601
-            ("2024-01-31 17:05:00"; in UTC without a time zone); None = there are none, the order of the source is the
-            order of events.
+        timestamp: column of times: Unix seconds (fractions are rounded down), or dates, as datetime or ISO 8601 text
+            ("2024-01-31 17:05:00"; UTC if it has no time zone); None = no times, events are in the order of the source.
         action: column of action types, whole numbers from 1 (0 = unknown); None = there are none.
-        separator: of a text file, a regular expression if it is longer than one character; None = tab if the header has
-            one, otherwise comma.
+        separator: separator of the columns of a text file, a regular expression if it is longer than one character;
+            None = tab if the header has one, otherwise comma.
 
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, or a row has no id or no valid number.
-        ArgumentError: `separator` is empty, or one column stands for two.
-        ArgumentTypeError: `source` is neither a path nor a table, `separator` no string, or `user` or `item` None.
-        MissingExtraError: pandas (or pyarrow, for Parquet and tables of polars) is not installed.
+        ArgumentError: `separator` is empty, or two arguments name the same column.
+        ArgumentTypeError: `source` is neither a path nor a table, `separator` is not a string, or `user` or `item` is
+            None.
+        MissingExtraError: pandas (or pyarrow, for Parquet and polars tables) is not installed.
     """
     columns = {"user": user, "item": item, "timestamp": timestamp, "action": action}
     for option in ("user", "item"):
@@ -239,13 +239,13 @@ def read_events(
 
 
 def check_log(argument: str, log: object) -> None:
-    """Refuses what is no `EventLog`."""
+    """Refuses anything but an `EventLog`."""
     if not isinstance(log, EventLog):
         raise ArgumentTypeError(argument, "an EventLog, of lsif_sdk.training.read_events say", log)
 
 
 def as_log(events: EventLog | Source, **columns: Any) -> EventLog:
-    """`read_events`, for events that may have been read already."""
+    """The events by `read_events`, unless they are an `EventLog` already."""
     if not isinstance(events, EventLog):
         return read_events(events, **columns)
     refuse_columns(events, columns)
@@ -253,10 +253,10 @@ def as_log(events: EventLog | Source, **columns: Any) -> EventLog:
 
 
 def refuse_columns(events: object, columns: Mapping[str, str | None]) -> None:
-    """Refuses names of columns that differ from `read_events`' own, given with events that have been read already.
+    """Refuses column options that differ from the defaults of `read_events`, for events that are read already.
 
     Raises:
-        ArgumentError: there is one.
+        ArgumentError: an option differs.
     """
     defaults = read_events.__kwdefaults__ or {}
     for option, column in columns.items():
@@ -268,7 +268,7 @@ def refuse_columns(events: object, columns: Mapping[str, str | None]) -> None:
 def read_titles(
     source: Source, *, item: str = "item", title: str = "title", separator: str | None = None
 ) -> dict[str, str]:
-    """Reads item titles for `EventLog.with_titles`: {item id as text: title}, "" where there is none.
+    """Reads item titles for `EventLog.with_titles`: {item id as text: title}, "" for an item without a title.
 
     Args:
         source: see `read_events`.
@@ -279,7 +279,7 @@ def read_titles(
     Raises:
         DataError: the source cannot be read, is empty, lacks a column, a row has no id, or an item has two titles.
         ArgumentError: `separator` is empty.
-        ArgumentTypeError: `source` is neither a path nor a table, or `separator` no string.
+        ArgumentTypeError: `source` is neither a path nor a table, or `separator` is not a string.
     """
     table = read_table(source, {"item= (--title-item)": item, "title= (--title-column)": title}, separator)
     rows, ids = table.ids(item)

@@ -1,4 +1,4 @@
-"""What an application hands over: the events of one user, or of many."""
+"""Input from the application: the events of one user or many."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
-    """A user's events, oldest first. Events out of time order are sorted by time (stable), in
-    whole seconds; training sorts by fractions, too.
+    """A user's events, oldest first.
+
+    Events that are not in time order are sorted by time in whole seconds, in a stable way; training also uses
+    fractions of seconds.
 
     Args:
         items: external item ids.
-        times: one an event, as Unix seconds or as dates: a list of `datetime.datetime` or `datetime.date`, datetime64,
-            or a column of another library. They become Unix seconds, rounded down; dates without time zone are UTC.
+        times: one per event, as Unix seconds or dates: a list of `datetime.datetime` or `datetime.date`, datetime64, or
+            a column of another library. They become Unix seconds, rounded down; dates without a time zone are UTC.
             None: unknown.
         actions: action types from 1 to the model's `num_actions`, 0 where unknown; None: all unknown.
 
@@ -52,18 +54,18 @@ class Events:
     actions: Sequence[int] | npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.items, deque):  # which goes on growing
+        if isinstance(self.items, deque):  # it may still grow
             object.__setattr__(self, "items", list(self.items))
         elif type(self.items) is not np.ndarray and hasattr(self.items, "__array__"):  # a pandas Series, a tensor
             column = as_array("items", self.items)
-            if column.ndim == 1:  # a table is refused as what it is
+            if column.ndim == 1:  # otherwise refused below, with the type that was given
                 object.__setattr__(self, "items", column)
         check_flat("items", self.items)
         for name in ("times", "actions"):
             values = getattr(self, name)
             if values is None:
                 continue
-            # Before they are copied: a range may be of any length.
+            # Checked before the copy, since a range may have any length.
             if isinstance(values, range) and len(values) != len(self.items):
                 raise ArgumentError(name, f"{len(self.items)} values, one per item", len(values))
             array = as_seconds(name, values) if name == "times" else as_int64(name, values)
@@ -78,7 +80,7 @@ class Events:
 
 
 class Column(Protocol):
-    """What NumPy reads as an array: one of its own, a tensor, a column of pandas."""
+    """Anything NumPy can read as an array: a NumPy array, a tensor, a pandas column."""
 
     def __array__(self) -> npt.NDArray[Any]: ...
 
@@ -87,13 +89,13 @@ History = Events | Sequence[Id] | Column
 """One user's history: `Events`, or item ids alone, oldest first."""
 
 Histories = Events | Column | Sequence[Id | Events | Sequence[Id] | Column]
-"""One user's history, or a list of them. (One `Sequence`, or type checkers would not know a list that mixes kinds.)"""
+"""One user's history, or a list of histories (as one `Sequence`, so that type checkers accept lists of mixed kinds)."""
 
 _SEQUENCES = (list, tuple, deque)
-"""What may hold the ids of one user, or the users of a batch, beside arrays and columns."""
+"""The types, beside arrays and columns, that may hold the ids of one user or the users of a batch."""
 
 IdLists = Sequence[Id] | Set[Id] | Sequence[Sequence[Id] | Set[Id] | None] | npt.NDArray[Any]
-"""Item ids: one list or set for all users, or a list of them, one (or None) a user."""
+"""Item ids: one list or set for all users, or a list with one (or None) per user."""
 
 
 def as_users(
@@ -105,14 +107,14 @@ def as_users(
 
     Args:
         histories: see above.
-        argument: for messages.
-        one: for messages, what stands for one user.
+        argument: for error messages.
+        one: in error messages, what was expected for one user.
     """
     if isinstance(histories, Events):
         return [histories]
-    if hasattr(histories, "columns"):  # whose rows would look like users
+    if hasattr(histories, "columns"):  # a table: its rows would look like users
         raise ArgumentTypeError(argument, f"{one}, a column of it say", histories)
-    if not isinstance(histories, Set):  # which has no order
+    if not isinstance(histories, Set):  # a set has no order and is refused below
         histories = as_lists(histories, argument)
     if isinstance(histories, np.ndarray) and histories.ndim == 2:
         return [Events(row) for row in histories]
@@ -133,8 +135,8 @@ def as_users(
 
 
 def as_lists(ids: Any, argument: str = "ids") -> Any:
-    """Sets, and columns that NumPy has as objects (of lists, one a user, or of texts), as lists; other columns and
-    tensors as arrays, all else as it is. `argument` is for messages."""
+    """Converts sets, and columns of dtype object (texts, or a list per user), to lists, and other columns and tensors
+    to arrays; returns anything else unchanged. `argument` is the name in error messages."""
     if isinstance(ids, Set):
         return list(ids)
     if isinstance(ids, (*_SEQUENCES, Events)) or hasattr(ids, "columns") or not hasattr(ids, "__array__"):
@@ -144,10 +146,10 @@ def as_lists(ids: Any, argument: str = "ids") -> Any:
 
 
 def check_same_users(history: Any, now: Any, **lists: Any) -> None:
-    """Refuses pandas columns of times or lists, one a user, whose index says another order of users than `history`'s.
+    """Refuses pandas columns with one time or list per user whose index orders the users differently from `history`'s.
 
     Raises:
-        ArgumentError: one does.
+        ArgumentError: an index differs.
     """
     users = index_of(history)
     if users is None or not is_batch(history):
@@ -164,7 +166,7 @@ def check_same_users(history: Any, now: Any, **lists: Any) -> None:
 
 
 def is_batch(histories: Any) -> bool:
-    """Whether these are the histories (or lists of ids) of several users, or of one in a list."""
+    """Whether this is a list of histories (or lists of ids), even of just one user."""
     histories = as_lists(histories)
     if isinstance(histories, _SEQUENCES):
         return not is_flat(histories)
@@ -172,25 +174,25 @@ def is_batch(histories: Any) -> bool:
 
 
 def is_one_a_user(lists: Any) -> TypeGuard[Sequence[Any]]:
-    """Whether these are lists or sets of ids or None, one a user (as against ids for all)."""
+    """Whether this has a list or set of ids, or None, for each user (rather than ids for all users)."""
     if not isinstance(lists, _SEQUENCES) or not lists:
         return False
     return all(_is_history(entry) or isinstance(entry, (Set, type(None))) for entry in lists)
 
 
 def is_flat(values: object) -> bool:
-    """Whether this is one sequence of ids (as against one of histories)."""
+    """Whether this is one sequence of ids (rather than of histories)."""
     if isinstance(values, np.ndarray):
         return values.ndim == 1 and (values.dtype != object or not any(map(_is_history, values)))
     if isinstance(values, _SEQUENCES):
-        # On the way of every request: a look at each entry only where one may be a history.
+        # Every request comes here, so entries are looked at one by one only if one may be a history.
         kinds = {kind for kind in set(map(type, values)) if issubclass(kind, (*_SEQUENCES, Events)) or _is_column(kind)}
         return not kinds or not any(map(_is_history, values))
     return False
 
 
 def check_flat(argument: str, values: object) -> None:
-    """Refuses what is not `is_flat`; in a list that has others than ids in it, the first of those is named."""
+    """Refuses what is not `is_flat`; of a list, the error names the first entry that is not an id."""
     if is_flat(values):
         return
     if isinstance(values, _SEQUENCES):
@@ -199,10 +201,9 @@ def check_flat(argument: str, values: object) -> None:
 
 
 def _is_column(kind: type) -> bool:
-    """Arrays, columns of other libraries, tensors."""
     return hasattr(kind, "__array__") and not issubclass(kind, np.generic)
 
 
 def _is_history(value: Any) -> bool:
-    """Whether an entry of a list is a history, and not an id: an array without dimensions is none."""
+    """Whether an entry of a list is a history rather than an id; an array without dimensions is not a history."""
     return isinstance(value, (*_SEQUENCES, Events)) or (_is_column(type(value)) and getattr(value, "ndim", 1) != 0)

@@ -23,9 +23,10 @@ __all__ = ["EventShare", "Explanation", "InterestShare", "explain"]
 
 @dataclasses.dataclass(frozen=True)
 class InterestShare:
-    """One interest's part in a score.
+    """The part of one interest in a score.
 
-    kind: "long", "short" or "newest" (the newest state). weight: the fusion's, 0 to 1. share: of the score.
+    kind: "long", "short" or "newest" (the newest state). weight: its weight in the fusion, 0 to 1. share: its part of
+    the score.
     """
 
     kind: str
@@ -35,10 +36,10 @@ class InterestShare:
 
 @dataclasses.dataclass(frozen=True)
 class EventShare:
-    """One past event's part in a score: what it brings into the interests, each by its weight.
+    """The part of one past event in a score: its contributions to the interests, weighted by those of the interests.
 
-    item: external id. time: Unix seconds, None if unknown. share: of the score. long: the part of it that comes through
-    the long-term interests.
+    item: external id. time: Unix seconds, None if unknown. share: its part of the score. long: the part of `share` by
+    long-term interests.
     """
 
     item: Id
@@ -49,16 +50,16 @@ class EventShare:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """A score taken apart; in float64, so that the parts sum to the score within the rounding of `Recommender.score`.
+    """The parts of a score, in float64, which sum to `Recommender.score` within its rounding.
 
-    What is taken apart is the float32 model, also for a recommender with precision="bfloat16": its own scores differ
-    from `score` here by what that costs (docs/model.md, 2: with MovieLens 1e-3 of a vector's length).
+    They are those of the float32 model, also for a recommender with precision="bfloat16", whose scores differ from
+    `score` here by the error of that precision (docs/model.md, 2: with MovieLens 1e-3 of a vector's length).
 
     score = bias + repeats + balance + the sum over interests = bias + repeats + balance + the sum over events.
 
-    item: external id. score: the sum. bias: the item's own, whoever asks. repeats: the bonus of an item of the own
-    history. balance: 0 for a model that scores with the fused vector; with "multi_interest" what the choice between
-    interests costs (formula: `explain`). interests: long-term, short-term, newest. events: oldest first.
+    item: external id. score: the sum. bias: the item's bias, the same for all users. repeats: the bonus of an item of
+    the user's history. balance: 0 for a model that scores with the fused vector; with "multi_interest" the cost of the
+    choice between interests (formula: `explain`). interests: long-term, short-term, newest. events: oldest first.
     """
 
     item: Id
@@ -71,24 +72,25 @@ class Explanation:
 
 
 def explain(artifact: Artifact, events: EventBatch, item: int, now: int | None) -> Explanation:
-    """Takes the score of a catalogue row apart.
+    """Splits the score of a catalogue row into its parts.
 
     An interest is a weighted sum over events, v_j = sum_t p_jt y_t (docs/model.md, 3: y_t is the event's embedding
-    behind `value`, or its state), so with weights W_j of the fusion event t has the share sum_j W_j p_jt (y_t . x). The
-    newest state is the newest event's. A state has read the events before it; what it says counts as its own event's.
+    transformed by `value`, or the event's state), so with weights W_j of the fusion, event t has the share
+    sum_j W_j p_jt (y_t . x). The newest state is that of the newest event. A state also depends on earlier events, but
+    counts as part of its own event.
 
     With "multi_interest", score - b = tau log sum_j W_j exp(v_j . x / tau). Let r_j be the j-th term's share of that
-    sum; then score - b = sum_j r_j v_j . x - tau sum_j r_j log(r_j / W_j) exactly: interests count by r_j in place of
+    sum; then score - b = sum_j r_j v_j . x - tau sum_j r_j log(r_j / W_j) exactly: interests count with r_j in place of
     W_j, and the last term, which is never positive, is `balance`.
 
     Args:
         artifact: the model.
-        events: of one user, at least one.
-        item: the row.
+        events: the events of one user, at least one.
+        item: the item's row.
         now: request time, Unix seconds, or None.
     """
-    # torch's pool (OpenMP's) is the calling thread's, and after a fork without its workers, for whom it waits for ever.
-    # A new thread has a pool of its own.
+    # torch's (OpenMP's) thread pool belongs to the calling thread. After a fork its workers are missing, and torch
+    # would wait for them for ever. A new thread gets a pool of its own.
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="lsif-explain") as thread:
         return thread.submit(_explained, artifact, events, item, now).result()
 
@@ -110,7 +112,7 @@ def _explained(artifact: Artifact, events: EventBatch, item: int, now: int | Non
         logits = encoded.weights.log() + encoded.interests @ vector / config.temperature
         chosen = logits.softmax(dim=0)
         divergence = torch.xlogy(chosen, chosen) - torch.xlogy(chosen, encoded.weights)
-        balance = -config.temperature * max(0.0, float(divergence.sum()))  # of one event, say, it is 0 but for rounding
+        balance = -config.temperature * max(0.0, float(divergence.sum()))  # it may be 0 but for rounding
         fusion = chosen
     shares = fusion[:, None] * weights * (values @ vector)  # [M, seq_len]
     repeats = 0.0 if encoded.bonus is None else float(encoded.bonus.of(torch.tensor(target)))
@@ -132,14 +134,14 @@ def _explained(artifact: Artifact, events: EventBatch, item: int, now: int | Non
 
 
 def _small_model(artifact: Artifact, items: Any, item: int) -> tuple[InterestFusionModel, Tensor, int]:
-    """The model in float64 with the rows of these items alone, the history in its rows, and the item's row."""
+    """A float64 model with only the rows of these items, the history as rows of that model, and the item's row."""
     used, places = np.unique(np.append(items, item), return_inverse=True)
     kept = torch.from_numpy(used)
     weights = {name: value for name, value in artifact.weights.items() if name != "catalog.vectors"}
     weights |= {name: weights[name][kept] for name in ("item_embedding", "catalog.bias")}
-    # What items are scored with is taken from the artifact: a live catalogue has vectors of its own.
+    # Vectors for scoring are taken from the artifact, since those of a live catalogue differ from the embeddings.
     config = dataclasses.replace(artifact.config, num_items=len(used), normalize_items=False, normalize_inputs=False)
-    from lsif_sdk.model import InterestFusionModel  # which recommending does without
+    from lsif_sdk.model import InterestFusionModel  # imported here, since recommending does not need it
 
     model = InterestFusionModel.from_weights(config, weights, dtype=torch.float64).eval()
     return model, torch.from_numpy(places[:-1]), int(places[-1])
@@ -148,7 +150,7 @@ def _small_model(artifact: Artifact, items: Any, item: int) -> tuple[InterestFus
 def _parts(
     model: InterestFusionModel, rows: Tensor, times: Tensor, actions: Tensor | None, now: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """What interests are sums of, [M, seq_len, dim], and the weights in them, [M, seq_len]."""
+    """The terms y_t that the interests sum, [M, seq_len, dim], and their weights p_jt, [M, seq_len]."""
     config = model.config
     x, states = model.embed_and_encode(rows, times, actions, now)
     newest = torch.zeros(len(rows), dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""Explanations to look at: as lines of text with bars, and as a figure."""
+"""Shows explanations, as lines of text with bars and as a figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def as_text(why: Explanation, items: ItemTable) -> str:
-    """The parts, a line each, events by the size of their share."""
+    """The parts, one per line, with events by the size of their share."""
     parts = [("the item itself (bias)", why.bias)]
     parts += [("own item (repeats)", why.repeats)] * (why.repeats != 0)
     parts += [("choice between interests", why.balance)] * (why.balance != 0)
@@ -41,10 +41,10 @@ def as_text(why: Explanation, items: ItemTable) -> str:
 
 
 def draw(why: Explanation, items: ItemTable, path: str) -> None:
-    """Writes a figure: shares by interest, and by event.
+    """Writes a figure of the shares by interest and by event.
 
     Raises:
-        ArgumentError: not a name of a picture, or the file cannot be written.
+        ArgumentError: `path` does not end in .png, .svg or .pdf, or the file cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     if pathlib.Path(path).suffix not in _SUFFIXES:
@@ -71,7 +71,7 @@ def draw(why: Explanation, items: ItemTable, path: str) -> None:
 def _bars(axes: Axes, names: list[str], shares: list[float], title: str) -> None:
     places = range(len(names))
     axes.barh(places, shares, color=["#3b6ea8" if share >= 0 else "#b5523b" for share in shares])
-    axes.set_yticks(places, [name.replace("$", r"\$") for name in names])  # titles are no formulas
+    axes.set_yticks(places, [name.replace("$", r"\$") for name in names])  # matplotlib would read $ as a formula
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_title(f"share of the score {title}", loc="left", fontsize=10)
@@ -82,7 +82,6 @@ def _largest(why: Explanation) -> list[EventShare]:
 
 
 def _further(why: Explanation, shown: list[EventShare]) -> list[tuple[str, float]]:
-    """The rest of the events as one, if there is a rest."""
     rest = len(why.events) - len(shown)
     left = sum(part.share for part in why.events) - sum(part.share for part in shown)
     return [(f"{rest} further events", left)] if rest else []
@@ -109,5 +108,5 @@ def _day(seconds: int) -> str:
 
 
 def _label(item: Id, items: ItemTable) -> str:
-    row = int(items.rows([item])[0])  # of a removed item, too, which histories may hold
+    row = int(items.rows([item])[0])  # also of a removed item, which a history may contain
     return on_one_line(items.title(row) or item)

@@ -1,4 +1,4 @@
-"""Float32 arrays from what callers have: lists, arrays and tensors of any kind of number."""
+"""Float32 arrays from lists, arrays and tensors of any real numbers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["as_float_array", "as_floats"]
 
 
 def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
-    """A contiguous, finite float32 CPU tensor of `values`, sharing their memory where it can (not read-only one)."""
+    """`values` as a contiguous, finite float32 CPU tensor, in the same memory if possible (not read-only memory)."""
     tensor = _dense_floats(argument, values, num_dims)
-    array = tensor.numpy()  # torch's pool of threads does not outlive a fork
+    array = tensor.numpy()  # NumPy, since torch's thread pool does not survive a fork
     if not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))[0].tolist()
         raise ArgumentError(argument, "finite float32 values", f"{array[tuple(bad)]} at position {bad}")
@@ -25,13 +25,13 @@ def as_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int
 
 
 def as_float_array(argument: str, values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """`as_floats` of any shape as an array, finite or not: for native code that looks at the values itself."""
+    """`as_floats` of any shape as an array, possibly not finite, for native code that checks the values itself."""
     plain = _as_it_is(values)
     return _dense_floats(argument, values, None).numpy() if plain is None else plain
 
 
 def _as_it_is(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32] | None:
-    """What native code can read without a change, on the way of every request; its values are not looked at."""
+    """The fast path of requests: an array that native code can read as it is, with values not checked, or None."""
     array: Any = values
     if type(values) is torch.Tensor and values.dtype is torch.float32 and values.is_cpu:
         if values.requires_grad or values.layout is not torch.strided or values.is_neg():
@@ -42,7 +42,6 @@ def _as_it_is(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[np.float32] |
 
 
 def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims: int | None) -> torch.Tensor:
-    """`as_floats`, finite or not."""
     tensor = values.detach().resolve_neg() if isinstance(values, torch.Tensor) else _tensor_from(argument, values)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(argument, "real numbers", tensor.dtype)
@@ -50,7 +49,7 @@ def _dense_floats(argument: str, values: torch.Tensor | npt.ArrayLike, num_dims:
         raise ArgumentError(argument, "a dense tensor", "a quantized one" if tensor.is_quantized else tensor.layout)
     if tensor.device.type != "cpu":
         raise ArgumentError(argument, "a tensor on the CPU", f"one on {tensor.device}")
-    if tensor.dtype == torch.bfloat16:  # which NumPy does not have
+    if tensor.dtype == torch.bfloat16:  # NumPy does not have it
         tensor = tensor.to(torch.float32)
     array = as_array(argument, tensor, "a tensor of numbers")
     with np.errstate(over="ignore"):  # infinity, which the caller refuses

@@ -1,5 +1,8 @@
-"""Folding a new item into a trained catalogue in closed form, from the users who met it: least squares, as ALS solves
-for one item (Hu, Koren and Volinsky 2008, "Collaborative filtering for implicit feedback datasets")."""
+"""Fold-in: a new item's row of a trained catalogue, in closed form from the users who met it.
+
+A least-squares problem like that of ALS for one item (Hu, Koren and Volinsky 2008, "Collaborative filtering for
+implicit feedback datasets").
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ __all__ = ["FoldedItem", "fold_in"]
 
 
 class FoldedItem(NamedTuple):
-    """An item's row of the catalogue.
+    """The row of an item in a catalogue.
 
     Attributes:
         vector: float32 [dim].
@@ -36,24 +39,25 @@ def fold_in(
     ridge: float,
     others_weight: float,
 ) -> FoldedItem:
-    """The vector x and bias b whose scores fit best, in the sense of weighted least squares.
+    """The vector x and bias b whose scores fit the wanted scores s best, by weighted least squares:
 
         minimise  sum_met (I.x + b - s)^2 + others_weight mean_others (I.x + b - s)^2 + ridge |x|^2
 
-    The normal equations are solved in float64; a common ridge keeps them regular with few users.
+    where I is a user's fused vector. The normal equations are solved in float64; the ridge keeps them regular if there
+    are few users.
 
     Args:
         met: fused vectors of users just before they met the item, float32 [num_met, dim].
-        met_scores: the score the item should get from them, [num_met].
-        others: fused vectors of users as they come, float32 [num_others, dim].
-        other_scores: the score it should get from them, [num_others].
+        met_scores: the wanted score for each of them, [num_met].
+        others: fused vectors of a sample of all users, float32 [num_others, dim].
+        other_scores: the wanted score for each of them, [num_others].
         ridge: weight of |x|^2, > 0; infinity makes x zeros.
         others_weight: weight of all `others` together, > 0 and finite.
 
     Raises:
         ArgumentError: shapes do not fit, a number is not finite, or a weight is out of range, or so small or large that
             there is no finite solution.
-        ArgumentTypeError: a weight is no number.
+        ArgumentTypeError: a weight is not a number.
     """
     for name, vectors, scores in (("met", met, met_scores), ("others", others, other_scores)):
         if vectors.ndim != 2 or vectors.shape[1] != met.shape[1] or scores.shape != vectors.shape[:1]:

@@ -1,4 +1,4 @@
-"""Matrices of a catalogue that changes: rows come behind the last, and some get other values."""
+"""Matrices of a changing catalogue: rows are appended, and some get new values."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lsif_sdk.locks import ForkSafeLock
 __all__ = ["replaced"]
 
 _SPARE = 8
-"""Room for this part of the rows is kept behind them. Memory that nobody has written to takes none."""
+"""Spare room for 1/8 more rows is allocated. Pages that are never written to take no memory."""
 
 _USED: dict[int, tuple[weakref.ref[npt.NDArray[np.float32]], int]] = {}
-"""Arrays with room behind the rows of some tensor, by address, and how many rows of each are in use."""
+"""Arrays with spare room, by address, with their number of rows in use."""
 _USING = ForkSafeLock()
 
 
 def replaced(old: torch.Tensor, added: int, rows: npt.ArrayLike, values: npt.ArrayLike) -> torch.Tensor:
-    """A copy of float32 rows with further rows behind the last and other values in some; `old` stays as it is.
+    """A copy of float32 rows with rows appended and some values replaced; `old` does not change.
 
-    Where no row of `old` gets other values, and there is room behind it, nothing is copied: both begin in one memory.
-    NumPy does it, in this thread alone: torch's threads would take the readers' processors.
+    If no row of `old` gets new values and it has spare room, nothing is copied, and both share memory. Uses NumPy in
+    this thread alone, since torch's threads would take CPUs from requests.
 
     Args:
         old: float32 [num_rows] or [num_rows, dim].
-        added: how many rows come behind the last; zeros where they are not among `rows`.
-        rows: [num_changed], of `old` and behind it.
+        added: how many rows to append; they are zeros unless among `rows`.
+        rows: [num_changed], old or appended rows.
         values: float32 [num_changed] or [num_changed, dim].
     """
     known = old.detach().numpy()
@@ -56,7 +56,7 @@ def _with_room(size: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
 
 
 def _grown(rows: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32] | None:
-    """These rows and, in the same memory, those up to `size`, if there is room that no others have got."""
+    """These rows extended to `size` in the same memory, or None if there is no room or it is in use."""
     with _USING:
         reference, used = _USED.get(rows.ctypes.data, (None, 0))
         whole = None if reference is None else reference()

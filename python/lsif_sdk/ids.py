@@ -1,4 +1,4 @@
-"""Ids of items as applications have them: integers or text, in lists, arrays or tensors."""
+"""External ids: integers or text, in lists, arrays or tensors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def id_list(ids: Sequence[Any] | npt.NDArray[Any], argument: str = "ids") -> Seq
 
 
 def as_list(argument: str, values: Any) -> list[Any]:
-    """Values in an order the caller meant: no sets, no generators, not the letters of one text."""
+    """A sequence or array as a list; refuses sets and generators, which have no order, and a single text."""
     if hasattr(values, "__array__") and as_array(argument, values).ndim:
         return list(id_list(as_array(argument, values), argument))
     if isinstance(values, str) or not isinstance(values, Sequence):
@@ -39,11 +39,11 @@ def as_list(argument: str, values: Any) -> list[Any]:
 
 
 def id_column(argument: str, ids: Any) -> npt.NDArray[Any]:
-    """Ids in an order as an array: int64, or objects that are texts.
+    """A sequence of ids as an array: int64, or objects that are texts.
 
     Raises:
         ArgumentError: an integer does not fit int64, or UTF-8 cannot encode a text.
-        ArgumentTypeError: no sequence, or neither all integers nor all strings.
+        ArgumentTypeError: not a sequence, or neither all integers nor all strings.
     """
     if not hasattr(ids, "__array__") and (isinstance(ids, str) or not isinstance(ids, Sequence)):
         raise ArgumentTypeError(argument, "a sequence of ids", ids)
@@ -61,6 +61,6 @@ def id_column(argument: str, ids: Any) -> npt.NDArray[Any]:
 
 
 def rows_by_text(known: Iterable[Any], ids: Iterable[Any]) -> npt.NDArray[np.int64]:
-    """Places of `ids` in `known` by their text, int64 [num_ids]; -1 for those it lacks: 7 is "7"."""
+    """Positions of `ids` in `known` compared as text (7 equals "7"), int64 [num_ids]; -1 for missing ones."""
     rows = {str(item): row for row, item in enumerate(known)}
     return np.array([rows.get(str(item), -1) for item in ids], np.int64)

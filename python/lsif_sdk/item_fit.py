@@ -1,4 +1,4 @@
-"""What `LiveRecommender.fit_item` is given: checked by the names it has there, and the vectors of its users."""
+"""Checks the arguments of `LiveRecommender.fit_item`, and encodes its users."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["check_item", "vectors_of"]
 
 
 def check_item(recommender: Recommender, item: Id, title: str | None, attributes: Mapping[str, Any] | None) -> None:
-    """Refuses what `CatalogEdit.upsert` would refuse as one of its `ids`, `titles` and columns.
+    """Refuses what `CatalogEdit.upsert` would refuse, with errors that use the argument names of `fit_item`.
 
     Raises:
-        ArgumentError: an id that cannot be stored, a text that cannot be encoded, or the catalogue has no titles.
+        ArgumentError: an id cannot be stored, a text cannot be encoded, or the catalogue has no titles.
         ArgumentTypeError: an argument is of the wrong type.
     """
     items = recommender.items
@@ -41,11 +41,11 @@ def check_item(recommender: Recommender, item: Id, title: str | None, attributes
 
 
 def vectors_of(recommender: Recommender, argument: str, histories: Sequence[History]) -> npt.NDArray[np.float32]:
-    """The fused interests of those users who have known events, float32 [num_known, dim].
+    """The fused interests of the users with known events, float32 [num_known, dim].
 
     Raises:
-        ArgumentError: there are none.
-        ArgumentTypeError: one history, or no histories.
+        ArgumentError: there are no such users.
+        ArgumentTypeError: not a list of histories.
     """
     plain = as_array(argument, histories).tolist() if hasattr(histories, "__array__") else histories
     is_one = isinstance(plain, Events) or (is_flat(plain) and len(plain))

@@ -1,4 +1,4 @@
-"""What is asked of a catalogue without a user's history: the best items for a vector, and for another item."""
+"""Searches without a user's history: the best items for a vector, and similar items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ItemSearch"]
 
 
 class ItemSearch(Ranker):
-    """Adds to a `Ranker` what needs no encoder."""
+    """Adds to `Ranker` the searches that need no encoder."""
 
     def search(
         self,
@@ -34,20 +34,20 @@ class ItemSearch(Ranker):
         allow: IdLists | None = None,
         where: Where | Sequence[Where | None] | None = None,
     ) -> Recommendations:
-        """The exact k best items for users' vectors from elsewhere, another encoder say, by inner product plus bias.
+        """Returns the exact k best items, by inner product plus bias, for user vectors of another encoder, for example.
 
-        As `recommend` does, it leaves out what is hidden, removed and expired. On the CPU, whatever `device` is.
+        Leaves out hidden, removed and expired items, as `recommend` does. Runs on the CPU, whatever `device` is.
 
         Args:
             queries: [batch, dim], or [dim] for one user; real and finite.
             k: see `recommend`.
-            exclude: item ids to leave out; as in `recommend`, like `allow` and `where`, for all users or one entry a
-                user.
+            exclude: item ids to leave out. `exclude`, `allow` and `where` are for all users or have one entry per user,
+                as in `recommend`.
             allow: item ids that may be found; None: all.
-            where: conditions on the `attributes` of what is found.
+            where: conditions on the `attributes` of the items.
 
         Returns:
-            One row a query; long_share, unknown and fallback have no meaning here and are 0.
+            One row per query; long_share, unknown and fallback have no meaning here and are 0.
 
         Raises:
             ArgumentError: a shape is wrong, a value is not finite or out of range, or a score does not fit float32.
@@ -70,21 +70,22 @@ class ItemSearch(Ranker):
         allow: IdLists | None = None,
         where: Where | Sequence[Where | None] | None = None,
     ) -> Recommendations:
-        """The k items whose vectors point most nearly in the direction of each given one (cosine), itself left out.
+        """Returns the k items with the highest cosine similarity to each given item, without that item itself.
 
-        The first call builds a second catalogue, of the directions, and keeps it: as much memory as the item vectors
-        and their codes take, and about as long as loading takes. From then on a `LiveRecommender` carries it along.
+        The first call builds a second catalogue, of unit vectors, and keeps it. This takes as much memory as the item
+        vectors and their codes, and about as long as loading. From then on a `LiveRecommender` keeps it up to date.
 
         Args:
-            items: one item id or several. A hidden one may be asked for; it is not found.
+            items: one or more item ids. A hidden item may be given, but is not found.
             k: how many, at least 1.
-            exclude: further item ids to leave out; as in `recommend`, like `allow` and `where`, for all items or one
-                entry an item.
+            exclude: more item ids to leave out. `exclude`, `allow` and `where` are for all given items or have one
+                entry per item, as in `recommend`.
             allow: item ids that may be found; None: all.
-            where: conditions on the `attributes` of what is found.
+            where: conditions on the `attributes` of the found items.
 
         Returns:
-            One row a given item, scores the cosines; long_share, unknown and fallback have no meaning here and are 0.
+            One row per given item, with cosines as scores; long_share, unknown and fallback have no meaning here and
+            are 0.
 
         Raises:
             ArgumentError: an item is not in the catalogue, or a value is out of range.
@@ -101,7 +102,7 @@ class ItemSearch(Ranker):
 
     @made_once
     def _directions(self) -> Catalog:
-        with self._building:  # of several threads that ask first one builds
+        with self._building:  # if several threads ask first, one builds
             if "_directions" not in self.__dict__:
                 self.__dict__["_directions"] = directions_of(self.catalog, self._threads)
             made: Catalog = self.__dict__["_directions"]

@@ -1,4 +1,4 @@
-"""The application's own names of items: external ids (and titles) to catalogue rows and back."""
+"""Maps external item ids (and titles) to catalogue rows and back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lsif_sdk.times import Now, check_recent, request_times
 __all__ = ["ItemEdit", "ItemTable"]
 
 _GROWN = 1.125
-"""So many times as large a table has its own native rows; until then its further ids are in a dictionary."""
+"""A table this many times as large as its native index gets a new one; until then new ids are in a dictionary."""
 _TENSORS = frozenset({"counts", "ids", "ids.bytes", "ids.offsets", "titles.bytes", "titles.offsets", "until"})
 
 _ADDING = ForkSafeLock()
@@ -34,9 +34,9 @@ _ADDING = ForkSafeLock()
 
 @dataclasses.dataclass(frozen=True)
 class ItemEdit:
-    """What `ItemTable.edited` changes, by row; rows past the table's end are new ones.
+    """Changes for `ItemTable.edited`, by row; rows past the table's end are new.
 
-    ids: of all new rows, in their order. titles, counts, until: see `ItemTable`.
+    ids: ids of the new rows, in order. titles, counts, until: see `ItemTable`.
     """
 
     ids: Sequence[Id] = ()
@@ -46,18 +46,18 @@ class ItemEdit:
 
 
 class ItemTable:
-    """Ids, titles and training counts of the catalogue, one entry a row, in row order. Immutable.
+    """Ids, titles and training counts of the catalogue, one entry per row, in row order. Immutable.
 
     Args:
-        ids: one id an item, all integers or all strings, no two equal.
-        titles: one text an item, or None.
+        ids: one id per item, all integers or all strings, all different.
+        titles: one text per item, or None.
         counts: integers >= 0, [num_items], occurrences in training (for the popularity fallback), or None: all 0.
-        until: Unix seconds [num_items] from which an item is no longer recommended (`lsif_sdk.bitmaps` has those of
-            items that are hidden, removed or there for ever), or None: all for ever.
+        until: Unix seconds [num_items] from which each item is no longer recommended (special values for hidden,
+            removed and unlimited items are in `lsif_sdk.bitmaps`), or None: all items are unlimited.
 
     Raises:
-        ArgumentError: ids are not unique, lengths differ, or a count or time is none.
-        ArgumentTypeError: ids are neither all integers nor all strings, or times no integers.
+        ArgumentError: ids are not unique, lengths differ, or a count or time is invalid.
+        ArgumentTypeError: ids are neither all integers nor all strings, or times are not integers.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class ItemTable:
         if self._native.repeat >= 0:
             raise ArgumentError("ids", "no two equal ids", f"{self.ids.item(self._native.repeat)!r} more than once")
         self._num_native = size
-        # Rows of the ids that tables edited from this one have besides, which share the dictionary: those past a
-        # table's end are of no concern to it.
+        # Rows of ids that were added by edits. Edited tables share this dictionary, and each table ignores rows past
+        # its own end.
         self._later: dict[Id, int] = {}
 
     def __copy__(self) -> ItemTable:
@@ -97,7 +97,7 @@ class ItemTable:
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies that share nothing: of the later ids those of this table."""
+        """For copies that share nothing: only this table's own entries of the shared dictionary."""
         with _ADDING:
             later = dict(itertools.islice(self._later.items(), len(self) - self._num_native))
         return self.__dict__ | {"_later": later}
@@ -109,7 +109,7 @@ class ItemTable:
         return iter(self.ids.tolist())
 
     def __contains__(self, item: object) -> bool:
-        """Whether there is a row of this id, which removed items keep, too; see `is_available`."""
+        """Whether there is a row for this id. Removed items also keep their row; see `is_available`."""
         return type(item) in self._id_types and int(self.rows([item])[0]) >= 0  # type: ignore[list-item]
 
     def __repr__(self) -> str:
@@ -117,11 +117,11 @@ class ItemTable:
 
     @property
     def id_kind(self) -> str:
-        """What ids are made of, in words."""
+        """The type of the ids, in words."""
         return "strings" if self.has_string_ids else "integers"
 
     def rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "ids") -> npt.NDArray[np.int64]:
-        """Catalogue rows of ids, int64 [num_ids]; -1 where the catalogue does not know an id.
+        """Catalogue rows of ids, int64 [num_ids]; -1 for an id that the catalogue does not know.
 
         Raises:
             ArgumentTypeError: an id is not of the catalogue's kind (integers or strings).
@@ -130,7 +130,7 @@ class ItemTable:
         rows = self.rows_of_plain(values)
         if rows is None:
             odd = [place for place, value in enumerate(values) if type(value) not in self._id_types]
-            # One that is missing makes floats of the others.
+            # A missing id turns the others into floats, so it is the one to report.
             missing = (place for place in odd if isinstance(values[place], float) and values[place] != values[place])
             place = next(missing, odd[0])
             where = f"{argument}[{place}]" if len(values) > 1 else argument
@@ -138,9 +138,9 @@ class ItemTable:
         return rows
 
     def rows_of_plain(self, values: Sequence[Any]) -> npt.NDArray[np.int64] | None:
-        """`rows` of a list of ids of the catalogue's kind; None if it is not one."""
+        """`rows`, or None if not all ids are of the catalogue's kind."""
         found = self._native.find(values) if type(values) is list else None
-        if found is None:  # NumPy's numbers and texts, perhaps
+        if found is None:  # perhaps NumPy scalars
             if not self._id_types.issuperset(map(type, values)):
                 return None
             values = list(map(str if self.has_string_ids else int, values))
@@ -148,9 +148,9 @@ class ItemTable:
         return found if found is None else self._with_later(found, values)
 
     def rows_of_lists(self, lists: list[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-        """Rows int64 [total] and offsets int64 [batch + 1] of a list of ids, or of a list of such lists, at once.
+        """Rows int64 [total] and offsets int64 [batch + 1] of a list of ids, or of a list of such lists, in one call.
 
-        None if ids are not plainly int or str, as the catalogue's are.
+        None if an id is not exactly of the catalogue's type, int or str.
         """
         found = self._native.find_lists(lists)
         if found is None:
@@ -162,7 +162,7 @@ class ItemTable:
         return rows, offsets
 
     def _with_later(self, rows: npt.NDArray[np.int64], ids: Sequence[Any]) -> npt.NDArray[np.int64]:
-        """Rows also of ids that came when a table was edited, to become this one."""
+        """Fills in the rows of ids that were added by edits."""
         if self._num_native < len(self):
             places = (rows < 0).nonzero()[0]
             if len(places):
@@ -171,16 +171,16 @@ class ItemTable:
         return rows
 
     def known_rows(self, ids: Sequence[Id] | npt.NDArray[Any], argument: str = "items") -> npt.NDArray[np.int64]:
-        """`rows` of ids that the catalogue has to know.
+        """Like `rows`, but refuses ids that are not in the catalogue.
 
         Raises:
-            ArgumentError: an id is not in the catalogue.
+            ArgumentError: an id is unknown, or its item was removed.
             ArgumentTypeError: an id is not of the catalogue's kind.
         """
         rows = self.rows(ids, argument)
         gone = rows < 0
         if self._available is not None and len(self):
-            gone |= self._available.until[rows] == REMOVED  # where the row is -1 it is gone already
+            gone |= self._available.until[rows] == REMOVED  # rows of -1 are counted as gone already
         if bool(gone.any()):
             raise ArgumentError(argument, "an item of the catalogue", shown(ids[int(np.argmax(gone))]))
         return rows
@@ -190,18 +190,18 @@ class ItemTable:
         return int(self.known_rows([item], "item")[0])
 
     def title(self, row: int) -> str:
-        """Title of a row, or its id where there are no titles.
+        """Title of a row, or its id as text if there are no titles.
 
         Raises:
             ArgumentError: there is no such row.
-            ArgumentTypeError: no integer, an item's id say.
+            ArgumentTypeError: `row` is not an integer (an item's id, for example).
         """
         if type(row) is not int or not 0 <= row < len(self.ids):
             row = as_integer("row", row, 0, len(self) - 1)
         return self.titles[row] if self.titles is not None else str(self.ids[row])
 
     def title_of(self, item: Id) -> str:
-        """Title of an item, or its id where there are no titles.
+        """Title of an item, or its id as text if there are no titles.
 
         Raises:
             ArgumentError: the item is not in the catalogue.
@@ -216,16 +216,16 @@ class ItemTable:
         scores: npt.NDArray[np.float32],
         rows: npt.NDArray[np.int64],
     ) -> int:
-        """Writes the rows of the most popular items but the unwanted, and their counts as scores.
+        """Writes the rows of the most popular items, with their counts as scores.
 
         Args:
             unwanted: rows to leave out.
             allowed: bitmap of the rows that may be taken (`lsif_sdk.bitmaps`); None: all.
-            scores: float32 [k], written: 0 where there are no more.
-            rows: int64 [k], written: -1 where there are no more.
+            scores: float32 [k], overwritten: 0 where there are no more.
+            rows: int64 [k], overwritten: -1 where there are no more.
 
         Returns:
-            How many there are.
+            The number of items written.
         """
         found = [np.zeros(0, np.int64)]
         begin, length = 0, len(scores) + len(unwanted)
@@ -242,7 +242,7 @@ class ItemTable:
         return len(order)
 
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Ids of rows, in the rows' shape; None (string ids) or -1 (integer ids) where a row is -1."""
+        """Ids of rows, in the same shape; None (string ids) or -1 (integer ids) where a row is -1."""
         if len(self) == 0:
             return np.full(rows.shape, None if self.has_string_ids else -1, dtype=self.ids.dtype)
         found = self.ids[rows]
@@ -250,18 +250,18 @@ class ItemTable:
         return found
 
     def is_available(self, ids: Sequence[Id] | npt.NDArray[Any], now: Now | None = None) -> npt.NDArray[np.bool_]:
-        """Whether items may be recommended: known, neither hidden nor removed, their time (`until`) not over.
+        """Whether items may be recommended: known, neither hidden nor removed, and not expired (`until`).
 
         Args:
-            ids: of items, of this catalogue or not.
-            now: Unix seconds or a date, one for all items or one an item; None = this moment.
+            ids: item ids, of this catalogue or not.
+            now: Unix seconds or a date, one for all items or one per item; None = this moment.
 
         Returns:
             bool [num_ids].
 
         Raises:
-            ArgumentTypeError: ids are no sequence, or not of the catalogue's kind, or `now` is no time.
-            ArgumentError: `now` is not finite, after the year 5138, or of another number.
+            ArgumentTypeError: ids are not a sequence, or not of the catalogue's kind, or `now` is not a time.
+            ArgumentError: `now` is not finite, after the year 5138, or has the wrong number of times.
         """
         rows = self.rows(as_list("ids", ids))
         moment = np.full(len(rows), time.time()) if now is None else request_times(now, len(rows))
@@ -274,7 +274,7 @@ class ItemTable:
 
     @property
     def until(self) -> npt.NDArray[np.int64] | None:
-        """Unix seconds from which each item is no longer recommended, int64 [num_items]; None: all for ever."""
+        """Unix seconds from which each item is no longer recommended, int64 [num_items]; None: all are unlimited."""
         return None if self._available is None else self._available.until
 
     def available(self, now: float) -> Bitmap | None:
@@ -282,13 +282,13 @@ class ItemTable:
         return None if self._available is None else self._available.bitmap(now)
 
     def edited(self, edit: ItemEdit) -> ItemTable:
-        """A table with these changes; this one stays as it is.
+        """A table with these changes; this table does not change.
 
-        Costs no lookup of the old ids: both tables share the rows by id. Where others were edited from this one before,
-        and got other ids, those that came since the first table are copied once.
+        The old ids are not indexed again, since both tables share the index. If another table with other new ids was
+        edited from this one before, the ids added by earlier edits are copied.
 
         Raises:
-            ArgumentError: new ids are not unique or of the catalogue, or texts cannot be encoded.
+            ArgumentError: new ids are not unique or already in the catalogue, or texts cannot be encoded.
             ArgumentTypeError: new ids are of another kind than the table's.
         """
         added = ItemTable(edit.ids)
@@ -324,7 +324,7 @@ class ItemTable:
         return table
 
     def of_rows(self, rows: npt.NDArray[np.int64]) -> ItemTable:
-        """A table of these rows, in their order; this one stays as it is."""
+        """A table of these rows, in the given order; this table does not change."""
         titles = None if self.titles is None else [self.titles[row] for row in rows.tolist()]
         until = None if self.until is None else self.until[rows]
         return ItemTable(self.ids[rows], titles, self.counts[rows], until)
@@ -334,8 +334,8 @@ class ItemTable:
         return FOREVER if self.until is None or row >= len(self) else int(self.until[row])
 
     def _later_with(self, ids: list[Id]) -> dict[Id, int]:
-        """The dictionary of a table that has these ids past the end of this one: the same, if no others are there."""
-        with _ADDING:  # two may be edited from this one at once
+        """The dictionary for a table with these ids after this one's: the shared one, unless it has others there."""
+        with _ADDING:  # two threads may edit this table at once
             later, known = self._later, len(self) - self._num_native
             if len(later) != known and list(itertools.islice(later, known, None)) != ids:
                 later = dict(itertools.islice(later.items(), known))
@@ -344,7 +344,7 @@ class ItemTable:
 
     @made_once
     def by_popularity(self) -> npt.NDArray[np.int64]:
-        """All rows, most frequent in training first, then by row."""
+        """All rows, the most frequent in training first, then by row number."""
         return by_counts(self.counts)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""A catalogue of vectors as an artifact, without a model of users."""
+"""An artifact of item vectors alone, without an encoder of users."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def items_alone(
     bias: torch.Tensor | npt.ArrayLike | None,
     titles: Sequence[str] | None,
 ) -> Artifact:
-    """The artifact of `Recommender.from_vectors`: an encoder of zeros, as small as one can be, which nobody may ask."""
+    """The artifact of `Recommender.from_vectors`, with the smallest possible encoder, of zeros, which is never used."""
     matrix, offsets, items = checked_items(vectors, ids, bias)
     num_items, dim = matrix.shape
     if num_items < 1 or dim > _MOST_ALONE:

@@ -1,4 +1,4 @@
-"""A recommender whose catalogue, or model, changes under load."""
+"""A recommender whose catalogue or model can change while requests are answered."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ __all__ = ["LiveRecommender"]
 
 
 class LiveRecommender(OfOneProcess):
-    """Publishes snapshots: immutable recommenders, each in place of the one before.
+    """Publishes snapshots: immutable recommenders, each of which replaces the previous one.
 
-    It has no `recommend` of its own: who answers requests takes `current` for each, and works on that: model, ids and
-    catalogue of one moment. Taking it costs nothing and never waits. Changes are checked and built by the thread that
-    makes them, one after another, and published by swapping one reference; requests in flight finish on their
-    snapshot (docs/serving.md, "A live catalogue").
+    There is no `recommend` here: for each request, take `current`, whose model, ids and catalogue belong together.
+    Taking it costs nothing and never waits. The thread that makes a change checks and builds it, one change at a time,
+    and publishes it by swapping one reference; requests in flight finish on their snapshot (docs/serving.md, "A live
+    catalogue"). A change that raises an error changes nothing.
 
-    User states stay usable when the catalogue changes, but for `replace` and `compact`. A state that a newer snapshot
-    made an older one refuses: take the state first, then `current`.
+    User states stay usable when the catalogue changes, except after `replace` and `compact`. An older snapshot refuses
+    a state that a newer one made, so get the state first, then `current`.
 
     Args:
-        recommender: the first snapshot, of version 0 if it was loaded.
-        keep: earlier snapshots that `rollback` can return to. Each holds the vectors it does not share.
+        recommender: the first snapshot; its version is 0 if it was loaded.
+        keep: earlier snapshots to keep for `rollback`. Each takes memory for the vectors it does not share.
 
     Raises:
         ArgumentError: `keep` is out of range.
@@ -60,7 +60,7 @@ class LiveRecommender(OfOneProcess):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, keep: int = 1, **options: Unpack[LoadOptions]) -> LiveRecommender:
-        """`Recommender.load` with its options, as the first snapshot.
+        """Loads the first snapshot by `Recommender.load`, with the same options.
 
         Raises:
             ArtifactError: see `Recommender.load`.
@@ -76,14 +76,14 @@ class LiveRecommender(OfOneProcess):
 
     @property
     def version(self) -> int:
-        """Of the newest snapshot; grows by one with each."""
+        """Version of the newest snapshot; each snapshot increases it by one."""
         return self._current.version
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[CatalogEdit]:
-        """Several changes in one snapshot, published when the block ends, or none of them if it raises.
+        """Makes several changes in one snapshot, published when the block ends; if the block raises, none is made.
 
-        If everything is as it was (no items, say, or hidden ones hidden), nothing is published.
+        If nothing changes (no items are given, or hidden items are hidden again), nothing is published.
 
         with live.edit() as edit:
             edit.upsert(ids, vectors)
@@ -113,59 +113,59 @@ class LiveRecommender(OfOneProcess):
         until: Until = None,
         attributes: Mapping[str, Sequence[Any]] | None = None,
     ) -> int:
-        """Adds items, and gives known ones other vectors; hidden and removed ones come back, and `until` counts anew
-        (`set_attributes` changes attributes alone).
+        """Adds items, and gives known items new vectors; see `set_attributes` to change attributes alone.
 
-        What the encoder makes of an event is settled when the item's id first comes: the trained embedding, or the
-        first vector it was added with. So user states and histories stay what they were.
+        Hidden and removed items become available again, and `until` replaces the earlier one. The encoder's input for
+        an item is fixed when its id first appears: the trained embedding, or the first vector it was added with. So
+        user states and histories keep their meaning.
 
         Args:
-            ids: of the items, each once.
+            ids: ids of the items, each once.
             vectors: float32 [num_ids, dim], in the space of `Recommender.user_vectors`, within +-1e12.
-            bias: [num_ids], likewise; None: those of known items stay, new ones get the mean of the catalogue's.
-            titles: one an item; None: those of known items stay, new ones have their ids.
-            counts: how often items were met, for the popularity fallback; None: those of known items stay, new ones
-                have 0 and come last there.
-            until: Unix seconds or dates, rounded down to seconds, from which items are no longer recommended, for all
-                or one an item; not at all if that is past already; None: for ever.
-            attributes: for each attribute one entry an item; None: those of known items stay. New items of a catalogue
-                with attributes need all of them.
+            bias: [num_ids], within +-1e12; None: known items keep theirs, new ones get the mean of the catalogue's.
+            titles: one per item; None: known items keep theirs, new ones get their id.
+            counts: how often users met each item, for the popularity fallback; None: known items keep theirs, new ones
+                get 0 and come last there.
+            until: Unix seconds or dates, rounded down to seconds, from which items are no longer recommended (a past
+                one: at once); one for all items or one per item; None: no limit.
+            attributes: for each attribute one entry per item; None: known items keep theirs. In a catalogue with
+                attributes, new items need a value for each.
 
         Returns:
             The version.
 
         Raises:
             ArgumentError: a shape is wrong, a value is not finite or out of range, an id comes twice, an attribute is
-                missing, or the catalogue has no titles. Nothing has changed then.
-            ArgumentTypeError: ids are not of the catalogue's kind, or values no numbers. Likewise.
+                missing, or the catalogue has no titles.
+            ArgumentTypeError: ids are not of the catalogue's kind, or values are not numbers.
         """
         with self.edit() as edit:
             edit.upsert(ids, vectors, bias=bias, titles=titles, counts=counts, until=until, attributes=attributes)
         return edit.version
 
     def set_attributes(self, ids: Ids, attributes: Mapping[str, Sequence[Any]]) -> int:
-        """Gives known items other attributes, prices say; vectors, and whether items are recommended, stay as they are.
+        """Changes attributes of known items, such as prices; vectors and availability do not change.
 
-        Nothing of the size of the catalogue is copied but the columns that change.
+        Of the data that grows with the catalogue, only the columns that change are copied.
 
         Args:
             ids: a sequence or column of item ids, each once.
-            attributes: for each attribute that changes one entry an item; others stay.
+            attributes: for each attribute that changes, one entry per item.
 
         Returns:
             The version.
 
         Raises:
-            ArgumentError: an item is not in the catalogue, or is there twice; or an attribute is not one of the
-                catalogue's, or an entry not of its kind. Nothing has changed then.
-            ArgumentTypeError: ids are not of the catalogue's kind. Likewise.
+            ArgumentError: an item is not in the catalogue or is given twice, the catalogue has no such attribute, or an
+                entry is of another kind than its column.
+            ArgumentTypeError: ids are not of the catalogue's kind.
         """
         with self.edit() as edit:
             edit.set_attributes(ids, attributes)
         return edit.version
 
     def hide(self, ids: Items) -> int:
-        """Items are not recommended until `show` or `upsert`; they stay candidates of `score` and part of histories.
+        """Stops recommending items until `show` or `upsert`; `score` and histories can still use them.
 
         Args:
             ids: a sequence, column or set of item ids, each once, or an `ItemTable`.
@@ -174,23 +174,24 @@ class LiveRecommender(OfOneProcess):
             The version.
 
         Raises:
-            ArgumentError: an item is not in the catalogue, or is there twice. Nothing has changed then.
-            ArgumentTypeError: ids are not of the catalogue's kind. Likewise.
+            ArgumentError: an item is not in the catalogue, or is given twice.
+            ArgumentTypeError: ids are not of the catalogue's kind.
         """
         with self.edit() as edit:
             edit.hide(ids)
         return edit.version
 
     def show(self, ids: Items, until: Until = None) -> int:
-        """Items are recommended, for ever or `until` a moment (as in `upsert`, not for sets if there are several
-        moments); otherwise like `hide`.
+        """Recommends items again, without limit or `until` a time; otherwise like `hide`.
+
+        `until` is as in `upsert`, but a set of ids allows only one time for all.
         """
         with self.edit() as edit:
             edit.show(ids, until)
         return edit.version
 
     def remove(self, ids: Items) -> int:
-        """Items are no longer of the catalogue; histories that hold them still count, and `upsert` brings them back.
+        """Removes items from the catalogue; events of them still count, and `upsert` brings them back.
 
         Otherwise like `hide`.
         """
@@ -214,15 +215,16 @@ class LiveRecommender(OfOneProcess):
         """Publishes an item whose vector and bias are fitted to users in closed form (`Catalog.fit_item`).
 
         Args:
-            item: the new item, or a known one that gets another vector and bias.
-            met: histories of users who met it, up to then. Users without known events are left out, as of `others`.
-            others: histories of users as they come, some thousands.
+            item: the new item, or a known one that gets a new vector and bias.
+            met: histories of users who met the item, up to then. Here and in `others`, users without known events are
+                ignored.
+            others: histories of a sample of all users; some thousands are enough.
             place: see `Catalog.fit_item`.
-            ridge: see there.
-            others_weight: see there.
-            title: see `CatalogEdit.upsert`.
-            until: see there.
-            attributes: of this item, by name: a number, a string or a list of strings each, not lists of those.
+            ridge: see `Catalog.fit_item`.
+            others_weight: see `Catalog.fit_item`.
+            title: see `upsert`.
+            until: see `upsert`.
+            attributes: by name, a number, boolean, string or list of strings each (not in a list of one entry).
 
         Returns:
             The version.
@@ -254,14 +256,14 @@ class LiveRecommender(OfOneProcess):
         return edit.version
 
     def replace(self, recommender: Recommender) -> int:
-        """Publishes another model with its own catalogue, ids and attributes; states of the old one are made anew.
+        """Publishes another model with its own catalogue, ids and attributes; user states have to be made anew.
 
-        Nothing of the old catalogue is carried over: what was added, hidden or removed has to be so again. Do that in a
-        `LiveRecommender` of the new model before, and hand over its `current`.
+        Nothing of the old catalogue is carried over: items have to be added, hidden or removed again. Do that first, in
+        a `LiveRecommender` of the new model, and pass its `current`.
 
         Args:
-            recommender: loaded beforehand, so that nobody waits for it. What closes it, with batching the end of its
-                `with` block, closes the snapshot.
+            recommender: load it beforehand, so that no request waits. Closing it also closes the snapshot; with
+                batching, so does the end of its `with` block.
 
         Returns:
             The version.
@@ -275,12 +277,11 @@ class LiveRecommender(OfOneProcess):
             return self._publish(recommender.following(self._current), is_edit=False)
 
     def compact(self) -> int:
-        """Publishes the catalogue without the rows that removed items still have, and their memory.
+        """Publishes the catalogue without the rows of removed items, which frees their memory.
 
-        Otherwise rows are only ever added, in saved snapshots, too. As after `replace`, user states are made anew; and
-        items that are gone for good are unknown in histories, which until then they still count in. The codes of all
-        rows are made anew, by the calling thread; other changes wait for that, requests do not. Without removed items
-        nothing changes.
+        Without this, rows are only ever added, also in saved snapshots. As after `replace`, user states have to be made
+        anew. Events of the removed items, which counted until now, become unknown. The calling thread rebuilds the
+        codes of all rows; other changes wait for it, requests do not. Without removed items nothing changes.
 
         Returns:
             The version.
@@ -295,10 +296,10 @@ class LiveRecommender(OfOneProcess):
             return self._publish(successor.following(self._current), is_edit=False)
 
     def rollback(self) -> int:
-        """Publishes what the snapshot before had, under a new version; further calls go further back.
+        """Publishes the content of the previous snapshot under a new version; further calls go further back.
 
-        Items that came since are removed, but stay known to the encoder: states made since stay usable. After `replace`
-        and `compact` it is the recommender before as it was, and states are made anew.
+        Items added since then are removed but stay known to the encoder, so that states made since then stay usable.
+        After `replace` or `compact` the previous recommender returns unchanged, and states have to be made anew.
 
         Returns:
             The version.
@@ -316,18 +317,18 @@ class LiveRecommender(OfOneProcess):
             return version
 
     def stats(self) -> Stats:
-        """`Recommender.stats` of all snapshots together; only what is queued is the current one's."""
+        """`Recommender.stats` of all snapshots together, except `queued`, which is that of the current one."""
         return self._current.stats()
 
     def close(self) -> None:
-        """`Recommender.close` of all snapshots; refuses changes from now on. Waits for one that is being made."""
+        """Closes all snapshots (`Recommender.close`) and refuses later changes; waits for a change in progress."""
         with self._alone():
             self._closed = True
             for snapshot in list(self._published):
                 snapshot.close()
 
     def __copy__(self) -> NoReturn:
-        """Refused: two would publish different snapshots, and share those to go back to."""
+        """Refused: two copies would publish different snapshots but share those to roll back to."""
         self.__reduce__()
 
     def __enter__(self) -> Self:
@@ -336,7 +337,7 @@ class LiveRecommender(OfOneProcess):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    if not TYPE_CHECKING:  # to whom any name would be an attribute then
+    if not TYPE_CHECKING:  # with __getattr__, a type checker would accept any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
             current = self.__dict__.get("_current")
@@ -349,7 +350,7 @@ class LiveRecommender(OfOneProcess):
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        if self._lock.is_mine:  # and would be waited for by the thread that has it
+        if self._lock.is_mine:  # this thread would wait for itself
             raise ArgumentError("edit", "the edit's own methods in its block", "a change of the LiveRecommender")
         with self._lock:
             yield
@@ -368,7 +369,7 @@ class LiveRecommender(OfOneProcess):
         return version
 
     def _switch_to(self, successor: Recommender) -> int:
-        """Makes it the current one; what requests of the snapshot before needed is made here, so that none waits."""
+        """Makes `successor` current, after building what requests on the previous snapshot used, so that none waits."""
         if "by_popularity" in self._current.items.__dict__:
             _ = successor.items.by_popularity
         if "_path" in self._current.catalog.__dict__:

@@ -1,4 +1,4 @@
-"""What belongs to one process: locks that a forked child can take, and objects that are not sent to others."""
+"""Fork-safe locks, and a base class of objects that cannot be sent to other processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class OfOneProcess:
-    """Refuses to be pickled or copied deeply, by a message that says what to do instead. `copy.copy` works."""
+    """Refuses to be pickled or deep-copied, with a message that says what to do instead. `copy.copy` works."""
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
@@ -31,7 +31,7 @@ class OfOneProcess:
 
 
 class ForkSafeLock:
-    """`threading.Lock` as a context manager; free in a child, whatever a thread that the child does not have did."""
+    """`threading.Lock` as a context manager that is free in a forked child, even if another thread held it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,20 +44,20 @@ class ForkSafeLock:
         self._lock.release()
 
     def acquire(self, seconds: float) -> bool:
-        """Takes it, if that takes no longer; any thread may `release` it then."""
+        """Whether the lock could be taken within `seconds`; any thread may then `release` it."""
         return self._lock.acquire(timeout=seconds)
 
     def release(self) -> None:
-        """Gives back what `acquire` took."""
+        """Releases the lock after `acquire`."""
         self._lock.release()
 
     def free(self) -> None:
-        """A new lock in place of the old one."""
+        """Replaces the lock by a new one."""
         self._lock = threading.Lock()
 
 
 class OwnedLock(ForkSafeLock):
-    """One that can tell a thread that has it from one that would have to wait."""
+    """A lock that knows whether the calling thread holds it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class OwnedLock(ForkSafeLock):
 
     @property
     def is_mine(self) -> bool:
-        """Whether the calling thread has it."""
+        """Whether the calling thread holds the lock."""
         return self._owner == threading.get_ident()
 
     def __enter__(self) -> None:
@@ -77,17 +77,17 @@ class OwnedLock(ForkSafeLock):
         super().__exit__(*error)
 
     def free(self) -> None:
-        """Of the thread that forked, and that the child has, the lock stays."""
+        """Like `ForkSafeLock.free`, unless the thread that forked, which the child has, holds the lock."""
         if not self.is_mine:
             super().free()
             self._owner = None
 
 
 class made_once(Generic[T]):  # noqa: N801 (as functools.cached_property)
-    """`functools.cached_property` without the lock which that has in Python 3.11: all instances of a class wait for it,
-    and a forked child for ever, if a thread that the child does not have was making one.
+    """`functools.cached_property` without its lock in Python 3.11.
 
-    Of several threads that ask first each may make a value; all get the same one.
+    That lock is shared by all instances of a class, and a forked child would wait for ever if another thread held it.
+    Here several threads may compute a value at the same time, but all get the same one.
     """
 
     def __init__(self, make: Callable[[Any], T]) -> None:

@@ -1,4 +1,4 @@
-"""The engine's errors as the SDK's."""
+"""Turns errors of the native engine into those of the SDK."""
 
 from __future__ import annotations
 

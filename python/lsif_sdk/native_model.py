@@ -1,4 +1,4 @@
-"""A trained model behind native code: from a user's events to interests, and to states that grow by one event."""
+"""A trained model in native code: from users' events to interests, and to states that are updated event by event."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["AskedUsers", "KnownUsers", "NativeModel", "States", "unchanging"]
 
 States = UserState | Sequence[UserState] | DeviceUsers
 AskedUsers = EventBatch | list[UserState] | DeviceUsers
-"""Of a request: their histories, their states, or where a GPU has those."""
+"""The users of a request: their histories, their states, or the places of their states on a GPU."""
 KnownUsers = EventBatch | list[UserState] | TableUsers
-"""The same, who do not change while a request is answered."""
+"""The same users, with data that does not change while the request is answered."""
 
 Int64s = npt.NDArray[np.int64]
 
@@ -37,14 +37,14 @@ _SCORING = {"scoring", "temperature", "normalize_items", "item_scale"}  # fields
 
 
 class NativeModel(PlacedModel):
-    """What the model makes of users. `Recommender` adds what it makes of items."""
+    """The model's computations for users. `Recommender` adds those for items."""
 
     older_fingerprints: frozenset[bytes] = frozenset()
-    """Of the snapshots this one grew out of."""
+    """Fingerprints of the earlier snapshots that this one is derived from."""
 
     @made_once
     def fingerprint(self) -> bytes:
-        """What tells this model's user states from another's: 32 bytes, a hash of shape, item ids and encoder."""
+        """Identifies the model in its user states: 32 bytes, a hash of hyper-parameters, item ids and encoder."""
         shape = {name: value for name, value in self.config.to_dict().items() if name not in _SCORING}
         if self.precision != "float32":
             shape["precision"] = self.precision
@@ -58,12 +58,12 @@ class NativeModel(PlacedModel):
         return state.model == self.fingerprint or state.model in self.older_fingerprints
 
     def new_state(self, history: History = (), *, remember: int = DEFAULT_REMEMBER) -> UserState:
-        """The state of one user.
+        """Makes the state of one user.
 
         Args:
             history: the user's events so far; see `recommend`.
             remember: how many of the newest events `exclude_seen` and models with `repeats` see; 8 bytes each (16 with
-                `repeats` and times). Up to as many events, answers are those for the whole history.
+                `repeats` and times). Up to this many events, answers are exactly those for the whole history.
 
         Raises:
             ArgumentError: `remember` or an action is out of range, or some times are known and others are not.
@@ -81,22 +81,22 @@ class NativeModel(PlacedModel):
     def append(self, state: Sequence[UserState], history: Sequence[History]) -> list[UserState]: ...
 
     def append(self, state: UserState | Sequence[UserState], history: Histories) -> UserState | list[UserState]:
-        """New states, of the same users after further events; the old ones stay as they were.
+        """Returns new states of the same users after more events; the old states do not change.
 
-        Costs the same after ten events and after a million.
+        The cost does not depend on the number of earlier events.
 
         Args:
-            state: one user's, or a list of several.
-            history: what happened since: one user's events (one item is a list of one), or a list of those.
+            state: the state of one user, or a list of states.
+            history: the user's new events (a list, even for one item), or a list with those of each user.
 
         Raises:
             ArgumentError: a state is of another model, the numbers of states and histories differ, an action is out of
                 range, an event is older than the state's newest one, or some times of a history are known and others
-                are not. Make a new state of the sorted history then.
+                are not. If events are too old, make a new state from the sorted history.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
         """
         states = self._states(state)
-        if not states and isinstance(history, (list, tuple)) and not history:  # elsewhere a user without events
+        if not states and isinstance(history, (list, tuple)) and not history:  # [] is a user without events otherwise
             return []
         events = self._events(history)
         if len(states) != len(events):
@@ -118,12 +118,12 @@ class NativeModel(PlacedModel):
         return result[0] if isinstance(state, UserState) else result
 
     def join_states(self, older: UserState, newer: UserState) -> UserState:
-        """The state of the history of `older` followed by that of `newer`, exactly.
+        """The exact state of the history of `older` followed by that of `newer`.
 
         Raises:
-            ArgumentError: `newer` is too short to stand on its own (the message says how many events it takes), begins
-                before `older` ends, or `remember` differs.
-            ArgumentTypeError: not two states.
+            ArgumentError: `newer` has too few events (the message says how many it needs) or begins before `older`
+                ends, `remember` differs, or a state is of another model.
+            ArgumentTypeError: an argument is not a state.
         """
         self._check_encoder("older")
         for name, state in (("older", older), ("newer", newer)):
@@ -140,10 +140,10 @@ class NativeModel(PlacedModel):
         state: States | None = None,
         now: Now | None = None,
     ) -> npt.NDArray[np.float32]:
-        """The fused interest of each user, float32 [batch, dim]; zeros where no event is known.
+        """The fused interest of each user, float32 [batch, dim]; zeros for a user without known events.
 
         Args:
-            history: see `recommend`; here, too, [] is one user without events: [1, dim].
+            history: see `recommend`; [] is one user without events here too: [1, dim].
             state: in place of `history`; see `recommend`.
             now: see `recommend`.
 
@@ -160,7 +160,7 @@ class NativeModel(PlacedModel):
         state: States | None = None,
         now: Now | None = None,
     ) -> Encoded:
-        """Interests, weights and fused vector of each user; takes and raises what `user_vectors` does.
+        """Interests, weights and fused vector of each user; arguments and errors are those of `user_vectors`.
 
         Returns:
             float32 arrays: fused [batch, dim], interests [batch, num_interests, dim], weights [batch, num_interests].
@@ -186,7 +186,7 @@ class NativeModel(PlacedModel):
         offsets: npt.NDArray[np.int64],
         now: npt.NDArray[np.int64] | None = None,
     ) -> Encoded:
-        """`encode` for events that are catalogue rows already, ragged and sorted by time (docs/model.md, Inputs).
+        """`encode` for events given as catalogue rows, ragged and sorted by time (docs/model.md, Inputs).
 
         Raises:
             ArgumentError: a shape, row, action or offset is wrong.
@@ -208,10 +208,10 @@ class NativeModel(PlacedModel):
         """What a model with `repeats` adds to the scores of each history's own items (docs/model.md, 5).
 
         Args:
-            items: as in `encode_rows`, like `times`, `offsets` and `now`.
-            times: see there.
-            offsets: see there.
-            now: see there.
+            items: as in `encode_rows`.
+            times: as in `encode_rows`.
+            offsets: as in `encode_rows`.
+            now: as in `encode_rows`.
             newest: the newest state of each user, float32 [batch, dim]: `encode_rows(...).interests[:, -1]`.
 
         Raises:
@@ -251,7 +251,7 @@ class NativeModel(PlacedModel):
         return state
 
     def _own_events(self, users: KnownUsers) -> tuple[Int64s, Int64s | None, Int64s]:
-        """Rows of the items they are known to have met, times or None, and offsets."""
+        """Rows of the items of their (remembered) events, times or None, and offsets."""
         if isinstance(users, EventBatch | TableUsers):
             return users.items, users.times, users.offsets
         with native_errors():
@@ -271,14 +271,14 @@ class NativeModel(PlacedModel):
                 raise ArgumentError(place, "a state of this model", got)
 
     def _now(self, now: Now | None, batch: int) -> npt.NDArray[np.int64] | None:
-        times = None if now is None else request_times(now, batch)  # checked even where the model does not read it
+        times = None if now is None else request_times(now, batch)  # checked even if the model does not read it
         if times is not None:
             check_recent("now", times)
         return times if self.config.request_time else None
 
 
 def unchanging(users: AskedUsers, asked_at: Int64s | None) -> KnownUsers:
-    """The users as they are now; those on a GPU encoded for a request at these times."""
+    """The users with their current data; users on a GPU are encoded for a request at these times."""
     return users.states.table.users(users.slots, asked_at) if isinstance(users, DeviceUsers) else users
 
 

@@ -1,4 +1,4 @@
-"""The libraries that lsif_sdk is built of, and what is wrong where one cannot be loaded."""
+"""Errors of native libraries that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["not_loaded"]
 
 
 def not_loaded(name: str, folders: Iterable[str], reason: object) -> InstallationError:
-    """The error of a library, _core or _ops, that should lie in one of the folders; the reason is the loader's."""
+    """The error for a library, _core or _ops, that should be in one of the folders; `reason` is the loader's."""
     modules = {path.name for folder in folders for path in pathlib.Path(folder).glob("_core.*.so")}
     foreign = sorted(name for name in modules if name.removeprefix("_core") not in EXTENSION_SUFFIXES)
     built = f"; there is {', '.join(foreign)}, and this is {sys.implementation.cache_tag}" if foreign else ""

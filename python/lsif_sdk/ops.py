@@ -3,8 +3,8 @@
 The ops have no gradients: `backward` through one raises NotImplementedError (train with lsif_sdk.model).
 
 csrc/ops has the schemas; every op is a pure function of tensors. docs/model.md and docs/score_topk.md have
-the formulas. `torch.ops.lsif_kept.*` are the request path's on a device (csrc/ops/kept_ops.cpp): they check no values,
-name models by numbers, and are not for tracing.
+the formulas. `torch.ops.lsif_kept.*` serve the request path on a device (csrc/ops/kept_ops.cpp): they do not check
+values, refer to models by number, and are not for tracing.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from lsif_sdk.torch_version import check_torch
 
 __all__ = ["codes_size", "cuda_ops_problem", "kept_ops", "ops"]
 
-# Beside _core, which in an editable install lies apart from this file.
+# The folder of _core, which in an editable install is not that of this file.
 _FOLDER = pathlib.Path(_core.__file__).parent
 
 
 def _reason(error: OSError) -> str:
-    """What the linker says: torch's own error has only the path."""
+    """The linker's message; torch's own error has only the path."""
     return str(error.__cause__ or error)
 
 
 def _load_cuda_ops() -> str:
-    """Why they are not loaded, or ""; a CPU build of torch does without them."""
+    """Loads the CUDA ops, except for a CPU build of torch; returns why they do not load, or ""."""
     library = _FOLDER / "_ops_cuda.so"
     if torch.version.cuda is None or not library.exists():
         return ""
@@ -53,18 +53,17 @@ kept_ops = torch.ops.lsif_kept
 
 
 def cuda_ops_problem() -> str:
-    """What the linker says of CUDA ops that are there and do not load, or ""."""
+    """The linker's message if there are CUDA ops that do not load, or ""."""
     return _CUDA_OPS_PROBLEM
 
 
 _LEAST_ORDERED = 4096
-"""Rows of a catalogue from which on its codes may have an order (csrc/engine/row_order.cpp)."""
+"""The least number of rows for which codes may be ordered by default (csrc/engine/row_order.cpp)."""
 
 
 def codes_size(num_items: int, dim: int, ordered: bool = False) -> int:
-    """Bytes of a catalogue's codes: a header, and for 16 rows a line of bounds and one for every 8 dimensions.
-
-    With an order as much for 16 cells of 16 rows and for 16 regions of 256, and 4 bytes a row.
+    """Size of a catalogue's codes in bytes, in lines of 64: a header, and per 16 rows a line of bounds and one per 8
+    dimensions. Ordered codes have as much again per 16 cells of 16 rows and per 16 regions of 256, and 4 bytes per row.
     """
     groups = -(-num_items // 16)
     if ordered:

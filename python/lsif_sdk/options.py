@@ -1,4 +1,4 @@
-"""Types of keyword arguments that are handed on, for checkers to know."""
+"""Types of keyword arguments that are passed on, for type checkers."""
 
 from __future__ import annotations
 

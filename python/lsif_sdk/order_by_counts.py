@@ -1,4 +1,4 @@
-"""Rows by how often items were met, and that order after a change of some."""
+"""The order of rows by count, and its update after some counts change."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["by_counts", "reordered"]
 
 
 def by_counts(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """All rows, the largest count first, then by row."""
+    """All rows, the largest count first, then by row number."""
     return np.argsort(-counts, kind="stable").astype(np.int64)
 
 
 def reordered(
     order: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """`by_counts(counts)` from what it was before these rows, ascending, came or got other counts."""
+    """`by_counts(counts)`, updated from the `order` before these rows (ascending) were added or changed."""
     if len(rows) > len(counts) // 100:
         return by_counts(counts)
     is_moved = np.zeros(len(counts), np.bool_)

@@ -1,4 +1,4 @@
-"""How long searches take lately, to know beforehand which would come too late."""
+"""Estimates how long a search takes, to tell in advance whether it would be too late."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import itertools
 
 __all__ = ["Pace"]
 
-_WEIGHT = 1 / 8  # of the newest time in the mean: ten requests later it has forgotten most of what was before
+_WEIGHT = 1 / 8  # of the newest time in the mean; after ten more requests, earlier times count for little
 _TRY_EVERY = 16
 
 
 class Pace:
-    """Exponentially weighted means of the time of native calls, by size of batch (powers of two).
+    """Exponentially weighted means of the time of native calls, by batch size (powers of two).
 
-    Threads share it without a lock: of two times that end at once one may be lost, which does not matter to a mean.
+    Threads share it without a lock: of two simultaneous updates one may be lost, which hardly changes a mean.
     """
 
     def __init__(self) -> None:
@@ -21,15 +21,15 @@ class Pace:
         self._refusals = itertools.count(1)
 
     def took(self, batch: int, seconds: float) -> None:
-        """Counts a call."""
+        """Records the time of a call."""
         size = batch.bit_length()
         mean = self._means.get(size, seconds)
         self._means[size] = mean + _WEIGHT * (seconds - mean)
 
     def expected(self, batch: int) -> float:
-        """Seconds a call will take; 0 where nothing is known."""
+        """Seconds that a call is expected to take; 0 if nothing is known."""
         return self._means.get(batch.bit_length(), 0.0)
 
     def is_too_slow(self, batch: int, seconds: float) -> bool:
-        """Whether a call would take longer than so many seconds. One of 16 is tried all the same: times do change."""
+        """Whether a call is expected to take longer than `seconds`; 1 of 16 is tried anyway, since times change."""
         return seconds <= 0 or (self.expected(batch) > seconds and next(self._refusals) % _TRY_EVERY != 0)

@@ -16,7 +16,7 @@ __all__ = ["check_texts", "int64_tensor", "pack_texts", "unpack_texts"]
 
 
 def check_texts(argument: str, texts: Sequence[Any]) -> None:
-    """Refuses what is no text, and texts UTF-8 cannot encode."""
+    """Refuses values that are not texts, and texts that UTF-8 cannot encode."""
     if not all(isinstance(text, str) for text in texts):
         raise ArgumentTypeError(argument, "texts", next(text for text in texts if not isinstance(text, str)))
     try:
@@ -34,7 +34,7 @@ def pack_texts(name: str, texts: Sequence[str]) -> dict[str, torch.Tensor]:
 
 
 def int64_tensor(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> torch.Tensor:
-    """The tensor of this name, which has to be int64 [size]."""
+    """The tensor of this name, checked to be int64 [size]."""
     if name not in tensors:
         raise ArgumentError(name, "a tensor", "none")
     tensor = tensors[name]

@@ -1,4 +1,4 @@
-"""Bytes most of which may be zero, without those: states of users with few events."""
+"""Packs bytes that are mostly zero, as in states of users with few events."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from lsif_sdk.errors import ArgumentError
 __all__ = ["pack", "pack_within", "unpack"]
 
 _SIZE = struct.Struct("<Q")
-_BLOCK = 64  # bytes that are there or left out together; small enough that gaps of one bit each take little
+_BLOCK = 64  # bytes that are kept or left out together
 
 
 def pack(data: npt.NDArray[np.uint8]) -> bytes:
-    """The size, a bit for each block of 64 bytes that says whether any of it is not zero, and those blocks."""
+    """The size, one bit per block of 64 bytes that tells whether it has a nonzero byte, and these blocks."""
     return _packed(len(data), *_kept_of(data))
 
 
 def pack_within(data: npt.NDArray[np.uint8], most: int) -> bytes | None:
-    """`pack`, or None where that takes more than so many bytes, which is found out in half of the time."""
+    """`pack`, or None if the result would exceed `most` bytes, which takes half the time to find out."""
     words, is_kept = _kept_of(data)
     size = _SIZE.size + -(-len(is_kept) // 8) + _BLOCK * np.count_nonzero(is_kept)
     return None if size > most else _packed(len(data), words, is_kept)
 
 
 def _kept_of(data: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """The data in words, and which blocks are not zero."""
     size, num_blocks = len(data), -(-len(data) // _BLOCK)
     data = np.ascontiguousarray(data)
     if size != num_blocks * _BLOCK:
@@ -36,7 +35,7 @@ def _kept_of(data: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.N
         whole[:size] = data
         data = whole
     words = data.view(np.uint64)
-    # Eight words a block: their eight answers are read as one word, faster than any(axis=1).
+    # A block has eight words; their eight bools are read as one word, faster than any(axis=1).
     return words, (words != 0).view(np.uint64) != 0
 
 
@@ -46,11 +45,11 @@ def _packed(size: int, words: npt.NDArray[np.uint64], is_kept: npt.NDArray[np.bo
 
 
 def unpack(packed: bytes) -> npt.NDArray[np.uint8]:
-    """The inverse: uint8 [size], in memory that is the caller's own.
+    """The inverse of `pack`: uint8 [size], newly allocated.
 
     Raises:
-        ArgumentError: not what `pack` gives. The size is bounded by that of `packed` (512 times) before any memory is
-            taken.
+        ArgumentError: not a result of `pack`. Before memory is allocated, the size is checked to be at most 512 times
+            that of `packed`.
     """
     size = _SIZE.unpack_from(packed)[0] if len(packed) >= _SIZE.size else -1
     num_blocks = -(-size // _BLOCK)

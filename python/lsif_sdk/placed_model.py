@@ -1,4 +1,4 @@
-"""A trained model and its catalogue, where they answer requests: in native code on the CPU, or on a GPU."""
+"""A trained model and its catalogue, ready to answer requests in native code on the CPU, or on a GPU."""
 
 from __future__ import annotations
 
@@ -28,26 +28,16 @@ from lsif_sdk.waiting_room import WaitingRoom
 __all__ = ["PlacedModel", "Precision"]
 
 Precision = Literal["float32", "bfloat16"]
-"""Of the products in the blocks, attention's among them; sums, norms, softmax and everything else are float32."""
+"""Of the matrix products in the blocks, including attention; sums, norms, softmax and everything else are float32."""
 
 
 class PlacedModel(OfOneProcess):
-    """A trained model, its catalogue, and what answers for them: native code on the CPU, or a GPU.
+    """A trained model and its catalogue, with the native code or the GPU that answers for them.
 
-    Args:
-        artifact: a checked model.
-        threads: CPU threads a call may use; None: as many as this process may use (container limits included).
-            Results do not depend on it.
-        batching: how requests of concurrent callers share searches; True: as `Batching` has it; None or False: they do
-            not.
-        attributes: columns of what is known of the items, by name: one entry an item, in the catalogue's order, or by
-            item id, {"price": {"sku-1": 9.99}}; of items without one nothing is known (of True and False all need one).
-        precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
-            everywhere (docs/model.md, 2).
-        device: "cpu", or the GPU that answers: "cuda" or "cuda:1" (docs/cuda.md).
+    The arguments are those of `Recommender`.
 
     Raises:
-        ArgumentError: a value is out of range, there is no such device here, or it does not do what is asked for.
+        ArgumentError: a value is out of range, there is no such device, or the device does not support an option.
         ArgumentTypeError: an argument is of the wrong type.
     """
 
@@ -83,18 +73,18 @@ class PlacedModel(OfOneProcess):
         )
         self._batching = batching
         limits = batching or Batching()
-        # As many threads as a batch holds: a caller blocks while others search for it. Snapshots share it.
+        # As many threads as users in a batch, since a caller blocks during its search. Snapshots share the room.
         self._waiting_room = WaitingRoom(limits.max_batch, limits.max_batch + limits.max_queue)
         self._place()
 
     @property
     def threads(self) -> int:
-        """CPU threads a call may use; 0: as many as this process may use."""
+        """How many CPU threads a call may use; 0: as many as this process may use."""
         return self._threads
 
     @property
     def attributes(self) -> Attributes:
-        """What `recommend(where=)` may ask of items."""
+        """The item attributes that `recommend(where=)` can filter by."""
         return self._attributes
 
     @property
@@ -103,12 +93,12 @@ class PlacedModel(OfOneProcess):
         return "cpu" if self._device is None else str(self._device)
 
     def _refuse_on_device(self, argument: str, expected: str, got: object) -> None:
-        """Refuses what a GPU does not do; `got`: None where nothing is wrong."""
+        """Refuses an option that a GPU does not support; `got` is None if it was not given."""
         if self._device is not None and got is not None:
             raise ArgumentError(argument, f"{expected} with device={self.device!r}", got)
 
     def _place(self, before: PlacedModel | None = None) -> None:
-        """Makes what answers requests for this catalogue; of `before` it takes over what is the same."""
+        """Makes the paths that answer requests for this catalogue, sharing unchanged parts with `before`."""
         self._host: _core.RequestPath = self._new_host() if before is None else self._host_after(before._host)
         self._path: _core.RequestPath | DevicePath = self._host
         if self._device is None:
@@ -147,7 +137,7 @@ class PlacedModel(OfOneProcess):
 
     @property
     def config(self) -> ModelConfig:
-        """The model's shape."""
+        """The model's hyper-parameters."""
         return self.artifact.config
 
     @property

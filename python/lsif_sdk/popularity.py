@@ -1,4 +1,4 @@
-"""What a popularity penalty takes off items' biases; see `Artifact.with_popularity_penalty`."""
+"""Popularity penalties on items' biases; see `Artifact.with_popularity_penalty`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def centred_log_counts(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def penalty_of(training: Mapping[str, Any]) -> float:
-    """The penalty that an artifact says it has had; 0 where it says nothing."""
+    """The penalty that an artifact records; 0 if it records none."""
     penalty = training.get("popularity_penalty", 0.0)
     if not is_real(penalty) or not np.isfinite(penalty):
         raise ArtifactError(f"training: popularity_penalty: expected a number, got {penalty!r}")

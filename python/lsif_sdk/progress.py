@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, a plain line now and then anywhere else."""
+"""Progress on standard error: a bar on a terminal, occasional plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ SECONDS_PER_LINE = 10.0
 
 
 def track(label: str, total: int, unit: str, *, initial: int = 0, show: bool = True) -> Progress:
-    """What a loop reports its steps to, as a context manager.
+    """A context manager to which a loop reports its steps.
 
     Args:
-        label: what is going on.
-        total: steps there are at most.
-        unit: what a step is.
-        initial: steps done before.
+        label: name of the activity.
+        total: the most steps.
+        unit: name of the steps.
+        initial: steps that were done before.
         show: False reports nothing.
 
     Returns:
-        A tqdm bar if standard error is a terminal and tqdm is installed; otherwise a line at most every
-        `SECONDS_PER_LINE` seconds, and none for a loop that is done sooner.
+        A tqdm bar if standard error is a terminal and tqdm is installed; otherwise an object that prints at most one
+        line every `SECONDS_PER_LINE` seconds, and none if the loop ends sooner.
     """
     if not show:
         return Progress()
@@ -44,10 +44,10 @@ class Progress:
     def __exit__(self, *_: object) -> None: ...
 
     def update(self) -> None:
-        """One more step is done."""
+        """Reports one more step."""
 
     def note(self, text: str) -> None:
-        """Shows this beside the count from now on."""
+        """Shows this text beside the count from now on."""
 
 
 class _Bar(Progress):

@@ -1,4 +1,4 @@
-"""Ragged arrays: parts of different lengths one behind another, part p at offsets[p] .. offsets[p + 1] - 1."""
+"""Ragged arrays: concatenated parts of different lengths; part p has elements offsets[p] .. offsets[p + 1] - 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["known_offsets", "offsets_of", "owners_of"]
 
 
 def offsets_of(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Offsets int64 [num_parts + 1] of parts that have so many elements each."""
+    """Offsets int64 [num_parts + 1] of parts with these numbers of elements."""
     counts = np.asarray(counts)
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
@@ -22,5 +22,5 @@ def owners_of(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def known_offsets(known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Offsets of what is left where `known`, bool [total], is True."""
+    """Offsets of the elements that remain where `known`, bool [total], is True."""
     return offsets_of(known)[offsets]

@@ -1,4 +1,4 @@
-"""From a checked request to an answer: a search, or what is done in its place."""
+"""Answers requests: by a search, or by what replaces it if there is no time for one."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["Ranker"]
 
 
 class Ranker(NativeModel):
-    """Answers `Recommender.recommend`, which has the arguments and their meaning."""
+    """Implements `Recommender.recommend`, which documents the arguments."""
 
     version = 0
-    """Of the snapshot: 0, or how many a `LiveRecommender` had published before it."""
+    """Version of the snapshot: 0 when loaded; in a `LiveRecommender` each snapshot has one more than the previous."""
 
     @property
     def expected_seconds(self) -> float:
-        """What the search for one user has taken lately; 0 before the first."""
+        """Recent mean time of a search for one user; 0 before the first."""
         return self._pace.expected(1)
 
     def _answer(
@@ -79,7 +79,7 @@ class Ranker(NativeModel):
             self.items.take(indices), scores, counts, long_share, unknown, fallback, self.version, degraded
         )
         times = began, parsed, searched, time.perf_counter_ns()
-        # Of few users lists are faster than reductions of arrays, by microseconds that a request notices.
+        # For few users, lists are some microseconds faster than array reductions, which matters for one request.
         short = sum(count < k for count in counts.tolist())
         self._metrics.answered(times, batch, sum(unknown.tolist()), len(popular), short, bool(degraded))
         return result
@@ -91,7 +91,7 @@ class Ranker(NativeModel):
         asked_at: npt.NDArray[np.int64] | None,
         left: float | None,
     ) -> tuple[tuple[npt.NDArray[Any], ...] | None, str]:
-        """The answer of a search, or None if none would be over in `left` seconds; and what was done in its place."""
+        """The result of a search, or None if it would take more than `left` seconds; and the value of `degraded`."""
         share = self._error_share(request)
         pace = self._pace if share == 1 else self._hurried_pace
         degraded = ""
@@ -117,20 +117,20 @@ class Ranker(NativeModel):
                 raise
             return None, "popularity"
         seconds = time.perf_counter() - began
-        if self._captures == captures:  # the next calls will not capture, and take less
+        if self._captures == captures:  # a call that captures a CUDA graph takes longer than later ones
             pace.took(len(users), seconds)
         return answer, degraded
 
     def calibrate(self, recall_target: float, k: int = 10) -> None:
-        """Tries how far searches for so much of the exact answer may go, as the first request with this target would.
+        """Calibrates searches for a recall target, as the first request with this target would otherwise do.
 
-        For servers, before they take requests: it takes as long as a few thousand. Requests with `budget_ms` do not
-        try: their answers are exact until somebody has, for a k no larger.
+        A server should call this before it takes requests, since it takes as long as a few thousand requests. Requests
+        with `budget_ms` do not calibrate; their answers are exact until a calibration for the same or a smaller k.
 
         Args:
             recall_target: see `recommend`.
-            k: see `recommend` (where diversity is asked for, as many as are searched for). Others try anew from each of
-                1, 2, 5, 10, 20, 50 and so on, to 1,000.
+            k: see `recommend`; with diversity, the number of candidates. One calibration serves all k from one of
+                1, 2, 5, 10, 20, 50 and so on to 1,000 up to the next.
 
         Raises:
             ArgumentError: a value is out of range.
@@ -150,7 +150,6 @@ class Ranker(NativeModel):
 
     @property
     def _captures(self) -> int:
-        """CUDA graphs made or tried so far."""
         return self._path.captures if isinstance(self._path, DevicePath) else 0
 
     @property
@@ -168,7 +167,7 @@ class Ranker(NativeModel):
 
 
 def _known_of(users: KnownUsers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """How many events of each user were left out, and who has no others: int64 and bool [batch]."""
+    """Each user's number of unknown events, and whether there are no known ones: int64 and bool [batch]."""
     if isinstance(users, EventBatch):
         return users.unknown, users.offsets[:-1] == users.offsets[1:]
     if isinstance(users, TableUsers):

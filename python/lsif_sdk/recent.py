@@ -1,4 +1,4 @@
-"""What was used last of things that can be made again."""
+"""A small least-recently-used cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """Values by key, so many at most: the one not used for longest goes first. Safe to share between threads."""
+    """At most `most` values by key; the least recently used one is dropped first. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -22,14 +22,14 @@ class Recent(Generic[K, V]):
         self._values: collections.OrderedDict[K, V] = collections.OrderedDict()
 
     def get(self, key: K) -> V | None:
-        """The value, which is used now; None: it is not there."""
+        """The value, or None; counts as a use."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
     def put(self, key: K, value: V) -> None:
-        """Keeps a value, in place of the key's old one."""
+        """Stores a value in place of the key's old one."""
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
@@ -37,6 +37,6 @@ class Recent(Generic[K, V]):
                 self._values.popitem(last=False)
 
     def items(self) -> list[tuple[K, V]]:
-        """All there are, the one used last at the end."""
+        """All keys and values, the most recently used last."""
         with self._lock:
             return list(self._values.items())

@@ -1,4 +1,4 @@
-"""What a `Recommender` answers."""
+"""The answers of a `Recommender`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Encoded", "Recommendations", "RepeatBonuses", "UserRecommendations",
 
 
 class Encoded(NamedTuple):
-    """What the encoder makes of each history (docs/model.md, 3 and 4). All float32.
+    """The encoder's output for each history (docs/model.md, 3 and 4). All float32.
 
     fused: [batch, dim]. interests: [batch, num_interests, dim], the long-term ones first, the newest state last.
-    weights: [batch, num_interests], summing to 1 (0 for an empty history).
+    weights: [batch, num_interests], with sum 1 (0 for an empty history).
 
-    With `repeats`, scores are not of these alone: `Recommender.repeat_bonus_rows` has the rest.
+    For a model with `repeats`, scores also contain the bonuses of `Recommender.repeat_bonus_rows`.
     """
 
     fused: npt.NDArray[np.float32]
@@ -31,10 +31,10 @@ class Encoded(NamedTuple):
 
 
 class RepeatBonuses(NamedTuple):
-    """What scores of items of the own history gain with `repeats` (docs/model.md, 5). Ragged.
+    """What a model with `repeats` adds to the scores of items of the user's own history (docs/model.md, 5). Ragged.
 
     rows: catalogue rows, int64 [total], for each user the distinct items of the history, ascending.
-    values: float32 [total]. offsets: int64 [batch + 1]; user b owns entries offsets[b] .. offsets[b + 1] - 1.
+    values: float32 [total]. offsets: int64 [batch + 1]; user b has entries offsets[b] .. offsets[b + 1] - 1.
     """
 
     rows: npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class RepeatBonuses(NamedTuple):
         return owners_of(self.offsets)
 
     def of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The bonus of given rows of each user, 0 for items not in the history: [batch, n] -> float32 [batch, n]."""
+        """The bonuses of the given rows for each user, 0 if not in the history: [batch, n] -> float32 [batch, n]."""
         result = np.zeros(rows.shape, np.float32)
         for user, wanted in enumerate(rows):
             own = slice(self.offsets[user], self.offsets[user + 1])
@@ -60,10 +60,10 @@ class RepeatBonuses(NamedTuple):
 class UserRecommendations:
     """One user's recommendations, best first. Iterates over (item, score).
 
-    items: external ids. scores: float32, one an item. long_share: how much of the fused interest is long-term, 0 to 1.
-    unknown: events left out because the catalogue does not know their item.
-    fallback: whether popularity answered, for want of a known event; scores are training counts then.
-    reason: "" or why there are fewer than k. degraded: "" or what was done in place of the whole, to keep `budget_ms`.
+    items: external ids. scores: float32, one per item. long_share: share of the long-term interests in the fused one,
+    0 to 1. unknown: number of events ignored because the catalogue does not know their item.
+    fallback: whether the user got the most popular items, with training counts as scores (see `Recommendations`).
+    reason: "", or why there are fewer than k. degraded: "", or how the answer was simplified to keep `budget_ms`.
     """
 
     items: npt.NDArray[Any]
@@ -83,13 +83,14 @@ class UserRecommendations:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recommendations:
-    """Recommendations of a batch of users, arrays batch first. Iterates over users.
+    """Recommendations for a batch of users, as arrays, batch first. Iterates over users.
 
     items: ids [batch, k] (None or -1 past counts). scores: float32 [batch, k] (0 past counts). counts: int64 [batch].
-    long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True where popularity answered.
-    version: `Recommender.version` of the snapshot that answered. degraded: "", or what was done in place of the whole
-    to keep `budget_ms`: "approximate" (a search that may miss some), "less diverse" (the last items, or all, by score
-    alone), "popularity" (the most popular items), "cached state" (`Users`: without the newest events).
+    long_share: float32 [batch]. unknown: int64 [batch]. fallback: bool [batch], True for users who got the most popular
+    items, for lack of a known event or since `degraded` is "popularity". version: `Recommender.version` of the snapshot
+    that answered. degraded: "", or how the answer was simplified to keep `budget_ms`: "approximate" (may miss items),
+    "less diverse" (the last items, or all, by score alone), "popularity" (the most popular items), "cached state"
+    (`Users`: may lack the newest events).
     """
 
     items: npt.NDArray[Any]
@@ -128,17 +129,17 @@ class Recommendations:
         return (self[user] for user in range(len(self)))
 
     def columns(self, users: Sequence[Id] | npt.NDArray[Any] | None = None) -> dict[str, npt.NDArray[Any]]:
-        """One entry an item of any user, for a table: `pandas.DataFrame(answer.columns(users))`, say.
+        """Columns with one row per recommended item, for a table: `pandas.DataFrame(answer.columns(users))`.
 
         Args:
-            users: their ids, all integers or all strings, in their order; None: 0, 1, 2 and so on.
+            users: the users' ids in batch order, all integers or all strings; None: 0, 1, 2 and so on.
 
         Returns:
             user, rank (int64, 1 is the best), item and score (float32), each [counts.sum()].
 
         Raises:
-            ArgumentError: another number of users, or an integer that does not fit int64.
-            ArgumentTypeError: `users` is no sequence of ids, or one is missing.
+            ArgumentError: the number of users is wrong, or an integer does not fit int64.
+            ArgumentTypeError: `users` is not a sequence of ids, or an id is missing.
         """
         names = np.arange(len(self)) if users is None else id_column("users", users)
         if len(names) != len(self):
@@ -154,7 +155,7 @@ class Recommendations:
 
 
 def nobody_searched(batch: int, k: int) -> tuple[npt.NDArray[Any], ...]:
-    """Scores, rows, counts and long shares of users nobody has searched for."""
+    """Empty scores, rows, counts and long shares, for users without a search."""
     return (
         np.zeros((batch, k), np.float32),
         np.full((batch, k), -1, np.int64),

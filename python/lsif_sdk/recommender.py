@@ -1,4 +1,4 @@
-"""The SDK's main object: a trained model and its catalogue, answering requests natively."""
+"""The SDK's main class: a trained model and its catalogue, which answer requests in native code."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ __all__ = ["Recommender"]
 
 
 class Recommender(ItemSearch):
-    """A trained model with its catalogue. Immutable, safe to share between threads; native code runs without the GIL.
+    """A trained model with its catalogue. Immutable and thread-safe; native code runs without the GIL.
 
     Args:
         artifact: a checked model.
-        threads: CPU threads a call may use; None: as many as this process may use (container limits included).
+        threads: how many CPU threads a call may use; None: as many as this process may use (container limits included).
             Results do not depend on it.
-        batching: how `recommend` calls of concurrent callers share searches; True: as `Batching` has it; None or False:
-            each searches for itself. Results do not depend on it.
-        attributes: what `recommend(where=)` may ask of items, by name: a column with an entry an item, in the order of
-            the catalogue or by item id, {"price": {"sku-1": 9.99}}, of numbers, True and False, strings or lists of
-            strings (`lsif_sdk.attributes.Attributes`). Of items without an entry nothing is known; of True and False
-            all need one.
-        precision: "float32", or "bfloat16" for the products in the blocks: faster where the CPU has them, less exact
-            everywhere (docs/model.md, 2).
+        batching: how concurrent `recommend` calls share searches. True: with the defaults of `Batching`; None or False:
+            each call searches for itself. Results do not depend on it.
+        attributes: item attributes for `recommend(where=)`, by name: columns with one entry per item, in catalogue
+            order or by item id, as in {"price": {"sku-1": 9.99}}. Entries are numbers, booleans, strings or lists of
+            strings (`lsif_sdk.attributes.Attributes`). Missing entries are unknown; a column of booleans needs an
+            entry for every item.
+        precision: "float32", or "bfloat16" for the products in the blocks: faster on CPUs with bfloat16 instructions,
+            less exact on all (docs/model.md, 2).
         device: "cpu", or the GPU that answers: "cuda", "cuda:1". `UserState`s, `explain`, `search` and `similar_items`
-            stay on the CPU; batching and `recall_target` below 1 are refused (docs/cuda.md).
+            stay on the CPU; batching and a `recall_target` below 1 are refused (docs/cuda.md).
     """
 
     @classmethod
@@ -72,26 +72,26 @@ class Recommender(ItemSearch):
     ) -> Recommender:
         """Loads an artifact directory.
 
-        Weights and catalogue codes are memory-mapped, so processes that load the same directory share them; each has
-        its own ids, reordered copy of the layers' matrices and, if it takes at most 64 MiB, table of what the first
-        layer makes of each item (docs/model.md, 2).
+        Weights and catalogue codes are memory-mapped, so processes that load the same directory share them. Each
+        process has its own copy of the ids, a reordered copy of the layers' matrices and, if it takes at most 64 MiB,
+        a table of what the first layer computes for each item (docs/model.md, 2).
 
         Args:
-            path: the directory `save` or `lsif train` wrote.
+            path: a directory that `save` or `lsif train` wrote.
             device: see the class.
             threads: see the class.
             batching: see the class.
             attributes: see the class.
             precision: see the class.
-            verify: compare the files' SHA-256 with those recorded when they were saved. False saves about 1 s a GB, for
-                processes that load what another has verified, and lets changes pass that leave the files readable.
+            verify: compare the files' SHA-256 with those recorded when they were saved. False saves about 1 s per GB,
+                for processes that load what another has verified, but misses changes that leave the files readable.
 
         Raises:
-            ArtifactError: the directory is missing, damaged, of another version or foreign.
+            ArtifactError: the directory is missing, damaged, of another version or not an artifact.
             ArgumentError: `device`, `threads` or `precision` is out of range, or `attributes` do not fit the items.
             ArgumentTypeError: an argument has the wrong type.
         """
-        as_device(device)  # before anything is read
+        as_device(device)  # fail before anything is read
         return cls(
             Artifact.load(path, verify=verify),
             threads=threads,
@@ -112,15 +112,17 @@ class Recommender(ItemSearch):
         threads: int | None = None,
         attributes: Mapping[str, Column] | None = None,
     ) -> Recommender:
-        """Items alone, for users' vectors of an encoder of your own: there is `search`, `similar_items`, `save`, and a
-        `LiveRecommender` of it. What takes histories or states is refused.
+        """Makes a recommender of items alone, for user vectors from your own encoder.
+
+        `search`, `similar_items`, `save` and a `LiveRecommender` of it work; methods that take histories or states
+        are refused.
 
         Args:
-            vectors: of the items, [num_items, dim], at least one item of 1 to 4096 dimensions, real and finite; float32
-                is used in place: leave it unchanged. Besides, 16 dim^2 bytes are taken, in memory and in files.
-            ids: external ids, one an item, unique, or an `ItemTable`; None: the row numbers.
-            bias: [num_items], added to inner products, finite; None: zero.
-            titles: one text an item, or None.
+            vectors: the item vectors, [num_items, dim], at least one item of 1 to 4096 dimensions, real and finite.
+                float32 is used in place: do not change it. In addition 16 dim^2 bytes are needed, in memory and files.
+            ids: unique external ids, one per item, or an `ItemTable`; None: the row numbers.
+            bias: [num_items], finite, added to the inner products; None: zero.
+            titles: one text per item, or None.
             threads: see the class.
             attributes: see the class.
 
@@ -137,14 +139,14 @@ class Recommender(ItemSearch):
         return f"Recommender({len(self.items):,} items, {c.num_layers} {c.block} layers, dim={c.dim})"
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes the artifact directory `load` reads, with the catalogue's codes; see `Artifact.save`.
+        """Writes the artifact directory that `load` reads, with the catalogue's codes; see `Artifact.save`.
 
         Raises:
-            ArtifactError: `path` exists (and `overwrite` is False, or it is not an artifact and nothing else).
-            ArgumentError: no file system has such a path.
-            ArgumentTypeError: `path` is no path.
-            SettingError: SOURCE_DATE_EPOCH is no number of seconds.
-            OSError: the disk is full, say; nothing has changed then.
+            ArtifactError: `path` exists, and `overwrite` is False or there is something other than an artifact.
+            ArgumentError: no file system allows such a path.
+            ArgumentTypeError: `path` is not a path.
+            SettingError: SOURCE_DATE_EPOCH is not a number of seconds.
+            OSError: for example the disk is full. Nothing has changed then.
         """
         self.artifact.save(path, overwrite=overwrite, codes=self.catalog.codes)
 
@@ -165,57 +167,56 @@ class Recommender(ItemSearch):
         budget_ms: float | None = None,
         recall_target: float = 1.0,
     ) -> Recommendations:
-        """The k best items for one user or many.
+        """Returns the k best items for one user or many.
 
-        Events of items the catalogue does not know are left out and counted (`unknown`). A user with no known event
-        gets the most popular items of the training data, and `fallback` says so.
+        Events of items that the catalogue does not know are ignored and counted (`unknown`). A user with no known event
+        gets the most popular items of the training data, and `fallback` is True.
 
         Args:
-            history: one user (`Events`, or item ids oldest first) or a sequence of those. [] is one user without
-                events and answers one row; a batch of no users is an array of shape [0, 0].
-            k: how many items, at least 1 and at most 2**20 or, if that is more, the number of items (time and memory
-                follow k: a server bounds what strangers may ask for); users for whom fewer are left get fewer
-                (`counts`).
-            state: in place of `history`, what is kept of the user or of each: the answer is that for the whole history
-                (docs/user_state.md), at a cost that does not depend on its length; but `exclude_seen` and `repeats`
-                see the newest `remember` events alone. On a GPU also users of a `DeviceStates` there.
+            history: one user (`Events`, or item ids, oldest first) or a sequence of users. [] is one user without
+                events and gets one row; a batch of no users is an array of shape [0, 0].
+            k: how many items: at least 1, at most 2**20 or the number of items, whichever is larger. Time and memory
+                grow with k, so a server should limit it. Users with fewer items left get fewer (`counts`).
+            state: the state of the user, or one per user, in place of `history`. The answer is the one for the whole
+                history (docs/user_state.md), at a cost independent of its length, but `exclude_seen` and `repeats`
+                see only the newest `remember` events. On a GPU, also users of a `DeviceStates` on that GPU.
             now: request time, Unix seconds or a date, for models with `request_time`; None: that of the newest event.
-            exclude_seen: leave out the items of the user's own history; None: as in the model's training
-                (`train(exclude_seen=)`, False where people consume again), True where that does not say.
-            exclude: further item ids to leave out, one list (or set) for all users or a list of them, one a user
-                (None: none); unknown ids are ignored.
-            allow: item ids that may be recommended, one list (or set) for all users or a list of them, one a user
+            exclude_seen: leave out the items of the user's own history. None: as the model was trained
+                (`train(exclude_seen=)`, False where people consume items again), or True if the model does not say.
+            exclude: more item ids to leave out: one list (or set) for all users, or a list with one per user
+                (None: none). Unknown ids are ignored.
+            allow: item ids that may be recommended: one list (or set) for all users, or a list with one per user
                 (None: all); None: all.
-            where: conditions on the `attributes` of items, for all users or a list of them, one a user (None: none):
-                {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)}: any of the values, this number, between;
-                {"in_stock": True} of columns of True and False; {"genre": Not("Horror")}: all others. All conditions
-                have to hold, and `allow` as well.
-            interest: how much of the fused interest is long-term: a share from 0 to 1, "long" (1) or "short" (0), in
-                place of what the model finds for the user; None: as the model finds. Within the long-term interests,
-                and within the others, weights keep their proportions.
-            diversity: 0 to 1, how unlike each other the items shall be: chosen from the best 10 k (at least 100) by
-                maximal marginal relevance (`lsif_sdk.diversity.diversify`); scores then need not descend. Of users who
-                get the most popular items, for want of known events, nothing is diversified.
-            timeout: with batching, seconds the request may wait for its search to begin; None: for ever. Without
-                batching nothing waits, and it changes nothing.
-            budget_ms: milliseconds for an answer in any case: where the search, as searches have gone lately, would
-                come too late, an approximate one takes its place if that would not and the catalogue's codes have an
-                order; otherwise, or if it waits too long or finds no place in the queue, the most popular items answer,
-                under the same exclusions and filters. `degraded` says which. What has begun is not broken off, but
-                for the choice by `diversity`.
-            recall_target: share of the exact k best that is enough on average, above 0; 1: all of them. See
-                `Catalog.top_k`; tried on users of one event.
+            where: conditions on the `attributes` of items, for all users or a list with one per user (None: none).
+                {"genre": ["Drama", "War"], "year": 1994, "price": (0, 20)} means one of the values, exactly this number
+                and between the bounds; {"in_stock": True} is for columns of booleans; {"genre": Not("Horror")} means
+                all others. An item has to meet all conditions, and `allow` as well.
+            interest: the share of the long-term interests in the fused interest: a number from 0 to 1, "long" (1) or
+                "short" (0), in place of the share that the model computes for the user; None: the model's. The weights
+                keep their proportions within the long-term interests and within the others.
+            diversity: 0 to 1, how different from each other the items should be. They are chosen from the best 10 k
+                (at least 100) by maximal marginal relevance (`lsif_sdk.diversity.diversify`), so scores may not
+                descend. The most popular items, for users without known events, are not diversified.
+            timeout: with batching, seconds the request may wait for its search to begin; None: no limit. Without
+                batching it has no effect.
+            budget_ms: milliseconds within which an answer is due. If an exact search would be too late, judging by
+                recent searches, an approximate one answers, provided it would be in time and the catalogue's codes are
+                ordered. If not, or if the request waits too long or the queue is full, the most popular items answer,
+                under the same exclusions and filters. `degraded` says which. Work that has begun is not interrupted,
+                except the choice by `diversity`.
+            recall_target: the share of the exact k best that is enough on average, above 0; 1: all of them. See
+                `Catalog.top_k`; here it is calibrated on users with one event.
 
         Returns:
-            Arrays, batch first: items and scores [batch, k], best first and equal scores by row of the catalogue (past
-            a user's count None, of integer ids -1, and 0), counts, long_share, unknown and fallback [batch].
-            Iterates over users, and a user over (item, score).
+            Arrays, batch first: items and scores [batch, k], best first, equal scores in catalogue order (past a
+            user's count, items are None, or -1 for integer ids, and scores 0); counts, long_share, unknown and
+            fallback [batch]. Iterating yields users; iterating over a user yields (item, score).
 
         Raises:
             ArgumentError: a value is out of range, or `state` is of another model.
             ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind.
-            OverloadedError: with batching, as many requests wait as may.
-            DeadlineError: with batching, the request's turn did not come in time.
+            OverloadedError: with batching, the queue is full.
+            DeadlineError: with batching, the search did not begin within `timeout`.
             ClosedError: with batching, after `close` or in a forked child.
         """
         options = Options(
@@ -235,28 +236,30 @@ class Recommender(ItemSearch):
         state: States | None = None,
         **options: Unpack[RequestOptions],
     ) -> Recommendations:
-        """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
+        """`recommend` for asyncio: same arguments, answers and errors, without blocking the event loop.
 
-        With batching, requests in flight share searches. `timeout` and `budget_ms` count from this call. A request
-        whose task is cancelled before its turn is dropped; one whose turn has come is answered, to nobody.
+        With batching, requests in flight share searches. `timeout` and `budget_ms` count from this call. If its task is
+        cancelled, a request that still waits is dropped; one that has begun is completed and its answer discarded.
 
         Raises:
-            OverloadedError: `max_queue` and a batch of requests are in flight, with batching or without.
+            OverloadedError: `max_queue` requests plus one batch are already in flight, with batching or without.
             ClosedError: after `close`, with batching or without.
         """
         call = functools.partial(self.recommend, history, k, state=state)
         return await self._waiting_room.answer(call, options, self._metrics.failed)
 
     def stats(self) -> Stats:
-        """What has been done since loading: counters, histograms of time, and how searches were shared.
+        """Statistics since loading: counters, time histograms, and how searches were shared.
 
-        Of a `LiveRecommender`'s snapshots each counts on from the one before.
+        Each snapshot of a `LiveRecommender` continues the counts of the previous one.
         """
         return self._metrics.stats(self._host.batching_stats() or {}, self.version, self._waiting_room.in_flight)
 
     def close(self) -> None:
-        """With batching: refuses what waits and what comes, and returns when no search runs. Likewise, with batching or
-        without, what `recommend_async` has not begun, whose threads end."""
+        """Refuses waiting and later requests with batching, and returns when no search runs any more.
+
+        With or without batching, refuses `recommend_async` requests that have not begun, and ends their threads.
+        """
         self._waiting_room.close()
         self._host.close()
 
@@ -274,21 +277,21 @@ class Recommender(ItemSearch):
         fingerprint: bytes,
         changed: npt.NDArray[np.int64] | None = None,
     ) -> Recommender:
-        """The next snapshot of this model, for `LiveRecommender`; this one stays as it is.
+        """The next snapshot of this model, for `LiveRecommender`; this recommender does not change.
 
         Args:
-            artifact: with the items of this one in their rows, and perhaps further ones.
-            catalog: of the artifact.
-            attributes: of its items.
-            fingerprint: what tells the states it makes; those of this one and its forerunners it knows, too.
-            changed: rows of this catalogue among which are all whose vectors are others now; None: nobody knows.
+            artifact: has the items of this one in the same rows, and perhaps more.
+            catalog: that of the artifact.
+            attributes: those of its items.
+            fingerprint: identifies states that the snapshot makes; it also accepts those of this and earlier snapshots.
+            changed: rows of this catalogue that include all whose vectors have changed; None: not known.
         """
         successor = copy.copy(self)
         successor.artifact, successor.catalog, successor._attributes = artifact, catalog, attributes
         if catalog.codes is not self.catalog.codes:
             successor._place(self)
             directions = successor.__dict__.pop("_directions", None)
-            if directions is not None:  # by who makes the change, so that no request waits for it
+            if directions is not None:  # built in the thread that makes the change, so that no request waits for it
                 successor.__dict__["_directions"] = carried_over(
                     directions, self.catalog, catalog, self._threads, changed
                 )
@@ -297,7 +300,7 @@ class Recommender(ItemSearch):
         return successor.following(self)
 
     def following(self, before: Recommender) -> Recommender:
-        """This recommender as what is published after `before`: with the next version, and counting on from there."""
+        """This recommender as the snapshot published after `before`: with the next version, continuing its counts."""
         successor = copy.copy(self)
         successor.version = before.version + 1
         successor._metrics, successor._pace, successor._hurried_pace = (
@@ -316,14 +319,14 @@ class Recommender(ItemSearch):
         state: States | None = None,
         now: Now | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Exact scores of given items by the model: float32 [batch, num_candidates].
+        """Returns the model's exact scores of given items: float32 [batch, num_candidates].
 
-        For a user with known events they are the scores `recommend` gives the same items. For a user without,
-        `recommend` falls back on training counts, and these are what the model makes of no interest: the bias alone.
+        For a user with known events they equal the scores that `recommend` gives these items. For a user without known
+        events `recommend` returns training counts as scores, while this returns the items' biases alone.
 
         Args:
-            history: see `recommend`; here, too, [] is one user without events.
-            candidates: item ids, one list for all users or one list of the same length a user. There has to be one.
+            history: see `recommend`; [] is one user without events here too.
+            candidates: item ids: one list for all users, or a list per user, all of the same length. Required.
             state: in place of `history`; see `recommend`.
             now: see `recommend`.
 
@@ -358,17 +361,17 @@ class Recommender(ItemSearch):
         return result
 
     def explain(self, history: History, item: Id, *, now: Now | None = None) -> Explanation:
-        """Why an item has its score: the share of each interest, of each past event, and of the item itself.
+        """Explains an item's score: the share of each interest, of each past event, and of the item itself.
 
-        Made by the torch module in float64, in milliseconds: for looking at single recommendations.
+        Computed by the torch module in float64, in milliseconds; meant for inspecting single recommendations.
 
         Args:
-            history: one user's; see `recommend`.
+            history: the events of one user; see `recommend`.
             item: an id of the catalogue.
             now: see `recommend`.
 
         Returns:
-            The parts, which sum to the float32 model's `score(history, [item])` within its rounding.
+            The parts, which sum to `score(history, [item])` of the float32 model, within its rounding.
 
         Raises:
             ArgumentError: the item is not in the catalogue, or no event of the history is known.
@@ -398,6 +401,6 @@ class Recommender(ItemSearch):
         if self.config.scoring == "fused":
             return torch.from_numpy(encoded.fused[:, None]), None
         weights = encoded.weights.copy()
-        # Without events all interests are zero; any weight that sums to one gives the bias alone.
+        # Without events all interests are zero; any weights that sum to one give the bias alone.
         weights[~weights.any(axis=1), -1] = 1.0
         return torch.from_numpy(encoded.interests), torch.from_numpy(weights)

@@ -1,4 +1,4 @@
-"""What `Recommender.recommend` is asked beside the users: as it came, and checked."""
+"""The arguments of `Recommender.recommend` beside the users: as given, and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Options", "Request"]
 
 
 class Options(NamedTuple):
-    """The arguments of `recommend`, as they came."""
+    """The arguments of `recommend`, as given."""
 
     k: Any
     now: Any
@@ -37,11 +37,11 @@ class Options(NamedTuple):
 
 
 class Request(NamedTuple):
-    """The same, checked, of so many users. Ragged: user b owns entries offsets[b] .. offsets[b + 1] - 1.
+    """Checked options of a request. Ragged: user b has entries offsets[b] .. offsets[b + 1] - 1.
 
-    k: items wanted; num_candidates: to search for, more where diversity is asked for. excluded: rows int64 and their
-    offsets, or two None. allowed: a bitmap a user, or None: all items. balance: below 0 where not asked for. timeout,
-    budget: seconds, or None.
+    k: number of items wanted. num_candidates: number to search for, larger with diversity. excluded: rows int64 and
+    their offsets, or two None. allowed: a bitmap per user, or None: all items. balance: the share of long-term
+    interests, or below 0 for the model's. timeout, budget: seconds, or None.
     """
 
     k: int
@@ -59,7 +59,7 @@ class Request(NamedTuple):
     def checked(
         cls, options: Options, items: ItemTable, attributes: Attributes, batch: int, excludes_seen: bool
     ) -> Request:
-        """See `Recommender.recommend` for what is refused; `excludes_seen` holds where the request says nothing."""
+        """Checks `options`; see `Recommender.recommend` for the errors. `excludes_seen` is the model's default."""
         k = as_k(options.k, len(items))
         diversity = float(as_number("diversity", options.diversity, 0, 1))
         budget = as_duration("budget_ms", "milliseconds", options.budget_ms)
@@ -80,20 +80,20 @@ class Request(NamedTuple):
         )
 
     def excluded_by(self, user: int) -> npt.NDArray[np.int64]:
-        """Rows the user's answer leaves out."""
+        """Rows that are left out of the user's answer."""
         rows, offsets = self.excluded
         return np.zeros(0, np.int64) if rows is None or offsets is None else rows[offsets[user] : offsets[user + 1]]
 
     def allowed_for(self, user: int) -> Bitmap | None:
-        """Rows the user's answer is taken from; None: all."""
+        """Rows that the user's answer may contain; None: all."""
         return None if self.allowed is None else self.allowed[user]
 
     def left(self, spent: float) -> float | None:
-        """Seconds of the budget that are left; None without one."""
+        """Remaining seconds of the budget; None without a budget."""
         return None if self.budget is None else self.budget - spent
 
     def native(self, left: float | None) -> tuple[Any, ...]:
-        """As the native request path takes it; a search that shares the budget may wait no longer than it."""
+        """The arguments of the native request path; the request may wait no longer than the rest of its budget."""
         waits = [seconds for seconds in (self.timeout, left) if seconds is not None]
         timeout = max(0.0, min(waits)) if waits else -1.0
         return self.num_candidates, self.exclude_seen, *self.excluded, self.allowed, self.balance, timeout

@@ -16,20 +16,20 @@ from lsif_sdk.ragged import offsets_of
 __all__ = ["Exclude", "ragged_rows"]
 
 Exclude = Sequence[int] | Set[int] | Sequence[Sequence[int] | Set[int] | None] | npt.NDArray[np.integer[Any]]
-"""Rows to leave out: one list or set for all queries, or one (or None) a query."""
+"""Rows to leave out: one list or set for all queries, or one (or None) per query."""
 
 
 def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
     """Rows to leave out as (rows int64 [total], offsets int64 [batch + 1]).
 
     Raises:
-        ArgumentError: there is not one list a query.
+        ArgumentError: there is not one list per query.
         ArgumentTypeError: not row numbers.
     """
     if exclude is None or batch == 0:
         return None
     if batch == 1 and type(exclude) is list and _INTEGERS.issuperset(map(type, exclude)):  # most requests
-        with contextlib.suppress(OverflowError):  # which the longer way refuses in words
+        with contextlib.suppress(OverflowError):  # the code below refuses it with a message
             return np.array(exclude, np.int64), np.array((0, len(exclude)), np.int64)
     given: Any = list(exclude) if isinstance(exclude, Set) else exclude
     if hasattr(given, "__array__"):

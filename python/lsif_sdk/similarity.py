@@ -1,4 +1,4 @@
-"""Items whose vectors point the same way."""
+"""Similar items: those with nearest vectors by cosine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROWS_PER_BLOCK = 1 << 14
 
 
 def directions_of(catalog: Catalog, threads: int) -> Catalog:
-    """The catalogue's vectors at length 1 (zero vectors stay zero), for cosine similarity."""
+    """A catalogue of the vectors scaled to length 1 (zero vectors stay zero), for cosine similarity."""
     vectors = torch.from_numpy(_directions(catalog.vectors.numpy()))
     return Catalog.from_checked(vectors, _zeros(len(vectors)), catalog.items, threads or None)
 
@@ -30,15 +30,16 @@ def directions_of(catalog: Catalog, threads: int) -> Catalog:
 def carried_over(
     directions: Catalog, before: Catalog, after: Catalog, threads: int, changed: npt.NDArray[np.int64] | None
 ) -> Catalog:
-    """`directions_of(after)` from those of `before`, an earlier catalogue of the same items and perhaps fewer: only
-    vectors that differ are looked at again, and coded in the order there is.
+    """`directions_of(after)`, derived from that of an earlier catalogue of the same items or fewer.
+
+    Only vectors that differ are computed and coded again; the order of the codes stays.
 
     Args:
         directions: `directions_of(before)`.
         before: the earlier one.
         after: the later one.
         threads: to code with; 0: all.
-        changed: rows of `before` among which are all that differ; None: whichever do.
+        changed: rows of `before` that include all that differ; None: not known.
     """
     old, new = before.vectors.numpy(), after.vectors.numpy()
     num_old = len(old)
@@ -62,15 +63,15 @@ def most_similar(
     threads: int,
     version: int,
 ) -> Recommendations:
-    """The k items nearest to each row by cosine, the row itself left out.
+    """The k items nearest to each row by cosine, without the row itself.
 
     Args:
         directions: see `directions_of`.
-        items: of the catalogue, as they are now.
-        rows: of the items asked for.
+        items: current items of the catalogue.
+        rows: the given items.
         k: how many.
-        excluded: further rows to leave out, ragged: those of each row and their offsets, or two None.
-        allowed: bitmaps of what may be found, one a row; None: all.
+        excluded: more rows to leave out, ragged, for each given row: rows and offsets, or two None.
+        allowed: a bitmap of the rows that may be found, for each given row; None: all.
         threads: to search with; 0: all.
         version: of the snapshot.
     """
@@ -93,7 +94,7 @@ def nearest(
     threads: int,
     version: int,
 ) -> Recommendations:
-    """The k best items for each of the queries, float32 [batch, dim]; all else is as in `most_similar`."""
+    """The k best items for each query, float32 [batch, dim]; the other arguments are as in `most_similar`."""
     others, offsets = excluded
     unwanted = None if others is None or offsets is None else (others, offsets)
     found = catalog.search(queries, None, 1.0, k, unwanted, threads or None, allowed=allowed)
@@ -109,15 +110,15 @@ def nearest(
     )
 
 
-# By NumPy, in this thread alone: torch's threads would take other requests' processors, and a forked child of a process
-# that has used them has none and waits for ever.
+# By NumPy, in this thread alone: torch's threads would take CPUs from other requests, and a forked child of a process
+# that has used them would wait for ever, since it does not have them.
 def _zeros(size: int) -> torch.Tensor:
     return torch.from_numpy(np.zeros(size, np.float32))
 
 
 def _directions(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     result = np.empty_like(vectors)
-    # In blocks, since the lengths are taken in float64: of the whole catalogue that would be twice its size.
+    # In blocks, since the lengths are computed in float64, which would take twice the memory of the whole catalogue.
     for begin in range(0, len(vectors), _ROWS_PER_BLOCK):
         block = vectors[begin : begin + _ROWS_PER_BLOCK].astype(np.float64)
         lengths = np.sqrt(np.einsum("ij,ij->i", block, block))

@@ -1,4 +1,4 @@
-"""What a recommender has done since it was loaded: counters, and histograms of time and of batch sizes."""
+"""Statistics of a recommender since it was loaded: counters, and histograms of time and of batch sizes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["BUCKETS_US", "CALLS", "Histogram", "Metrics", "Stats"]
 BUCKETS_US = (
     10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
 )  # fmt: skip
-"""Upper ends of the buckets of time, microseconds, included; one more bucket has what took longer."""
+"""Upper ends of the time buckets in microseconds, inclusive; one more bucket counts what took longer."""
 
 CALLS = ("append", "score", "search", "explain", "similar_items")
-"""Other calls than `recommend` that are counted, `new_state` as an `append`."""
+"""Counted calls other than `recommend`; `new_state` counts as an `append`."""
 
 STAGES = ("parse", "native", "answer", "total")
-"""Of a request: ids to rows, the native call (waiting for a batch included), rows to ids, and all of it."""
+"""Stages of a request: ids to rows, the native call (including the wait for a batch), rows to ids, and the total."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
     """How many observations fell into each bucket, and their sum.
 
-    counts: one for each end, and one for what is beyond the last. total: the sum. ends: upper ends, included.
+    counts: one for each end, and one for what is beyond the last. total: the sum. ends: upper ends, inclusive.
     """
 
     counts: tuple[int, ...]
@@ -37,16 +37,16 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """Observations."""
+        """Number of observations."""
         return sum(self.counts)
 
     def cumulative(self, unit: float = 1.0) -> list[tuple[str, int]]:
-        """How many observations there are up to each end, in words and in parts of `unit`, "+Inf" the last."""
+        """Pairs of an end, divided by `unit` and as text, and the number of observations up to it; "+Inf" is last."""
         ends = [*(str(end / unit) for end in self.ends), "+Inf"]
         return list(zip(ends, itertools.accumulate(self.counts), strict=True))
 
     def quantile(self, q: float) -> float:
-        """An upper bound of the q-quantile: the end of its bucket; infinity past the last one."""
+        """An upper bound of the q-quantile: the end of its bucket; infinity for the last bucket."""
         wanted, seen = q * self.count, 0
         for end, count in zip((*self.ends, float("inf")), self.counts, strict=True):
             seen += count
@@ -57,16 +57,16 @@ class Histogram:
 
 @dataclasses.dataclass(frozen=True)
 class Stats:
-    """A moment's view.
+    """Statistics at one moment.
 
-    requests: `recommend` calls answered. degraded: of them, by less than the whole. users: in them. unknown: events
-    of items the catalogue does not know. fallbacks: users who got the most popular items. short: users who got
-    fewer than k. errors: calls that raised, by the error's name. times: in microseconds by stage
-    (`STAGES`). batching: of searches shared by callers, {} without batching: requests, batches, largest_batch (in
-    requests), overloaded, expired, queued (now); of all snapshots together. batch_sizes: the batches by size in
-    requests, up to 1, 2, 4 and so on to `max_batch`; None without batching. version: of the snapshot. calls: others
-    than `recommend` that were answered, by name (`CALLS`). async_in_flight: calls of `recommend_async` that are not
-    over now, those that wait for a thread included.
+    requests: answered `recommend` calls. degraded: those with an answer simplified to keep `budget_ms`.
+    users: users in these calls. unknown: events of items the catalogue does not know. fallbacks: users who got the most
+    popular items. short: users who got fewer than k. errors: `recommend` calls that raised, by the error's name. times:
+    in microseconds by stage (`STAGES`). batching: counters of shared searches, {} without batching: requests, batches,
+    largest_batch (in requests), overloaded and expired of all snapshots together, queued (now) of the current one.
+    batch_sizes: the batches by size in requests, up to 1, 2, 4 and so on to `max_batch`; None without batching.
+    version: version of the snapshot. calls: other answered calls, by name (`CALLS`). async_in_flight: unfinished calls
+    of `recommend_async`, including those that wait for a thread.
     """
 
     requests: int
@@ -85,7 +85,7 @@ class Stats:
 
 
 class Metrics:
-    """Counts requests. Safe to share between threads; a request costs one lock."""
+    """Counts requests. Thread-safe; a request takes one lock."""
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
@@ -107,12 +107,12 @@ class Metrics:
         """Counts a request.
 
         Args:
-            times_ns: when it began, and when each stage but "total" was over.
-            users: asked for.
-            unknown: events left out.
-            fallbacks: users who got the most popular items.
-            short: users who got fewer than k.
-            is_degraded: answered by less than the whole.
+            times_ns: when it began, and when each stage except "total" ended.
+            users: number of users.
+            unknown: see `Stats`.
+            fallbacks: see `Stats`.
+            short: see `Stats`.
+            is_degraded: see `Stats`.
         """
         began, parsed, searched, ended = times_ns
         spent = (parsed - began) / 1e3, (searched - parsed) / 1e3, (ended - searched) / 1e3, (ended - began) / 1e3
@@ -140,7 +140,7 @@ class Metrics:
             self._errors[name] = self._errors.get(name, 0) + 1
 
     def stats(self, batching: Mapping[str, Any], version: int, async_in_flight: int) -> Stats:
-        """The counters now, and what native code has counted of batching ({} without)."""
+        """The current counters, with those of batching that native code has counted ({} without batching)."""
         shared = dict(batching)
         sizes = _batch_sizes(shared.pop("sizes"), shared["requests"]) if shared else None
         with self._lock:
@@ -159,5 +159,5 @@ class Metrics:
 
 
 def _batch_sizes(counts: Sequence[int], requests: int) -> Histogram:
-    """Of the counts of TopkBatcher::Stats (csrc/engine/topk_batcher.h)."""
+    """The histogram of the counts of TopkBatcher::Stats (csrc/engine/topk_batcher.h)."""
     return Histogram(tuple(counts), float(requests), tuple(1 << power for power in range(len(counts) - 1)))

@@ -1,4 +1,4 @@
-"""Files of events and other tables: text of columns, and Parquet."""
+"""Reads files of events and other tables: CSV and TSV text, and Parquet."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ _SIGNATURES = {
 
 
 def read_file(path: Path, separator: str | None) -> pd.DataFrame:
-    """`lsif_sdk.tables.read_table` of a path, columns as they are there; those of text are all texts.
+    """Reads all columns of a file for `lsif_sdk.tables.read_table`; those of text files have only texts.
 
     Raises:
-        DataError: it cannot be read, is empty, is no text in UTF-8, or a row has more fields than the first line names.
+        DataError: the file cannot be read, is empty or not UTF-8 text, or a row has more fields than the first line
+            names.
         MissingExtraError: pyarrow, for Parquet, is not installed.
     """
     import pandas as pd
@@ -67,7 +68,7 @@ def _read_text(name: str, data: bytes, separator: str | None) -> pd.DataFrame:
     separator = separator or ("\t" if "\t" in header else ",")
 
     def parsed(text: io.StringIO | io.BytesIO, skiprows: int, width: int | None) -> pd.DataFrame:
-        # Everything is read as text: no id changes its spelling, and "NA" is an id like any other.
+        # Everything is read as text, so that ids keep their spelling and "NA" is an id like any other.
         return pd.read_csv(
             text,
             sep=separator,
@@ -84,7 +85,7 @@ def _read_text(name: str, data: bytes, separator: str | None) -> pd.DataFrame:
 
     columns = [str(column).split(":", 1)[0] for column in parsed(io.StringIO(header), 0, None).iloc[0]]
     with warnings.catch_warnings():
-        # Fields beyond the names are cut off with a warning; one more column than there are names makes them an error.
+        # pandas would cut off surplus fields with a warning; one extra column catches them for the error below.
         warnings.simplefilter("ignore", pd.errors.ParserWarning)
         frame = parsed(io.BytesIO(data), 1, len(columns) + 1)
     surplus, frame = frame.iloc[:, -1], frame.iloc[:, :-1]

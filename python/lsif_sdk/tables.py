@@ -1,4 +1,4 @@
-"""Reads CSV, TSV and Parquet files and DataFrames into checked columns; every refusal names the first bad row."""
+"""Reads CSV, TSV and Parquet files and DataFrames into checked columns; errors name the first bad row."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class HasToPandas(Protocol):
-    """A table of another library: a DataFrame of polars, a Table of pyarrow."""
+    """A table of another library, such as a polars DataFrame or a pyarrow Table."""
 
     def to_pandas(self) -> pd.DataFrame: ...
 
 
 class Table:
-    """Columns of one source, checked as they are asked for.
+    """Columns of one source, which are checked when they are read.
 
     Args:
-        name: of the source, for error messages.
+        name: name of the source, for error messages.
         frame: its columns, under their plain names.
-        typed: whether its columns have types that somebody chose; False for text files, where all is text.
+        typed: whether the columns have deliberate types; False for text files, where everything is text.
     """
 
     def __init__(self, name: str, frame: pd.DataFrame, typed: bool) -> None:
@@ -52,14 +52,14 @@ class Table:
         return len(self._frame)
 
     def ids(self, column: str) -> tuple[NDArray[np.int64], Ids]:
-        """Rows int64 [num_rows] into the sorted distinct ids, and these: int64 if all are integers, else strings.
+        """Positions int64 [num_rows] in the sorted distinct ids, and these: int64 if all are integers, else strings.
 
-        In text files "7" is an integer; in a DataFrame or a Parquet file it is the text that somebody made of it.
-        "007" is no integer anywhere: it stays text, so that no two ids fall together.
+        In text files "7" is an integer; in a DataFrame or a Parquet file it stays text. "007" is text everywhere, so
+        that different ids stay different.
 
         Raises:
-            DataError: an id is missing, neither an integer nor text, a float that may stand for several integers, or
-                text that UTF-8 cannot encode.
+            DataError: an id is missing, neither an integer nor text, a float too large to identify one integer, or text
+                that UTF-8 cannot encode.
         """
         column_values = self._frame[column]
         self._refuse(column, column_values.isna(), "an id is missing")
@@ -79,7 +79,7 @@ class Table:
         return rows, sorted_names if kind is np.int64 else sorted_names.tolist()
 
     def _distinct(self, column: str) -> tuple[NDArray[np.int64], list[Any]]:
-        """Rows into the distinct values of a column of ids, and these; refuses what is no id, or not quite one."""
+        """Positions in the distinct values of a column of ids, and these; refuses values that cannot be ids."""
         column_values = self._frame[column]
         try:
             codes, distinct = column_values.factorize()
@@ -97,7 +97,6 @@ class Table:
         return codes, values
 
     def _names(self, column: str, values: list[Any], texts: list[str]) -> Sequence[Any]:
-        """The ids of distinct values as integers, if all are, or as text."""
         if not (self._typed and any(isinstance(value, str) for value in values)):
             return _as_integers(texts) or texts
         if len(set(texts)) < len(texts):
@@ -110,21 +109,20 @@ class Table:
         return ["" if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)]
 
     def times(self, column: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Unix seconds int64 [num_rows], rounded down, and the same times to the fraction, to sort by.
+        """Unix seconds int64 [num_rows], rounded down, and the same times with fractions, to sort by.
 
-        They are numbers or dates (UTC where they have no time zone): a datetime column, or text in ISO 8601 if no value
-        is a number.
+        The column has numbers or dates (UTC if without time zone): a datetime column, or ISO 8601 text if no value is a
+        number.
 
         Raises:
-            DataError: a value is missing, neither a number nor a date or not within +-2**62, of a type of floats that
-                cannot hold it to the second, or looks like milliseconds
-                or finer, or all look like dates without dashes.
+            DataError: a value is missing, neither a number nor a date, not within +-2**62, looks like milliseconds or
+                finer, or is of a float type too coarse for seconds; or all values look like dates without dashes.
         """
         import pandas as pd
 
         values = self._frame[column]
         if isinstance(values.dtype, (pd.ArrowDtype, pd.CategoricalDtype)) and _kind_of(values).kind == "M":
-            values = pd.to_datetime(values.astype(object), utc=True)  # Arrow's with and without a time
+            values = pd.to_datetime(values.astype(object), utc=True)  # Arrow dates, with or without a time
         is_zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
         if is_zoned or values.dtype.kind == "M":
             self._refuse(column, values.isna(), "a time is missing")
@@ -160,17 +158,17 @@ class Table:
         return actions
 
     def numbers(self, column: str) -> NDArray[np.float64]:
-        """Numbers float64 [num_rows], infinities among them; integers from 2**53 on are rounded.
+        """Numbers float64 [num_rows], possibly infinite; integers from 2**53 on are rounded.
 
         Raises:
-            DataError: a value is missing, NaN, no number, or an integer beyond float64.
+            DataError: a value is missing, NaN, not a number, or an integer too large for float64.
         """
         numbers = self._numeric(column, "numbers")
         self._refuse(column, numbers.isna(), "expected a number")
         return numbers.to_numpy(dtype=np.float64)
 
     def _numeric(self, column: str, expected: str) -> pd.Series[Any]:
-        """A column as numbers, NaN for what is none. What would become one in silence is refused: True, dates, 2j."""
+        """Numbers of a column, NaN for others; refuses True, dates and 2j, which pandas would convert silently."""
         import pandas as pd
 
         values = self._frame[column]
@@ -186,8 +184,8 @@ class Table:
         return numbers
 
     def _int64(self, column: str, numbers: pd.Series[Any], expected: str, whole: bool = False) -> NDArray[np.int64]:
-        """A column's numbers within +-2**62, rounded down unless only `whole` ones will do."""
-        if numbers.dtype == np.float16:  # in which 2**62 is infinite, with a warning
+        """A column's numbers, checked to be within +-2**62, and rounded down, or checked to be `whole`."""
+        if numbers.dtype == np.float16:  # in float16, 2**62 would be infinite and warn
             numbers = numbers.astype(np.float32)
         fits = numbers.between(-_TIME_LIMIT, _TIME_LIMIT, inclusive="neither")
         self._refuse(column, ~fits.to_numpy(dtype=np.bool_, na_value=False), f"expected {expected}")
@@ -199,12 +197,12 @@ class Table:
         return np.asarray(np.floor(floats), dtype=np.int64)
 
     def _refuse_bools(self, column: str, values: pd.Series[Any], expected: str) -> None:
-        """Of a column of anything: True would become 1, in silence."""
+        """Refuses booleans in a column of objects, where True would silently become 1."""
         if self._typed and values.dtype == object and not _BOOLS.isdisjoint(map(type, values)):
             self._refuse(column, [type(value) in _BOOLS for value in values], f"expected {expected}")
 
     def _refuse_some(self, column: str, codes: NDArray[np.int64], bad: Iterable[object], reason: str) -> None:
-        """`_refuse`, by the distinct values that `codes` are rows into."""
+        """`_refuse`, with `bad` for each distinct value; `codes` are the rows' positions in these."""
         if odd := [code for code, is_bad in enumerate(bad) if is_bad]:
             self._refuse(column, np.isin(codes, odd), reason)
 
@@ -218,7 +216,7 @@ class Table:
 
 
 def _kind_of(values: pd.Series[Any]) -> Any:
-    """A column's type, of a categorical one that of its categories."""
+    """The dtype of a column, or of its categories if it is categorical."""
     return getattr(values.dtype, "categories", values).dtype
 
 
@@ -228,13 +226,13 @@ def _of_dates(dates: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
 
 
 def _float_limit(values: pd.Series[Any]) -> tuple[str, int]:
-    """A column's type of floats (float64 where it has others than floats), and below what it holds each integer."""
+    """A column's float type (float64 if it has other values), and the limit below which it represents all integers."""
     dtype = np.dtype(f"f{getattr(values.dtype, 'itemsize', 8)}" if values.dtype.kind == "f" else np.float64)
     return dtype.name, 2 ** (np.finfo(dtype).nmant + 1)
 
 
 def _are_compact_dates(values: NDArray[np.int64]) -> bool:
-    """Whether all are days of 1900 to 2100 written as 20240131, which as Unix seconds were days of August 1970."""
+    """Whether all look like dates of 1900 to 2100, such as 20240131; as Unix seconds they would be in August 1970."""
     if not values.size or values.min() < 19000101 or values.max() > 21001231:
         return False
     month, day = values // 100 % 100, values % 100
@@ -251,17 +249,17 @@ def read_table(
         source: a DataFrame, a table with `to_pandas()`, a dict of columns, or the path of a Parquet (.parquet) or text
             file, gzipped if it ends in .gz. The first line of a text file names the columns; a ":type" suffix of a name
             (RecBole's files) is dropped.
-        columns: names of the columns to read, by how the caller may name another one, for messages.
-        separator: of a text file, a regular expression if it is longer than one character; None = tab if the first line
-            has one, otherwise comma.
-        argument: what the caller knows the source by, for messages, if it is not the only one.
+        columns: names of the columns to read, by the option that sets each, for error messages.
+        separator: separator of a text file, a regular expression if it is longer than one character; None = tab if the
+            first line has one, otherwise comma.
+        argument: for error messages, if there are several sources.
 
     Raises:
-        DataError: the source cannot be read, lacks a column, has two of a name, or has no rows; or a row of a text
-            file has more fields than the first line names.
-        ArgumentError: `separator` is empty, or no regular expression.
-        ArgumentTypeError: `source` is neither a path nor a table, or `separator` no string.
-        MissingExtraError: pandas (or pyarrow, for Parquet and tables of polars) is not installed.
+        DataError: the source cannot be read, lacks a column, has two columns of one name, or has no rows; or a row of a
+            text file has more fields than the first line names.
+        ArgumentError: `separator` is empty, or not a regular expression.
+        ArgumentTypeError: `source` is neither a path nor a table, or `separator` is not a string.
+        MissingExtraError: pandas (or pyarrow, for Parquet and polars tables) is not installed.
     """
     try:
         import pandas as pd
@@ -319,7 +317,7 @@ def _to_pandas(source: object, argument: str) -> pd.DataFrame:
 
 
 def _checked_columns(columns: Mapping[str, Any], argument: str) -> dict[str, Any]:
-    """Lists and arrays of one length. Not pandas', which it would align by their indices."""
+    """Checked lists and arrays of the same length; refuses pandas columns, which pandas would align by index."""
     lengths = {}
     for name, column in columns.items():
         if not isinstance(column, (list, tuple, np.ndarray)) or np.ndim(column) != 1:
@@ -333,7 +331,7 @@ def _checked_columns(columns: Mapping[str, Any], argument: str) -> dict[str, Any
 
 
 def _as_integers(texts: list[str]) -> list[int] | None:
-    """The ids as integers if all of them are, written plainly."""
+    """The ids as integers, or None if one is not an integer in its usual spelling."""
     try:
         numbers = [int(text) for text in texts]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Ids, titles and messages on a terminal: what they hold must neither end a line nor steer the terminal."""
+"""Prints ids, titles and messages so that their characters neither end a line nor control the terminal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ marks that change the writing direction, and lone surrogates, which UTF-8 cannot
 
 
 def on_one_line(value: object) -> str:
-    r"""The value as text with these characters escaped: a line feed is printed as \n, an ESC as \x1b."""
+    r"""The value as text with such characters escaped: a line feed as \n, an ESC as \x1b."""
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
 
 
 def make_printable() -> None:
-    r"""Lets `print` take any text: what the encoding lacks is escaped (\xe9), and closed streams swallow it."""
+    r"""Lets `print` take any text: characters that the encoding lacks are escaped (\xe9), closed streams ignore it."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: >&-
@@ -30,5 +30,5 @@ def make_printable() -> None:
 
 
 def encodes_all() -> bool:
-    """Whether standard output takes every character as it is."""
+    """Whether standard output can encode every character."""
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")

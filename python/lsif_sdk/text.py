@@ -1,4 +1,4 @@
-"""Sentence embeddings of item titles, for item vectors that know what an item is (the extra "text")."""
+"""Sentence embeddings of item titles, as descriptions of items (extra "text")."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def embed_titles(
     Nothing is downloaded unless `model` is a name that the library `sentence-transformers` has to look up.
 
     Args:
-        titles: one text an item, in row order (`EventLog.titles`); an empty one says nothing.
+        titles: one text per item, in row order (`EventLog.titles`); an empty one is no description.
         model: a folder with a sentence-transformers model, or a loaded `SentenceTransformer`.
-        batch_size: titles encoded at once.
+        batch_size: how many titles to encode at once.
         progress: show a progress bar.
 
     Returns:
@@ -35,7 +35,7 @@ def embed_titles(
 
     Raises:
         ArgumentError: there are no titles, all are empty, or one is not text; or the model does not make one finite
-            vector a title.
+            vector per title.
         ArgumentTypeError: an argument is of the wrong type.
         MissingExtraError: sentence-transformers is not installed.
     """

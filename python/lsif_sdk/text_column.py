@@ -1,4 +1,4 @@
-"""A column of texts, or lists of texts, as conditions are asked of it."""
+"""An attribute column of texts, or lists of texts, indexed for conditions."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["TextColumn", "texts_of"]
 Int32s = npt.NDArray[np.int32]
 
 _FEW = 1024
-"""Changes that need not be sorted in, however short the column is."""
+"""The least number of changes after which the index is rebuilt."""
 _NAMING = ForkSafeLock()
 
 
 class TextColumn:
     """Which items have which texts. Immutable.
 
-    Texts have numbers, which columns that came of one by changes share: what a change costs does not depend on how many
-    texts there are, and one that no item has any longer stays one that conditions may name. Rows lie text by text;
-    changes since lie beside them until they are many.
+    Texts are numbered, and edited columns share the numbers: so the cost of a change does not depend on how many texts
+    there are, and conditions may still use texts that no item has any more. Rows are stored text by text; changes are
+    stored separately until there are many.
     """
 
     def __init__(self, name: str, entries: Entries) -> None:
@@ -38,10 +38,10 @@ class TextColumn:
         self._sort(rows, texts)
 
     def edited(self, name: str, entries: Mapping[int, Any]) -> TextColumn:
-        """The column with these entries by row, some of which may lie behind the last; this one stays as it is.
+        """The column with these entries by row, also past the last row; this column does not change.
 
         Raises:
-            ArgumentError: an entry is neither a text nor texts.
+            ArgumentError: an entry is neither a text nor a list of texts.
         """
         if not entries:
             return self
@@ -61,14 +61,14 @@ class TextColumn:
         return twin
 
     def with_rows_of(self, name: str, later: TextColumn, rows: npt.NDArray[np.int64]) -> TextColumn:
-        """This column and, behind it, rows of one that came of it: texts, not lists of one, where this has no lists."""
+        """This column, followed by rows of one derived from it; lists of one text become texts if this has no lists."""
         entries = later.entries(rows)
         if later._has_lists and not self._has_lists and all(len(texts) < 2 for texts in entries):
             entries = [texts[0] if texts else None for texts in entries]
         return self.edited(name, dict(zip(rows.tolist(), entries, strict=True)))
 
     def of_rows(self, rows: npt.NDArray[np.int64]) -> TextColumn:
-        """The column of these rows, each once, in this order; texts that none of them has are known all the same."""
+        """The column of these distinct rows, in this order; texts that none of them has stay known."""
         twin = object.__new__(TextColumn)
         twin.__dict__.update(self.__dict__)
         all_rows, texts = self._all_pairs()
@@ -107,7 +107,7 @@ class TextColumn:
         return self._numbers.get(text, self._num_known) < self._num_known  # type: ignore[call-overload, no-any-return]
 
     def holds(self, num_items: int, texts: Iterable[str]) -> npt.NDArray[np.bool_]:
-        """The items, bool [num_items], that have one of these texts, all of which the column knows."""
+        """Which items have one of these texts, bool [num_items]; the column must know all texts."""
         result = np.zeros(num_items, np.bool_)
         numbers = [self._numbers[text] for text in texts]
         for number in numbers:
@@ -119,7 +119,7 @@ class TextColumn:
         return result
 
     def entries(self, rows: npt.NDArray[np.int64]) -> list[Any]:
-        """Of these rows: a text, or None where there is none; or, if the column had lists, a sorted list of texts."""
+        """For each row its text or None, or a sorted list of texts if the column has lists."""
         all_rows, all_texts = self._all_pairs()
         wanted = np.flatnonzero(np.isin(all_rows, rows))
         names = list(self._numbers)
@@ -134,7 +134,7 @@ def texts_of(name: str, entries: Entries) -> list[Collection[str]]:
     """The texts of each entry.
 
     Raises:
-        ArgumentError: an entry is neither a text nor texts.
+        ArgumentError: an entry is neither a text nor a list of texts.
     """
     result: list[Collection[str]] = []
     for row, entry in enumerate(entries):

@@ -1,4 +1,4 @@
-"""Points in time as applications have them, as Unix seconds."""
+"""Converts times of many types to Unix seconds."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ __all__ = [
 ]
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
-"""Stands for a time nobody knows, wherever times are int64 Unix seconds."""
+"""Represents an unknown time wherever times are int64 Unix seconds."""
 
 SECONDS_PER_DAY = 86400
 
 LATEST_TIME = 10**11
-"""Unix seconds, in the year 5138: where people deal with times of now, later ones are of a finer unit."""
+"""Unix seconds, in the year 5138. Later times are taken for a finer unit, where present-day times are expected."""
 
 _FINER_UNITS = {
     "milliseconds": (LATEST_TIME, 10**14),
     "microseconds": (10**14 - 1, 5 * 10**15),
     "nanoseconds": (5 * 10**17, 42 * 10**17),
 }
-"""Between which times look like them: since 1985 at the latest, until 2103 at least.
-Others past `LATEST_TIME` are of a clock of somebody's own."""
+"""Times between these bounds look like this unit: they cover 1985 to 2103 at least. Other times past `LATEST_TIME` are
+taken for a clock of the application's own."""
 
 _LAST_YEAR = range(253370764800, 253402300800)
-"""9999, whose last day many write for "never"."""
+"""The year 9999, whose last day is often used for "never"."""
 
 Now = float | datetime.date | np.datetime64 | Sequence[float] | Sequence[datetime.date] | npt.NDArray[Any]
-"""Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one a user."""
+"""Request time: Unix seconds or a date (UTC if it has no time zone), one for all users or one per user."""
 
 _EXPECTED = "numbers, date, datetime or datetime64"
 _DATES = (datetime.date, np.datetime64)  # a datetime is a date, too
@@ -61,17 +61,16 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
     """Unix seconds as a new int64 array with one dimension.
 
     Args:
-        argument: for messages.
-        values: numbers, which are Unix seconds, as of `time.time()`; or dates: datetime64 of any unit, or
-            `datetime.datetime` (pandas' Timestamps are some), in UTC where they have no time zone, or `datetime.date`
-            (its midnight in UTC). Rounded down.
+        argument: for error messages.
+        values: Unix seconds, such as `time.time()`; or dates: datetime64 of any unit, `datetime.datetime` (including
+            pandas Timestamps), UTC if without time zone, or `datetime.date` (midnight UTC). Rounded down.
 
     Raises:
-        ArgumentError: a number is not finite, a date not a time (NaT), or one does not fit int64; or floats too coarse
-            for seconds, as float32 is for those of our days.
+        ArgumentError: a number is not finite, a date is NaT, or a time does not fit int64; or floats are too coarse for
+            seconds, as float32 is for present-day times.
         ArgumentTypeError: neither numbers nor dates.
     """
-    if type(values) is np.ndarray and values.dtype == np.int64 and values.ndim == 1:  # as a server has them
+    if type(values) is np.ndarray and values.dtype == np.int64 and values.ndim == 1:  # the fast path for servers
         return values.copy()
     array = as_column(argument, values, _EXPECTED)
     if array.dtype.kind == "M":
@@ -96,10 +95,10 @@ def as_seconds(argument: str, values: Any) -> npt.NDArray[np.int64]:
 
 
 def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np.int64]:
-    """Unix seconds int64 [batch], one a user, rounded down.
+    """Unix seconds int64 [batch], one per user, rounded down.
 
     Raises:
-        ArgumentError: not finite, NaT, or another number of times.
+        ArgumentError: a time is not finite or NaT, or the number of times is wrong.
         ArgumentTypeError: not times.
     """
     if hasattr(now, "__array__"):
@@ -113,7 +112,7 @@ def request_times(now: Now, batch: int, argument: str = "now") -> npt.NDArray[np
 
 
 def of_text(argument: str, text: str) -> int:
-    """Unix seconds of what people write: those, or an ISO date with hyphens (UTC where it has no time zone).
+    """Unix seconds of a text: a number of seconds, or an ISO date with hyphens (UTC if without time zone).
 
     Raises:
         ArgumentError: anything else.
@@ -132,7 +131,7 @@ def of_text(argument: str, text: str) -> int:
 
 
 def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = "") -> None:
-    """Refuses times of a finer unit than seconds.
+    """Refuses times that look like a finer unit than seconds.
 
     Raises:
         ArgumentError: a time is after `LATEST_TIME`.
@@ -145,7 +144,7 @@ def check_recent(argument: str, times: npt.NDArray[np.int64], expected: str = ""
 
 
 def first_finer(times: npt.NDArray[Any]) -> tuple[int, str] | None:
-    """The first time that must be of a finer unit since 1970: its position, and what it looks like."""
+    """Position and description of the first time that looks like a finer unit since 1970; None if there is none."""
     if not times.max(initial=UNKNOWN_TIME) > LATEST_TIME:
         return None
     found = [
@@ -189,13 +188,13 @@ def _of_date(argument: str, position: int, date: Any) -> int:
 
 
 def _of_datetime64(argument: str, dates: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """NumPy lets dates wrap around whose seconds do not fit int64."""
+    """Checks for overflow, since NumPy lets dates whose seconds do not fit int64 wrap around."""
     unknown = np.isnat(dates)
     if bool(unknown.any()):
         raise _not_a_time(argument, int(np.argmax(unknown)))
     try:
         seconds = dates.astype("datetime64[s]")
-    except OverflowError:  # units so fine that a second is too many of them
+    except OverflowError:  # in such fine units a second does not fit int64
         raise ArgumentError(argument, "dates in units of at least a femtosecond", dates.dtype) from None
     if np.datetime_data(dates.dtype)[0] in _COARSE and not np.array_equal(seconds.astype(dates.dtype), dates):
         raise ArgumentError(argument, "dates whose seconds fit int64", "others")

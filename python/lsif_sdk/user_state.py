@@ -1,4 +1,4 @@
-"""What is kept of a user between requests, so that one more event costs the same after ten and after a million."""
+"""The state that is kept of a user between requests, so that the cost of an event does not grow with the history."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _DIGEST_BYTES = 16
 # StateHeader of csrc/engine/user_state.h.
 _HEADER = struct.Struct("<8s32s10q")
 _MODEL = slice(8, 40)
-_FORMAT = b"lsifusr2"  # of what is stored, of whatever is in memory
+_FORMAT = b"lsifusr2"  # of stored bytes, whatever the format in memory
 
 
 class UserState:
-    """A user's history as the model needs it (docs/user_state.md): of fixed size, immutable, safe to share.
+    """What the model needs of a user's history (docs/user_state.md), in a fixed size. Immutable and thread-safe.
 
-    Made by `Recommender.new_state` and `Recommender.append`; of use only with the model that made it, which the state
-    knows by a fingerprint of its weights.
+    Made by `Recommender.new_state` and `Recommender.append`. It can only be used with the model that made it, which it
+    identifies by `NativeModel.fingerprint`.
     """
 
     __slots__ = ("_data",)
@@ -43,7 +43,7 @@ class UserState:
 
     @property
     def data(self) -> npt.NDArray[np.uint8]:
-        """The bytes, read-only; native code checks them whenever it uses them."""
+        """The bytes, read-only; native code checks them at every use."""
         return self._data
 
     @property
@@ -53,17 +53,17 @@ class UserState:
 
     @property
     def num_events(self) -> int:
-        """Events of known items in the whole history."""
+        """Number of events of known items in the whole history."""
         return self._field(4)
 
     @property
     def num_unknown(self) -> int:
-        """Events left out because the catalogue did not know their item."""
+        """Number of events that were ignored because the catalogue did not know their item."""
         return self._field(5)
 
     @property
     def remember(self) -> int:
-        """How many of the newest events are kept as such, for `exclude_seen` and models with `repeats`."""
+        """How many of the newest events are kept individually, for `exclude_seen` and models with `repeats`."""
         return self._field(3)
 
     @property
@@ -74,20 +74,21 @@ class UserState:
 
     @property
     def nbytes(self) -> int:
-        """Size in memory."""
+        """Size in memory, in bytes."""
         return int(self._data.nbytes)
 
     def to_bytes(self) -> bytes:
-        """For a store or another process: what is not zero, so that users of few events take little, and a checksum.
+        """Serialises the state for a store or another process, with a checksum.
 
-        Little-endian; the version is in the first eight bytes.
+        Zeros are packed, so that the states of users with few events are small. Little-endian; the first eight bytes
+        contain the version.
         """
         payload = _FORMAT + pack(self._data)
         return payload + _digest(payload)
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> UserState:
-        """The inverse of `to_bytes`. Whether it belongs to a model is checked when that model uses it.
+        """The inverse of `to_bytes`. A model checks whether the state belongs to it when it uses the state.
 
         Raises:
             ArgumentError: not a user state, of another version, or damaged.

@@ -1,4 +1,4 @@
-"""Blocking calls for asyncio: a bounded number in flight, each with what is left of its time."""
+"""Blocking calls for asyncio: a limited number in flight, with timeouts that include waiting for a thread."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 class WaitingRoom:
-    """Threads that make blocking calls, and a bound on the calls in flight.
+    """Threads that make blocking calls, with a limit on the calls in flight.
 
     Args:
         threads: calls at the same time.
-        most: calls in flight, those that wait for a thread included.
+        most: calls in flight, including those that wait for a thread.
     """
 
     def __init__(self, threads: int, most: int) -> None:
@@ -39,16 +39,16 @@ class WaitingRoom:
 
     @property
     def in_flight(self) -> int:
-        """Calls that are not over, those that wait for a thread included."""
+        """Number of unfinished calls, including those that wait for a thread."""
         return self._in_flight if os.getpid() == self._process else 0
 
     async def run(self, call: Callable[..., T], options: Mapping[str, Any]) -> T:
-        """Makes the call in a thread; a number under "timeout" in `options` counts from now on.
+        """Makes the call in a thread; "timeout" in `options` counts from now on.
 
         Raises:
             OverloadedError: too many calls are in flight.
             DeadlineError: no thread was free in time.
-            ClosedError: after `close`, also for a call that had no thread yet.
+            ClosedError: after `close`, also for a call that still waits for a thread.
         """
         timeout, began = options.get("timeout"), time.monotonic()
 
@@ -56,7 +56,7 @@ class WaitingRoom:
             self._check_open()
             left = _left(timeout, time.monotonic() - began)
             if left is None:
-                return call()  # which refuses what is no time
+                return call()  # `call` itself refuses an invalid timeout
             if left < 0:
                 raise DeadlineError("timeout: the request's turn did not come in time")
             return call(timeout=left)
@@ -68,15 +68,17 @@ class WaitingRoom:
     ) -> T:
         """Makes the call recommend(**options) in a thread; its timeout and budget count from now on.
 
-        One with a budget that is refused is made at once, without any left: for what needs no search.
+        A refused call with a budget (too many in flight, or no thread in time) is made at once with a budget of 0, for
+        an answer without a search.
 
         Args:
-            recommend: takes "timeout", seconds, and "budget_ms", and deals with what fails in its calls itself.
-            options: of the call.
-            failed: is told of calls that were not made.
+            recommend: takes "timeout" in seconds and "budget_ms"; counts its own errors.
+            options: options of the call.
+            failed: counts the errors of calls that were not made.
 
         Raises:
-            OverloadedError: too many calls are in flight, or `recommend` says so; likewise DeadlineError, ClosedError.
+            OverloadedError: too many calls are in flight, or `recommend` raises it; likewise DeadlineError and
+                ClosedError.
         """
         began, budget = time.perf_counter(), options.get("budget_ms")
         is_made = False
@@ -120,7 +122,7 @@ class WaitingRoom:
             raise ClosedError("the recommender is closed")
 
     def close(self) -> None:
-        """Refuses what comes and what has no thread yet; the threads end when their calls are over."""
+        """Refuses later calls and those that wait for a thread; the threads end after their calls."""
         with self._lock:
             self._closed = True
         if os.getpid() == self._process:
@@ -128,7 +130,7 @@ class WaitingRoom:
 
 
 def _left(duration: Any, spent: float) -> float | None:
-    """What is left of a duration; None where there is no limit, or no duration."""
+    """The remaining duration; None without a limit, or if it is not a duration."""
     try:
         whole = as_duration("duration", "a number", duration)
     except (ArgumentError, ArgumentTypeError):

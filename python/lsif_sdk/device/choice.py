@@ -1,4 +1,4 @@
-"""Where requests are answered: on the CPU by native code, or on a GPU by torch ops (docs/cuda.md)."""
+"""The choice of device: the CPU with native code, or a GPU with torch ops (docs/cuda.md)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def as_device(device: object) -> torch.device | None:
     """A checked GPU; None for the CPU.
 
     Raises:
-        ArgumentError: no such device here, or nothing of this SDK that runs on it; the message says what is missing.
-        ArgumentTypeError: not a name of a device.
+        ArgumentError: there is no such device, or this SDK cannot use it; the message says what is missing.
+        ArgumentTypeError: not the name of a device.
     """
     if not isinstance(device, (str, torch.device)):
         raise ArgumentTypeError("device", "'cpu', 'cuda' or 'cuda:0'", device)
@@ -41,15 +41,15 @@ def as_device(device: object) -> torch.device | None:
 
 @contextlib.contextmanager
 def memory_errors(argument: str, device: torch.device, work: str) -> Iterator[None]:
-    """Says of `work` that does not fit a device's memory what it was.
+    """Turns torch's out-of-memory errors into an error that names the `work`.
 
     Raises:
-        ArgumentError: in place of torch's error.
+        ArgumentError: `work` does not fit the device's memory.
     """
     try:
         yield
     except RuntimeError as error:
-        # What torch's stable interface makes of an allocation that fails names the call and no more.
+        # For a failed allocation, torch's stable interface reports only the name of the call.
         text = str(error)
         if not isinstance(error, torch.OutOfMemoryError) and "new_empty" not in text and "out of memory" not in text:
             raise

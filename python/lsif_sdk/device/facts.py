@@ -1,4 +1,4 @@
-"""What torch, this build and the driver say about GPUs, and what of it does not go together."""
+"""Facts about GPUs from torch, this build and the driver, and mismatches between them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["Facts", "gathered", "mismatches", "problem"]
 class Facts(NamedTuple):
     """torch: its version. torch_cuda, built_for: CUDA versions of torch and of this build, "" for a CPU build.
 
-    ops_problem: why the CUDA ops do not load, or "". driver: the newest CUDA version it runs, or "" without one.
-    has_gpu: whether torch finds one.
+    ops_problem: why the CUDA ops do not load, or "". driver: the newest CUDA version that the driver runs, or ""
+    without a driver. has_gpu: whether torch finds a GPU.
     """
 
     torch: str
@@ -29,7 +29,7 @@ class Facts(NamedTuple):
 
 
 def gathered() -> Facts:
-    """Those of this process."""
+    """The facts of this process."""
     return Facts(
         torch.__version__,
         torch.version.cuda or "",
@@ -41,7 +41,7 @@ def gathered() -> Facts:
 
 
 def problem(facts: Facts) -> str:
-    """Why nothing can be answered on a GPU, or ""."""
+    """Why no GPU can be used, or ""."""
     if not facts.torch_cuda:
         return f"torch {facts.torch} has no CUDA build"
     if not facts.built_for:
@@ -58,7 +58,7 @@ def problem(facts: Facts) -> str:
 
 
 def mismatches(facts: Facts) -> list[str]:
-    """What does not go together, each with what to do; nothing where all are CPU builds or a GPU can be used."""
+    """Mismatches, each with advice; none if everything is a CPU build."""
     if not facts.torch_cuda and not facts.built_for:
         return []
     found = []

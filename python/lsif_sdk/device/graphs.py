@@ -1,4 +1,4 @@
-"""Work on a device: put into its queue step by step, or captured in CUDA graphs, one a shape of small requests."""
+"""Runs work on a device: step by step, or for small requests by CUDA graphs, one per request shape."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from lsif_sdk.recent import Recent
 __all__ = ["Capture", "Graphs", "Work", "captured", "done_at_once"]
 
 Work = Callable[[Shape, Tensor], Tensor]
-"""From a request as integers on the device (`Shape.pack`) to its answer as bytes there; waits for nothing."""
+"""From a request, as integers on the device (`Shape.pack`), to its answer, as bytes there; does not wait."""
 Bytes = npt.NDArray[np.uint8]
 _LOG = logging.getLogger(__name__)
 
 MOST_USERS = 16
 MOST_EVENTS = 4096
-"""Of a request that is worth a graph: a larger one takes longer than its launches do."""
+"""Limits of requests that are worth a graph: in larger ones the work takes longer than the launches."""
 MOST_INTS = 16384
 MOST_FOUND = 16384
-"""Integers of such a request, and results of all its users: a graph keeps memory for both, on the device and pinned."""
+"""Limits of integers, and of results of all users: a graph keeps memory for both, on the device and pinned."""
 MOST_GRAPHS = 64
-"""Kept, those used last; each has the memory of its request's work, which small requests need little of."""
+"""Most recently used graphs to keep; each keeps the memory of its work, which is small for small requests."""
 
 _CAPTURING = ForkSafeLock()
-"""One at a time in this process: capturing begins with waiting for the device, which no other capture survives."""
+"""One capture at a time: it begins with waiting for the device, which would break another capture."""
 
 
 def done_at_once(work: Work, shape: Shape, fill: Callable[[Ints], None], device: torch.device) -> Bytes:
-    """Does work for a request whose integers `fill` writes, and waits for the answer, once."""
+    """Runs work for a request whose integers `fill` writes, and waits once, for the answer."""
     ints = torch.empty(shape.num_ints, dtype=torch.int64, pin_memory=device.type == "cuda")
     fill(ints.numpy())
     answer: Bytes = work(shape, ints.to(device, non_blocking=True)).cpu().numpy()
@@ -45,18 +45,17 @@ def done_at_once(work: Work, shape: Shape, fill: Callable[[Ints], None], device:
 
 @functools.cache
 def _stream_of_captures(device: torch.device) -> torch.cuda.Stream:
-    """One for all captures. torch hands out 32 streams in turn: with one for each capture, a thread that works on a
-    stream of its own would sooner or later find its work captured by another thread. Of the usual priority, which a
-    graph's work keeps."""
+    """One stream for all captures. torch hands out 32 streams in turn: with a new one for each capture, the work of a
+    thread with its own stream could be captured by another thread. It has the usual priority, which graphs inherit."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class CapturedWork:
-    """Work for requests of one shape, all of whose steps are put into the queue at once.
+    """Work for requests of one shape as a CUDA graph, which launches all steps at once.
 
     Args:
-        work: what to do.
-        shape: of the requests.
+        work: the work.
+        shape: the shape of the requests.
         device: a GPU.
         example: a request, already answered.
     """
@@ -67,15 +66,15 @@ class CapturedWork:
         self._request = torch.from_numpy(example.copy()).pin_memory()
         self._ints = self._request.to(device)
         with torch.cuda.device(device):
-            # Once in the stream of capturing: what is made at a first call is not made while capturing.
+            # Run once in the capture stream, so that first-call initialisation does not happen while capturing.
             stream = _stream_of_captures(device)
             stream.wait_stream(torch.cuda.current_stream())
-            # This context ends in the caller's stream whatever happens: that of a graph does not where capturing fails.
+            # This context always returns to the caller's stream; that of a graph does not if capturing fails.
             with torch.cuda.stream(stream):
                 work(shape, self._ints)
                 stream.synchronize()
                 self._graph = torch.cuda.CUDAGraph()
-                # Other threads go on with requests of their own meanwhile.
+                # thread_local: other threads continue with their own requests meanwhile.
                 with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                     self._answer = work(shape, self._ints)
         self._host_answer = torch.empty_like(self._answer, device="cpu", pin_memory=True)
@@ -88,7 +87,7 @@ class CapturedWork:
                 self._ints.copy_(self._request, non_blocking=True)
                 self._graph.replay()
                 self._host_answer.copy_(self._answer, non_blocking=True)
-            finally:  # an interrupted request, too, is read until it is done, and the next one overwrites it
+            finally:  # even if interrupted: the next request overwrites buffers that the device still reads
                 torch.cuda.current_stream().synchronize()
             return self._host_answer.numpy().copy()
 
@@ -99,14 +98,14 @@ captured: Capture = CapturedWork
 
 
 class Graphs:
-    """Does work, that of shapes that come again by graphs. Safe to share between threads.
+    """Runs work, by graphs for shapes that come repeatedly. Thread-safe.
 
     Args:
-        work: what to do, which has to need nothing but its arguments and what never changes.
+        work: the work, which may depend only on its arguments and on constant data.
         device: a GPU.
-        capture: makes a graph of it.
+        capture: makes a graph of the work.
 
-    captures: graphs made or tried so far.
+    captures: number of graphs made or tried so far.
     """
 
     def __init__(self, work: Work, device: torch.device, capture: Capture = captured) -> None:
@@ -121,7 +120,7 @@ class Graphs:
     def do(self, shape: Shape, fill: Callable[[Ints], None]) -> Bytes:
         """The answer to a request of a shape that `is_small`, whose integers `fill` writes.
 
-        The first two of a shape are answered step by step, and the second pays for capturing.
+        The first two requests of a shape run step by step, and the second also captures the graph.
         """
         graph = self._graphs.get(shape)
         if graph is not None:
@@ -129,7 +128,7 @@ class Graphs:
         came_before = self._asked.get(shape)
         self._asked.put(shape, True)
         answer = done_at_once(self._work, shape, fill, self._device)
-        if came_before and _CAPTURING.acquire(0):  # who comes meanwhile goes on without
+        if came_before and _CAPTURING.acquire(0):  # requests meanwhile run without a graph
             try:
                 self._add(shape, fill)
             finally:
@@ -145,7 +144,7 @@ class Graphs:
         try:
             graph = self._capture(self._work, shape, self._device, example)
         except RuntimeError as error:
-            # No memory for a graph, say. The request has its answer, and those to come get theirs the same way.
+            # For example no memory for a graph. This request has its answer; later ones also run step by step.
             if not self._has_failed:
                 _LOG.warning("%s: no CUDA graph; requests go step by step, slower: %s (%s)", self._device, error, shape)
             self._has_failed = True

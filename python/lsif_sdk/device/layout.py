@@ -14,17 +14,17 @@ __all__ = ["Ints", "Results", "Shape", "flat_bytes", "named"]
 
 Ints = npt.NDArray[np.int64]
 Results = list[tuple[str, Any, tuple[int, ...]]]
-"""Name, dtype and shape of each array of an answer, in their order; those of 8 bytes a value first."""
+"""Name, dtype and shape of each array of an answer, in order; those with 8-byte values come first."""
 
 _LEAST = 16
 
 
 class Shape(NamedTuple):
-    """All that the work of a request depends on but its values: requests of one shape can share a CUDA graph.
+    """Everything except values that the work of a request depends on: requests of one shape can share a CUDA graph.
 
-    batch: users. histories: those encoded, of the users first; what more there are is padding. total: events of all
-    histories. k: results a user; 0: encode alone. excluded: rows left out, of all users; -1: none are. own: columns of
-    the users' own rows that are scored besides. has_...: which optional parts there are.
+    batch: users. histories: encoded histories, the users' first, then padding. total: events of all histories. k:
+    results per user; 0: only encode. excluded: excluded rows of all users; -1: none. own: columns of the users' own
+    rows, which are scored separately. has_...: which optional parts there are.
     """
 
     batch: int
@@ -40,7 +40,7 @@ class Shape(NamedTuple):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Integers of each part, in their order; -1: there is none."""
+        """Number of integers of each part, in order; -1: the part is missing."""
         return {
             "items": self.total,
             "times": self.total if self.has_times else -1,
@@ -55,16 +55,16 @@ class Shape(NamedTuple):
 
     @property
     def num_ints(self) -> int:
-        """Of all parts."""
+        """Number of integers of all parts."""
         return sum(size for size in self.sizes.values() if size > 0)
 
     def padded(self) -> Shape:
-        """A shape of few that has room for this one: one more history owns the events that nobody has."""
+        """A larger shape out of a small set, so that graphs are shared: one more history has the padding events."""
         excluded = self.excluded if self.excluded < 0 else _rounded(self.excluded)
         return self._replace(histories=self.batch + 1, total=_rounded(self.total), excluded=excluded)
 
     def pack(self, values: Mapping[str, Ints | None], into: Ints) -> None:
-        """Writes the parts, each of which may be shorter than it is in this shape."""
+        """Writes the parts, padded to this shape."""
         begin = 0
         for name, size in self.sizes.items():
             if size < 0:
@@ -112,7 +112,7 @@ def _rounded(size: int) -> int:
 
 
 def flat_bytes(results: Results, arrays: Mapping[str, Tensor]) -> Tensor:
-    """The arrays, as the device has them, one behind the other: uint8, on the device."""
+    """The arrays concatenated as bytes: uint8, on the device."""
     return torch.cat([arrays[name].contiguous().view(torch.uint8).flatten() for name, _, _ in results])
 
 
@@ -120,6 +120,6 @@ def named(results: Results, data: npt.NDArray[np.uint8]) -> dict[str, npt.NDArra
     """The inverse of `flat_bytes`: views."""
     arrays, begin = {}, 0
     for name, dtype, shape in results:
-        arrays[name] = np.ndarray(shape, dtype, data, begin)  # of a slice a view, reshaped, takes twice as long
+        arrays[name] = np.ndarray(shape, dtype, data, begin)  # twice as fast as reshaping a view of a slice
         begin += arrays[name].nbytes
     return arrays

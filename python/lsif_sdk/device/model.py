@@ -1,4 +1,4 @@
-"""An encoder and a catalogue on a device: tensors there, checked once and kept by the ops under a number."""
+"""An encoder and a catalogue on a device: tensors that the ops check once and keep under a number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_BITMAPS = 64
 
 
 class Tensors:
-    """Copies of tensors on a device, one of each, taken over from `before` where it has them already."""
+    """Copies of tensors on a device, one each, reused from `before` if it has them."""
 
     def __init__(self, device: torch.device, before: Tensors | None = None) -> None:
         self._device = device
@@ -33,7 +33,7 @@ class Tensors:
         self._copies: dict[int, tuple[Tensor, Tensor]] = {}
 
     def on_device(self, tensor: Tensor) -> Tensor:
-        """The copy; the same one for the same tensor."""
+        """The copy of a tensor, made once."""
         known = self._copies.get(id(tensor)) or self._before.get(id(tensor))
         if known is None or known[0] is not tensor:
             known = tensor, tensor.detach().to(self._device)
@@ -41,12 +41,12 @@ class Tensors:
         return known[1]
 
     def settle(self) -> None:
-        """Lets go of what was before: there is nothing more to take over."""
+        """Releases `before`, when no more copies are needed from it."""
         self._before = {}
 
 
 class _Kept:
-    """What the ops keep, until nobody has this."""
+    """An entry of the ops, dropped when this object is collected."""
 
     def __init__(self, number: int, like: Tensor) -> None:
         self.number = number
@@ -58,7 +58,7 @@ class DeviceEncoder:
 
     Args:
         weights: on the device, in the order of `Artifact.encoder_weights`.
-        config: of the model.
+        config: the model's.
         threads: for a device that is the CPU.
         precision: of the products in the blocks, "float32" or "bfloat16".
     """
@@ -74,7 +74,7 @@ class DeviceEncoder:
         self._kept = _Kept(number, self._weights[0])
 
     def has(self, weights: Sequence[Tensor]) -> bool:
-        """Whether it was made of these very tensors."""
+        """Whether it was made from these very tensors."""
         return all(a is b for a, b in zip(weights, self._weights, strict=True))
 
     def encode(self, parts: dict[str, Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,13 +91,13 @@ class DeviceEncoder:
         return size
 
     def start_states(self, states: Tensor, slots: Tensor) -> None:
-        """Makes rows of uint8 [n, `state_size`] states without events."""
+        """Resets these slots of `states`, uint8 [n, `state_size`], to states without events."""
         kept_ops.start_states(self._kept.number, states, slots)
 
     def append(
         self, states: Tensor, slots: Tensor | None, items: Tensor | None, times: Tensor | None, actions: Tensor | None
     ) -> None:
-        """One event for each of the slots, none of which comes twice."""
+        """Appends one event to each of the slots, which are all different."""
         kept_ops.append(self._kept.number, states, slots, items, times, actions, self._threads)
 
     def encode_states(self, states: Tensor, slots: Tensor, now: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,7 +109,7 @@ class DeviceEncoder:
 
 
 class Queries(NamedTuple):
-    """What scores are asked for (docs/model.md, 5).
+    """The queries of a search (docs/model.md, 5).
 
     vectors: [batch, num_interests, dim]. weights: [batch, num_interests], or None with one interest.
     """
@@ -135,7 +135,7 @@ class DeviceCatalog:
             self._kept = _Kept(kept_ops.keep_catalog(vectors, bias, codes), vectors)
 
     def score_topk(self, queries: Queries, k: int, parts: dict[str, Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
-        """(scores, indices, counts) of the k best rows that `exclude_items` and `allowed` let pass."""
+        """(scores, indices, counts) of the k best rows, filtered by `exclude_items` and `allowed` of the parts."""
         filters = parts["exclude_items"], parts["exclude_offsets"], parts["allowed"]
         found: tuple[Tensor, Tensor, Tensor] = kept_ops.score_topk(
             self._kept.number, *queries, k, *filters, self._threads
@@ -149,16 +149,16 @@ class DeviceCatalog:
 
 
 class Bitmaps:
-    """Sets of rows on a device, of those asked for lately one copy each. Safe to share between threads."""
+    """Copies of recently used bitmaps on a device. Thread-safe."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._copies: Recent[int, tuple[Bitmap, Tensor]] = Recent(_MOST_BITMAPS)
 
     def addresses(self, bitmaps: Sequence[Bitmap | None]) -> tuple[npt.NDArray[np.int64], list[Tensor]]:
-        """Where they lie in the device's memory, 0 for None, as `lsif_kept.score_topk` takes them.
+        """Addresses of the bitmaps in the device's memory, 0 for None, for `lsif_kept.score_topk`.
 
-        They lie there as long as the caller holds the tensors.
+        They are valid as long as the caller holds the returned tensors.
         """
         copies = {id(bitmap): self._copy(bitmap) for bitmap in bitmaps if bitmap is not None}
         addresses = [0 if bitmap is None else copies[id(bitmap)].data_ptr() for bitmap in bitmaps]
@@ -168,7 +168,7 @@ class Bitmaps:
         known = self._copies.get(id(bitmap))
         if known is not None and known[0] is bitmap:
             return known[1]
-        # Torch does not take arrays that nobody may write to, and has no bitwise operations on uint64.
-        copy = torch.from_numpy(bitmap.view(np.int64).copy()).to(self._device)  # waits: whatever stream reads it
+        # Torch does not take read-only arrays, and has no bitwise operations on uint64.
+        copy = torch.from_numpy(bitmap.view(np.int64).copy()).to(self._device)  # waits, so that any stream may read it
         self._copies.put(id(bitmap), (bitmap, copy))
         return copy

@@ -1,4 +1,4 @@
-"""The request path on a device: checks and merges on the host, everything between on the device, waiting once."""
+"""The request path on a device: the host checks and merges, the device does the rest, and the host waits once."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _ANSWER = "scores", "indices", "counts", "long_share"
 
 
 class DevicePath:
-    """Answers what `_core.RequestPath` answers, on a device. Immutable, safe to share between threads.
+    """Answers like `_core.RequestPath`, on a device. Immutable and thread-safe.
 
     Args:
-        host: the native path of the same model and catalogue: checks events, encodes states, has the bonuses of
-            `repeats`.
-        config: of the model.
-        weights: of the encoder, on the CPU (`Artifact.encoder_weights`).
+        host: the native path of the same model and catalogue, which checks events, encodes states and computes the
+            bonuses of `repeats`.
+        config: the model's.
+        weights: the encoder's, on the CPU (`Artifact.encoder_weights`).
         catalog: on the CPU.
-        device: where.
-        threads: for a device that is the CPU, and for the host's part.
-        precision: of the products in the blocks, "float32" or "bfloat16"; as the host's.
-        before: the path of the snapshot before, of this precision: what is the same tensor is on the device already.
-        capture: makes graphs of work on the device; None: CUDA's on a GPU, none elsewhere.
+        device: the device.
+        threads: CPU threads for the host's part, and for a device that is the CPU.
+        precision: of the products in the blocks, "float32" or "bfloat16"; that of the host.
+        before: the previous snapshot's path, of the same precision, whose device tensors are reused.
+        capture: makes graphs of work on the device; None: CUDA graphs on a GPU, none elsewhere.
 
     Raises:
         ArgumentError: the catalogue does not fit the device's memory.
@@ -83,7 +83,7 @@ class DevicePath:
 
     @property
     def captures(self) -> int:
-        """Graphs made or tried so far."""
+        """Number of graphs made or tried so far."""
         return 0 if self._graphs is None else self._graphs.captures
 
     def encode(
@@ -107,9 +107,9 @@ class DevicePath:
     def recommend(
         self, items: Ints, times: Ints | None, actions: Ints | None, offsets: Ints, now: Ints | None, *asked: Any
     ) -> Arrays:
-        """`_core.RequestPath.recommend`, by searches that are exact and wait for no others; `asked` is a `Ranking`.
+        """`_core.RequestPath.recommend` by exact searches without batching; `asked` are the fields of a `Ranking`.
 
-        Users without events get no rows: popularity answers them, and a search would score all rows alike.
+        Users without events get no rows here, since they get the most popular items instead.
         """
         self._host.check_events(items, times, actions, offsets, now)
         return self._ranked(_Events(items, times, actions, offsets, now), Ranking(*asked), None)
@@ -121,7 +121,7 @@ class DevicePath:
         return self._ranked(_Events(items, times, None, offsets, now), Ranking(*asked), encoded)
 
     def new_states(self, capacity: int, remember: int) -> StateTable:
-        """Memory on the device for the states of so many users."""
+        """Memory on the device for the states of `capacity` users."""
         return StateTable(self._work.encoder, self._config, self._device, capacity, remember)
 
     def recommend_encoded(self, users: TableUsers, now: Ints | None, *asked: Any) -> Arrays:
@@ -146,7 +146,7 @@ class DevicePath:
         (users,) = (events.offsets[1:] > events.offsets[:-1]).nonzero()
         if 0 < len(users) == batch:
             found = self._found(events, users, ranking, encoded)
-            return tuple(found[name].copy() for name in _ANSWER)  # views would keep all that was found
+            return tuple(found[name].copy() for name in _ANSWER)  # views would keep the whole buffer
         answer = nobody_searched(batch, ranking.k)
         if len(users) == 0:
             return answer
@@ -160,7 +160,7 @@ class DevicePath:
     def _found(
         self, events: _Events, users: Ints, ranking: Ranking, encoded: list[Tensor] | None
     ) -> dict[str, npt.NDArray[Any]]:
-        """The answer for users who all have events; `users`: their places, for messages."""
+        """The answer for users who all have events; `users` are their positions in the request, for messages."""
         own = events.items, events.offsets
         scored = None
         if self._config.repeats and not ranking.exclude_seen:
@@ -218,7 +218,7 @@ class _Events(NamedTuple):
     now: Ints | None
 
     def of(self, users: Ints) -> _Events:
-        """Those of some users; the others have none."""
+        """The histories of some users; the others have no events."""
         offsets = np.append(self.offsets[users], self.offsets[-1:])
         return self._replace(offsets=offsets, now=None if self.now is None else self.now[users])
 
@@ -228,7 +228,6 @@ class _Events(NamedTuple):
         return Shape(len(self.offsets) - 1, len(self.offsets) - 1, len(self.items), *there)
 
     def parts(self) -> dict[str, Ints | None]:
-        """Of that request."""
         return dict(self._asdict())
 
 

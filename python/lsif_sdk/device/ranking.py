@@ -1,5 +1,7 @@
-"""What a request for items does besides encoding and searching; formulas and order of sums as in engine/recommend.cpp,
-so that results are the same bits."""
+"""The steps of `recommend` beside encoding and searching.
+
+Formulas and order of sums are those of engine/recommend.cpp, so that results are bit-identical.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Ranking(NamedTuple):
-    """What is asked beside the users, in the order of `_core.RequestPath.recommend`."""
+    """The options of a request, in the order of `_core.RequestPath.recommend`."""
 
     k: int
     exclude_seen: bool
@@ -36,13 +38,13 @@ class Ranking(NamedTuple):
 
     @property
     def excluded(self) -> list[tuple[Ints, Ints]]:
-        """The rows to leave out by request: one ragged part, or none."""
+        """The rows that the request excludes: one ragged part, or none."""
         if self.exclude_items is None or self.exclude_offsets is None:
             return []
         return [(self.exclude_items, self.exclude_offsets)]
 
     def of(self, users: Ints) -> Ranking:
-        """What is asked for some of the users."""
+        """The options for some of the users."""
         allowed = None if self.allowed is None else [self.allowed[user] for user in users]
         if self.exclude_items is None or self.exclude_offsets is None:
             return self._replace(allowed=allowed)
@@ -56,7 +58,7 @@ class Ranking(NamedTuple):
 
 
 def rebalanced(interests: Tensor, weights: Tensor, num_long: int, balance: float) -> tuple[Tensor, Tensor]:
-    """(fused, weights) with so much weight for all long-term interests together, and the rest for the others."""
+    """(fused, weights) with `balance` as the total weight of the long-term interests, and the rest for the others."""
     parts = [(weights[:, :num_long], balance), (weights[:, num_long:], 1 - balance)]
     weights = torch.cat([_scaled(part, wanted) for part, wanted in parts], dim=1)
     fused = _sum(weights.double()[:, j, None] * interests[:, j].double() for j in range(weights.shape[1]))
@@ -64,7 +66,7 @@ def rebalanced(interests: Tensor, weights: Tensor, num_long: int, balance: float
 
 
 def _scaled(weights: Tensor, wanted: float) -> Tensor:
-    """At the given sum; equal ones if they are all zero."""
+    """The weights scaled to the sum `wanted`; equal weights if all are zero."""
     count = weights.shape[1]
     if count == 0:
         return weights
@@ -73,23 +75,23 @@ def _scaled(weights: Tensor, wanted: float) -> Tensor:
 
 
 def _sum(terms: Any) -> Any:
-    """One after the other, from zero."""
+    """The sum of terms in order, from zero."""
     return sum(terms, start=0.0)
 
 
 def long_shares(weights: Floats, num_long: int, balance: float) -> Floats:
-    """The weight of the long-term interests of users with events [batch]."""
+    """The total weight of the long-term interests, for users with events [batch]."""
     if balance >= 0:
         return np.full(len(weights), balance, np.float32)
     if num_long == 0:
         return np.zeros(len(weights), np.float32)
-    total = np.add.accumulate(weights[:, :num_long], axis=1, dtype=np.float64)[:, -1]  # one after the other
-    shares: Floats = np.minimum(total, 1.0).astype(np.float32)  # the weights sum to 1 but for their rounding
+    total = np.add.accumulate(weights[:, :num_long], axis=1, dtype=np.float64)[:, -1]  # in order
+    shares: Floats = np.minimum(total, 1.0).astype(np.float32)  # the sum may exceed 1 by rounding
     return shares
 
 
 def check_found(found: Mapping[str, npt.NDArray[Any]], users: Ints) -> None:
-    """Refuses what native code refuses before and while it searches.
+    """Raises the errors that native code raises before and during a search.
 
     Raises:
         ArgumentError: a query is not finite, or a score is beyond float32.
@@ -105,7 +107,7 @@ def check_found(found: Mapping[str, npt.NDArray[Any]], users: Ints) -> None:
 
 
 class OwnRows(NamedTuple):
-    """The rows of users' own histories, ascending and each once, that may be found. Ragged."""
+    """The distinct rows of users' own histories, ascending, and which may be recommended. Ragged."""
 
     rows: Ints
     offsets: Ints
@@ -113,7 +115,7 @@ class OwnRows(NamedTuple):
 
     @classmethod
     def of(cls, own: tuple[Ints, Ints], ranking: Ranking) -> OwnRows:
-        """Those of `own`, of the users who ask."""
+        """From the own rows of the users, ragged."""
         rows, offsets = own
         may = np.ones(len(rows), np.bool_)
         for user in range(len(offsets) - 1):
@@ -126,7 +128,7 @@ class OwnRows(NamedTuple):
         return cls(rows, offsets, may)
 
     def table(self) -> Ints:
-        """A row a user, as wide as the most they have: int64 [batch, n], 0 where there are no more."""
+        """The rows as int64 [batch, n], padded with 0."""
         counts = np.diff(self.offsets)
         table = np.zeros((len(counts), int(counts.max(initial=0))), np.int64)
         table[np.arange(table.shape[1]) < counts[:, None]] = self.rows
@@ -134,7 +136,7 @@ class OwnRows(NamedTuple):
 
 
 def merge_own(found: Mapping[str, npt.NDArray[Any]], own: OwnRows, bonuses: Floats) -> None:
-    """Puts users' own rows, with their bonuses, among what was found of the others, of which the best k stay."""
+    """Merges users' own rows, with their bonuses, into the rows that a search found, and keeps the best k."""
     k = found["scores"].shape[1]
     for user in range(len(own.offsets) - 1):
         mine = slice(own.offsets[user], own.offsets[user + 1])

@@ -1,4 +1,4 @@
-"""User states in a device's memory, one a slot, and on the host what requests need of the same users' events."""
+"""User states in a device's memory, one per slot, with the events on the host that requests need."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["StateTable", "TableUsers"]
 
 @dataclasses.dataclass(frozen=True)
 class TableUsers:
-    """Users as they were at one moment: interests on the device, events remembered (ragged, oldest first), counts."""
+    """Users at one moment: interests on the device, remembered events (ragged, oldest first) and counts."""
 
     encoded: list[Tensor]
     items: Ints
@@ -41,17 +41,17 @@ class TableUsers:
 
 
 class StateTable:
-    """States of one model. Slots are checked by the caller. Safe to share between threads, whatever their streams.
+    """States of one model. The caller checks slots. Thread-safe, whatever the threads' streams.
 
     Args:
-        encoder: of the model.
-        config: of the model.
+        encoder: the model's.
+        config: the model's.
         device: the encoder's.
-        capacity: how many slots.
+        capacity: number of slots.
         remember: how many of the newest events are kept on the host, for exclusion and `repeats`.
 
     Raises:
-        ArgumentError: the states of this model do not fit a GPU, or so many not this one's memory or the host's.
+        ArgumentError: states of this model do not fit a GPU, or there is not enough memory on the device or the host.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class StateTable:
             self.num_events = np.zeros(capacity, np.int64)
             self.num_unknown = np.zeros(capacity, np.int64)
             self._newest_times = np.full(capacity, UNKNOWN_TIME)
-            # Rings: event r of a history is at place r modulo `remember`. Pages that nobody wrote to take no memory.
+            # Rings: event r of a history is at place r modulo `remember`. Pages that are never written take no memory.
             self._items = np.zeros((capacity, remember), np.int64)
             self._times = np.zeros((capacity, remember), np.int64) if has_times else None
         except MemoryError:
@@ -82,12 +82,12 @@ class StateTable:
 
     @property
     def nbytes(self) -> int:
-        """Of the device's memory."""
+        """Size in the device's memory, in bytes."""
         return self._states.nbytes
 
     @torch.inference_mode()
     def clear(self, slots: Ints) -> None:
-        """Makes them states without events."""
+        """Resets these slots to states without events."""
         with self._lock, self._in_order(), native_errors(), self._memory_for(slots):
             self._encoder.start_states(self._states, self._moved(slots))
             self.num_events[slots] = 0
@@ -96,12 +96,12 @@ class StateTable:
 
     @torch.inference_mode()
     def append(self, slots: Ints, events: EventBatch) -> None:
-        """Each slot's further events; no slot twice. Waits for nothing.
+        """Appends events to each slot, which are all different, without waiting for the device.
 
         Raises:
-            ArgumentError: a time is before its predecessor's, or some of a history's are known and others are not:
-                nothing was appended. Or the device's memory does not suffice, as other errors of the device: then
-                states of these slots may have some of the events; `clear` them.
+            ArgumentError: a time is before the previous one, or a history has both known and unknown times; nothing was
+                appended. Or the device has too little memory; then, as after other errors of the device, states of
+                these slots may include some of the events: `clear` them.
         """
         with self._lock, self._in_order(), native_errors(), self._memory_for(slots):
             counts = np.diff(events.offsets)
@@ -111,7 +111,7 @@ class StateTable:
             times = events.times if self._config.use_times else None
             self._check_times(times, of_slots, places)
             self._launch(of_slots, places, events.items, times, events.actions)
-            # Each place is written to once.
+            # Only the newest `remember` events, so that each place is written once.
             kept = places >= counts[users] - self._remember
             rings = of_slots[kept], (self.num_events[of_slots] + places)[kept] % self._remember
             self._items[rings] = events.items[kept]
@@ -124,7 +124,7 @@ class StateTable:
 
     @torch.inference_mode()
     def users(self, slots: Ints, now: Ints | None) -> TableUsers:
-        """What is known of them; a slot may come twice. `now`: request times, or None."""
+        """The users in these slots, which may repeat. `now`: request times, or None."""
         with self._lock, self._in_order(), native_errors(), self._memory_for(slots):
             on_device = None if now is None else self._moved(now)
             encoded = self._encoder.encode_states(self._states, self._moved(slots), on_device)
@@ -139,7 +139,7 @@ class StateTable:
         return self._items[rings], None if self._times is None else self._times[rings], offsets
 
     def _launch(self, slots: Ints, places: Ints, items: Ints, times: Ints | None, actions: Ints | None) -> None:
-        """All first events of this call, then all second ones, ...: a launch each, and one copy to the device."""
+        """Appends all users' first events, then all second ones, ...: one launch each, and one copy to the device."""
         by_place = np.argsort(places, kind="stable")
         columns = [None if column is None else column[by_place] for column in (slots, items, times, actions)]
         there = [column for column in columns if column is not None]
@@ -151,7 +151,7 @@ class StateTable:
             self._encoder.append(self._states, *of_round)
 
     def _check_times(self, times: Ints | None, slots: Ints, places: Ints) -> None:
-        """What engine/append.cpp refuses."""
+        """Raises the errors of engine/append.cpp."""
         if not self._config.use_times:
             return
         later = np.full(len(slots), UNKNOWN_TIME) if times is None else times
@@ -181,7 +181,7 @@ class StateTable:
 
     @contextlib.contextmanager
     def _in_order(self) -> Iterator[None]:
-        """Work on the states comes after what was begun before, in whichever stream."""
+        """Orders work on the states after earlier work, whichever streams are used."""
         if self._device.type != "cuda":
             yield
             return

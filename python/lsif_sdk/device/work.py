@@ -1,4 +1,4 @@
-"""What a device does for a request: encode, search, score."""
+"""The work of a request on a device: encode, search, score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["DeviceWork"]
 class DeviceWork:
     """From a request's integers on the device to the bytes of its answer there, without waiting. Immutable.
 
-    It knows nobody who holds graphs of it: no cycle keeps a dropped snapshot in the device's memory.
+    It has no reference to its graphs, so that no cycle keeps a dropped snapshot in the device's memory.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class DeviceWork:
     def __call__(
         self, shape: Shape, ints: Tensor, balance: float = -1.0, encoded: list[Tensor] | None = None
     ) -> Tensor:
-        """`balance`: the share of long-term interests, below 0 as they are; `encoded`: interests in their place."""
+        """`balance`: the share of long-term interests, or below 0 for the model's; `encoded`: users already encoded."""
         parts = shape.unpack(ints)
         if encoded is None:
             fused, interests, weights = (part[: shape.batch] for part in self.encoder.encode(parts))

@@ -1,4 +1,4 @@
-"""Offline evaluation: splits, full-catalogue ranking, lists of others, metrics, intervals, the first baselines."""
+"""Offline evaluation: splits, full-catalogue ranking, given lists, metrics, confidence intervals, simple baselines."""
 
 from lsif_sdk.evaluation.baselines import OwnItems, Popularity, RecentPopularity, Scorer
 from lsif_sdk.evaluation.bootstrap import Interval, paired_bootstrap

@@ -1,4 +1,4 @@
-"""What can score a whole catalogue for a user, and the first thing a model has to beat."""
+"""The protocol of scorers, and simple baselines that a model has to beat."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["OwnItems", "Popularity", "RecentPopularity", "Scorer"]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything that `lsif_sdk.evaluation.evaluate` can rank: it has read the histories of a split beforehand."""
+    """A model for `lsif_sdk.evaluation.evaluate`, made with the histories of a split."""
 
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores float32 [batch, num_items] of every item row of the split for the users int64 [batch]; never NaN."""
+        """Scores of all items of the split, float32 [batch, num_items], for the users int64 [batch]; never NaN."""
         ...
 
 
 class Popularity:
-    """Scores an item by how many events it has, the same for every user.
+    """Scores an item by its number of events, the same for every user.
 
     Args:
         counts: events per item, int64 [num_items], >= 0.
 
     Raises:
         ArgumentError: not one dimension, or a count is negative or NaN.
-        ArgumentTypeError: no numbers.
+        ArgumentTypeError: not numbers.
     """
 
     def __init__(self, counts: NDArray[np.int64]) -> None:
@@ -43,7 +43,7 @@ class Popularity:
             raise ArgumentTypeError("counts", "a count >= 0 for each item", counts)
         if array.ndim != 1 or not (array >= 0).all():
             raise ArgumentError("counts", "a count >= 0 for each item", f"shape {array.shape}, {array.ravel()[:5]}")
-        # Dense ranks keep the order and ties of the counts, and float32 holds them exactly; large counts it may merge.
+        # Dense ranks keep the order and ties of the counts. float32 holds them exactly, but could merge large counts.
         self._scores = np.unique(array, return_inverse=True)[1].astype(np.float32)
 
     @classmethod
@@ -51,18 +51,18 @@ class Popularity:
         """Counts the events of a history log, such as `Split.test_history`.
 
         Raises:
-            ArgumentTypeError: it is none.
+            ArgumentTypeError: not an `EventLog`.
         """
         check_log("history", history)
         return cls(np.bincount(history.items, minlength=history.num_items))
 
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """One score an item, repeated for every user: float32 [batch, num_items]."""
+        """One score per item, the same for every user: float32 [batch, num_items]."""
         return np.broadcast_to(self._scores, (len(user_rows), self._scores.size))
 
 
 class RecentPopularity(Popularity):
-    """Popularity counted over the newest days of a log only: what is in fashion."""
+    """Popularity in the newest days of a log."""
 
     @classmethod
     def from_log(cls, history: EventLog, days: float = 7) -> RecentPopularity:
@@ -70,7 +70,7 @@ class RecentPopularity(Popularity):
 
         Raises:
             ArgumentError: the events have no times, or `days` is not above 0.
-            ArgumentTypeError: `history` is no log, or `days` no number.
+            ArgumentTypeError: `history` is not a log, or `days` is not a number.
         """
         check_log("history", history)
         if history.times is None:
@@ -84,7 +84,7 @@ class RecentPopularity(Popularity):
 class OwnItems:
     """Scores the items a user has met before, the most frequent or the newest first; all others by popularity.
 
-    The baseline to beat where people consume again. With seen items left out it is popularity.
+    The baseline to beat where people consume items again. If seen items are excluded it equals popularity.
 
     Args:
         history: the histories, oldest event first.
@@ -93,7 +93,7 @@ class OwnItems:
 
     Raises:
         ArgumentError: `by` is neither, or `half_life` is not above 0.
-        ArgumentTypeError: `history` is no log, `by` no text, or `half_life` no number.
+        ArgumentTypeError: `history` is not a log, `by` is not a text, or `half_life` is not a number.
     """
 
     def __init__(self, history: EventLog, by: Literal["frequency", "recency"], half_life: float | None = None) -> None:
@@ -106,7 +106,7 @@ class OwnItems:
         self._popular = (popular / (popular.max(initial=0) + 1)).astype(np.float32)
 
     def weights(self, user: int) -> NDArray[np.float64]:
-        """What each event of a user counts towards the frequency, oldest first: float64 [num_events]."""
+        """How much each event of a user counts towards the frequency, oldest first: float64 [num_events]."""
         later = np.arange(len(self._history.user(user).items))[::-1]
         return np.exp2(-later / (np.inf if self._half_life is None else self._half_life))
 

@@ -1,4 +1,4 @@
-"""What is known of the users of an evaluation and how a model treats them: the groups a report looks at."""
+"""Properties of the users of an evaluation and of a model's behaviour towards them, and groups of users for reports."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ class Behaviour:
     """The users of a report, in the order of `Report.user_rows`.
 
     Args:
-        lengths: events of each user's history, int64 [num_users].
-        long_share: weight of the long-term interests in each user's fused vector, float [num_users]; None: no model
-            with interests.
-        decays: decay of each long-term interest per day, float [num_long]; None: no such interests.
-        drift: how much each user's taste moved, float [num_users] in [0, 2], NaN where the history is too short to
-            say (see `taste_drift`); None: not measured.
+        lengths: number of events of each user's history, int64 [num_users].
+        long_share: weight of the long-term interests in each user's fused vector, float [num_users]; None: the model
+            has no long-term interests.
+        decays: decay of each long-term interest per day, float [num_long]; None: the model has none, or does not use
+            times.
+        drift: how much each user's taste changed, float [num_users] in [0, 2], NaN if the history is too short (see
+            `taste_drift`); None: not measured.
     """
 
     lengths: NDArray[np.int64]
@@ -50,7 +51,7 @@ class Behaviour:
 
 
 def behaviour(recommender: Recommender, split: Split, report: Report) -> Behaviour:
-    """How `recommender` treats the users of a report made on `split`."""
+    """The behaviour of `recommender` for the users of a report on `split`."""
     target = cast(Literal["validation", "test"], report.target)
     history = split.history(target)
     lengths = history.lengths[report.user_rows]
@@ -66,18 +67,18 @@ def behaviour(recommender: Recommender, split: Split, report: Report) -> Behavio
 def taste_drift(
     history: EventLog, vectors: NDArray[np.float32], user_rows: NDArray[np.int64], newest: int = 10
 ) -> NDArray[np.float64]:
-    """How far the newest events of a user are from those before.
+    """How far a user's newest events are from the earlier ones.
 
         drift = 1 - cos(mean of the newest vectors, mean of the vectors before)
 
-    over item vectors from which the mean of all items is taken: 0 where the taste stayed, 1 where old and new events
-    have nothing in common.
+    with item vectors minus the mean over all items: 0 if the taste did not change, 1 if old and new events have nothing
+    in common.
 
     Args:
         history: the histories.
-        vectors: of the items, in the order of `history.item_ids`, float [num_items, dim].
+        vectors: vectors of the items, in the order of `history.item_ids`, float [num_items, dim].
         user_rows: rows of the users, int64 [num_users].
-        newest: events that count as new.
+        newest: number of events that count as new.
 
     Returns:
         [num_users] in [0, 2]; NaN for users without `newest` events before the newest ones.
@@ -102,7 +103,7 @@ def length_groups(lengths: NDArray[np.int64]) -> Groups:
 
 
 def drift_groups(drift: NDArray[np.float64]) -> Groups:
-    """Quarters of the users whose drift is known, from those who stayed to those who moved; none of fewer than four."""
+    """Quarters of the users by drift, in ascending order, without those of unknown drift; {} for fewer than four."""
     known = drift[~np.isnan(drift)]
     if len(known) < 4:
         return {}

@@ -1,4 +1,4 @@
-"""How sure a difference between two models is: the paired bootstrap over users."""
+"""Confidence intervals of the difference between two models: the paired bootstrap over users."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def paired_bootstrap(
 ) -> Interval:
     """The mean of `gains` - `baseline` over users, with its percentile bootstrap interval (Efron 1979).
 
-    Each resample draws users with replacement and takes both models' gains of the drawn users, so what makes a user
-    easy or hard for both models cancels out. An interval without 0 means that the difference is more than chance of
-    which users were measured; it says nothing of the chance in training, which takes several seeds: average a model's
-    gains over its seeds first.
+    Each resample draws users with replacement and takes both models' gains of these users, so that what makes a user
+    easy or hard for both models cancels out. If the interval does not contain 0, the difference is unlikely to be due
+    to the choice of users. It does not cover the randomness of training: for that, train with several seeds and average
+    each model's gains over them first.
 
     Args:
-        gains: what each user contributes to a metric, float64 [num_users]: with a report of `evaluate`,
-            `rank_gains(report.per_user, report.k)["ndcg@10"]` for k = 10.
-        baseline: the same of another model for the same users in the same order; None = 0, for the interval of one
+        gains: each user's contribution to a metric, float64 [num_users]: for a report of `evaluate`,
+            `rank_gains(report.per_user, report.k)["ndcg@10"]` with k = 10.
+        baseline: the gains of another model for the same users in the same order; None = 0, for the interval of one
             model.
-        confidence: probability the interval covers, in (0, 1).
-        num_samples: resamples, >= 1.
-        seed: of the draws.
+        confidence: probability that the interval covers, in (0, 1).
+        num_samples: number of resamples, >= 1.
+        seed: random seed.
 
     Raises:
         ArgumentError: shapes do not fit, there are no users, a value is not finite or an option is out of range.
-        ArgumentTypeError: gains are no numbers, or an option is of another type.
+        ArgumentTypeError: gains are not numbers, or an option is of the wrong type.
     """
     difference = _gains("gains", gains)
     if baseline is not None:

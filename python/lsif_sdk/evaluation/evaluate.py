@@ -1,4 +1,4 @@
-"""Offline evaluation: every model ranks the whole catalogue through the same function."""
+"""Offline evaluation: all models rank the whole catalogue, by the same function."""
 
 from __future__ import annotations
 
@@ -58,28 +58,28 @@ def evaluate(
     name: str | None = None,
     progress: bool = True,
 ) -> Report:
-    """Ranks each user's target among all items of the catalogue and of the events; no sampled candidates.
+    """Ranks each user's target among all items of the catalogue and of the events, without sampled candidates.
 
     Args:
         recommender: a `lsif_sdk.Recommender` (encodes with its native path), or a `Scorer` that has read
             `split.history(target)`.
-        events: a split; or the events, split here as they were for the recommender's training (by `leave_one_out` where
-            it does not say): an `EventLog`, or what `lsif_sdk.training.read_events` takes: a path or a DataFrame.
-        k: length of the recommended lists; or several, (10, 5, 20) say, the first being that which plots are of. Ranks
-            are computed once.
-        user: column of user ids, if `events` is a table; likewise `item`, `timestamp` and `action` (see `read_events`).
-        item: see `user`.
-        timestamp: see `user`; None = there are none.
-        action: see `user`; None = there are none.
-        separator: of the columns, if `events` is a text file (see `read_events`).
-        with_request_time: whether the recommender is told the time of the target event as the time of the request
-            (another, easier task: say so when quoting it); None = if the model reads it and the events have times.
+        events: a `Split`; or the events, which are then split as for the recommender's training (by `leave_one_out` if
+            not recorded): an `EventLog`, or a source for `lsif_sdk.training.read_events`, such as a path or DataFrame.
+        k: length of the recommended lists; or several, such as (10, 5, 20), of which plots show the first. Ranks are
+            computed once.
+        user: column of user ids, if `events` is a table (see `read_events`).
+        item: column of item ids, likewise.
+        timestamp: column of times, likewise; None = there are none.
+        action: column of action types, likewise; None = there are none.
+        separator: column separator, if `events` is a text file (see `read_events`).
+        with_request_time: whether the recommender gets the time of the target event as request time (an easier task, so
+            mention it with the results); None = yes if the model reads it and the events have times.
         target: which of the two held-out events to predict.
         exclude_seen: leave items of the history out of ranks and lists; a target that is one of them is a miss (see
-            `pessimistic_ranks`). False where people consume again; None = as in the recommender's training, True where
-            that does not say.
-        min_history: leave out users with fewer events before the target ("warm users" only, if large).
-        name: of the model in the report; None = its class name in lower case.
+            `pessimistic_ranks`). False where people consume items again; None = as in the recommender's training, True
+            if not recorded.
+        min_history: leave out users with fewer events before the target (large: only "warm users").
+        name: name of the model in the report; None = its class name in lower case.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
     Warns:
@@ -88,7 +88,7 @@ def evaluate(
 
     Raises:
         ArgumentError: an argument is out of range, or a scorer returned a wrong shape or NaN.
-        ArgumentTypeError: an argument is of the wrong type, or a scorer returned no numbers.
+        ArgumentTypeError: an argument is of the wrong type, or a scorer returned something other than numbers.
         DataError: no user has enough events, or no item is in the recommender's catalogue.
     """
     if not isinstance(name, (str, type(None))):
@@ -123,7 +123,7 @@ def measure(
     min_history: int = 1,
     progress: bool = True,
 ) -> Report:
-    """`evaluate` for a caller who has a split and knows `exclude_seen` and the model's name; it warns of nothing."""
+    """`evaluate` for a given split, `exclude_seen` and model name; without warnings."""
     ks, min_history = as_ks(k), as_integer("min_history", min_history, 1, 2**62)
     scorer, split, request_time = _scorer_of(recommender, split, target, with_request_time)
     history, items = split.history(target), split.targets(target)[0]
@@ -133,7 +133,7 @@ def measure(
     step = max(1, min(USERS_PER_CHUNK, SCORES_PER_CHUNK // history.num_items))
     show = as_flag("progress", progress)
     with track(f"evaluate {label}", -(-users.size // step), "chunks of users", show=show) as bar:
-        longest = min(max(ks), history.num_items)  # what there is to list
+        longest = min(max(ks), history.num_items)  # a list cannot be longer than the catalogue
         ranks, top, num_repeated = _rank_all(scorer, history, users, items[users], longest, exclude_seen, step, bar)
     gains, user_counts = rank_gains(ranks, ks), _user_counts(history)
     metrics = {key: float(values.mean()) for key, values in gains.items()}
@@ -161,7 +161,7 @@ def measure(
 def _scorer_of(
     recommender: Model, split: Split, target: Literal["test", "validation"], with_request_time: bool | None
 ) -> tuple[Scorer, Split, bool]:
-    """What scores, the split with all items that it scores, and whether it is told the time of the request."""
+    """The scorer, the split with all items that it scores, and whether it gets the request time."""
     if isinstance(recommender, Recommender):
         split = with_catalog_items(split, recommender)
         request_time = _request_time(recommender, split, with_request_time)
@@ -192,31 +192,31 @@ def compare(
     min_history: int = 1,
     progress: bool = True,
 ) -> list[Report]:
-    """Evaluates several models on one split, popularity first; `print(format_table(compare(...)))` shows them.
+    """Evaluates popularity and several models on one split; `print(format_table(compare(...)))` shows the results.
 
     Args:
-        models: recommenders and scorers by name. A scorer must score the items of the split AND those that only the
-            catalogues know, in the order of `with_catalog_items`.
-        events: as in `evaluate`.
-        k: length of the recommended lists, or several, as in `evaluate`.
-        user: column of user ids, if `events` is a table; likewise the next three, as in `evaluate`.
-        item: see `user`.
-        timestamp: see `user`.
-        action: see `user`.
-        separator: as in `evaluate`, like `target`, `min_history` and `progress`.
-        with_request_time: as in `evaluate`, for the recommenders.
-        target: see `separator`.
-        exclude_seen: as in `evaluate`, for all of them.
-        min_history: see `separator`.
-        progress: see `separator`.
+        models: recommenders and scorers by name. A scorer must also score the items that only the catalogues of the
+            recommenders have, in the order of `with_catalog_items`.
+        events: see `evaluate`.
+        k: see `evaluate`.
+        user: see `evaluate`.
+        item: see `evaluate`.
+        timestamp: see `evaluate`.
+        action: see `evaluate`.
+        separator: see `evaluate`.
+        with_request_time: see `evaluate`; for the recommenders only.
+        target: see `evaluate`.
+        exclude_seen: see `evaluate`; for all models.
+        min_history: see `evaluate`.
+        progress: see `evaluate`.
 
     Returns:
-        A report named "popularity", counted on the histories the targets are predicted from, then one for each model.
+        A report named "popularity", counted on the histories from which targets are predicted, then one per model.
 
     Raises:
-        ArgumentError: see `evaluate`; or recommenders were trained with different splits, or with and without what was
-            seen, and `events` and `exclude_seen` do not say which counts.
-        ArgumentTypeError: `models` is not a mapping of texts, or see `evaluate`.
+        ArgumentError: see `evaluate`; or recommenders were trained with different splits or different `exclude_seen`,
+            and `events` or `exclude_seen` does not decide.
+        ArgumentTypeError: `models` is not a mapping with texts as names, or see `evaluate`.
     """
     if not isinstance(models, Mapping):
         raise ArgumentTypeError("models", 'a mapping of names to recommenders, {"lsif": recommender} say', models)
@@ -251,7 +251,7 @@ def compare(
 
 
 def _warn(label: str, model: Model, split: Split, target: Literal["test", "validation"]) -> None:
-    """Of a model that may have been trained on the targets, or that reads what the events do not have."""
+    """Warns if a model may have been trained on the targets, or reads times or action types the events do not have."""
     if not isinstance(model, Recommender):
         return
     if may_have_seen(model.artifact.training, split, target):
@@ -279,7 +279,7 @@ def _exclude_seen(given: bool | None, models: Iterable[Any]) -> bool:
 
 
 def with_catalog_items(split: Split, recommender: Recommender) -> Split:
-    """`split` with the catalogue's items that have no event appended to `item_ids`: they compete for ranks, too.
+    """`split` with the catalogue's items without events appended to `item_ids`, so that they are ranked too.
 
     Raises:
         ArgumentTypeError: an argument is of the wrong type.
@@ -326,7 +326,7 @@ def _rank_all(
     step: int,
     bar: Progress,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Ranks int64 [num_users], lists int64 [num_users, k], and how many targets were in the history already."""
+    """Ranks int64 [num_users], lists int64 [num_users, k], and how many targets are items of the user's history."""
     num_items = history.num_items
     ranks, top, num_repeated = [], [], 0
     for start in range(0, users.size, step):
@@ -336,7 +336,7 @@ def _rank_all(
         repeated = seen[0] == np.repeat(chunk_targets, np.diff(offsets))
         num_repeated += np.unique(np.repeat(chunk, np.diff(offsets))[repeated]).size
         scores = as_array("scores", scorer.scores(chunk), "numbers")
-        if scores.dtype.kind in "biu":  # counts, which have no -infinity
+        if scores.dtype.kind in "biu":  # integers cannot hold -infinity
             scores = scores.astype(np.float64)
         if scores.shape != (chunk.size, num_items):
             raise ArgumentError("recommender", f"scores of shape {(chunk.size, num_items)}", scores.shape)

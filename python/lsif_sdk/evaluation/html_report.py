@@ -1,4 +1,4 @@
-"""One self-contained HTML page of an evaluation, for people who would rather look than read; and the same as JSON."""
+"""The results of an evaluation as a self-contained HTML page with plots, and as JSON."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ figcaption{color:#555}"""
 def write_report(
     folder: str | os.PathLike[str], reports: Sequence[Report], users: Behaviour, title: str = "Evaluation"
 ) -> pathlib.Path:
-    """Writes index.html (nothing else is needed to read it) and report.json into a folder, which may exist.
+    """Writes a self-contained index.html, and report.json, into a folder, which may exist.
 
-    Of reports on several k, intervals and plots are of the first k; each further one has a table.
+    For reports on several k, intervals and plots are of the first k; each other k has a table.
 
     Args:
-        folder: where to.
-        reports: of models measured on the same users, and k; the last is the one the others are compared with.
+        folder: the folder.
+        reports: reports of models on the same users and k; the others are compared with the last.
         users: the same users.
         title: heading of the page.
 
@@ -48,7 +48,7 @@ def write_report(
         The path of index.html.
 
     Raises:
-        ArgumentError: no reports, or reports on different users or k.
+        ArgumentError: `reports` is empty, or users or k differ.
         MissingExtraError: matplotlib is not installed.
     """
     if not reports:
@@ -72,7 +72,7 @@ def write_report(
 
 
 def _intervals(report: Report, reference: Report) -> dict[str, Any]:
-    """95 % intervals over users of NDCG, and of its difference to the reference's."""
+    """95 % intervals over users of NDCG, and of the reference's NDCG minus this one."""
     k = report.ks[0]
     gains, of_reference = (rank_gains(r.per_user, k)[f"ndcg@{k}"] for r in (report, reference))
     difference = None if report is reference else paired_bootstrap(of_reference, gains)._asdict()
@@ -80,7 +80,7 @@ def _intervals(report: Report, reference: Report) -> dict[str, Any]:
 
 
 def check_plots() -> None:
-    """Refuses, before anything is measured, what `write_report` would refuse after it."""
+    """Raises the MissingExtraError of `write_report`, so that it comes before a long evaluation."""
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("the plots of a report", "matplotlib", "report")
 
@@ -104,7 +104,7 @@ def _interval(interval: dict[str, float], sign: str = "") -> str:
 
 
 def _table(reports: Sequence[Report], k: int, columns: dict[str, list[str]]) -> str:
-    """An HTML table of one k; `columns` are those behind the names of the models, by their heading."""
+    """An HTML table for one k; `columns` are the columns after the models' names, by heading."""
     header = ["model", *columns, f"HR@{k}", f"MRR@{k}", f"coverage@{k}", f"novelty@{k}, bits"]
     lines = ["".join(f"<th>{html.escape(name)}</th>" for name in header)]
     for report, *cells in zip(reports, *columns.values(), strict=True):

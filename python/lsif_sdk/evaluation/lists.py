@@ -1,4 +1,4 @@
-"""Metrics of any lists of recommendations, whoever made them, against any number of relevant items per user."""
+"""Metrics of recommendation lists from any system, against any number of relevant items per user."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["ListReport", "format_lists", "measure_lists"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ListReport(Measured):
-    """How well lists show their users what is relevant to them.
+    """How well recommendation lists show what is relevant to their users.
 
     Args:
-        k: how much of a list counts, as it was asked for: a number, or a tuple of several (a list in JSON).
+        k: how many entries of a list count, as requested: a number, or a tuple of several (a list in JSON).
         metrics: "ndcg@k", "recall@k", "precision@k", "map@k", "mrr@k", "hr@k" (with the number for k), for each k:
             means over users; see `measure_lists`.
-        standard_errors: of these means: sample standard deviation / sqrt(num_users); NaN for one user.
-        num_users: users with relevant items.
-        num_without_list: how many of them have no list; they count 0.
-        user_ids: of the users, sorted: int64 [num_users], or a list of text.
-        gains: what each user contributes to each metric, float64 [num_users], in the order of `user_ids`, which depends
-            on the relevant items alone: those of two systems are what `paired_bootstrap` compares.
+        standard_errors: standard errors of these means: sample standard deviation / sqrt(num_users); NaN for one user.
+        num_users: number of users with relevant items.
+        num_without_list: how many of them have no list, which counts as 0.
+        user_ids: their ids, sorted: int64 [num_users], or a list of text.
+        gains: each user's contribution to each metric, float64 [num_users], in the order of `user_ids`. That depends
+            only on the relevant items, so `paired_bootstrap` can compare two systems.
     """
 
     k: int | tuple[int, ...]
@@ -66,49 +66,50 @@ def measure_lists(
     rank: str | None = None,
     separator: str | None = None,
 ) -> ListReport:
-    """Measures lists of recommendations by all that turned out to be relevant, be it one item a user or many.
+    """Measures recommendation lists against the relevant items of each user, one or many.
 
     For a user with R relevant items, rel(r) = 1 where rank r of the list has one of them, otherwise 0, and
     hits(k) = sum of rel(r) over r <= k:
 
         ndcg@k       sum of rel(r) / log2(1 + r) over r <= k, divided by the sum of 1 / log2(1 + r) over r <= min(k, R)
         recall@k     hits(k) / R
-        precision@k  hits(k) / k; what a shorter list lacks counts as missed
+        precision@k  hits(k) / k; missing entries of a shorter list count as misses
         map@k        sum of rel(r) hits(r) / r over r <= k, divided by min(k, R)
         mrr@k        1 / rank of the first relevant item if that is <= k, otherwise 0
         hr@k         1 if hits(k) > 0, otherwise 0
 
-    Relevance is binary, so both forms of DCG are one (Järvelin & Kekäläinen 2002; Burges et al. 2005); the ideal has
-    min(k, R) relevant items on top. Average precision (Manning, Raghavan & Schütze 2008, 8.4) is cut off at k, and
-    divided by what can be reached within k; some libraries divide by R, or by k. Means are over the users that
-    `relevant` names: without a list they count 0. Lists of other users are left out. With one relevant item a user,
+    Relevance is binary, so both forms of DCG are the same (Järvelin & Kekäläinen 2002; Burges et al. 2005); the ideal
+    list begins with min(k, R) relevant items. Average precision (Manning, Raghavan & Schütze 2008, 8.4) is cut off at
+    k and divided by the most hits possible within k; some libraries divide by R, or by k. Means are over the users of
+    `relevant`, with 0 for users without a list; lists of other users are ignored. With one relevant item per user,
     "ndcg@k", "mrr@k" and "hr@k" are those of `evaluate`.
 
     Ids match by their text, as in `evaluate`: 7 in one table is "7" in the other.
 
     Args:
-        lists: what `Recommender.recommend` answered for several users, with `users`; or a table with a row for each
-            user and item, in any order: what `lsif_sdk.training.read_events` takes (a DataFrame, a path, ...).
-        relevant: a table with a row for each user and relevant item, likewise.
-        k: how much of each list counts, or several.
+        lists: the `Recommendations` for several users, together with `users`; or a table with a row for each user and
+            item, in any order, in a form that `lsif_sdk.training.read_events` takes (a DataFrame, a path, ...).
+        relevant: such a table with a row for each user and relevant item.
+        k: how many entries of each list count, or several numbers.
         users: ids of the users of a `Recommendations`, in its order.
         user: column of user ids in the tables.
         item: column of item ids in the tables.
-        score: column of the scores in `lists`, the highest first; not read if there is `rank`. Of equal scores those of
-            relevant items come last, so that no tie flatters; an item with -infinity is in no list, as in `evaluate`.
-        rank: column of ranks in `lists`, the lowest first, ties likewise. They order a list and no more: 2, 5 and 9 are
-            its first three places. None = by `score`.
-        separator: of the columns, if tables are text files (see `read_events`).
+        score: column of the scores in `lists`, the highest first; not read if `rank` is given. Among equal scores,
+            relevant items come last, so that ties cannot raise a metric. An item with -infinity is not part of the
+            list, as in `evaluate`.
+        rank: column of ranks in `lists`, the lowest first, ties likewise. Only their order counts: ranks 2, 5 and 9 are
+            the first three places. None = by `score`.
+        separator: separator of the columns, if tables are text files (see `read_events`).
 
     Warns:
-        UserWarning: no list, whosever it is, has an item that is relevant to anybody: all gains are 0 (ids of
-            another spelling, most often: "10.0" is not "10").
+        UserWarning: no list has an item that is relevant to any user, so all gains are 0. Most often ids are spelled
+            differently: "10.0" is not "10".
 
     Raises:
         ArgumentError: an argument is out of range, or `users` are not those of `lists`.
-        ArgumentTypeError: an argument is of another type.
-        DataError: a table cannot be read, has no rows or lacks a column; an id is missing; a score or rank is NaN or no
-            number; a user has an item twice; or no user of `relevant` has a list.
+        ArgumentTypeError: an argument is of the wrong type.
+        DataError: a table cannot be read, has no rows or lacks a column; an id is missing; a score or rank is NaN or
+            not a number; a user has an item twice; or no user of `relevant` has a list.
         MissingExtraError: pandas is not installed.
     """
     ks = as_ks(k)
@@ -145,12 +146,11 @@ def measure_lists(
 
 
 def format_lists(reports: Mapping[str, ListReport]) -> str:
-    """A plain-text table of several systems by name, one line a system; of several k one such table for each,
-    in the first one's order.
+    """A plain-text table of several systems, one line per system; for several k one table each, in the first's order.
 
     Raises:
-        ArgumentError: no reports, or reports on different users or k, whose numbers do not compare.
-        ArgumentTypeError: no mapping of names to `ListReport`s.
+        ArgumentError: `reports` is empty, or the reports are not comparable, since their users or k differ.
+        ArgumentTypeError: not a mapping of names to `ListReport`s.
     """
     expected = "ListReports by name"
     if not isinstance(reports, Mapping):
@@ -190,7 +190,7 @@ class _Pairs(NamedTuple):
 
 
 class _Hits(NamedTuple):
-    """Relevant items that lists show, by user and rank, both ascending: user rows and ranks int64 [num_hits]."""
+    """Relevant items in lists, sorted by user and rank: user rows and ranks int64 [num_hits]."""
 
     users: NDArray[np.int64]
     ranks: NDArray[np.int64]
@@ -203,7 +203,6 @@ def _refuse_one_for_two(columns: dict[str, str]) -> None:
 
 
 def _table_of(lists: Recommendations, users: object) -> Table:
-    """The columns of recommendations, their users checked."""
     import pandas as pd
 
     expected = f"the ids of the {len(lists)} users of lists, in that order"
@@ -222,7 +221,7 @@ def _table_of(lists: Recommendations, users: object) -> Table:
 
 
 def _pairs(table: Table, user: str, item: str) -> _Pairs:
-    """The pairs in the order of the table's rows, none of them twice."""
+    """The pairs in the order of the table's rows; refuses repeated ones."""
     (users, user_ids), (items, item_ids) = table.ids(user), table.ids(item)
     keys = users * len(item_ids) + items
     order = np.argsort(keys, kind="stable")
@@ -236,7 +235,7 @@ def _pairs(table: Table, user: str, item: str) -> _Pairs:
 
 
 def _hits(shown: _Pairs, order: NDArray[np.float64], wanted: _Pairs) -> tuple[_Hits, int]:
-    """The hits, and how many of the users of `wanted` have a list; the lowest `order` float64 [num_shown] is first."""
+    """The hits, and how many users of `wanted` have a list; lists are sorted by `order`, float64 [num_shown]."""
     users = rows_by_text(wanted.user_ids, shown.user_ids)[shown.users]
     items = rows_by_text(wanted.item_ids, shown.item_ids)[shown.items]
     if not (users >= 0).any():
@@ -258,12 +257,12 @@ def _hits(shown: _Pairs, order: NDArray[np.float64], wanted: _Pairs) -> tuple[_H
 
 
 def _places(users: NDArray[np.int64]) -> NDArray[np.int64]:
-    """1, 2, .. for the rows of each user, of sorted rows int64 [num_rows]."""
+    """1, 2, .. for the rows of each user, given the sorted users of rows, int64 [num_rows]."""
     return np.arange(1, len(users) + 1) - np.searchsorted(users, users)
 
 
 def _gains(hits: _Hits, num_relevant: NDArray[np.int64], ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
-    """The metrics of each user, float64 [num_users], of the numbers of relevant items int64 [num_users], all >= 1."""
+    """The metrics of each user, float64 [num_users]; `num_relevant` is int64 [num_users], all >= 1."""
     discounts = 1 / np.log2(1.0 + np.arange(1, max(ks) + 1))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
     places = _places(hits.users)

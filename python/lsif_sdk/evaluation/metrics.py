@@ -1,4 +1,4 @@
-"""Ranking metrics for one target per user, counted so that no tie and no NaN can flatter a model."""
+"""Ranking metrics for one target per user, in which ties and NaN cannot favour a model."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = [
 Ragged = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 MISSED: int = np.iinfo(np.int64).max
-"""Rank of a target that no list shows."""
+"""Rank of a target that is in no list, however long."""
 
 
 def rank_gains(ranks: NDArray[np.int64], k: int | Sequence[int] = 10) -> dict[str, NDArray[np.float64]]:
-    """What each user contributes to the metrics of `ranks_to_metrics`: float64 [num_users] per metric.
+    """Each user's contributions to the metrics of `ranks_to_metrics`: float64 [num_users] per metric.
 
     With one relevant item the ideal DCG is 1, so NDCG@k = 1 / log2(1 + rank), HR@k = 1 and MRR@k = 1 / rank
-    where rank <= k; all three are 0 below.
+    if rank <= k; otherwise all three are 0.
 
     Args:
         ranks: int64 [num_users], the best rank is 1.
         k: length of the recommended list, >= 1, or several.
 
     Raises:
-        ArgumentError: a rank is below 1 or no whole number, there is not one a user, or `k` is out of range.
+        ArgumentError: a rank is below 1 or not a whole number, `ranks` has another shape, or `k` is out of range.
         ArgumentTypeError: an argument is of the wrong type.
     """
     ranks, ks = as_int64("ranks", ranks), as_ks(k)
@@ -74,10 +74,10 @@ def ranks_to_metrics(ranks: NDArray[np.int64], k: int | Sequence[int] = 10) -> d
 def pessimistic_ranks(
     scores: NDArray[np.floating], targets: NDArray[np.int64], seen: NDArray[np.bool_] | Ragged | None = None
 ) -> NDArray[np.int64]:
-    """Rank of each user's target: 1 + the number of OTHER items, not seen, whose score is >= the target's.
+    """Rank of each user's target: 1 + the number of OTHER unseen items whose score is >= the target's.
 
-    A tie counts against the target, so a model that gives every item one score ranks it last. A target among the seen
-    items is a miss and has the rank `MISSED`, as one with a score of -infinity: no list shows it, however long.
+    Ties count against the target, so a model that gives all items the same score ranks it last. A target among the
+    seen items, or with a score of -infinity, is a miss with the rank `MISSED`: no list contains it, however long.
 
     Args:
         scores: float [batch, num_items]; infinity is an ordinary value.
@@ -98,7 +98,7 @@ def pessimistic_ranks(
         expected = f"{batch} item rows in [0, {num_items})"
         raise ArgumentError("targets", expected, f"{targets[:5]} of shape {targets.shape}")
     users = np.arange(batch)
-    # The target itself is among these unless it is seen, so their number is its rank.
+    # These include the target itself unless it is seen, so their number is its rank.
     not_worse = scores >= scores[users, targets][:, None]
     _clear_seen(not_worse, seen, False)
     listed = not_worse[users, targets] & (scores[users, targets] > -np.inf)
@@ -108,9 +108,9 @@ def pessimistic_ranks(
 def top_k_rows(
     scores: NDArray[np.floating], k: int, seen: NDArray[np.bool_] | Ragged | None = None
 ) -> NDArray[np.int64]:
-    """The k best items of each user, best first and ties by lower row: int64 [batch, k].
+    """The k best items of each user, best first, ties by lower row: int64 [batch, k].
 
-    Seen items (see `pessimistic_ranks`) and items with a score of -infinity are left out; -1 fills up a short list.
+    Seen items (see `pessimistic_ranks`) and items with a score of -infinity are left out; short lists end with -1.
 
     Raises:
         ArgumentError: shapes do not fit, a row or `k` is out of range, or a score is NaN.
@@ -140,7 +140,7 @@ def coverage(top_items: NDArray[np.int64], num_items: int) -> float:
         num_items: size of the catalogue, >= 1.
 
     Raises:
-        ArgumentError: a row is out of range or no whole number, or `num_items` is below 1.
+        ArgumentError: a row is out of range or not a whole number, or `num_items` is below 1.
         ArgumentTypeError: an argument is of the wrong type.
     """
     num_items = as_integer("num_items", num_items, 1, 2**63 - 1)
@@ -151,19 +151,19 @@ def coverage(top_items: NDArray[np.int64], num_items: int) -> float:
 def novelty(top_items: NDArray[np.int64], user_counts: NDArray[np.int64], num_users: int) -> float:
     """Mean self-information of the recommended items in bits: the mean of -log2(max(user_counts[i], 1) / num_users).
 
-    The mean runs over every entry of every list, so longer lists weigh more. An item nobody has met has infinite
-    self-information; it counts as if one user had met it.
+    The mean is over all entries of all lists, so longer lists weigh more. An item that nobody has met would have
+    infinite self-information; it counts as if one user had met it.
 
     Args:
         top_items: item rows int64 [num_users, k]; -1 = no item.
-        user_counts: distinct users who met each item, int64 [num_items], each <= `num_users`.
-        num_users: users the counts were taken over, >= 1.
+        user_counts: number of distinct users who met each item, int64 [num_items], each <= `num_users`.
+        num_users: number of users that were counted, >= 1.
 
     Returns:
         Bits per recommended item; NaN if nothing was recommended.
 
     Raises:
-        ArgumentError: a row or count is out of range or no whole number, or `num_users` is below 1.
+        ArgumentError: a row or count is out of range or not a whole number, or `num_users` is below 1.
         ArgumentTypeError: an argument is of the wrong type.
     """
     num_users = as_integer("num_users", num_users, 1, 2**63 - 1)
@@ -178,7 +178,7 @@ def novelty(top_items: NDArray[np.int64], user_counts: NDArray[np.int64], num_us
 
 
 def standard_error(gains: NDArray[np.float64]) -> float:
-    """Of the mean over users: the sample standard deviation / sqrt(num_users); NaN for fewer than two.
+    """Standard error of the mean over users: the sample standard deviation / sqrt(num_users); NaN for fewer than two.
 
     Args:
         gains: float64 [num_users].

@@ -1,4 +1,4 @@
-"""What the artifacts of models say of their training, where it bears on how they are measured."""
+"""What artifacts record about their training, as far as it matters for evaluation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _SAMPLE = 32
 
 
 def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["test", "validation"] = "test") -> bool:
-    """Whether a model may have been trained on the targets of a split; False where nothing says how it was.
+    """Whether a model may have been trained on the targets of a split; False if its training is not recorded.
 
-    Validation targets are never quite unseen: they decide when training stops. A split by time knows from when on it
-    tests. Of another one the users in `sample_of_targets` tell: a target of an earlier day was trained on, and one of
-    the same day, or without times, may have been where no event has come since and that of then is gone. A model that
-    training began with, and that may have seen them, may have handed them on (`lsif_sdk.training.warm_start`).
+    Splits by time are compared by the time from which they test, others by the users of `sample_of_targets`: a target
+    on an earlier day than the recorded one was trained on. One on the same day, or without times, may have been, if it
+    differs from the recorded one, which is not in the history, and the user has no new events. The model with which
+    training began (`lsif_sdk.training.warm_start`) may have seen the targets, too.
 
     Args:
-        training: what the model's artifact says of its training.
+        training: `Artifact.training` of the model.
         split: the split.
-        target: the targets in question.
+        target: the targets in question; those of validation are never quite unseen, as they decide when to stop.
     """
     if "holdout" not in training or _is_newer(training.get("newest_time"), split, target):
         return False
@@ -45,7 +45,7 @@ def may_have_seen(training: Mapping[str, Any], split: Split, target: Literal["te
 
 
 def _began_with_them(start: object, target: Literal["test", "validation"]) -> bool:
-    """Whether the model that training began with, if any, may have seen the targets that training held out."""
+    """Whether the model with which training began, if any, may have seen the targets that training held out."""
     if not isinstance(start, Mapping):
         return False
     has_seen = start.get("has_seen_targets")
@@ -53,14 +53,14 @@ def _began_with_them(start: object, target: Literal["test", "validation"]) -> bo
 
 
 def _is_newer(trained: object, split: Split, target: Literal["test", "validation"]) -> bool:
-    """Whether all targets came after the newest event that training had, held out or not."""
+    """Whether all targets are later than the newest event that training had, held out or not."""
     targets, times = split.targets(target)
     is_known = isinstance(trained, int) and times is not None and bool((targets != NO_TARGET).any())
     return is_known and int(times[targets != NO_TARGET].min()) > trained  # type: ignore[operator, index]
 
 
 def provenance_of(split: Split) -> dict[str, Any]:
-    """What an artifact says of the split that it was trained and tested with."""
+    """What an artifact records of the split that it was trained and tested with."""
     return {
         "split": split.name,
         "protocol": split.protocol,
@@ -71,10 +71,10 @@ def provenance_of(split: Split) -> dict[str, Any]:
 
 
 def sample_of_targets(split: Split) -> list[list[Any]]:
-    """Of `_SAMPLE` users with a test target: hashes of the user and of user and target, the target's day, all events.
+    """For `_SAMPLE` users with a test target: hash of the user, hash of user and target, the target's day (days since
+    1970, None if unknown), and the user's number of events.
 
-    They are the users of the least hashes, so that splits of the same users have the same sample. Days since 1970, None
-    where unknown.
+    The users with the smallest hashes are taken, so that splits of the same users have the same sample.
     """
     log, (targets, times), lengths = split.log, split.targets("test"), split.log.lengths
     rows = {_hash(log.user_ids[row]): row for row in np.flatnonzero(targets != NO_TARGET).tolist()}
@@ -105,7 +105,7 @@ def _are_others(training: Mapping[str, Any], split: Split) -> bool:
         if times is not None and isinstance(day, int) and int(times[row]) // SECONDS_PER_DAY != day:
             is_older = int(times[row]) // SECONDS_PER_DAY < day
         else:
-            # On the same day, or without times: no event has come since, and the target of then has not become history.
+            # On the same day, or without times: the user has no new events, and the old target is not in the history.
             history = set(split.test_history.user(row).items.tolist())
             is_history = any(_hash(log.user_ids[row], log.item_ids[item]) == pair for item in history)
             is_other = _hash(log.user_ids[row], log.item_ids[targets[row]]) != pair
@@ -116,15 +116,15 @@ def _are_others(training: Mapping[str, Any], split: Split) -> bool:
 
 
 def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> Any:
-    """What the artifacts of models say of a field of their training ("split", "exclude_seen"), if they agree.
+    """The value that models' artifacts record for a field of their training ("split", "exclude_seen").
 
     Args:
-        models: recommenders and scorers; these say nothing.
-        field: its name.
-        possible: values, the first of which stands where nothing, or nothing possible, is said.
+        models: recommenders, and scorers, which are ignored.
+        field: name of the field.
+        possible: possible values; the first one is the default if none, or another one, is recorded.
 
     Raises:
-        ArgumentError: they do not agree.
+        ArgumentError: the models differ.
     """
     otherwise = next(iter(possible))
     trained = [m.artifact.training for m in models if isinstance(m, Recommender) and m.artifact.training]
@@ -138,5 +138,5 @@ def as_trained(models: Iterable[Any], field: str, possible: Collection[Any]) -> 
 
 
 def split_as_trained(log: EventLog, models: Iterable[Any]) -> Split:
-    """The split of the models' training, made of these events."""
+    """Splits these events in the way of the models' training."""
     return SPLITS[as_trained(models, "split", SPLITS)](log)

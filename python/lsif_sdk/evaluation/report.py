@@ -1,4 +1,4 @@
-"""The result of one evaluation, as an object, as JSON values and as a line of a plain-text table."""
+"""The result of an evaluation, as an object, as JSON values and as a line of a plain-text table."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Measured:
 
     @property
     def ks(self) -> tuple[int, ...]:
-        """`k` as a tuple, be it one or several."""
+        """`k` as a tuple."""
         return (self.k,) if isinstance(self.k, int) else self.k
 
     def _json_values(self, *left_out: str) -> dict[str, Any]:
-        """The other fields as JSON values, NaN as None."""
+        """All fields except `left_out` as JSON values, NaN as None."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         result = {field.name: getattr(self, field.name) for field in fields if field.name not in left_out}
         result["k"] = self.k if isinstance(self.k, int) else list(self.k)
@@ -46,25 +46,25 @@ class Report(Measured):
     """How well one model ranks the targets of one split.
 
     Args:
-        name: of the model.
-        k: length of the recommended lists, as it was asked for: a number, or a tuple of several (a list in JSON).
+        name: name of the model.
+        k: length of the recommended lists as requested: a number, or a tuple of several (a list in JSON).
         target: "test" or "validation".
         protocol: how the events were split, in words.
         metrics: "ndcg@k", "hr@k", "mrr@k", "coverage@k", "novelty@k" (with the number for k), for each k; see
             `lsif_sdk.evaluation.metrics`.
-        standard_errors: of the means over users, for "ndcg@k", "hr@k" and "mrr@k": sample standard deviation /
-            sqrt(num_users); NaN for one user.
-        num_users: users ranked.
-        num_items: items each target was ranked among.
-        num_repeated: users who had the target in their history already; with `exclude_seen` it is a miss, of rank
+        standard_errors: standard errors of "ndcg@k", "hr@k" and "mrr@k", which are means over users: sample standard
+            deviation / sqrt(num_users); NaN for one user.
+        num_users: number of users ranked.
+        num_items: number of items among which each target was ranked.
+        num_repeated: number of users whose target is in their history; with `exclude_seen` it is a miss, with rank
             `lsif_sdk.evaluation.metrics.MISSED`.
-        exclude_seen: whether items of the history were left out of ranking and lists.
-        request_time: whether the model was told the time of the target event as the time of the request.
-        targets_hash: which (user, item) pairs were predicted, for every user of the split; see
+        exclude_seen: whether items of the history were left out of ranks and lists.
+        request_time: whether the model got the time of the target event as request time.
+        targets_hash: identifies the predicted (user, item) pairs of all users of the split; see
             `lsif_sdk.evaluation.splits.targets_hash`.
-        user_rows: int64 [num_users], rows into `user_ids` of the events.
-        per_user: rank of each user's target, int64 [num_users], in the order of `user_rows`; `MISSED` where no list
-            shows it (null in JSON).
+        user_rows: int64 [num_users], rows in `user_ids` of the events.
+        per_user: rank of each user's target, int64 [num_users], in the order of `user_rows`; `MISSED` for a miss (null
+            in JSON).
     """
 
     name: str
@@ -94,14 +94,14 @@ class Report(Measured):
 
 
 def format_table(reports: Report | Sequence[Report]) -> str:
-    """A plain-text table, one line a report; if one is named "popularity", with the ratio of each NDCG to its NDCG.
+    """A plain-text table with one line per report and, if one is named "popularity", each NDCG relative to that one's.
 
-    Reports on several k make one such table for each, in the first one's order, a blank line between them.
+    Reports on several k give one table per k, in the first report's order, with a blank line between them.
 
     Raises:
-        ArgumentError: no reports, or reports on different protocols, targets, users, items, k or masking, whose numbers
-            do not compare.
-        ArgumentTypeError: no reports.
+        ArgumentError: `reports` is empty, or the reports are not comparable, since their protocols, targets, users,
+            items, k or masking differ.
+        ArgumentTypeError: not a `Report` or a sequence of them.
     """
     if isinstance(reports, Report):
         reports = [reports]
@@ -138,7 +138,7 @@ def _table(reports: Sequence[Report], k: int) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Cells as lines of columns, the first row a header: names to the left, all else to the right."""
+    """Rows of cells, the first a header, as lines of text; the first column is left-aligned, others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:

@@ -23,11 +23,11 @@ __all__ = ["report_plots"]
 def report_plots(
     reports: Sequence[Report], rows: Sequence[dict[str, Any]], users: Behaviour
 ) -> list[tuple[str, Callable[[Axes], None]]]:
-    """Captions of the plots of a report, and what draws them.
+    """Captions of the plots of a report, with functions that draw them.
 
     Args:
-        reports: of models measured on the same users; of several k the first is shown.
-        rows: of the same models, with "ndcg_interval".
+        reports: reports of models on the same users; of several k, the first is shown.
+        rows: values of the same models, with "ndcg_interval".
         users: the same users.
     """
     k = reports[0].ks[0]
@@ -48,7 +48,6 @@ def report_plots(
 
 
 def _groupings(users: Behaviour) -> list[tuple[str, Groups, str]]:
-    """Kinds of groups, the groups, and what their axis says."""
     groupings = [("length of the history", length_groups(users.lengths), "events in the history (users)")]
     if users.drift is not None and (groups := drift_groups(users.drift)):
         groupings.append(

@@ -1,4 +1,4 @@
-"""Full-catalogue scores of a recommender: histories through its native path, items by docs/model.md, section 5."""
+"""Full-catalogue scores of a recommender: encodes histories natively, scores items as in docs/model.md, section 5."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["RecommenderScorer", "check_recommender", "gather_events"]
 
 
 def check_recommender(recommender: object) -> None:
-    """Refuses what is no `Recommender`."""
+    """Refuses anything but a `Recommender`."""
     if not isinstance(recommender, Recommender):
         raise ArgumentTypeError("recommender", "a Recommender (`current` of a LiveRecommender)", recommender)
 
@@ -31,9 +31,9 @@ def check_recommender(recommender: object) -> None:
 class RecommenderScorer:
     """Scores every item of `history` for its users with a recommender.
 
-    Events with an item the catalogue lacks are skipped, as `recommend` does, and such an item scores -infinity: it is
-    never recommended and, as a target, a miss. So is one that is hidden, removed or expired. A user of whom nothing is
-    left is scored by training counts, as `recommend` does, too.
+    As in `recommend`, events of items that the catalogue lacks are ignored, and a user without other events gets
+    training counts as scores. Items that the catalogue lacks and hidden, removed or expired items score -infinity: they
+    are never recommended and, as a target, a miss.
 
     Args:
         recommender: a `lsif_sdk.Recommender`.
@@ -41,7 +41,7 @@ class RecommenderScorer:
         now: request time per user, Unix seconds int64 [num_users]; None = the time of the newest event.
 
     Raises:
-        ArgumentError: `now` has not one time a user.
+        ArgumentError: `now` does not have one time per user.
         ArgumentTypeError: an argument is of the wrong type.
         DataError: no item of `history` is in the catalogue.
     """
@@ -81,7 +81,7 @@ class RecommenderScorer:
         return result
 
     def _encode(self, user_rows: NDArray[np.int64]) -> tuple[Encoded, RepeatBonuses | None, NDArray[np.bool_]]:
-        """The user vectors, the bonus of own items, and whether each user has any known event, bool [batch]."""
+        """The encoded users, the bonuses of own items, and whether each user has a known event, bool [batch]."""
         history, config = self._history, self._recommender.config
         index, offsets = gather_events(history, user_rows)
         items = self._rows[history.items[index]]
@@ -111,7 +111,7 @@ class RecommenderScorer:
 
 
 def _multi_interest(encoded: Encoded, vectors: torch.Tensor, temperature: float) -> torch.Tensor:
-    """tau log sum_j W_j exp(v_j . x / tau), one interest at a time to hold two score matrices instead of M."""
+    """tau log sum_j W_j exp(v_j . x / tau), one interest at a time, which takes two score matrices instead of M."""
     log_weights = torch.from_numpy(encoded.weights).log()
     interests = torch.from_numpy(encoded.interests) / temperature
     total = torch.full((len(interests), len(vectors)), -torch.inf)
@@ -121,7 +121,7 @@ def _multi_interest(encoded: Encoded, vectors: torch.Tensor, temperature: float)
 
 
 def gather_events(log: EventLog, user_rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions int64 [total] in `log.items` of the events of some users, and their offsets int64 [batch + 1]."""
+    """Positions int64 [total] in `log.items` of the users' events, and their offsets int64 [batch + 1]."""
     if len(user_rows) and (user_rows.min() < 0 or user_rows.max() >= log.num_users):
         raise ArgumentError("user_rows", f"rows in [0, {log.num_users})", f"{user_rows.min()} to {user_rows.max()}")
     starts = log.offsets[user_rows]

@@ -1,4 +1,4 @@
-"""Splits of events into what a model may know and what it has to predict: leave-one-out, and a global time split."""
+"""Splits of events into histories that a model knows and targets to predict: leave-one-out, and a global time split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SPLITS", "Split", "leave_one_out", "targets_hash", "time_split"]
 
 Moment: TypeAlias = float | datetime.date | np.datetime64 | str
-"""Where a split by time has a boundary: Unix seconds or a date, also as text."""
+"""A boundary of a split by time: Unix seconds or a date, also as text."""
 
 MIN_EVENTS = 3  # one event to learn from, one validation target, one test target
 NO_TARGET = -1
@@ -32,20 +32,20 @@ NO_TARGET = -1
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """For each user one target to decide when to stop training (validation) and one to measure with (test).
+    """For each user a validation target, to decide when training stops, and a test target, to measure with.
 
     Args:
         log: all events.
-        train: what a model is trained on; also the history a validation target is predicted from.
-        test_history: what a test target is predicted from.
+        train: the events for training; also the histories from which validation targets are predicted.
+        test_history: the histories from which test targets are predicted.
         validation_items: item rows int64 [num_users]; -1 for a user without a validation target.
         test_items: item rows int64 [num_users]; -1 for a user without a test target.
-        validation_times: Unix seconds int64 [num_users] of the validation targets, 0 where there is none; None if the
-            log has no times.
-        test_times: the same for the test targets.
-        name: which of `SPLITS` made it ("leave_one_out", "time"), or a name of one's own.
+        validation_times: Unix seconds int64 [num_users] of the validation targets, 0 for a user without one; None if
+            the log has no times.
+        test_times: likewise, of the test targets.
+        name: the key of its function in `SPLITS` ("leave_one_out", "time"), or a name of your own.
         validation_from: Unix seconds at which the validation of a split by time begins; None for other splits.
-        test_from: the same of its test.
+        test_from: likewise, of the test.
     """
 
     log: EventLog
@@ -69,26 +69,26 @@ class Split:
         return f"{words}: trained before {self.validation_from}, {tested}"
 
     def history(self, target: Literal["validation", "test"]) -> EventLog:
-        """The events known when `target` is predicted."""
+        """The events that are known when `target` is predicted."""
         return self.train if _checked(target) == "validation" else self.test_history
 
     def targets(self, target: Literal["validation", "test"]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-        """Item rows and Unix seconds of the targets, each int64 [num_users]; -1 where a user has none."""
+        """Item rows (-1 for a user without a target) and Unix seconds (or None) of the targets, int64 [num_users]."""
         if _checked(target) == "validation":
             return self.validation_items, self.validation_times
         return self.test_items, self.test_times
 
     def hash(self, target: Literal["validation", "test"] = "test") -> str:
-        """`targets_hash` of one side of the split."""
+        """`targets_hash` of the validation or test targets."""
         return targets_hash(self.log.user_ids, self.log.item_ids, self.targets(target)[0])
 
 
 def leave_one_out(log: EventLog) -> Split:
-    """The newest event of a user is the test target, the one before it the validation target.
+    """Takes each user's newest event as test target, and the one before it as validation target.
 
-    The order of `log` decides what is newest. Users with fewer than three events have no targets and all their events
-    are in `train`. What other users do after a target's time is known to the model: the protocol of nearly all
-    published figures, and kinder than reality (see `time_split`).
+    The order of `log` decides which events are newest. Users with fewer than three events have no targets; all their
+    events are in `train`. Nearly all published results use this protocol. It is easier than reality, since the model
+    knows what other users did after a target's time (see `time_split`).
     """
     check_log("log", log)
     eligible = (log.lengths >= MIN_EVENTS).astype(np.int64)
@@ -99,24 +99,25 @@ def leave_one_out(log: EventLog) -> Split:
 
 
 def time_split(log: EventLog, validation_from: Moment | None = None, test_from: Moment | None = None) -> Split:
-    """Everything before one moment is known, for all users; the first event of each user after it is the target.
+    """Splits all users' events at the same times; each user's first event after such a time is the target.
 
-    A model is trained on the events before `validation_from` and stopped by each user's first event in
-    [validation_from, test_from). It is tested on each user's first event from `test_from` on, knowing as history, but
-    not from training, what happened before. No event is used before its time. A user without an event before has no
-    target. An item that first appears from `validation_from` on is cold: it stays a target and is nearly always missed.
+    A model is trained on the events before `validation_from`. Each user's first event in [validation_from, test_from)
+    is the validation target, which decides when training stops. The first event from `test_from` on is the test target;
+    the model gets all earlier events as history, but is not trained on those from `validation_from` on. No event is
+    used before its time. A user without an earlier event has no target. Items that first appear from `validation_from`
+    on are cold: they stay targets and are nearly always missed.
 
     Args:
-        log: events with times, which do not fall within a user.
+        log: events with times, in time order for each user.
         validation_from: Unix seconds (rounded down) or a date, as `Events` takes them, or an ISO date as text, in UTC
-            where it has no time zone; None = the 80 % quantile of the events' times.
+            if it has no time zone; None = the 80 % quantile of the events' times.
         test_from: likewise, later than `validation_from`; None = the 90 % quantile.
 
     Raises:
-        ArgumentError: `test_from` is not after `validation_from`, or a moment is not finite, NaT or no such text.
-        ArgumentTypeError: a moment is no time.
-        DataError: the log has no events or no times, times that fall within a user, or so few different ones that both
-            quantiles are the same.
+        ArgumentError: `test_from` is not after `validation_from`, or a time is not finite, NaT or invalid text.
+        ArgumentTypeError: a boundary is not a time.
+        DataError: the log has no events or no times, a user's events are not in time order, or the times differ so
+            little that both quantiles are the same.
     """
     check_log("log", log)
     if log.times is None or log.times.size == 0:
@@ -141,7 +142,7 @@ def time_split(log: EventLog, validation_from: Moment | None = None, test_from: 
 
 
 def _moment(name: str, given: Moment | None, times: NDArray[np.int64], share: float) -> int:
-    """Unix seconds as a plain integer; where none are given, the time that `share` of the events lie before."""
+    """The boundary in Unix seconds, as a plain integer; by default the `share` quantile of the times."""
     if given is None:
         return int(np.quantile(times, share, method="higher"))
     return of_text(name, given) if isinstance(given, str) else int(as_seconds(name, [given])[0])
@@ -168,7 +169,7 @@ def _split(
     name: str,
     **moments: int,
 ) -> Split:
-    """`validation` and `test` are positions in `log` int64 [num_users], -1 for none; moments: those of a `Split`."""
+    """A `Split` from target positions in `log`, int64 [num_users], -1 for none; `moments` are its boundaries."""
 
     def picked(values: NDArray[np.int64], position: NDArray[np.int64], missing: int) -> NDArray[np.int64]:
         if values.size == 0:
@@ -195,7 +196,7 @@ def _keep_oldest(log: EventLog, num_kept: NDArray[np.int64]) -> EventLog:
 
 
 def targets_hash(user_ids: Ids, item_ids: Ids, targets: NDArray[np.int64]) -> str:
-    """SHA-256 over the (user id, item id) pairs of a split, so that two people can tell whether theirs are the same.
+    """SHA-256 of the (user id, item id) pairs of targets, to check whether two splits have the same targets.
 
     A pair is encoded as the decimal byte length of the user id, ":", the user id, the decimal byte length of the item
     id, ":", the item id; ids are `str(id)` in UTF-8. The encoded pairs are sorted as byte strings and concatenated, so
@@ -210,7 +211,7 @@ def targets_hash(user_ids: Ids, item_ids: Ids, targets: NDArray[np.int64]) -> st
         64 lower-case hexadecimal digits.
 
     Raises:
-        ArgumentError: targets are not one a user, or a row is out of range.
+        ArgumentError: there is not one target per user, or a row is out of range.
         ArgumentTypeError: an argument is of the wrong type.
     """
     users, items = as_list("user_ids", user_ids), as_list("item_ids", item_ids)
@@ -233,4 +234,4 @@ def _checked(target: str) -> str:
 
 
 SPLITS: dict[str, Callable[[EventLog], Split]] = {"leave_one_out": leave_one_out, "time": time_split}
-"""Ways to split, by the name that `lsif_sdk.train` and the command line know them by."""
+"""Split functions by the name that `lsif_sdk.train` and the command line use."""

@@ -1,4 +1,4 @@
-"""Where users are kept: stores of their events and states, and `Users`, which serves them (docs/cookbook/stores.md)."""
+"""Stores of users' events and states, and `Users`, which recommends from them (docs/cookbook/stores.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls nobody waits for longer than they like: what is late goes on without them."""
+"""Calls with a limit on the time that the caller waits; late calls go on in the background."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class BoundedCalls:
-    """Threads that make calls which cannot be broken off.
+    """Threads for calls that cannot be interrupted.
 
     Args:
-        threads: calls at the same time, those included that nobody waits for any more.
+        threads: how many calls may run at the same time, including those that no caller waits for any more.
     """
 
     def __init__(self, threads: int) -> None:
@@ -34,9 +34,9 @@ class BoundedCalls:
         self._executor = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="lsif-store")
 
     def within(self, seconds: float, lock: ForkSafeLock, call: Callable[[], T]) -> T | None:
-        """call() under the lock; None if the lock, a free thread and the call together take longer than that.
+        """call() under the lock; None if the lock, a free thread and the call together take longer than `seconds`.
 
-        A call that has begun goes on, and has the lock until it is over.
+        A call that has begun goes on, and holds the lock until it ends.
         """
         end = time.monotonic() + min(seconds, threading.TIMEOUT_MAX / 2)
 
@@ -44,7 +44,7 @@ class BoundedCalls:
             return max(0.0, end - time.monotonic())
 
         with self._lock:
-            if os.getpid() != self._process:  # a forked child has no threads of its parent
+            if os.getpid() != self._process:  # a forked child does not have the parent's threads
                 self._start()
             free, executor = self._free, self._executor
         if not lock.acquire(left()):

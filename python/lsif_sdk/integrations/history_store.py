@@ -1,4 +1,4 @@
-"""The protocol of stores that keep users' events and states, and what its implementations share."""
+"""The protocol of stores of users' events and states, and helpers of its implementations."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredEvents:
-    """A part of one user's history that reaches to its end, in the order the events were appended.
+    """The newest part of one user's history, or all of it, in the order in which the events were appended.
 
     Args:
-        events: times are None where none is known, and `UNKNOWN_TIME` for single ones; actions likewise, with 0.
+        events: `times` is None if no time is known, and single unknown times are `UNKNOWN_TIME`; `actions` likewise,
+            with 0.
         after: the sequence number of the event before the first of these; 0: these are the whole history.
         newest: the sequence number of the last of these; `after` if there are none.
     """
@@ -55,21 +56,23 @@ class StoredState:
 
 
 class HistoryStore(Protocol):
-    """Events and states of users. All methods may be called from many threads, and by many processes at once.
+    """Events and states of users. Many threads and processes may call all methods at once.
 
-    Users are strings or integers (1 and "1" are two users), items as in the catalogue. Every event has a sequence
-    number > 0, greater than those of the user's earlier events and never used again, not even after `delete`.
+    User ids are strings or integers (1 and "1" are different users), item ids those of the catalogue. Every event has a
+    sequence number > 0, greater than those of the user's earlier events and never reused, not even after `delete`.
 
-    All methods raise ArgumentError or ArgumentTypeError for what is no user, event or number, StoreError where the
-    store cannot be used, and ClosedError after `close`.
+    All methods raise ArgumentError or ArgumentTypeError for an invalid user, event or number, StoreError if the store
+    cannot be used, and ClosedError after `close`.
     """
 
     def append(self, user: Id, history: History) -> int:
-        """Adds events, all or none. When it returns they are durable; where it raises StoreError they may be, too.
+        """Adds events, all or none.
+
+        The events are durable when this returns. They may also be durable if it raises StoreError.
 
         Args:
-            user: whose they are.
-            history: one event or several of this user, as `Recommender.append` takes them.
+            user: the user's id.
+            history: one or more events of this user, as `Recommender.append` takes them.
 
         Returns:
             The sequence number of the user's newest event; 0 if there is none.
@@ -80,36 +83,36 @@ class HistoryStore(Protocol):
         """The user's events.
 
         Args:
-            user: whose.
-            last: only the newest ones, at most so many.
-            since: only those after the event of this sequence number. If the user has no such event (any more), all:
-                `after` of the result tells. Not together with `last`.
+            user: the user's id.
+            last: only this many of the newest events.
+            since: only the events after the one with this sequence number. If the user does not have that event (any
+                more), all events; `after` of the result tells. Not together with `last`.
         """
         ...
 
     def get_state(self, user: Id) -> StoredState | None:
-        """What `put_state` kept last, if anything."""
+        """The state that `put_state` stored last, or None."""
         ...
 
     def put_state(self, user: Id, data: bytes, sequence: int) -> bool:
-        """Keeps a state in place of the user's last one, unless the user has no event `sequence` (any more).
+        """Stores a state in place of the user's last one, unless the user has no event `sequence` (any more).
 
         Args:
-            user: whose.
+            user: the user's id.
             data: the state.
-            sequence: the number of the newest event it includes.
+            sequence: the sequence number of the newest event it includes.
 
         Returns:
-            Whether it was kept. It is not when the user has been deleted meanwhile.
+            Whether it was stored; False, for example, if the user has been deleted meanwhile.
         """
         ...
 
     def delete(self, user: Id) -> None:
-        """Forgets the user's events and state. No error if there are none."""
+        """Deletes the user's events and state, if there are any."""
         ...
 
     def close(self) -> None:
-        """Gives up files or connections. May be called twice."""
+        """Releases files or connections. May be called more than once."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -118,7 +121,7 @@ class HistoryStore(Protocol):
 
 
 class EventRow(NamedTuple):
-    """One event as stores keep it."""
+    """One event as it is stored."""
 
     item: Id
     time: int
@@ -129,8 +132,8 @@ def as_user(user: Any) -> Id:
     """A checked user id, as a plain Python value.
 
     Raises:
-        ArgumentError: an integer beyond int64, or a string UTF-8 cannot encode.
-        ArgumentTypeError: neither string nor integer.
+        ArgumentError: an integer does not fit int64, or UTF-8 cannot encode a string.
+        ArgumentTypeError: neither a string nor an integer.
     """
     return _as_id("user", user)
 
@@ -139,8 +142,8 @@ def as_event_rows(history: History) -> list[EventRow]:
     """One user's events, checked.
 
     Raises:
-        ArgumentError: events of several users, or an item id as `as_user` refuses it.
-        ArgumentTypeError: not a history, or an item is neither string nor integer.
+        ArgumentError: events of several users, or an item id with a value that `as_user` refuses.
+        ArgumentTypeError: not a history, or an item is neither a string nor an integer.
     """
     users = as_users(history)
     if len(users) != 1:
@@ -149,7 +152,7 @@ def as_event_rows(history: History) -> list[EventRow]:
     given = id_list(events.items, "history")
     try:
         items = [_as_id("", item) for item in given]
-    except LsifError:  # once more, for a message that says which
+    except LsifError:  # again, for a message that names the entry
         items = [_as_id(f"history[{place}]", item) for place, item in enumerate(given)]
     times = [UNKNOWN_TIME] * len(items) if events.times is None else np.asarray(events.times).tolist()
     actions = [0] * len(items) if events.actions is None else np.asarray(events.actions).tolist()
@@ -164,10 +167,10 @@ def events_of(rows: Iterable[EventRow]) -> Events:
 
 
 def as_part(last: int | None, since: int) -> tuple[int | None, int]:
-    """Checked numbers of the part that `HistoryStore.read` is asked for, as plain Python values.
+    """Checked arguments of `HistoryStore.read`, as plain Python values.
 
     Raises:
-        ArgumentError: a number out of range, or both.
+        ArgumentError: a number is out of range, or both are given.
         ArgumentTypeError: not integers.
     """
     last = None if last is None else as_integer("last", last, 1, 2**63 - 1)
@@ -178,11 +181,11 @@ def as_part(last: int | None, since: int) -> tuple[int | None, int]:
 
 
 def as_state(data: bytes, sequence: int) -> StoredState:
-    """A checked state that `HistoryStore.put_state` is given, its number as a plain Python value.
+    """Checked arguments of `HistoryStore.put_state`, the number as a plain Python value.
 
     Raises:
-        ArgumentError: the number is negative, or past int64.
-        ArgumentTypeError: not bytes, or no integer.
+        ArgumentError: the number is negative, or does not fit int64.
+        ArgumentTypeError: not bytes, or not an integer.
     """
     if not isinstance(data, bytes):
         raise ArgumentTypeError("data", "bytes", data)

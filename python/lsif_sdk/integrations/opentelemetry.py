@@ -32,15 +32,15 @@ def observe(
 ) -> None:
     """Registers counters of requests, users, unknown events, fallbacks, errors, times and batching, and gauges.
 
-    OpenTelemetry has no histograms that are read when they are exported. So those of time (seconds, by stage) and of
-    batch sizes are counters as Prometheus has them, `time.bucket` and `batch_size.bucket`: observations up to "le",
-    "+Inf" all of them; `time.sum` and `batch_size.sum` are what they sum to. Their rates are those of the moment.
+    OpenTelemetry has no histograms that are read when they are exported. So the histograms of time (seconds, by stage)
+    and of batch sizes are counters as in Prometheus: `time.bucket` and `batch_size.bucket` count observations up to
+    "le", with "+Inf" for all; `time.sum` and `batch_size.sum` are the sums. Their rates show the current load.
 
     Args:
-        recommender: whose counters, a live one's too; or a function that gives the one of the moment.
+        recommender: the (live) recommender to observe, or a function that returns the current one.
         meter: an `opentelemetry.metrics.Meter`.
-        prefix: of the names.
-        users: whose states in memory are counted, too, as `Users.stats` has them.
+        prefix: prefix of the names.
+        users: also observe `Users.stats` of this object.
 
     Raises:
         MissingExtraError: opentelemetry-api is not installed.

@@ -24,9 +24,9 @@ class RecommenderCollector:
     """A collector for a registry of `prometheus_client`.
 
     Args:
-        recommender: whose counters, a live one's too; or a function that gives the one of the moment.
-        prefix: of the names.
-        users: whose states in memory are counted, too, as `Users.stats` has them.
+        recommender: the (live) recommender to observe, or a function that returns the current one.
+        prefix: prefix of the names.
+        users: also observe `Users.stats` of this object.
 
     Raises:
         MissingExtraError: prometheus_client is not installed.
@@ -48,7 +48,7 @@ class RecommenderCollector:
         self._users = users
 
     def collect(self) -> Iterable[Any]:
-        """The metrics of the moment."""
+        """The current metrics."""
         source = self._recommender
         stats = (source() if callable(source) else source).stats()
         for name, text in (

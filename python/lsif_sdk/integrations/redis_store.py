@@ -1,4 +1,4 @@
-"""Users in Redis: two keys a user, every change one atomic script."""
+"""A store in Redis: two keys per user; every change is one atomic command or script."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from lsif_sdk.locks import OfOneProcess
 
 __all__ = ["RedisStore"]
 
-# A list of events begins with "lsif1" and a random number; the event at index i has that number + i, so that numbers
-# of a history that was deleted do not come again. Below 2**52 they are exact in Lua, whose numbers are float64.
+# A list of events begins with "lsif1" and a random number; the event at index i has that number + i, so that sequence
+# numbers of a deleted history are not reused. Below 2**52 they are exact in Lua, whose numbers are float64.
 _FORMAT = b"lsif1 "
 _NUMBERS = 1 << 51
 _EVENT = struct.Struct("<qq")  # time, action; then "i" and an int64, or "s" and UTF-8
@@ -41,7 +41,7 @@ local function base(key)
   return tonumber(string.sub(first, 7))
 end
 """
-# KEYS: events. ARGV: the first element if there is none yet, then events in pieces that fit Lua's stack.
+# KEYS: events. ARGV: the first element for a new list, then events, which are pushed in parts that fit Lua's stack.
 _APPEND = (
     _BASE
     + """
@@ -78,18 +78,18 @@ return 1
 class RedisStore(OfOneProcess):
     """A `HistoryStore` in a Redis server (extra `redis`).
 
-    Requests are never repeated: one whose connection breaks raises `StoreError`, and may have been executed.
+    Requests are never retried: if the connection breaks, `StoreError` is raised, and the request may have taken effect.
 
     Args:
-        url: of the server, as `redis.Redis.from_url` takes it: redis://, rediss:// or unix://.
-        prefix: what all keys begin with.
+        url: URL of the server, as `redis.Redis.from_url` takes it: redis://, rediss:// or unix://.
+        prefix: prefix of all keys.
         timeout: seconds to wait for a connection or an answer.
-        check_durability: refuse a server that could lose what it has acknowledged: `appendonly yes`, `appendfsync
-            always` and a `maxmemory-policy` that evicts no keys without expiry are expected. False where CONFIG is
-            not allowed, or such a loss is.
+        check_durability: refuse a server that may lose acknowledged data. It must have `appendonly yes`, `appendfsync
+            always` and a `maxmemory-policy` that only evicts keys with an expiry. False if the CONFIG command is not
+            allowed, or if such a loss is acceptable.
 
     Raises:
-        ArgumentError: `timeout` is out of range, or `url` is none.
+        ArgumentError: `timeout` is out of range, or `url` is not a Redis URL.
         ArgumentTypeError: `url` or `prefix` is not a string.
         MissingExtraError: the package redis is not installed.
         StoreError: the server cannot be reached, or is not durable.
@@ -117,7 +117,7 @@ class RedisStore(OfOneProcess):
         self._error: type[Exception] = redis.RedisError
         self._closed = False
         try:
-            # Clients repeat requests by default. An append whose answer was lost would be there twice.
+            # Clients retry requests by default, which would repeat an append whose answer was lost.
             self._client: Any = redis.Redis.from_url(
                 url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
             )
@@ -187,7 +187,7 @@ class RedisStore(OfOneProcess):
         return f"RedisStore(prefix={self._prefix!r})"  # the URL may hold a password
 
     def _key(self, user: Id, kind: str) -> bytes:
-        # {...} is what Redis Cluster hashes: both keys of a user lie on one server.
+        # Redis Cluster hashes only {...}, so that both keys of a user are on one server.
         return f"{self._prefix}{{{'s' if isinstance(user, str) else 'i'}{user}}}:{kind}".encode()
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A user's state and how far into the stored history it reaches."""
+"""A user's state, with the newest stored event that it includes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["KeptState", "ServedState", "newest_time", "oldest_time"]
 
 _TIME = struct.Struct("<q")
 _DIGEST_BYTES = 16
-_LARGE = 1 << 18  # bytes, that take longer to look through than an event to append
+_LARGE = 1 << 18  # bytes; scanning more for zeros takes longer than appending an event
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class ServedState:
-    """What `Users` keeps of a user.
+    """What `Users` keeps in memory for a user.
 
     Args:
         state: includes the events up to `sequence`.
-        sequence: the store's number of the newest of them.
-        newest_time: the greatest time of any of them, of unknown items too; `UNKNOWN_TIME` if all are unknown. A model
-            without times does not know it.
-        unsaved: how many of them the state in the store does not include.
+        sequence: the sequence number of the newest of these events.
+        newest_time: the greatest time of these events, also of unknown items; `UNKNOWN_TIME` if none is known. A model
+            without times does not keep it.
+        unsaved: how many of these events the stored state does not include.
     """
 
     state: UserState
@@ -46,19 +46,21 @@ class ServedState:
         return self.state.nbytes
 
     def kept(self) -> KeptState | ServedState:
-        """For the memory: packed where that halves it at least, as it does for users of few events. Otherwise it would
-        only cost time, some 20 us at every use."""
+        """The form to keep in memory: packed if that at least halves the size, as for users with few events.
+
+        Otherwise packing would not be worth the time, about 20 us at every use.
+        """
         if self.nbytes > _LARGE and 2 * self.state.num_events > self.state.remember:  # more than half is events
             return self
         packed = pack_within(self.state.data, self.nbytes // 2)
         return self if packed is None else KeptState(packed, self.sequence, self.newest_time, self.unsaved)
 
     def served(self) -> ServedState:
-        """Itself; see `KeptState`."""
+        """Returns itself; see `KeptState`."""
         return self
 
     def to_bytes(self) -> bytes:
-        """For a store, which keeps `sequence` beside them."""
+        """The bytes for a store, which keeps `sequence` separately."""
         data = self.state.to_bytes()
         return data + _TIME.pack(self.newest_time) + self._digest(data, self.sequence, self.newest_time)
 
@@ -69,7 +71,7 @@ class ServedState:
         Raises:
             ArgumentError: the bytes or the sequence number are not what was written.
         """
-        if not isinstance(stored.data, bytes) or not is_integer(stored.sequence):  # SQLite keeps what it is given
+        if not isinstance(stored.data, bytes) or not is_integer(stored.sequence):  # SQLite has untyped columns
             raise ArgumentError("stored", "bytes and an integer", f"{stored.data!r:.40} and {stored.sequence!r:.40}")
         data, rest = stored.data[: -_TIME.size - _DIGEST_BYTES], stored.data[-_TIME.size - _DIGEST_BYTES :]
         state = UserState.from_bytes(data)
@@ -80,14 +82,14 @@ class ServedState:
 
     @staticmethod
     def _digest(data: bytes, sequence: int, newest: int) -> bytes:
-        # The state's own checksum, at its end, stands for it.
+        # `data` ends with its own checksum, which is enough to hash.
         rest = struct.pack("<qq", sequence, newest)
         return hashlib.blake2b(data[-_DIGEST_BYTES:] + rest, digest_size=_DIGEST_BYTES).digest()
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class KeptState:
-    """A `ServedState` as it lies in memory, its state packed."""
+    """A `ServedState` with its state packed."""
 
     packed: bytes
     sequence: int
@@ -105,10 +107,10 @@ class KeptState:
 
 
 def newest_time(events: Events) -> int:
-    """The greatest time; `UNKNOWN_TIME`, which is less than all others, if none is known."""
+    """The greatest time; `UNKNOWN_TIME`, which is less than all others, if no time is known."""
     return UNKNOWN_TIME if events.times is None else int(np.asarray(events.times).max(initial=UNKNOWN_TIME))
 
 
 def oldest_time(events: Events) -> int:
-    """The least time of at least one event, `UNKNOWN_TIME` if any is unknown."""
+    """The least time of one or more events; `UNKNOWN_TIME` if any is unknown."""
     return UNKNOWN_TIME if events.times is None else int(np.asarray(events.times).min())

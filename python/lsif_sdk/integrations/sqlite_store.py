@@ -1,4 +1,4 @@
-"""Users in one SQLite file: no server, safe for many threads and processes of one machine."""
+"""A store in one SQLite file: without a server, safe for many threads and processes of one machine."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from lsif_sdk.times import UNKNOWN_TIME
 
 __all__ = ["SQLiteStore"]
 
-_APPLICATION = int.from_bytes(b"lsif", "big")  # PRAGMA application_id: what tells our files from others
+_APPLICATION = int.from_bytes(b"lsif", "big")  # PRAGMA application_id, which identifies our files
 _VERSION = 1
-# Columns of ids have no type, so that 1 and '1' stay two users. One counter for all users: a number is never used
-# again, whoever is deleted.
+# Columns of ids have no type, so that 1 and '1' stay different users. One counter for all users, so that no sequence
+# number is reused when a user is deleted.
 _SCHEMA = (
     """CREATE TABLE events (user NOT NULL, sequence INTEGER NOT NULL, item NOT NULL, time INTEGER,
        action INTEGER NOT NULL, PRIMARY KEY (user, sequence)) WITHOUT ROWID""",
@@ -46,18 +46,18 @@ _HAS_EVENT = "EXISTS (SELECT 1 FROM events WHERE user = ? AND sequence = ?)"
 
 
 class SQLiteStore(OfOneProcess):
-    """A `HistoryStore` in one file (with `-wal` and `-shm` beside it), made if it is missing.
+    """A `HistoryStore` in one file (with `-wal` and `-shm` files next to it), which is created if it is missing.
 
     Args:
-        path: of the file, on a local disk.
-        synchronous: "FULL": an acknowledged event survives a power failure. "NORMAL": it survives the end of the
+        path: path of the file, on a local disk.
+        synchronous: "FULL": an acknowledged event survives a power failure. "NORMAL": it survives a crash of the
             process, and appending does not wait for the disk.
         timeout: seconds to wait for other writers.
 
     Raises:
-        ArgumentError: `synchronous` or `timeout` is none of these.
+        ArgumentError: `synchronous` or `timeout` is out of range, or `path` has ":memory:" in it.
         ArgumentTypeError: an argument is of the wrong type.
-        StoreError: the file cannot be opened, is something else, or is of another version.
+        StoreError: the file cannot be opened, is not a store, or is of another version.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class SQLiteStore(OfOneProcess):
         user, (last, since) = as_user(user), as_part(last, since)
         with self._connection() as connection:
             if last is not None:
-                # One more than asked for, to know the number before the first.
+                # One more than asked for, to know the sequence number before the first.
                 query = f"{_READ} ORDER BY sequence DESC LIMIT ?"
                 rows = connection.execute(query, (user, min(last, 2**62) + 1)).fetchall()[::-1]
                 return _stored(rows, skip_first=len(rows) > last)
@@ -134,7 +134,7 @@ class SQLiteStore(OfOneProcess):
             return connection.execute(query, (user, state.sequence, state.data, user, state.sequence)).rowcount > 0
 
     def delete(self, user: Id) -> None:
-        """See `HistoryStore.delete`. What is deleted is overwritten in the file, and in the `-wal` file with time."""
+        """See `HistoryStore.delete`. Deleted data is overwritten in the file, and later in the `-wal` file too."""
         user = as_user(user)
         with self._transaction() as connection:
             connection.execute("DELETE FROM events WHERE user = ?", (user,))
@@ -161,7 +161,7 @@ class SQLiteStore(OfOneProcess):
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._connection() as connection:
-            # IMMEDIATE waits for other writers here, where nothing has been read yet that they could change.
+            # IMMEDIATE waits for other writers now, before anything is read that they could change.
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
@@ -208,8 +208,8 @@ class SQLiteStore(OfOneProcess):
         connection.close()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Makes the tables in an empty file, and refuses what is not ours before anything is written."""
-        connection.execute("BEGIN")  # one view of a file that another process may be making just now
+        """Makes the tables in an empty file; refuses a foreign file before anything is written."""
+        connection.execute("BEGIN")  # a consistent view, since another process may be creating the file
         try:
             is_ours = self._is_ours(connection)
         finally:
@@ -244,7 +244,7 @@ class SQLiteStore(OfOneProcess):
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 break
-            except sqlite3.OperationalError:  # two that switch at once do not wait for each other
+            except sqlite3.OperationalError:  # SQLite does not wait here if two processes switch at once
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""States of the users who came last, in memory, within a byte budget."""
+"""An in-memory cache of the states of recent users, limited in bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lsif_sdk.locks import ForkSafeLock, OfOneProcess
 __all__ = ["UserStates"]
 
 _OVERHEAD = 576
-"""Bytes of Python's objects an entry: id, dictionary node, wrappers of the state's memory (tests/test_users.py)."""
+"""Bytes of Python objects per entry: id, dictionary node, wrappers of the state's memory (tests/test_users.py)."""
 
 
 class _Sized(Protocol):
@@ -26,14 +26,15 @@ T = TypeVar("T", bound=_Sized)
 
 
 class UserStates(OfOneProcess, Generic[T]):
-    """A least-recently-used cache from user ids to `UserState` (or anything with `nbytes`). Safe to share by threads.
+    """A thread-safe least-recently-used cache from user ids to `UserState` (or anything with `nbytes`).
 
     Args:
-        max_bytes: what states may take, with 576 bytes for each beside its own size. The state used least
-            recently goes when there is no room; one larger than all of it is not kept.
+        max_bytes: for all states; each counts with its size and 576 bytes. The least recently used ones are dropped if
+            there is no room; a state larger than all of it is not kept.
 
     Raises:
-        ArgumentError: `max_bytes` is no integer >= 0.
+        ArgumentError: `max_bytes` is negative or above 2**62.
+        ArgumentTypeError: `max_bytes` is not an integer.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -44,7 +45,7 @@ class UserStates(OfOneProcess, Generic[T]):
         self._bytes = self._hits = self._misses = self._evictions = 0
 
     def get(self, user: Id) -> T | None:
-        """The user's state, or None; counts as its use."""
+        """The user's state, or None; counts as a use."""
         with self._lock:
             state = self._states.get(as_user(user))
             if state is None:
@@ -55,12 +56,12 @@ class UserStates(OfOneProcess, Generic[T]):
             return state
 
     def peek(self, user: Id) -> T | None:
-        """`get` that neither counts nor is a use."""
+        """Like `get`, but does not count as a use nor in `stats`."""
         with self._lock:
             return self._states.get(as_user(user))
 
     def put(self, user: Id, state: T) -> None:
-        """Keeps the user's state in place of an earlier one.
+        """Stores the user's state in place of an earlier one.
 
         Raises:
             ArgumentTypeError: `state` has no `nbytes`.
@@ -70,7 +71,7 @@ class UserStates(OfOneProcess, Generic[T]):
             raise ArgumentTypeError("state", "a UserState, or something else with nbytes", state)
         with self._lock:
             self._remove(user)
-            if _size(state) > self._max_bytes:  # which would put out all others first
+            if _size(state) > self._max_bytes:  # it would first evict all others
                 self._evictions += 1
                 return
             self._states[user] = state
@@ -85,7 +86,7 @@ class UserStates(OfOneProcess, Generic[T]):
             self._remove(as_user(user))
 
     def users(self) -> list[Id]:
-        """Whose states are here now, the one used least recently first."""
+        """The users with a state in the cache, the least recently used first."""
         with self._lock:
             return list(self._states)
 
@@ -96,7 +97,7 @@ class UserStates(OfOneProcess, Generic[T]):
         return f"UserStates({len(self):,} users, {self._bytes:,} of {self._max_bytes:,} bytes)"
 
     def stats(self) -> dict[str, int]:
-        """Counters since the beginning (hits, misses, evictions), and what is here now (users, bytes)."""
+        """Counters since creation (hits, misses, evictions), and the current content (users, bytes)."""
         with self._lock:
             return {
                 "hits": self._hits,

@@ -1,4 +1,4 @@
-"""Users of a recommender: their events in a store, their states in memory."""
+"""Recommendations for users whose events are in a store, with their states cached in memory."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ __all__ = ["Users"]
 
 _METHODS = ("append", "read", "get_state", "put_state", "delete")
 _NUM_LOCKS = 256
-_NUM_THREADS = 16  # for requests with a budget: what a slow store may hold back
-_PATIENCE = 3 / 4  # of a budget: threads that have waited do not run at once on a busy machine
+_NUM_THREADS = 16  # for requests with a budget: the most calls that a slow store may block
+_PATIENCE = 3 / 4  # of a budget: on a busy machine, a thread that has waited does not run at once
 
 
 class Users(OfOneProcess):
-    """Records what users do and recommends to them: answers are those of `Recommender.recommend` for all events.
+    """Records users' events and recommends items: the answers of `Recommender.recommend` for all recorded events.
 
-    Truth is the store's events; states only save work. One that is missing, damaged, of another model or behind is
-    brought up to date from events, whoever appended them: many threads, and other processes with `Users` of their own,
+    The store's events are authoritative; states only save work. One that is missing, damaged, of another model or out
+    of date is updated from the events, whoever appended them: many threads, and other processes with their own `Users`,
     may share a store.
 
     Args:
-        recommender: the model. States follow the snapshots of a live one: those of another model, and those that left
-            out events of an item that has come since, are made anew as users come.
-        store: of histories. `Users` does not close it.
-        max_bytes: memory for states, in which those of users with few events are packed; see `UserStates`. That of a
-            user of 2**20 events takes 8 MB, 16 with `repeats` and times.
-        save_every: events of a user after which the state is written to the store. At most so many (and those of other
-            processes) are read again after a crash or when the state has left the memory.
-        remember: see `Recommender.new_state`. The state of a user with more events is made anew, of the whole history,
-            with twice as much room, so that `exclude_seen` and `repeats` see all of them (up to 2**20).
+        recommender: the model. States follow the snapshots of a live recommender: those of another model, and those
+            that ignored events of an item that has been added since, are rebuilt when the user is next asked for.
+        store: the store of histories. `Users` does not close it.
+        max_bytes: memory for states; those of users with few events are packed, see `UserStates`. The state of a user
+            with 2**20 events takes 8 MB, or 16 MB with `repeats` and times.
+        save_every: write a user's state to the store after this many new events. At most this many events (and those of
+            other processes) are read again after a crash or when the state has been dropped from memory.
+        remember: see `Recommender.new_state`. For a user with more events, the state is rebuilt from the whole history
+            with twice the room, so that `exclude_seen` and `repeats` see all events (up to 2**20).
 
     Raises:
         ArgumentError: a number is out of range.
-        ArgumentTypeError: `recommender` is neither, or `store` lacks a method.
+        ArgumentTypeError: an argument is of the wrong type, or `store` lacks a method.
     """
 
     def __init__(
@@ -79,47 +79,48 @@ class Users(OfOneProcess):
         self._store = store
         self._save_every = save_every
         self._states: UserStates[KeptState | ServedState] = UserStates(max_bytes)
-        # Of several threads that find a user's state behind, one brings it up to date. Users share locks.
+        # If several threads find a user's state out of date, only one updates it. Several users share one lock.
         self._locks = tuple(ForkSafeLock() for _ in range(_NUM_LOCKS))
         self._counts: collections.Counter[str] = collections.Counter()
         self._counts_lock = ForkSafeLock()
         self._calls = BoundedCalls(_NUM_THREADS)
 
     def record(self, user: Id, history: History) -> None:
-        """Adds events, one or several: durable when it returns, and part of every answer that is asked for then.
+        """Adds one or more events; when it returns they are durable, and all later requests take them into account.
 
         Args:
             user: a string or an integer.
             history: the events, as in `Recommender.append`, but in any order of time and with or without times.
 
         Raises:
-            ArgumentError: an action is out of the model's range, a time after the year 5138, or an id cannot be stored.
-                Nothing was recorded.
-            ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind. Likewise.
-            StoreError: the store failed. Whether the events were recorded `HistoryStore.append` cannot always know.
+            ArgumentError: an action is out of the model's range, a time is after the year 5138, or an id cannot be
+                stored. Nothing was recorded.
+            ArgumentTypeError: an argument is of the wrong type, or ids are not of the catalogue's kind. Nothing was
+                recorded.
+            StoreError: the store failed. The events may have been recorded; see `HistoryStore.append`.
         """
         user = as_user(user)
         rows = as_event_rows(history)
         if not rows:
             return
-        check_recent("times", np.array([row.time for row in rows], np.int64))  # of items nobody knows yet, too
-        # What the model refuses would be refused at every later request, too.
+        check_recent("times", np.array([row.time for row in rows], np.int64))  # also of items not known yet
+        # Events that the model refuses would make every later request fail.
         snapshot = self._snapshot
         EventBatch.from_histories(history, snapshot.items, snapshot.config.num_actions)
-        self._store.append(user, history)  # not under the lock: who asks need not wait for the disk
+        self._store.append(user, history)  # not under the lock, so that requests need not wait for the disk
         with self._lock(user):
             try:
                 self._current(user)
-            except LsifError:  # the events are recorded: whoever asks next tries again, and is told
+            except LsifError:  # the events are recorded; the next request tries again and reports the error
                 self._states.remove(user)
 
     def recommend(self, user: Id, k: int = 10, **options: Unpack[RequestOptions]) -> Recommendations:
-        """The k best items for the user: `Recommender.recommend` of the recorded events, with its options.
+        """The k best items for the user: `Recommender.recommend` for the recorded events, with the same options.
 
-        A user nobody recorded anything of gets the most popular items, and `fallback` says so. With `budget_ms`, what
-        the store takes counts, and if it fails or would leave no time for a search, the state in memory answers or,
-        without one, the most popular items: `degraded` says "cached state" or "popularity". What the store was asked is
-        not broken off: its answer serves later requests.
+        A user without recorded events gets the most popular items, and `fallback` is True. `budget_ms` includes the
+        time of the store. If the store fails or would leave no time for a search, the answer is from the state in
+        memory or, without one, the most popular items; `degraded` is then "cached state" or "popularity". A call to the
+        store that is too late continues, and later requests use its result.
 
         Raises:
             ArgumentError: a value is out of range.
@@ -147,10 +148,10 @@ class Users(OfOneProcess):
         return dataclasses.replace(answer, degraded=degraded) if worse else answer
 
     async def recommend_async(self, user: Id, k: int = 10, **options: Unpack[RequestOptions]) -> Recommendations:
-        """`recommend` for asyncio: takes, answers and raises the same, while the event loop goes on.
+        """`recommend` for asyncio: same arguments, answers and errors, without blocking the event loop.
 
-        Shares the bounds of `Recommender.recommend_async`, and its threads, in which the store is asked, too. `timeout`
-        and `budget_ms` count from this call; what the store takes counts for the budget alone.
+        It shares the limits and the threads of `Recommender.recommend_async`; the calls to the store also run there.
+        `timeout` and `budget_ms` count from this call; only `budget_ms` includes the time of the store.
 
         Raises:
             OverloadedError: too many requests are in flight.
@@ -162,7 +163,7 @@ class Users(OfOneProcess):
         return await snapshot._waiting_room.answer(call, options, snapshot._metrics.failed)
 
     def _found(self, user: Id, budget: float | None) -> tuple[Recommender, UserState | Events] | None:
-        """`_current`; None if it would leave too little of a budget, in seconds, for a search."""
+        """`_current`, or None if it would leave too little of the budget, in seconds, for a search."""
         if budget == 0:
             return None
         lock = self._lock(user)
@@ -181,12 +182,12 @@ class Users(OfOneProcess):
         return snapshot, empty.state, "popularity"
 
     def state(self, user: Id) -> UserState:
-        """The state of the recorded events, of use where requests are made in batches.
+        """The state of the recorded events, for requests of several users at once.
 
         Raises:
-            ArgumentError: some times are known and others are not, so that there is no state (docs/user_state.md); or
-                `user` is past int64, or UTF-8 cannot encode it.
-            ArgumentTypeError: `user` is neither string nor integer.
+            ArgumentError: there is no state, since only some times are known (docs/user_state.md); or `user` does not
+                fit int64, or UTF-8 cannot encode it.
+            ArgumentTypeError: `user` is neither a string nor an integer.
             StoreError: the store failed.
         """
         user = as_user(user)
@@ -200,8 +201,8 @@ class Users(OfOneProcess):
         """Deletes the user's events and state, in memory and in the store.
 
         Raises:
-            ArgumentError: `user` is past int64, or UTF-8 cannot encode it.
-            ArgumentTypeError: `user` is neither string nor integer.
+            ArgumentError: `user` does not fit int64, or UTF-8 cannot encode it.
+            ArgumentTypeError: `user` is neither a string nor an integer.
             StoreError: the store failed.
         """
         user = as_user(user)
@@ -210,7 +211,7 @@ class Users(OfOneProcess):
             self._states.remove(user)
 
     def flush(self) -> None:
-        """Writes the states in memory that have unwritten events to the store.
+        """Writes to the store the states in memory that are newer than their stored version.
 
         Raises:
             StoreError: the store failed.
@@ -222,14 +223,15 @@ class Users(OfOneProcess):
                     self._states.put(user, self._saved(user, kept.served()).kept())
 
     def close(self) -> None:
-        """`flush`. The store stays open."""
+        """Calls `flush`. The store stays open."""
         self.flush()
 
     def stats(self) -> dict[str, int]:
-        """Counters since the beginning, and what `UserStates.stats` has.
+        """Counters since creation, together with `UserStates.stats`.
 
-        rebuilt: states made of the whole history. refused: stored states that were as damaged, of another
-        model or of a smaller `remember`. saved: states written. save_failures: that could not be; they are tried again.
+        rebuilt: states made from the whole history. refused: states in the store or in memory that are damaged, of
+        another model, have a smaller `remember`, or were made before an item of an ignored event was added. saved:
+        states written. save_failures: failed writes; they are tried again.
         """
         with self._counts_lock:
             counts = {name: self._counts[name] for name in ("rebuilt", "refused", "saved", "save_failures")}
@@ -256,32 +258,32 @@ class Users(OfOneProcess):
         return self._recommender.current if isinstance(self._recommender, LiveRecommender) else self._recommender
 
     def _new_empty(self, snapshot: Recommender, num_events: int = 0) -> ServedState:
-        """A state with room for so many events; twice, four times, .. what is remembered of everybody."""
+        """An empty state with room for `num_events` events: `remember` times the least sufficient power of two."""
         remember = self._remember
         while remember < min(num_events, MOST_REMEMBERED):
             remember = min(2 * remember, MOST_REMEMBERED)
         return ServedState(snapshot.new_state([], remember=remember), 0, newest_time(Events([])))
 
     def _is_good(self, served: ServedState, snapshot: Recommender) -> bool:
-        """Whether the snapshot can go on from the state, and no event it left out is of an item it knows by now."""
+        """Whether the snapshot can use the state, and the state ignored no event of an item that is known by now."""
         state = served.state
         is_whole = state.num_unknown == 0 or state.model == snapshot.fingerprint
         return state.remember >= self._remember and is_whole and snapshot.knows(state)
 
     def _current(self, user: Id) -> tuple[Recommender, UserState | Events]:
-        """A snapshot, and the state of all events in the store; the events themselves where they have no state."""
+        """A snapshot, and the state of all events in the store, or the events themselves if they have no state."""
         kept = self._states.get(user)
         cached = None if kept is None else kept.served()
-        snapshot = self._snapshot  # not older than what made the state
+        snapshot = self._snapshot  # read after the state, so not older than the snapshot that made it
         empty = self._empty
-        if not snapshot.knows(empty.state):  # another thread may go on to another model, and put its own there
+        if not snapshot.knows(empty.state):  # a local copy, since a thread with a newer model may replace it
             self._empty = empty = self._new_empty(snapshot)
         if cached and not self._is_good(cached, snapshot):
             self._count("refused")
             cached = None
         served = cached or self._load(user, snapshot) or empty
         read = self._store.read(user, since=served.sequence)
-        if read.after != served.sequence:  # deleted by somebody else: the whole history has been read
+        if read.after != served.sequence:  # the user was deleted elsewhere, and the whole history has been read
             served = empty
         elif cached and not len(read.events):
             return snapshot, cached.state
@@ -291,14 +293,14 @@ class Users(OfOneProcess):
         if read.after and (grown is None or _has_forgotten(grown.state)):
             read = self._store.read(user)
             grown = self._grow(snapshot, self._new_empty(snapshot, len(read.events)), read)
-        if grown is None or not grown.sequence:  # nobody may fill the memory by asking for users without events
+        if grown is None or not grown.sequence:  # requests for users without events must not fill the memory
             self._states.remove(user)
         else:
             self._keep(user, grown)
         return snapshot, _of_kind(read.events, snapshot.items) if grown is None else grown.state
 
     def _load(self, user: Id, snapshot: Recommender) -> ServedState | None:
-        """The state in the store, if it is whole and of this model."""
+        """The state in the store, if it is intact and of this model."""
         stored = self._store.get_state(user)
         if stored is None:
             return None
@@ -313,7 +315,7 @@ class Users(OfOneProcess):
         return served
 
     def _grow(self, snapshot: Recommender, served: ServedState, read: StoredEvents) -> ServedState | None:
-        """The state after further events; None if they do not follow the earlier ones, or only some times are known."""
+        """The state after more events; None if they do not follow the earlier ones, or only some times are known."""
         events = _of_kind(read.events, snapshot.items)
         if len(events) and oldest_time(events) < served.newest_time:
             return None
@@ -343,12 +345,12 @@ class Users(OfOneProcess):
 
 
 def _has_forgotten(state: UserState) -> bool:
-    """Events that `exclude_seen` and `repeats` would have to see, and that a larger state would remember."""
+    """Whether `exclude_seen` and `repeats` miss events that a larger state would remember."""
     return state.num_events > state.remember < MOST_REMEMBERED
 
 
 def _of_kind(events: Events, items: ItemTable) -> Events:
-    """The events without those of a model whose ids are of the other kind, which this one cannot know."""
+    """The events with ids of the catalogue's kind; others were recorded for a model with the other kind of ids."""
     kinds, ids = STR_TYPES if items.has_string_ids else INT_TYPES, id_list(events.items)
     kept = [place for place, item in enumerate(ids) if type(item) in kinds]
     if len(kept) == len(events):

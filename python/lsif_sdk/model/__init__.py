@@ -1,4 +1,4 @@
-"""The torch module of docs/model.md: for training, and in float64 the reference the native engine is tested against."""
+"""The torch module of docs/model.md, for training and, in float64, as the reference for tests of the native engine."""
 
 from __future__ import annotations
 

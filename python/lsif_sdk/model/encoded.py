@@ -1,4 +1,4 @@
-"""What the model makes of histories, and what it scores items by."""
+"""The model's encoding of histories, and the rows that items are scored with."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["CatalogRows", "Encoded"]
 
 
 class Encoded(NamedTuple):
-    """What the model knows of a history; the leading dimensions are the caller's.
+    """An encoded history; the leading dimensions are the caller's.
 
     Attributes:
         fused: the user vector I, [..., dim].
         interests: long-term, pooled short-term, newest state, [..., M, dim].
-        weights: of the interests, [..., M]; they sum to 1.
-        bonus: of the items of the history; None without `repeats`.
+        weights: weights of the interests, [..., M], with sum 1.
+        bonus: bonuses of the items of the history; None without `repeats`.
     """
 
     fused: Tensor
@@ -46,7 +46,7 @@ class Encoded(NamedTuple):
 
 
 class CatalogRows(NamedTuple):
-    """What items are scored by.
+    """The vectors and biases that items are scored with.
 
     Attributes:
         vectors: [num_items, dim].

@@ -59,12 +59,11 @@ class _WindowBlocks:
 
     @property
     def reach(self) -> int:
-        """Keys before a block's first query: two blocks, which are at least the window."""
+        """Number of keys before a block's first query: two blocks, which are at least the window."""
         return 0 if self.seq_len <= self.window else 2 * self.block
 
     @property
     def tail(self) -> int:
-        """Padding that fills the last block."""
         return -self.seq_len % self.block
 
     def queries(self, x: Tensor) -> Tensor:
@@ -78,7 +77,7 @@ class _WindowBlocks:
             return x[:, None]
         padding = [0, 0] * (x.dim() - 2) + [self.reach, self.tail]
         parts = torch.unflatten(functional.pad(x, padding), 1, (-1, self.block))
-        # Slices, for the gradient of `unfold` is slow.
+        # Slices, since the gradient of `unfold` is slow.
         return torch.cat([parts[:, :-2], parts[:, 1:-1], parts[:, 2:]], dim=2)
 
     def distances(self, device: torch.device) -> Tensor:
@@ -87,7 +86,7 @@ class _WindowBlocks:
         return query - torch.arange(self.reach + self.block, device=device)
 
     def visible(self, device: torch.device) -> Tensor:
-        """Which keys lie in the window and in the sequence, bool [num_blocks, 1, block, reach + block]."""
+        """Which keys are in the window and in the sequence, bool [num_blocks, 1, block, reach + block]."""
         distance = self.distances(device)
         in_window = (distance >= 0) & (distance < self.window)
         first_key = torch.arange(0, self.seq_len, self.block, device=device) - self.reach
@@ -96,7 +95,7 @@ class _WindowBlocks:
 
 
 class _Block(nn.Module):
-    """What both block types share: the additive bias and the split into heads."""
+    """The common parts of both block types: the additive bias and the split into heads."""
 
     def __init__(self, config: ModelConfig, dropout: float) -> None:
         super().__init__()
@@ -167,10 +166,10 @@ class _TransformerBlock(_Block):
 
 
 class SequenceEncoder(nn.Module):
-    """Embedded events to states h; state i depends on events <= i within the window of each layer only.
+    """Encodes embedded events as states h; state i depends only on events <= i within the window of each layer.
 
     Args:
-        config: the model's shape.
+        config: the model's hyper-parameters.
         dropout: probability on every residual branch.
     """
 
@@ -192,10 +191,10 @@ class SequenceEncoder(nn.Module):
         Args:
             x: embedded events, [batch, seq_len, dim].
             times: event times, int64 Unix seconds [batch, seq_len].
-            asked: the time each position is asked about (q of docs/model.md), int64 [batch, seq_len].
+            asked: the request time of each position (q of docs/model.md), int64 [batch, seq_len].
 
         Returns:
-            states [batch, seq_len, dim]; those of padding mean nothing.
+            states [batch, seq_len, dim]; those of padding are meaningless.
         """
         blocks = _WindowBlocks(x.shape[1], self.window)
         visible = blocks.visible(x.device)

@@ -17,12 +17,12 @@ __all__ = ["NORM_EPS", "InterestFusion"]
 _GAP_SCALE = math.log1p(365 * SECONDS_PER_DAY)
 _LENGTH_SCALE = math.log1p(1000)
 NORM_EPS = 1e-12
-"""Under the root of |v| = sqrt(v.v + eps), for zeros."""
+"""eps of |v| = sqrt(v.v + eps), for zero vectors."""
 _NEWEST_WEIGHT = 0.99
 
 
 class InterestFusion(nn.Module):
-    """Adaptive weights: they depend on the interests, the gap since the last event and the history's length."""
+    """Weights that depend on the interests, the time since the last event and the history's length."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class InterestFusion(nn.Module):
         self.request_time = config.request_time
         self.hidden = nn.Linear(num_interests * config.dim + 3, config.fusion_dim)
         self.logits = nn.Linear(config.fusion_dim, num_interests)
-        # Training starts at the encoder alone: the newest state has nearly all the weight, whatever the input.
+        # Training starts with the encoder alone: the newest state has nearly all the weight, whatever the input.
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
         if num_interests > 1:
@@ -43,7 +43,7 @@ class InterestFusion(nn.Module):
         Args:
             interests: [batch, num_queries, M, dim].
             times: int64 Unix seconds of the newest event of each query's history [batch, num_queries].
-            asked: int64 Unix seconds each query is asked about [batch, num_queries].
+            asked: request time of each query, int64 Unix seconds [batch, num_queries].
             counts: int64 number of events in each query's history [batch, num_queries].
 
         Returns:

@@ -1,4 +1,4 @@
-"""Interest pooling: events to long-term interests, states to short-term interests (docs/model.md section 3)."""
+"""Interest pooling: long-term interests from events, short-term ones from states (docs/model.md section 3)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lsif_sdk.times import SECONDS_PER_DAY
 
 __all__ = ["LongTermPooling", "ShortTermPooling"]
 
-# Days after which an event counts for a factor e less, one interest after another; infinity never forgets.
+# Days after which an event's weight has fallen by a factor e, for each interest in turn; infinity never forgets.
 _TIME_SCALES = (float("inf"), 365.0, 30.0, 1.0)
 
-# Positions pooled at once: short enough that little is computed twice, long enough that few steps follow each other.
+# Positions pooled at once: few enough to compute little twice, enough to need few sequential steps.
 _BLOCK = 32
 
 EMBEDDING_STD = 0.02
-"""Of the item embeddings when training starts."""
+"""Standard deviation of the item embeddings when training starts."""
 
 
 class LongTermPooling(nn.Module):
@@ -38,8 +38,8 @@ class LongTermPooling(nn.Module):
         self.value = nn.Linear(config.dim, config.dim, bias=False)
         scales = torch.tensor([_TIME_SCALES[a % len(_TIME_SCALES)] for a in range(config.num_long)])
         self.rate = nn.Parameter(scales.rsqrt())
-        # States have norm sqrt(dim) from the start; without this, embeddings would be too short to matter beside them
-        # and the fusion would learn to ignore what is pooled from them.
+        # States have norm sqrt(dim) from the start. Without this, embeddings would be negligibly short in comparison,
+        # and the fusion would learn to ignore interests pooled from them.
         with torch.no_grad():
             nn.init.eye_(self.value.weight)
             if not config.normalize_inputs:
@@ -50,7 +50,7 @@ class LongTermPooling(nn.Module):
         return self.rate.square()
 
     def forward(self, x: Tensor, times: Tensor, visible: Tensor, newest: Tensor) -> Tensor:
-        """Long-term interests of one query a user.
+        """Long-term interests for one query per user.
 
         Args:
             x: embedded events [batch, seq_len, dim].
@@ -64,16 +64,16 @@ class LongTermPooling(nn.Module):
         return cast(Tensor, (self.weights(x, times, visible, newest) @ self.value(x))[:, None])
 
     def weights(self, x: Tensor, times: Tensor, visible: Tensor, newest: Tensor) -> Tensor:
-        """What each event counts for in each interest, [batch, num_long, seq_len]; takes what `forward` does."""
+        """Weight of each event in each interest, [batch, num_long, seq_len]; arguments as in `forward`."""
         logits = self._logits(x) - self._forgotten(newest, times)
         return logits.masked_fill(~visible[:, None], -torch.inf).softmax(dim=-1)
 
     def every_position(self, x: Tensor, times: Tensor) -> Tensor:
-        """Long-term interests seen from every position, whose history is the events up to it: what training needs.
+        """Long-term interests at every position, over the events up to it, for training.
 
-        Where time only goes on, an interest's history up to a block of positions acts as one event: its value is the
-        interest at the block's start and its logit the log-sum-exp of the logits, which all fall alike from there on.
-        The work is then seq_len * block instead of seq_len ** 2; otherwise the whole sequence is one block.
+        If times never decrease, the history before a block of positions acts as one event: its value is the interest at
+        the block's start, and its logit is the log-sum-exp of the logits, which all decay equally from there on. The
+        work is then seq_len * block instead of seq_len ** 2. Otherwise the whole sequence is one block.
 
         Args:
             x: embedded events [batch, seq_len, dim].
@@ -86,7 +86,7 @@ class LongTermPooling(nn.Module):
         logits, values = self._logits(x), self.value(x)
         block = min(seq_len, _BLOCK) if not self.use_times or _goes_on(times) else seq_len
         later = torch.ones(block, block, dtype=torch.bool, device=x.device).triu(1)
-        # Before the first block there is nothing: a logit that takes no part.
+        # Before the first block there is no history: its logit is -infinity.
         before, total, since = (
             torch.zeros_like(values[:, None, :1]),
             torch.full_like(logits[..., 0], -torch.inf),
@@ -108,11 +108,11 @@ class LongTermPooling(nn.Module):
         return torch.cat(parts, dim=2).transpose(1, 2)
 
     def _logits(self, x: Tensor) -> Tensor:
-        """Of the events before any is forgotten, [batch, num_long, seq_len]."""
+        """Logits of the events without decay, [batch, num_long, seq_len]."""
         return cast(Tensor, self.logits(functional.silu(self.hidden(x))).transpose(1, 2))
 
     def _forgotten(self, later: Tensor, earlier: Tensor) -> Tensor:
-        """What each interest takes off a logit for the time between, [batch, num_long, *]; 0 without times."""
+        """How much each interest's logit decays between the times, [batch, num_long, *]; 0 without times."""
         seconds, _ = elapsed(later, earlier)
         days = seconds.to(self.rate.dtype)[:, None] / SECONDS_PER_DAY
         decay = self.decay() if self.use_times else torch.zeros_like(self.rate)
@@ -120,7 +120,7 @@ class LongTermPooling(nn.Module):
 
 
 def _goes_on(times: Tensor) -> bool:
-    """Whether no sequence's time falls, and none knows only some of its times."""
+    """Whether times never decrease in a sequence, and each has all or no times known."""
     unknown = times == UNKNOWN_TIME
     mixed = unknown.any(dim=1) != unknown.all(dim=1)
     return not bool(mixed.any() | (times[:, 1:] < times[:, :-1]).any())
@@ -140,12 +140,12 @@ class ShortTermPooling(nn.Module):
         before = min(self.short_window, states.shape[1]) - 1
         logits = functional.pad(self._logits(states), (0, 0, before, 0), value=-torch.inf).unfold(1, before + 1, 1)
         padded = functional.pad(states, (0, 0, before, 0))
-        # Slices, for the gradient of `unfold` is slow where there are `dim` columns, not `num_short`.
+        # Slices, since the gradient of `unfold` is slow with `dim` columns instead of `num_short`.
         recent = torch.stack([padded[:, first : first + states.shape[1]] for first in range(before + 1)], dim=2)
         return logits.softmax(dim=-1) @ recent
 
     def weights(self, states: Tensor) -> Tensor:
-        """What each state counts for at the newest position, [seq_len, dim] -> [num_short, seq_len]."""
+        """Weight of each state at the newest position, [seq_len, dim] -> [num_short, seq_len]."""
         recent = self._logits(states[-self.short_window :]).softmax(dim=0).t()
         return functional.pad(recent, (len(states) - recent.shape[1], 0))
 

@@ -22,8 +22,6 @@ __all__ = ["InterestFusionModel"]
 
 
 class _ItemCatalog(nn.Module):
-    """The catalogue's own parameters: one bias an item."""
-
     def __init__(self, num_items: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(num_items))
@@ -33,15 +31,15 @@ class InterestFusionModel(nn.Module):
     """The interest-fusion model, in any float type and on any device.
 
     Args:
-        config: the model's shape.
-        dropout: probability used while training: on embedded events, with ONE mask for all that reads them (else the
-            poolings show the model what the encoder must do without), on residual branches and on pooled interests.
+        config: the model's hyper-parameters.
+        dropout: probability while training: on embedded events, with ONE mask for all modules that read them (otherwise
+            the poolings would reveal what is hidden from the encoder), on residual branches and on pooled interests.
     """
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
-        # Small, so that training starts near equal scores for all items.
+        # Small, so that all items have nearly equal scores when training starts.
         self.item_embedding = nn.Parameter(torch.randn(config.num_items, config.dim) * EMBEDDING_STD)
         if config.num_actions > 0:
             self.action_embedding = nn.Parameter(torch.randn(config.num_actions + 1, config.dim) * EMBEDDING_STD)
@@ -68,16 +66,16 @@ class InterestFusionModel(nn.Module):
     ) -> Encoded:
         """Encodes EVERY position of right-padded sequences: position i sees events 0..i only.
 
-        With `request_time`, position i is asked about the time of event i + 1, and the newest one about `now`. That is
-        what `encode` gives for the prefix with this time as `now`, unless the time is unknown: here it then stays
-        unknown, as within a longer history.
+        With `request_time`, the request time of position i is the time of event i + 1, and that of the newest position
+        is `now`. `encode` gives the same for the prefix with this time as `now`, except if the time is unknown: here it
+        stays unknown, as within a longer history.
 
         Args:
             items: catalogue rows, int64 [batch, seq_len]; padding may hold any valid row.
             times: int64 Unix seconds [batch, seq_len], `UNKNOWN_TIME` where unknown; None if all are.
             actions: int64 [batch, seq_len] in [0, num_actions]; None if all are unknown.
-            lengths: int64 [batch], events of each sequence, >= 1.
-            start: int64 [batch], events cut off before the sequence (they count in the history's length).
+            lengths: number of events of each sequence, int64 [batch], >= 1.
+            start: number of events cut off before the sequence (they count in the history's length), int64 [batch].
             now: int64 [batch] Unix seconds, or None.
 
         Returns:
@@ -113,7 +111,7 @@ class InterestFusionModel(nn.Module):
             items: catalogue rows of all events, int64 [total].
             times: int64 Unix seconds [total], `UNKNOWN_TIME` where unknown; None if all are.
             actions: int64 [total]; None if all are unknown.
-            offsets: int64 [batch + 1]; user b owns events offsets[b] .. offsets[b + 1] - 1.
+            offsets: int64 [batch + 1]; user b has events offsets[b] .. offsets[b + 1] - 1.
             now: int64 [batch] Unix seconds, only read if `request_time`; None if unknown.
 
         Returns:
@@ -153,7 +151,7 @@ class InterestFusionModel(nn.Module):
     def embed_and_encode(
         self, items: Tensor, times: Tensor, actions: Tensor | None = None, now: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What the interests of ONE history are pooled from, in training after dropout.
+        """The embedded events and states from which the interests of ONE history are pooled; in training after dropout.
 
         Args:
             items: catalogue rows, int64 [seq_len], at least one.
@@ -174,7 +172,7 @@ class InterestFusionModel(nn.Module):
         Args:
             encoded: leading dimensions [...].
             candidates: int64 rows [num_candidates]; None for the whole catalogue.
-            rows: `catalog_rows()`, for a caller who scores in several parts; None: they are computed.
+            rows: `catalog_rows()`, for callers that score in several parts; None: they are computed.
 
         Returns:
             [..., num_candidates or num_items].
@@ -201,14 +199,14 @@ class InterestFusionModel(nn.Module):
         return self.config.temperature * (logits + _log(encoded.weights)).logsumexp(dim=-1) + bias
 
     def catalog_rows(self) -> CatalogRows:
-        """What items are scored by."""
+        """The vectors and biases that items are scored with."""
         vectors: Tensor = self.item_embedding
         if self.config.normalize_items:
             vectors = _at_length(vectors, self.config.item_scale)
         return CatalogRows(vectors, self.catalog.bias)
 
     def inputs_of(self, embeddings: Tensor) -> Tensor:
-        """What the encoder reads of items."""
+        """Embeddings as the encoder reads them."""
         return _at_length(embeddings, self.config.dim**0.5) if self.config.normalize_inputs else embeddings
 
     def export_weights(self) -> dict[str, Tensor]:
@@ -221,9 +219,9 @@ class InterestFusionModel(nn.Module):
     ) -> InterestFusionModel:
         """Rebuilds a model from `export_weights`.
 
-        The model holds one matrix and makes from it, in its own float type, what it reads of items and what it scores
-        them by. An artifact whose `item_embedding` and `catalog.vectors` are not made from one is refused, for the
-        model would not score what the artifact does.
+        The model has one matrix, from which it computes, in its own float type, both the encoder's inputs and the
+        vectors for scoring. It refuses an artifact whose `item_embedding` and `catalog.vectors` are not derived from
+        one matrix, since its scores would differ.
 
         Args:
             config: the config the weights belong to.
@@ -231,8 +229,8 @@ class InterestFusionModel(nn.Module):
             dtype: float type of the module.
 
         Raises:
-            ArtifactError: a tensor is missing, unknown or has another shape, or `catalog.vectors` does not belong to
-                `item_embedding`; the message names it.
+            ArtifactError: a tensor is missing, unknown or has another shape, or `catalog.vectors` and `item_embedding`
+                do not belong together; the message names it.
         """
         model = cls(config).to(dtype)
         load(model, weights)
@@ -264,7 +262,7 @@ class InterestFusionModel(nn.Module):
         return bonus
 
     def _interests(self, x: Tensor, states: Tensor, times: Tensor, last: Tensor | None = None) -> Tensor:
-        """All interests, [batch, num_queries, M, dim]; `last` picks one position a user, None takes all."""
+        """All interests, [batch, num_queries, M, dim]; `last` selects one position per user, None all positions."""
 
         def pick(values: Tensor) -> Tensor:
             return values if last is None else values.take_along_dim(last[..., None, None], dim=1)

@@ -1,4 +1,4 @@
-"""Repeats: how much likelier an item of the own history is than its score says (docs/model.md section 5)."""
+"""Repeats: learned bonuses on the scores of items of the user's own history (docs/model.md section 5)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lsif_sdk.model.times import elapsed
 __all__ = ["NUM_DISTANCES", "NUM_PHASES", "RepeatBonus", "Repeats"]
 
 NUM_DISTANCES = 16
-"""Buckets of how many events ago: 1, 2, 3-4, 5-8, ..."""
+"""Number of buckets of how many events ago: 1, 2, 3-4, 5-8, ..."""
 NUM_PHASES = 24 * 7
-"""Hours of a week: buckets of the time since an event, modulo one week."""
+"""Number of buckets of the time since an event modulo one week: its hours."""
 SECONDS_PER_HOUR = 3600
 _MAX_LOGIT = 30.0
 
 
 class RepeatBonus(NamedTuple):
-    """What is added to the scores of the items of a history; the leading dimensions are those of `Encoded`.
+    """Bonuses on the scores of the items of a history; the leading dimensions are those of `Encoded`.
 
     Attributes:
         items: catalogue rows of the events, int64 [..., seq_len].
@@ -37,7 +37,7 @@ class RepeatBonus(NamedTuple):
         return torch.where(self.items == targets[..., None], self.values, 0).sum(dim=-1)
 
     def added_to(self, scores: Tensor, candidates: Tensor | None) -> Tensor:
-        """Scores [..., n] of the candidates int64 [n], or of the whole catalogue, with the bonus on top."""
+        """Scores [..., n] of the candidates int64 [n], or of the whole catalogue, with the bonus added."""
         values = self.values.to(scores.dtype)
         if candidates is None:
             return scores.scatter_add(-1, self.items, values)
@@ -50,10 +50,10 @@ class RepeatBonus(NamedTuple):
 
 
 class Repeats(nn.Module):
-    """log(1 + exp(gate) sum_j exp(a_j)) over the events j of an item, a_j learned for how long ago and at what hour.
+    """log(1 + exp(gate) sum_j exp(a_j)) over the events j of an item, with a_j learned by distance, age and hour.
 
-    The values of distances and ages are learned as steps from one bucket to the next: a bucket that training never met,
-    such as that of events older than a training sequence is long, takes the value of the last one it did.
+    The values of distances and ages are learned as steps between buckets, so that a bucket that does not occur in
+    training, such as a distance longer than training sequences, has the value of the last one that does.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -70,7 +70,7 @@ class Repeats(nn.Module):
         """The learned tables by their name in an artifact: "repeats.distance" and, with times, "repeats.age"."""
         tables = {"repeats.distance": self.distance_steps.cumsum(0)}
         if self.use_times:
-            # The first value stands for an unknown time and is no neighbour of the others.
+            # The first value is for unknown times, and not a neighbour of the others.
             tables["repeats.age"] = torch.cat([self.age_steps[:1], self.age_steps[1:].cumsum(0)])
         return tables
 
@@ -96,10 +96,10 @@ class Repeats(nn.Module):
             newest: newest state of each query [batch, num_queries, dim].
             items: int64 [batch, seq_len].
             times: int64 Unix seconds [batch, seq_len].
-            asked: int64 Unix seconds each query is asked about [batch, num_queries].
-            distance: events from each event to the query's newest one, int64 [batch or 1, num_queries, seq_len];
-                negative for events the query does not see.
-            boundaries: of the time buckets, int64; None without times.
+            asked: request time of each query, int64 Unix seconds [batch, num_queries].
+            distance: how many events each event is before the query's newest one, int64
+                [batch or 1, num_queries, seq_len]; negative for events that the query does not see.
+            boundaries: boundaries of the time buckets, int64; None without times.
         """
         tables = self.tables()
         visible = (distance >= 0).to(self.distance_steps.dtype)
@@ -111,7 +111,7 @@ class Repeats(nn.Module):
             logits = logits + tables["repeats.age"][bucket] + self.phase[phase]
         gate = self.gate(newest)
         weights = torch.exp((logits + gate).clamp_max(_MAX_LOGIT)) * visible
-        with torch.autocast(newest.device.type, enabled=False):  # half precision holds neither exp(30) nor a count
+        with torch.autocast(newest.device.type, enabled=False):  # half precision represents neither exp(30) nor counts
             total, count = _sums_by_item(items, weights, visible.expand_as(weights))
         values = torch.log1p(total) / count.clamp_min(1) * visible
         return RepeatBonus(items[:, None, :].expand(values.shape), values)
@@ -122,7 +122,7 @@ def _sums_by_item(items: Tensor, *values: Tensor) -> list[Tensor]:
     if values[0].shape[1] > 1:
         same = (items[:, :, None] == items[:, None, :]).to(values[0].dtype)
         return [part @ same for part in values]
-    # One query a user is a whole history, which may be too long for seq_len squared.
+    # With one query per user the sequence is a whole history, which may be too long for seq_len squared.
     distinct, ranks = torch.unique(items, return_inverse=True)
     sums = values[0].new_zeros(len(items), 1, len(distinct))
     ranks = ranks[:, None, :]

@@ -20,9 +20,9 @@ def elapsed(later: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
         earlier: int64 Unix seconds.
 
     Returns:
-        int64 seconds (0 where a time is unknown; saturated, for the difference of two int64 need not fit one) and a
-        bool mask that is true where both times are known.
+        int64 seconds (0 where a time is unknown; saturated, since the difference may not fit int64) and a bool mask
+        that is true where both times are known.
     """
     known = (later != UNKNOWN_TIME) & (earlier != UNKNOWN_TIME)
-    seconds = torch.maximum(later, earlier) - earlier  # never negative but where it wraps around
+    seconds = torch.maximum(later, earlier) - earlier  # negative only if it wraps around
     return torch.where(known, torch.where(seconds < 0, _MOST, seconds), 0), known

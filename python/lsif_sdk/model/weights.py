@@ -1,4 +1,4 @@
-"""The artifact's tensors of a model, and a model's parameters from them (docs/model.md has names and shapes)."""
+"""Converts between a model's parameters and the tensors of an artifact (names and shapes: docs/model.md)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["exported", "load", "put", "state_of"]
 
-_VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision, far below what other items have
+_VECTORS_TOLERANCE = 1e-2  # of the length: above the rounding of half precision, far below distances between items
 _ENCODER = "encoder."
 _RATE, _DECAY = "long_pooling.rate", "long_pooling.decay"
 _INPUTS, _VECTORS = "item_embedding", "catalog.vectors"
-_PENALTY = "catalog.penalty"  # which `Artifact.with_popularity_penalty` keeps: no part of a model
+_PENALTY = "catalog.penalty"  # of `Artifact.with_popularity_penalty`, not part of a model
 _STEPS, _TABLES = "_steps", ("repeats.distance", "repeats.age")
 
 
@@ -46,7 +46,7 @@ def exported(model: InterestFusionModel) -> dict[str, Tensor]:
 
 
 def load(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> None:
-    """Gives a model the parameters that `exported` made `weights` from; see `InterestFusionModel.from_weights`."""
+    """The inverse of `exported`, into an existing model; see `InterestFusionModel.from_weights`."""
     config = model.config
     if config.has_two_tables != (_VECTORS in weights):
         raise ArtifactError(f"{_VECTORS}: expected {'a tensor' if config.has_two_tables else 'none'}")
@@ -56,13 +56,13 @@ def load(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> None:
 
 
 def state_of(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a model such as this one that `exported` made `weights` from, by name.
+    """The state dict from which `exported` made `weights`, for a model like this one.
 
-    Of two tables of items it is the one that the model holds, whether or not the other belongs to it.
+    If there are two tables of items, it has the one that the model holds; the other is not compared.
     """
     derived = (_VECTORS, _DECAY, _PENALTY, *_TABLES)
     state = {name: value for name, value in weights.items() if name not in derived} | Repeats.steps(weights)
-    if model.config.normalize_inputs:  # its direction is all of an embedding that this does not keep
+    if model.config.normalize_inputs:  # inputs have lost the length of embeddings
         state[_INPUTS] = weights[_VECTORS]
     if _DECAY in weights:
         state[_RATE] = weights[_DECAY].to(torch.float64).sqrt()
@@ -71,7 +71,7 @@ def state_of(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> dict[
 
 
 def put(model: InterestFusionModel, state: Mapping[str, Tensor]) -> None:
-    """Gives a model a whole state; ArtifactError where it does not fit."""
+    """Loads a whole state dict; ArtifactError if it does not fit."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -80,7 +80,7 @@ def put(model: InterestFusionModel, state: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def _check_tables(model: InterestFusionModel, weights: Mapping[str, Tensor]) -> None:
-    """Refuses vectors and inputs that are not those the model makes of its one matrix."""
+    """Refuses vectors and inputs that differ from those that the model computes from its one matrix."""
     c = model.config
     tables = []
     if c.normalize_items:

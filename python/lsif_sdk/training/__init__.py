@@ -1,4 +1,4 @@
-"""Training: event logs, the trainer and its settings. Needs the extra "train" beyond what inference needs."""
+"""Training: event logs, the trainer and its settings. Needs the extra "train"."""
 
 from __future__ import annotations
 

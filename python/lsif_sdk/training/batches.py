@@ -1,4 +1,4 @@
-"""Cuts an event log into training sequences and these into shuffled, right-padded batches."""
+"""Cuts an event log into training sequences, and groups them into shuffled, right-padded batches."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Batch(NamedTuple):
 
     Attributes:
         items: int64 [batch, seq_len].
-        targets: item of the following event, int64 [batch, seq_len]; -1 in the padding.
+        targets: item of the following event, int64 [batch, seq_len]; -1 in the padding and for skipped targets.
         times: int64 [batch, seq_len], or None.
         actions: int64 [batch, seq_len], or None.
         lengths: int64 [batch].
-        start: events of the history before the sequence, int64 [batch].
+        start: number of events of the history before the sequence, int64 [batch].
         now: time of the event that follows the sequence, int64 [batch], or None.
     """
 
@@ -48,17 +48,18 @@ class Batch(NamedTuple):
 
 
 class Sequences:
-    """The training sequences of a log: every event but a user's first is a target exactly once.
+    """The training sequences of a log: every event except a user's first is a target exactly once, unless skipped.
 
-    A history longer than `max_len` is cut into pieces counted from its newest end, so the newest piece is full.
+    A longer history is cut into pieces of `max_len` events, starting at its newest end, so that the newest piece is
+    full.
 
     Args:
         log: the events.
-        max_len: events a sequence has at most (its last target not counted).
-        batch_size: sequences a batch.
+        max_len: the most events of a sequence (not counting its last target).
+        batch_size: sequences per batch.
         time_dropout: probability that all times of a sequence are hidden.
-        skip_ties: an event at the same time as the one before is no target.
-        skip_seen: an event with an item that the user's earlier events hold is no target.
+        skip_ties: an event at the same time as the one before is not a target.
+        skip_seen: an event with an item that an earlier event of the user has is not a target.
 
     Raises:
         ArgumentError: `skip_ties` without times, or nothing is left to train on.
@@ -91,7 +92,7 @@ class Sequences:
             self._skip(_seen(log), "skip_seen", "False where all that people come to is what they had before")
 
     def _skip(self, events: NDArray[np.bool_], argument: str, expected: str) -> None:
-        """Takes these events off the targets, and the sequences that are left without one, which teach nothing."""
+        """Removes these events from the targets, and sequences without any target left."""
         self._skipped = events if self._skipped is None else self._skipped | events
         targets = offsets_of(~self._skipped)
         kept = targets[self._first + self._length + 1] > targets[self._first + 1]
@@ -104,7 +105,7 @@ class Sequences:
         return -(-len(self._first) // self._batch_size)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """One epoch in random order; sequences of similar length share a batch, so that little is padding."""
+        """One epoch in random order; sequences of similar length share a batch, to reduce padding."""
         order = rng.permutation(len(self._first))
         pool = self._batch_size * _BATCHES_PER_POOL
         groups: list[NDArray[np.int64]] = []
@@ -145,7 +146,7 @@ class Sequences:
 
 
 def _ties(log: EventLog) -> NDArray[np.bool_]:
-    """Which events have the time of the one before, bool [total]; a user's first event has none before."""
+    """Which events have the same time as the user's previous event, bool [total]."""
     if log.times is None:
         raise ArgumentError("skip_ties", "False for events without times", True)
     tied = np.zeros(len(log.items), dtype=np.bool_)
@@ -155,7 +156,7 @@ def _ties(log: EventLog) -> NDArray[np.bool_]:
 
 
 def _seen(log: EventLog) -> NDArray[np.bool_]:
-    """Which events have an item that an earlier event of the user has, bool [total]."""
+    """Which events repeat an item of an earlier event of the user, bool [total]."""
     seen = np.ones(len(log.items), dtype=np.bool_)
     seen[np.unique(log.users * log.num_items + log.items, return_index=True)[1]] = False
     return seen

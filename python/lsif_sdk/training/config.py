@@ -1,4 +1,4 @@
-"""Everything about a training run that is not the model's shape."""
+"""All settings of a training run except the model's hyper-parameters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 Schedule = Literal["constant", "cosine"]
 LossName = Literal["softmax", "binary"]
 _CHOICES = {"precision": get_args(Precision), "schedule": get_args(Schedule), "loss": get_args(LossName)}
-# field: (lowest, highest, whether they belong to the interval)
+# field: (lowest, highest, brackets that say whether they are included)
 _NUMBERS = {
     "learning_rate": (0.0, FLOAT32_MAX, "(]"),
     "repeats_rate": (0.0, FLOAT32_MAX, "(]"),
@@ -45,32 +45,35 @@ class TrainConfig:
     """How a model is trained.
 
     Args:
-        epochs: passes over the data at most.
-        batch_size: sequences a step.
-        learning_rate: of AdamW, after the warm-up.
-        repeats_rate: times `learning_rate`, for the few weights of `ModelConfig.repeats`: logarithms that all users
-            share, which at the rate of embeddings are still on their way when those overfit (docs/quality_trials.md).
-        weight_decay: of AdamW, on matrices and embeddings; biases, norms, decay rates and `repeats` have none.
+        epochs: the most passes over the data.
+        batch_size: sequences per step.
+        learning_rate: learning rate of AdamW after the warm-up.
+        repeats_rate: factor on `learning_rate` for the few weights of `ModelConfig.repeats`. These are logarithms
+            shared by all users, which at the rate of embeddings would not converge before those overfit
+            (docs/quality_trials.md).
+        weight_decay: weight decay of AdamW, on matrices and embeddings; biases, norms, decay rates and `repeats` have
+            none.
         warmup_steps: steps over which the learning rate rises linearly from 0.
-        clip_norm: bound on the norm of the gradient; infinity = none.
+        clip_norm: limit on the norm of the gradient; infinity = none.
         dropout: probability on embedded events, residual branches and pooled interests.
         time_dropout: probability that a sequence is trained with all its times unknown, so that the model can also
             serve events without times.
-        max_len: events a training sequence has at most; a longer history becomes several sequences.
-        num_negatives: sampled items a step, for "binary" and for catalogues too large for the full softmax.
+        max_len: the most events of a training sequence; a longer history becomes several sequences.
+        num_negatives: sampled items per step, for "binary" and for catalogues too large for the full softmax.
         patience: validations without a better NDCG@10 before training stops.
-        max_seconds: stop after the first epoch that ends later than this, of each run anew; None = no limit.
-        seed: of everything random.
+        max_seconds: stop after the first epoch that ends later than this; a resumed run counts from 0. None = no limit.
+        seed: random seed.
         precision: Lightning Fabric's name of the number format: "32-true", "bf16-mixed", "16-mixed" or "64-true".
-        schedule: of the learning rate: "constant", or "cosine": times (1 + cos(pi s / S)) / 2 at step s = 0, 1, .. of
-            the S steps that `epochs` take, the warm-up's among them. Training that stops early stops on a high rate.
+        schedule: schedule of the learning rate: "constant", or "cosine": times (1 + cos(pi s / S)) / 2 at step
+            s = 0, 1, .. of the S steps of all `epochs`, including the warm-up. Early stopping then stops at a high
+            rate.
         loss: "softmax" or "binary"; see `lsif_sdk.training.losses.NextEventLoss`.
-        averaging: decay a step of the moving average of the weights that is validated and returned in their place
+        averaging: decay per step of a moving average of the weights, which is validated and returned in their place
             (Polyak and Juditsky 1992); about 1 / (1 - averaging) steps count. 0 = the weights themselves.
-        skip_ties: do not train on targets that share their time with the event before: the order within a basket says
-            nothing of what comes next. They stay part of the history. Needs events with times.
-        skip_seen: do not train on targets that the user had before, and leave what the user had before out of the
-            softmax, full or sampled: for models that will never be asked to recommend it. Not with `repeats`.
+        skip_ties: do not train on targets with the same time as the event before, since the order within a basket
+            carries no information. They stay part of the history. Needs events with times.
+        skip_seen: do not train on targets that the user had before, and leave items of the user's history out of the
+            softmax, full or sampled: for models that never recommend them. Not with `repeats`.
 
     Raises:
         ArgumentError: a value is out of range; the message names the field.
@@ -118,11 +121,11 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of `to_dict`; fields left out have their defaults, unknown ones are refused by name.
+        """The inverse of `to_dict`; missing fields have their defaults, unknown ones are refused by name.
 
         Raises:
             ArgumentError: a field is unknown or out of range.
-            ArgumentTypeError: a field is of the wrong type, or `values` no mapping.
+            ArgumentTypeError: a field is of the wrong type, or `values` is not a mapping.
         """
         if not isinstance(values, Mapping):
             raise ArgumentTypeError("training", f"a mapping of fields of {cls.__name__}", values)
@@ -136,6 +139,6 @@ class TrainConfig:
 
 
 def meant(name: object, fields: Collection[str]) -> str:
-    """For messages: the field that a name which is none comes near to, in brackets, or ""."""
+    """For messages: the field name most similar to an unknown one, in brackets, or ""."""
     near = difflib.get_close_matches(str(name).lower(), fields, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

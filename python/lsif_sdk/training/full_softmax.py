@@ -1,4 +1,4 @@
-"""Cross-entropy over the whole catalogue whose gradient is taken with the loss, one chunk of scores at a time."""
+"""Cross-entropy over the whole catalogue that computes loss and gradient together, one chunk of scores at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lsif_sdk.model.repeats import RepeatBonus
 __all__ = ["Seen", "full_softmax_loss"]
 
 Seen = Callable[[slice], tuple[Tensor, Tensor] | None]
-"""For some of the queries, which items are left out: rows (counted from the slice's first) and columns, or None."""
+"""From a slice of the queries to the items left out: rows (relative to the slice) and columns, or None."""
 
-# On a CPU a chunk of scores stays in the cache. A GPU wants large ones: there every kernel is waited for.
+# On a CPU a chunk of scores stays in the cache. Chunks are large on a GPU, where every kernel has a latency.
 _SCORES_PER_CHUNK = 1 << 19
 _SCORES_PER_CHUNK_OF_GPU = 1 << 27
 
@@ -26,16 +26,16 @@ def full_softmax_loss(
 ) -> Tensor:
     """Sum over all queries of -log softmax(scores)[target].
 
-    Scores are those of a "fused" model (`InterestFusionModel.scores`). The softmax p gives the loss and its gradient in
-    the scores, p - onehot(target). So no chunk is kept or computed a second time for the backward pass, which only
-    scales what the forward pass left.
+    Scores are those of a "fused" model (`InterestFusionModel.scores`). The softmax p gives both the loss and its
+    gradient with respect to the scores, p - onehot(target). So no chunk is kept or computed again for the backward
+    pass, which only scales the gradients of the forward pass.
 
     Args:
         fused: user vectors [num_queries, dim].
-        bonus: of the items of each query's history, or None.
+        bonus: bonuses of the items of each query's history, or None.
         catalog: vectors and biases of all items.
-        targets: catalogue rows, int64 [num_queries]; none of them left out.
-        seen: the items that are left out.
+        targets: catalogue rows, int64 [num_queries], none of which is left out.
+        seen: the items to leave out.
 
     Returns:
         a scalar of the catalogue's type.
@@ -65,15 +65,15 @@ class _FullSoftmaxLoss(torch.autograd.Function):
     ) -> Tensor:
         """See `full_softmax_loss`."""
         device, dtype = fused.device.type, vectors.dtype
-        # Products, those of the gradients too, are in bfloat16 where autocast asks for it; the softmax and what is
-        # summed over chunks are not. Never in float16: gradients that are not scaled yet might leave its range.
+        # Products, also those of gradients, are in bfloat16 if autocast asks for it; the softmax and sums over chunks
+        # are not. Never in float16, whose range unscaled gradients might leave.
         half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
         narrow = torch.bfloat16 if half else dtype
         num_queries, num_items = len(targets), len(vectors)
         loss = vectors.new_zeros(())
         of_fused, of_vectors, of_bias = (torch.zeros_like(part, dtype=dtype) for part in (fused, vectors, bias))
         of_values = None if values is None else torch.zeros_like(values)
-        # Buffers that all chunks share stay in the cache of a CPU.
+        # All chunks share these buffers, which stay in the cache of a CPU.
         scores_of_chunk, slopes_of_chunk = vectors.new_empty(2, min(rows, num_queries), num_items)
         ones = vectors.new_ones(min(rows, num_queries))
         with torch.autocast(device, enabled=False):
@@ -108,10 +108,10 @@ class _FullSoftmaxLoss(torch.autograd.Function):
 
 
 def _cross_entropy(scores: Tensor, target: Tensor, slope: Tensor) -> Tensor:
-    """Sum of -log softmax(scores)[target], a scalar; its gradient in the scores goes to `slope`."""
+    """Sum of -log softmax(scores)[target], a scalar; writes its gradient with respect to the scores to `slope`."""
     torch.softmax(scores, -1, out=slope)
-    # log p of the target by way of the best item, whose p is never too small for a logarithm. In this order large
-    # scores cancel before anything small is added.
+    # log p of the target is computed from that of the best item, whose p does not underflow. In this order large scores
+    # cancel before small terms are added.
     behind = scores.amax(dim=-1) - scores.gather(-1, target)[:, 0]
     loss = (behind - slope.amax(dim=-1).log()).sum()
     slope.scatter_add_(-1, target, slope.new_full((1, 1), -1.0).expand_as(target))
@@ -119,7 +119,7 @@ def _cross_entropy(scores: Tensor, target: Tensor, slope: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, a product of their own type."""
+    """total += left @ right, with the product in the type of its factors."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:

@@ -1,4 +1,4 @@
-"""Cross-entropy of the following event over the catalogue; with sampled negatives where the full one is too much."""
+"""Cross-entropy of the next event over the catalogue, with sampled negatives for large catalogues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FULL_SOFTMAX_ITEMS = 50_000
 
 # On a CPU a chunk of scores stays in the cache.
 _LOGITS_PER_CHUNK = 1 << 20
-# Where a batch has more scores than this, the backward pass computes each chunk again instead of keeping all.
+# If a batch has more scores than this, the backward pass computes each chunk again instead of keeping all.
 _KEPT_LOGITS = 1 << 27
 _SAMPLING_POWER = 0.75
 
@@ -29,25 +29,25 @@ _SAMPLING_POWER = 0.75
 class NextEventLoss(nn.Module):
     """Mean loss over all positions of a batch.
 
-    "softmax" is cross-entropy. Up to `FULL_SOFTMAX_ITEMS` items: over the whole catalogue. Above: the softmax's
-    denominator is estimated from `num_negatives` items drawn with probability Q(i) ~ (count(i) + 1)^0.75, each standing
-    for 1 / (num_negatives Q(i)) items: its score is lowered by log(num_negatives Q(i)) (log-Q correction; Bengio and
-    Senecal 2003), which makes the estimate of the denominator unbiased. Draws that hit a position's target are left
-    out there.
+    "softmax" is cross-entropy: up to `FULL_SOFTMAX_ITEMS` items over the whole catalogue. Above that, the denominator
+    of the softmax is estimated from `num_negatives` items drawn with probability Q(i) ~ (count(i) + 1)^0.75, each of
+    which stands for 1 / (num_negatives Q(i)) items: its score is lowered by log(num_negatives Q(i)) (log-Q correction;
+    Bengio and Senecal 2003), which makes the estimate of the denominator unbiased. Draws that equal a position's target
+    are ignored at that position.
 
-    "binary" is the cross-entropy of sigmoid(score) with one item of the catalogue drawn uniformly as the negative; to
-    spread less, the mean over `num_negatives` draws stands for the one:
+    "binary" is the cross-entropy of sigmoid(score) with one item of the catalogue, drawn uniformly, as negative. To
+    reduce variance, it takes the mean over `num_negatives` draws:
 
         softplus(-score(target)) + mean_j softplus(score(negative_j))
 
-    With `skip_seen` items of the history are left out of the softmax, full or sampled: otherwise a model that is never
-    asked for them spends itself on learning not to recommend them. Of a long history those of the sequence are left
-    out; "binary" leaves out none. Targets must not be among them (see `Sequences`).
+    With `skip_seen`, items of the history are left out of the softmax, full or sampled. Otherwise a model that never
+    recommends them would waste capacity on learning that. Of a history that is cut into sequences, only items of the
+    current sequence are left out; "binary" leaves out none. Targets must not be among them (see `Sequences`).
 
     Args:
         model: the model to train.
-        counts: events of each item, int64 [num_items].
-        num_negatives: draws a batch.
+        counts: number of events of each item, int64 [num_items].
+        num_negatives: draws per batch.
         loss: see `TrainConfig`.
         skip_seen: see above.
     """
@@ -77,7 +77,7 @@ class NextEventLoss(nn.Module):
             batch.items, batch.times, batch.actions, lengths=batch.lengths, start=batch.start, now=batch.now
         )
         if self.model.config.scoring == "fused":
-            # Interests take no part in scores, and would be most of what is copied below.
+            # Interests are not needed for scores, and would be most of the data copied below.
             encoded = encoded._replace(interests=encoded.interests[..., :0, :])
         valid = batch.targets >= 0
         targets, encoded = batch.targets[valid], encoded.select(valid)
@@ -95,7 +95,7 @@ class NextEventLoss(nn.Module):
 
         if negatives is None and self.model.config.scoring == "fused":
             return full_softmax_loss(encoded.fused, encoded.bonus, catalog, targets, seen) / len(targets)
-        # A GPU wants large chunks: there every kernel is waited for, and nothing stays in a cache.
+        # Chunks are large on a GPU, where every kernel has a latency and chunks do not stay in a cache.
         rows = max(1, (_KEPT_LOGITS if targets.is_cuda else _LOGITS_PER_CHUNK) // width)
         sums = []
         for begin in range(0, len(targets), rows):
@@ -139,21 +139,21 @@ class NextEventLoss(nn.Module):
 
 
 def _seen_before(items: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-    """Where, in scores [num_rows, num_items], the items up to each row's position stand.
+    """Indices in scores [num_rows, num_items] of the items up to each row's position.
 
     Args:
         items: each row's sequence, int64 [num_rows, seq_len].
         position: int64 [num_rows].
 
     Returns:
-        rows and columns, int64 [num_seen] each; an item seen twice stands there twice.
+        rows and columns, int64 [num_seen] each; an item seen twice is there twice.
     """
     row, place = (torch.arange(items.shape[1], device=items.device) <= position[:, None]).nonzero(as_tuple=True)
     return row, items[row, place]
 
 
 def _drawn(negatives: Tensor, seen: tuple[Tensor, Tensor], num_rows: int) -> Tensor:
-    """Which draws each row has seen (see `_seen_before`), bool [num_rows, num_negatives]."""
+    """Which negatives each row has seen (`seen` as of `_seen_before`), bool [num_rows, num_negatives]."""
     distinct, which = torch.unique(negatives, return_inverse=True)
     row, item = seen
     place = torch.searchsorted(distinct, item).clamp_max(len(distinct) - 1)

@@ -1,4 +1,4 @@
-"""From events to a `Recommender`: split, fit, export, measure."""
+"""Trains a `Recommender` from events: split, fit, export, measure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["HOLDOUTS", "describe_items", "train"]
 
 HOLDOUTS = ("test", "validation", "nothing")
-"""What `train` may keep back."""
+"""Values of `train(holdout=)`."""
 _KNOWN = (
     "start may have been trained on the targets that this training holds out: what is measured of these flatters the "
     "model, and may stop training too early, or at once (docs/training.md, Warm start)"
@@ -70,51 +70,56 @@ def train(
 ) -> Recommender:
     """Trains a model on events and returns it ready to recommend; `Recommender.save` writes it to disk.
 
-    Events are held out and never trained on. With split "leave_one_out" these are each user's last two: the one before
-    the last decides when to stop, the last one is the test target. With "time" they are the newest 20 % of all events:
-    each user's first one in the older half decides when to stop, the first one in the newer half is the test target.
-    Metrics of both go into the artifact. With holdout "validation" the test targets decide when to stop, and what is
-    older than they are is trained on: nothing is left to measure honestly, but there is more to learn from, for
-    production. With holdout "nothing" all events are trained on, whatever `split`, for `epochs` epochs, which are to be
-    named: as many as an earlier training of such events found best (`artifact.training["best_epoch"]`; 0: no epoch was
-    better than `start`). See
-    `lsif_sdk.evaluation.leave_one_out` and `time_split`.
+    `split` and `holdout` decide which events are held out, that is, not trained on:
+
+    - split "leave_one_out": each user's last two events. The first decides when training stops (validation), the last
+      is the test target.
+    - split "time": the newest 20 % of all events. Each user's first event in the older half decides when training
+      stops, the first in the newer half is the test target.
+    - holdout "test" (default): as above, with metrics of both in the artifact.
+    - holdout "validation": the test targets decide when training stops, and all earlier events are trained on. No event
+      is left for an unbiased test, but the model learns from more data, for production.
+    - holdout "nothing": all events are trained on, whatever `split`. `training` has to set `epochs` (a `TrainConfig`
+      always does), for example to the best number of an earlier training (`artifact.training["best_epoch"]`; 0: no
+      epoch was better than `start`).
+
+    See `lsif_sdk.evaluation.leave_one_out` and `time_split`.
 
     Args:
-        events: an `EventLog`, or what `read_events` takes: a CSV, TSV or Parquet path or a DataFrame.
-        model: fields of `ModelConfig` but `num_items`; None: the defaults. `use_times` and `num_actions` follow the
-            events unless they are given.
+        events: an `EventLog`, or a source for `read_events`: a CSV, TSV or Parquet path or a DataFrame.
+        model: fields of `ModelConfig` except `num_items`; None: the defaults. `use_times` and `num_actions` follow from
+            the events unless they are given.
         training: a `TrainConfig`, or fields of it; None: the defaults.
-        user: column of user ids, if `events` is a table; likewise `item`, `timestamp` and `action` (see `read_events`).
-        item: see `user`.
-        timestamp: see `user`; None = there are none.
-        action: see `user`; None = there are none.
-        separator: of the columns, if `events` is a text file (see `read_events`).
+        user: column of user ids, if `events` is a table (see `read_events`).
+        item: column of item ids, likewise.
+        timestamp: column of times, likewise; None = there are none.
+        action: column of action types, likewise; None = there are none.
+        separator: column separator, if `events` is a text file (see `read_events`).
         split: see above; "time" needs events with times.
         holdout: see above.
-        exclude_seen: leave items of a history out when targets are ranked, and by default when `recommend` is asked;
-            False where people consume again. It changes which epoch is the best, what is measured, and the default of
-            `recommend(exclude_seen=)`. `TrainConfig.skip_seen` leaves them out of training, too. None: as `start` was
-            trained, True without one.
+        exclude_seen: leave items of the history out when targets are ranked, and by default in `recommend`; False where
+            people consume items again. It influences the best epoch, the metrics and the default of
+            `recommend(exclude_seen=)`; `TrainConfig.skip_seen` also leaves them out of training. None: as `start` was
+            trained, or True without `start`.
         features: a description of each item, float32 [num_items, feature_dim] in the order of `EventLog.item_ids`, such
-            as `lsif_sdk.text.embed_titles` of its title; zeros where there is none. When training is over, items
-            without events get rows from the items of nearest descriptions, and those with few events better ones
-            (`ContentAdapter.catalog`); the result serves as any other. None: there are none.
-        start: a model trained before (its directory, or an `Artifact` or `Recommender`) to go on from: of the items of
-            `events` those it knows keep their vectors, by id, and the others begin as usual; what it knows besides is
-            dropped. Its shape is taken over, so fields of `model` need no repeating, and may not differ; `events` have
-            to have the times and action types that it reads. Validation measures it, too, and where no epoch is better
-            its weights are the result ("best_epoch" 0). None: training begins from random weights.
-        checkpoint_dir: where the state after every epoch is kept; None = nowhere.
-        resume: go on from the checkpoint there, if there is one.
+            as its title by `lsif_sdk.text.embed_titles`; zeros for an item without one. After training, items without
+            events get rows from the items with the nearest descriptions, and items with few events improved ones
+            (`ContentAdapter.catalog`). None: no descriptions.
+        start: a trained model (its directory, or an `Artifact` or `Recommender`) to continue from. Items of `events`
+            that it knows by id start with its vectors, the others as usual; its other items are dropped. Its
+            hyper-parameters are used; fields in `model` may not differ from them. `events` need the times and action
+            types that it reads. If no epoch is better in validation, the result has its weights ("best_epoch" 0).
+            None: training begins with random weights.
+        checkpoint_dir: folder for the state after every epoch; None = no checkpoints.
+        resume: continue from the checkpoint in that folder, if there is one.
         progress: show progress bars.
-        source: name of the data for the artifact's provenance.
+        source: name of the data for the artifact's provenance; None = the file name, if `events` is a path.
 
     Raises:
-        ArgumentError: a field is unknown, out of range, or another one in `start`; or `start` does not fit the events.
+        ArgumentError: a field is unknown, out of range, or differs from `start`; or `start` does not fit the events.
         ArgumentTypeError: an argument or a field is of the wrong type.
-        ArtifactError: `start` is no directory of a model, or of a damaged one; or there is another run's checkpoint.
-        DataError: the events cannot be read, or no user has enough of them for a target.
+        ArtifactError: `start` is not a model directory, or a damaged one; or the checkpoint is of another run.
+        DataError: the events cannot be read, or no user has enough events for a target.
         MissingExtraError: a package of the extra "train" is not installed.
     """
     resume, progress = as_flag("resume", resume), as_flag("progress", progress)
@@ -171,7 +176,7 @@ def train(
 
 
 def _history(log: EventLog, parts: Split | None, target: Literal["validation", "test"]) -> EventLog:
-    """What is trained on: the events before the targets that stop training, or all of them."""
+    """The events to train on: those before the targets that decide when training stops, or all."""
     history = log if parts is None else parts.history(target)
     if history.lengths.max(initial=0) < 2:
         held_out = "" if parts is None else f" beside those held out ({parts.protocol})"
@@ -180,7 +185,6 @@ def _history(log: EventLog, parts: Split | None, target: Literal["validation", "
 
 
 def _provenance(log: EventLog, parts: Split | None, training: TrainConfig, result: FitResult) -> dict[str, Any]:
-    """What an artifact says of the events of its training, how they were split, and how training went."""
     return {
         "users": log.num_users,
         "events": len(log.items),
@@ -201,8 +205,8 @@ def _measured(
     exclude_seen: bool,
     progress: bool,
 ) -> Recommender:
-    """The recommender with metrics in its artifact: of the targets that stopped training, `best`, and of the test."""
-    if is_described:  # which came after the measurement that stopped training
+    """The recommender with metrics in its artifact: of the targets that stopped training (`best`), and of the test."""
+    if is_described:  # the descriptions were added after `best` was measured
         report = measure(
             recommender, parts, target=target, exclude_seen=exclude_seen, label="validation", progress=progress
         )
@@ -235,7 +239,7 @@ def _train_config(training: TrainConfig | Mapping[str, Any] | None, holdout: str
 
 
 def _split(log: EventLog, split: str, target: Literal["validation", "test"]) -> Split:
-    """The events' split, which has a test target and one to decide when training stops."""
+    """The split of the events, checked to have a test target and one that decides when training stops."""
     parts = SPLITS[split](log)
     for needed in {target, "test"}:
         if not bool((parts.targets(needed)[0] >= 0).any()):
@@ -246,7 +250,7 @@ def _split(log: EventLog, split: str, target: Literal["validation", "test"]) -> 
 
 
 def _check_features(features: NDArray[np.float32], config: ModelConfig, log: EventLog) -> None:
-    """Before hours of training; `log` is what is trained on."""
+    """Checks features before a long training; `log` has the events to train on."""
     array = as_array("features", features, "floats, one row per item")
     labels = index_of(features)
     if labels is not None and labels.tolist() not in ([*range(len(labels))], list(log.item_ids)):
@@ -272,8 +276,8 @@ def describe_items(
 
     Args:
         model: in eval mode, without `normalize_items`.
-        log: what it was trained on.
-        features: a description of each item, [num_items, feature_dim]; zeros where there is none.
+        log: the events it was trained on.
+        features: a description of each item, [num_items, feature_dim]; zeros for an item without one.
         exploration: see `ContentAdapter.items`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Recipes: what to train, as JSON files and settings have it."""
+"""Recipes: the settings of a training, from JSON files and overrides."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _TRAIN_FIELDS = {field.name for field in dataclasses.fields(TrainConfig)}
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What to train: fields of `ModelConfig` (all but `num_items`, which the data decides) and a `TrainConfig`.
+    """Settings of a training: fields of `ModelConfig` (except `num_items`, which the data decides) and a `TrainConfig`.
 
     Raises:
         ArgumentError: a model field is unknown.
-        ArgumentTypeError: `model` is no mapping, or `training` no `TrainConfig`.
+        ArgumentTypeError: `model` is not a mapping, or `training` is not a `TrainConfig`.
     """
 
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -43,11 +43,11 @@ class Recipe:
 
 
 def load_recipe(path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Reads {"model": {...}, "training": {...}}; fields left out have their defaults.
+    """Reads a JSON object {"model": {...}, "training": {...}}; missing fields have their defaults.
 
     Args:
         path: the JSON file; None: all defaults.
-        overrides: fields of either part by name, put over the file's.
+        overrides: fields of either part by name, which replace those of the file.
 
     Raises:
         ArgumentError: a field is unknown or out of range.

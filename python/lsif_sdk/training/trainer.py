@@ -1,4 +1,4 @@
-"""Trains an InterestFusionModel: AdamW, early stopping on NDCG@10, checkpoints a run can resume from bit by bit."""
+"""Trains an InterestFusionModel: AdamW, early stopping on NDCG@10, checkpoints for bit-exact resuming."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ CHECKPOINT_NAME = "last.pt"
 STOP_METRIC = "ndcg@10"
 _CHECKPOINT_VERSION = 6
 _ONE_AT_A_TIME = ForkSafeLock()
-"""Whoever trains draws from torch's global generator."""
+"""Training draws from torch's global generator."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """A trained model and how it came about.
+    """A trained model, and the course of its training.
 
     Args:
-        model: in eval mode on the CPU, with the weights of the best epoch (the last one without validation); of `start`
-            where validation found none better.
-        epochs: for each one "epoch" (from 1), "loss", "seconds" and, with validation, "ndcg@10", "hr@10", "mrr@10".
-        best: the entry of `epochs` the weights belong to; of `start` "epoch" 0 and its metrics.
+        model: in eval mode on the CPU, with the weights of the best epoch (without validation: the last), or those of
+            `start` if no epoch was better in validation.
+        epochs: for each epoch "epoch" (from 1), "loss", "seconds" and, with validation, "ndcg@10", "hr@10", "mrr@10".
+        best: the entry of `epochs` that the weights belong to; for those of `start`, "epoch" 0 and its metrics.
     """
 
     model: InterestFusionModel
@@ -62,18 +62,18 @@ class FitResult:
 
 @dataclasses.dataclass
 class _Progress:
-    """What a run knows at the end of an epoch; together with the weights, all that a checkpoint holds."""
+    """The progress of a run at the end of an epoch, which a checkpoint holds together with the weights."""
 
     epochs: list[dict[str, float]] = dataclasses.field(default_factory=list)
     best_epoch: int = 0
     best_state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     start: dict[str, float] = dataclasses.field(default_factory=dict)
-    """What validation says of the model that training started from, as "epoch" 0; empty without either."""
+    """Validation metrics of the model that training started from, as "epoch" 0; empty if there is none."""
 
     @property
     def best(self) -> dict[str, float]:
-        """The best entry, of an epoch or of `start`; empty where there is none yet."""
+        """The best entry, of an epoch or of `start`; empty if there is none yet."""
         return self.epochs[self.best_epoch - 1] if self.best_epoch else self.start
 
     def record_start(self, entry: dict[str, float], model: nn.Module) -> None:
@@ -105,39 +105,39 @@ def fit(
     resume: bool = False,
     progress: bool = True,
 ) -> FitResult:
-    """Trains a model to predict every event of every user from the ones before.
+    """Trains a model to predict each event of a user from the earlier ones.
 
-    The same arguments on the same machine and number of threads give the same weights, resumed or not; the caller's
-    random state is left as it was. That state is the process's: one training runs at a time, others wait, and what
-    else draws from torch's global generator meanwhile makes another training of it.
+    The same arguments on the same machine with the same number of threads give the same weights, resumed or not, and
+    the caller's random state is restored. Since torch's global generator belongs to the process, only one training runs
+    at a time and others wait; other code that draws from it meanwhile changes the result.
 
     Args:
         log: the events; `model_config.num_items` may exceed `log.num_items`.
-        model_config: the model's shape.
+        model_config: the model's hyper-parameters.
         train_config: how to train; None for the defaults.
-        validation: one held-out event a user, which follows the user's events in `log`, as (items, times) (see
+        validation: one held-out event per user, which follows the user's events in `log`, as (items, times) (see
             `Targets`); None trains for `epochs` without early stopping.
-        exclude_seen: validation leaves the items of a history out (see `validate`); False where people consume again;
-            None = as in the training of `start`, True without one. `TrainConfig.skip_seen` leaves them out of training,
-            too.
+        exclude_seen: leave the items of the history out in validation (see `validate`); False where people consume
+            items again; None = as `start` was trained, or True without `start`. `TrainConfig.skip_seen` also leaves
+            them out of training.
         build: makes the untrained model from `model_config` and the dropout probability; for research, a subclass with
-            another encoder or fusion, but with the scores of `InterestFusionModel`, which the loss knows by formula. It
-            draws its weights from torch's global generator, seeded beforehand. Embedded events reach an encoder after
+            another encoder or fusion, but with the scores of `InterestFusionModel`, whose formula the loss contains. It
+            draws its weights from torch's global generator, seeded beforehand. Its encoder gets embedded events after
             dropout.
-        start: a trained model of the same shape (its directory, or an `Artifact` or `Recommender`) that gives its
-            weights, and the vectors and biases of the items that it knows by their ids
+        start: a trained model with the same hyper-parameters (its directory, or an `Artifact` or `Recommender`), whose
+            weights, with the vectors and biases of the items it knows by id, training begins with
             (`lsif_sdk.training.warm_start`); optimizer and schedule begin anew. With validation it is measured before
-            training, and comes back where no epoch is better. None: random ones.
-        checkpoint_dir: where the state after every epoch is kept (one file, replaced atomically); None = nowhere.
-        resume: go on from the checkpoint, if there is one.
+            training, and is the result if no epoch is better. None: random weights.
+        checkpoint_dir: folder for the state after every epoch (one file, replaced atomically); None = no checkpoints.
+        resume: continue from the checkpoint, if there is one.
         progress: show progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
     Raises:
         ArgumentError: the log, the configs, `start` and `validation` do not fit together, the loss is not finite, there
-            is a checkpoint and `resume` is False, or it has more epochs behind it than are wanted.
+            is a checkpoint and `resume` is False, or the checkpoint has more epochs than `epochs`.
         ArgumentTypeError: an argument is of the wrong type.
-        ArtifactError: `start` is no directory of a model, or of a damaged one; or the checkpoint cannot be read or
-            belongs to another run.
+        ArtifactError: `start` is not a model directory, or a damaged one; or the checkpoint cannot be read or belongs
+            to another run.
         MissingExtraError: Lightning Fabric is not installed.
     """
     config = TrainConfig() if train_config is None else train_config
@@ -163,18 +163,18 @@ def fit(
 
 
 def check_checkpoint(folder: str | os.PathLike[str], resume: bool) -> Path:
-    """Where the checkpoint of a folder is, which is made.
+    """The path of the checkpoint in a folder, which is created.
 
     Raises:
-        ArgumentError: it cannot be made, or there is a checkpoint and nobody wants to go on from it.
-        ArgumentTypeError: `folder` is no path.
+        ArgumentError: the folder cannot be created, or it has a checkpoint and `resume` is False.
+        ArgumentTypeError: `folder` is not a path.
     """
     if not isinstance(folder, (str, os.PathLike)):
         raise ArgumentTypeError("checkpoint_dir", "a folder's path", folder)
     path = Path(folder) / CHECKPOINT_NAME
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL, say
+    except (OSError, ValueError) as error:  # ValueError: for example a NUL
         raise ArgumentError(
             "checkpoint_dir", "a folder, or a path where one can be made", f"{folder}: {error}"
         ) from error
@@ -184,8 +184,6 @@ def check_checkpoint(folder: str | os.PathLike[str], resume: bool) -> Path:
 
 
 class _Run:
-    """One training run: its model, optimizer and progress."""
-
     def __init__(
         self,
         fabric: Fabric,
@@ -228,14 +226,14 @@ class _Run:
         return FitResult(self.model.to("cpu").eval(), self.progress.epochs, self.progress.best)
 
     def _validate(self, model: InterestFusionModel) -> dict[str, float]:
-        """Nothing without held-out events. Leaves the model in eval mode."""
+        """The metrics, {} without held-out events. Leaves the model in eval mode."""
         if self.validation is None:
             return {}
         return validate(model.eval(), self.log, self.validation, exclude_seen=self.exclude_seen)
 
     def _epoch(self, bar: Progress) -> None:
         began, epoch = time.monotonic(), len(self.progress.epochs)
-        # Every epoch has its own random state, so a resumed run needs none from before.
+        # Every epoch has its own random state, so a resumed run does not need an earlier one.
         rng = np.random.default_rng([self.config.seed, epoch])
         torch.manual_seed(int(rng.integers(2**62)))
         self.loss.train()
@@ -314,9 +312,9 @@ class _Run:
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
-        """What has to be the same for a resumed run to continue the old one; when to stop may change.
+        """What has to be equal for a run to be resumed; settings of when to stop may change.
 
-        A cosine schedule depends on the number of epochs, so there it has to be the same, too.
+        With a cosine schedule, which depends on the number of epochs, that number has to be equal too.
         """
         free = {"patience", "max_seconds"} | ({"epochs"} if self.config.schedule == "constant" else set())
         free |= set() if self.model.config.repeats else {"repeats_rate"}
@@ -335,7 +333,6 @@ class _Run:
 
 
 def _hash(*arrays: NDArray[np.generic] | None) -> str:
-    """SHA-256 of arrays one after the other, each with its shape."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(b"none" if array is None else str(array.shape).encode())
@@ -345,7 +342,7 @@ def _hash(*arrays: NDArray[np.generic] | None) -> str:
 
 
 def _learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
-    """Of one step, counted from 0, of a run that takes `num_steps` if nothing stops it."""
+    """The learning rate of a step, counted from 0, in a run of `num_steps` without early stopping."""
     rate = config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
     return rate if config.schedule == "constant" else rate * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
@@ -353,7 +350,7 @@ def _learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """Decay on matrices only: pulling biases, norms, attention biases and decay rates to 0 regularises nothing.
 
-    "times_rate" of a group: its learning rate by that of the config.
+    "times_rate" is a group's factor on the config's learning rate.
     """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []

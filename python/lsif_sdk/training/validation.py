@@ -26,10 +26,10 @@ _SCORES_PER_BATCH = 1 << 24
 
 
 class Targets(NamedTuple):
-    """One held-out event a user; `Split.targets` gives the same pair.
+    """One held-out event per user, the same pair as `Split.targets`.
 
     Attributes:
-        items: item rows int64 [num_users]; -1 for a user without one.
+        items: item rows int64 [num_users]; -1 for a user without a held-out event.
         times: Unix seconds int64 [num_users], or None.
     """
 
@@ -51,15 +51,15 @@ def validate(
     The full catalogue is ranked; ties count against the target.
 
     Args:
-        model: put into eval mode by the caller.
+        model: in eval mode.
         log: the histories.
-        targets: what follows them.
+        targets: the event that follows each history.
         k: length of the list.
         exclude_seen: rank without the items of the history; a target that is one of them is a miss, see
             `lsif_sdk.evaluation.pessimistic_ranks`.
 
     Raises:
-        ArgumentError: no user has a target, targets are not one a user or out of range, or `k` is.
+        ArgumentError: no user has a target, there is not one target per user, or a target or `k` is out of range.
         ArgumentTypeError: an argument is of the wrong type.
     """
     if not isinstance(model, InterestFusionModel):
@@ -80,12 +80,12 @@ def validate(
 def encode_users(
     model: InterestFusionModel, log: EventLog, rows: NDArray[np.int64], now: NDArray[np.int64] | None
 ) -> Encoded:
-    """What the model, on whatever device, makes of the histories of the users in these rows of a log.
+    """Encodes the histories of the users in these rows of a log, on the model's device.
 
     Args:
         model: in eval mode.
         log: the histories.
-        rows: of the users, int64 [batch].
+        rows: rows of the users, int64 [batch].
         now: request time of each user of the log, Unix seconds int64 [num_users]; None: unknown.
     """
     index, offsets = gather_events(log, rows)
@@ -103,11 +103,11 @@ def encode_users(
 
 
 def as_targets(argument: str, targets: object, log: EventLog, num_items: int) -> Targets:
-    """Checked targets of the users of a log, of a catalogue of so many items.
+    """Checked targets for the users of a log.
 
     Raises:
-        ArgumentError: not one a user, no row of the catalogue, or all users without one.
-        ArgumentTypeError: no pair of arrays.
+        ArgumentError: there is not one target per user, a row is out of range, or no user has a target.
+        ArgumentTypeError: not a pair of arrays.
     """
     pair = list(targets) if isinstance(targets, np.ndarray) else targets
     if isinstance(pair, (str, bytes)) or not isinstance(pair, Sequence) or len(pair) != 2:
@@ -127,7 +127,7 @@ def as_targets(argument: str, targets: object, log: EventLog, num_items: int) ->
 
 
 def _batches(lengths: NDArray[np.int64], users: NDArray[np.int64], max_users: int) -> Iterator[NDArray[np.int64]]:
-    """Users by length, so that padded batches hold a bounded number of events."""
+    """Batches of users sorted by history length, each padded to a limited number of events."""
     users = users[np.argsort(lengths[users], kind="stable")]
     begin = 0
     while begin < len(users):

@@ -1,4 +1,4 @@
-"""Training that goes on from a trained model: its items by their ids, all else as it is, in place of random weights."""
+"""Training that starts from a trained model in place of random weights; items are matched by id."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lsif_sdk.tables import Ids
 __all__ = ["Start", "as_start", "fields_of", "has_seen_targets", "provenance_of_start", "warm_start"]
 
 Start = Artifact | Recommender | str | os.PathLike[str]
-"""A trained model: an artifact, a recommender of one, or the path of its directory."""
+"""A trained model: an `Artifact`, a `Recommender`, or the path of its directory."""
 _BIAS = "catalog.bias"
 
 
@@ -38,9 +38,9 @@ def as_start(start: Start) -> Artifact:
     """The artifact to start from.
 
     Raises:
-        ArgumentError: it has no encoder.
-        ArgumentTypeError: it is none of the three.
-        ArtifactError: the directory holds none, or a damaged one.
+        ArgumentError: the model has no encoder.
+        ArgumentTypeError: `start` is not a `Start`.
+        ArtifactError: the directory has no artifact, or a damaged one.
     """
     if isinstance(start, Recommender):
         start = start.artifact
@@ -56,12 +56,12 @@ def as_start(start: Start) -> Artifact:
 
 
 def fields_of(start: Artifact, log: EventLog, named: Collection[str]) -> dict[str, Any]:
-    """The fields of the model's shape, all but `num_items`: those of `start`, whatever the events have.
+    """The hyper-parameters of `start`, all except `num_items`, checked against the events.
 
     Args:
         start: the model to start from.
         log: the events.
-        named: fields that the caller has chosen knowing the events, and which `warm_start` compares.
+        named: fields that the caller sets explicitly, which `warm_start` compares.
 
     Raises:
         ArgumentError: the events lack times or action types that `start` reads, or have action types it does not know.
@@ -85,16 +85,16 @@ def fields_of(start: Artifact, log: EventLog, named: Collection[str]) -> dict[st
 def warm_start(model: InterestFusionModel, start: Artifact, item_ids: Ids) -> None:
     """Gives a new model the weights of a trained one.
 
-    Items that `start` knows get its vectors and biases, without the `popularity_penalty` that may have been taken off
-    since; others, and rows beyond `item_ids`, stay as they are. Items that are hidden or removed in `start` are known.
+    Items that `start` knows, also hidden or removed ones, get its vectors and biases, without a `popularity_penalty`
+    subtracted later. Other items, and rows beyond `item_ids`, do not change.
 
     Args:
-        model: in any float type.
-        start: of the same shape, but for `num_items`.
-        item_ids: of the model's first rows, [at most num_items].
+        model: the new model, in any float type.
+        start: the trained model, with the same hyper-parameters except `num_items`.
+        item_ids: ids of the model's first rows, [at most num_items].
 
     Raises:
-        ArgumentError: shapes differ, the message names the field; or `start` knows none of the items.
+        ArgumentError: a hyper-parameter differs (the message names it), or `start` knows none of the items.
         ArtifactError: the model lacks a tensor that `start` has, or has it in another shape.
     """
     _check_shape(model.config, start.config)
@@ -112,19 +112,19 @@ def warm_start(model: InterestFusionModel, start: Artifact, item_ids: Ids) -> No
 def provenance_of_start(
     start: Artifact, given: Start, log: EventLog, split: Split | None, holdout: str
 ) -> dict[str, Any]:
-    """What the artifact of a model says of the one its training started from.
+    """What a model's artifact records of the model that its training started from.
 
     Args:
-        start: that one.
-        given: how it was named.
-        log: the events of the new training.
+        start: that model.
+        given: `start` as the caller gave it.
+        log: the new training's events.
         split: the new training's; None: nothing is held out.
         holdout: the new training's, see `lsif_sdk.training.train`.
 
     Returns:
-        "newest_time": the newest event that either training had, Unix seconds; None where one does not say. "start":
-        its directory's name as "source" (None without one), SHA-256 of its weights.safetensors, how many items were
-        "kept", "new" and "gone", and what `has_seen_targets` says.
+        "newest_time": time of the newest event of either training, Unix seconds; None if not known for both. "start":
+        the directory's name as "source" (None without one), SHA-256 of its weights.safetensors, how many items were
+        "kept", "new" and "gone", and the result of `has_seen_targets`.
     """
     kept = int((_rows_in(start, log.item_ids) >= 0).sum())
     newest: list[object] = [None if log.times is None else int(log.times.max())]
@@ -143,19 +143,20 @@ def provenance_of_start(
 
 
 def has_seen_targets(training: Mapping[str, Any], split: Split | None, holdout: str) -> dict[str, bool]:
-    """Whether a model may have been trained on what the training that starts from it is to hold out.
+    """Whether a model may have been trained on targets that a new training, starting from it, holds out.
 
     Args:
-        training: what the model's artifact says of its training.
-        split: the new training's; None: nothing is held out.
-        holdout: "test" or "validation", the new training's.
+        training: `Artifact.training` of the model.
+        split: the split of the new training; None: nothing is held out.
+        holdout: that of the new training, "test" or "validation".
 
     Returns:
-        "has_seen_targets": any of it, what stops the new training included. "has_seen_test_targets": the test targets.
+        "has_seen_targets": any of them, including those that decide when the new training stops.
+        "has_seen_test_targets": the test targets.
     """
     if split is None:
         return {"has_seen_targets": False, "has_seen_test_targets": False}
-    if training.get("holdout") == holdout:  # the same targets were held out, where no event has come since
+    if training.get("holdout") == holdout:  # without new events, the same targets were held out
         training = {**training, "holdout": "test"}
     test = may_have_seen(training, split, "test")
     stops_by_validation = holdout == "test"
@@ -171,7 +172,7 @@ def _check_shape(config: ModelConfig, start: ModelConfig) -> None:
 
 
 def _rows_in(start: Artifact, item_ids: Ids) -> NDArray[np.int64]:
-    """The rows of `start` of items, int64 [num_items]; -1 for those it does not know. 7 and "7" are one item."""
+    """Rows of these items in `start`, int64 [num_items]; -1 for unknown ones. Ids 7 and "7" are the same item."""
     ids = id_list(item_ids, "item_ids")
     rows = start.items.rows_of_plain(ids)
     if rows is None:
@@ -183,6 +184,6 @@ def _rows_in(start: Artifact, item_ids: Ids) -> NDArray[np.int64]:
 
 
 def _bias_without_penalty(start: Artifact) -> torch.Tensor:
-    """See `Artifact.with_popularity_penalty`: float32 [num_items]."""
+    """The biases before `Artifact.with_popularity_penalty`, float32 [num_items]."""
     bias, taken = start.catalog_bias.detach(), start.bias_penalty
     return bias if taken is None else bias + taken.detach()
