@@ -12,6 +12,7 @@ import torch
 import emulated
 import native
 from lsif_sdk import _core
+from lsif_sdk.config import _SIZES
 from lsif_sdk.ops import ops
 from op_cases import OFFSETS, OPS, encode_args, first_args, ints, randn
 
@@ -228,3 +229,28 @@ def test_weights_the_encoder_cannot_use_are_refused_by_their_own_name(name, chan
     args[0] = [change(weight) if n == name else weight for n, weight in zip(names, args[0], strict=True)]
     with pytest.raises(ValueError, match="^" + message + "$"):
         ops.encode(*args)
+
+
+@pytest.mark.parametrize("beyond", [-1, 1])
+@pytest.mark.parametrize("name", _SIZES)
+def test_the_engine_has_the_limits_of_config_py(name, beyond):
+    low, high = _SIZES[name]
+    value = low - 1 if beyond < 0 else high + 1
+    fields = {**native.make_config().to_dict(), name: value}
+    message = rf"^{name}: expected an integer in \[{low}, {high}\], got {value}$"
+    with pytest.raises(ValueError, match=message):
+        _core.weight_specs(fields)
+    args = dict(zip(NAMES["encode"], encode_args(), strict=True))
+    with pytest.raises(ValueError, match=message):
+        ops.encode(**{**args, "config": _core.config_ints(fields)})
+
+
+@pytest.mark.parametrize(
+    ("name", "position", "high", "value"),
+    [("block", 4, 1, 2), ("activation", 5, 3, -1), ("use_times", 13, 1, -1), ("repeats", 17, 1, 2**32)],
+)
+def test_numbers_of_choices_and_flags_are_refused_by_name(name, position, high, value):
+    args = dict(zip(NAMES["encode"], encode_args(), strict=True))
+    args["config"][position] = value
+    with pytest.raises(ValueError, match=rf"^{name}: expected an integer in \[0, {high}\], got {value}$"):
+        ops.encode(**args)

@@ -4,9 +4,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <type_traits>
+
 #include "bindings/bindings.h"
-#include "engine/model.h"
-#include "engine/refuse.h"
+#include "engine/model_config.h"
 #include "engine/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
 
@@ -15,41 +16,19 @@ namespace py = pybind11;
 namespace lsif::bindings {
 namespace {
 
-engine::Block block_from(const std::string& name) {
-  if (name == "hstu") return engine::Block::kHstu;
-  if (name == "transformer") return engine::Block::kTransformer;
-  engine::refuse("block", "'hstu' or 'transformer'", "'" + name + "'");
-}
-
-Activation activation_from(const std::string& name) {
-  if (name == "relu") return Activation::kRelu;
-  if (name == "gelu") return Activation::kGelu;
-  if (name == "silu") return Activation::kSilu;
-  engine::refuse("activation", "'relu', 'gelu' or 'silu'", "'" + name + "'");
-}
-
 // fields: ModelConfig.to_dict() of python/lsif_sdk/config.py.
 engine::ModelConfig config_from(const py::dict& fields) {
-  const auto integer = [&](const char* name) { return fields[name].cast<int64_t>(); };
   engine::ModelConfig c;
-  c.num_items = integer("num_items");
-  c.dim = integer("dim");
-  c.num_layers = integer("num_layers");
-  c.num_heads = integer("num_heads");
-  c.block = block_from(fields["block"].cast<std::string>());
-  c.activation = activation_from(fields["activation"].cast<std::string>());
-  c.ffn_dim = integer("ffn_dim");
-  c.window = integer("window");
-  c.num_long = integer("num_long");
-  c.num_short = integer("num_short");
-  c.short_window = integer("short_window");
-  c.pooling_dim = integer("pooling_dim");
-  c.fusion_dim = integer("fusion_dim");
-  c.use_times = fields["use_times"].cast<bool>();
-  c.request_time = fields["request_time"].cast<bool>();
-  c.num_time_boundaries = integer("num_time_boundaries");
-  c.num_actions = integer("num_actions");
-  c.repeats = fields["repeats"].cast<bool>();
+  engine::for_fields(c, [&](const char* name, auto& field, int64_t, int64_t) {
+    using Field = std::remove_reference_t<decltype(field)>;
+    if constexpr (std::is_same_v<Field, engine::Block>) {
+      field = engine::block_from(fields[name].cast<std::string>());
+    } else if constexpr (std::is_same_v<Field, Activation>) {
+      field = engine::activation_from(fields[name].cast<std::string>());
+    } else {
+      field = fields[name].cast<Field>();
+    }
+  });
   c.norm_eps = fields["norm_eps"].cast<float>();
   return c;
 }

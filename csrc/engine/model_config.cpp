@@ -1,38 +1,27 @@
-#include <cmath>
-#include <limits>
-#include <string>
+#include "engine/model_config.h"
 
-#include "engine/model.h"
+#include <cmath>
+#include <string>
+#include <type_traits>
+
 #include "engine/refuse.h"
-#include "kernels/score_topk.h"
 
 namespace lsif::engine {
 namespace {
 
-// Those of python/lsif_sdk/config.py: with them no size that is computed from a config is beyond int64.
+void check_between(const char* name, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return;
+  refuse(name, "an integer in [" + std::to_string(least) + ", " + std::to_string(most) + "]", std::to_string(value));
+}
+
 void check_config(const ModelConfig& c) {
-  constexpr int64_t kMost = 1 << 20;  // of histories, and of tables that a machine could train
-  const auto between = [](const char* name, int64_t value, int64_t low, int64_t high) {
-    if (value >= low && value <= high) return;
-    refuse(name, "an integer in [" + std::to_string(low) + ", " + std::to_string(high) + "]", std::to_string(value));
-  };
-  between("num_items", c.num_items, 1, std::numeric_limits<int32_t>::max());
-  between("dim", c.dim, 1, kMaxScoreDim);
-  between("num_layers", c.num_layers, 1, 1024);
-  between("num_heads", c.num_heads, 1, kMaxScoreDim);
-  between("ffn_dim", c.ffn_dim, 1, kMost);
-  between("window", c.window, 1, kMost);
-  between("num_long", c.num_long, 0, kMaxScoreInterests - 1);
-  between("num_short", c.num_short, 0, kMaxScoreInterests - 1);
+  for_fields(c, [](const char* name, auto field, int64_t least, int64_t most) {
+    check_between(name, static_cast<int64_t>(field), least, most);
+  });
   if (c.num_interests() > kMaxScoreInterests) {
     refuse("num_long + num_short", "at most " + std::to_string(kMaxScoreInterests - 1),
            std::to_string(c.num_interests() - 1));
   }
-  between("short_window", c.short_window, 1, kMost);
-  between("pooling_dim", c.pooling_dim, 1, kMaxScoreDim);
-  between("fusion_dim", c.fusion_dim, 1, kMaxScoreDim);
-  between("num_time_boundaries", c.num_time_boundaries, c.use_times ? 1 : 0, kMaxScoreDim);
-  between("num_actions", c.num_actions, 0, kMost);
   require(c.dim % c.num_heads == 0,
           "num_heads: expected a divisor of dim = " + std::to_string(c.dim) + ", got " + std::to_string(c.num_heads));
   require(c.norm_eps > 0 && std::isfinite(c.norm_eps),
@@ -80,25 +69,24 @@ Precision precision_from(const std::string& name) {
   refuse("precision", "'float32' or 'bfloat16'", "'" + name + "'");
 }
 
+Block block_from(const std::string& name) {
+  if (name == "hstu") return Block::kHstu;
+  if (name == "transformer") return Block::kTransformer;
+  refuse("block", "'hstu' or 'transformer'", "'" + name + "'");
+}
+
+Activation activation_from(const std::string& name) {
+  if (name == "identity") return Activation::kIdentity;
+  if (name == "relu") return Activation::kRelu;
+  if (name == "gelu") return Activation::kGelu;
+  if (name == "silu") return Activation::kSilu;
+  refuse("activation", "'identity', 'relu', 'gelu' or 'silu'", "'" + name + "'");
+}
+
 std::vector<int64_t> ModelConfig::to_ints() const {
-  return {num_items,
-          dim,
-          num_layers,
-          num_heads,
-          static_cast<int64_t>(block),
-          static_cast<int64_t>(activation),
-          ffn_dim,
-          window,
-          num_long,
-          num_short,
-          short_window,
-          pooling_dim,
-          fusion_dim,
-          use_times,
-          request_time,
-          num_time_boundaries,
-          num_actions,
-          repeats};
+  std::vector<int64_t> values;
+  for_fields(*this, [&](const char*, auto field, int64_t, int64_t) { values.push_back(static_cast<int64_t>(field)); });
+  return values;
 }
 
 ModelConfig ModelConfig::from_ints(const std::vector<int64_t>& values, float norm_eps) {
@@ -106,27 +94,11 @@ ModelConfig ModelConfig::from_ints(const std::vector<int64_t>& values, float nor
   const size_t expected = c.to_ints().size();
   require(values.size() == expected,
           "config: expected " + std::to_string(expected) + " integers, got " + std::to_string(values.size()));
-  const int64_t* v = values.data();
-  c.num_items = *v++;
-  c.dim = *v++;
-  c.num_layers = *v++;
-  c.num_heads = *v++;
-  require(*v == 0 || *v == 1, "block: expected 0 (hstu) or 1 (transformer), got " + std::to_string(*v));
-  c.block = static_cast<Block>(*v++);
-  require(*v >= 0 && *v <= 3, "activation: expected 0 to 3, got " + std::to_string(*v));
-  c.activation = static_cast<Activation>(*v++);
-  c.ffn_dim = *v++;
-  c.window = *v++;
-  c.num_long = *v++;
-  c.num_short = *v++;
-  c.short_window = *v++;
-  c.pooling_dim = *v++;
-  c.fusion_dim = *v++;
-  c.use_times = *v++ != 0;
-  c.request_time = *v++ != 0;
-  c.num_time_boundaries = *v++;
-  c.num_actions = *v++;
-  c.repeats = *v++ != 0;
+  auto value = values.begin();
+  for_fields(c, [&](const char* name, auto& field, int64_t least, int64_t most) {
+    check_between(name, *value, least, most);
+    field = static_cast<std::remove_reference_t<decltype(field)>>(*value++);
+  });
   c.norm_eps = norm_eps;
   check_config(c);
   return c;

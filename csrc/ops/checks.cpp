@@ -39,8 +39,6 @@ std::string shape_text(const int64_t* sizes, int64_t num_dims) {
   return text + "]";
 }
 
-std::string shape_text(const Tensor& t) { return shape_text(t.sizes().data(), t.dim()); }
-
 std::string name_of(Place place) { return place.is_cuda ? "cuda:" + std::to_string(place.index) : "the CPU"; }
 
 std::string place_of(const Tensor& t) {
@@ -52,13 +50,9 @@ bool is_in(const Tensor& t, Place place) {
   return place.is_cuda ? t.is_cuda() && t.get_device_index() == place.index : t.is_cpu();
 }
 
-AttentionKind attention_kind_from(const std::string& name) {
-  if (name == "softmax") return AttentionKind::kSoftmax;
-  if (name == "silu") return AttentionKind::kSilu;
-  refuse("kind", "'softmax' or 'silu'", "'" + name + "'");
-}
-
 }  // namespace
+
+std::string shape_text(const Tensor& t) { return shape_text(t.sizes().data(), t.dim()); }
 
 void check_tensor(const char* argument, const Tensor& t, ScalarType dtype, const std::vector<int64_t>& shape,
                   Place place) {
@@ -126,46 +120,10 @@ void check_rows(const char* argument, const Tensor& t, int64_t end) {
   engine::check_rows(argument, static_cast<const int64_t*>(host.const_data_ptr()), host.numel(), end);
 }
 
-void check_embedding_rows(const Tensor& items, const std::optional<Tensor>& actions, const Tensor& item,
-                          const std::optional<Tensor>& action) {
-  check_rows("item", item, items.size(0));
-  if (!actions) return;
-  if (actions->size(0) == 0) refuse("actions", "at least one row (of unknown actions)", "none");
-  if (action) check_rows("action", *action, actions->size(0));
-}
-
 void check_both_or_none(const char* argument, const std::optional<Tensor>& t, const char* other_argument,
                         const std::optional<Tensor>& other) {
   if (t.has_value() == other.has_value()) return;
   refuse(argument, std::string("with ") + other_argument + " and only then", "one without the other");
-}
-
-Activation activation_from(const std::string& name) {
-  if (name == "identity") return Activation::kIdentity;
-  if (name == "relu") return Activation::kRelu;
-  if (name == "gelu") return Activation::kGelu;
-  if (name == "silu") return Activation::kSilu;
-  refuse("activation", "'identity', 'relu', 'gelu' or 'silu'", "'" + name + "'");
-}
-
-AttentionParams attention_params(int64_t dim, const Tensor& position_bias, const std::optional<Tensor>& time_bias,
-                                 const std::optional<Tensor>& time_boundaries, const std::string& kind, Place place) {
-  const int64_t num_heads = size_of("position_bias", position_bias, 2, 0);
-  const int64_t window = position_bias.size(1);
-  if (num_heads < 1 || window < 1 || dim % num_heads != 0) {
-    refuse("position_bias", "shape [num_heads >= 1 dividing " + std::to_string(dim) + ", window >= 1]",
-           shape_text(position_bias));
-  }
-  check_both_or_none("time_boundaries", time_boundaries, "time_bias", time_bias);
-  const int64_t num_boundaries = time_boundaries ? size_of("time_boundaries", *time_boundaries, 1, 0) : 0;
-  return {attention_kind_from(kind),
-          num_heads,
-          dim / num_heads,
-          window,
-          floats("position_bias", position_bias, {num_heads, window}, place),
-          floats("time_bias", time_bias, {num_heads, num_boundaries + 2}, place),
-          ints("time_boundaries", time_boundaries, {num_boundaries}, place),
-          num_boundaries};
 }
 
 std::vector<const void*> weight_data(const engine::ModelConfig& config, const std::vector<Tensor>& weights,

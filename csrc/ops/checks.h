@@ -12,8 +12,6 @@
 #include <vector>
 
 #include "engine/model.h"
-#include "kernels/attention.h"
-#include "kernels/linear.h"
 
 namespace lsif::ops {
 
@@ -45,6 +43,9 @@ const int64_t* ints(const char* argument, const std::optional<Tensor>& t, const 
 // The number of dimensions is checked before any size is read.
 int64_t size_of(const char* argument, const Tensor& t, int64_t num_dims, int64_t dim);
 
+// "[3, 4]"
+std::string shape_text(const Tensor& t);
+
 // t, or a copy of it in host memory.
 Tensor on_host(const Tensor& t);
 
@@ -57,20 +58,9 @@ std::vector<int64_t> equal_offsets(int64_t batch, int64_t count);
 // All values of int64 t are in [0, end).
 void check_rows(const char* argument, const Tensor& t, int64_t end);
 
-// The rows of embedding's tables that are asked for exist.
-void check_embedding_rows(const Tensor& items, const std::optional<Tensor>& actions, const Tensor& item,
-                          const std::optional<Tensor>& action);
-
 // The argument comes with the other one or neither does.
 void check_both_or_none(const char* argument, const std::optional<Tensor>& t, const char* other_argument,
                         const std::optional<Tensor>& other);
-
-Activation activation_from(const std::string& name);
-
-// Of attention over rows of `dim`. position_bias [num_heads, window]: num_heads divides dim, and neither is 0.
-AttentionParams attention_params(int64_t dim, const Tensor& position_bias, const std::optional<Tensor>& time_bias,
-                                 const std::optional<Tensor>& time_boundaries, const std::string& kind,
-                                 Place place = {});
 
 // The addresses of weight_specs(config)'s tensors, whose number, types and shapes are checked.
 std::vector<const void*> weight_data(const engine::ModelConfig& config, const std::vector<Tensor>& weights,
@@ -78,5 +68,8 @@ std::vector<const void*> weight_data(const engine::ModelConfig& config, const st
 
 Tensor new_floats(const Tensor& like, const std::vector<int64_t>& shape);
 Tensor new_ints(const Tensor& like, const std::vector<int64_t>& shape);
+
+// Where results go, in one of new_floats().
+inline float* output(Tensor& t) { return static_cast<float*>(t.mutable_data_ptr()); }
 
 }  // namespace lsif::ops

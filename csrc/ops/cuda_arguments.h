@@ -35,6 +35,4 @@ class DeviceArguments {
   Place place_;
 };
 
-inline float* output(Tensor& t) { return static_cast<float*>(t.mutable_data_ptr()); }
-
 }  // namespace lsif::ops

@@ -23,44 +23,6 @@ struct MmaC {
   int32_t regs[4];
 };
 
-// c + A B, by all threads of a warp together.
-__device__ inline MmaC multiply_add(const MmaC& c, const MmaA& a, const MmaB& b) {
-  MmaC sums = c;
-#if defined(LSIF_CUDA_EMULATED)
-  struct Factors {
-    MmaA a;
-    MmaB b;
-  };
-  const auto lanes = ::emulated::Block::get().exchange(Factors{a, b}, __FILE__, __LINE__);
-  const int g = static_cast<int>(threadIdx.x) % kWarp / 4;
-  const int t = static_cast<int>(threadIdx.x) % 4;
-  for (int i = 0; i < 4; ++i) {
-    const int row = g + 8 * (i / 2);
-    const int column = 2 * t + i % 2;
-    for (int k = 0; k < 32; ++k) {
-      const int a_register = 2 * (k / 16) + row / 8;
-      const uint32_t a_bytes = lanes[row % 8 * 4 + k % 16 / 4].a.regs[a_register];
-      const uint32_t b_bytes = lanes[column * 4 + k % 16 / 4].b.regs[k / 16];
-      sums.regs[i] += static_cast<int>(a_bytes >> 8 * (k % 4) & 0xffu) * static_cast<int8_t>(b_bytes >> 8 * (k % 4));
-    }
-  }
-#else
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
-      : "=r"(sums.regs[0]), "=r"(sums.regs[1]), "=r"(sums.regs[2]), "=r"(sums.regs[3])
-      : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]), "r"(c.regs[0]),
-        "r"(c.regs[1]), "r"(c.regs[2]), "r"(c.regs[3]));
-#endif
-  return sums;
-}
-
-// Computed here and kept: a compiler short of registers would rather compute it again wherever it is used.
-__device__ inline MmaA computed(MmaA a) {
-#if !defined(LSIF_CUDA_EMULATED)
-  asm volatile("" : "+r"(a.regs[0]), "+r"(a.regs[1]), "+r"(a.regs[2]), "+r"(a.regs[3]));
-#endif
-  return a;
-}
-
 // A pair of neighbours k in each register, the first in its lower half; float32 sums:
 //   a: bfloat16 A[16][16] = rows g, g + 8, g, g + 8 at k = 2 t, 2 t, 2 t + 8, 2 t + 8
 //   b: bfloat16 B[16][8]  = column g at k = 2 t, 2 t + 8
@@ -77,44 +39,6 @@ struct MmaBf16B {
 struct MmaFloatC {
   float regs[4];
 };
-
-// Rounded to the nearest, ties to even.
-__device__ inline uint32_t bf16_pair(float first, float second) {
-#if defined(LSIF_CUDA_EMULATED)
-  return __float_as_uint(to_bf16(first)) >> 16 | __float_as_uint(to_bf16(second));
-#else
-  uint32_t pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
-  return pair;
-#endif
-}
-
-// c += A B, by all threads of a warp together.
-__device__ inline void multiply_add(MmaFloatC& c, const MmaBf16A& a, const MmaBf16B& b) {
-#if defined(LSIF_CUDA_EMULATED)
-  struct Factors {
-    MmaBf16A a;
-    MmaBf16B b;
-  };
-  const auto lanes = ::emulated::Block::get().exchange(Factors{a, b}, __FILE__, __LINE__);
-  const auto half = [](uint32_t pair, int k) { return __uint_as_float(k % 2 == 0 ? pair << 16 : pair & 0xffff0000u); };
-  const int g = static_cast<int>(threadIdx.x) % kWarp / 4;
-  const int t = static_cast<int>(threadIdx.x) % 4;
-  for (int i = 0; i < 4; ++i) {
-    const int row = g + 8 * (i / 2);
-    const int column = 2 * t + i % 2;
-    for (int k = 0; k < 16; ++k) {
-      const uint32_t a_pair = lanes[row % 8 * 4 + k % 8 / 2].a.regs[2 * (k / 8) + row / 8];
-      const uint32_t b_pair = lanes[column * 4 + k % 8 / 2].b.regs[k / 8];
-      c.regs[i] += half(a_pair, k) * half(b_pair, k);
-    }
-  }
-#else
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c.regs[0]), "+f"(c.regs[1]), "+f"(c.regs[2]), "+f"(c.regs[3])
-      : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]));
-#endif
-}
 
 // TF32 of a register is its upper 19 bits: the instruction takes no notice of the other 13.
 //   a: A[16][8]  = (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4)
@@ -140,53 +64,50 @@ __device__ inline SplitFloat split_to_tf32(float x) {
   return {high, __float_as_uint(x - __uint_as_float(high))};
 }
 
+}  // namespace lsif::cuda
+
 #if defined(LSIF_CUDA_EMULATED)
-// The most an instruction may lose: every term, and then their sum, cut to 2^-23 of the largest power of two in it.
-inline float sum_as_cut(const double (&terms)[9]) {
-  const auto power = [](double x) { return __builtin_bit_cast(uint64_t, x) >> 52 & 0x7ff; };
-  const auto cut = [](double x, uint64_t exponent) {  // 2^exponent, biased
-    const auto unit = __builtin_bit_cast(double, (exponent - 23) << 52);
-    return static_cast<double>(static_cast<int64_t>(x / unit)) * unit;
-  };
-  uint64_t largest = 0;
-  for (const double term : terms) largest = max(largest, power(term));
-  double sum = 0;
-  for (const double term : terms) sum += largest == 0x7ff || largest < 64 ? term : cut(term, largest);
-  const uint64_t exponent = power(sum);
-  return static_cast<float>(exponent == 0x7ff || exponent < 64 ? sum : cut(sum, exponent));
+#include "mma_emulated.h"  // of tests/cuda_emulation/: the same functions
+#else
+
+namespace lsif::cuda {
+
+// c + A B, by all threads of a warp together.
+__device__ inline MmaC multiply_add(const MmaC& c, const MmaA& a, const MmaB& b) {
+  MmaC sums;
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=r"(sums.regs[0]), "=r"(sums.regs[1]), "=r"(sums.regs[2]), "=r"(sums.regs[3])
+      : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]), "r"(c.regs[0]),
+        "r"(c.regs[1]), "r"(c.regs[2]), "r"(c.regs[3]));
+  return sums;
 }
-#endif
+
+// Computed here and kept: a compiler short of registers would rather compute it again wherever it is used.
+__device__ inline MmaA computed(MmaA a) {
+  asm volatile("" : "+r"(a.regs[0]), "+r"(a.regs[1]), "+r"(a.regs[2]), "+r"(a.regs[3]));
+  return a;
+}
+
+// Rounded to the nearest, ties to even.
+__device__ inline uint32_t bf16_pair(float first, float second) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+}
 
 // c += A B, by all threads of a warp together.
+__device__ inline void multiply_add(MmaFloatC& c, const MmaBf16A& a, const MmaBf16B& b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c.regs[0]), "+f"(c.regs[1]), "+f"(c.regs[2]), "+f"(c.regs[3])
+      : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]));
+}
+
 __device__ inline void multiply_add(MmaFloatC& c, const MmaTf32A& a, const MmaTf32B& b) {
-#if defined(LSIF_CUDA_EMULATED)
-  struct Factors {
-    MmaTf32A a;
-    MmaTf32B b;
-  };
-  const auto lanes = ::emulated::Block::get().exchange(Factors{a, b}, __FILE__, __LINE__);
-  const auto used = [](uint32_t bits) {
-    const bool is_subnormal = (bits & 0x7f800000u) == 0;  // which may count as 0
-    return is_subnormal ? 0.0 : static_cast<double>(__uint_as_float(bits & 0xffffe000u));
-  };
-  const int g = static_cast<int>(threadIdx.x) % kWarp / 4;
-  const int t = static_cast<int>(threadIdx.x) % 4;
-  for (int i = 0; i < 4; ++i) {
-    const int row = g + 8 * (i / 2);
-    const int column = 2 * t + i % 2;
-    double terms[9] = {c.regs[i]};
-    for (int k = 0; k < 8; ++k) {
-      const uint32_t a_bits = lanes[row % 8 * 4 + k % 4].a.regs[2 * (k / 4) + row / 8];
-      const uint32_t b_bits = lanes[column * 4 + k % 4].b.regs[k / 4];
-      terms[1 + k] = used(a_bits) * used(b_bits);
-    }
-    c.regs[i] = sum_as_cut(terms);
-  }
-#else
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c.regs[0]), "+f"(c.regs[1]), "+f"(c.regs[2]), "+f"(c.regs[3])
       : "r"(a.regs[0]), "r"(a.regs[1]), "r"(a.regs[2]), "r"(a.regs[3]), "r"(b.regs[0]), "r"(b.regs[1]));
-#endif
 }
 
 }  // namespace lsif::cuda
+
+#endif
