@@ -24,7 +24,8 @@ class Batching:
     Args:
         max_batch: the most users in one search.
         max_queue: how many requests may wait; more are refused with `OverloadedError`.
-        max_wait_us: microseconds that the first of several waiting requests waits for more; 0: it does not wait.
+        max_wait_us: microseconds that the first of several waiting requests waits for more, at most until its own
+            timeout; 0: it does not wait.
         max_searches: how many searches may run at the same time, each with the recommender's `threads`; None: as many
             as keep the process's CPUs busy, which is one if `threads` is None.
 
