@@ -30,8 +30,7 @@ struct RecommendRequest {
   float error_share = 1;  // as in ScoreTopkRequest
   int threads;
   TopkBatcher* batcher = nullptr;  // searches together with other callers' requests; null: searches for this call alone
-  TopkBatcher::Clock::time_point deadline =
-      TopkBatcher::Clock::time_point::max();  // by which the batcher must start the search
+  TopkBatcher::Clock::time_point deadline = TopkBatcher::Clock::time_point::max();  // to start the search
 };
 
 struct Recommendations {

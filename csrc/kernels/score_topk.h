@@ -93,9 +93,8 @@ struct CatalogView {
 // one interest, score = temperature * log sum_j weights[j] exp(q_j . x / temperature) + b.
 struct ScoreQueries {
   const float* vectors = nullptr;  // [batch, num_interests, dim], finite
-  const float* weights =
-      nullptr;               // [batch, num_interests], finite, >= 0, some > 0; 0: the interest is ignored. Or null
-  double temperature = 1.0;  // a positive, normal float32 number; unused without weights
+  const float* weights = nullptr;  // [batch, num_interests], finite, >= 0, some > 0; 0: ignored. Or null
+  double temperature = 1.0;        // a positive, normal float32 number; unused without weights
   int64_t batch = 0;
   int64_t num_interests = 1;  // 1 .. kMaxScoreInterests
 };

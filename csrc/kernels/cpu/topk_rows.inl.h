@@ -13,9 +13,8 @@ namespace {
 
 constexpr float kLargestFloat = 0x1.fffffep127f;
 constexpr int64_t kMaximaPerResult = 4;
-constexpr int64_t kManyPerResult =
-    4;  // times k: the most rows to score exactly in this way; usually hardly more than k remain
-constexpr int64_t kAnyRow = -1;  // instead of a count: all rows may be
+constexpr int64_t kManyPerResult = 4;  // rows per result worth an exact score; usually hardly more than one remains
+constexpr int64_t kAnyRow = -1;        // instead of a count: all rows may be
 
 // float32_error() for all scores of this query with rows of length at most `longest`.
 inline double error_of(const TopkQuery& query, double longest, const CatalogView& catalog) {
