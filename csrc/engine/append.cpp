@@ -162,8 +162,8 @@ void append_one(const Model& model, const UserState& state, const Event& event) 
   ++header.num_events;
 }
 
-// Keeps the newest `most` of the `count` stored values followed by value(begin) .. value(end - 1). Moves the stored
-// values once per call, not once per event.
+// Keeps the newest `most` of the `count` stored values followed by value(begin) .. value(end - 1). Moves values once
+// per call, not per event.
 template <typename Value>
 void remember(int64_t* values, int64_t count, int64_t most, int64_t begin, int64_t end, const Value& value) {
   const int64_t added = std::min(end - begin, most);

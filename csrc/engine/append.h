@@ -25,10 +25,9 @@ void encode_states(const Model& model, std::span<const ConstUserState> states, c
 // Number of events after which a state depends on nothing before them: num_layers (window - 1) + short_window.
 int64_t independent_events(const ModelConfig& config);
 
-// Turns `newer` into the state of the history of `older` followed by its own. Both must be of one model and have the
-// same `remember`. This is exact, because the running sums of a softmax can be added; so a long history can be
-// processed in parts, in parallel. Throws std::invalid_argument if `newer` has fewer than independent_events() events
-// or begins before `older` ends.
+// Turns `newer` into the state of the history of `older` followed by its own; both of one model, with equal `remember`.
+// Exact, because the running sums of a softmax can be added; so parts of a long history can be processed in parallel.
+// Throws std::invalid_argument if `newer` has fewer than independent_events() events or begins before `older` ends.
 void prepend(const Model& model, const ConstUserState& older, const UserState& newer);
 
 }  // namespace lsif::engine

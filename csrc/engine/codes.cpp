@@ -54,7 +54,6 @@ void advise_huge_pages(uint8_t* memory, int64_t size) {
 #endif
 }
 
-// Atomically raises `largest` to at least x.
 void raise(std::atomic<float>& largest, float x) {
   float known = largest.load();
   while (x > known && !largest.compare_exchange_weak(known, x)) {

@@ -36,7 +36,7 @@ double read_v1(const std::string& directory) {
   return quota_from(text_of(directory + "/cpu.cfs_quota_us") + " " + text_of(directory + "/cpu.cfs_period_us"));
 }
 
-// The smallest quota from `path` up to the root of the hierarchy, which is mounted at `root`.
+// The smallest quota from `path` up to the root of the hierarchy mounted at `root`.
 double smallest_quota(const std::string& root, std::string path, double (*read)(const std::string& directory)) {
   double quota = read(root);
   while (path.size() > 1) {

@@ -14,7 +14,6 @@ struct Encoded {
   float* interests;  // [batch, num_interests, dim]
   float* weights;    // [batch, num_interests]
 
-  // The part that belongs to user b.
   Encoded of(const ModelConfig& config, int64_t b) const;
 };
 

@@ -19,9 +19,9 @@ constexpr int64_t kRowsPerScored = 48;
 constexpr int64_t kRowsPerCached = 32;
 constexpr int64_t kAlwaysFew = 1024;
 constexpr int64_t kCachedBytes = 1 << 25;
-// Users who score rows together pay less for each. For this many users without a filter, a small catalogue counts as
-// few rows; so does one from which each wants so many results that a scan would score several rows exactly per result
-// (bench/measured.md, "Small catalogues and large k").
+// Users who score rows together pay less for each. For this many, without a filter, a small catalogue counts as few
+// rows; so does one where a scan would score several rows exactly per result (bench/measured.md, "Small catalogues and
+// large k").
 constexpr int64_t kLeastBatch = 8;
 constexpr int64_t kFilterRowsOfBatch = 2;  // times as many rows as for a lone user
 constexpr int64_t kMostOfBatch = 4096;

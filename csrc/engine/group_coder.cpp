@@ -32,7 +32,6 @@ int32_t code_of(float x, float inverse) {
   return std::clamp(code, -kCodeOffset, kCodeOffset - 1);
 }
 
-// The sum of (x / scale - code)^2.
 float squared_error(const float* x, int64_t dim, float inverse) {
   constexpr int64_t kSums = 8;
   float sums[kSums] = {};

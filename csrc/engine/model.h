@@ -118,8 +118,7 @@ class Model {
   // Throws as check_weights does. Results are the same bits with and without the input table.
   Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options = {});
   // `before` with more items; only the new rows, if any, are checked. item_embedding: [num_items, dim], beginning with
-  // the rows of `before`. Everything else is shared; the caller must keep the weights of `before` alive for this model,
-  // too.
+  // the rows of `before`. All else is shared; the weights of `before` must stay alive for this model, too.
   Model(const Model& before, const float* item_embedding, int64_t num_items, int threads);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;

@@ -6,8 +6,8 @@
 
 namespace lsif::engine {
 
-// Checks the offsets [batch + 1] of a ragged batch of `total` rows, whose member b begins at row offsets[b]: they must
-// start at 0, never decrease, and end at total. Throws std::invalid_argument, "argument: expected ..., got ...".
+// Checks the offsets [batch + 1] of a ragged batch of `total` rows, whose member b begins at row offsets[b]: from 0,
+// non-decreasing, up to total. Throws std::invalid_argument, "argument: expected ..., got ...".
 void check_offsets(const char* argument, const int64_t* offsets, int64_t batch, int64_t total);
 
 // Member b has rows[offsets[b]] .. rows[offsets[b + 1] - 1], in any order and possibly repeated.

@@ -19,9 +19,9 @@ struct RepeatBonuses {
   int64_t size() const { return offsets[batch]; }
 };
 
-// The result is in memory of `scratch`. The newest state of user b is at newest + b * stride. events have passed
-// check_events, and the config has `repeats`. Sums are in double, rounded once; a user's result does not depend on the
-// rest of the batch or the number of threads.
+// In memory of `scratch`. The newest state of user b is at newest + b * stride. events have passed check_events, and
+// the config has `repeats`. Sums are in double, rounded once; a user's result does not depend on the rest of the batch
+// or the number of threads.
 RepeatBonuses repeat_bonuses(const Model& model, const EventBatch& events, const float* newest, int64_t stride,
                              int threads, Scratch& scratch);
 

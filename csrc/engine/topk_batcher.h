@@ -50,7 +50,7 @@ class TopkBatcher {
     int64_t requests = 0;  // answered
     int64_t batches = 0;
     int64_t largest_batch = 0;  // in requests
-    int64_t overloaded = 0;     // refused because the queue was full
+    int64_t overloaded = 0;     // refused
     int64_t expired = 0;
     int64_t queued = 0;  // now
     // Batches by size in requests: at most 1, 2, 4 and so on up to the first power of two >= max_batch, then one count
@@ -64,19 +64,19 @@ class TopkBatcher {
   TopkBatcher(const TopkBatcher&) = delete;
   TopkBatcher& operator=(const TopkBatcher&) = delete;
 
-  // The results of score_topk, for any number of concurrent callers. All callers must use the same num_interests and
-  // temperature, and all or none must have weights. Requests with another catalogue, another error_share, a very
-  // different k or more than kMostShared results are searched separately. A request's error does not affect the others.
-  // Besides what score_topk throws, throws Overloaded, DeadlineExceeded (only before the search begins) and Closed.
+  // The results of score_topk, for any number of concurrent callers. All must have the same num_interests and
+  // temperature, and all or none weights. Requests with another catalogue, another error_share, a very different k or
+  // more than kMostShared results are searched separately. A request's error does not affect the others. Besides what
+  // score_topk throws, throws Overloaded, DeadlineExceeded (only before the search begins) and Closed.
   void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
                   float* scores, int64_t* indices, int64_t* counts);
 
   // Refuses new and waiting requests, and returns when no search is running.
   void close();
 
-  // Takes the place of `before`: from now on both share one set of counts, the sum of what each has counted and will
-  // count, including requests that `before` has not answered yet; both report it in stats(). Does nothing if they
-  // belong to different processes. Must not be called at the same time on two batchers that replace each other.
+  // Takes the place of `before`: from now on both report, in stats(), the sum of all that either has counted or will
+  // count, including requests that `before` has not answered yet. Does nothing if they are of different processes. Two
+  // batchers must not replace each other at the same time.
   void count_on_from(const TopkBatcher& before);
 
   Stats stats() const;

@@ -78,9 +78,9 @@ using ConstUserState = UserStateView<const std::byte>;
 void start_state(const ModelConfig& config, const Fingerprint& model, int64_t remember, std::byte* data);
 
 // Throws std::invalid_argument ("state: expected ..., got ...") unless the `size` bytes at `data` are a state for
-// models of this shape that can be used without accessing memory outside it. Not checked: the model it belongs to (the
-// caller compares the header's fingerprint), the validity of its numbers (left to a checksum), and whether the model
-// has all remembered items, which is checked where they are read because there may be a million.
+// models of this shape that can be used without accessing memory outside it. Not checked: the model it belongs to
+// (compare the header), its numbers (use a checksum), and the remembered items, which are checked where they are read:
+// there may be a million.
 ConstUserState check_state(const ModelConfig& config, const std::byte* data, int64_t size);
 
 // The remembered events of the states as a batch of histories, in memory of `scratch`. Throws std::invalid_argument if

@@ -19,7 +19,7 @@ inline constexpr int64_t kFusionContext = 3;
 // gap = log(1 + seconds) / log(1 + kSecondsPerYear), length = log(1 + events) / log(1 + kManyEvents)
 inline constexpr double kSecondsPerYear = 365 * kSecondsPerDay;
 inline constexpr double kManyEvents = 1000;
-inline constexpr float kDirectionEps = 1e-12f;  // added inside the square root of |v|
+inline constexpr float kDirectionEps = 1e-12f;  // added to v.v in |v|
 
 struct InterestFusionParams {
   LinearParams hidden;  // num_interests * dim + kFusionContext -> fusion_dim, kSilu

@@ -13,12 +13,12 @@
 //   q.x <= s (t p.c + |q - t p| |c| + |q| r)
 //
 // An integer pass computes p.c for all rows. Rows whose upper bound is below the running K-th best exact score are
-// dropped. The few others are collected and scored, the most promising first: in float32, and then exactly unless the
-// float32 score plus its error bound is below the K-th best. For several interests, with u_j an upper bound of q_j . x,
-// a row is dropped if sum_j w_j exp((u_j + b - K-th best) / tau) < 1, with upper bounds of the exponentials. The upper
-// bound of a row that remains is the formula with u_j in place of q_j . x or, where the exponentials would be out of
-// range, min(max_j u_j + tau log sum_j w_j, max_j (u_j + tau log w_j) + tau log M) + b. All bounds are rounded
-// outwards; a row that belongs among the k best is never dropped by its bound.
+// dropped. The few others are scored, the most promising first: in float32, and then exactly unless the float32 score
+// plus its error bound is below the K-th best. For several interests, with u_j an upper bound of q_j . x, a row is
+// dropped if sum_j w_j exp((u_j + b - K-th best) / tau) < 1, with upper bounds of the exponentials. The bound of a row
+// that remains is the formula with u_j in place of q_j . x or, where exponentials are out of range, min(max_j u_j + tau
+// log sum_j w_j, max_j (u_j + tau log w_j) + tau log M) + b. All bounds are rounded outwards; a row that belongs among
+// the k best is never dropped by its bound.
 #pragma once
 
 #include "kernels/types.h"
@@ -53,7 +53,7 @@ struct GroupSide {
   float scale_unit;
   float bias_base;
   float bias_unit;
-  uint16_t error_unit;  // this and code_norm are stored as the upper half of a float32
+  uint16_t error_unit;  // like code_norm, the upper half of a float32
   uint16_t code_norm;   // >= |c| of every row
 };
 static_assert(sizeof(GroupSide) == kLineBytes);
@@ -216,7 +216,7 @@ constexpr int64_t topk_rows_scratch_size(int64_t num_queries, int64_t num_rows, 
 }
 
 // The score of one row x with bias b, before its single rounding to float32. vectors, weights, num_interests and
-// temperature are as in TopkQuery. This function, not the scan, decides results: it gives the same bits on every ISA.
+// temperature are as in TopkQuery. This, not the scan, decides results: the same bits on every ISA.
 using ExactScoreFn = double(const float* vectors, const float* weights, int64_t num_interests, double temperature,
                             const float* x, float b, int64_t dim);
 

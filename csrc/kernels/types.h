@@ -1,6 +1,5 @@
-// Types shared by the kernel contracts. Kernels are pure functions on raw pointers: they use no torch and no Python,
-// allocate nothing and start no threads. Matrices are row-major float32; a `stride` is the distance between two rows,
-// in elements.
+// Types shared by the kernel contracts. Kernels are pure functions on raw pointers: no torch, no Python, no allocation,
+// no threads. Matrices are row-major float32; a `stride` is the distance between two rows, in elements.
 #pragma once
 
 #include <cstdint>

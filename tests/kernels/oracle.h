@@ -73,7 +73,6 @@ inline Approx activate(lsif::Activation activation, Approx z, bool coarse = fals
   return {};
 }
 
-// How a linear layer accumulates.
 enum class Sums {
   kFloat,
   kBfloat16,

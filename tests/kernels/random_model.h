@@ -99,7 +99,6 @@ class RandomModel {
     model = std::make_unique<lsif::engine::Model>(c, data, threads, options);
   }
 
-  // The values of a float32 tensor.
   float* floats(const std::string& name) const {
     const std::vector<WeightSpec> specs = lsif::engine::weight_specs(config);
     const auto is_it = [&](const WeightSpec& spec) { return spec.name == name; };

@@ -62,7 +62,6 @@ struct Catalog {
   }
 };
 
-// Makes num_rows rows of dim numbers.
 using Maker = std::function<std::vector<float>(Random&, int64_t num_rows, int64_t dim)>;
 
 inline Maker scaled(float factor) {

@@ -199,7 +199,7 @@ inline Result brute_force(const Catalog& catalog, const Question& question) {
 
 #if defined(LSIF_TEST_CUDA) && !defined(LSIF_CUDA_EMULATED)
 // With weights, a GPU's exponentials and logarithms may differ in their last bit (docs/cuda.md, "Exactness"). Scores
-// must be float32 roundings of values within the formula's tolerance, and the order of rows must agree with them.
+// must be float32 roundings of float64 scores within the formula's tolerance, and rows be ordered accordingly.
 inline bool is_within_rounding(const Result& result, const Result& expected, const Catalog& catalog,
                                const Question& question, int64_t user) {
   const auto rounded = [](long double score) { return static_cast<float>(static_cast<double>(score)); };

@@ -29,7 +29,7 @@ void* counted(std::size_t size, std::size_t alignment) {
 
 }  // namespace
 
-// These replace the operators in the whole program, including the engine.
+// For the whole program, including the engine.
 void* operator new(std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
 void* operator new[](std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
 void* operator new(std::size_t size, std::align_val_t align) { return counted(size, static_cast<std::size_t>(align)); }

@@ -1,5 +1,5 @@
-// User states give the same results as encoding the whole history, after any number of events, whether appended one by
-// one or together, with or without states encoded in between.
+// User states give what encoding the whole history gives, after any number of events, appended one by one or together,
+// with or without a state in between.
 #include <array>
 #include <cmath>
 #include <cstring>

@@ -199,7 +199,7 @@ float output(const lsif::cpu::KernelTable& table, const std::vector<float>& x, c
   return y.at(0, 0);
 }
 
-// The relative error of output(), in units of 2^-24.
+// The relative error, in units of 2^-24.
 double lost(const lsif::cpu::KernelTable& table, const std::vector<float>& x, const std::vector<float>& w) {
   double exact = 0;
   for (size_t i = 0; i < x.size(); ++i) exact += static_cast<double>(x[i]) * w[i];

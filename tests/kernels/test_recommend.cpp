@@ -92,7 +92,6 @@ std::vector<Wish> wishes() {
           {{false, 1.0}, 400, false, true}};
 }
 
-// The answer for users [begin, end) of the shop.
 Answer answered(const Shop& shop, const Wish& wish, int64_t begin, int64_t end, int threads) {
   const Batch batch({shop.histories.begin() + begin, shop.histories.begin() + end});
   std::vector<int64_t> exclude_offsets;

@@ -130,8 +130,7 @@ TEST(queries_that_need_everything_beside_others) {
   }
 }
 
-// With error_share < 1, rows may be missed, but those found have their exact scores and are in order, and their number
-// is as in an exact search.
+// With error_share < 1 rows may be missed, but those found are as many, have exact scores and are in order.
 TEST(approximate_results_are_exact_but_for_what_they_miss) {
   Random random(38);
   constexpr int64_t kDim = 16;

@@ -168,8 +168,7 @@ TEST(threads_share_a_catalogue_by_length) {
   }
 }
 
-// With error_share < 1, rows may be missed, but those found have their exact scores and are in order, and their number
-// is as in an exact search.
+// With error_share < 1 rows may be missed, but those found are as many, have exact scores and are in order.
 TEST(approximate_searches_by_length) {
   Random random(47);
   const Catalog plain(make_long_and_short(random, 30000, kDim), kDim);

@@ -187,7 +187,7 @@ TEST(nearly_equal_scores) {
   }
 }
 
-// A row that is not listed and far longer than those listed, so that its length is no useful bound for them.
+// An unlisted row so long that its length is no useful bound for those listed.
 TEST(a_long_row_that_is_not_listed) {
   Random random(54);
   for (const float size : {1e6f, 1e18f, 3e38f}) {
@@ -252,7 +252,7 @@ TEST(scores_where_denormals_are_flushed) {
 }
 #endif
 
-// Products beyond float32 that cancel, in one lane whatever the vector's size: the sum of that lane stays infinite.
+// Products beyond float32 that cancel, in one lane of any vector size: its sum stays infinite.
 TEST(sums_beyond_float32_on_the_way) {
   Random random(48);
   std::vector<float> rows = normals(random, 300 * 48);

@@ -70,7 +70,7 @@ LSIF_INLINE Vec biased(const ScoreRow& row, int64_t c, float scale) {
   return row.time == nullptr ? z : z + load(row.time + c);
 }
 
-// Adds the biases in place and sets -inf past the last key, up to a whole vector. Returns the maximum.
+// In place; -inf past the last key, up to a whole vector. Returns the maximum.
 inline float add_biases(const ScoreRow& row, float scale) {
   constexpr float kLowest = -__builtin_inff();
   Vec highest = broadcast(kLowest);
@@ -99,7 +99,7 @@ inline Vec exponentials(const ScoreRow& row, float top) {
   return total;
 }
 
-// Replaces the scores by their silu weights; sets 0 past the last key, up to a whole vector.
+// In place; 0 past the last key, up to a whole vector.
 inline void silu_weights(const ScoreRow& row, float scale) {
   for (int64_t c = 0; c < row.n; c += kLanes) {
     const Vec weight = silu(biased(row, c, scale));
@@ -129,8 +129,7 @@ LSIF_INLINE void value_block(const AttentionCall& call, const float* v, int64_t 
   }
 }
 
-// Weighted sums over the keys from `begin` on. Keys that a query does not see have weight 0, which does not change any
-// bit of its sum.
+// Over the keys from `begin` on. Keys a query does not see have weight 0, which leaves the bits of its sum unchanged.
 template <int kRows>
 inline void weighted_values(const AttentionCall& call, int64_t row, int64_t head, int64_t begin, const float* factor) {
   const int64_t head_dim = call.params->head_dim;
@@ -151,8 +150,8 @@ inline void score_keys(const AttentionCall& call, const float* q, const float* k
                   [&](auto vecs, int64_t c) { score_block<kRows, vecs.value>(call, q, keys + c, call.scores + c); });
 }
 
-// Replaces the scores of a block of queries over `columns` keys from `begin` on by their weights, 0 for keys a query
-// does not see. factor[r]: a factor still to be applied to row r's weighted sum of values.
+// Replaces the scores of a block of queries over `columns` keys from `begin` on by weights, 0 for keys not seen.
+// factor[r]: a factor still to be applied to row r's weighted sum of values.
 template <int kRows>
 inline void weigh_keys(const AttentionCall& call, int64_t row, int64_t head, int64_t begin, int64_t columns,
                        float (&factor)[kRows]) {

@@ -59,7 +59,7 @@ LSIF_INLINE void add_pair(const Rounded* x, int64_t x_stride, const uint16_t* b,
 
 using Rounded = float;
 
-// The bits of x rounded to bfloat16; the lower half is 0.
+// The bits of x rounded; the lower half is 0.
 LSIF_INLINE uint32_t rounded_bits(float x) {
   uint32_t bits;
   __builtin_memcpy(&bits, &x, sizeof(bits));

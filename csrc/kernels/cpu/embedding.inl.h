@@ -10,7 +10,7 @@ namespace {
 inline constexpr int64_t kAhead = 24;
 inline constexpr int64_t kLine = 64;
 
-// Converts a bfloat16 row to float32. A vector of bfloat16 holds two values per lane, in its lower and upper halves.
+// From bfloat16 to float32. A lane holds two bfloat16 values, in its lower and upper halves.
 inline void widen_row(const uint16_t* x, int64_t dim, float* y) {
   int64_t c = 0;
   for (; c + 2 * kLanes <= dim; c += 2 * kLanes) {

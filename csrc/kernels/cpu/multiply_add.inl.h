@@ -82,9 +82,8 @@ struct Constant {
   static constexpr int value = kValue;
 };
 
-// Calls body(Constant<vecs>(), column) for blocks of vectors that cover `columns` columns. Blocks are as wide as the
-// registers allow for kRows rows, as long as at most `slack` extra columns are computed; the last ones are single
-// vectors.
+// Calls body(Constant<vecs>(), column) for blocks of vectors that cover `columns` columns. Blocks are as wide as
+// registers allow while at most `slack` extra columns are computed, then single vectors.
 template <int kRows, typename Body>
 LSIF_INLINE void for_vecs(int64_t columns, int64_t slack, Body body) {
   constexpr int kFew = kPanelVecs > 2 ? kPanelVecs : 2;

@@ -105,7 +105,6 @@ LSIF_INLINE GroupFloats upper_bound(const VectorScan& vector, const Side& side, 
   return bound;
 }
 
-// Keeps the rows of a group whose bits are set in `mask`.
 __attribute__((noinline)) void keep_rows(const Block& block, int64_t group, uint32_t mask, GroupFloats upper,
                                          QueryScan& scan) {
   const int64_t first_item = block.first_item + group * kGroupRows;

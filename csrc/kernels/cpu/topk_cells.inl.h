@@ -15,8 +15,7 @@ constexpr int64_t kRowsPerFirstRegion = 32;
 constexpr int64_t kFirstCells = 12;
 constexpr int64_t kRowsPerFirstCell = 8;
 constexpr int64_t kGroupsAhead = 8;  // groups prefetched ahead of the one being scanned
-// A query that needs more than one region in this many is scanned together with similar queries: this costs less per
-// row.
+// Queries that need more than one region in this many are scanned together, which costs less per row.
 constexpr int64_t kRegionsPerNeeded = 2;
 
 struct Ordered {
@@ -228,8 +227,8 @@ inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) 
 // Answers all queries except those that need most regions; moves these to the front and returns their number.
 inline int64_t scan_cells(const Ordered& in, QueryScan* scans, int64_t num_queries) {
   const int64_t all = num_regions(in.last_item - in.first_item);
-  // If an approximate scan gave up, a scan of all rows could drop the rows its threshold came from: with error_share <
-  // 1 their bounds may be below their scores.
+  // After an approximate scan, a scan of all rows could drop the rows the threshold came from: their bounds may be
+  // below their scores.
   const bool gives_up = num_queries > 1 && scans[0].query->error_share == 1;
   const int64_t most_needed = gives_up ? all / kRegionsPerNeeded : all;
   start_block(in.catalog, in.first_item, in.last_item, in.block);

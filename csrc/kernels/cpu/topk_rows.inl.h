@@ -1,5 +1,5 @@
-// Implements TopkRowsFn of kernels/score_topk.h: float32 scores of all listed rows, then exact scores of those that may
-// be among the k best. docs/score_topk.md, "Scores in float32", derives the error.
+// Implements TopkRowsFn of kernels/score_topk.h: float32 scores of all rows, then exact ones where needed.
+// docs/score_topk.md, "Scores in float32", derives the error.
 #pragma once
 
 #include <math.h>
@@ -80,7 +80,7 @@ inline float reached_by(const float* scores, int64_t size, int64_t k, Candidate*
   return least;
 }
 
-// Rows with a lower float32 score cannot be among the k best, as at least k rows score `reached` or more in float32.
+// Rows with a lower float32 score cannot be among the k best, as k rows score `reached` or more.
 inline float float32_threshold(float reached, double error) {
   const double threshold = below_score(below_score(static_cast<double>(reached), error), error);
   if (!(threshold > -static_cast<double>(kLargestFloat))) return -kLargestFloat;
@@ -108,7 +108,6 @@ inline int64_t collect_promising(const CatalogView& catalog, const TopkQuery& qu
   return collect(scores, size, float32_threshold(reached, error), candidates);
 }
 
-// Offers the exact scores of the rows.
 inline void offer_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows, const Candidate* candidates,
                        int64_t count, TopkQuery& query) {
   const int64_t most = count <= topk_rows_room(num_rows, query.k) ? count : query.k;

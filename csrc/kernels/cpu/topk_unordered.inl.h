@@ -8,9 +8,8 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// If more rows than this, per row and per kRowQueries queries, are scored for single queries, scoring all rows together
-// is faster. A row scored for a single query is read from memory for that query alone (bench/measured.md, "Wide
-// vectors").
+// If more rows than this, per row and kRowQueries queries, are scored for single queries, scoring all together is
+// faster: a row is then read from memory for several queries at once (bench/measured.md, "Wide vectors").
 constexpr int64_t kMostAlone = 1;
 constexpr int64_t kSettledRows = 512;  // until this many rows are scanned, thresholds are too low to judge the bounds
 

@@ -8,9 +8,9 @@ namespace {
 constexpr int kRows = 16;  // queries per tile, and keys per chunk
 constexpr float kLowest = -__builtin_inff();
 
-// Tiles of all sequences. Each begins at a multiple of kRows rows from its sequence's first, so that a row's result
-// depends only on its sequence. Sequence b's tiles begin at offsets[b] / kRows + b, which leaves enough room for all
-// tiles of the previous sequence.
+// Tiles of all sequences. Each begins a multiple of kRows rows after its sequence's first, so that a row's result
+// depends only on its sequence. Sequence b's tiles begin at offsets[b] / kRows + b, after all those of the previous
+// sequence.
 struct Tiles {
   const int64_t* offsets;
   int64_t batch;

@@ -60,8 +60,7 @@ cudaError_t launch_clusters(void (*kernel)(Params...), int64_t blocks, int clust
   if (blocks < 0 || blocks > INT_MAX) return cudaErrorInvalidConfiguration;
   constexpr int64_t kByDefault = 48 << 10;
   if (shared > kByDefault) {
-    // The attribute persists for the kernel and affects other threads' launches, so set it to the limit every time, not
-    // to what this launch needs.
+    // It persists and affects other threads' launches, so always set the limit, not what this launch needs.
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory_limit());
     if (error != cudaSuccess) return forgotten(error);

@@ -139,12 +139,12 @@ struct UserEncoder {
     return {batch.items + begin + event, actions};
   }
 
-  // there: the rows of the events from first_there on, which are already embedded.
+  // there: the embedded rows of the events from first_there on.
   __device__ EventRows event_rows(const RowsView& there, int64_t first_there, const RowsView& chunk) const {
     return {params.embedding, ids_from(0), there, first_there, chunk};
   }
 
-  // rows_of(chunk): a function that gives the events' rows and may use `chunk` as a buffer.
+  // rows_of(chunk): gives the events' rows, with `chunk` as buffer.
   template <typename RowsOf>
   __device__ void pool_long(const UserInterests& interests, RowsOf rows_of) const {
     const int64_t num_long = params.shape.num_long;
@@ -216,8 +216,8 @@ struct UserEncoder {
     block_buckets(params.blocks[0].attention, row_times, query_time, own_first, own_last, buckets);
   }
 
-  // Computes keys and values of the rows from `in` on, into the columns of `keys`, and queries, and gates if the block
-  // has them, of the rows from `out` on.
+  // Computes keys and values of the rows from `in` on, into `keys`, and queries (and gates, in hstu) of those from
+  // `out` on.
   __device__ void project(const LinearParams& input, int in, int out, const LayerRows& rows,
                           const RowsView& keys) const {
     const auto columns = [&](int64_t first_column, int64_t count, int row, const RowsView& to, Turn turn) {

@@ -70,9 +70,8 @@ struct EncoderBatch {
   }
 };
 
-// In encode_users_many.cu, for more users than multiprocessors: two blocks per multiprocessor, which hide each other's
-// latency. It is in a file of its own because functions that are not inlined get only as many registers as the most
-// constrained kernel of their file.
+// encode_users_many.cu, for more users than multiprocessors: two blocks per multiprocessor hide each other's latency.
+// In a file of its own, as functions that are not inlined get no more registers than any kernel of their file may have.
 cudaError_t launch_two_a_processor(const EncoderParams& params, const EncoderBatch& batch, const EncoderSizes& sizes,
                                    int64_t shared_bytes, cudaStream_t stream);
 

@@ -175,7 +175,7 @@ __device__ inline void sum_weights(const float4* weights, int num_keys, float (&
   }
 }
 
-// Adds the contribution of kKeys keys to sums. kWhole: all of them exist; otherwise those past `last` have weight 0.
+// Adds kKeys keys to sums. kWhole: all exist; otherwise those past `last` have weight 0.
 template <bool kWhole, int kColumns>
 __device__ void add_values(const float* const (&values)[kColumns], int stride, const float4* weights, int first,
                            int last, float (&sums)[kColumns][kQueries]) {

@@ -1,11 +1,11 @@
 // Linear layers by one block of threads                                              (encode_users.cu, user_states.cu)
 //
-// They compute float32 products with TF32 matrix instructions: x = high + low, and W likewise (split_to_tf32), and x W
-// = low high + high low + high high, which takes six instructions for 16 inputs. As instructions truncate where float32
-// rounds, and truncate more the larger the accumulator is, the sum of 16 inputs begins at 0. It is then added to the
-// output's float32 sum, which begins at the bias; inputs are in ascending order. So an output depends only on its row
-// and its weights. Error before the activation: at most (in_dim / 16 + 46) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|,
-// |W| < 2^127, where a lower part below 2^-126 may count as 0:
+// They compute float32 with TF32 matrix instructions: x = high + low, W likewise (split_to_tf32), and x W = low high +
+// high low + high high, six instructions for 16 inputs. Instructions truncate where float32 rounds, and truncate more
+// the larger the accumulator is, so this sum begins at 0. It is then added to the output's float32 sum, which begins at
+// the bias; inputs are in ascending order. So an output depends only on its row and its weights. Error before the
+// activation: at most (in_dim / 16 + 46) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|, |W| < 2^127, where a lower part
+// below 2^-126 may count as 0:
 //   8     low low is omitted: 2^-22; each low has one bit too many for TF32: 2^-23
 //   36    an instruction is assumed to truncate each of 9 terms except the largest, and their sum, to 2^-23 of the
 //         largest (PTX does not specify it): 9 times 2^-23 for each of the two of high high; those with a low add 2^-10
@@ -105,8 +105,7 @@ struct WeightFactors {
   }
 };
 
-// Whether rows are in shared memory and consist of whole steps, to be read 16 bytes at a time. In emulation, this
-// varies even if rows are not in shared memory.
+// Whether rows are in shared memory and consist of whole steps of 16-byte reads. In emulation, shared or not varies.
 __device__ inline bool are_whole_steps([[maybe_unused]] const RowsView& x, int64_t in_dim) {
 #if defined(LSIF_CUDA_EMULATED)
   return in_dim % kStepDepth == 0 && emulated::order != emulated::Order::kShuffled;
@@ -229,7 +228,7 @@ __device__ void activate(float4 (&z)[kCount], Activation activation) {
   const auto each = [&](auto f) {
     for (float4& four : z) four = {f(four.x), f(four.y), f(four.z), f(four.w)};
   };
-  switch (activation) {  // one switch for all values, so that their evaluations overlap
+  switch (activation) {  // one switch, so that evaluations overlap
     case Activation::kIdentity:
       return;
     case Activation::kRelu:
@@ -259,8 +258,8 @@ __device__ inline void store_outputs(float4 y, int row, int column, int count, c
   }
 }
 
-// By one warp: applies the epilogue to the tile that PanelSums::keep stored in warp_scratch(). The tile has rows from
-// first_row on, of num_rows, and columns from first_column on. Not inlined, as activations are long.
+// By one warp: the epilogue of the tile that PanelSums::keep stored in warp_scratch(), with rows from first_row on, of
+// num_rows, and columns from first_column on. Not inlined, as activations are long.
 __device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, int first_row, int num_rows,
                                                              int first_column, const LinearOutput& out) {
   constexpr int kFours = kPanel / 4;

@@ -121,7 +121,6 @@ __device__ inline void clear_outputs(const EncoderShape& shape, const EncoderOut
   for (int64_t i = threadIdx.x; i < num_interests; i += kEncoderThreads) out.weights[i] = 0.0f;
 }
 
-// The part of one user.
 __device__ inline EncoderOutputs outputs_of(const EncoderShape& shape, const EncoderOutputs& out, int64_t user) {
   const int64_t num_interests = shape.num_interests();
   return {out.fused + user * shape.dim, out.interests + user * num_interests * shape.dim,

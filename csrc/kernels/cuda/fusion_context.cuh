@@ -6,7 +6,7 @@
 
 namespace lsif::cuda {
 
-// Not inlined, so that a kernel contains it only once: it is 200 instructions of float64.
+// Not inlined: it is 200 instructions of float64.
 __device__ __attribute__((noinline)) inline double log_of_one_and(double x) { return log1p(x); }
 
 __device__ inline float gap_feature(int64_t newest, int64_t now) {

@@ -261,7 +261,7 @@ struct NewestRows {
       const float* values = ring + params.shape.dim + c;
       float sum = 0.0f;
       float total = 0.0f;
-      // Keys past the last have weight 0. Several values are loaded at once, because each takes long.
+      // Keys past the last have weight 0. Several loads at once, as each takes long.
       constexpr int kAtOnce = 16;
       const int others = place.num_keys - 1;
 #pragma unroll 1

@@ -255,7 +255,7 @@ cudaError_t search(const Search& s, const Results& out, cudaStream_t stream) {
   return error;
 }
 
-// The part of a search for the queries from `first` on, as many as are searched together.
+// The queries from `first` on, as many as are searched together.
 Search part_of(const Search& whole, const ScoreQueries& queries, const Filters& filters, int64_t first) {
   Search s = whole;
   s.queries.batch = smaller(whole.queries.batch, queries.batch - first);

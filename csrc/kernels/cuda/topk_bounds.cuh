@@ -215,7 +215,7 @@ __device__ inline QueryBound start_query(const CatalogUnits& units, const float*
   if (weights != nullptr) {
     logs = log_sizes(weights, num_interests, temperature);
     query.exponent = max(query.exponent, exponent_above(float_bits(static_cast<float>(logs.largest))));
-    // Only the logarithms' slack is needed, because the CPU's bound with exponentials is not used here.
+    // Only the logarithms' slack, as the CPU's bound with exponentials is not used.
     query.log_total = static_cast<float>(ldexp(logs.total + logs.largest * kLogSlack, -query.exponent));
     query.log_count = static_cast<float>(ldexp(logs.count + logs.largest * kLogSlack, -query.exponent));
   }

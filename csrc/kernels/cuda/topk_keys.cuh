@@ -186,9 +186,9 @@ __device__ uint64_t pick_of_few(const BlockKeys& keys, unsigned left, Predicate 
   return key;
 }
 
-// A key such that exactly k of n keys are <= it; 1 <= k <= n. The keys are distinct, except that kNoRow may occur many
-// times; if it is returned, more than k may be. By all threads of the block, which are whole warps. Digits are those of
-// the distance to the least key, so that the first digit discriminates well.
+// A key such that exactly k of n keys are <= it; 1 <= k <= n. Keys are distinct, except kNoRow; if that is returned,
+// more than k may be. By all threads of the block, which are whole warps. Digits are those of the distance to the least
+// key, so that the first digit discriminates well.
 __device__ inline uint64_t kth_smallest(const BlockKeys& keys, int64_t k) {
   unsigned* counts = shared_counts();
   Digit* found = shared_digit();
@@ -228,7 +228,7 @@ __device__ inline uint64_t kth_smallest(const BlockKeys& keys, int64_t k) {
 }
 
 // Copies the keys <= `last`, except kNoRow, to the front of `to`, in any order, and returns their number. By all
-// threads of the block. `to` may be the keys' own memory: places are overwritten only after they have been read.
+// threads of the block. `to` may be the keys' own memory: keys are read before they are overwritten.
 __device__ inline unsigned gather_keys(const BlockKeys& keys, uint64_t last, uint64_t* to) {
   unsigned* count = shared_number();
   if (threadIdx.x == 0) *count = 0;

@@ -199,7 +199,6 @@ bool is_lone(const Search& s) {
   return blocks_for_one<LoneSample>(s) >= kCandidatesPerResult * s.k;
 }
 
-// Collects the rows worth scoring exactly.
 cudaError_t keep_rows_of_lone(Search s, cudaStream_t stream) {
   s.num_candidates = blocks_for_one<LoneSample>(s);
   const cudaError_t error = visit_one<LoneSample>(s, stream);

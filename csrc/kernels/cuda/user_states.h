@@ -8,8 +8,8 @@
 // encoding may depend on the time of the next. Unlike the CPU's states, these have keys and values of all layers, also
 // of a transformer's last layer, and remember no items: the caller keeps what a user has seen.
 //
-// The caller must have checked that slots, items and actions are in range, that no slot occurs twice in one call, that
-// no time is before that of the newest event, and that the times of a history are all known or all unknown.
+// The caller must ensure: slots, items and actions in range, no slot twice in one call, no time before the newest
+// event's, all times of a history known or all unknown.
 #pragma once
 
 #include "kernels/cuda/encode_users.h"
