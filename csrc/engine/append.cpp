@@ -108,7 +108,7 @@ double forgotten(const Model& model, int64_t a, int64_t from, int64_t to) {
   return static_cast<double>(decay[a]) * (static_cast<double>(elapsed(from, to)) / kSecondsPerDay);
 }
 
-// A running softmax-weighted sum: the sum is numerator / denominator; both are scaled by exp(-maximum).
+// A running softmax-weighted sum: numerator / denominator, both scaled by exp(-maximum).
 struct LongSum {
   double* maximum;
   double* denominator;

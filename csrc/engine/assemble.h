@@ -1,4 +1,4 @@
-// Builds a model's kernels from its tensors, on any device: the one list of which kernel reads which tensor
+// A model's kernels from its tensors, on any device: the one list of which kernel reads which tensor
 //                                                                                                   (docs/model.md)
 #pragma once
 

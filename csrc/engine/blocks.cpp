@@ -88,7 +88,7 @@ class BlockRunner {
     kernels_.attention(layer.attention, input, out_first - in_first, normed_ + out_first * d, d, attention_);
   }
 
-  // The same for an absorbed layer, which has no keys and values.
+  // The same for an absorbed layer.
   void attend_normed(const Layer& layer, int64_t in_first, int64_t out_first) {
     const float* normed = normed_ + in_first * c_.dim;
     float* out = normed_ + out_first * c_.dim;

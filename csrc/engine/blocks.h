@@ -30,8 +30,8 @@ void run_blocks(const Model& model, const BlockRows& rows, float* x, Scratch& sc
 void attend_absorbed(const ModelConfig& config, const Layer& layer, const float* normed, AttentionInput keys,
                      int64_t num_rows, float* y, Scratch& scratch);
 
-// The part of a layer after the attention: x becomes the layer's result. mixed: [num_rows, dim], the attention's
-// output, overwritten. gate: for hstu, with gate_stride. hidden: [num_rows, ffn_dim], scratch for the transformer.
+// The rest of a layer, after attention: x becomes the layer's result. mixed: [num_rows, dim], attention's output,
+// overwritten. gate: for hstu, with gate_stride. hidden: [num_rows, ffn_dim], transformer's scratch.
 void finish_layer(const ModelConfig& config, const Layer& layer, float* mixed, const float* gate, int64_t gate_stride,
                   float* hidden, float* x, int64_t num_rows);
 

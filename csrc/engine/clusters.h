@@ -8,8 +8,7 @@ namespace lsif::engine {
 
 class Clusters {
  public:
-  // Clusters the directions of the given rows of vectors ([.., dim], finite). The result is the same for any number of
-  // threads.
+  // Clusters the directions of these rows of vectors ([.., dim], finite); the same for any number of threads.
   Clusters(const float* vectors, int64_t dim, const std::vector<int32_t>& rows, int64_t num_clusters, int threads);
 
   // Clusters are numbered so that neighbours are close to each other.

@@ -146,7 +146,7 @@ std::vector<int32_t> read_order(const uint8_t* codes, int64_t num_items, int64_t
   return order;
 }
 
-// Codes may come from files: an invalid row would be read out of bounds, and a missing row would never be found.
+// Codes come from files: an invalid row would be read, and a missing one never found.
 void check_order(const uint8_t* codes, int64_t num_items, int64_t dim) {
   std::vector<bool> is_met(static_cast<size_t>(num_items));
   const uint8_t* bytes = codes + begin_of(kOrder, num_items, dim);

@@ -39,8 +39,8 @@ bool is_ordered(const CodedRows& coded, int64_t dim);
 void update_codes(const CodedRows& old, const float* vectors, const float* bias, int64_t num_items, int64_t dim,
                   const int64_t* changed, int64_t num_changed, uint8_t* codes, int threads);
 
-// A view of codes that were written for a catalogue of this shape; nothing is copied. Throws std::invalid_argument
-// ("codes: expected ..., got ...") if they were not. Reads the whole order, if there is one.
+// A view, not a copy, of codes that were written for a catalogue of this shape. Throws std::invalid_argument ("codes:
+// expected ..., got ...") if they were not. Reads the whole order, if there is one.
 CodesView view_codes(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim);
 
 }  // namespace lsif::engine

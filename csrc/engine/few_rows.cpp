@@ -55,8 +55,8 @@ bool has_many_bits(const uint64_t* bitmap, int64_t num_items, int64_t most) {
   return count * num_words > 2 * most * kSampledWords;
 }
 
-// The most rows that count as few under a filter shared by this many users. With several interests all rows are scored
-// exactly, which takes longer per row than the bounds of a scan.
+// The most rows that count as few under a filter shared by this many users. With several interests all are scored
+// exactly, which takes longer than a scan's bounds.
 int64_t most_of(const CatalogView& catalog, bool has_weights, int64_t num_users) {
   const bool is_cached = catalog.num_items * catalog.dim * 4 <= kCachedBytes;
   const int64_t most = catalog.num_items / (is_cached ? kRowsPerCached : kRowsPerScored);
@@ -181,7 +181,7 @@ std::span<const int64_t> answer_few_rows(const CatalogView& catalog, const Score
                                          int64_t* counts, Scratch& scratch) {
   const FewRows few(catalog, request, interests, excluded, kernels);
   const bool all_are_few = has_few_rows(catalog, request);
-  // As many users as gain from scoring rows together, while leaving work for all threads.
+  // As many as gain from scoring rows together, but with work for all threads.
   const int64_t most_users = std::clamp(divide_up(request.batch, kTasksPerThread * threads), kLeastBatch, kRowQueries);
   auto* groups = scratch.array<Group>(request.batch);
   int64_t num_groups = 0;

@@ -24,7 +24,7 @@ bool is_finite_row(const float* x, int64_t dim) {
   return num_bad == 0;
 }
 
-// The position of the value at `index` in an array of this shape, such as [3, 1].
+// The position of values[index] in this shape: [3, 1].
 std::string position_of(int64_t index, std::span<const int64_t> shape, int64_t first_row) {
   std::string position = "]";
   for (size_t axis = shape.size(); axis-- > 0;) {
@@ -76,7 +76,7 @@ void require_finite(const std::string& argument, const float* values, std::span<
   const int64_t row = check_finite(values, shape[0], dim, threads);
   if (row < 0) return;
   const float* bad = values + row * dim;
-  const float* last = bad + dim - 1;  // ends the loop even if another thread has changed the values
+  const float* last = bad + dim - 1;  // another thread may change the values meanwhile
   while (bad < last && std::isfinite(*bad)) ++bad;
   refuse(argument, "finite float32 values",
          std::string(std::isnan(*bad) ? "nan" : (*bad > 0 ? "inf" : "-inf")) + " at position " +

@@ -23,7 +23,7 @@ class Interests {
   // Computes what the bounds of codes need. Call it before topk_query.
   void code(Scratch& scratch);
 
-  // The query as ScoreTopkFn reads it; otherwise like exact_query.
+  // Likewise for ScoreTopkFn.
   TopkQuery topk_query(int64_t user) const;
 
  private:

@@ -53,7 +53,7 @@ std::vector<double> lengths_of(const SlotRows& all, int threads) {
   return lengths;
 }
 
-// The longest rows first: the scan soon knows the K-th best score, and can stop at the rows too short to reach it.
+// The longest first: the K-th best score is soon known, and the rows too short to reach it form the tail.
 std::vector<int32_t> by_length(const SlotRows& all, int threads) {
   const std::vector<double> lengths = lengths_of(all, threads);
   std::vector<int32_t> order(all.num_items);
@@ -63,8 +63,7 @@ std::vector<int32_t> by_length(const SlotRows& all, int threads) {
   return order;
 }
 
-// Rows by cluster, then by length, alternately ascending and descending, so that rows on both sides of a cluster border
-// have similar lengths.
+// Rows by cluster, then by length, alternately up and down, so that lengths are similar at both sides of a border.
 std::vector<int32_t> by_cluster(const SlotRows& all, const Clusters& clusters, int threads) {
   std::vector<int32_t> assigned(all.num_items);
   clusters.assign(all.vectors, all.num_items, assigned.data(), threads);

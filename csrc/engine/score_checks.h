@@ -17,7 +17,7 @@ void check_k(int64_t k);
 inline constexpr int64_t kMaxK = 1 << 20;
 void check_k(int64_t k, int64_t num_items);
 
-// Checks ScoreTopkRequest::error_share and returns it as float.
+// For ScoreTopkRequest::error_share.
 float check_error_share(double share);
 
 // items [offsets[batch]], rows of a catalogue of num_items; those of user b are offsets[b] .. offsets[b + 1] - 1.

@@ -20,9 +20,9 @@ constexpr int64_t kUsersPerTask = 64;       // who share one pass over the codes
 constexpr int64_t kUsersTogether = 8;       // from this many on, each row costs less per user, if all rows need scoring
 constexpr int64_t kMinRowsPerTask = 16384;  // and at least kRangeRowsPerResult rows for each result kept
 constexpr int64_t kRangeRowsPerResult = 16;
-// Codes read times vectors. With less work per thread, waking a thread costs more than it gains.
+// Codes read times vectors. With less, waking a thread costs more than it gains.
 constexpr int64_t kMinCodesPerThread = 1 << 20;
-constexpr int64_t kRowsPerScanned = 16;  // about one row in this many is scanned if close rows are adjacent
+constexpr int64_t kRowsPerScanned = 16;  // about one in this many is, if close rows are adjacent
 
 // Tasks are groups of users times ranges of rows.
 struct Split {

@@ -164,7 +164,7 @@ void TopkBatcher::wait_for_more(const Ticket& mine, std::unique_lock<std::mutex>
 }
 
 // Call it with the lock held: otherwise the owner may destroy the ticket before notify_one. The owner creates its
-// exception: creating it here might run out of memory and leave the rest of the batch waiting.
+// exception: here that might run out of memory and leave the rest of a batch waiting.
 void TopkBatcher::finish(Ticket& ticket, State state) {
   ticket.state = state;
   ticket.changed.notify_one();

@@ -97,7 +97,7 @@ class TopkBatcher {
     State state = State::kWaiting;
     std::exception_ptr error;
     std::condition_variable changed;
-    Ticket* next = nullptr;  // in the list it is in; it is in at most one
+    Ticket* next = nullptr;  // in the one list it is in
   };
 
   // Tickets in order of arrival, as an intrusive list: nothing is allocated.

@@ -63,8 +63,8 @@ static_assert(sizeof(GroupSide) == kLineBytes);
 // are coded like rows: all rows x of one have |x - s c| <= s r and biases no larger than its own. If the upper bound of
 // a cell or region is below the K-th best score, all its rows are skipped.
 inline constexpr int64_t kCellRows = kGroupRows;
-inline constexpr int64_t kRegionRows = kCellRows * kGroupRows;   // the cells of a region form one group
-inline constexpr int64_t kRangeRows = kRegionRows * kGroupRows;  // the regions of a range form one group
+inline constexpr int64_t kRegionRows = kCellRows * kGroupRows;   // a region's cells form a group
+inline constexpr int64_t kRangeRows = kRegionRows * kGroupRows;  // a range's regions form a group
 
 constexpr int64_t num_cells(int64_t num_items) { return divide_up(num_items, kCellRows); }
 constexpr int64_t num_regions(int64_t num_items) { return divide_up(num_items, kRegionRows); }
@@ -134,9 +134,9 @@ struct TopkQuery {
 };
 
 // Scans rows [first_item, last_item), or slots if there is an order, for all queries, and sets best and num_best of
-// each. Either all queries have weights or none has; all have the same k and error_share. Scores beyond float32 are
-// kept as infinities; the engine refuses them. first_item is a multiple of kRangeRows; so is last_item, unless it is
-// num_items. scratch: score_topk_scratch_size() bytes, 64-byte aligned.
+// each. All queries have weights or none has; all have the same k and error_share. Scores beyond float32 are kept as
+// infinities; the engine refuses them. first_item is a multiple of kRangeRows; so is last_item, unless it is num_items.
+// scratch: score_topk_scratch_size() bytes, 64-byte aligned.
 using ScoreTopkFn = void(const CatalogView& catalog, int64_t first_item, int64_t last_item, TopkQuery* queries,
                          int64_t num_queries, void* scratch);
 
@@ -156,8 +156,8 @@ inline constexpr int64_t kBytesPerQuery = 152;
 inline constexpr int64_t kBytesPerVector = 64;
 inline constexpr int64_t kBytesPerCandidate = 8;
 inline constexpr int64_t kTouchedCandidates = 2 * kGroupRows;  // slack: append_candidates() writes past the end
-inline constexpr int64_t kRegionsAtOnce = 16384;               // regions whose bounds are compared with each other
-inline constexpr int64_t kRegionsExpanded = 64;                // regions expanded into their cells at a time
+inline constexpr int64_t kRegionsAtOnce = 16384;               // regions bounded in one pass
+inline constexpr int64_t kRegionsExpanded = 64;                // regions expanded into cells at a time
 
 constexpr int64_t regions_at_once(int64_t num_items) {
   return num_regions(num_items) < kRegionsAtOnce ? num_regions(num_items) : kRegionsAtOnce;
@@ -173,8 +173,8 @@ constexpr int64_t num_ordered_candidates(const CatalogView& catalog, int64_t k) 
   return kRegionsExpanded * kGroupRows + at_once + all_bounds + max_candidates(1, k) + 3 * kTouchedCandidates;
 }
 
-inline constexpr int64_t kRowQueries = 16;     // the most queries that rows are scored for together
-inline constexpr int64_t kTogetherRows = 256;  // rows scored at a time, if there is no order
+inline constexpr int64_t kRowQueries = 16;     // the most that score rows together
+inline constexpr int64_t kTogetherRows = 256;  // at a time, if there is no order
 
 // Holds the rows' numbers, their scores, and the vectors of the queries.
 constexpr int64_t together_scratch_size(int64_t dim) {

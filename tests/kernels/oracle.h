@@ -14,7 +14,7 @@
 namespace oracle {
 
 inline constexpr double kUnit = 0x1p-24;
-inline constexpr double kTiny = 0x1p-126;  // below this float32 loses precision: an additional error allowed everywhere
+inline constexpr double kTiny = 0x1p-126;  // below it float32 loses precision: always allowed in addition
 
 // A real number and the error a float32 kernel may have in it.
 struct Approx {
@@ -82,7 +82,7 @@ enum class Sums {
 // Error of a product if TF32 flushes the lower part of x to 0: its last bit may be below 2^-126.
 inline double lost_below_tiny(double x, double w) { return std::fabs(x) < 0x1p-102 ? kTiny * std::fabs(w) : 0; }
 
-// The error bound in units of 2^-24 of the sum of magnitudes.
+// Error bound, in 2^-24 of the sum of magnitudes.
 inline double linear_units(Sums sums, int64_t in_dim) {
   if (sums != Sums::kTf32) return static_cast<double>(in_dim + 2);
   return static_cast<double>(in_dim) / 16 + 46;

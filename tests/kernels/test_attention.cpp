@@ -261,7 +261,7 @@ TEST(attention_in_bfloat16_is_off_by_what_rounding_the_weights_costs) {
       const Problem problem({kind, true}, {60, 20, 2, 8}, random);
       Matrix y(60, problem.dim);
       run(*table, problem.params, problem.input, 0, y);
-      double worst = 0;  // relative to the error the contract allows for the rest
+      double worst = 0;  // relative to the contract's other errors
       for (int64_t i = 0; i < 60; ++i) {
         const auto expected = oracle::attention(problem.params, problem.input, 1, i, 0);
         for (int64_t c = 0; c < 8; ++c)

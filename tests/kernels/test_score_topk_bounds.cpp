@@ -284,8 +284,8 @@ TEST(rows_hidden_by_their_biases_do_not_hide_others) {
   }
 }
 
-// In float32 the first rows' products are below half a step of the bias; exactly they are above it. So these rows score
-// as much as the last ones, and win by their lower row numbers.
+// In float32 the first rows' products are below half a step of the bias, exactly they are above: they score as much as
+// the last ones, and win by their row numbers.
 TEST(scores_in_float32_are_off_by_a_step_of_the_bias) {
   std::vector<float> rows;
   for (int64_t row = 0; row < 400; ++row)

@@ -27,7 +27,7 @@ std::vector<int32_t> shuffled(Random& random, int64_t num_items) {
   return order;
 }
 
-// Checks, in long double, that rows [first, last) of the order are within the bounds of the cell or region at `place`.
+// In long double: rows [first, last) of the order are within the bounds of the cell or region at `place`.
 void check_bounds(const Catalog& catalog, const std::vector<int32_t>& order, const uint8_t* groups, int64_t place,
                   int64_t first, int64_t last) {
   const uint8_t* group = groups + place / lsif::kGroupRows * lsif::group_bytes(catalog.dim);

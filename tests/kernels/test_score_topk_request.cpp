@@ -90,8 +90,7 @@ TEST(few_or_many_rows_are_allowed) {
   }
 }
 
-// Users with the same filter share its rows. Here runs of such users end and begin again, and are longer than a group;
-// the catalogue's vectors exceed any cache.
+// Here runs of users with the same filter end and begin again, longer than a group; the vectors exceed any cache.
 TEST(users_of_one_filter_share_its_rows) {
   Random random(29);
   constexpr int64_t kUsers = 75;

@@ -88,7 +88,7 @@ inline float add_biases(const ScoreRow& row, float scale) {
   return max_lanes(highest);
 }
 
-// Replaces each score s by 2^(s - top); returns their sum, by lane.
+// 2^(s - top), in place; returns their sum, by lane.
 inline Vec exponentials(const ScoreRow& row, float top) {
   Vec total = broadcast(0.0f);
   for (int64_t c = 0; c < row.n; c += kLanes) {
@@ -164,7 +164,7 @@ inline void weigh_keys(const AttentionCall& call, int64_t row, int64_t head, int
     rows[r] = {call.scores + r * call.row_stride + from - begin, call.position_bias + (head + 1) * params.window - n,
                params.time_bias == nullptr ? nullptr : time, n};
   }
-  if (params.kind == AttentionKind::kSoftmax) {  // each step for all rows, so that rows do not wait for each other
+  if (params.kind == AttentionKind::kSoftmax) {  // each step for all rows, to hide latency
     float top[kRows];
     Vec total[kRows];
     for (int r = 0; r < kRows; ++r) top[r] = add_biases(rows[r], call.scale);

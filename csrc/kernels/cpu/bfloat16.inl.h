@@ -1,5 +1,5 @@
-// Products of bfloat16 numbers, added in float32: with vdpbf16ps if the variant has it, otherwise with float32
-// arithmetic that gives the same sums.
+// Products of bfloat16 numbers, added in float32: vdpbf16ps if the variant has it, otherwise float32 arithmetic with
+// the same sums.
 #pragma once
 
 #include "kernels/cpu/multiply_add.inl.h"

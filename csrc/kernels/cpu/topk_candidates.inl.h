@@ -9,7 +9,7 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-constexpr int kLeastFloatRows = 4;  // fewer rows are scored exactly without a float32 score
+constexpr int kLeastFloatRows = 4;  // fewer rows are scored exactly at once
 
 inline int64_t item_of(const CodesView& codes, int64_t slot) {
   if (codes.order == nullptr) return slot;
@@ -31,7 +31,7 @@ inline uint32_t allowed_rows(const CodesView& codes, const uint64_t* allowed, in
   return kept;
 }
 
-// The index of the first of values[low .. high - 1], which ascend, that is >= `value`, or high if there is none.
+// The index of the first of the ascending values[low .. high - 1] that is >= `value`, or high.
 inline int64_t lower_bound(const int64_t* values, int64_t low, int64_t high, int64_t value) {
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
@@ -59,7 +59,7 @@ inline void score_row(const CatalogView& catalog, QueryScan& scan, int64_t item)
   if (offer(query, {static_cast<float>(score), item})) update_threshold(scan);
 }
 
-// Rows to be scored in float32 first, which shows whether they may be among the k best.
+// Rows scored in float32 first, to see whether they may be among the k best.
 struct FloatRows {
   int64_t items[kLanes];
   int size = 0;

@@ -8,8 +8,7 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// Number of regions whose cells are candidates for the first scan, and of cells scanned first. Each grows by one per
-// this many rows wanted.
+// Regions whose cells compete to be scanned first, and cells scanned first; each plus one per this many rows wanted.
 constexpr int64_t kFirstRegions = 8;
 constexpr int64_t kRowsPerFirstRegion = 32;
 constexpr int64_t kFirstCells = 12;

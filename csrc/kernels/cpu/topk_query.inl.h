@@ -82,7 +82,7 @@ struct QueryScan {
   float binary;            // log2(e) / temperature
   float offset;            // binary * (log_total - threshold), rounded up
   float missed;            // the largest `missed` of the vectors
-  uint32_t needed;         // bits of the 16 regions scanned next that the query needs, if there is an order
+  uint32_t needed;         // of the next 16 regions, if there is an order
 };
 
 // The larger of `score` and the score known from other scans; also publishes it to them.

@@ -19,8 +19,8 @@ inline void select_by_heap(Candidate* candidates, int64_t size, int64_t count) {
   }
 }
 
-// Partition: moves the candidates with `is_first` to the front and returns their number. The comparisons of a block are
-// done first, without branches, so that only the number of its exchanges can be mispredicted.
+// Moves candidates with `is_first` to the front and returns their number. A block's comparisons come first, without
+// branches, so that only the number of its exchanges can be mispredicted.
 template <typename IsFirst>
 inline int64_t part(Candidate* candidates, int64_t size, IsFirst is_first) {
   constexpr int64_t kBlock = 32;
@@ -55,7 +55,7 @@ __attribute__((noinline)) void select_largest(Candidate* candidates, int64_t siz
     const float pivot = middle_of(candidates[0].upper, candidates[size / 2].upper, candidates[size - 1].upper);
     int64_t first = part(candidates, size, [pivot](const Candidate& c) { return c.upper > pivot; });
     if (first == 0) {
-      // The pivot is the largest bound, perhaps shared by many candidates.
+      // The pivot is the largest bound, perhaps of many.
       first = part(candidates, size, [pivot](const Candidate& c) { return c.upper == pivot; });
       if (first >= count) return;
     }

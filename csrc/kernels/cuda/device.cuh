@@ -23,7 +23,7 @@ inline int shared_memory_limit() {
   return limit;
 }
 
-// The number of multiprocessors of this device; 1 if the query fails.
+// Multiprocessors of this device; 1 if unknown.
 inline int64_t num_processors() {
   int device = 0;
   int count = 0;
@@ -32,8 +32,8 @@ inline int64_t num_processors() {
   return count;
 }
 
-// Whether the kernel can be launched with clusters of blocks on this device: from sm_90 on, unless it was compiled for
-// an older architecture, which lacks the cluster barriers below.
+// Whether the kernel can be launched with clusters of blocks on this device: from sm_90 on, unless compiled for less,
+// where the barriers below do not exist.
 template <typename... Params>
 bool has_clusters(void (*kernel)(Params...)) {
   int device = 0;
@@ -44,7 +44,7 @@ bool has_clusters(void (*kernel)(Params...)) {
   return cudaFuncGetAttributes(&compiled, kernel) == cudaSuccess && compiled.ptxVersion >= 90;
 }
 
-// Returns the error after clearing it from cudaGetLastError(): otherwise torch would attribute it to the next launch.
+// Clears the error from cudaGetLastError() and returns it: torch would attribute it to the next launch.
 inline cudaError_t forgotten(cudaError_t error) {
   if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
   return error;
@@ -168,9 +168,9 @@ __device__ inline float aged(float logit, const float* decay, int64_t interest, 
 
 __device__ inline float silu(float z) { return z / (1.0f + expf(-z)); }
 
-// silu() without the branches of a division, so that several evaluations can overlap: z / (1 + e), with an approximate
-// inverse of relative error at most 2^-22 and one Newton step, which leaves one or two roundings. Error at most 7 2^-24
-// of the result, and 2^-119 if 1 + e exceeds 2^126, where the result is 0.
+// silu() without the branches of a division, so that several overlap: z / (1 + e), with an approximate inverse of
+// relative error at most 2^-22 and one Newton step, which leaves one or two roundings. Error at most 7 2^-24 of the
+// result, and 2^-119 if 1 + e exceeds 2^126, where the result is 0.
 __device__ inline float smooth_silu(float z) {
   const float d = 1.0f + expf(-z);
 #if defined(LSIF_CUDA_EMULATED)

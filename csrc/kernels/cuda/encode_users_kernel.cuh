@@ -69,8 +69,7 @@ struct UserEncoder {
     divide_rows();
     if (own_last <= own_first) return pass_barriers(0);
     const UserInterests interests(params, arena);
-    // Normalised rows are read many times, x once per layer: if both do not fit in shared memory, x goes to the
-    // workspace.
+    // Normalised rows are read many times, x once per layer: if both do not fit, x goes to the workspace.
     const int64_t size = static_cast<int64_t>(own_last - own_first) * stride();
     const bool is_shared = 2 * size <= arena.shared_left;
     float* x_data = is_shared ? arena.take(size) : arena.take_global(size);
@@ -193,8 +192,7 @@ struct UserEncoder {
     return rows;
   }
 
-  // x: on entry the embeddings, on return the states, of which only the last num_states are valid. Returns how many
-  // layers needed this block.
+  // x: embeddings that become states; only the last num_states are valid. Returns how many layers needed this block.
   __device__ int64_t run_layers(const RowsView& x) const {
     const LayerRows rows = take_layer_rows();
     if (rows.buckets != nullptr) find_buckets(times() + begin + seq_len - num_rows, rows.buckets);

@@ -11,7 +11,7 @@ namespace lsif::cuda {
 
 // Sizes in floats, multiples of 4.
 struct EncoderSizes {
-  int64_t scores;     // always in shared memory, like the linear layers' scratch
+  int64_t scores;     // always shared memory, like the linear layers' scratch
   int64_t user;       // per user
   int64_t row;        // per row that goes through the blocks
   int64_t bucket;     // per row, for its buckets; included in `row`
@@ -32,13 +32,13 @@ inline EncoderSizes encoder_sizes(const EncoderShape& s) {
   return sizes;
 }
 
-// The blocks of a user: one, or a cluster that shares the rows. The first block has the newest rows and computes the
-// result. With long-term interests, the last block of a cluster computes only these.
+// The blocks of a user: one, or a cluster that shares the rows. The first has the newest rows and computes the result;
+// the last of a cluster computes long-term interests, if any.
 struct Blocks {
   int count;
   int of_rows;
 
-  // Rows per block: as few tiles as possible, but the first block must have all rows the result is computed from.
+  // Rows per block: as few tiles as possible, but the first has all rows the result is computed from.
   __host__ __device__ constexpr int64_t rows(int64_t num_rows, int64_t num_states) const {
     const int64_t share = divide_up(num_rows, of_rows);
     return divide_up(share > num_states ? share : num_states, kTileRows) * kTileRows;
@@ -56,9 +56,8 @@ struct EncoderBatch {
   int64_t own_rows;   // of these, per block
   int64_t shared;     // floats of shared memory left besides scratch and scores
 
-  // Sizes in the workspace, in floats. It holds what does not fit in a block's shared memory. With one block per user,
-  // rows are stored at the positions of their events. In a cluster, each block has its own part, and the keys and
-  // values of two layers follow all of these.
+  // Floats of the workspace, for what does not fit in a block's shared memory. With one block per user, rows are at the
+  // positions of their events. In a cluster, each block has its own part; keys and values of two layers follow these.
   __host__ __device__ int64_t of_block(const EncoderSizes& sizes) const { return own_rows * sizes.row + sizes.user; }
   __host__ __device__ int64_t shared_keys(const EncoderSizes& sizes, int64_t user, int64_t layer) const {
     const int64_t blocks_end = histories.batch * blocks.count * of_block(sizes);

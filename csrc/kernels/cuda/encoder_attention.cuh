@@ -17,8 +17,7 @@ using Bucket = uint16_t;
 
 inline constexpr int kKeys = 4;  // keys a thread accumulates at once
 
-// The keys for which a warp holds weights of kQueries queries: all keys of their windows, rounded up to a multiple of
-// kKeys.
+// Keys for which a warp holds weights of kQueries queries: those of their windows, up to a multiple of kKeys.
 constexpr int64_t most_weights(int64_t window, int64_t most_rows) {
   return divide_up((window < most_rows ? window : most_rows) + kQueries - 1, kKeys) * kKeys;
 }
@@ -43,7 +42,7 @@ struct KeyRoom {
   int64_t size;
 };
 
-// Sets the buckets of queries first .. last - 1. query_time(i): the time row i is queried at.
+// For queries first .. last - 1. query_time(i): the time row i is queried at.
 template <typename QueryTime>
 __device__ void block_buckets(const AttentionParams& params, const int64_t* times, QueryTime query_time, int first,
                               int last, Bucket* buckets) {
@@ -189,7 +188,7 @@ __device__ void add_values(const float* const (&values)[kColumns], int stride, c
   }
 }
 
-// Computes a thread's kColumns columns, kWarp apart, of the queries' outputs. v: the values of the first key.
+// A thread's kColumns columns, kWarp apart, of the queries' outputs. v: the first key's values.
 template <int kColumns>
 __device__ void sum_values(const float* v, int stride, const float4* weights, const QueryGroup& group, int column,
                            int dim, bool is_softmax, float* y, int y_stride) {
@@ -265,8 +264,8 @@ __device__ inline void copy_rows(const float* from, int stride, int count, int c
 }
 
 // Computes rows first_query .. count - 1 of y. q, k, v and buckets may have been written just before; on return, every
-// thread may read y. scores: encoder_scores_size(window, count) floats of shared memory. If room is given, y is in
-// shared memory: it holds the queries until their results replace them, while keys are copied to the room.
+// thread may read y. scores: encoder_scores_size(window, count) floats of shared memory. With room, y is in shared
+// memory: it holds the queries until their results replace them, and room holds their keys.
 __device__ inline void block_attention(const AttentionParams& params, const EncoderAttention& input, int first_query,
                                        int count, const RowsView& y, float* scores, const KeyRoom& room) {
   __syncthreads();
@@ -277,7 +276,7 @@ __device__ inline void block_attention(const AttentionParams& params, const Enco
   float4* weights = reinterpret_cast<float4*>(scores) + warp * most_weights(window, count);
   const int stride = static_cast<int>(padded_stride(dim));
   const int most_keys = static_cast<int>(room.size) / (2 * stride);
-  const int queries = (most_keys - window + 1) / kQueries * kQueries;  // queries per pass whose keys fit in the room
+  const int queries = (most_keys - window + 1) / kQueries * kQueries;  // per pass, so that keys fit in the room
   const bool is_worth_it = queries >= kQueries * kEncoderWarps / 2 || queries >= count - first_query;
   const bool is_copied = queries > 0 && is_worth_it && dim % 4 == 0;
   const int step = is_copied ? queries : count - first_query;

@@ -63,7 +63,7 @@ struct StepWeights {
   float2 w[4];
 };
 
-// Reads the weights, beginning at a given step.
+// Reads them from a given step on.
 struct WeightReader {
   const float* from;
   int left;  // inputs left
@@ -105,7 +105,8 @@ struct WeightFactors {
   }
 };
 
-// Whether rows are in shared memory and consist of whole steps of 16-byte reads. In emulation, shared or not varies.
+// Whether rows are in shared memory and consist of whole steps of 16-byte reads. In emulation: whole steps, except in
+// shuffled order.
 __device__ inline bool are_whole_steps([[maybe_unused]] const RowsView& x, int64_t in_dim) {
 #if defined(LSIF_CUDA_EMULATED)
   return in_dim % kStepDepth == 0 && emulated::order != emulated::Order::kShuffled;
@@ -164,7 +165,7 @@ struct SharedRow {
 #endif
 };
 
-// A thread's rows of kTiles tiles; rows past the last one are replaced by the last.
+// A thread's rows of kTiles tiles; past the last row that one again.
 template <int kTiles, typename Row>
 __device__ void set_rows(Row (&rows)[kTiles][2], const RowsView& x, int in_dim, const LinearLane& lane, int first_row,
                          int count) {
@@ -258,8 +259,8 @@ __device__ inline void store_outputs(float4 y, int row, int column, int count, c
   }
 }
 
-// By one warp: the epilogue of the tile that PanelSums::keep stored in warp_scratch(), with rows from first_row on, of
-// num_rows, and columns from first_column on. Not inlined, as activations are long.
+// By one warp: the epilogue of the tile PanelSums::keep stored in warp_scratch(): rows from first_row on, of num_rows,
+// columns from first_column on. Not inlined, as activations are long.
 __device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, int first_row, int num_rows,
                                                              int first_column, const LinearOutput& out) {
   constexpr int kFours = kPanel / 4;

@@ -9,8 +9,8 @@ namespace lsif::cuda {
 inline constexpr int kEncoderThreads = 256;
 inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
 
-// The stride of activation rows is an odd multiple of 16 bytes, so that eight threads that each read 16 bytes of eight
-// different rows have no bank conflict in shared memory.
+// The stride of activation rows is an odd multiple of 16 bytes, so that eight threads that read 16 bytes of eight rows
+// have no bank conflict in shared memory.
 constexpr int64_t padded_stride(int64_t columns) { return 4 * ((columns + 3) / 4 | 1); }
 
 // Rows in shared or in global memory, 16-byte aligned, `stride` a multiple of 4.

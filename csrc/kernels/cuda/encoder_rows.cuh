@@ -109,9 +109,8 @@ __device__ inline float warp_sum_of_each(const float (&x)[4]) {
   return sum;
 }
 
-// The part of norm_rows() of one warp: every kEncoderWarps'th row from `row` on. A thread has four columns of each of
-// kAtOnce rows, so that the sums of one row hide the latency of another's. A row's bits do not depend on the other
-// rows.
+// One warp's part of norm_rows(): every kEncoderWarps'th row from `row` on. A thread has four columns of kAtOnce rows,
+// whose sums hide each other's latency; a row's bits do not depend on the others.
 template <bool kWhole>
 __device__ void norm_own_rows(const LayerNormParams& params, const RowsView& x, int row, int count, const float* gates,
                               int gates_stride, const RowsView& y) {
@@ -164,9 +163,8 @@ __device__ void norm_own_rows(const LayerNormParams& params, const RowsView& x, 
   }
 }
 
-// y_r = norm(x_r) * gates_r for rows first .. count - 1 of at most kMostEncoderDim columns. gates may be null; if the
-// number of columns is a multiple of 4, it is 16-byte aligned. y may be x. The caller must place barriers before and
-// after.
+// y_r = norm(x_r) * gates_r for rows first .. count - 1 of at most kMostEncoderDim columns. gates may be null, and is
+// 16-byte aligned if columns are a multiple of 4; y may be x. The caller must place barriers before and after.
 __device__ __attribute__((noinline)) inline void norm_rows(LayerNormParams params, RowsView x, int first, int count,
                                                            const float* gates, int gates_stride, RowsView y) {
   assume_global(params.weight);

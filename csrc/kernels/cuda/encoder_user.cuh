@@ -29,9 +29,8 @@ struct EncoderOutputs {
   float* weights;
 };
 
-// The part of a layer after the attention, for `count` rows: x becomes the layer's result. mixed: the attention's
-// output, overwritten; projected: the outputs of `input` for these rows, overwritten by those of the feed-forward
-// layer.
+// The rest of a layer, after attention, for `count` rows: x becomes the layer's result. mixed: attention's output,
+// overwritten; projected: the rows' outputs of `input`, overwritten by the feed-forward layer's.
 __device__ inline void finish_layer(const EncoderShape& shape, const BlockParams& block, const RowsView& x,
                                     const RowsView& mixed, const RowsView& projected, int count) {
   const bool is_hstu = block.attention.kind == AttentionKind::kSilu;
@@ -85,8 +84,7 @@ struct UserInterests {
                   {fusion.context + params.shape.num_long * dim(), dim()});
   }
 
-  // Adds the other inputs of the fusion. Done by one thread, and slow: call it before something the others must wait
-  // for anyway.
+  // The other inputs of the fusion, by one thread, and slow: call it before something the others must wait for anyway.
   __device__ void add_context(int64_t seq_len, int64_t newest_time, int64_t now) const {
     if (threadIdx.x + 1 != kEncoderThreads) return;
     float* context = fusion.context + params.shape.num_interests() * dim();

@@ -1,5 +1,5 @@
-// The exact score, which decides the results, and the filters of rows. Must be compiled without contraction
-// (-fmad=false), so that float64 sums round as on the CPU.
+// The exact score, which decides the results, and the filters of rows. Compiled without contraction (-fmad=false):
+// float64 sums round as on the CPU.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -8,7 +8,7 @@
 
 namespace lsif::cuda {
 
-constexpr int kScoreLanes = 8;  // lanes that score a row together, one for each partial sum of exact_dot
+constexpr int kScoreLanes = 8;  // that score a row together, one per partial sum of exact_dot
 
 // exact_dot() by the eight lanes of a row, each with one partial sum. All threads of the warp must call; every lane
 // gets the result.

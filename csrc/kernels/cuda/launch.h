@@ -68,8 +68,7 @@ cudaError_t interest_fusion(const InterestFusionParams& params, const float* int
                             const float* length, int64_t batch, float* weights, float* fused, float* scratch,
                             cudaStream_t stream);
 
-// Histories of events, concatenated. The launchers below are the steps of engine/cuda_encode.h between the kernels
-// above.
+// Histories of events, concatenated, for the steps of engine/cuda_encode.h between the kernels above.
 struct Histories {
   const int64_t* offsets;  // [batch + 1]
   const int64_t* times;    // [total], or null: all unknown
@@ -91,8 +90,8 @@ struct InterestParts {
   int64_t dim;
 };
 
-// interests: [batch, num_long + num_short + 1, dim]. The last interest of each history is the state of its newest
-// event, or 0 if it has no events.
+// interests: [batch, num_long + num_short + 1, dim], the last being the state of the newest event, or 0 if there is
+// none.
 cudaError_t gather_interests(const Histories& histories, const InterestParts& parts, float* interests,
                              cudaStream_t stream);
 

@@ -17,7 +17,7 @@ namespace {
 constexpr int kManyThreads = 1024;
 constexpr int kRowsAtOnce = kManyThreads / kScoreLanes;  // rows a block of kManyThreads scores at once
 constexpr int64_t kRescoreBlocks = 512;
-// From this batch size and dim on, it pays to raise thresholds before rows are scored.
+// From these on it pays to raise thresholds before rows are scored.
 constexpr int64_t kRefinedBatch = 32;
 constexpr int64_t kRefinedDim = 65;
 
@@ -28,7 +28,7 @@ __global__ void prepare_kernel(Search s) {
   prepare_query(s, query, {s.vectors + first, s.codes + first * code_stride(s.catalog.dim), s.bounds + query});
 }
 
-// The index of this thread's row among the rows that a block of kManyThreads scores at once.
+// The index of a thread's row among those that a block of kManyThreads scores at once.
 __device__ int score_place() { return static_cast<int>(threadIdx.x) / kScoreLanes; }
 __device__ bool is_first_lane() { return threadIdx.x % kScoreLanes == 0; }
 

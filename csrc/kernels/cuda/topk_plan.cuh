@@ -64,7 +64,7 @@ constexpr int64_t room_to_wait(int64_t num_items, int64_t dim, int64_t k) {
   return smaller(num_items, larger(larger(kLeastCapacity, kCapacityPerResult * k), share));
 }
 
-// Plans a search for as many queries of the batch as are searched together.
+// For as many queries as are searched together.
 Search plan(const CatalogView& catalog, const ScoreQueries& queries, int64_t k) {
   Search s = {};
   s.catalog = catalog;

@@ -14,7 +14,7 @@ struct VectorBound {
   int32_t start;     // correction for codes stored as unsigned
 };
 
-// A multiple of 16 bytes, so that the array ends exactly at the end of the workspace.
+// A multiple of 16 bytes, so that the array ends where the workspace ends.
 struct alignas(16) QueryBound {
   int32_t exponent;    // of the unit
   int32_t is_bounded;  // 0: some norm or error exceeds float32, so nothing can be dropped

@@ -213,7 +213,7 @@ __device__ void finish_tile(const Search& s, const Groups<Shape>& groups, const 
   }
 }
 
-// The work of a block: some tiles with some groups, which are divided among its warps.
+// A block's work: some tiles times some groups, which its warps share.
 struct TileTasks {
   int tiles;       // per block
   int64_t chunks;  // chunks of tiles
