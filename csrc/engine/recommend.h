@@ -37,8 +37,7 @@ struct Recommendations {
   float* scores;      // [batch, k]
   int64_t* indices;   // [batch, k], -1 past counts
   int64_t* counts;    // [batch]
-  float* long_share;  // [batch], weight of the long-term interests, 0 to 1 (the balance, if given); 0 if the history is
-                      // empty
+  float* long_share;  // [batch], weight of the long-term interests, 0 to 1 (the balance, if given); 0 without events
 };
 
 // Throws unless balance is below 0 or in [0, 1]; also if it is not negative but the model has no long-term interests.

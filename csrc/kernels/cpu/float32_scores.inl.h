@@ -1,6 +1,5 @@
 // Scores of one interest in float32, with an error bound. They rule out most rows that are not among the k best, so
-// that few need an exact score.                                                 (docs/score_topk.md, "Scores in
-// float32")
+// that few need an exact score (docs/score_topk.md, "Scores in float32").
 #pragma once
 
 #include <math.h>

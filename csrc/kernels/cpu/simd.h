@@ -8,9 +8,7 @@
 // - fma(a, b, c): a * b + c, rounded once if the ISA supports it (all but scalar)
 // - max, min: if either argument is NaN, the second one on x86 and scalar, NaN on NEON
 // - scale_pow2(a, n): a * 2^n for an integer n in [-252, 254]
-// - lower_halves, upper_halves: the lower or upper 16 bits of each lane of a, as the upper 16 bits of a float; its
-// lower
-//   16 bits are 0
+// - lower_halves, upper_halves: floats whose upper 16 bits are the lower, or upper, ones of a's lanes; the rest is 0
 // - interleave: low and high become a0 b0 a1 b1 ..
 #pragma once
 

@@ -2,11 +2,12 @@
 // score_topk.inl.h. The sums are exact, so all ISAs give the same results. Each ISA defines
 //
 //   Dots                  one int32 per row of a group
-//   dot_tile              dots[v][g]: the product of vector v of kVectors and group g of kGroups, group_stride bytes
-//   apart to_floats             Dots as GroupFloats, rounded to nearest load_bytes            16 unsigned bytes as
-//   GroupFloats not_below(a, b)       bit i of the result: !(a_i < b_i), so also set if either is NaN append_candidates
-//   writes {upper_i, first_row + i} for each bit i of mask, NaN as infinity, and returns their number;
-//                         may overwrite up to 16 more candidates
+//   dot_tile              dots[v][g]: group g of kGroups, group_stride bytes apart, times vector v of kVectors
+//   to_floats             Dots as GroupFloats, rounded to nearest
+//   load_bytes            16 unsigned bytes as GroupFloats
+//   not_below(a, b)       bit i of the result: !(a_i < b_i), so also set if either is NaN
+//   append_candidates     writes {upper_i, first_row + i} for each bit i of mask, NaN as infinity, and returns their
+//                         number; may overwrite up to 16 more candidates
 //
 // dot_tile multiplies the codes as stored, c + 8; the sum begins with `start`, which subtracts 8 sum(p). It also
 // prefetches the lines that are `ahead` bytes further on.
