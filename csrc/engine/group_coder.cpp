@@ -70,7 +70,7 @@ uint16_t upper_half_above(double x) {
   return static_cast<uint16_t>((bits + 0xffff) >> 16);
 }
 
-// x - centre|, where the function `centre` gives the centre's values.
+// |x - centre|; the function `centre` gives the centre's values.
 template <typename Centre>
 double distance(const float* x, int64_t dim, Centre centre) {
   constexpr int64_t kSums = 4;  // independent sums, so that the loop vectorizes

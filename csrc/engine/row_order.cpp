@@ -21,7 +21,7 @@ constexpr int64_t kMostClusters = 1024;
 constexpr int64_t kSampleRowsPerCluster = 64;
 constexpr int64_t kSampleValues = 1 << 24;
 
-// A trial search: sampled rows are queries, the other rows of the sample form cells of this many rows.
+// A trial search: rows of a sample look for the best other row, in cells of this many rows.
 constexpr int64_t kTrialQueries = 64;
 constexpr int64_t kTrialCellRows = 16;
 // The largest share of cells worth scanning by cluster. Each is visited separately, so beyond this a scan of all rows

@@ -22,7 +22,7 @@ constexpr int64_t kMinRowsPerTask = 16384;  // and at least kRangeRowsPerResult 
 constexpr int64_t kRangeRowsPerResult = 16;
 // Codes read times vectors. With less, waking a thread costs more than it gains.
 constexpr int64_t kMinCodesPerThread = 1 << 20;
-constexpr int64_t kRowsPerScanned = 16;  // about one in this many is, if close rows are adjacent
+constexpr int64_t kRowsPerScanned = 16;  // one of about this many is scanned, if close rows are adjacent
 
 // Tasks are groups of users times ranges of rows.
 struct Split {
