@@ -329,7 +329,7 @@ __device__ inline void linear_tiles(const LinearParams& params, const RowsView& 
       for (int a = 0; a < kAhead<kTiles>; ++a) {
         const WeightFactors weights(next[a]);
         if (!Row::kWhole || next_step + a < num_steps) reader.load<Row::kWhole>(next[a], a);
-        if (!Row::kWhole || step + a < num_steps) sums.add_step(rows, weights, step + a);  // AnyRow: zeros past the last
+        if (!Row::kWhole || step + a < num_steps) sums.add_step(rows, weights, step + a);  // AnyRow: or of zeros
       }
     }
     for (int m = 0; m < kTiles && first_row + m * kTileRows < count; ++m) {
