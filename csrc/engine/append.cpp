@@ -16,7 +16,7 @@
 namespace lsif::engine {
 namespace {
 
-// What the attention of every layer reads of the newest rows, with room for one more.
+// The newest rows that the attention of each layer reads, with room for one more.
 struct CachedRows {
   float* keys_values;  // [num_layers, capacity, 2 dim]
   int64_t* times;      // [capacity]
@@ -24,8 +24,8 @@ struct CachedRows {
   int64_t num_rows;  // < capacity
 };
 
-// Runs the blocks over one event that follows the cached rows, writes its keys and values behind theirs and its state
-// to h. `asked` is q of docs/model.md, 2. The same kernels as in encode, so the same bits.
+// Runs the blocks over one event that follows the cached rows, appends its keys and values to theirs and writes its
+// state to h. `asked` is q of docs/model.md, 2. Uses the same kernels as encode, so it gives the same bits.
 void run_row(const Model& model, const Event& event, int64_t asked, const CachedRows& cache, float* h) {
   const ModelConfig& c = model.config();
   const cpu::KernelTable& kernels = cpu::kernels();
@@ -72,14 +72,14 @@ void run_row(const Model& model, const Event& event, int64_t asked, const Cached
   kernels.layer_norm(model.norm(), h, d, nullptr, 0, h, d, 1);
 }
 
-// Appends `row` to `rows` ([most, width], count of them in use), the oldest of which makes room.
+// Appends `row` to `rows` ([most, width], `count` in use); drops the oldest row if there is no room.
 void push(float* rows, int64_t width, int64_t count, int64_t most, const float* row) {
   if (most == 0) return;
   if (count == most) std::memmove(rows, rows + width, static_cast<size_t>((most - 1) * width) * sizeof(float));
   std::copy_n(row, width, rows + std::min(count, most - 1) * width);
 }
 
-// The newest event gets a successor: its keys, values and state are final now.
+// Called when the newest event gets a successor: its keys, values and state are then final.
 void settle_newest(const Model& model, const UserState& state, int64_t next_time) {
   const ModelConfig& c = model.config();
   StateHeader& header = *state.header;
@@ -101,21 +101,21 @@ void settle_newest(const Model& model, const UserState& state, int64_t next_time
   header.num_states = std::min(header.num_states + 1, most);
 }
 
-// How much the logit of interest a falls from one time to the other.
+// How much the logit of interest a decreases between two times.
 double forgotten(const Model& model, int64_t a, int64_t from, int64_t to) {
   const float* decay = model.long_pooling().decay;
   if (decay == nullptr || !model.config().use_times || from == kUnknownTime || to == kUnknownTime) return 0;
   return static_cast<double>(decay[a]) * (static_cast<double>(elapsed(from, to)) / kSecondsPerDay);
 }
 
-// A softmax-weighted sum so far: numerator / denominator, both times exp(-maximum).
+// A running softmax-weighted sum: numerator / denominator, both scaled by exp(-maximum).
 struct LongSum {
   double* maximum;
   double* denominator;
   double* numerator;  // [dim]
 };
 
-// Adds the sum of other events.
+// Adds the running sum over other events.
 template <typename T>
 void add(const LongSum& sum, double maximum, double denominator, const T* numerator, int64_t dim) {
   const double highest = std::max(*sum.maximum, maximum);
@@ -162,8 +162,8 @@ void append_one(const Model& model, const UserState& state, const Event& event) 
   ++header.num_events;
 }
 
-// Of `count` values kept and value(begin) .. value(end - 1) behind them the newest `most`: moved once a call, not once
-// an event.
+// Keeps the newest `most` of the `count` stored values followed by value(begin) .. value(end - 1). Moves values once
+// per call, not per event.
 template <typename Value>
 void remember(int64_t* values, int64_t count, int64_t most, int64_t begin, int64_t end, const Value& value) {
   const int64_t added = std::min(end - begin, most);
@@ -172,7 +172,7 @@ void remember(int64_t* values, int64_t count, int64_t most, int64_t begin, int64
   for (int64_t i = 0; i < added; ++i) values[kept + i] = value(end - added + i);
 }
 
-constexpr int64_t kOnlyUser = -1;  // who needs no number in a message
+constexpr int64_t kOnlyUser = -1;  // this user needs no number in a message
 
 void check_order(int64_t before, int64_t after, int64_t user) {
   const bool is_mixed = (before == kUnknownTime) != (after == kUnknownTime);
@@ -184,7 +184,7 @@ void check_order(int64_t before, int64_t after, int64_t user) {
          std::to_string(after) + again + "sorted history");
 }
 
-// A state whose checksum holds may still have been written by a program with a mistake.
+// A state with a valid checksum may still have been written by a faulty program.
 void check_encoded(const ModelConfig& c, int64_t batch, const Encoded& users) {
   const int64_t bad = std::max({check_finite(users.fused, batch, c.dim, 1),
                                 check_finite(users.interests, batch, c.num_interests() * c.dim, 1),
@@ -214,8 +214,8 @@ class StateEncoder {
     kernels_.linear(model_.long_value(), pooled, c_.dim, nullptr, 0, interests, c_.dim, c_.num_long);
   }
 
-  // The states kept, and behind them the newest event's, asked at now. The state itself may be read by others: the rows
-  // are copied.
+  // The stored states, followed by that of the newest event, queried at now. The rows are copied, because others may be
+  // reading the state.
   float* newest_states() {
     const StateHeader& header = *state_.header;
     const int64_t d = c_.dim;

@@ -1,4 +1,5 @@
-// A model's kernels from its tensors, wherever these lie: the one list of what reads which          (docs/model.md)
+// A model's kernels from its tensors, on any device: the one list of which kernel reads which tensor
+//                                                                                                   (docs/model.md)
 #pragma once
 
 #include <string>
@@ -7,9 +8,9 @@
 
 namespace lsif::engine {
 
-// Weights has
-//   const float* floats(name), const int64_t* ints(name): the values of a tensor, null if the model has none such
-//   LinearParams linear(name, in_dim, out_dim, activation, is_in_block): of name.weight and, if there is one, name.bias
+// Weights must provide
+//   const float* floats(name), const int64_t* ints(name): the values of a tensor; null if the model does not have it
+//   LinearParams linear(name, in_dim, out_dim, activation, is_in_block): from name.weight and, if present, name.bias
 template <typename Weights>
 class Assembler {
  public:

@@ -22,7 +22,7 @@ class BlockRunner {
   void run() {
     for (int64_t l = 0; l < c_.num_layers; ++l) {
       const Layer& layer = model_.layers()[l];
-      // Rows in_first .. count - 1 are read, rows out_first .. count - 1 made.
+      // Reads rows in_first .. count - 1 and computes rows out_first .. count - 1.
       const int64_t in_first = first(l - 1);
       const int64_t out_first = first(l);
       if (layer.is_absorbed()) {
@@ -54,7 +54,7 @@ class BlockRunner {
                         rows_.count - first_row);
   }
 
-  // Keys and values of the rows from in_first on; queries, and gates if the block has them, from out_first on.
+  // Computes keys and values of the rows from in_first on; queries, and gates if the block has them, from out_first on.
   void project(const LinearParams& input, int64_t in_first, int64_t out_first) {
     const int64_t d = c_.dim;
     const auto columns = [&](int64_t first_column, int64_t count, int64_t row) {
@@ -79,7 +79,7 @@ class BlockRunner {
             rows_.count - in_first};
   }
 
-  // The rows' results take the place of the normalised rows, which have been read.
+  // The results overwrite the normalised rows, which are no longer needed.
   void attend(const Layer& layer, int64_t in_first, int64_t out_first) {
     const int64_t d = c_.dim;
     const float* base = qkv_ + in_first * qkv_width_;
@@ -88,7 +88,7 @@ class BlockRunner {
     kernels_.attention(layer.attention, input, out_first - in_first, normed_ + out_first * d, d, attention_);
   }
 
-  // The same without keys and values.
+  // The same for an absorbed layer.
   void attend_normed(const Layer& layer, int64_t in_first, int64_t out_first) {
     const float* normed = normed_ + in_first * c_.dim;
     float* out = normed_ + out_first * c_.dim;
@@ -97,7 +97,7 @@ class BlockRunner {
   }
 
   void finish(const Layer& layer, int64_t first_row) {
-    const float* gate = qkv_ + first_row * qkv_width_ + 3 * c_.dim;  // hstu's
+    const float* gate = qkv_ + first_row * qkv_width_ + 3 * c_.dim;  // only in hstu
     finish_layer(c_, layer, normed_ + first_row * c_.dim, gate, qkv_width_, hidden_, x_ + first_row * c_.dim,
                  rows_.count - first_row);
   }

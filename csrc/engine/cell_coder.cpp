@@ -45,7 +45,7 @@ void CellCoder::write(int64_t group, uint8_t* lines) {
       centres.biases[r] = std::max(centres.biases[r], rows_.bias_of(slot + i));
     }
     float* centre = centres_.data() + r * rows_.dim;
-    write_mean(members[r], rows_.dim, centre);  // any other vector would be as right, if less tight
+    write_mean(members[r], rows_.dim, centre);  // any other vector would be correct, but the bounds would be looser
     centres.rows[r] = centre;
   }
   coder_.write(centres, members, lines);

@@ -1,4 +1,4 @@
-// Codes the rows of a catalogue, group by group, and what stands for them                (docs/score_topk.md, "Cells")
+// Codes the rows of a catalogue, group by group, and its cells and regions               (docs/score_topk.md, "Cells")
 #pragma once
 
 #include <cstdint>
@@ -8,25 +8,24 @@
 
 namespace lsif::engine {
 
-// The rows to code, slot by slot.
+// The rows to code, by slot.
 struct SlotRows {
   const float* vectors;  // [num_items, dim]
   const float* bias;     // [num_items], or null: zero
   int64_t num_items;
   int64_t dim;
-  const int32_t* order;  // [num_items], the row of each slot; or null: the same
+  const int32_t* order;  // [num_items], the row of each slot; null: slot i is row i
 
   int64_t item(int64_t slot) const { return order == nullptr ? slot : order[slot]; }
   const float* row(int64_t slot) const { return vectors + item(slot) * dim; }
   float bias_of(int64_t slot) const { return bias == nullptr ? 0.0f : bias[item(slot)]; }
 };
 
-// The mean of the rows.
 void write_mean(const Members& members, int64_t dim, float* mean);
 
 RowGroup group_of(const SlotRows& rows, int64_t group);
 
-// Codes what stands for so many rows each, a cell or a region, group by group.
+// Codes cells or regions of rows_each rows, group by group.
 class CellCoder {
  public:
   CellCoder(const SlotRows& rows, int64_t rows_each, GroupCoder& coder);

@@ -14,7 +14,7 @@ namespace {
 constexpr int kRounds = 6;
 constexpr int64_t kRowsPerTask = 64;
 
-// x / |x|, and zeros for zeros.
+// x / |x|, or zeros if x is zero.
 void write_direction(const float* x, int64_t dim, float* direction) {
   double norm = 0;
   for (int64_t i = 0; i < dim; ++i) norm += static_cast<double>(x[i]) * static_cast<double>(x[i]);
@@ -22,7 +22,7 @@ void write_direction(const float* x, int64_t dim, float* direction) {
   for (int64_t i = 0; i < dim; ++i) direction[i] = static_cast<float>(static_cast<double>(x[i]) * factor);
 }
 
-// The first place of the largest; size is a multiple of kLinearPanel. Maxima of as many lanes vectorize.
+// The index of the first largest value; size is a multiple of kLinearPanel. One maximum per lane lets it vectorize.
 int32_t place_of_largest(const float* x, int64_t size) {
   float largest[kLinearPanel];
   int32_t places[kLinearPanel] = {};
@@ -61,7 +61,7 @@ Clusters::Clusters(const float* vectors, int64_t dim, const std::vector<int32_t>
   chain_centres();
 }
 
-// Beside each centre the nearest of those that are left.
+// Greedy order: each centre is followed by the nearest of those that remain.
 void Clusters::chain_centres() {
   const auto centre = [&](int64_t c) { return centres_.data() + c * dim_; };
   for (int64_t c = 1; c < size_; ++c) {
@@ -90,7 +90,7 @@ void Clusters::assign(const float* vectors, int64_t num_rows, int32_t* assigned,
   });
 }
 
-// To the mean direction of their rows; a centre without rows stays where it is.
+// Moves each centre to the mean direction of its rows; a centre without rows stays where it is.
 void Clusters::move_centres(const float* directions, const std::vector<int32_t>& assigned) {
   std::vector<double> sums(centres_.size());
   for (size_t r = 0; r < assigned.size(); ++r) {

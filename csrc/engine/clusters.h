@@ -1,4 +1,4 @@
-// k-means of directions, for the order in which a catalogue's rows are coded            (docs/score_topk.md, "Cells")
+// k-means on directions, used to order a catalogue's rows before coding                 (docs/score_topk.md, "Cells")
 #pragma once
 
 #include <cstdint>
@@ -8,13 +8,13 @@ namespace lsif::engine {
 
 class Clusters {
  public:
-  // Of the directions of so many rows of vectors ([.., dim], finite). The same for any number of threads.
+  // Clusters the directions of these rows of vectors ([.., dim], finite); the same for any number of threads.
   Clusters(const float* vectors, int64_t dim, const std::vector<int32_t>& rows, int64_t num_clusters, int threads);
 
-  // Clusters are numbered so that those beside each other are close.
+  // Clusters are numbered so that neighbours are close to each other.
   int64_t size() const { return size_; }
 
-  // The cluster of each row, that whose centre has the largest product with it: assigned [num_rows].
+  // Assigns each row to the cluster whose centre has the largest inner product with it: assigned [num_rows].
   void assign(const float* vectors, int64_t num_rows, int32_t* assigned, int threads) const;
 
  private:
@@ -23,7 +23,7 @@ class Clusters {
 
   int64_t dim_;
   int64_t size_;                // a multiple of kLinearPanel
-  std::vector<float> centres_;  // [size, dim], of length 1 or 0
+  std::vector<float> centres_;  // [size, dim], each of length 1 or 0
 };
 
 }  // namespace lsif::engine

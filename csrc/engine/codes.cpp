@@ -23,8 +23,8 @@ namespace lsif::engine {
 namespace {
 
 constexpr char kMagic[8] = {'l', 's', 'i', 'f', 'c', 'o', 'd', 'e'};
-constexpr uint32_t kVersion = 1;         // rows as they are: the header and groups of rows
-constexpr uint32_t kOrderedVersion = 2;  // besides groups of cells, of regions, and the order
+constexpr uint32_t kVersion = 1;         // rows in their own order: the header and groups of rows
+constexpr uint32_t kOrderedVersion = 2;  // also groups of cells and of regions, and the order
 constexpr int64_t kValuesPerTask = 1 << 18;
 
 struct Header {
@@ -34,14 +34,14 @@ struct Header {
   int64_t num_items;
   int64_t dim;
   float bias_size;
-  uint32_t by_length;      // 1: RowOrder::by_length, 0: not. It decides how rows are scanned, not what is found
-  uint32_t has_unbounded;  // 1: some group has, or once had, a row whose norm is beyond float32: it is never dropped
+  uint32_t by_length;      // 1: RowOrder::by_length, 0: not. It affects how rows are scanned, not the results
+  uint32_t has_unbounded;  // 1: some group has, or once had, a row whose norm exceeds float32, and is never dropped
   char unused[20];
 };
 static_assert(sizeof(Header) == kLineBytes);
 
-// Asks for large pages, where there is room for them: a scan of many megabytes otherwise waits for addresses. Best
-// before the memory is first written to; only ever advice.
+// Requests huge pages, which reduce the TLB misses of a scan of many megabytes. Works best before the memory is first
+// written; only a hint.
 void advise_huge_pages(uint8_t* memory, int64_t size) {
 #if defined(__linux__)
   constexpr int64_t kHugePage = int64_t{1} << 21;
@@ -54,7 +54,6 @@ void advise_huge_pages(uint8_t* memory, int64_t size) {
 #endif
 }
 
-// Raises `largest` to at least x.
 void raise(std::atomic<float>& largest, float x) {
   float known = largest.load();
   while (x > known && !largest.compare_exchange_weak(known, x)) {
@@ -63,7 +62,7 @@ void raise(std::atomic<float>& largest, float x) {
 
 std::string shape_of(int64_t num_items, int64_t dim) { return std::to_string(num_items) + " x " + std::to_string(dim); }
 
-// The parts of codes, in the order in which they lie there; the last three belong to the second version.
+// The parts of codes, in order of storage; the last three exist only in the second version.
 enum Part { kRows, kCells, kRegions, kOrder, kEnd };
 
 // The number of catalogue rows in a row, a cell and a region.
@@ -87,7 +86,7 @@ Header new_header(int64_t num_items, int64_t dim, const RowOrder& order) {
   return header;
 }
 
-// Codes groups of a part, and raises the header's sizes to theirs.
+// Codes groups of a part, and raises the header's size bounds to cover them.
 void write_groups(const SlotRows& rows, Part part, const std::vector<int64_t>& groups, Header& header, uint8_t* codes,
                   int threads) {
   const int64_t rows_each = kRowsEach[part];
@@ -118,7 +117,7 @@ void write_groups(const SlotRows& rows, Part part, const std::vector<int64_t>& g
   header.has_unbounded = has_unbounded.load() ? 1 : 0;
 }
 
-// The groups of a part that hold one of these slots, which ascend.
+// The groups of a part that contain any of these slots; slots ascend.
 std::vector<int64_t> groups_of(const std::vector<int64_t>& slots, Part part) {
   std::vector<int64_t> groups;
   for (const int64_t slot : slots) {
@@ -147,7 +146,7 @@ std::vector<int32_t> read_order(const uint8_t* codes, int64_t num_items, int64_t
   return order;
 }
 
-// Codes come from files: a row that is none would be read, one that is missing not be found.
+// Codes come from files: an invalid row would be read, and a missing one never found.
 void check_order(const uint8_t* codes, int64_t num_items, int64_t dim) {
   std::vector<bool> is_met(static_cast<size_t>(num_items));
   const uint8_t* bytes = codes + begin_of(kOrder, num_items, dim);
@@ -162,7 +161,7 @@ void check_order(const uint8_t* codes, int64_t num_items, int64_t dim) {
   }
 }
 
-// The header of codes of a catalogue of this shape.
+// Reads and checks the header of codes of a catalogue of this shape.
 Header read_header(const uint8_t* codes, int64_t size, int64_t num_items, int64_t dim) {
   Header header{};
   if (size >= static_cast<int64_t>(sizeof(header))) std::memcpy(&header, codes, sizeof(header));

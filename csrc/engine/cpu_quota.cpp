@@ -1,5 +1,5 @@
-// Read by C's functions: where a C++ library is linked into liblsif.so and torch brings another one, a stream of one
-// may meet the locale of the other, and reading a number from it crashes.
+// Files are read with C functions: if liblsif.so links one C++ library and torch brings another, a stream of one may
+// meet the locale of the other, and reading a number crashes.
 #include "engine/cpu_quota.h"
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kNoQuota = std::numeric_limits<double>::infinity();
 
-// The whole of a file; "" if it cannot be read.
+// The contents of a file; "" if it cannot be read.
 std::string text_of(const std::string& path) {
   std::string text;
   std::FILE* file = std::fopen(path.c_str(), "r");
@@ -22,7 +22,7 @@ std::string text_of(const std::string& path) {
   return text;
 }
 
-// From "quota period", in any unit; a quota that is -1 or "max" is none.
+// Parses "quota period", in any unit; -1 or "max" means no quota.
 double quota_from(const std::string& text) {
   double quota = 0;
   double period = 0;
@@ -36,7 +36,7 @@ double read_v1(const std::string& directory) {
   return quota_from(text_of(directory + "/cpu.cfs_quota_us") + " " + text_of(directory + "/cpu.cfs_period_us"));
 }
 
-// From `path` up to the root of the hierarchy mounted at `root`.
+// The smallest quota from `path` up to the root of the hierarchy mounted at `root`.
 double smallest_quota(const std::string& root, std::string path, double (*read)(const std::string& directory)) {
   double quota = read(root);
   while (path.size() > 1) {
@@ -46,7 +46,7 @@ double smallest_quota(const std::string& root, std::string path, double (*read)(
   return quota;
 }
 
-// Of a line "number:controllers:path"; v2 has no controllers.
+// The quota for a line "number:controllers:path"; cgroup v2 lists no controllers.
 double quota_of(const std::string& line, const std::string& hierarchies) {
   const size_t first = line.find(':');
   const size_t second = first == std::string::npos ? first : line.find(':', first + 1);

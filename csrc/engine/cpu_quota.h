@@ -7,12 +7,13 @@
 
 namespace lsif::engine {
 
-// In CPUs; infinity where there is no quota. `memberships`: a file like /proc/self/cgroup; `hierarchies`: where cgroups
-// are mounted. Of a cgroup and those it is in, the smallest quota counts; what cannot be read says nothing.
+// The quota in CPUs; infinity if there is none. `memberships`: a file like /proc/self/cgroup; `hierarchies`: where
+// cgroups are mounted. The smallest quota of the cgroup and its ancestors counts; files that cannot be read are
+// ignored.
 double cpu_quota(const std::string& memberships = "/proc/self/cgroup",
                  const std::string& hierarchies = "/sys/fs/cgroup");
 
-// Threads that make use of such a quota, of so many processors the process may run on.
+// Number of threads that can use this quota, if the process may run on `processors` processors.
 inline int threads_within(double quota, int processors) {
   return quota < processors ? std::max(1, static_cast<int>(std::ceil(quota))) : processors;
 }

@@ -11,7 +11,7 @@
 namespace lsif::engine {
 namespace {
 
-// Does one thing after the other until one fails.
+// Runs steps in order until one fails.
 class Steps {
  public:
   template <typename Launch>
@@ -26,7 +26,7 @@ class Steps {
   cudaError_t error_ = cudaSuccess;
 };
 
-// Hands out parts of memory, or counts them if there is none.
+// Hands out parts of a block of memory; without one, only counts their size.
 class Arena {
  public:
   explicit Arena(void* memory) : memory_(static_cast<uint8_t*>(memory)) {}
@@ -45,7 +45,7 @@ class Arena {
   int64_t size_ = 0;
 };
 
-// Packs linear layers one after the other; without a place for them only counts their floats.
+// Packs linear layers one after the other; without a destination, only counts their floats.
 class Packer {
  public:
   Packer(const ModelConfig& config, Precision precision, const std::vector<const void*>& data, float* packed,
@@ -101,7 +101,7 @@ class Packer {
   Steps steps_;
 };
 
-// Where everything of one call lies.
+// The workspace of one call, divided into arrays.
 struct Workspace {
   Workspace(const ModelConfig& c, int64_t total, int64_t batch, void* memory) : arena(memory) {
     query_times = arena.take<int64_t>(total);

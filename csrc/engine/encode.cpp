@@ -23,7 +23,6 @@ struct History {
   int64_t now;
 };
 
-// Encodes one user.
 class UserEncoder {
  public:
   UserEncoder(const Model& model, const History& history)
@@ -58,7 +57,7 @@ class UserEncoder {
     kernels_.linear(model_.long_value(), pooled, c_.dim, nullptr, 0, long_interests, c_.dim, c_.num_long);
   }
 
-  // The times that the newest events are asked about.
+  // The times at which the newest events are queried.
   const int64_t* query_times(const int64_t* times, int64_t num_rows) {
     if (!c_.request_time) return times;
     int64_t* query = scratch_.ints(num_rows);
@@ -91,7 +90,7 @@ void encode(const Model& model, const EventBatch& events, int threads, const Enc
   Scratch scratch;
   int64_t* order = scratch.ints(events.batch);
   std::iota(order, order + events.batch, 0);
-  if (threads > 1) {  // the longest first, so that no thread is left alone with one at the end
+  if (threads > 1) {  // the longest first, so that no thread ends up alone with a long one
     const auto length = [&](int64_t b) { return events.offsets[b + 1] - events.offsets[b]; };
     std::sort(order, order + events.batch, [&](int64_t a, int64_t b) { return length(a) > length(b); });
   }

@@ -22,7 +22,7 @@ struct EventBatch {
 // Throws std::invalid_argument naming the first offset, item or action that cannot be used.
 void check_events(const ModelConfig& config, const EventBatch& events);
 
-// events must have passed check_events. A user's result does not depend on the rest of the batch or on threads.
+// events have passed check_events. A user's result does not depend on the rest of the batch or the number of threads.
 void encode(const Model& model, const EventBatch& events, int threads, const Encoded& out);
 
 }  // namespace lsif::engine

@@ -1,4 +1,4 @@
-// The rows a request leaves out, as score_topk's kernel wants them.
+// The rows a request excludes, in the form score_topk's kernel takes.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,13 @@
 
 namespace lsif::engine {
 
-// The rows that some part excludes for each user, strictly increasing, in memory of `scratch`. Throws
-// std::invalid_argument for rows that do not exist or offsets that decrease.
+// For each user the union of the parts, strictly increasing, in memory of `scratch`. Throws std::invalid_argument for
+// rows that do not exist or offsets that decrease.
 class Excluded {
  public:
   Excluded(std::span<const RaggedRows> parts, int64_t batch, int64_t num_items, Scratch& scratch);
 
-  // Of all users, one after another: user b's are items()[offsets()[b]] .. items()[offsets()[b + 1] - 1].
+  // Of all users, concatenated: user b's are items()[offsets()[b]] .. items()[offsets()[b + 1] - 1].
   const int64_t* items() const { return items_; }
   const int64_t* offsets() const { return first_; }
 

@@ -12,41 +12,41 @@
 namespace lsif::engine {
 namespace {
 
-// A row scored costs at most as much as so many scanned under a filter, which keeps the best scores, and so the
-// threshold, low: where vectors come from memory, and where caches have them. A scan's fixed costs are those of some
-// kAlwaysFew rows (bench/measured.md, "Selective filters").
+// Scoring one row costs at most as much as scanning this many under a filter, if vectors come from memory and if they
+// are cached. (A filter removes the best scores and so keeps the threshold low.) A scan's fixed costs equal those of
+// about kAlwaysFew rows (bench/measured.md, "Selective filters").
 constexpr int64_t kRowsPerScored = 48;
 constexpr int64_t kRowsPerCached = 32;
 constexpr int64_t kAlwaysFew = 1024;
 constexpr int64_t kCachedBytes = 1 << 25;
-// Users who score rows together pay less for each. Without a filter all rows are few to so many users, and where so
-// many of them are wanted that a scan would score several exactly for each (bench/measured.md, "Small catalogues and
+// Users who score rows together pay less for each. For this many, without a filter, a small catalogue counts as few
+// rows; so does one where a scan would score several rows exactly per result (bench/measured.md, "Small catalogues and
 // large k").
 constexpr int64_t kLeastBatch = 8;
-constexpr int64_t kFilterRowsOfBatch = 2;  // times those of a lone user
+constexpr int64_t kFilterRowsOfBatch = 2;  // times as many rows as for a lone user
 constexpr int64_t kMostOfBatch = 4096;
-// All rows are few, too, where there are no more of them for each result wanted.
+// All rows also count as few if there are at most this many of them per result wanted.
 struct Few {
   int64_t least_batch;
   int64_t rows_per_result;
-  int64_t clustered_rows_per_result;  // where close rows are beside each other, and a scan skips more
+  int64_t clustered_rows_per_result;  // if close rows are adjacent, so that a scan skips more
 };
 constexpr Few kFew[] = {{1, 40, 20}, {4, 50, 45}, {kLeastBatch, 100, 100}, {32, 150, 150}};
 constexpr int64_t kSmallCatalog = 3072;
 constexpr int64_t kSmallRowsPerResult = 100;
 constexpr int64_t kMostRows = 1 << 16;
-constexpr int64_t kScoresAtOnce = 1 << 20;  // of the users who score rows together: 4 MiB
-constexpr int64_t kScan = -1;               // in place of a user's number of results
+constexpr int64_t kScoresAtOnce = 1 << 20;  // scores held by users who score rows together: 4 MiB
+constexpr int64_t kScan = -1;               // stored instead of a user's number of results
 constexpr int64_t kWordsAtOnce = 8;
 constexpr int64_t kSampledWords = 256;
 
-// Word w of a bitmap of num_items bits, without those past the end.
+// Word w of a bitmap of num_items bits, with the bits past the end cleared.
 uint64_t word_of(const uint64_t* bitmap, int64_t num_items, int64_t w) {
   const int64_t left = num_items - 64 * w;
   return left >= 64 ? bitmap[w] : bitmap[w] & ((uint64_t{1} << left) - 1);
 }
 
-// Whether far more bits seem to be set: counting all of them takes a part of the time of a fast search.
+// Estimates whether far more than `most` bits are set: counting them all takes a noticeable part of a fast search.
 bool has_many_bits(const uint64_t* bitmap, int64_t num_items, int64_t most) {
   const int64_t num_words = num_items / 64;
   if (num_words < 4 * kSampledWords) return false;
@@ -55,8 +55,8 @@ bool has_many_bits(const uint64_t* bitmap, int64_t num_items, int64_t most) {
   return count * num_words > 2 * most * kSampledWords;
 }
 
-// The most rows under a filter of so many users that are few. Of several interests all are scored exactly, which takes
-// longer for each than a scan's bounds.
+// The most rows that count as few under a filter shared by this many users. With several interests all are scored
+// exactly, which takes longer than a scan's bounds.
 int64_t most_of(const CatalogView& catalog, bool has_weights, int64_t num_users) {
   const bool is_cached = catalog.num_items * catalog.dim * 4 <= kCachedBytes;
   const int64_t most = catalog.num_items / (is_cached ? kRowsPerCached : kRowsPerScored);
@@ -64,10 +64,10 @@ int64_t most_of(const CatalogView& catalog, bool has_weights, int64_t num_users)
   return std::max(kAlwaysFew, most) * (num_users >= kLeastBatch ? kFilterRowsOfBatch : 1);
 }
 
-// Whether all rows are few.
+// Whether all rows of the catalogue count as few.
 bool has_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request) {
   const int64_t num_items = catalog.num_items;
-  // An approximate search is not answered exactly here: it is tried for what it misses (lsif_sdk/calibration.py).
+  // An approximate search is not answered exactly here: callers measure what it misses (lsif_sdk/calibration.py).
   if (request.weights != nullptr || request.error_share < 1 || num_items > kMostRows) return false;
   if (request.batch >= kLeastBatch && num_items <= kMostOfBatch) return true;
   const Few* few = std::end(kFew) - 1;
@@ -78,8 +78,8 @@ bool has_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request) {
   return num_items <= std::min(request.k, num_items) * rows_per_result;
 }
 
-// Writes the rows of the bits that are set, ascending, until there are more than `most`, and returns how many.
-// rows: room for most + 64.
+// Writes the indices of set bits, ascending, until there are more than `most`, and returns their number. rows: room for
+// most + 64.
 int64_t collect_rows(const uint64_t* bitmap, int64_t num_items, int64_t most, int64_t* rows) {
   int64_t count = 0;
   const auto collect = [&](int64_t w) {
@@ -102,7 +102,7 @@ int64_t collect_rows(const uint64_t* bitmap, int64_t num_items, int64_t most, in
   return count;
 }
 
-// Users one after another whose filter is the same.
+// Consecutive users with the same filter.
 struct Group {
   const uint64_t* allowed;  // null: all rows are
   int64_t first_user;
@@ -115,7 +115,7 @@ class FewRows {
           const Excluded& excluded, const cpu::KernelTable& kernels)
       : catalog_(catalog), request_(request), interests_(interests), excluded_(excluded), kernels_(kernels) {}
 
-  // Results of a group that has few rows. Another group's counts stay kScan.
+  // Writes the results of a group that has few rows; for other groups the counts stay kScan.
   void answer(const Group& group, float* scores, int64_t* indices, int64_t* counts) const {
     Scratch scratch;
     int64_t num_rows = catalog_.num_items;
@@ -181,7 +181,7 @@ std::span<const int64_t> answer_few_rows(const CatalogView& catalog, const Score
                                          int64_t* counts, Scratch& scratch) {
   const FewRows few(catalog, request, interests, excluded, kernels);
   const bool all_are_few = has_few_rows(catalog, request);
-  // As many as score rows together well, but work for all threads.
+  // As many as gain from scoring rows together, but with work for all threads.
   const int64_t most_users = std::clamp(divide_up(request.batch, kTasksPerThread * threads), kLeastBatch, kRowQueries);
   auto* groups = scratch.array<Group>(request.batch);
   int64_t num_groups = 0;

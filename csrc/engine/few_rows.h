@@ -1,4 +1,4 @@
-// Users who have so few rows, by a filter or because the catalogue is small, that scoring all of them is less work than
+// Users who have so few rows, because of a filter or a small catalogue, that scoring all of them is cheaper than
 // scanning codes.
 #pragma once
 
@@ -13,9 +13,9 @@
 
 namespace lsif::engine {
 
-// What score_topk() writes, for those of its users who have few allowed rows. Refuses a result whose score is beyond
-// float32. Returns the others, ascending, who are to be answered by a scan, in memory of `scratch`. `request` has
-// passed its checks.
+// Writes what score_topk() would for those users who have few allowed rows. Throws if a result's score is beyond
+// float32. Returns the other users, ascending, for the scan to answer, in memory of `scratch`. `request` has passed its
+// checks.
 std::span<const int64_t> answer_few_rows(const CatalogView& catalog, const ScoreTopkRequest& request,
                                          const Interests& interests, const Excluded& excluded,
                                          const cpu::KernelTable& kernels, int threads, float* scores, int64_t* indices,

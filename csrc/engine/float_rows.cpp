@@ -18,13 +18,13 @@ constexpr int64_t kValuesPerTask = 1 << 18;
 int64_t rows_per_task(int64_t dim) { return std::max<int64_t>(1, kValuesPerTask / std::max<int64_t>(dim, 1)); }
 
 bool is_finite_row(const float* x, int64_t dim) {
-  constexpr uint32_t kExponent = 0x7f800000;  // all ones in infinities and NaNs only
+  constexpr uint32_t kExponent = 0x7f800000;  // the exponent is all ones only in infinities and NaNs
   uint32_t num_bad = 0;
   for (int64_t i = 0; i < dim; ++i) num_bad += (std::bit_cast<uint32_t>(x[i]) & kExponent) == kExponent ? 1 : 0;
   return num_bad == 0;
 }
 
-// Of the value at `index` among those of this shape: [3, 1].
+// The position of values[index] in this shape: [3, 1].
 std::string position_of(int64_t index, std::span<const int64_t> shape, int64_t first_row) {
   std::string position = "]";
   for (size_t axis = shape.size(); axis-- > 0;) {
@@ -38,7 +38,7 @@ std::string position_of(int64_t index, std::span<const int64_t> shape, int64_t f
 }  // namespace
 
 float largest_magnitude(const float* x, int64_t dim) {
-  // Bits of non-negative floats have the floats' order; integer maxima vectorize.
+  // Non-negative floats order like their bits; integer maxima vectorize.
   constexpr int32_t kMagnitude = 0x7fffffff;
   int32_t largest = 0;
   for (int64_t i = 0; i < dim; ++i) largest = std::max(largest, std::bit_cast<int32_t>(x[i]) & kMagnitude);
@@ -76,7 +76,7 @@ void require_finite(const std::string& argument, const float* values, std::span<
   const int64_t row = check_finite(values, shape[0], dim, threads);
   if (row < 0) return;
   const float* bad = values + row * dim;
-  const float* last = bad + dim - 1;  // somebody else may write to it meanwhile
+  const float* last = bad + dim - 1;  // another thread may change the values meanwhile
   while (bad < last && std::isfinite(*bad)) ++bad;
   refuse(argument, "finite float32 values",
          std::string(std::isnan(*bad) ? "nan" : (*bad > 0 ? "inf" : "-inf")) + " at position " +

@@ -12,10 +12,10 @@
 namespace lsif::engine {
 namespace {
 
-// max|x| over the scales that are tried: the less a row's largest numbers stand out, the fewer steps they need.
+// Ratios max|x| / scale that are tried: the less a row's largest values stand out, the fewer steps it needs.
 constexpr float kSteps[] = {7.0f, 7.6f, 8.3f, 9.0f, 9.8f, 10.8f, 12.0f, 14.0f};
 
-// The radius of members over the scale of what stands for them, at most.
+// The largest ratio of the members' radius to their centre's scale.
 constexpr double kRadiusSteps = 64;
 
 // The smallest power of two that is at least x, in [2^low, 2^127].
@@ -32,7 +32,6 @@ int32_t code_of(float x, float inverse) {
   return std::clamp(code, -kCodeOffset, kCodeOffset - 1);
 }
 
-// The sum of the squares of x / scale - code.
 float squared_error(const float* x, int64_t dim, float inverse) {
   constexpr int64_t kSums = 8;
   float sums[kSums] = {};
@@ -48,7 +47,7 @@ float squared_error(const float* x, int64_t dim, float inverse) {
   return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
-// The scale, of those tried, that misses the least of x; a normal number, or 0 for zeros.
+// Of the scales tried, the one with the least error for x; a normal number, or 0 if x is zero.
 float best_scale(const float* x, int64_t dim) {
   const float largest = largest_magnitude(x, dim);
   if (largest == 0) return 0;
@@ -65,16 +64,16 @@ float best_scale(const float* x, int64_t dim) {
   return best;
 }
 
-// The upper half of the smallest float32 with no lower half that is not below x >= 0.
+// For x >= 0, the upper half of the smallest float32 >= x whose lower half is zero.
 uint16_t upper_half_above(double x) {
   const auto bits = std::bit_cast<uint32_t>(round_up(x));
   return static_cast<uint16_t>((bits + 0xffff) >> 16);
 }
 
-// |x - centre|, of a centre given by its numbers.
+// |x - centre|; the function `centre` gives the centre's values.
 template <typename Centre>
 double distance(const float* x, int64_t dim, Centre centre) {
-  constexpr int64_t kSums = 4;  // independent sums, for the sake of vectors
+  constexpr int64_t kSums = 4;  // independent sums, so that the loop vectorizes
   double missed[kSums] = {};
   const auto add = [&](int64_t i, int64_t j) {
     const double error = static_cast<double>(x[i]) - centre(i);
@@ -125,7 +124,7 @@ void GroupCoder::write(const RowGroup& group, const Members* members, uint8_t* l
   }
 }
 
-// The base is a multiple of the unit, and both are such that base + 255 units is exact in float32.
+// The base is a multiple of the unit; both are chosen so that base + 255 units is exact in float32.
 void GroupCoder::write_biases(GroupSide& side) {
   const float* bias = group_.biases;
   const auto [low, high] = std::minmax_element(bias, bias + group_.count);
@@ -134,13 +133,13 @@ void GroupCoder::write_biases(GroupSide& side) {
   if (largest == 0) return;
   const double range = (static_cast<double>(*high) - static_cast<double>(*low)) / 254;
   const double unit = power_of_2_at_least(std::max(range, std::ldexp(static_cast<double>(largest), -23)), -126);
-  // One unit further down it might be -2^128, which float32 does not have; rows below it have a bound all the same.
+  // One unit less might be -2^128, which float32 does not have; rows below the base still have a valid bound.
   const double base = std::max(std::floor(static_cast<double>(*low) / unit) * unit, unit - 0x1p128);
   side.bias_unit = static_cast<float>(unit);
   side.bias_base = static_cast<float>(base);
   for (int64_t r = 0; r < group_.count; ++r) {
     side.biases[r] = steps_above(static_cast<double>(bias[r]) - base, unit);
-    // Of a base that is far larger the difference may have been rounded below the bias; this sum is exact.
+    // If the base is far larger, the difference may have been rounded to less than needed; this sum is exact.
     if (base + unit * side.biases[r] < static_cast<double>(bias[r])) ++side.biases[r];
   }
 }
@@ -195,7 +194,7 @@ GroupCoder::RowBounds GroupCoder::bounds_of(int64_t r, double scale) const {
   return {std::sqrt(static_cast<double>(norm)) * kOutwards, scale == 0 ? 0.0 : error * kOutwards / scale * kOutwards};
 }
 
-// The scale of what stands for members is not far below their radius, which is counted in it: a centre may be zero.
+// A centre's scale must not be far below the members' radius, which is stored in units of it: a centre may be zero.
 float GroupCoder::wanted_scale(int64_t r) const {
   const float* x = group_.rows[r];
   const float scale = best_scale(x, dim_);

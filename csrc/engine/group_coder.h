@@ -8,7 +8,7 @@
 
 namespace lsif::engine {
 
-// Rows of float32 somewhere in memory, and their biases.
+// Pointers to float32 rows, and their biases.
 struct RowGroup {
   int64_t count = 0;  // <= kGroupRows
   const float* rows[kGroupRows] = {};
@@ -21,10 +21,10 @@ struct Members {
   int64_t count;
 };
 
-// How far the farthest of them is from `centre`.
+// The largest distance of a member from `centre`.
 double radius(const Members& members, int64_t dim, const float* centre);
 
-// Codes groups of rows one after another, and remembers how large they were.
+// Codes groups of rows one after another, and tracks bounds of their sizes.
 class GroupCoder {
  public:
   explicit GroupCoder(int64_t dim) : dim_(dim), codes_(kGroupRows * dim) {}
@@ -32,17 +32,17 @@ class GroupCoder {
   // lines: group_bytes(dim) bytes.
   void write(const RowGroup& group, uint8_t* lines) { write(group, nullptr, lines); }
 
-  // Codes rows that stand for others, members[r] for row r: these stay within its error.
+  // Codes centres, each with an error that covers members[r], the rows that centre r represents.
   void write(const RowGroup& centres, const Members* members, uint8_t* lines);
 
-  // Of the groups written: CodesView::row_size and bias_size.
+  // CodesView::row_size and bias_size for the groups written so far.
   float row_size() const;
   float bias_size() const { return bias_size_; }
-  // Whether some group is never dropped.
+  // Whether there is a group that can never be dropped.
   bool has_unbounded() const { return has_unbounded_; }
 
  private:
-  // The bounds of one row, in float64 and rounded up.
+  // The bounds of one row, in float64, rounded up.
   struct RowBounds {
     double code_norm;    // |c|
     double error_ratio;  // |x - s c| / s
@@ -57,7 +57,7 @@ class GroupCoder {
   int64_t dim_;
   RowGroup group_;
   const Members* members_ = nullptr;
-  std::vector<int32_t> codes_;  // [kGroupRows, dim], of the group at hand
+  std::vector<int32_t> codes_;  // [kGroupRows, dim], of the current group
   double row_size_ = 0;
   float bias_size_ = 0;
   bool has_unbounded_ = false;

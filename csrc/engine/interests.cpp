@@ -74,8 +74,9 @@ TopkQuery Interests::topk_query(int64_t user) const {
   return query;
 }
 
-// Symmetric int8 codes: scale = max|q| / 127, zero where that is below the normal float32 numbers, code = q / scale to
-// the nearest. The bounds are computed in float64 and rounded up, far above the rounding of their sums.
+// Symmetric int8 codes: scale = max|q| / 127, or zero if that is below the normal float32 numbers; code = q / scale,
+// rounded to nearest. The bounds are computed in float64 and rounded up by far more than the rounding error of their
+// sums.
 void Interests::code_vector(int64_t j) {
   const float* q = vectors_ + j * dim_;
   int8_t* codes = codes_ + j * query_stride(dim_);

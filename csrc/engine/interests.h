@@ -1,4 +1,4 @@
-// The query vectors of a request as score_topk's kernel wants them.
+// The query vectors of a request, in the form score_topk's kernel takes.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,7 @@
 
 namespace lsif::engine {
 
-// The interests that take part (weight not 0), user after user, in memory of `scratch`. `request` has passed
-// check_queries.
+// The interests with nonzero weight, user after user, in memory of `scratch`. `request` has passed check_queries.
 class Interests {
  public:
   Interests(const ScoreQueries& request, int64_t dim, Scratch& scratch);
@@ -18,13 +17,13 @@ class Interests {
 
   double score(const CatalogView& catalog, int64_t user, int64_t item, ExactScoreFn* exact_score) const;
 
-  // What TopkRowsFn reads of it. Points into this object; exclusions and results are for the caller to set.
+  // The part of the query that TopkRowsFn reads. Points into this object; the caller sets exclusions and results.
   TopkQuery exact_query(int64_t user) const;
 
-  // Makes what the bounds of codes need; before topk_query.
+  // Computes what the bounds of codes need. Call it before topk_query.
   void code(Scratch& scratch);
 
-  // What ScoreTopkFn reads, likewise.
+  // Likewise for ScoreTopkFn.
   TopkQuery topk_query(int64_t user) const;
 
  private:
@@ -40,7 +39,7 @@ class Interests {
   int64_t* first_;  // [batch + 1]
   float* vectors_;  // [size, dim]
   float* weights_;  // [size], or null
-  // What code() makes, [size] each.
+  // Set by code(), [size] each.
   int8_t* codes_ = nullptr;  // [size, query_stride(dim)]
   int32_t* code_sums_ = nullptr;
   float* scales_ = nullptr;

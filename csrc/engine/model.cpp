@@ -63,7 +63,7 @@ LinearParams Model::linear(const float* weight, const float* bias, int64_t in_di
   LinearParams params = {nullptr, bias, in_dim, out_dim, activation};
   if (precision == Precision::kBfloat16) {
     const int64_t size = packed_bf16_size(in_dim, out_dim);
-    packed_.push_back(allocate(size / 2));  // an even number of them
+    packed_.push_back(allocate(size / 2));  // the number of bfloat16 values is even
     auto* packed = reinterpret_cast<uint16_t*>(packed_.back().get());
     pack_linear_bf16(weight, in_dim, out_dim, packed);
     params.packed_bf16 = packed;
@@ -75,8 +75,8 @@ LinearParams Model::linear(const float* weight, const float* bias, int64_t in_di
   return params;
 }
 
-// Keys and values of head h are K n_j + k and V n_j + v of the normalised rows n_j. A query's logit is q.(K n_j + k) =
-// (K^T q).n_j + q.k, whose last term is the same for all keys and cancels in the softmax; and the weights' sum being 1,
+// Keys and values of head h are K n_j + k and V n_j + v for the normalised rows n_j. A query's logit is q.(K n_j + k) =
+// (K^T q).n_j + q.k; q.k is the same for all keys and cancels in the softmax. As the softmax weights p_j sum to 1,
 // sum_j p_j (V n_j + v) = V (sum_j p_j n_j) + v.
 void Model::absorb(Layer& layer, const float* input_weight) {
   const int64_t d = config_.dim;
@@ -101,7 +101,7 @@ void Model::absorb(Layer& layer, const float* input_weight) {
   layer.absorbed_attention = layer.attention;
   layer.absorbed_attention.head_dim = d;
   layer.absorbed_attention.shared_keys = true;
-  layer.absorbed_attention.bf16 = false;  // few queries: laying out pairs costs more than they save
+  layer.absorbed_attention.bf16 = false;  // few queries: laying out pairs costs more than it saves
 }
 
 // A transformer's attention rounds queries, keys and values anyway; hstu's gates stay float32.
@@ -111,7 +111,7 @@ bool Model::has_bf16_table() const {
 
 void Model::make_input_table(int64_t first, int threads) {
   constexpr int64_t kBlock = 256;
-  constexpr int64_t kSpare = 8;  // of so many rows room for one more, which takes no memory before it is used
+  constexpr int64_t kSpare = 8;  // spare capacity: one row per this many; untouched pages use no memory
   const Layer& layer = parts_.layers[0];
   const int64_t d = config_.dim;
   const int64_t width = layer.input.out_dim;

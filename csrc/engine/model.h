@@ -44,12 +44,12 @@ struct ModelConfig {
   int64_t num_interests() const { return num_long + num_short + 1; }
   int64_t head_dim() const { return dim / num_heads; }
 
-  // The fields above but norm_eps, in order of declaration: how a config travels through a torch op.
+  // The fields above except norm_eps, in order of declaration: how a torch op passes a config.
   std::vector<int64_t> to_ints() const;
   static ModelConfig from_ints(const std::vector<int64_t>& values, float norm_eps);
 };
 
-// A tensor the model needs: docs/model.md, "Tensors of an artifact", less the catalogue's own.
+// A tensor the model needs: those of docs/model.md, "Tensors of an artifact", without the catalogue's own.
 struct WeightSpec {
   std::string name;
   std::vector<int64_t> shape;
@@ -58,28 +58,29 @@ struct WeightSpec {
 
 std::vector<WeightSpec> weight_specs(const ModelConfig& config);
 
-// data[i] points to the contiguous values of weight_specs(config)[i], which at most `threads` threads look at. Throws
-// std::invalid_argument on a config that cannot be run and on weights that are not finite or not in range; the message
-// names the field or tensor.
+// data[i] points to the contiguous values of weight_specs(config)[i]; at most `threads` threads check them. Throws
+// std::invalid_argument if the config is not supported or if weights are not finite or not in range; the message names
+// the field or tensor.
 void check_weights(const ModelConfig& config, const std::vector<const void*>& data, int threads);
 
-// Of a model that answers many requests.
+// For a model that answers many requests.
 inline constexpr int64_t kMostTableBytes = int64_t{64} << 20;
 
 enum class Precision : int32_t { kFloat32 = 0, kBfloat16 = 1 };
 
-// Refuses what is not "float32" or "bfloat16".
+// Throws unless name is "float32" or "bfloat16".
 Precision precision_from(const std::string& name);
 
 struct ModelOptions {
-  int64_t most_table_bytes = 0;               // of the input table, which is made if it takes no more
+  int64_t most_table_bytes = 0;               // size limit of the input table; a larger table is not made
   Precision precision = Precision::kFloat32;  // of the products in the blocks' linear layers
 };
 
-inline constexpr int64_t kNumDistances = 16;  // buckets of how many events ago an event was
+inline constexpr int64_t kNumDistances = 16;  // buckets of the number of events since an event
 inline constexpr int64_t kHoursPerWeek = 24 * 7;
 
-// The bonus of the items of a history (docs/model.md, 5). Null: age and phase without use_times, all without repeats.
+// The bonus of items in the history (docs/model.md, 5). age and phase are null without use_times, all are without
+// repeats.
 struct RepeatParams {
   const float* gate;       // [dim]
   const float* gate_bias;  // [1]
@@ -91,7 +92,7 @@ struct RepeatParams {
 };
 
 struct Layer : BlockParams {
-  // Only of a last transformer layer that makes neither keys nor values (docs/model.md, 2); a head each.
+  // Only for a last transformer layer that computes neither keys nor values (docs/model.md, 2); one per head.
   std::vector<LinearParams> absorbed_keys;    // head_dim -> dim
   std::vector<LinearParams> absorbed_values;  // dim -> head_dim
   AttentionParams absorbed_attention;
@@ -110,20 +111,21 @@ struct ModelParts {
   InterestFusionParams fusion{};
 };
 
-// Borrows every weight but the linear layers', which it repacks; the caller keeps the memory alive and unchanged.
+// Borrows all weights except those of the linear layers, which it repacks; the caller keeps the memory alive and
+// unchanged.
 class Model {
  public:
   // Throws as check_weights does. Results are the same bits with and without the input table.
   Model(const ModelConfig& config, const std::vector<const void*>& data, int threads, const ModelOptions& options = {});
-  // `before` with more items, if there are any, whose rows are checked: item_embedding, [num_items, dim], begins with
-  // those it had. All else is shared, and whoever holds before's weights holds them for this one.
+  // `before` with more items; only the new rows, if any, are checked. item_embedding: [num_items, dim], beginning with
+  // the rows of `before`. All else is shared; the weights of `before` must stay alive for this model, too.
   Model(const Model& before, const float* item_embedding, int64_t num_items, int threads);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
   const ModelConfig& config() const { return config_; }
   const EmbeddingParams& embedding() const { return parts_.embedding; }
-  // What the first layer's `input` makes of every item, which without actions and positions depends on the item alone.
+  // The output of the first layer's `input` for every item; without actions and positions it depends only on the item.
   bool has_input_table() const { return input_table_.dim != 0; }
   const EmbeddingParams& input_table() const { return input_table_; }
   const std::vector<Layer>& layers() const { return parts_.layers; }
@@ -136,7 +138,7 @@ class Model {
 
  private:
   using Floats = std::shared_ptr<float>;  // 64-byte aligned
-  // The input table of models that grew out of one another, each of which has the first rows.
+  // The input table shared by models that grew out of one another; each uses its first rows.
   struct SharedTable {
     Floats data;
     int64_t room;  // in rows
@@ -148,7 +150,7 @@ class Model {
                       Precision precision);
   void absorb(Layer& layer, const float* input_weight);
   bool has_bf16_table() const;
-  // If it pays; the rows below `first` are those of the table that is there, if there is one.
+  // Makes the table if it pays. Rows below `first` are taken from the existing table, if there is one.
   void make_input_table(int64_t first, int threads);
 
   ModelConfig config_;

@@ -1,4 +1,4 @@
-// Ragged batches: so many rows for each member.
+// Ragged batches: each member has its own number of rows.
 #pragma once
 
 #include <cstdint>
@@ -6,18 +6,18 @@
 
 namespace lsif::engine {
 
-// offsets [batch + 1] of a ragged batch of `total` rows, row offsets[b] being the first of member b: from 0,
+// Checks the offsets [batch + 1] of a ragged batch of `total` rows, whose member b begins at row offsets[b]: from 0,
 // non-decreasing, up to total. Throws std::invalid_argument, "argument: expected ..., got ...".
 void check_offsets(const char* argument, const int64_t* offsets, int64_t batch, int64_t total);
 
-// Those of member b are rows[offsets[b]] .. rows[offsets[b + 1] - 1], in any order and perhaps several times.
+// Member b has rows[offsets[b]] .. rows[offsets[b + 1] - 1], in any order and possibly repeated.
 struct RaggedRows {
   const int64_t* rows;
-  const int64_t* offsets;  // [batch + 1]; or both null: no rows
+  const int64_t* offsets;  // [batch + 1]. If both are null there are no rows
 };
 
-// The rows that any of the parts, whose offsets are checked, has for a member, strictly increasing. `rows` has room for
-// all rows of all parts, `offsets` for batch + 1 values.
+// For each member the union of its rows in all parts, strictly increasing. The offsets of the parts have been checked.
+// `rows` has room for all rows of all parts, `offsets` for batch + 1 values.
 void unite(std::span<const RaggedRows> parts, int64_t batch, int64_t* rows, int64_t* offsets);
 
 }  // namespace lsif::engine

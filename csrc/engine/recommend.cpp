@@ -19,7 +19,7 @@ namespace {
 
 RaggedRows own_exclusions(const RecommendRequest& request) { return {request.exclude_items, request.exclude_offsets}; }
 
-// The rows the scan leaves out: the request's own and, if asked for, the user's history.
+// The rows the scan must skip: those the request excludes and, if asked for, the user's history.
 RaggedRows exclusions(const RecommendRequest& request, bool with_history, Scratch& scratch) {
   if (!with_history) return own_exclusions(request);
   const EventBatch& events = request.events;
@@ -51,7 +51,7 @@ void remove_excluded(const Excluded& excluded, const uint64_t* const* allowed, R
   }
 }
 
-// Puts own[0 .. num_own - 1] in order among the user's results, of which the best k stay.
+// Merges own[0 .. num_own - 1] into the user's results and keeps the best k.
 void merge_own(int64_t user, int64_t k, ScoredItem* own, int64_t num_own, const Recommendations& out,
                Scratch& scratch) {
   if (num_own == 0) return;
@@ -71,7 +71,7 @@ void merge_own(int64_t user, int64_t k, ScoredItem* own, int64_t num_own, const 
   }
 }
 
-// Scores the items of the histories, which the scan has left out, and puts them among its results. Overwrites `own`.
+// Scores the items of the histories, which the scan has skipped, and merges them into the results. Overwrites `own`.
 void add_own_items(const CatalogView& catalog, const RecommendRequest& request, const ScoreQueries& queries,
                    RepeatBonuses& own, const Recommendations& out, Scratch& scratch) {
   const RaggedRows unwanted = own_exclusions(request);
@@ -86,7 +86,7 @@ void add_own_items(const CatalogView& catalog, const RecommendRequest& request, 
   }
 }
 
-// Scales weights[0 .. count - 1] to the given sum; equal ones if they are all zero.
+// Scales weights[0 .. count - 1] to the given sum; if all are zero, makes them equal.
 void scale_to(float* weights, int64_t count, double wanted) {
   const double sum = std::accumulate(weights, weights + count, 0.0);
   for (int64_t i = 0; i < count; ++i) {
@@ -94,7 +94,7 @@ void scale_to(float* weights, int64_t count, double wanted) {
   }
 }
 
-// Gives the long-term interests together the weight asked for, and the others the rest.
+// Gives the long-term interests the requested total weight, and the others the rest.
 void rebalance(const ModelConfig& c, double balance, const float* interests, float* weights, float* fused) {
   scale_to(weights, c.num_long, balance);
   scale_to(weights + c.num_long, c.num_interests() - c.num_long, 1 - balance);
@@ -107,21 +107,21 @@ void rebalance(const ModelConfig& c, double balance, const float* interests, flo
   }
 }
 
-// Scores users who are encoded; their weights are overwritten where there are no events.
+// Scores encoded users; overwrites the weights of those without events.
 void rank(const Model& model, const CatalogView& catalog, const Scoring& scoring, const RecommendRequest& request,
           const Encoded& users, const Recommendations& out) {
   const ModelConfig& c = model.config();
   const EventBatch& events = request.events;
   for (int64_t b = 0; b < events.batch; ++b) {
     float* weights = users.weights + b * c.num_interests();
-    // The weights sum to 1 but for their rounding.
+    // The weights sum to 1 only up to rounding.
     const double long_share = std::min(std::accumulate(weights, weights + c.num_long, 0.0), 1.0);
     out.long_share[b] = static_cast<float>(long_share);
     if (request.balance >= 0 && events.offsets[b] < events.offsets[b + 1]) {
       rebalance(c, request.balance, users.interests + b * c.num_interests() * c.dim, weights, users.fused + b * c.dim);
       out.long_share[b] = static_cast<float>(request.balance);
     }
-    // Without events all interests are zero; any weight that sums to one gives the bias alone.
+    // Without events all interests are zero, and any weights that sum to 1 give the bias alone.
     if (events.offsets[b] == events.offsets[b + 1]) weights[c.num_interests() - 1] = 1.0f;
   }
   Scratch scratch;

@@ -1,4 +1,4 @@
-// How arguments are refused; Python makes an ArgumentError of it
+// How invalid arguments are reported; Python turns the exception into an ArgumentError
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ inline void require(bool ok, const std::string& message) {
   throw std::invalid_argument(argument + ": expected " + expected + ", got " + got);
 }
 
-// Indices: all of values[0 .. count - 1] are in [0, end).
+// Throws unless all of values[0 .. count - 1] are in [0, end).
 inline void check_rows(const char* argument, const int64_t* values, int64_t count, int64_t end) {
   for (int64_t i = 0; i < count; ++i) {
     if (values[i] >= 0 && values[i] < end) continue;

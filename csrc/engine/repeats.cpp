@@ -15,9 +15,10 @@ namespace {
 constexpr double kMaxLogit = 30.0;
 constexpr int64_t kSecondsPerHour = 3600;
 
-// a_j of an event that has `events_after` later ones, at time `then`; times are unknown if the model does not use them.
+// The logit a_j of an event followed by `events_after` others, at time `then`; times are unknown if the model uses
+// none.
 double event_logit(const RepeatParams& p, int64_t events_after, int64_t asked, int64_t then) {
-  // The width in bits is ceil(log2(events_after + 1)).
+  // bit_width(n) is ceil(log2(n + 1)).
   const int64_t width = std::bit_width(static_cast<uint64_t>(events_after));
   const double logit = static_cast<double>(p.distance[std::min(width, kNumDistances - 1)]);
   if (p.age == nullptr) return logit;
@@ -81,7 +82,7 @@ RepeatBonuses repeat_bonuses(const Model& model, const EventBatch& events, const
     const int64_t begin = events.offsets[b];
     out.offsets[b + 1] = user_bonuses(model, events, b, newest + b * stride, out.rows + begin, out.values + begin);
   });
-  // Each user's entries lie where the events were: close the gaps.
+  // Each user's entries start where the user's events did: close the gaps.
   for (int64_t b = 0; b < events.batch; ++b) {
     const int64_t count = out.offsets[b + 1];
     const int64_t from = events.offsets[b];

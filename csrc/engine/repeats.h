@@ -1,4 +1,4 @@
-// What the items of a history are likelier by than their score says                  (docs/model.md, 5)
+// The score bonus of items that are already in the history                           (docs/model.md, 5)
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ struct RepeatBonuses {
 };
 
 // In memory of `scratch`. The newest state of user b is at newest + b * stride. events have passed check_events, and
-// the config has `repeats`. Summed in double, rounded once; a user's result does not depend on the rest of the batch or
-// on threads.
+// the config has `repeats`. Sums are in double, rounded once; a user's result does not depend on the rest of the batch
+// or the number of threads.
 RepeatBonuses repeat_bonuses(const Model& model, const EventBatch& events, const float* newest, int64_t stride,
                              int threads, Scratch& scratch);
 

@@ -15,32 +15,33 @@
 namespace lsif::engine {
 namespace {
 
-constexpr int64_t kLeastRows = 4096;  // a scan of fewer takes no time to speak of
+constexpr int64_t kLeastRows = 4096;  // a scan of fewer takes negligible time
 constexpr int64_t kMostRows = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMostClusters = 1024;
 constexpr int64_t kSampleRowsPerCluster = 64;
 constexpr int64_t kSampleValues = 1 << 24;
 
-// The trial: rows of the sample ask for the best of the other rows, in cells of so many.
+// A trial search: rows of a sample look for the best other row, in cells of this many rows.
 constexpr int64_t kTrialQueries = 64;
 constexpr int64_t kTrialCellRows = 16;
-// Of the cells, by cluster: each is looked at by itself then, and with more a scan of all rows takes no longer.
+// The largest share of cells worth scanning by cluster. Each is visited separately, so beyond this a scan of all rows
+// is no slower.
 constexpr double kMostNeeded = 0.4;
-constexpr double kMostNeededByLength = 0.95;  // of rows that are scanned one after the other all the same
-// Users' vectors are longer than items', 18 to 27 times in trained models, and biases matter to them the less
+constexpr double kMostNeededByLength = 0.95;  // the share by length: those rows are scanned sequentially anyway
+// Users' vectors are 18 to 27 times longer than items' in trained models, which makes biases matter less
 // (bench/measured.md, "Trained models").
 constexpr double kTrialLength = 16;
-// Of length and bias: where long rows have the lower biases (rare items of a trained model) they are not the best ones.
+// Between length and bias: if long rows have lower biases (rare items of a trained model), they do not score best.
 constexpr double kLeastCorrelation = -0.1;
 
-// `size` of the rows, evenly spaced.
+// `size` row numbers, evenly spaced.
 std::vector<int32_t> sample_rows(int64_t num_items, int64_t size) {
   std::vector<int32_t> rows(size);
   for (int64_t i = 0; i < size; ++i) rows[i] = static_cast<int32_t>(i * num_items / size);
   return rows;
 }
 
-// Squared.
+// Squared lengths of the rows.
 std::vector<double> lengths_of(const SlotRows& all, int threads) {
   std::vector<double> lengths(all.num_items);
   constexpr int64_t kStep = 4096;
@@ -52,7 +53,7 @@ std::vector<double> lengths_of(const SlotRows& all, int threads) {
   return lengths;
 }
 
-// The longest first: the K-th best is soon known, and shorter rows than it allows for are a tail.
+// The longest first: the K-th best score is soon known, and the rows too short to reach it form the tail.
 std::vector<int32_t> by_length(const SlotRows& all, int threads) {
   const std::vector<double> lengths = lengths_of(all, threads);
   std::vector<int32_t> order(all.num_items);
@@ -62,7 +63,7 @@ std::vector<int32_t> by_length(const SlotRows& all, int threads) {
   return order;
 }
 
-// Rows by cluster, then by length, up and down by turns: what lies at the border of two clusters is of like length.
+// Rows by cluster, then by length, alternately up and down, so that lengths are similar at both sides of a border.
 std::vector<int32_t> by_cluster(const SlotRows& all, const Clusters& clusters, int threads) {
   std::vector<int32_t> assigned(all.num_items);
   clusters.assign(all.vectors, all.num_items, assigned.data(), threads);
@@ -99,7 +100,7 @@ TrialCell trial_cell(const SlotRows& all, const int32_t* rows) {
   return cell;
 }
 
-// Of the lengths of a sample's rows and their biases (Pearson's); 0 where one of them does not vary.
+// Pearson correlation between lengths and biases of the sampled rows; 0 if one of them does not vary.
 double length_and_bias_correlation(const SlotRows& all, const std::vector<int32_t>& sample) {
   if (all.bias == nullptr) return 0;
   const auto count = static_cast<double>(sample.size());
@@ -116,8 +117,8 @@ double length_and_bias_correlation(const SlotRows& all, const std::vector<int32_
   return variances > 0 && std::isfinite(variances) ? (xy - x * y / count) / std::sqrt(variances) : 0;
 }
 
-// The share of the cells of a sample that a query must look at, which is one of its rows, made as long as users'
-// vectors are, and looks for the best other.
+// The share of the sample's cells that a query must visit to find the best other row. Queries are rows of the sample,
+// scaled to the length of users' vectors.
 double needed_share(const SlotRows& all, const std::vector<int32_t>& sample, int threads) {
   const auto size = static_cast<int64_t>(sample.size());
   const int64_t num_cells = size / kTrialCellRows;

@@ -1,4 +1,4 @@
-// What score_topk and score_items ask of their arguments, on every device. Errors are std::invalid_argument, "argument:
+// Checks of the arguments of score_topk and score_items, for every device. They throw std::invalid_argument, "argument:
 // expected ..., got ...".
 #pragma once
 
@@ -8,23 +8,23 @@
 
 namespace lsif::engine {
 
-// Shapes, queries, weights and temperature. Of the catalogue only num_items and dim are read.
+// Checks shapes, queries, weights and temperature. Of the catalogue it reads only num_items and dim.
 void check_queries(const CatalogView& catalog, const ScoreQueries& request);
 
 void check_k(int64_t k);
 
-// Before room is made for results: at most kMaxK or, if that is more, num_items, as in Python (arguments.py).
+// Call check_k before allocating results. k is at most max(kMaxK, num_items), as in Python (arguments.py).
 inline constexpr int64_t kMaxK = 1 << 20;
 void check_k(int64_t k, int64_t num_items);
 
-// As ScoreTopkRequest has it.
+// For ScoreTopkRequest::error_share.
 float check_error_share(double share);
 
 // items [offsets[batch]], rows of a catalogue of num_items; those of user b are offsets[b] .. offsets[b + 1] - 1.
 void check_score_rows(const char* argument, const int64_t* items, const int64_t* offsets, int64_t batch,
                       int64_t num_items);
 
-// The score of a row that is to be returned fits float32.
+// Throws if the score of a row to be returned does not fit float32.
 void check_score(float score, int64_t user, int64_t item);
 
 }  // namespace lsif::engine

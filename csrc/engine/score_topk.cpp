@@ -16,13 +16,13 @@
 namespace lsif::engine {
 namespace {
 
-constexpr int64_t kUsersPerTask = 64;       // they share one pass over the codes
-constexpr int64_t kUsersTogether = 8;       // pay less for each row, if all rows are in question
+constexpr int64_t kUsersPerTask = 64;       // who share one pass over the codes
+constexpr int64_t kUsersTogether = 8;       // from this many on, each row costs less per user, if all rows need scoring
 constexpr int64_t kMinRowsPerTask = 16384;  // and at least kRangeRowsPerResult rows for each result kept
 constexpr int64_t kRangeRowsPerResult = 16;
-// Codes read times vectors: below, waking a thread costs more than it gains.
+// Codes read times vectors. With less, waking a thread costs more than it gains.
 constexpr int64_t kMinCodesPerThread = 1 << 20;
-constexpr int64_t kRowsPerScanned = 16;  // where close rows are beside each other
+constexpr int64_t kRowsPerScanned = 16;  // one of about this many is scanned, if close rows are adjacent
 
 // Tasks are groups of users times ranges of rows.
 struct Split {
@@ -54,7 +54,7 @@ Split split_work(const CatalogView& catalog, int64_t batch, int64_t num_vectors,
   return split;
 }
 
-// The best rows of each of some users in each range, then of each user. They are named by their place among `users`.
+// Finds the best rows of each user in each range, then merges them. Users are identified by their index in `users`.
 class Search {
  public:
   Search(const CatalogView& catalog, const ScoreTopkRequest& request, std::span<const int64_t> users,
@@ -81,7 +81,7 @@ class Search {
                  [&](int64_t task) { scan(task % split_.num_groups, task / split_.num_groups); });
   }
 
-  // The user's result, best first; to be asked for once, for the ranges' results are put together in place.
+  // The user's result, best first. Call it only once: the results of the ranges are merged in place.
   std::span<const ScoredItem> best(int64_t user) {
     ScoredItem* all = best_of(user, 0);
     ScoredItem* end = all + num_best_[user];
@@ -137,7 +137,7 @@ class Search {
   const cpu::KernelTable& kernels_;
   ScoredItem* best_;     // [batch, num_ranges, k]
   int64_t* num_best_;    // [num_ranges, batch]
-  float* known_scores_;  // [batch], what the ranges' scans tell each other
+  float* known_scores_;  // [batch], shared by the scans of all ranges
 };
 
 }  // namespace

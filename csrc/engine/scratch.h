@@ -21,11 +21,11 @@
 
 namespace lsif::engine {
 
-// Everything one Scratch handed out is taken back when it ends. Several may be alive on a thread if they end in reverse
-// order.
+// The destructor takes back all memory this Scratch has handed out. Several may be alive on a thread if they are
+// destroyed in reverse order.
 class Scratch {
  public:
-  // The most bytes a thread keeps when it has no Scratch: one very long history must not cost memory for ever.
+  // The most bytes a thread keeps while it has no Scratch, so that one very long history does not cost memory forever.
   static constexpr size_t kMostKept = size_t{1} << 24;
 
   Scratch() : arena_(thread_arena()), mark_(arena_) {}
@@ -43,11 +43,11 @@ class Scratch {
   int64_t* ints(int64_t n) { return array<int64_t>(n); }
   std::byte* bytes(int64_t n) { return array<std::byte>(n); }
 
-  // The bytes this thread has allocated, in use or kept.
+  // Bytes this thread has allocated, in use or kept.
   static size_t size_of_thread() { return thread_arena().size; }
 
  private:
-  // To AddressSanitizer a block is memory nobody may touch but for what is handed out, with a gap behind each array.
+  // For AddressSanitizer: poison all of a block that is not handed out, and leave a gap after each array.
 #if defined(ASAN_POISON_MEMORY_REGION)
   static constexpr size_t kGap = 64;
   static void forbid(const void* p, size_t bytes) { ASAN_POISON_MEMORY_REGION(p, bytes); }
@@ -113,7 +113,7 @@ class Scratch {
   static Arena& thread_arena();
 
  public:
-  // Gives back what was handed out during its life.
+  // On destruction, takes back what was handed out during its lifetime.
   class Mark {
    public:
     explicit Mark(Scratch& scratch) : Mark(scratch.arena_) {}

@@ -15,7 +15,7 @@ constexpr int kDigitBits = 8;
 constexpr int kNumDigits = 32 / kDigitBits;
 constexpr int64_t kNumBuckets = 1 << kDigitBits;
 
-// Ascends where scores descend; equal for both zeros.
+// A key that ascends as scores descend; the same for both zeros.
 uint32_t key_of(float score) {
   const auto bits = std::bit_cast<uint32_t>(score + 0.0f);
   return bits >> 31 != 0 ? bits : ~bits & 0x7fffffffu;
@@ -25,7 +25,7 @@ int64_t digit_of(const ScoredItem& item, int digit) {
   return key_of(item.score) >> (digit * kDigitBits) & (kNumBuckets - 1);
 }
 
-// By score alone, one digit after the other, the lowest first: without branches that depend on scores.
+// Radix sort by score alone, lowest digit first: no branches depend on scores.
 void sort_by_digits(ScoredItem* items, int64_t size) {
   std::array<std::array<int64_t, kNumBuckets>, kNumDigits> counts{};
   for (int64_t i = 0; i < size; ++i) {
@@ -45,7 +45,7 @@ void sort_by_digits(ScoredItem* items, int64_t size) {
   if (from != items) std::copy_n(from, size, items);
 }
 
-// Those of equal scores, which follow each other.
+// Sorts runs of equal scores by item.
 void sort_equal_by_item(ScoredItem* begin, ScoredItem* end) {
   while (begin < end) {
     ScoredItem* last = begin + 1;
@@ -59,10 +59,10 @@ void sort_equal_by_item(ScoredItem* begin, ScoredItem* end) {
 
 ScoredItem* sort_best(ScoredItem* begin, ScoredItem* end, int64_t k) {
   ScoredItem* kept = begin + std::min(end - begin, k);
-  // An object's call is inlined, a function's address is not.
+  // A lambda's call can be inlined; a call through a function pointer is not.
   const auto better = [](const ScoredItem& a, const ScoredItem& b) { return is_better(a, b); };
   const bool is_by_digits = kept - begin >= kLeastByDigits;
-  // A few that are too many are sorted with the others sooner than told from them.
+  // If there are only a few more than k, sorting all is faster than selecting the k best first.
   ScoredItem* sorted = is_by_digits && end - kept <= k / 4 ? end : kept;
   if (sorted < end) std::nth_element(begin, sorted, end, better);
   if (is_by_digits) {

@@ -23,14 +23,14 @@ namespace {
 
 constexpr int kMaxWorkers = 512;
 
-// Whether this thread is inside a task of a pool: then it must not ask for the pool again.
+// Whether this thread is running a task of a pool; it must then not use the pool again.
 thread_local bool is_in_task = false;
 
 void run_in_order(int64_t num_tasks, TaskRef fn) {
   for (int64_t task = 0; task < num_tasks; ++task) fn(task);
 }
 
-// One parallel_for under way. Threads take tasks until none is left.
+// A running parallel_for. Threads take tasks until none is left.
 class Job {
  public:
   Job(int64_t num_tasks, TaskRef fn) : fn_(fn), num_tasks_(num_tasks) {}
@@ -51,7 +51,7 @@ class Job {
     is_in_task = false;
   }
 
-  // After all threads have left.
+  // Call only after all threads have left.
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);
   }
@@ -70,7 +70,7 @@ class Pool {
 
   bool is_of_this_process() const { return pid_ == getpid(); }
 
-  // False if the pool is busy or has no workers: nothing was done.
+  // Returns false, having done nothing, if the pool is busy or has no workers.
   bool run(int64_t num_tasks, int threads, TaskRef fn) {
     const std::unique_lock busy(busy_, std::try_to_lock);
     if (!busy.owns_lock()) return false;
@@ -90,7 +90,7 @@ class Pool {
     }
     job.take_tasks();
     {
-      // Workers that have not come yet find no place any more.
+      // Workers that have not joined yet can no longer do so.
       std::unique_lock lock(mutex_);
       free_places_ = 0;
       done_.wait(lock, [&] { return num_helping_ == 0; });
@@ -100,7 +100,7 @@ class Pool {
     return true;
   }
 
-  // Waits for the job under way, joins the workers, and stays busy for ever: later callers do their own work.
+  // Waits for the running job, joins the workers, and stays busy forever: later callers do their own work.
   void stop() {
     busy_.lock();
     {
@@ -118,7 +118,7 @@ class Pool {
       try {
         workers_.emplace_back([this] { work(); });
       } catch (const std::system_error&) {
-        return;  // the machine's limit: go on with those there are
+        return;  // system limit reached: use the threads started so far
       }
     }
   }
@@ -139,9 +139,9 @@ class Pool {
   }
 
   const pid_t pid_;
-  std::mutex busy_;  // held by the caller whose job runs
+  std::mutex busy_;  // held by the caller whose job is running
   std::vector<std::thread> workers_;
-  std::mutex mutex_;  // guards all below
+  std::mutex mutex_;  // guards everything below
   std::condition_variable work_;
   std::condition_variable done_;
   Job* job_ = nullptr;
@@ -150,7 +150,7 @@ class Pool {
   bool stopping_ = false;
 };
 
-// Pools are never freed: a thread may still be about to ask for one at exit, and a forked child must not touch its
+// Pools are never freed: at exit a thread may still be about to use one, and a forked child must not touch its
 // parent's.
 std::atomic<Pool*> current_pool{nullptr};
 

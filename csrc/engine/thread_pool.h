@@ -1,4 +1,4 @@
-// One pool of threads for the whole process: liblsif.so has it, for the torch ops and the Python module alike.
+// One thread pool for the whole process. It lives in liblsif.so, which the torch ops and the Python module share.
 #pragma once
 
 #include <cstdint>
@@ -22,18 +22,17 @@ class TaskRef {
   void (*call_)(void*, int64_t);
 };
 
-// Calls fn(0) .. fn(num_tasks - 1), each once, on at most `threads` threads, the caller's among them, and returns when
-// all are done. Any thread may call it at any time. The caller does all the work itself, in order, if threads <= 1, if
-// the pool is busy with another caller (so also inside a task), or if no thread can be started. The first exception of
-// a task is thrown again here; tasks not yet begun are then left out. A fork()ed child gets a pool of its own at its
-// first call.
+// Calls each of fn(0) .. fn(num_tasks - 1) once, on at most `threads` threads including the caller's, and returns when
+// all are done. May be called from any thread at any time. The caller runs all tasks itself, in order, if threads <= 1,
+// if the pool is busy with another call (so also inside a task), or if no thread can be started. The first exception of
+// a task is rethrown here; tasks not yet begun are then skipped. A fork()ed child gets its own pool at its first call.
 void parallel_for(int64_t num_tasks, int threads, TaskRef fn);
 
-// How many threads this process may keep busy: its CPU affinity, cut to its cgroup's CPU quota (rounded up); at
+// How many threads this process may keep busy: its CPU affinity, limited by its cgroup's CPU quota (rounded up); at
 // least 1.
 int default_threads();
 
-// An argument `threads` as a number of threads: 0 stands for default_threads(). Throws std::invalid_argument if it is
+// The number of threads for an argument `threads`; 0 means default_threads(). Throws std::invalid_argument if it is
 // negative or above 4096.
 int check_threads(int64_t threads);
 

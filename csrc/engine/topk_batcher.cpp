@@ -10,16 +10,17 @@
 namespace lsif::engine {
 namespace {
 
-// All of a batch are searched for the largest k among them, which must not cost those with a small one much more.
+// All requests of a batch are searched with the largest k among them, which must not cost those with a small k much
+// more.
 bool is_similar(int64_t a, int64_t b) {
   constexpr int64_t kSmall = 32;
   return std::max(a, b) <= std::max(kSmall, 2 * std::min(a, b)) && std::max(a, b) <= TopkBatcher::kMostShared;
 }
 
-// Which power of two is the first that is not below size >= 1.
+// The exponent of the smallest power of two >= size, for size >= 1.
 size_t power_of_two(int64_t size) { return static_cast<size_t>(std::bit_width(static_cast<uint64_t>(size - 1))); }
 
-// The last count, of what is larger than all sizes there are, stays the last one.
+// The last count, for batches larger than all other sizes, stays last.
 void add_sizes(const std::vector<int64_t>& more, std::vector<int64_t>& sizes) {
   if (sizes.size() < more.size()) sizes.insert(sizes.end() - 1, more.size() - sizes.size(), 0);
   for (size_t i = 0; i + 1 < more.size(); ++i) sizes[i] += more[i];
@@ -65,7 +66,7 @@ TopkBatcher::TopkBatcher(const Limits& limits) : limits_(limits), process_(getpi
   counters_->stats.sizes.resize(power_of_two(limits.max_batch) + 2);
 }
 
-// In a child the end of a condition variable would wait for waiters that only the parent has.
+// In a forked child, destroying a condition variable would wait for waiters that exist only in the parent.
 TopkBatcher::~TopkBatcher() {
   close();
   if (getpid() != process_) (void)sync_.release();
@@ -73,7 +74,7 @@ TopkBatcher::~TopkBatcher() {
 
 void TopkBatcher::score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
                              float* scores, int64_t* indices, int64_t* counts) {
-  // A child has the parent's lock as it was at the fork, perhaps held by a thread that the child does not have.
+  // A forked child has a copy of the lock as it was at the fork, perhaps held by a thread that only the parent has.
   if (getpid() != process_) throw Closed("batching: this recommender was made before a fork; load it in the child");
   Ticket mine{&catalog, &request, deadline, scores, indices, counts, State::kWaiting, nullptr, {}};
   std::unique_lock<std::mutex> lock(sync_->mutex);
@@ -107,7 +108,7 @@ void TopkBatcher::wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock
   mine.changed.wait(lock, [&] { return mine.state != State::kTaken; });
 }
 
-// Searches for the caller and for those of the queue that go along, then leaves the lead to the next in the queue.
+// Searches for the caller and for queued requests that can join, then makes the next in the queue the leader.
 void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
   Tickets batch = gather(mine, lock);
   lock.unlock();
@@ -154,7 +155,7 @@ TopkBatcher::Tickets TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mut
   return batch;
 }
 
-// The first of a queue waits for others to go along, but not past its own deadline.
+// The leader waits for others to join, but not past its own deadline.
 void TopkBatcher::wait_for_more(const Ticket& mine, std::unique_lock<std::mutex>& lock) {
   if (limits_.max_wait_us == 0) return;
   const Clock::time_point latest = Clock::now() + std::chrono::microseconds(limits_.max_wait_us);
@@ -162,8 +163,8 @@ void TopkBatcher::wait_for_more(const Ticket& mine, std::unique_lock<std::mutex>
                             [&] { return is_closed_ || queue_.num_users + mine.request->batch >= limits_.max_batch; });
 }
 
-// With the lock held, or the ticket may be gone before its owner is told. What it throws its owner makes: an exception
-// made here might find no memory, and leave the others of a batch waiting.
+// Call it with the lock held: otherwise the owner may destroy the ticket before notify_one. The owner creates its
+// exception: here that might run out of memory and leave the rest of a batch waiting.
 void TopkBatcher::finish(Ticket& ticket, State state) {
   ticket.state = state;
   ticket.changed.notify_one();
@@ -178,7 +179,7 @@ void TopkBatcher::search(const Tickets& batch) {
   if (batch.size > 1) {
     try {
       return search_together(batch);
-    } catch (...) {  // one of them is at fault, and has to be told alone
+    } catch (...) {  // one of them is invalid: search each alone to find out whose
     }
   }
   for (Ticket* ticket = batch.first; ticket != nullptr; ticket = ticket->next) search_alone(*ticket);
@@ -201,7 +202,7 @@ void TopkBatcher::search_together(const Tickets& batch) {
   engine::score_topk(*batch.first->catalog, all, scores, indices, counts);
   int64_t user = 0;
   for (const Ticket* ticket = batch.first; ticket != nullptr; ticket = ticket->next) {
-    // The best k of more than k are the best k.
+    // The first k of the best all.k are the best k.
     const int64_t k = ticket->request->k;
     for (int64_t b = 0; b < ticket->request->batch; ++b, ++user) {
       std::copy_n(scores + user * all.k, k, ticket->scores + b * k);
@@ -211,7 +212,7 @@ void TopkBatcher::search_together(const Tickets& batch) {
   }
 }
 
-// One request for the users of all, for the largest k; its arrays are in `scratch`.
+// One request for all users, with the largest k; its arrays are in `scratch`.
 ScoreTopkRequest TopkBatcher::put_together(const Tickets& batch, Scratch& scratch) {
   ScoreTopkRequest all = *batch.first->request;
   all.batch = all.k = 0;

@@ -1,8 +1,8 @@
-// Searches of concurrent callers, put together into batches that read the catalogue once       (docs/serving.md)
+// Combines searches of concurrent callers into batches that read the catalogue once            (docs/serving.md)
 //
-// There is no thread of its own: a caller who finds nobody searching searches at once, alone. Who comes meanwhile
-// queues; when the search is done, the first in the queue takes the others along. So a lone caller never waits, and
-// batches grow by themselves with the load.
+// There is no thread of its own: a caller who finds no search running searches at once, alone. Callers who arrive
+// meanwhile queue; when the search is done, the first in the queue also searches for others in it. So a lone caller
+// never waits, and batches grow with the load.
 #pragma once
 
 #include <sys/types.h>
@@ -26,7 +26,7 @@ class Scratch;
 struct Overloaded : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-// The request's turn did not come in time.
+// The request's turn did not come before its deadline.
 struct DeadlineExceeded : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -40,10 +40,10 @@ class TopkBatcher {
   using Clock = std::chrono::steady_clock;
 
   struct Limits {
-    int64_t max_batch = 64;    // users searched for at once
-    int64_t max_queue = 1024;  // requests that wait
-    int64_t max_wait_us = 0;   // that the first of a queue waits for more, while there is a queue
-    int max_searches = 1;      // at the same time
+    int64_t max_batch = 64;    // users per search
+    int64_t max_queue = 1024;  // requests waiting
+    int64_t max_wait_us = 0;   // how long the first in the queue waits for more requests, if others are queued already
+    int max_searches = 1;      // concurrent searches
   };
 
   struct Stats {
@@ -53,8 +53,8 @@ class TopkBatcher {
     int64_t overloaded = 0;     // refused
     int64_t expired = 0;
     int64_t queued = 0;  // now
-    // Batches by size in requests: up to 1, 2, 4 and so on to the first power of two that is not below max_batch, and
-    // one count for larger ones, of requests without users.
+    // Batches by size in requests: at most 1, 2, 4 and so on up to the first power of two >= max_batch, then one count
+    // for larger batches, which can occur because requests may have no users.
     std::vector<int64_t> sizes;
   };
 
@@ -64,19 +64,19 @@ class TopkBatcher {
   TopkBatcher(const TopkBatcher&) = delete;
   TopkBatcher& operator=(const TopkBatcher&) = delete;
 
-  // What score_topk gives, for any number of callers at once. All of them have the same num_interests and temperature
-  // and all or none have weights; requests of another catalogue, of another error_share, of a very different
-  // k or for more than kMostShared results are searched apart. One request's error is its own. Throws Overloaded,
-  // DeadlineExceeded (only before the search begins) and Closed beside what score_topk throws.
+  // The results of score_topk, for any number of concurrent callers. All must have the same num_interests and
+  // temperature, and all or none weights. Requests with another catalogue, another error_share, a very different k or
+  // more than kMostShared results are searched separately. A request's error does not affect the others. Besides what
+  // score_topk throws, throws Overloaded, DeadlineExceeded (only before the search begins) and Closed.
   void score_topk(const CatalogView& catalog, const ScoreTopkRequest& request, Clock::time_point deadline,
                   float* scores, int64_t* indices, int64_t* counts);
 
-  // Refuses further requests and those that wait, and returns when no search runs.
+  // Refuses new and waiting requests, and returns when no search is running.
   void close();
 
-  // Takes the place of `before`: what both have counted and will count, requests that `before` has not answered yet
-  // among them, is counted together from now on, in the stats of both. Nothing where they are of different processes.
-  // Not for two that take each other's place at once.
+  // Takes the place of `before`: from now on both report, in stats(), the sum of all that either has counted or will
+  // count, including requests that `before` has not answered yet. Does nothing if they are of different processes. Two
+  // batchers must not replace each other at the same time.
   void count_on_from(const TopkBatcher& before);
 
   Stats stats() const;
@@ -86,7 +86,7 @@ class TopkBatcher {
  private:
   enum class State { kWaiting, kLeads, kTaken, kDone, kExpired, kClosed };
 
-  // A caller's request, on its stack while it waits.
+  // A caller's request, on the caller's stack while it waits.
   struct Ticket {
     const CatalogView* catalog;
     const ScoreTopkRequest* request;
@@ -100,7 +100,7 @@ class TopkBatcher {
     Ticket* next = nullptr;  // in the one list it is in
   };
 
-  // Tickets in the order they came, linked through themselves: nothing is allocated.
+  // Tickets in order of arrival, as an intrusive list: nothing is allocated.
   struct Tickets {
     Ticket* first = nullptr;
     Ticket* last = nullptr;
@@ -108,8 +108,8 @@ class TopkBatcher {
     int64_t num_users = 0;
 
     void push_back(Ticket& ticket);
-    Ticket& pop_front();                // not of an empty list
-    void remove(const Ticket& ticket);  // which is in the list
+    Ticket& pop_front();                // the list must not be empty
+    void remove(const Ticket& ticket);  // must be in the list
   };
 
   struct Sync {
@@ -118,7 +118,7 @@ class TopkBatcher {
     std::condition_variable idle;
   };
 
-  // Of this batcher and those it took the place of. Locked after the batcher's mutex.
+  // Shared by this batcher and those it replaced. Its mutex is locked after the batcher's.
   struct Counters {
     std::mutex mutex;
     Stats stats;

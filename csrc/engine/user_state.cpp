@@ -126,7 +126,7 @@ EventBatch seen_events(const ModelConfig& config, std::span<const ConstUserState
     std::copy_n(states[b].seen_items, states[b].num_seen(), items + offsets[b]);
     if (times != nullptr) std::copy_n(states[b].seen_times, states[b].num_seen(), times + offsets[b]);
   }
-  // Unsigned, so that a negative row is beyond all; a maximum, so that there is no branch an item.
+  // As unsigned, a negative row exceeds every valid one; taking the maximum avoids a branch per item.
   uint64_t highest = 0;
   for (int64_t i = 0; i < total; ++i) highest = std::max(highest, static_cast<uint64_t>(items[i]));
   check_count("an item", static_cast<int64_t>(highest), config.num_items - 1);

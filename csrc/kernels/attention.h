@@ -5,21 +5,21 @@
 //   over max(0, i - window + 1) <= j <= i. With shared_keys every head has the same k_j and v_j (multi-query attention,
 //   Shazeer 2019).
 //
-// bucket(dt) = 0 if either time is kUnknownTime, else 1 + #{b : time_boundaries[b] <= max(dt, 0)}; integer arithmetic
-// that saturates instead of overflowing. Times need not be sorted.
+// bucket(dt) = 0 if either time is kUnknownTime, else 1 + #{b : time_boundaries[b] <= max(dt, 0)}. Time differences
+// saturate instead of overflowing. Times need not be sorted.
 //
-// Float32 throughout unless bf16 is set; softmax subtracts the row's maximum. With u = 2^-24, a logit's error is at
-// most e = u ((head_dim + 7) sum_c |q_c k_c| / sqrt(head_dim) + 4 |position bias| + 4 |time bias|), and an output's,
-// for n keys,
+// Float32 throughout unless bf16 is set; softmax subtracts the row's maximum. With u = 2^-24, the error of a logit is
+// at most e = u ((head_dim + 7) sum_c |q_c k_c| / sqrt(head_dim) + 4 |position bias| + 4 |time bias|). The error of an
+// output over n keys is at most
 //   kSoftmax: sum_j p_j |v_j| (d_j + sum_k p_k d_k + (2 n + 14) u), d_j = e_j + u |s_j - max s|, to first order
 //   kSilu:    (1 / window) sum_j (1.1 e_j + (n + 13) u |silu(s_j)|) |v_j|
-// Row i depends on keys and values of its window only and adds them in ascending order of j, so it is the same bit for
-// bit in any call that covers its whole window. |q|, |k| and |v| must be below 2^127 for that, as their roundings
-// to bf16 must be finite; y must not overlap them.
+// Row i reads only the keys and values of its window and adds them in ascending order of j, so every call that covers
+// its whole window gives the same bits. This requires |q|, |k| and |v| below 2^127, so that they stay finite when
+// rounded to bf16. y must not overlap q, k or v.
 //
-// With bf16, q, k, v and the weights before they are divided by their sum, or by the window, are rounded to 8 bits of
-// precision where they are multiplied, as in linear.h; all else stays as it is. The bounds above hold for the rounded
-// q, k and v with, on top, 2^-8 sum_j |w_j v_j| for the rounded weights w_j.
+// With bf16, the operands of the products are rounded to 8 bits of precision, as in linear.h: q, k, v, and the weights
+// before the division by their sum or by the window. Everything else stays float32. The bounds above then hold for the
+// rounded q, k and v, plus 2^-8 sum_j |w_j v_j| for the rounded weights w_j.
 #pragma once
 
 #include "kernels/types.h"
@@ -55,11 +55,11 @@ struct AttentionInput {
   int64_t seq_len;             // may be 0
 };
 
-inline constexpr int64_t kAttentionTile = 128;  // queries for which keys are laid out anew
-inline constexpr int64_t kAttentionRows = 8;    // a kernel computes at most so many queries at once,
-inline constexpr int64_t kAttentionSlack = 16;  // and reads scratch at most so many floats past what it needs
+inline constexpr int64_t kAttentionTile = 128;  // queries per tile; a kernel lays out the keys once per tile
+inline constexpr int64_t kAttentionRows = 8;    // the most queries a kernel computes at once
+inline constexpr int64_t kAttentionSlack = 16;  // the most floats a kernel reads past the scratch it needs
 
-// How a CPU kernel divides its scratch: floats of each part and the distance of their rows.
+// How a CPU kernel divides its scratch: the size of each part and the strides of their rows, in floats.
 struct AttentionScratch {
   int64_t keys_stride;
   int64_t row_stride;
@@ -67,8 +67,8 @@ struct AttentionScratch {
   int64_t keys;
   int64_t time_bias;
   int64_t scores;
-  int64_t values;   // bf16: of the tile's values, twice: pairs of keys that begin with the first or the second
-  int64_t rounded;  // bf16: of queries or weights that are multiplied
+  int64_t values;   // bf16: two copies of the tile's values, paired from the first or from the second key on
+  int64_t rounded;  // bf16: the rounded queries or weights being multiplied
   int64_t rounded_stride;
 };
 
@@ -91,13 +91,14 @@ constexpr AttentionScratch attention_scratch(const AttentionParams& params, int6
   return parts;
 }
 
-// Floats of scratch one call needs; however long the sequence, no more than for kAttentionTile + window events.
+// Floats of scratch one call needs. Bounded for any sequence length: at most what kAttentionTile + window events need.
 constexpr int64_t attention_scratch_size(const AttentionParams& params, int64_t seq_len) {
   const AttentionScratch parts = attention_scratch(params, seq_len);
   return parts.position_bias + parts.keys + parts.time_bias + parts.scores + parts.values + parts.rounded;
 }
 
-// For queries first_query .. seq_len - 1, with which q and y ([seq_len - first_query, num_heads * head_dim]) begin.
+// Computes queries first_query .. seq_len - 1. q and y ([seq_len - first_query, num_heads * head_dim]) begin with query
+// first_query.
 using AttentionFn = void(const AttentionParams& params, const AttentionInput& input, int64_t first_query, float* y,
                          int64_t y_stride, float* scratch);
 

@@ -5,8 +5,8 @@
 
 namespace lsif {
 
-// max(to - from, 0), saturated at INT64_MAX; the difference of two int64 may be anything up to 2^64 - 1. Always
-// inlined, so that the kernels of several instruction sets share no copy of it.
+// max(to - from, 0), saturated at INT64_MAX: the difference of two int64 can be as large as 2^64 - 1. Always inlined,
+// so that kernels compiled for different instruction sets do not share one copy.
 __attribute__((always_inline)) constexpr int64_t elapsed(int64_t from, int64_t to) {
   if (to <= from) return 0;
   const uint64_t difference = static_cast<uint64_t>(to) - static_cast<uint64_t>(from);

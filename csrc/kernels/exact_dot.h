@@ -1,14 +1,14 @@
-// The inner product that decides in score_topk, the same bits on every CPU and GPU      (docs/score_topk.md)
+// The inner product that decides score_topk's results, bit-identical on every CPU and GPU    (docs/score_topk.md)
 #pragma once
 
 #include <cstdint>
 
 namespace lsif {
 
-// q . x in float64, where the products are exact; the order of the additions depends on dim alone. Eight partial sums,
-// so that a compiler may use vectors of any width up to eight, or eight lanes of a GPU (cuda/exact_score.cuh), without
-// changing the order. To be compiled without contraction. Always inlined: each caller has the vectors of its own
-// instruction set, and there is no copy that the linker could keep for all.
+// q . x in float64, in which each product is exact; the order of the additions depends only on dim. Eight partial sums
+// let a compiler use vectors of up to eight lanes, or a GPU eight threads (cuda/exact_score.cuh), without changing that
+// order. Compile it without FMA contraction. Always inlined: each caller gets code for its own instruction set, and
+// there is no shared copy from which the linker could choose one for all.
 __attribute__((always_inline)) inline double exact_dot(const float* q, const float* x, int64_t dim) {
   constexpr int kSums = 8;
   double sum[kSums] = {};

@@ -4,13 +4,13 @@
 //   y[a]       = sum_j softmax_j(logit[a,:]) x_j
 //
 // age_j is 0 where either time is kUnknownTime; differences saturate at INT64_MAX. Events are read in chunks of
-// kPoolingChunk from the first on, with a running (maximum, denominator, numerator) per interest, so any history length
-// needs the same scratch and the result depends on the sequence alone. An event whose decay * age is beyond float32
-// weighs nothing. seq_len = 0 gives zeros, as do events that all weigh nothing.
+// kPoolingChunk, from the first event on, with a running (maximum, denominator, numerator) per interest. So any history
+// needs the same scratch, and the result depends only on the sequence. An event whose decay * age exceeds float32 gets
+// weight 0. The result is 0 if seq_len = 0 or if all weights are 0.
 //
-// Float32 throughout. With u = 2^-24, e_j the error of a logit (of its two linear layers, and 3 u decay age_j + u
-// |logit_j|) and d_j = e_j + u |logit_j - max logit| + 5 u chunks, the error is at most sum_j p_j |x_j| (d_j + sum_k
-// p_k d_k + (2 seq_len + 12) u), to first order.
+// Float32 throughout. With u = 2^-24, let e_j be the error of logit j (that of its two linear layers plus 3 u decay
+// age_j + u |logit_j|) and d_j = e_j + u |logit_j - max logit| + 5 u chunks. The error of y is at most sum_j p_j |x_j|
+// (d_j + sum_k p_k d_k + (2 seq_len + 12) u), to first order.
 #pragma once
 
 #include "kernels/linear.h"

@@ -1,9 +1,9 @@
 // y[r] = ((x[r] - mean(x[r])) / sqrt(var(x[r]) + eps) * weight + bias) * gate[r]
 //
 // LayerNorm (Ba et al. 2016) with the biased variance, as in torch, and an optional gate for the hstu block
-// (docs/model.md, 2). Two passes (mean, then centred variance) with float32 accumulators: with u = 2^-24, the mean is
-// off by at most (dim + 2) u mean|x|, the variance by the square of that and (dim + 5) u of itself. y may be x (same
-// pointer and stride); num_rows may be 0.
+// (docs/model.md, 2). y may be x (same pointer and stride); num_rows may be 0. Two passes (mean, then centred variance)
+// with float32 accumulators. With u = 2^-24, the error of the mean is at most (dim + 2) u mean|x|, that of the variance
+// at most the square of this plus (dim + 5) u of itself.
 #pragma once
 
 #include "kernels/types.h"

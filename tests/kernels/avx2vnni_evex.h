@@ -1,5 +1,5 @@
-// Included before the kernels for AVX-VNNI, so that they can be tested where the CPU knows AVX-512's encoding of
-// vpdpbusd alone. Flags and all other instructions stay as they are.
+// Included before the AVX-VNNI kernels, so that they can be tested on CPUs that have only AVX-512's encoding of
+// vpdpbusd. Compiler flags and all other instructions stay the same.
 #pragma once
 
 #include <immintrin.h>

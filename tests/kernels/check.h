@@ -1,8 +1,9 @@
 // A tiny test harness: TEST(name) { CHECK(condition); CHECK_MESSAGE(condition, message);
 // CHECK_NEAR(actual, expected, tolerance); CHECK_THROWS(expression, text); }
 //
-// Every test_*.cpp is one executable; main() is here. A failed check is counted and reported and the test goes on. The
-// program's arguments, if any, select tests by a part of their name. Exit status: 0 if all checks held, else 1.
+// Every test_*.cpp is one executable, with main() from here. A failed check is counted and reported, and the test goes
+// on. The program's arguments, if any, select tests by a substring of their name. Exit status: 0 if all checks held,
+// else 1.
 #pragma once
 
 #include <cmath>
@@ -28,7 +29,7 @@ inline std::vector<Test>& tests() {
 }
 
 inline int64_t num_checks = 0;
-inline int64_t num_failures = 0;  // of the test that runs
+inline int64_t num_failures = 0;  // of the running test
 
 inline bool add_test(const char* name, void (*body)()) {
   tests().push_back({name, body});
@@ -45,7 +46,7 @@ inline void expect(bool held, const char* file, int line, const char* text) {
   if (!held) fail(file, line, std::string("CHECK(") + text + ") failed");
 }
 
-// For checks that are many alike: the message says which one failed.
+// For many similar checks: the message says which one failed.
 inline void expect(bool held, const char* file, int line, const std::string& message) {
   ++num_checks;
   if (!held) fail(file, line, message);
@@ -54,7 +55,7 @@ inline void expect(bool held, const char* file, int line, const std::string& mes
 inline void expect_near(double actual, double expected, double tolerance, const char* file, int line,
                         const char* text) {
   ++num_checks;
-  // Written so that a NaN fails; equal infinities are near.
+  // Written such that NaN fails and equal infinities pass.
   if (actual == expected || std::fabs(actual - expected) <= tolerance) return;
   std::ostringstream message;
   message.precision(17);
@@ -109,7 +110,7 @@ inline int run_all(int argc, char** argv) {
   ::check::expect(static_cast<bool>(condition), __FILE__, __LINE__, std::string(message))
 #define CHECK_NEAR(actual, expected, tolerance) \
   ::check::expect_near(actual, expected, tolerance, __FILE__, __LINE__, #actual)
-// The expression throws std::invalid_argument with `part` in its message.
+// Checks that the expression throws std::invalid_argument with `part` in its message.
 #define CHECK_THROWS(expression, part) \
   ::check::expect_throws([&] { (void)(expression); }, part, __FILE__, __LINE__, #expression)
 #define TEST(name)                                                                         \

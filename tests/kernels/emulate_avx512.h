@@ -1,5 +1,5 @@
-// Lets the AVX-512 kernels be compiled with AVX2 flags, and so tested where no AVX-512 machine is: SIMDe maps the
-// _mm512_* intrinsics to narrower ones. What SIMDe 0.7.4 lacks of what our kernels use is added here, lane by lane.
+// Lets the AVX-512 kernels be compiled with AVX2 flags, and so tested without an AVX-512 machine: SIMDe maps the
+// _mm512_* intrinsics to narrower ones. Those that our kernels use and SIMDe 0.7.4 lacks are added here, lane by lane.
 #pragma once
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
@@ -78,7 +78,7 @@ inline int reduce_add_epi32(__m512i x) {
 
 }  // namespace lsif::emulated
 
-// Macros, because the compiler declares functions of these names which cannot be called without AVX-512 flags.
+// Macros, because the compiler declares functions with these names that cannot be called without AVX-512 flags.
 #define _mm512_cvtepi32_ps ::lsif::emulated::cvtepi32_ps
 #define _mm512_cvtps_epi32 ::lsif::emulated::cvtps_epi32
 #define _mm512_maskz_loadu_ps ::lsif::emulated::maskz_loadu_ps

@@ -1,4 +1,4 @@
-// What torch.set_flush_denormal(True) asks of a thread, for as long as an object lives.
+// Has the effect of torch.set_flush_denormal(True) on this thread for the lifetime of an object.
 #pragma once
 
 #include <immintrin.h>

@@ -1,6 +1,6 @@
-// Memory that notices a kernel's slips: arrays end where an unreadable page begins, so reading or writing past the end
-// stops the program (also for masked vector instructions, which AddressSanitizer does not see), and what lies before
-// them and between the rows of a matrix is filled with a canary that is NaN as a number.
+// Memory that detects invalid accesses by a kernel. Arrays end at an unreadable page, so that accesses past the end
+// stop the program (also those of masked vector instructions, which AddressSanitizer does not see). The bytes before
+// arrays and between the rows of a matrix are filled with a canary that is NaN as a float.
 #pragma once
 
 #include <sys/mman.h>
@@ -14,9 +14,9 @@
 
 namespace guarded {
 
-inline constexpr unsigned char kCanary = 0xFF;  // four of them are a NaN
+inline constexpr unsigned char kCanary = 0xFF;  // four of them form a NaN
 
-// n values of T whose memory never moves, so pointers stay valid. All bytes start as canaries.
+// n values of T at a fixed address, so that pointers stay valid. All bytes start as canaries.
 template <typename T>
 class Array {
  public:

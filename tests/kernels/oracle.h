@@ -1,6 +1,5 @@
-// Float64 oracles of the encoder's kernels. Each computes the contract's formula on the float32 inputs and, beside
-// every value, the error the contract allows there: rounding errors are propagated term by term (u = 2^-24), never
-// guessed.
+// Float64 oracles of the encoder's kernels. Each computes the contract's formula on the float32 inputs and, for every
+// value, the error the contract allows. Rounding errors are propagated term by term (u = 2^-24), never guessed.
 #pragma once
 
 #include <cmath>
@@ -15,9 +14,9 @@
 namespace oracle {
 
 inline constexpr double kUnit = 0x1p-24;
-inline constexpr double kTiny = 0x1p-126;  // below it float32 loses precision: allowed on top everywhere
+inline constexpr double kTiny = 0x1p-126;  // below it float32 loses precision: always allowed in addition
 
-// A real number and how far a float32 kernel may be from it.
+// A real number and the error a float32 kernel may have in it.
 struct Approx {
   double value = 0;
   double error = 0;
@@ -27,10 +26,10 @@ class Random {
  public:
   explicit Random(uint64_t seed) : engine_(seed) {}
   double uniform() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }
-  int64_t integer(int64_t low, int64_t high) {  // both ends possible
+  int64_t integer(int64_t low, int64_t high) {  // both ends included
     return low + static_cast<int64_t>(engine_() % static_cast<uint64_t>(high - low + 1));
   }
-  float normal(double scale = 1) {  // a sum of uniforms is normal enough
+  float normal(double scale = 1) {  // a sum of uniforms is close enough to normal
     double sum = -6;
     for (int i = 0; i < 12; ++i) sum += uniform();
     return static_cast<float>(sum * scale);
@@ -40,7 +39,7 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-// To 8 bits of precision, ties to even; of normal numbers.
+// Rounds normal numbers to 8 bits of precision, ties to even.
 inline float to_bfloat16(float x) {
   int exponent;
   const double mantissa = std::frexp(static_cast<double>(x), &exponent);
@@ -50,10 +49,10 @@ inline float to_bfloat16(float x) {
 inline double silu(double z) { return z / (1 + std::exp(-z)); }
 inline double gelu(double z) { return 0.5 * z * std::erfc(-z * M_SQRT1_2); }
 
-inline constexpr double kGeluUnits = 4;                // simd.h: its error in 2^-24 of the argument
-inline constexpr double kCoarseGelu = 1.25 * 0x1p-13;  // simd.h: that of bfloat16 layers, at most of min(|z|, 1)
+inline constexpr double kGeluUnits = 4;                // simd.h: error in units of 2^-24 of the argument
+inline constexpr double kCoarseGelu = 1.25 * 0x1p-13;  // simd.h: error in bfloat16 layers, relative to min(|z|, 1)
 
-// The errors simd.h documents, on top of the argument's error times the steepest slope (gelu's is 1.13, silu's 1.10).
+// The errors documented in simd.h, plus the argument's error times the largest slope (1.13 for gelu, 1.10 for silu).
 inline Approx activate(lsif::Activation activation, Approx z, bool coarse = false) {
   switch (activation) {
     case lsif::Activation::kIdentity:
@@ -74,17 +73,16 @@ inline Approx activate(lsif::Activation activation, Approx z, bool coarse = fals
   return {};
 }
 
-// How a linear layer adds up.
 enum class Sums {
   kFloat,
   kBfloat16,
   kTf32,  // kernels/cuda/encoder_linear.cuh
 };
 
-// Of a product, where TF32 takes the lower part of x for 0: its last bit may be below 2^-126.
+// Error of a product if TF32 flushes the lower part of x to 0: its last bit may be below 2^-126.
 inline double lost_below_tiny(double x, double w) { return std::fabs(x) < 0x1p-102 ? kTiny * std::fabs(w) : 0; }
 
-// 2^-24 of the sum of magnitudes.
+// Error bound, in 2^-24 of the sum of magnitudes.
 inline double linear_units(Sums sums, int64_t in_dim) {
   if (sums != Sums::kTf32) return static_cast<double>(in_dim + 2);
   return static_cast<double>(in_dim) / 16 + 46;
@@ -116,8 +114,8 @@ inline std::vector<Approx> exact(const float* x, int64_t n) {
   return values;
 }
 
-// softmax, given the logits' errors; a kernel's sum has `terms` roundings beside those of the exponentials. However
-// wrong the logits may be, a weight lies in [0, 1].
+// softmax with the given errors of logits; a kernel's sum has `terms` roundings besides those of the exponentials.
+// Whatever the errors of the logits, a weight lies in [0, 1].
 inline std::vector<Approx> softmax(const std::vector<Approx>& logits, double terms) {
   double top = -INFINITY;
   for (const Approx& logit : logits) top = std::fmax(top, logit.value);
@@ -166,7 +164,7 @@ inline std::vector<Approx> layer_norm(const float* x, const float* weight, const
     magnitude += std::fabs(x[c]) / n;
   }
   for (int64_t c = 0; c < dim; ++c) variance += (x[c] - mean) * (x[c] - mean) / n;
-  // The computed variance is that around a mean which is off by at most mean_error, then rounded dim + 5 times.
+  // The computed variance is around a mean whose error is at most mean_error; it is then rounded dim + 5 times.
   const double mean_error = (n + 2) * kUnit * magnitude;
   const double spread = mean_error * mean_error;
   const double variance_error = spread + (n + 5) * kUnit * (variance + spread);
@@ -186,7 +184,7 @@ inline std::vector<Approx> layer_norm(const float* x, const float* weight, const
   return y;
 }
 
-// 0 if unknown, else 1 + the number of boundaries passed; in 128 bits, which nothing overflows.
+// 0 if unknown, else 1 + the number of boundaries passed; in 128 bits, so that nothing overflows.
 inline int64_t bucket(int64_t query_time, int64_t time, const int64_t* boundaries, int64_t num_boundaries) {
   if (query_time == lsif::kUnknownTime || time == lsif::kUnknownTime) return 0;
   const __int128 dt = static_cast<__int128>(query_time) - time;
@@ -195,7 +193,7 @@ inline int64_t bucket(int64_t query_time, int64_t time, const int64_t* boundarie
   return 1 + passed;
 }
 
-inline constexpr double kWeightRounding = 0x1p-8;  // attention.h: of weights, in bfloat16
+inline constexpr double kWeightRounding = 0x1p-8;  // attention.h: rounding of weights in bfloat16
 
 // Row i of head h: head_dim values.
 inline std::vector<Approx> attention(const lsif::AttentionParams& params, const lsif::AttentionInput& input, int64_t h,

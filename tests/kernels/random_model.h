@@ -57,7 +57,7 @@ inline ModelConfig transformer_config() {
   return c;
 }
 
-// Both blocks, and each with everything at its least or with more of everything.
+// Both block types, an hstu model with minimal sizes, and a transformer with larger ones.
 inline std::vector<ModelConfig> encoder_configs() {
   ModelConfig narrow = hstu_config();
   narrow.num_layers = 1;
@@ -99,7 +99,6 @@ class RandomModel {
     model = std::make_unique<lsif::engine::Model>(c, data, threads, options);
   }
 
-  // The tensor of this name, of float32.
   float* floats(const std::string& name) const {
     const std::vector<WeightSpec> specs = lsif::engine::weight_specs(config);
     const auto is_it = [&](const WeightSpec& spec) { return spec.name == name; };
@@ -137,7 +136,7 @@ inline History random_history(oracle::Random& random, int64_t seq_len) {
   return history;
 }
 
-// A ragged batch, each array with nothing readable behind it.
+// A ragged batch; each array ends at an unreadable page.
 class Batch {
  public:
   explicit Batch(const std::vector<History>& histories)

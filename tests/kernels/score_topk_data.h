@@ -1,4 +1,4 @@
-// Catalogues of every shape of data that score_topk has to be exact on.
+// Catalogues with all kinds of data for which score_topk must be exact.
 #pragma once
 
 #include <algorithm>
@@ -28,8 +28,8 @@ inline std::vector<float> normals(Random& random, int64_t size) {
 struct Catalog {
   int64_t num_items = 0;
   int64_t dim = 1;
-  std::vector<float> vectors;  // the rows begin at element 1: not aligned to anything but a float
-  std::vector<float> bias;     // empty: none
+  std::vector<float> vectors;  // the rows begin at element 1: aligned only to a float
+  std::vector<float> bias;     // empty: no biases
   std::vector<uint8_t> codes;  // the codes begin at element 1
 
   Catalog(std::vector<float> rows, int64_t dim_, std::vector<float> bias_ = {})
@@ -46,7 +46,7 @@ struct Catalog {
     lsif::engine::write_codes(vectors.data() + 1, biases(), num_items, dim, {order, by_length}, codes.data() + 1, 2);
   }
 
-  // The same rows, coded in an order.
+  // The same rows, coded in an order chosen by order_rows.
   Catalog ordered() const {
     const auto always = lsif::engine::Ordering::kAlways;
     const auto order = lsif::engine::order_rows(vectors.data() + 1, biases(), num_items, dim, always, 2);
@@ -62,7 +62,6 @@ struct Catalog {
   }
 };
 
-// Fills num_rows rows of dim numbers.
 using Maker = std::function<std::vector<float>(Random&, int64_t num_rows, int64_t dim)>;
 
 inline Maker scaled(float factor) {
@@ -84,7 +83,7 @@ inline std::vector<float> make_clustered(Random& random, int64_t num_rows, int64
   return x;
 }
 
-// Directions anywhere, lengths that differ: those decide what is needed.
+// Random directions and varying lengths, which decide what must be scanned.
 inline std::vector<float> make_long_and_short(Random& random, int64_t num_rows, int64_t dim) {
   std::vector<float> x = normals(random, num_rows * dim);
   for (int64_t row = 0; row < num_rows; ++row) {
@@ -115,7 +114,7 @@ inline Maker constant(float value) {
   return [value](Random&, int64_t num_rows, int64_t dim) { return std::vector<float>(num_rows * dim, value); };
 }
 
-// Rows of very different sizes beside each other.
+// Adjacent rows of very different sizes.
 inline std::vector<float> make_mixed(Random& random, int64_t num_rows, int64_t dim) {
   const float sizes[] = {1e20f, 1e-20f, 1.0f, 0.0f, 1e-42f, 1e10f, 1e-5f};
   std::vector<float> x;
@@ -126,7 +125,7 @@ inline std::vector<float> make_mixed(Random& random, int64_t num_rows, int64_t d
   return x;
 }
 
-// Rows that are their own codes: no quantisation error, so that the bounds have nothing but their slack.
+// Rows that equal their own codes: without quantisation error, the bounds have only their slack.
 inline std::vector<float> make_integers(Random& random, int64_t num_rows, int64_t dim) {
   std::vector<float> x;
   for (int64_t row = 0; row < num_rows; ++row) {
@@ -140,7 +139,7 @@ struct Kind {
   const char* name;
   Maker items;
   Maker queries;
-  float bias;  // its size
+  float bias;  // magnitude of the biases
 };
 
 inline std::vector<Kind> kinds() {

@@ -1,5 +1,5 @@
-// score_topk against two oracles: brute force over the scalar kernels' exact_score must give the same bits, and that
-// must be within rounding of the formula in long double.
+// Tests score_topk against two oracles: it must be bit-equal to brute force with the scalar kernels' exact_score, which
+// in turn must be within rounding of the formula in long double.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,7 @@ struct Question {
   std::vector<float> weights;
   std::vector<int64_t> exclude_items;
   std::vector<int64_t> exclude_offsets;
-  std::vector<std::vector<uint64_t>> allowed;  // empty: no bitmaps; an empty one: all rows
+  std::vector<std::vector<uint64_t>> allowed;  // one per user; an empty one: all rows. Empty: no bitmaps
   std::vector<const uint64_t*> bitmaps;
 
   Question(std::vector<float> queries_, int64_t dim, int64_t num_interests, int64_t k) : queries(std::move(queries_)) {
@@ -38,7 +38,7 @@ struct Question {
     request.threads = 1;
   }
 
-  // Pointers are taken late, so that a Question can be copied and changed.
+  // Sets the pointers late, so that a Question can be copied and modified.
   const ScoreTopkRequest& get() {
     request.vectors = queries.data();
     request.weights = weights.empty() ? nullptr : weights.data();
@@ -50,7 +50,7 @@ struct Question {
     return request;
   }
 
-  // User 0 may get everything, 1 nothing, 2 a few rows, 3 every other one, and so on.
+  // User 0 may get all rows, 1 none, 2 a few, 3 every other one, and so on.
   void allow(Random& random, int64_t num_items) {
     for (int64_t user = 0; user < request.batch; ++user) {
       std::vector<uint64_t> bitmap(user % 4 == 0 ? 0 : (num_items + 63) / 64, user % 4 == 3 ? 0x5555555555555555 : 0);
@@ -67,7 +67,7 @@ struct Question {
     return (allowed[user][item / 64] >> (item % 64) & 1) != 0;
   }
 
-  // User 0 excludes nothing, 1 everything, 2 some rows unsorted with repeats, and so on.
+  // User 0 excludes no rows, 1 all, 2 some, unsorted and repeated, and so on.
   void exclude(Random& random, int64_t num_items) {
     exclude_offsets = {0};
     for (int64_t user = 0; user < request.batch; ++user) {
@@ -99,7 +99,7 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
-// Room for the answer, full of values no answer has.
+// Memory for an answer, filled with values that no answer contains.
 inline Result room_for(const ScoreTopkRequest& request) {
   return {std::vector<float>(request.batch * request.k, -7.0f), std::vector<int64_t>(request.batch * request.k, -7),
           std::vector<int64_t>(request.batch, -7)};
@@ -164,7 +164,7 @@ inline double shared_score(const Catalog& catalog, const Question& question, int
                      view.bias == nullptr ? 0.0f : view.bias[item], catalog.dim);
 }
 
-// Brute force; every score is held against the formula on the way.
+// Brute force; also checks every score against the formula.
 inline Result brute_force(const Catalog& catalog, const Question& question) {
   const ScoreTopkRequest& request = question.request;
   Result result;
@@ -198,8 +198,8 @@ inline Result brute_force(const Catalog& catalog, const Question& question) {
 }
 
 #if defined(LSIF_TEST_CUDA) && !defined(LSIF_CUDA_EMULATED)
-// With weights a GPU's exponentials and logarithms may differ in their last bit (docs/cuda.md, "Exactness"): scores
-// have to be what float64 scores within the formula's tolerance round to, and so have the rows in their places.
+// With weights, a GPU's exponentials and logarithms may differ in their last bit (docs/cuda.md, "Exactness"). Scores
+// must be float32 roundings of float64 scores within the formula's tolerance, and rows be ordered accordingly.
 inline bool is_within_rounding(const Result& result, const Result& expected, const Catalog& catalog,
                                const Question& question, int64_t user) {
   const auto rounded = [](long double score) { return static_cast<float>(static_cast<double>(score)); };
@@ -233,7 +233,7 @@ inline bool is_within_rounding(const Result& result, const Result& expected, con
 }
 #endif
 
-// The same bits, but for those that a GPU does not have.
+// Bit-equal, except where a GPU cannot be.
 inline bool is_right(const Result& result, const Result& expected, [[maybe_unused]] const Catalog& catalog,
                      [[maybe_unused]] const Question& question) {
   if (result == expected) return true;
@@ -248,7 +248,7 @@ inline bool is_right(const Result& result, const Result& expected, [[maybe_unuse
 #endif
 }
 
-// Rows as they are, and in an order; with all rows scored where they are few, and always scanned.
+// With and without an order; with the path for few rows, and always by scans.
 inline void check_against_brute_force(const Catalog& catalog, Question& question, const std::string& what) {
   const Result expected = brute_force(catalog, question);
   const Catalog ordered = catalog.ordered();

@@ -1,5 +1,5 @@
-// What simd.h, exp2_above.inl.h and topk_select.inl.h offer, as functions on arrays, so that one test can look at every
-// instruction set's version.
+// The operations of simd.h, exp2_above.inl.h and topk_select.inl.h as functions on arrays, so that one test can check
+// every instruction set's version.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct BoundedRow {  // a Candidate
 struct SimdProbe {
   const char* isa;
   int64_t lanes;
-  bool fused;  // fma rounds once
+  bool fused;  // whether fma rounds once
   void (*exp)(const float* x, int64_t n, float* y);
   void (*exp2)(const float* x, int64_t n, float* y);
   void (*exp2_above)(const float* x, int64_t n, float* y);

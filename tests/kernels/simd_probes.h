@@ -1,5 +1,5 @@
-// The probes of all kernel tables a test must hold against its oracle. CMakeLists.txt says which tests are linked with
-// them.
+// The probes for all kernel tables that tests compare with their oracles. CMakeLists.txt says which tests are linked
+// with them.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
-// All kernel tables a test must hold against its oracle: the runnable ones and, where built, the emulated AVX-512 one
-// and the AVX-VNNI one in AVX-512's encoding.
-// Or, in other executables of the same tests, that of the CUDA kernels alone (tests/cuda/).
+// All kernel tables that tests compare with their oracles: the runnable ones and, if built, the emulated AVX-512 one
+// and the AVX-VNNI one in AVX-512's encoding. Other executables of the same tests have only the CUDA kernels' table
+// (tests/cuda/).
 #pragma once
 
 #include <cstring>
@@ -13,7 +13,7 @@ namespace lsif::cpu {
 
 inline bool is_cuda(const KernelTable& table) { return std::strncmp(table.isa, "cuda", 4) == 0; }
 
-// The encoder in one launch has no bfloat16. Its linear layers are made of TF32.
+// The encoder in one launch does not support bfloat16. Its linear layers use TF32.
 inline bool has_bf16(const KernelTable& table) { return std::strcmp(table.isa, "cuda_encoder") != 0; }
 
 inline oracle::Sums sums_of(const KernelTable& table) {

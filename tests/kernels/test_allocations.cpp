@@ -1,5 +1,5 @@
-// Requests allocate nothing on the thread that asks, once it has asked one like them: their memory is that of
-// engine/scratch.h. What a pool's threads allocate is not counted: which of them come to help is chance.
+// After its first request of a kind, a calling thread allocates nothing for similar ones: it uses the memory of
+// engine/scratch.h. Allocations by the pool's threads are not counted, because it is random which of them help.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -29,7 +29,7 @@ void* counted(std::size_t size, std::size_t alignment) {
 
 }  // namespace
 
-// Those of the whole program, the engine in it.
+// For the whole program, including the engine.
 void* operator new(std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
 void* operator new[](std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
 void* operator new(std::size_t size, std::align_val_t align) { return counted(size, static_cast<std::size_t>(align)); }
@@ -47,7 +47,7 @@ void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::f
 
 namespace {
 
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 using lsif::engine::Recommendations;
 using lsif::engine::RecommendRequest;
 using lsif::engine::TopkBatcher;
@@ -59,7 +59,7 @@ using request_test::transformer_config;
 
 constexpr int kCalls = 3;
 
-// Of this thread, by calls after the first.
+// Counts this thread's allocations in calls after the first.
 template <typename Body>
 int64_t allocations(Body body) {
   body();
@@ -80,7 +80,7 @@ TEST(what_the_engine_allocates_is_counted) {
   const lsif::CatalogView view = catalog.view();
   Question question(normals(random, 8), 8, 1, 10);
   int64_t first = 0;
-  std::thread([&] {  // which has no memory of its own yet
+  std::thread([&] {  // a new thread, which has no memory of its own yet
     const ScoreTopkRequest& request = question.get();
     Result out = room_for(request);
     first = num_allocations;
@@ -93,7 +93,7 @@ TEST(what_the_engine_allocates_is_counted) {
 
 TEST(a_search_allocates_nothing) {
   constexpr int64_t kDim = 64;
-  constexpr int64_t kRows = 34000;  // enough for two threads where each query sees all of them
+  constexpr int64_t kRows = 34000;  // enough for two threads if each query scans all of them
   Random random(1);
   const std::vector<Catalog> catalogs = {
       Catalog(normals(random, kRows * kDim), kDim, make_bias(random, kRows, 0.5f)),
@@ -124,7 +124,7 @@ TEST(a_search_allocates_nothing) {
   }
 }
 
-// A model, a catalogue and three users, one without events; and room for ten recommendations each.
+// A model, a catalogue and three users, one without events; and memory for ten recommendations each.
 struct Shop {
   explicit Shop(const ModelConfig& config) : model(config), catalog(catalog_of(config)) {
     oracle::Random random(2);
@@ -223,7 +223,7 @@ TEST(batched_requests_allocate_nothing) {
   constexpr int kMostCalls = 20000;
   Random random(4);
   const Catalog catalog(normals(random, 50000 * kDim), kDim);
-  const lsif::CatalogView view = catalog.view();  // one for all: batches are of one catalogue
+  const lsif::CatalogView view = catalog.view();  // shared, because a batch has one catalogue
   std::array<int64_t, kCallers> allocated{};
   std::vector<std::thread> callers;
   for (int caller = 0; caller < kCallers; ++caller) {
@@ -237,8 +237,8 @@ TEST(batched_requests_allocate_nothing) {
                            out.counts.data());
         return num_allocations - before;
       };
-      Question largest(normals(own, 8 * kCallers * kDim), kDim, 1, 20);  // no batch needs more
-      run(catalog, largest, lsif::cpu::kernels());  // not through the batcher, where another thread may search
+      Question largest(normals(own, 8 * kCallers * kDim), kDim, 1, 20);  // no batch needs more memory
+      run(catalog, largest, lsif::cpu::kernels());  // not through the batcher, where another thread might search
       Question question(normals(own, 2 * kDim), kDim, 1, 10 + caller);
       for (int call = 0; call < 50 || (call < kMostCalls && batcher.stats().largest_batch == 1); ++call) {
         allocated[caller] += ask(question);

@@ -1,5 +1,5 @@
-// User states: after any number of events, appended one by one or not, with a state in between or not, they give what
-// encoding the whole history gives.
+// User states give what encoding the whole history gives, after any number of events, appended one by one or together,
+// with or without a state in between.
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -30,7 +30,7 @@ using request_test::transformer_config;
 constexpr int64_t kRemember = 40;
 constexpr Fingerprint kModel = {1, 2, 3};
 
-// A state with nothing readable behind it.
+// A state that ends at an unreadable page.
 class State {
  public:
   explicit State(const ModelConfig& config)
@@ -79,7 +79,7 @@ Result encode_from(const Model& model, const std::vector<const State*>& states, 
   return result;
 }
 
-// Times stand still now and then; all are known, or none.
+// Times repeat now and then; either all are known or none.
 History history_of(oracle::Random& random, int64_t seq_len, bool is_timed) {
   History history = request_test::random_history(random, seq_len);
   int64_t time = 1700000000;
@@ -103,8 +103,8 @@ void append(const Model& model, const State& state, const History& history) {
   lsif::engine::append(model, std::array{state.view()}, batch.events(), 1);
 }
 
-// Both sum n products with weights that sum to 1, of terms whose errors are a few units of 2^-24 (interest_pooling.h);
-// `value` and the fusion make a few more of them. Elements are below 10 here.
+// Both results are sums of n products with weights that sum to 1, of terms with errors of a few units of 2^-24
+// (interest_pooling.h); `value` and the fusion add a few more. Elements are below 10 here.
 double tolerance(size_t n) { return (2.0 * static_cast<double>(n) + 200.0) * 0x1p-24 * 10.0; }
 
 void check_same(const ModelConfig& c, const Result& got, const Result& expected, size_t n) {
@@ -310,7 +310,7 @@ TEST(remembered_items_the_model_does_not_have_are_refused_where_they_are_read) {
       damaged.view().seen_items[place] = kept;
     }
   }
-  damaged.view().seen_items[9] = 300;  // past the events there are
+  damaged.view().seen_items[9] = 300;  // past the existing events
   CHECK(read() == 18);
 }
 

@@ -47,7 +47,7 @@ int64_t draw_time(Times times, int64_t i, oracle::Random& random) {
   }
 }
 
-// A problem with its memory: everything the kernel reads ends at an unreadable page.
+// A problem with its memory: all of the kernel's inputs end at an unreadable page.
 struct Problem {
   Problem(Mode mode, const Shape& shape, oracle::Random& random)
       : dim(shape.num_heads * shape.head_dim),
@@ -89,7 +89,7 @@ struct Problem {
   lsif::AttentionInput input;
 };
 
-// Calls the kernel on scratch that ends at an unreadable page and is full of NaN.
+// Calls the kernel with scratch that is full of NaN and ends at an unreadable page.
 void run(const lsif::cpu::KernelTable& table, const lsif::AttentionParams& params, const lsif::AttentionInput& input,
          int64_t first_query, Matrix& y) {
   Array<float> scratch(lsif::attention_scratch_size(params, input.seq_len));
@@ -167,7 +167,7 @@ TEST(attention_buckets_all_kinds_of_times) {
       for (int64_t num_boundaries : {1, 2, 12, 60}) {
         check_problem(table, mode, {45, 20, 2, 4, times, 0, 1, num_boundaries}, random);
       }
-      check_problem(table, mode, {150, 100, 1, 4, times}, random);  // more keys than one chunk of the walk
+      check_problem(table, mode, {150, 100, 1, 4, times}, random);  // more keys than one chunk of the bucket search
     }
   });
 }
@@ -180,7 +180,7 @@ TEST(attention_survives_extreme_logits) {
   });
 }
 
-// The dot products that even rows and only they have lower the lowest finite bias to -inf.
+// The dot products lower the bias, the lowest finite number, to -inf in all even rows and only there.
 TEST(attention_on_cuda_is_zero_where_all_logits_are_minus_infinity) {
   for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
     if (mode.kind != AttentionKind::kSoftmax || !lsif::cpu::is_cuda(table)) return;
@@ -215,7 +215,7 @@ TEST(attention_from_a_later_query_gives_the_same_rows) {
 
 TEST(attention_of_a_suffix_gives_the_same_rows_where_the_window_lies_inside) {
   for_tables_and_modes([](const auto& table, Mode mode, oracle::Random& random) {
-    if (mode.bf16 && lsif::cpu::is_cuda(table)) return;  // its tiles begin with the sequence
+    if (mode.bf16 && lsif::cpu::is_cuda(table)) return;  // its tiles begin at the start of the sequence
     for (int64_t window : {1, 7, 50}) {
       const Problem problem(mode, {140, window, 2, 12, Times::kUnknown}, random);
       Matrix all(140, problem.dim);
@@ -261,7 +261,7 @@ TEST(attention_in_bfloat16_is_off_by_what_rounding_the_weights_costs) {
       const Problem problem({kind, true}, {60, 20, 2, 8}, random);
       Matrix y(60, problem.dim);
       run(*table, problem.params, problem.input, 0, y);
-      double worst = 0;  // in what the contract grants beside it
+      double worst = 0;  // relative to the contract's other errors
       for (int64_t i = 0; i < 60; ++i) {
         const auto expected = oracle::attention(problem.params, problem.input, 1, i, 0);
         for (int64_t c = 0; c < 8; ++c)

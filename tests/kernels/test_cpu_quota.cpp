@@ -1,4 +1,4 @@
-// Made-up hierarchies of cgroups, in files.
+// Artificial cgroup hierarchies, in files.
 #include <unistd.h>
 
 #include <cmath>
@@ -55,7 +55,7 @@ TEST(version_1) {
   groups.write("cpu,cpuacct/docker/a/cpu.cfs_quota_us", "300000\n");
   CHECK(groups.quota() == 3);
   groups.write("cpu/docker/cpu.cfs_quota_us", "200000\n");
-  CHECK(groups.quota() == 3);  // a quota of no period
+  CHECK(groups.quota() == 3);  // a quota without a period
   groups.write("cpu/docker/cpu.cfs_period_us", "100000\n");
   CHECK(groups.quota() == 2);
   groups.write("memory/other/cpu.cfs_quota_us", "100000\n");

@@ -1,5 +1,5 @@
-// From events to interests: the same bits in any batch and on any number of threads, and no memory kept. That the bits
-// are right is for tests/test_encode.py, which has the model in float64.
+// From events to interests: the same bits in any batch and for any number of threads, and no memory kept. Whether the
+// values are right is checked by tests/test_encode.py, which has the model in float64.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -53,7 +53,7 @@ Encoding encoded(const RandomModel& model, const std::vector<History>& histories
   return encoded(model, batch.events(), threads);
 }
 
-// Lengths around everything a model cuts histories at.
+// History lengths around all limits at which a model cuts histories.
 std::vector<History> histories_for(const ModelConfig& c) {
   oracle::Random random(2);
   std::vector<History> histories;
@@ -70,7 +70,7 @@ int64_t num_threads_of_process() {
   return std::distance(begin(threads), end(threads));
 }
 
-// Before any test that starts workers.
+// Must run before any test that starts workers.
 TEST(a_model_made_on_one_thread_starts_no_other) {
   ModelConfig c = transformer_config();
   c.num_items = 40000;  // enough values for several tasks
@@ -79,7 +79,7 @@ TEST(a_model_made_on_one_thread_starts_no_other) {
   encoded(one, histories_for(c), 1);
   CHECK(num_threads_of_process() == before);
   const RandomModel three(c, 3);
-  CHECK(num_threads_of_process() >= before + 2);  // a sanitizer may add one of its own
+  CHECK(num_threads_of_process() >= before + 2);  // a sanitizer may add a thread
 }
 
 TEST(users_depend_neither_on_the_batch_nor_on_threads) {
@@ -127,7 +127,7 @@ TEST(weights_sum_to_one_and_weigh_the_interests) {
   }
 }
 
-// Without long-term interests the states are those of the events the windows reach, wherever these begin in memory.
+// Without long-term interests, states depend only on the events the windows reach, wherever these begin in memory.
 TEST(events_out_of_reach_do_not_matter) {
   ModelConfig c = hstu_config();
   c.num_long = 0;
@@ -160,12 +160,12 @@ TEST(an_input_table_changes_no_bit) {
     const Encoding expected = encoded(without, histories, 1);
     const Encoding result = encoded(with, histories, 1);
     for (int64_t b = 0; b < result.fused.rows(); ++b) CHECK(result.has_same_row(b, expected, b));
-    c.num_actions = 3;  // which the first layer's inputs then depend on
+    c.num_actions = 3;  // the first layer's inputs then depend on actions, too
     CHECK(!RandomModel(c, 1, {bytes}).model->has_input_table());
   }
 }
 
-// Tables included, and when the model that had fewer items is no more.
+// Also with tables, and after the model with fewer items is destroyed.
 TEST(a_model_with_further_items_is_the_one_made_anew) {
   for (ModelConfig c : encoder_configs()) {
     const std::vector<History> histories = histories_for(c);
@@ -209,7 +209,7 @@ TEST(further_items_are_checked_and_others_are_not) {
   CHECK(Model(*model.model, embedding.data(), c.num_items + 1, 1).config().num_items == c.num_items + 1);
 }
 
-// How far b is from a, by the length of a.
+// The distance of b from a, relative to the length of a.
 double distance(const Matrix& a, const Matrix& b, int64_t row) {
   double squared = 0;
   double length = 0;
@@ -253,7 +253,7 @@ TEST(only_last_layers_of_transformers_make_no_keys) {
   c.num_layers = 1;
   CHECK(absorbs(c));
   CHECK(!RandomModel(c, 1, {int64_t{1} << 30}).model->has_input_table());  // nothing would read it
-  // Many states and heads cost more than keys do.
+  // With many states and heads, absorbing costs more than computing keys.
   c.num_short = 1;
   c.short_window = c.dim / (c.num_heads - 1) - 1;
   CHECK(absorbs(c));
@@ -297,7 +297,7 @@ TEST(a_long_history_leaves_no_memory_behind) {
 }
 
 TEST(scratch_is_a_stack) {
-  std::thread([] {  // with nothing kept yet
+  std::thread([] {  // nothing is kept yet
     CHECK(Scratch::size_of_thread() == 0);
     {
       Scratch outer;
@@ -309,7 +309,7 @@ TEST(scratch_is_a_stack) {
         big[(int64_t{1} << 22) - 1] = 5;
         CHECK(reinterpret_cast<uintptr_t>(big) % 64 == 0);
       }
-      // Somebody still has memory of this thread: all of it stays for the next.
+      // As the outer Scratch is alive, everything is kept for later use.
       CHECK(Scratch::size_of_thread() > Scratch::kMostKept);
       CHECK(first[9] == 1.0f);
       const Scratch::Mark mark(outer);

@@ -1,4 +1,4 @@
-// The score that decides is the same bits with every instruction set's vectors: those of its formula, written out.
+// The exact score has the same bits with every instruction set: those of its formula, written out.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -11,7 +11,7 @@
 namespace {
 
 using lsif::cpu::KernelTable;
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 
 std::vector<int64_t> awkward_dims() {
   std::vector<int64_t> dims;
@@ -20,11 +20,11 @@ std::vector<int64_t> awkward_dims() {
   return dims;
 }
 
-// kernels/exact_dot.h: sum j of the products i with i % 8 == j, in their order.
+// kernels/exact_dot.h: partial sum j adds the products i with i % 8 == j, in order.
 double plain_dot(const float* q, const float* x, int64_t dim) {
   double sum[8] = {};
   for (int64_t i = 0; i < dim; ++i) {
-    const double product = static_cast<double>(q[i]) * x[i];  // exact, so that contraction changes nothing
+    const double product = static_cast<double>(q[i]) * x[i];  // exact, so contraction changes nothing
     sum[i % 8] += product;
   }
   return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
@@ -32,7 +32,7 @@ double plain_dot(const float* q, const float* x, int64_t dim) {
 
 bool same_bits(double a, double b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
 
-// `count` vectors that end at an unreadable page, at an address that is no multiple of a vector's size if dim is odd.
+// `count` vectors that end at an unreadable page; if dim is odd, they are not aligned to a vector's size.
 guarded::Array<float> random_rows(Random& random, int64_t count, int64_t dim, float scale) {
   guarded::Array<float> rows(count * dim);
   for (int64_t i = 0; i < count * dim; ++i) rows[i] = scale * normal(random) * std::exp(3 * normal(random));
@@ -58,7 +58,7 @@ TEST(one_interest) {
   }
 }
 
-// As for the scalar kernels, which come last; score_topk_oracle.h holds those against the formula.
+// Compared with the scalar kernels, which come last; score_topk_oracle.h checks those against the formula.
 TEST(several_interests) {
   Random random(2);
   const KernelTable& scalar = *lsif::cpu::runnable_kernels().back();

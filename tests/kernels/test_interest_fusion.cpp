@@ -33,8 +33,9 @@ struct Problem {
   lsif::InterestFusionParams params;
 };
 
-// 1 - (|sum_j v_j / |v_j||^2 - M) / (M (M - 1)). Each direction has at most dim + M + 6 roundings a component and
-// length 1, so the squared sum, at most M^2, is off by at most (2 (dim + M + 6) + dim + 2) M^2 of them.
+// 1 - (|sum_j v_j / |v_j||^2 - M) / (M (M - 1)). Each direction has at most dim + M + 6 roundings per component and
+// length 1. So the error of the squared sum, which is at most M^2, is at most (2 (dim + M + 6) + dim + 2) M^2
+// roundings.
 oracle::Approx dispersion(const Matrix& interests) {
   const double m = static_cast<double>(interests.rows());
   const double dim = static_cast<double>(interests.columns());
@@ -90,7 +91,7 @@ TEST(interest_fusion_keeps_the_contract_for_every_shape) {
         }
       }
     }
-    // More panels of outputs than a block of threads has warps.
+    // More panels of outputs than warps in a block of threads.
     check_problem(*table, Problem(3, 17, 300, 1, random), 0.3f, 0.7f);
   }
 }

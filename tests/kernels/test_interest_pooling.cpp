@@ -51,7 +51,7 @@ struct Problem {
   lsif::InterestPoolingParams params;
 };
 
-// The logit of every interest for one event.
+// The logits of all interests for one event.
 std::vector<oracle::Approx> event_logits(const Problem& p, const int64_t* times, int64_t newest, int64_t j,
                                          oracle::Sums sums) {
   const lsif::InterestPoolingParams& params = p.params;
@@ -82,7 +82,7 @@ void check_problem(const lsif::cpu::KernelTable& table, const Problem& p, const 
     const auto event = event_logits(p, times, newest, j, lsif::cpu::sums_of(table));
     for (int64_t a = 0; a < num_interests; ++a) {
       logits[a].push_back(event[a]);
-      // What was summed before is scaled down once per later chunk: 5 roundings each.
+      // Earlier sums are scaled down once per later chunk, with 5 roundings each.
       logits[a].back().error += 5 * oracle::kUnit * static_cast<double>(seq_len / lsif::kPoolingChunk + 1);
     }
   }
@@ -120,8 +120,7 @@ TEST(interest_pooling_ages_events_only_where_both_times_are_known) {
   }
 }
 
-// With weights of 0 a logit is exactly -decay * age, so that the unit of age shows in the first digits of a small error
-// bound.
+// With weights of 0 a logit is exactly -decay * age: the error bound is small, so an error in the unit of age shows.
 TEST(interest_pooling_counts_age_in_days) {
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
     oracle::Random random(14);
@@ -135,7 +134,7 @@ TEST(interest_pooling_counts_age_in_days) {
   }
 }
 
-// Whole chunks of events weigh nothing, the first, the last but one or all of them.
+// Whole chunks of events have weight 0: the first, the last but one, or all of them.
 TEST(interest_pooling_survives_decay_beyond_float32) {
   constexpr int64_t kDay = 86400;
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {

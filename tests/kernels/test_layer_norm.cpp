@@ -32,7 +32,7 @@ void check_case(const lsif::cpu::KernelTable& table, const Case& c, oracle::Rand
         oracle::layer_norm(x.row(r), weight.data(), bias.data(), c.gated ? gate.row(r) : nullptr, c.dim, params.eps);
     for (int64_t k = 0; k < c.dim; ++k) CHECK_NEAR(y.at(r, k), expected[k].value, expected[k].error);
   }
-  // In place, and every row alone: the same bits.
+  // In place, row by row: the same bits.
   for (int64_t r = 0; r < c.rows; ++r) {
     table.layer_norm(params, x.row(r), 0, c.gated ? gate.row(r) : nullptr, 0, x.row(r), 0, 1);
     CHECK(guarded::same_bits(x, r, y, r));
@@ -58,7 +58,7 @@ TEST(layer_norm_survives_extremes) {
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
     oracle::Random random(3);
     for (double scale : {0.0, 1e-20, 1e-3, 1e4, 1e15}) check_case(*table, {3, 64, 1, false, 0, scale}, random);
-    check_case(*table, {3, 64, 1, true, 1, 0}, random);  // constant rows: only eps stands below the line
+    check_case(*table, {3, 64, 1, true, 1, 0}, random);  // constant rows: only eps is left in the denominator
   }
 }
 

@@ -28,12 +28,12 @@ struct Layer {
     }
   }
 
-  // What is multiplied in place of x or a weight.
+  // The value that is multiplied for x or a weight.
   float used(float x) const { return params.packed_bf16 == nullptr ? x : oracle::to_bfloat16(x); }
 
   Matrix weight;
   Matrix bias;
-  Array<float> packed;  // whole panels of 64 bytes that end at a page: aligned as the contract asks
+  Array<float> packed;  // whole panels of 64 bytes, ending at a page: aligned as the contract requires
   Array<uint16_t> packed_bf16;
   lsif::LinearParams params;
 };
@@ -65,7 +65,7 @@ void check_rows(const lsif::cpu::KernelTable& table, const Layer& layer, int64_t
                  expected[o].error + oracle::kUnit * std::fabs(value) + oracle::kUnit * expected[o].error);
     }
   }
-  // Every row alone, written over its residual: the same bits.
+  // Row by row, in place of the residual: the same bits.
   Matrix alone(rows, params.out_dim);
   for (int64_t r = 0; r < rows; ++r) {
     if (with_residual) std::memcpy(alone.row(r), residual.row(r), static_cast<size_t>(params.out_dim) * sizeof(float));
@@ -117,7 +117,7 @@ TEST(linear_keeps_the_contract_in_bfloat16) {
     oracle::Random random(9);
     for (int64_t in_dim : {1, 2, 3, 17, 64, 511, 512, 513, 1030}) {
       for (int64_t out_dim : {1, 16, 17, 63, 64, 65, 130}) {
-        if (in_dim > 64 && out_dim % 2 == 1) continue;  // enough of them
+        if (in_dim > 64 && out_dim % 2 == 1) continue;  // enough cases without these
         const Layer layer(in_dim, out_dim, out_dim % 2 == 0, Activation::kIdentity, random, 0.3, true);
         for (int64_t rows : {0, 1, 2, 6, 7, 25}) check_rows(*table, layer, rows, rows % 2 * 3, rows % 3 != 0, random);
       }
@@ -138,10 +138,10 @@ TEST(bfloat16_rounds_to_nearest_even_and_keeps_nan) {
     layer.weight.at(0, 0) = 1.0f;
     lsif::pack_linear_bf16(layer.weight.data(), 1, 1, layer.packed_bf16.data());
     std::vector<float> x = {std::nanf(""), HUGE_VALF};
-    uint32_t bits = 0x7F800001;  // a NaN whose upper half is infinity's
+    uint32_t bits = 0x7F800001;  // a NaN whose upper half is that of infinity
     std::memcpy(&x.emplace_back(), &bits, sizeof(bits));
     for (const double power : {-100.0, 0.0, 100.0}) {
-      for (int i = 0; i < 2048; ++i) {  // every tie of an octave and its neighbours
+      for (int i = 0; i < 2048; ++i) {  // every tie in an octave, and its neighbours
         const auto tie = static_cast<float>((1 + i / 2048.0) * std::exp2(power));
         x.insert(x.end(), {tie, std::nextafter(tie, HUGE_VALF), std::nextafter(tie, 0.0f), -tie});
       }
@@ -167,7 +167,7 @@ TEST(linear_keeps_the_contract_for_every_shape) {
   }
 }
 
-// Of a GPU's tiles, which are of other sizes for more rows, more outputs and more inputs.
+// Sizes beyond a GPU's tiles, whose size depends on the numbers of rows, outputs and inputs.
 TEST(linear_keeps_the_contract_beyond_a_tile) {
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
     oracle::Random random(8);
@@ -187,7 +187,7 @@ TEST(linear_keeps_the_contract_beyond_a_tile) {
   }
 }
 
-// One output of one row.
+// The single output of a single row.
 float output(const lsif::cpu::KernelTable& table, const std::vector<float>& x, const std::vector<float>& w) {
   oracle::Random random(1);
   Layer layer(static_cast<int64_t>(x.size()), 1, false, Activation::kIdentity, random);
@@ -199,14 +199,15 @@ float output(const lsif::cpu::KernelTable& table, const std::vector<float>& x, c
   return y.at(0, 0);
 }
 
-// In 2^-24.
+// The relative error, in units of 2^-24.
 double lost(const lsif::cpu::KernelTable& table, const std::vector<float>& x, const std::vector<float>& w) {
   double exact = 0;
   for (size_t i = 0; i < x.size(); ++i) exact += static_cast<double>(x[i]) * w[i];
   return std::fabs(output(table, x, w) - exact) / oracle::kUnit / exact;
 }
 
-// The constants of the bound (encoder_linear.cuh). How much is cut off PTX leaves open; emulated is the most.
+// Checks the constants of the bound (encoder_linear.cuh). PTX does not specify the truncation; the emulation uses the
+// most.
 TEST(tf32_loses_what_the_bound_says) {
   for (const lsif::cpu::KernelTable* table : lsif::cpu::tested_kernels()) {
     if (lsif::cpu::sums_of(*table) != oracle::Sums::kTf32) continue;

@@ -1,5 +1,5 @@
-// One request from events to items: the best rows of a brute force over what encode gives, in any batch, on any number
-// of threads, for several callers at once.
+// One request from events to items: the same rows as a brute force search with encode's results, in any batch, for any
+// number of threads, and for several callers at once.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -42,7 +42,7 @@ struct Answer {
   bool operator==(const Answer&) const = default;
 };
 
-// A model, its catalogue, and users with what they exclude.
+// A model, its catalogue, and users with the items they exclude.
 struct Shop {
   explicit Shop(const ModelConfig& config)
       : model(config), catalog(catalog_of(config)), histories(histories_of(config)) {
@@ -92,7 +92,6 @@ std::vector<Wish> wishes() {
           {{false, 1.0}, 400, false, true}};
 }
 
-// For the users [begin, end) of the shop.
 Answer answered(const Shop& shop, const Wish& wish, int64_t begin, int64_t end, int threads) {
   const Batch batch({shop.histories.begin() + begin, shop.histories.begin() + end});
   std::vector<int64_t> exclude_offsets;
@@ -121,7 +120,7 @@ Answer answered(const Shop& shop, const Wish& wish, int threads) {
   return answered(shop, wish, 0, static_cast<int64_t>(shop.histories.size()), threads);
 }
 
-// The rows user `user` may get, best first, from the exact score of every row.
+// The rows that `user` may get, best first, by the exact scores of all rows.
 std::vector<lsif::ScoredItem> brute_force(const Shop& shop, const Wish& wish, int64_t user, float* long_share) {
   const ModelConfig& c = shop.model.config;
   const Batch batch({shop.histories[user]});
@@ -151,7 +150,7 @@ std::vector<lsif::ScoredItem> brute_force(const Shop& shop, const Wish& wish, in
   for (int64_t item = 0; item < kNumItems; ++item) {
     if (excluded[item]) continue;
     const float* x = view.vectors + item * c.dim;
-    double score = view.bias[item];  // all there is without events
+    double score = view.bias[item];  // without events, the bias is the whole score
     if (!is_empty && wish.scoring.multi_interest) {
       score = exact_score(interests.data(), weights.data(), c.num_interests(), wish.scoring.temperature, x,
                           view.bias[item], c.dim);

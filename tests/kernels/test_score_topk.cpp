@@ -1,4 +1,4 @@
-// The best rows, bit for bit, on every kind of data and at every size.
+// The best rows, bit for bit, for every kind of data and at every size.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace {
 
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 
 constexpr int64_t kDims[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 200, 512};
 constexpr int64_t kCounts[] = {1, 2, 10, 100, 1000};
@@ -94,8 +94,8 @@ TEST(many_dimensions) {
   }
 }
 
-// A large component, which queries do not have, makes all errors of codes large: after some rows of which nearly all
-// wait the others are scored for all queries together (topk_unordered.inl.h).
+// A large component that queries do not have makes the errors of all codes large. After some rows, nearly all of which
+// wait, the rest are scored for all queries together (topk_unordered.inl.h).
 std::vector<float> with_large_component(std::vector<float> rows, int64_t dim, float size) {
   for (size_t i = 0; i < rows.size(); i += dim) rows[i] = size;
   return rows;
@@ -106,7 +106,7 @@ TEST(bounds_that_hold_nothing_back) {
   const struct {
     int64_t dim;
     int64_t num_items;
-    int64_t batch;  // the five past 32 are too few to be scored together
+    int64_t batch;  // in the case of 37, the last 5 are too few to score together
   } cases[] = {{2, 16385, 21}, {9, 4097, 6}, {33, 5003, 37}, {64, 8192, 16}, {130, 4999, 20}};
   for (const auto& [dim, num_items, batch] : cases) {
     const Catalog catalog(with_large_component(normals(random, num_items * dim), dim, 1000.0f), dim,
@@ -155,7 +155,7 @@ TEST(scores_beyond_float32_are_refused) {
     Question question(queries, 8, 1, 5);
     CHECK_THROWS(run(catalog, question, *table), "scores within float32");
   }
-  // Rows far below the k best may overflow: they are not returned.
+  // Scores of rows far below the k best may overflow: these rows are not returned.
   std::vector<float> some = normals(random, 2000 * 8);
   for (int64_t row = 0; row < 2000; row += 2) {
     for (int64_t i = 0; i < 8; ++i) some[row * 8 + i] = -1e20f * std::fabs(some[row * 8 + i]);

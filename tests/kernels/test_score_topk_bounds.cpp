@@ -1,4 +1,4 @@
-// The codes of rows and the bounds by which rows are dropped (docs/score_topk.md).
+// The codes of rows, and the bounds that decide which rows are dropped (docs/score_topk.md).
 #include <algorithm>
 #include <bit>
 #include <cfloat>
@@ -16,7 +16,7 @@
 
 namespace {
 
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 
 struct DecodedRow {
   std::vector<long double> codes;  // times the scale
@@ -117,7 +117,7 @@ TEST(rows_whose_norm_is_beyond_float32) {
   for (float& q : queries) q *= 1e-3f;
   Question question(queries, 40, 1, 10);
   check_against_brute_force(catalog, question, "huge row");
-  // A query whose norm is beyond float32 against rows small enough for its scores.
+  // A query whose norm exceeds float32, with rows small enough for its scores not to.
   std::vector<float> small = normals(random, 700 * 40);
   for (float& x : small) x *= 1e-3f;
   Question huge(std::vector<float>(40, 3e38f), 40, 1, 10);
@@ -128,9 +128,9 @@ TEST(rows_whose_norm_is_beyond_float32) {
   check_against_brute_force(catalog, several, "huge row, several interests");
 }
 
-// The rounding of the bound, when there is nothing else between it and the score: row and query are their own codes,
-// their product is an odd integer beyond 2^24, and the bias cancels its leading digits. The last row must win by the
-// smallest step of float32 against those of another group.
+// Only the rounding of the bound lies between it and the score: row and query equal their own codes, their product is
+// an odd integer above 2^24, and the bias cancels its leading digits. The last row must win by the smallest step of
+// float32 against rows of another group.
 TEST(the_bound_of_a_row_is_above_its_own_rounding) {
   constexpr int64_t kDim = 19000;
   Random random(13);
@@ -147,7 +147,7 @@ TEST(the_bound_of_a_row_is_above_its_own_rounding) {
   }
 }
 
-// A huge row, which is far from the best, sets a unit in which the others fall below the normal numbers.
+// A huge row, far from the best, sets a unit in which the other rows become subnormal.
 TEST(the_bound_of_a_row_is_above_its_own_underflow) {
   Random random(14);
   constexpr int64_t kDim = 20;
@@ -162,7 +162,7 @@ TEST(the_bound_of_a_row_is_above_its_own_underflow) {
   }
 }
 
-// Logarithms of weights that are far larger than the products, and that the bias cancels.
+// Logarithms of weights are far larger than the products, and the bias cancels them.
 TEST(the_bound_of_several_interests_is_above_the_rounding_of_its_logarithms) {
   Random random(15);
   for (int turn = 0; turn < 1000; ++turn) {
@@ -183,7 +183,7 @@ TEST(the_bound_of_several_interests_is_above_the_rounding_of_its_logarithms) {
   }
 }
 
-// Ordered, so that the last slots are looked at when there is a threshold, by exponentials that are compared with it.
+// Ordered such that the last slots are scanned when there is a threshold, with exponentials compared with it.
 Catalog last_slot_first(const std::vector<float>& rows, int64_t dim, const std::vector<float>& bias) {
   Catalog catalog(rows, dim, bias);
   std::vector<int32_t> order(catalog.num_items);
@@ -192,7 +192,7 @@ Catalog last_slot_first(const std::vector<float>& rows, int64_t dim, const std::
   return catalog;
 }
 
-// A row that is its own codes must win by the smallest step of float32 against as many as give a threshold.
+// A row that equals its own codes must win by the smallest step of float32 against enough rows to give a threshold.
 TEST(exponentials_of_several_interests_are_above_their_rounding) {
   Random random(19);
   for (int turn = 0; turn < 1000; ++turn) {
@@ -220,11 +220,11 @@ TEST(exponentials_of_several_interests_are_above_their_rounding) {
 }
 
 #if defined(__SSE__)
-// The last row is the best by an interest whose share of the weights is 2^-127, which counts as 0 there.
+// The last row is the best because of an interest whose share of the weights, 2^-127, counts as 0 when flushed.
 TEST(shares_below_the_normal_numbers_count_where_they_are_flushed) {
   std::vector<float> rows;
   for (int64_t i = 0; i < 499; ++i) rows.insert(rows.end(), {1.0f, 0.0f});
-  rows.insert(rows.end(), {0.0f, 89.25f});  // its own codes; exp(88.25) < 2^128 < exp(89.25)
+  rows.insert(rows.end(), {0.0f, 89.25f});  // equals its own codes; exp(88.25) < 2^128 < exp(89.25)
   const Catalog catalog(rows, 2);
   Question question({1.0f, 0.0f, 0.0f, 1.0f}, 2, 2, 1);
   question.weights = {0x1p60f, 0x1p-67f};
@@ -236,7 +236,7 @@ TEST(shares_below_the_normal_numbers_count_where_they_are_flushed) {
 }
 #endif
 
-// The first row scores less than the last ones by what the bias's last digit does not show, and wins by its number.
+// The first rows score less than the last by an amount lost in the rounding to the bias, so that row 0 wins the tie.
 TEST(exponentials_of_several_interests_are_above_the_rounding_of_scores) {
   std::vector<float> rows(500, 1.0f);
   std::fill(rows.begin(), rows.begin() + 300, 0.75f);
@@ -248,8 +248,8 @@ TEST(exponentials_of_several_interests_are_above_the_rounding_of_scores) {
   }
 }
 
-// The error of scores in float32 is computed from the catalogue's largest row, which those whose norm is beyond float32
-// are not. Here they have products that cancel but for their last digits.
+// The error of float32 scores is computed from the catalogue's largest row, which excludes rows whose norm exceeds
+// float32. Here the products of such rows cancel except for their last digits.
 TEST(rows_beyond_float32_are_larger_than_the_largest) {
   constexpr int64_t kDim = 64;
   Random random(51);
@@ -268,7 +268,7 @@ TEST(rows_beyond_float32_are_larger_than_the_largest) {
   }
 }
 
-// Rows whose biases hide them lie in groups with others, whose biases are nothing beside theirs.
+// Rows hidden by huge biases share groups with rows whose biases are negligible in comparison.
 TEST(rows_hidden_by_their_biases_do_not_hide_others) {
   Random random(52);
   for (const float hidden : {-1e6f, -1e12f, -1e17f, -1e18f, -1e19f, -1e25f, -3e38f, -FLT_MAX, 1e18f}) {
@@ -284,8 +284,8 @@ TEST(rows_hidden_by_their_biases_do_not_hide_others) {
   }
 }
 
-// In float32 the first rows' products fall short of half a step of the bias, exactly they are above: they score as much
-// as the last ones, and win by their numbers.
+// In float32 the first rows' products are below half a step of the bias, exactly they are above: they score as much as
+// the last ones, and win by their row numbers.
 TEST(scores_in_float32_are_off_by_a_step_of_the_bias) {
   std::vector<float> rows;
   for (int64_t row = 0; row < 400; ++row)

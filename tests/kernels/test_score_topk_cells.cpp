@@ -12,7 +12,7 @@
 
 namespace {
 
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 using lsif::engine::Ordering;
 
 lsif::engine::RowOrder order_of(const Catalog& catalog, Ordering ordering, int threads = 1) {
@@ -27,7 +27,7 @@ std::vector<int32_t> shuffled(Random& random, int64_t num_items) {
   return order;
 }
 
-// What stands for rows [first, last) of the order, in long double: every row is within its bounds.
+// In long double: rows [first, last) of the order are within the bounds of the cell or region at `place`.
 void check_bounds(const Catalog& catalog, const std::vector<int32_t>& order, const uint8_t* groups, int64_t place,
                   int64_t first, int64_t last) {
   const uint8_t* group = groups + place / lsif::kGroupRows * lsif::group_bytes(catalog.dim);
@@ -73,7 +73,7 @@ TEST(rows_are_within_the_bounds_of_their_cell_and_region) {
   }
 }
 
-// Any order gives the same results, one that puts rows together that have nothing in common, too.
+// Any order gives the same results, even one that groups unrelated rows.
 TEST(any_order_gives_the_same_results) {
   Random random(32);
   int turn = 0;
@@ -98,7 +98,7 @@ TEST(any_order_gives_the_same_results) {
   }
 }
 
-// A batch in which some queries need few regions and the others all of them, and these are not its first.
+// A batch in which some queries need few regions and others need all; the first queries are not among the latter.
 TEST(queries_that_need_everything_beside_others) {
   Random random(33);
   constexpr int64_t kDim = 24;
@@ -130,7 +130,7 @@ TEST(queries_that_need_everything_beside_others) {
   }
 }
 
-// Below an error_share of 1 rows may be missed, but what is found has its exact score and place, and there is as much.
+// With error_share < 1 rows may be missed, but those found are as many, have exact scores and are in order.
 TEST(approximate_results_are_exact_but_for_what_they_miss) {
   Random random(38);
   constexpr int64_t kDim = 16;
@@ -167,7 +167,7 @@ TEST(approximate_results_are_exact_but_for_what_they_miss) {
   }
 }
 
-// However little of the errors counts, there are as many rows as an exact search finds, for one query as for many.
+// However small error_share is, as many rows are found as by an exact search, for one query and for many.
 TEST(approximate_searches_find_as_many_rows_as_there_are) {
   Random random(39);
   for (const int64_t num_items : {1, 40, 300, 9300}) {
@@ -218,7 +218,7 @@ TEST(rows_are_ordered_where_that_pays) {
   CHECK(order_of(clustered, Ordering::kNever).rows.empty());
   CHECK(order_of(Catalog(make_clustered(random, 1000, 32), 32), Ordering::kWherePaying).rows.empty());
   CHECK(order_of(Catalog({}, 32), Ordering::kAlways).rows.empty());
-  // Neither clusters nor lengths.
+  // No clusters, and lengths that vary little.
   const Catalog alike(normals(random, 30000 * 32), 32);
   CHECK(order_of(alike, Ordering::kWherePaying).rows.empty());
   CHECK(!order_of(alike, Ordering::kAlways).rows.empty());
@@ -265,7 +265,7 @@ TEST(changed_and_new_rows_of_an_order) {
     CHECK(catalog.view().codes.order != nullptr);
     Question question(make_clustered(random, 6, kDim), kDim, 1, 20);
     check_against_brute_force(catalog, question, "updated");
-    // But for sizes, the codes are those of the whole catalogue in this order.
+    // Except for the size bounds, the codes equal those of the whole catalogue in this order.
     std::vector<int32_t> order(catalog.num_items);
     std::memcpy(order.data(), catalog.view().codes.order, order.size() * 4);
     Catalog whole = catalog;

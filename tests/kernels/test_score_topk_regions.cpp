@@ -1,4 +1,4 @@
-// Scans region by region, and of parts of a catalogue: codes whose rows lie by length (docs/score_topk.md, "Cells").
+// Scans region by region, and scans of parts of a catalogue, for codes sorted by length (docs/score_topk.md, "Cells").
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -11,7 +11,7 @@
 
 namespace {
 
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 
 constexpr int64_t kDim = 24;
 
@@ -45,7 +45,7 @@ TEST(rows_in_no_clusters_are_ordered_by_length) {
   }
 }
 
-// Queries that are scanned together stop needing regions one after another, and those of zeros need them all.
+// Queries scanned together stop needing regions one after another; all-zero queries need all regions.
 TEST(queries_that_leave_a_scan_before_its_end) {
   Random random(42);
   constexpr int64_t kNumItems = 12345;
@@ -67,20 +67,20 @@ TEST(queries_that_leave_a_scan_before_its_end) {
   }
 }
 
-// One query alone, which is read as a stream.
+// A single query, which scans the codes as a stream.
 TEST(single_queries) {
   Random random(43);
   const Catalog plain(make_long_and_short(random, 30001, kDim), kDim);
   const Catalog ordered = by_length(plain);
-  for (const int64_t k : {1, 30, 2000, 20000}) {  // the last: more than rows that may wait
+  for (const int64_t k : {1, 30, 2000, 20000}) {  // the last is more than the rows that may wait
     Question question(make_long_and_short(random, 1, kDim), kDim, 1, k);
     const Result expected = brute_force(plain, question);
     for (const KernelTable* table : lsif::cpu::tested_kernels()) CHECK(run(ordered, question, *table) == expected);
   }
 }
 
-// The best of parts of a catalogue that are scanned one after another, from the last or from the first, and tell each
-// other what they know.
+// The best rows from parts of a catalogue that are scanned one after another, from the last or from the first, and
+// share their known scores.
 Result run_in_parts(const Catalog& catalog, Question& question, const KernelTable& table, bool from_last) {
   const auto& request = question.get();
   const lsif::CatalogView view = catalog.view();
@@ -155,7 +155,7 @@ TEST(parts_of_a_catalogue_that_tell_each_other) {
   }
 }
 
-// Ranges of rows that threads scan at the same time.
+// Threads scan ranges of rows at the same time.
 TEST(threads_share_a_catalogue_by_length) {
   Random random(46);
   const Catalog plain(make_long_and_short(random, 50000, kDim), kDim);
@@ -168,7 +168,7 @@ TEST(threads_share_a_catalogue_by_length) {
   }
 }
 
-// Below an error_share of 1 rows may be missed, but what is found has its exact score and place, and there is as much.
+// With error_share < 1 rows may be missed, but those found are as many, have exact scores and are in order.
 TEST(approximate_searches_by_length) {
   Random random(47);
   const Catalog plain(make_long_and_short(random, 30000, kDim), kDim);
@@ -194,7 +194,7 @@ TEST(approximate_searches_by_length) {
   }
 }
 
-// New rows come last, wherever their length belongs.
+// New rows come last, whatever their length.
 TEST(longer_rows_that_come_later) {
   Random random(45);
   constexpr int64_t kOld = 9000;

@@ -1,4 +1,4 @@
-// What a request may ask, in any batch and on any number of threads, and what is refused.
+// What a request may contain, in any batch and for any number of threads, and what is refused.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace {
 
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 
 TEST(batch_and_threads_do_not_matter) {
   Random random(5);
@@ -56,12 +56,12 @@ TEST(only_allowed_rows_are_returned) {
   }
 }
 
-// Around the share of rows at which all of them are scored and nothing is scanned (engine/few_rows.cpp), in one batch
-// with users of whom that is not so; the last user's rows are beside each other.
+// Around the share of allowed rows up to which all of them are scored without a scan (engine/few_rows.cpp), in a batch
+// that also has users above it; the last user's rows are adjacent.
 TEST(few_or_many_rows_are_allowed) {
   Random random(23);
   constexpr int64_t kUsers = 9;
-  for (const int64_t num_items : {200, 4803, 70001}) {  // of which 1,024 rows are few, and of the last a 32nd
+  for (const int64_t num_items : {200, 4803, 70001}) {  // 1,024 rows count as few; in the last also a 32nd
     for (const int64_t num_interests : {1, 3}) {
       const Catalog catalog(make_clustered(random, num_items, 12), 12, make_bias(random, num_items, 0.2f));
       Question question(make_clustered(random, kUsers * num_interests, 12), 12, num_interests, 30);
@@ -90,8 +90,7 @@ TEST(few_or_many_rows_are_allowed) {
   }
 }
 
-// Users of one filter share its rows; here their runs end and begin again, longer than a group, in a catalogue of
-// vectors that no cache has.
+// Here runs of users with the same filter end and begin again, longer than a group; the vectors exceed any cache.
 TEST(users_of_one_filter_share_its_rows) {
   Random random(29);
   constexpr int64_t kUsers = 75;

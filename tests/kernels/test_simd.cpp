@@ -20,7 +20,7 @@ float bits_to_float(uint32_t bits) {
   return x;
 }
 
-// Floats of both signs and all exponents, about `count` of them, evenly spread over their bit patterns.
+// About `count` floats of both signs and all exponents, evenly spaced in their bit patterns.
 std::vector<float> all_magnitudes(uint32_t count) {
   std::vector<float> values;
   const uint32_t step = 0x7F800000u / count;
@@ -45,13 +45,13 @@ std::vector<float> mapped(Map map, const std::vector<float>& x) {
   return y;
 }
 
-// The distance of two neighbouring floats at x.
+// The distance between neighbouring floats at x.
 double ulp(double x) {
   if (std::fabs(x) < 0x1p-126) return 0x1p-149;
   return std::ldexp(1.0, std::ilogb(x) - 23);
 }
 
-// Results below the normal numbers: the relative error of those above, and one rounding more.
+// Subnormal results: the relative error of normal ones, plus one rounding.
 void check_subnormal(Map map, double (*expected)(double), const std::vector<float>& x) {
   const std::vector<float> y = mapped(map, x);
   for (size_t i = 0; i < x.size(); ++i) {
@@ -113,7 +113,7 @@ TEST(exp2_is_within_its_error_and_ends_right) {
   }
 }
 
-// That rows which belong are not lost rests on the lower side (docs/score_topk.md, "Rounding and range").
+// The lower bound guarantees that no row is wrongly dropped (docs/score_topk.md, "Rounding and range").
 TEST(exp2_above_lies_above_and_ends_right) {
   for (const SimdProbe* probe : probes()) {
     double least = 1, most = 0;

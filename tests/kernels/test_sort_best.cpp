@@ -1,4 +1,4 @@
-// sort_best: the k best in the order of results, beside a sort by comparisons.
+// sort_best: the k best in the order of results, compared with a sort by comparisons.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

@@ -54,7 +54,7 @@ void run_two_at_the_same_time() {
 
 TEST(several_threads_work_at_the_same_time) {
   run_two_at_the_same_time();
-  // Also after a task that called again, and after one that failed.
+  // Also after a task that called parallel_for itself, and after one that failed.
   std::atomic<int> num_elsewhere{0};
   parallel_for(20, 2, [&](int64_t) {
     const std::thread::id outer = std::this_thread::get_id();
@@ -101,7 +101,7 @@ TEST(nested_calls_and_concurrent_callers) {
   CHECK(total == 6 * 200 * 5 * (0 + 1 + 2 + 3));
 }
 
-#if !defined(__SANITIZE_THREAD__)  // which does not follow threads begun after a fork
+#if !defined(__SANITIZE_THREAD__)  // it does not follow threads started after a fork
 int exit_status_of(pid_t child) {
   int status = 0;
   return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : -1;

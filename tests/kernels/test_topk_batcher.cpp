@@ -1,4 +1,4 @@
-// Searches of concurrent callers: each gets exactly what it would have got alone, whatever the others ask.
+// Searches of concurrent callers: each gets exactly what it would get alone, whatever the others request.
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -12,7 +12,7 @@
 
 namespace {
 
-using namespace topk_batcher_test;  // NOLINT: what these tests are written in
+using namespace topk_batcher_test;  // NOLINT: for brevity in tests
 using std::chrono::milliseconds;
 
 TEST(everybody_gets_what_they_would_get_alone) {
@@ -49,8 +49,8 @@ TEST(everybody_gets_what_they_would_get_alone) {
   }
 }
 
-// Asks all at once while a search of `busy` runs, so that the first in the queue takes the others along; again, should
-// the search have been over too early. An answer without counts: refused.
+// Sends all questions while a search of `busy` runs, so that the first in the queue takes the others along; tries again
+// if that search ended too early. An answer without counts was refused.
 std::vector<Result> ask_together(Busy& busy, TopkBatcher& batcher, const CatalogView& view,
                                  std::vector<Question> questions) {
   const auto num_questions = static_cast<int64_t>(questions.size());
@@ -126,7 +126,7 @@ TEST(requests_for_very_many_results_are_searched_apart) {
 TEST(a_shared_search_that_fails_is_made_again_for_each) {
   Busy busy;
   const Catalog catalog = random_catalog(1);
-  for (size_t bad = 0; bad < 4; ++bad) {  // whether it leads or not
+  for (size_t bad = 0; bad < 4; ++bad) {  // both as leader and not
     TopkBatcher batcher({64, 1000, 0, 1});
     std::vector<Question> questions;
     for (const uint64_t seed : {2, 3, 5}) questions.push_back(random_question(seed));
@@ -170,7 +170,7 @@ TEST(a_request_whose_turn_does_not_come_is_told) {
 
 TEST(a_full_queue_refuses) {
   Busy busy;
-  TopkBatcher batcher({1, 1, 0, 1});  // nobody is taken along, one may wait
+  TopkBatcher batcher({1, 1, 0, 1});  // no request can join another, one may wait
   std::atomic<int> refused{0};
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 6; ++caller) {
@@ -201,7 +201,7 @@ TEST(who_takes_a_place_counts_on_from_there) {
     third.count_on_from(second);
   }
   Question question = random_question(2);
-  ask(first, catalog.view(), question);  // a late one
+  ask(first, catalog.view(), question);  // a late request
   for (const TopkBatcher* batcher : {&first, &second, &third}) {
     const TopkBatcher::Stats stats = batcher->stats();
     CHECK(stats.requests == 4 && stats.batches == 4 && stats.largest_batch == 1);

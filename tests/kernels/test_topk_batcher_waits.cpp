@@ -1,5 +1,5 @@
-// Callers who wait for others to go along: not past their deadlines, nor where nothing is to be gained. An hour stands
-// for a wait that must not happen: with it these tests would not end.
+// Callers who wait for others to join: not past their deadlines, and not if nothing can be gained. A wait that must not
+// happen is set to an hour, so that these tests would not end with it.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,13 +13,13 @@
 
 namespace {
 
-using namespace topk_batcher_test;  // NOLINT: what these tests are written in
+using namespace topk_batcher_test;  // NOLINT: for brevity in tests
 using std::chrono::milliseconds;
 
 constexpr int64_t kHour = int64_t{3600} * 1000000;
 
-// Runs `ask_one` in two threads that queue behind a search; when this returns, that search is over, so that the first
-// in the queue leads and has the other to wait for. Again, should the search have been over too early.
+// Runs `ask_one` in two threads that queue behind a search. On return that search is over, so that the first in the
+// queue leads and may wait for others while the second is queued. Tries again if the search ended too early.
 template <typename Ask>
 std::vector<std::thread> ask_behind_a_search(Busy& busy, TopkBatcher& batcher, Ask ask_one) {
   for (;;) {
@@ -44,7 +44,7 @@ TEST(who_leads_waits_no_longer_than_the_deadline) {
   Busy busy;
   TopkBatcher batcher({64, 1000, kHour, 1});
   std::atomic<int> num_answered{0};
-  for (milliseconds within(500); num_answered == 0; within *= 2) {  // or the search was too long
+  for (milliseconds within(500); num_answered == 0; within *= 2) {  // doubles if the search took too long
     std::vector<std::thread> callers = ask_behind_a_search(busy, batcher, [&] {
       Question question = random_question(2);
       const auto deadline = TopkBatcher::Clock::now() + within;
@@ -56,7 +56,7 @@ TEST(who_leads_waits_no_longer_than_the_deadline) {
 
 TEST(who_would_fill_a_batch_with_the_next_does_not_wait) {
   Busy busy;
-  TopkBatcher batcher({4, 1000, kHour, 1});  // users
+  TopkBatcher batcher({4, 1000, kHour, 1});  // 4 users per batch
   std::vector<std::thread> callers = ask_behind_a_search(busy, batcher, [&] {
     Question question = random_question(2);
     CHECK(question.request.batch == 3);
@@ -76,10 +76,10 @@ TEST(closing_ends_the_wait_for_more) {
   });
   batcher.close();
   for (std::thread& caller : callers) caller.join();
-  CHECK(num_closed == 1);  // the other led, and was answered
+  CHECK(num_closed == 1);  // the other was the leader, and was answered
 }
 
-#if !defined(__SANITIZE_THREAD__)  // which does not follow what a child does
+#if !defined(__SANITIZE_THREAD__)  // it does not follow a child process
 TEST(a_child_gives_up_a_batcher_whose_callers_wait_in_the_parent) {
   Busy busy;
   auto batcher = std::make_unique<TopkBatcher>(TopkBatcher::Limits{64, 1000, kHour, 1});

@@ -1,4 +1,4 @@
-// TopkRowsFn beside brute force: the same bits for any list of rows, data of any size and every instruction set.
+// TopkRowsFn compared with brute force: the same bits for any list of rows, kind of data and instruction set.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -12,7 +12,7 @@
 
 namespace {
 
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 
 std::vector<std::vector<uint64_t>> bitmaps_of(const std::vector<int64_t>& rows, int64_t num_items, int64_t batch) {
   std::vector<uint64_t> bitmap((num_items + 63) / 64);
@@ -20,7 +20,7 @@ std::vector<std::vector<uint64_t>> bitmaps_of(const std::vector<int64_t>& rows, 
   return std::vector<std::vector<uint64_t>>(batch, bitmap);
 }
 
-// All users at once, with nothing behind the rows and what is promised of scratch.
+// Runs all users at once. The rows end at an unreadable page; scratch has only the promised size.
 Result run_rows(const Catalog& catalog, const Question& question, const std::vector<int64_t>& rows,
                 const KernelTable& table) {
   const ScoreTopkRequest& request = question.request;
@@ -78,7 +78,7 @@ void check_rows(const Catalog& catalog, Question question, const std::vector<int
   }
 }
 
-// `count` of num_items rows, ascending; the last one among them.
+// `count` of num_items rows, ascending, including the last.
 std::vector<int64_t> some_rows(Random& random, int64_t count, int64_t num_items) {
   std::vector<int64_t> rows(num_items);
   for (int64_t i = 0; i < num_items; ++i) rows[i] = i;
@@ -113,7 +113,7 @@ TEST(lists_of_every_length) {
   }
 }
 
-// Some of which are enough to have their vectors beside each other.
+// Some of these numbers are enough for the queries' vectors to be interleaved.
 TEST(queries_of_every_number) {
   Random random(50);
   for (const int64_t dim : {1, 5, 16, 70}) {
@@ -139,7 +139,7 @@ TEST(no_rows_and_no_users) {
   check_rows(catalog, Question({}, 8, 1, 3), some_rows(random, 20, 40), "no users");
 }
 
-// More of them than rows, fewer, and all rows but some.
+// More excluded rows than rows, fewer, and all rows except some.
 TEST(excluded_rows_are_left_out) {
   Random random(44);
   const Catalog catalog(make_clustered(random, 900, 24), 24, make_bias(random, 900, 0.5f));
@@ -166,8 +166,8 @@ TEST(several_interests_of_few_rows) {
   check_rows(catalog, question, some_rows(random, 150, 300), "interests");
 }
 
-// Scores that differ by less than float32 can tell, so that the order is lost where the error is not counted: sums of
-// products that cancel, of the size of the largest row's.
+// Scores that differ by less than float32 can resolve, so that the order is lost if the error is not accounted for:
+// sums of products that cancel, as large as those of the largest row.
 TEST(nearly_equal_scores) {
   Random random(46);
   for (const int64_t dim : {2, 16, 64, 300}) {
@@ -187,7 +187,7 @@ TEST(nearly_equal_scores) {
   }
 }
 
-// A row far longer than those listed, which says nothing of them.
+// An unlisted row so long that its length is no useful bound for those listed.
 TEST(a_long_row_that_is_not_listed) {
   Random random(54);
   for (const float size : {1e6f, 1e18f, 3e38f}) {
@@ -209,7 +209,7 @@ TEST(a_long_row_that_is_not_listed) {
   }
 }
 
-// Biases as large as the scores' differences are small, of both signs and of some rows only.
+// Biases of both signs, for some rows only, from as large as the scores to as small as their differences.
 TEST(biases_of_every_size) {
   Random random(53);
   for (const float size : {1e-6f, 1.0f, 1e4f, 1e8f, -1e18f, 1e18f, -3e38f}) {
@@ -222,7 +222,7 @@ TEST(biases_of_every_size) {
   }
 }
 
-// Every product is rounded to a few of the least number.
+// Every product is rounded to a small multiple of the smallest subnormal.
 TEST(scores_of_the_least_numbers) {
   Random random(47);
   const Catalog catalog(scaled(1e-25f)(random, 500, 64), 64);
@@ -232,7 +232,7 @@ TEST(scores_of_the_least_numbers) {
 }
 
 #if defined(__SSE__)
-// Every product of the better half of the rows is flushed to 0; the others' sums begin with products that are not.
+// In the better half of the rows every product is flushed to 0; in the others, the first products are not.
 TEST(scores_where_denormals_are_flushed) {
   Random random(49);
   std::vector<float> rows(400 * 512);
@@ -252,7 +252,7 @@ TEST(scores_where_denormals_are_flushed) {
 }
 #endif
 
-// Products beyond float32 that cancel, in one lane of any vector: its sum stays infinite.
+// Products beyond float32 that cancel, in one lane of any vector size: its sum stays infinite.
 TEST(sums_beyond_float32_on_the_way) {
   Random random(48);
   std::vector<float> rows = normals(random, 300 * 48);

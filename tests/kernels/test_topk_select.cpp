@@ -1,4 +1,4 @@
-// select_largest: the largest bounds come to the front, no row is lost, and no order of them takes for ever.
+// select_largest: the largest bounds come to the front, no row is lost, and no order takes excessively long.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -31,7 +31,7 @@ Bounds random_bounds(int64_t size) {
   return bounds;
 }
 
-// Of few values, so that any boundary lies among equal ones.
+// Bounds with few distinct values, so that any boundary lies among equal ones.
 Bounds few_values(int64_t size) {
   Bounds bounds = random_bounds(size);
   for (float& bound : bounds) bound = std::floor(bound);
@@ -108,7 +108,7 @@ TEST(the_largest_come_first) {
     for (const Kind& kind : kinds()) {
       for (const int64_t size : {0, 1, 2, 31, 32, 33, 64, 65, 100, 1000}) {
         std::set<int64_t> counts = {0, 1, 2, size / 2, size - 1, size, size + 1};
-        counts.insert({31, 32, 33, 34, 63, 64, 65});  // where the heap ends and a block of comparisons, too
+        counts.insert({31, 32, 33, 34, 63, 64, 65});  // around the limits of the heap and of comparison blocks
         for (const int64_t count : counts) {
           if (count >= 0 && count <= size + 1) check_selected(*probe, kind, size, count);
         }
@@ -123,8 +123,8 @@ TEST(many_rows_in_any_order) {
   }
 }
 
-// Bounds whose pivot, the middle one of three, is each time the second largest there is (after McIlroy, "A killer
-// adversary for quicksort"): the search is played, and values are decided when it looks at them.
+// Bounds whose pivot, the median of three, is each time the second largest (after McIlroy, "A killer adversary for
+// quicksort"): simulates the selection and chooses values when it reads them.
 Bounds killer(int64_t size, int rounds) {
   Bounds bounds(size, -1.0f);
   std::vector<int64_t> places(size);

@@ -1,4 +1,4 @@
-// What the tests of TopkBatcher ask.
+// Questions and helpers for the tests of TopkBatcher.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,7 @@
 
 namespace topk_batcher_test {
 
-using namespace score_topk_test;  // NOLINT: what these tests are written in
+using namespace score_topk_test;  // NOLINT: for brevity in tests
 using lsif::engine::Closed;
 using lsif::engine::DeadlineExceeded;
 using lsif::engine::Overloaded;
@@ -34,7 +34,7 @@ inline Question random_question(uint64_t seed) {
   return question;
 }
 
-// Of a catalogue of kItems: with three users the first may get everything, the second nothing, the third a few.
+// For a catalogue of kItems. With three users, the first may get all rows, the second none, the third a few.
 inline Question filtered_question(uint64_t seed) {
   Question question = random_question(seed);
   Random random(seed);
@@ -50,13 +50,13 @@ inline Result ask(TopkBatcher& batcher, const CatalogView& view, Question& quest
   return result;
 }
 
-// A catalogue whose search takes a while, so that others come meanwhile.
+// A catalogue whose search takes a while, so that other requests arrive meanwhile.
 struct Busy {
   Busy() : catalog(make()), view(catalog.view()) {}
 
   static Catalog make() {
     Random random(3);
-    return Catalog(std::vector<float>(400000 * kDim, 1.0f), kDim);  // all rows are equal: nothing can be dropped
+    return Catalog(std::vector<float>(400000 * kDim, 1.0f), kDim);  // all rows are equal, so none can be dropped
   }
 
   // Keeps the batcher busy in another thread until `body` has run.

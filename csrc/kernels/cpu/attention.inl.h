@@ -1,5 +1,6 @@
-// Queries are taken in tiles of kAttentionTile, whose keys are transposed once, and inside a tile in blocks of up to
-// kMaxRows, which share the loads of keys and values. Scores are vectors over the keys, outputs vectors over head_dim.
+// Queries are processed in tiles of kAttentionTile, whose keys are transposed once. Within a tile they are processed in
+// blocks of up to kMaxRows, which share the loads of keys and values. Scores are vectorized over the keys, outputs over
+// head_dim.
 #pragma once
 
 #include "kernels/attention.h"
@@ -12,8 +13,8 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// time_bias[h][j - first_key(i)] for one query and all heads. The bucket walks along the boundaries from key to key:
-// few steps where times are sorted, and right where they are not.
+// time_bias[h][j - first_key(i)] for one query and all heads. The bucket search starts from the previous key's bucket:
+// correct for any times, and only a few steps if they are sorted.
 inline void fill_time_bias(const AttentionCall& call, int64_t i, float* time_bias) {
   constexpr int64_t kChunk = 64;
   const AttentionParams& params = *call.params;
@@ -41,8 +42,8 @@ inline void fill_time_bias(const AttentionCall& call, int64_t i, float* time_bia
   }
 }
 
-// scores[r][c] = q_{row + r} . k_{begin + c} for the columns up to `end`, rounded up to whole vectors; `keys` points to
-// the head's transposed keys from `begin` on.
+// scores[r][c] = q_r . k_c for kRows queries and kVecs vectors of keys; `keys` points to the head's transposed keys
+// from the first of them on.
 template <int kRows, int kVecs>
 LSIF_INLINE void score_block(const AttentionCall& call, const float* q, const float* keys, float* scores) {
   Vec acc[kRows][kVecs];
@@ -56,7 +57,7 @@ LSIF_INLINE void score_block(const AttentionCall& call, const float* q, const fl
   }
 }
 
-// The scores of a query over its own keys, and the biases beside them.
+// The scores of a query over the keys it sees, and the biases to add.
 struct ScoreRow {
   float* s;
   const float* position;
@@ -69,7 +70,7 @@ LSIF_INLINE Vec biased(const ScoreRow& row, int64_t c, float scale) {
   return row.time == nullptr ? z : z + load(row.time + c);
 }
 
-// In place; -inf past the last key, up to a whole vector. Returns the highest.
+// In place; -inf past the last key, up to a whole vector. Returns the maximum.
 inline float add_biases(const ScoreRow& row, float scale) {
   constexpr float kLowest = -__builtin_inff();
   Vec highest = broadcast(kLowest);
@@ -87,7 +88,7 @@ inline float add_biases(const ScoreRow& row, float scale) {
   return max_lanes(highest);
 }
 
-// 2^(s - top) in place; lanes of their sum.
+// 2^(s - top), in place; returns their sum, by lane.
 inline Vec exponentials(const ScoreRow& row, float top) {
   Vec total = broadcast(0.0f);
   for (int64_t c = 0; c < row.n; c += kLanes) {
@@ -98,7 +99,7 @@ inline Vec exponentials(const ScoreRow& row, float top) {
   return total;
 }
 
-// 0 past the last key, up to a whole vector.
+// In place; 0 past the last key, up to a whole vector.
 inline void silu_weights(const ScoreRow& row, float scale) {
   for (int64_t c = 0; c < row.n; c += kLanes) {
     const Vec weight = silu(biased(row, c, scale));
@@ -128,7 +129,7 @@ LSIF_INLINE void value_block(const AttentionCall& call, const float* v, int64_t 
   }
 }
 
-// Over the keys from `begin` on; what a query does not see has weight 0, which changes no bit.
+// Over the keys from `begin` on. Keys a query does not see have weight 0, which leaves the bits of its sum unchanged.
 template <int kRows>
 inline void weighted_values(const AttentionCall& call, int64_t row, int64_t head, int64_t begin, const float* factor) {
   const int64_t head_dim = call.params->head_dim;
@@ -142,15 +143,15 @@ inline void weighted_values(const AttentionCall& call, int64_t row, int64_t head
   if (whole < head_dim) value_block<kRows, 1, true>(call, v + whole, keys, factor, head_dim - whole, y + whole);
 }
 
-// call.scores of a block's queries and one head, over the keys from `begin` on.
+// Computes call.scores for a block of queries and one head, over the keys from `begin` on.
 template <int kRows>
 inline void score_keys(const AttentionCall& call, const float* q, const float* keys, int64_t columns) {
   for_vecs<kRows>(columns, kLanes - 1,
                   [&](auto vecs, int64_t c) { score_block<kRows, vecs.value>(call, q, keys + c, call.scores + c); });
 }
 
-// The weights of a block's queries over `columns` keys from `begin` on, in place of their scores: 0 where a query sees
-// none. factor[r]: what its weighted sum of values is still to be multiplied with.
+// Replaces the scores of a block of queries over `columns` keys from `begin` on by weights, 0 for keys not seen.
+// factor[r]: a factor still to be applied to row r's weighted sum of values.
 template <int kRows>
 inline void weigh_keys(const AttentionCall& call, int64_t row, int64_t head, int64_t begin, int64_t columns,
                        float (&factor)[kRows]) {
@@ -163,7 +164,7 @@ inline void weigh_keys(const AttentionCall& call, int64_t row, int64_t head, int
     rows[r] = {call.scores + r * call.row_stride + from - begin, call.position_bias + (head + 1) * params.window - n,
                params.time_bias == nullptr ? nullptr : time, n};
   }
-  if (params.kind == AttentionKind::kSoftmax) {  // each step for all rows: none waits for another's
+  if (params.kind == AttentionKind::kSoftmax) {  // each step for all rows, to hide latency
     float top[kRows];
     Vec total[kRows];
     for (int r = 0; r < kRows; ++r) top[r] = add_biases(rows[r], call.scale);
@@ -180,7 +181,7 @@ inline void weigh_keys(const AttentionCall& call, int64_t row, int64_t head, int
   }
 }
 
-// Queries row .. row + kRows - 1; call.keys holds the keys from `tile_begin` on.
+// Handles queries row .. row + kRows - 1; call.keys holds the keys from `tile_begin` on.
 template <int kRows>
 inline void attend(const AttentionCall& call, int64_t tile_begin, int64_t row) {
   const AttentionParams& params = *call.params;

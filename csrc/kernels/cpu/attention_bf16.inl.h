@@ -1,5 +1,6 @@
-// Products of attention in bfloat16. Keys are pairs along head_dim, transposed; values are pairs of keys. A query's
-// pairs begin with its first key, so that it adds the same numbers in the same order wherever that key lies in a tile.
+// The products of attention in bfloat16. Keys are paired along head_dim and transposed; values are paired by key. A
+// query's pairs begin at its first key, so that it adds the same numbers in the same order wherever that key lies in a
+// tile.
 #pragma once
 
 #include "kernels/cpu/attention_keys.inl.h"
@@ -27,7 +28,7 @@ inline void transpose_key_pairs(const AttentionCall& call, int64_t begin, int64_
   }
 }
 
-// Pairs of values from key `begin` on; an odd last one has zeros beside it.
+// Pairs the values from key `begin` on; an odd last one is paired with zeros.
 inline void pair_values(const AttentionCall& call, int64_t begin, int64_t end, float* to) {
   const int64_t columns = call.params->key_heads() * call.params->head_dim;
   const int64_t stride = call.input->stride;
@@ -57,7 +58,7 @@ LSIF_INLINE void multiply_pairs(const AttentionCall& call, const float* b, int64
                                    kLinearPanel, pairs, acc);
 }
 
-// As score_keys in attention.inl.h.
+// Like score_keys in attention.inl.h.
 template <int kRows>
 inline void score_key_pairs(const AttentionCall& call, const float* q, int64_t head, int64_t skipped, int64_t columns) {
   const AttentionParams& params = *call.params;
@@ -74,7 +75,7 @@ inline void score_key_pairs(const AttentionCall& call, const float* q, int64_t h
   });
 }
 
-// y of the queries `queries` of a block, whose weights call.rounded holds, from `pairs` pairs of values.
+// Computes y for the listed queries of a block from `pairs` pairs of values; call.rounded holds their weights.
 template <int kRows>
 inline void add_value_pairs(const AttentionCall& call, const int (&queries)[kMaxRows], const float* values,
                             int64_t pairs, const float* factor, float* y) {
@@ -92,7 +93,8 @@ inline void add_value_pairs(const AttentionCall& call, const int (&queries)[kMax
   });
 }
 
-// As weighted_values in attention.inl.h: first the queries whose first key begins a pair of values[0], then the others.
+// Like weighted_values in attention.inl.h: first the queries whose first key begins a pair in values[0], then the
+// others.
 template <int kRows>
 inline void weighted_value_pairs(const AttentionCall& call, int64_t tile_begin, int64_t row, int64_t head,
                                  int64_t begin, const float* factor) {

@@ -1,4 +1,4 @@
-// What one call of attention works on, and the layout of its keys.
+// The arguments and scratch of one attention call, and the layout of its keys.
 #pragma once
 
 #include "kernels/attention.h"
@@ -11,7 +11,7 @@ namespace {
 
 static_assert(kMaxRows <= kAttentionRows && kLanes <= kAttentionSlack);
 
-// One call: its arguments and how its scratch is divided. Every part ends with room for a vector to be read past its
+// One call: its arguments and how its scratch is divided. After each part there is room to read a whole vector past its
 // end.
 struct AttentionCall {
   const AttentionParams* params;
@@ -19,14 +19,14 @@ struct AttentionCall {
   int64_t first_query;
   float* y;
   int64_t y_stride;
-  float unit;            // of logits: log2 e for softmax, which takes powers of 2; else 1
+  float unit;            // of logits: log2 e for softmax, which uses powers of 2; otherwise 1
   float scale;           // unit / sqrt(head_dim)
   int64_t keys_stride;   // columns of `keys`
   int64_t row_stride;    // columns of `scores` and `time_bias`
-  float* position_bias;  // [num_heads, window]: params->position_bias in the unit of logits, the newest key last
+  float* position_bias;  // [num_heads, window]: params->position_bias in units of `unit`, the newest key last
   float* keys;           // [key_heads * head_dim, keys_stride]: the tile's keys, transposed
-  float* time_bias;      // [kMaxRows, num_heads, row_stride]: of one block of queries, in the unit of logits
-  float* scores;         // [kMaxRows, row_stride]: of one block and head; then the weights
+  float* time_bias;      // [kMaxRows, num_heads, row_stride]: for one block of queries, in units of `unit`
+  float* scores;         // [kMaxRows, row_stride]: for one block and head; later its weights
   float* values[2];      // bf16: [.., key_heads * head_dim] pairs of the tile's values, from its first or second key on
   Rounded* rounded;      // bf16: [kMaxRows, rounded_stride]
   int64_t rounded_stride;

@@ -1,5 +1,5 @@
-// Products of bfloat16 numbers, added in float32: vdpbf16ps where the variant has it, else the same sums of the numbers
-// as float32.
+// Products of bfloat16 numbers, added in float32: vdpbf16ps if the variant has it, otherwise float32 arithmetic with
+// the same sums.
 #pragma once
 
 #include "kernels/cpu/multiply_add.inl.h"
@@ -10,9 +10,9 @@ namespace {
 
 #if defined(LSIF_SIMD_AVX512BF16)
 
-using Rounded = uint16_t;  // how a rounded x is kept
+using Rounded = uint16_t;  // storage of a rounded x
 
-// y: room for n rounded up to a multiple of kLanes; those past n are 0.
+// y: room for n rounded up to a multiple of kLanes; values past n are set to 0.
 inline void round_to_bf16(const float* x, int64_t n, Rounded* y) {
   for (int64_t i = 0; i < n; i += kLanes) {
     const __m256bh rounded = _mm512_cvtneps_pbh(load_first(x + i, smaller(n - i, kLanes)).v);
@@ -20,14 +20,14 @@ inline void round_to_bf16(const float* x, int64_t n, Rounded* y) {
   }
 }
 
-// The first n floats of x as bfloat16 side by side, 0 past them: a pair a lane.
+// The first n floats of x as consecutive bfloat16 values, two per lane, and 0 past them.
 LSIF_INLINE Vec round_pairs(const float* x, int64_t n) {
   const Vec low = load_first(x, smaller(n, kLanes));
   const Vec high = n > kLanes ? load_first(x + kLanes, smaller(n - kLanes, kLanes)) : broadcast(0.0f);
   return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(high.v, low.v))};
 }
 
-// Lane c: a's and b's lane c as bfloat16.
+// Lane c: the pair (a[c], b[c]) as bfloat16.
 LSIF_INLINE Vec round_beside(Vec a, Vec b) {
   alignas(64) static constexpr uint16_t kOrder[] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
@@ -41,7 +41,7 @@ LSIF_INLINE __m512bh broadcast_pair(const Rounded* p) {
   return reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
 }
 
-// acc[r][v] += x[r][0] b[.][v][0] + x[r][1] b[.][v][1]: two neighbours along the depth, side by side in b.
+// acc[r][v] += x[r][0] b[.][v][0] + x[r][1] b[.][v][1]: b stores two consecutive rows interleaved.
 template <int kRows, int kVecs>
 LSIF_INLINE void add_pair(const Rounded* x, int64_t x_stride, const uint16_t* b, int64_t panel_stride,
                           Vec (&acc)[kRows][kVecs]) {
@@ -59,7 +59,7 @@ LSIF_INLINE void add_pair(const Rounded* x, int64_t x_stride, const uint16_t* b,
 
 using Rounded = float;
 
-// x rounded, its lower half 0.
+// The bits of x rounded; the lower half is 0.
 LSIF_INLINE uint32_t rounded_bits(float x) {
   uint32_t bits;
   __builtin_memcpy(&bits, &x, sizeof(bits));
@@ -123,7 +123,7 @@ LSIF_INLINE void add_pair(const Rounded* x, int64_t x_stride, const uint16_t* b,
 
 #endif
 
-// acc[r][v] += sum_i x[r][i] B[i][v] over pairs of i, which are b_stride pairs apart in b; one chain for every lane, as
+// acc[r][v] += sum_i x[r][i] B[i][v] over pairs of i, which are b_stride pairs apart in b. Each lane is one chain, as
 // in multiply_add.
 template <int kRows, int kVecs>
 LSIF_INLINE void multiply_add_pairs(const Rounded* x, int64_t x_stride, const uint16_t* b, int64_t b_stride,

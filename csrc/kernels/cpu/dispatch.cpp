@@ -6,7 +6,7 @@
 namespace lsif::cpu {
 namespace {
 
-// Of each instruction set, whether this machine runs it, and what is so if it is the best one that it runs.
+// For each instruction set: whether this machine runs it, and the reason given if it is the best that does.
 bool runs_scalar() { return true; }
 constexpr char kWhy_scalar[] =
     "this CPU has neither AVX2 with FMA nor AVX-512 with VNNI, or this build leaves them out";

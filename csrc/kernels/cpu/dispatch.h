@@ -11,11 +11,11 @@ namespace lsif::cpu {
 // The tables this build has AND this machine can run, best first; scalar is always the last.
 const std::vector<const KernelTable*>& runnable_kernels();
 
-// The table in use: the best runnable one, or the one LSIF_CPU_ISA names. Decided once, at the first call.
-// Throws std::runtime_error if LSIF_CPU_ISA names none of the runnable ones; the message lists them.
+// The table in use: the best runnable one, or the one LSIF_CPU_ISA names. Chosen once, at the first call. Throws
+// std::runtime_error if LSIF_CPU_ISA does not name a runnable one; the message lists them.
 const KernelTable& kernels();
 
-// Why kernels() is what it is, in one sentence.
+// Why kernels() was chosen, in one sentence.
 std::string kernels_reason();
 
 }  // namespace lsif::cpu

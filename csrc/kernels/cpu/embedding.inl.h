@@ -6,11 +6,11 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// Rows lie anywhere in a large table: they are asked for, into the second-level cache, so many rows ahead of their use.
+// Rows are scattered over a large table, so they are prefetched into the L2 cache this many rows ahead.
 inline constexpr int64_t kAhead = 24;
 inline constexpr int64_t kLine = 64;
 
-// Rows in bfloat16 are so many half-words; both halves of a lane are numbers, side by side.
+// From bfloat16 to float32. A lane holds two bfloat16 values, in its lower and upper halves.
 inline void widen_row(const uint16_t* x, int64_t dim, float* y) {
   int64_t c = 0;
   for (; c + 2 * kLanes <= dim; c += 2 * kLanes) {

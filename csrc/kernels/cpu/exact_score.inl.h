@@ -1,5 +1,5 @@
-// Implements ExactScoreFn of kernels/score_topk.h. Compiled without contraction (cmake/kernels.cmake), so that each
-// ISA's vectors give the same bits.
+// Implements ExactScoreFn of kernels/score_topk.h. Compiled without FMA contraction (cmake/kernels.cmake), so that all
+// ISAs give the same bits.
 #pragma once
 
 #include <math.h>
@@ -10,7 +10,7 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// Apart from exact_score(), which is inlined where rows are scored.
+// Kept out of exact_score(), which is inlined where rows are scored.
 __attribute__((noinline)) double exact_log_sum(const float* vectors, const float* weights, int64_t num_interests,
                                                double temperature, const float* x, int64_t dim) {
   double dots[kMaxScoreInterests];
@@ -19,7 +19,7 @@ __attribute__((noinline)) double exact_log_sum(const float* vectors, const float
     dots[j] = exact_dot(vectors + j * dim, x, dim);
     if (j == 0 || dots[j] > largest) largest = dots[j];
   }
-  // Relative to the largest, so that no exponential overflows; weights are at least 2^-149, so the sum is never 0.
+  // Relative to the largest term, so that no exponential overflows; weights are at least 2^-149, so the sum is never 0.
   double sum = 0;
   for (int64_t j = 0; j < num_interests; ++j) {
     sum += static_cast<double>(weights[j]) * ::exp((dots[j] - largest) / temperature);

@@ -1,4 +1,4 @@
-// Exponentials from above, for the bounds of several interests (docs/score_topk.md).
+// Upper bounds of exponentials, for the bounds of several interests (docs/score_topk.md).
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -8,14 +8,14 @@ namespace {
 
 constexpr float kMostExponent = 252.0f;
 
-// (1 + 2^-14) 2^x to (1 + 2^-8) 2^x where that is a normal number, rounded once more where it is subnormal, infinite or
-// NaN where it is too large, 0 where it is too small; NaN stays NaN. The polynomials, of 2^r for 0 <= r < 1 and for
+// Between (1 + 2^-14) 2^x and (1 + 2^-8) 2^x if that is a normal number; with one more rounding if it is subnormal;
+// infinite or NaN if it is too large, 0 if too small; NaN stays NaN. The polynomials, for 2^r with 0 <= r < 1 and with
 // |r| <= 1/2, are the best of degree 2.
 #if defined(LSIF_SIMD_AVX512)
 LSIF_INLINE Vec exp2_above(Vec x) {
   const Vec r = {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF)};
   const Vec p = fma(fma(broadcast(0.33781326f), r, broadcast(0.65885293f)), r, broadcast(1.003577948f));
-  return {_mm512_scalef_ps(p.v, x.v)};  // which takes the floor of x
+  return {_mm512_scalef_ps(p.v, x.v)};  // scalef takes the floor of x
 }
 #else
 LSIF_INLINE Vec exp2_above(Vec x) {

@@ -1,5 +1,5 @@
-// Scores of one interest in float32, with a bound of their error: what tells most rows that are not among the k best
-// from those that are worth an exact score.                                  (docs/score_topk.md, "Scores in float32")
+// Scores of one interest in float32, with an error bound. They rule out most rows that are not among the k best, so
+// that few need an exact score (docs/score_topk.md, "Scores in float32").
 #pragma once
 
 #include <math.h>
@@ -10,12 +10,12 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-constexpr double kMostInFloat32 = 0x1p126;  // beyond it partial sums might overflow
-constexpr int64_t kRowsAhead = 16;          // that are fetched while one is scored
+constexpr double kMostInFloat32 = 0x1p126;  // above this, partial sums might overflow
+constexpr int64_t kRowsAhead = 16;          // rows prefetched ahead of the one being scored
 constexpr int64_t kMaxBytesAhead = 512;
 
-// No inner product in float32 is further from the exact one; infinity if that is not known. Norms of the query and of
-// the largest row, and the largest bias. Numbers below the normal ones may be flushed to 0.
+// The largest error of an inner product in float32, or infinity if it is unknown. Takes the norms of the query and of
+// the largest row, and the largest bias. Subnormal numbers may be flushed to 0.
 inline double float32_error(double query_norm, double row_norm, double bias, int64_t dim) {
   const double size = query_norm * row_norm * (1 + 0x1p-20);
   if (!(size + bias < kMostInFloat32)) return HUGE_VAL;
@@ -24,14 +24,14 @@ inline double float32_error(double query_norm, double row_norm, double bias, int
   return roundings * (0x1p-24 / (1 - roundings * 0x1p-24) * size + flushed);
 }
 
-// No exact score, rounded to float32, of a row that scores at least `score` in float32 is below, and no score in
-// float32 of a row that scores at least `score` exactly. Both are sums with a bias, rounded once.
+// If a row scores at least `score` in float32, its exact score, rounded to float32, is not below the result; the same
+// holds with float32 and exact score exchanged. Both are sums with a bias, rounded once.
 inline double below_score(double score, double error) {
   const double size = (score < 0 ? -score : score) + error;
   return score - error - 0x1p-21 * size;
 }
 
-// A float32 number that is not above x.
+// A float32 number <= x.
 inline float float_below(double x) { return static_cast<float>(x - (x < 0 ? -x : x) * 0x1p-23 - 0x1p-149); }
 
 inline void prefetch_row(const CatalogView& catalog, int64_t item) {

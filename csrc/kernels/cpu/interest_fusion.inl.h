@@ -19,7 +19,7 @@ inline float squared_norm(const float* x, int64_t dim) {
   return sum_lanes(fma(v, v, total));
 }
 
-// Mean cosine distance of the interests; `directions`: [dim] for the sum of v_j / |v_j|.
+// The mean cosine distance of the interests. directions: [dim], scratch for the sum of v_j / |v_j|.
 inline float dispersion(const float* interests, int64_t num_interests, int64_t dim, float* directions) {
   if (num_interests == 1) return 0.0f;
   for (int64_t c = 0; c < dim; ++c) directions[c] = 0.0f;

@@ -17,7 +17,8 @@ inline float first_lane(Vec a) {
   return lane;
 }
 
-// Interest a's logits of one chunk, from the logits layer's rows to `weights` (padded with -inf to whole vectors).
+// Interest a's logits for one chunk: reads the rows of the logits layer, writes `weights`, padded with -inf to whole
+// vectors.
 inline void decayed_logits(const InterestPoolingParams& params, int64_t a, const float* logits, const int64_t* times,
                            int64_t newest_time, int64_t events, float* weights) {
   const int64_t num_interests = params.logits.out_dim;
@@ -31,14 +32,14 @@ inline void decayed_logits(const InterestPoolingParams& params, int64_t a, const
   }
 }
 
-// Turns the chunk's logits into exp(logit - maximum), with the running maximum and denominator brought up to date.
-// Returns the factor by which what was summed before has to shrink.
+// Replaces the chunk's logits by exp(logit - maximum) and updates the running maximum and denominator. Returns the
+// factor by which earlier sums must be scaled.
 inline float fold_chunk(float* weights, float* maximum, float* denominator) {
   Vec highest = load(weights);
   for (int64_t j = kLanes; j < kPoolingChunk; j += kLanes) highest = max(highest, load(weights + j));
   const float top = max_lanes(highest);
   const float new_maximum = top > *maximum ? top : *maximum;
-  // Nothing but -inf so far: any finite number in place of the maximum makes all weights 0, -inf itself makes NaNs.
+  // If all logits so far are -inf: any finite reference gives weights 0, while -inf would give NaN.
   const float reference = new_maximum == -__builtin_inff() ? 0.0f : new_maximum;
   const float shrink = first_lane(exp(broadcast(*maximum - reference)));
   Vec total = broadcast(0.0f);

@@ -1,5 +1,4 @@
-// LSIF_ISAS(X): X(name) for each instruction set that this build has kernels for (cmake/kernels.cmake), the better ones
-// later.
+// LSIF_ISAS(X): X(name) for each instruction set this build has kernels for (cmake/kernels.cmake), from worst to best.
 #pragma once
 
 #if defined(LSIF_HAVE_NEON)

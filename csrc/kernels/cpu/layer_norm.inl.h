@@ -7,10 +7,10 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// Rows normalised at once: the sums of one wait for each other, those of several fill the waits.
+// Rows normalised at once: several independent sums hide the latency of each other's additions.
 inline constexpr int kNormRows = 4;
 
-// mean[r]: of a term of each of the row's numbers; add(r, x, n, total) adds those of x's first n.
+// mean[r]: the mean of one term per value of row r; add(r, x, n, total) adds the terms of the first n values of x.
 template <int kRows, typename Add>
 LSIF_INLINE void row_means(const float* x, int64_t x_stride, int64_t dim, float (&mean)[kRows], Add add) {
   Vec total[kRows];

@@ -28,7 +28,7 @@ LSIF_INLINE void finish_vecs(const float* tile, const float* residual, float* y,
     store(y + v * kLanes, residual == nullptr ? z[v] : load(residual + v * kLanes) + z[v]);
 }
 
-// The same for `columns` columns of some rows; tile_stride is a multiple of kLanes.
+// The same for `columns` columns of several rows; tile_stride is a multiple of kLanes.
 template <typename Activate>
 LSIF_INLINE void finish(const float* tile, int64_t tile_stride, int64_t rows, int64_t columns, const float* residual,
                         int64_t residual_stride, float* y, int64_t y_stride, Activate activate) {
@@ -100,7 +100,7 @@ LSIF_INLINE void finish_block(const LinearCall& call, int64_t row, int64_t colum
     }
     return;
   }
-  // Through memory, so that the activations are compiled once and not for every block shape.
+  // Goes through memory, so that the activations are compiled once and not for each block shape.
   alignas(64) float tile[kRows * kVecs * kLanes];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVecs; ++v) store(tile + (r * kVecs + v) * kLanes, acc[r][v]);
@@ -108,7 +108,7 @@ LSIF_INLINE void finish_block(const LinearCall& call, int64_t row, int64_t colum
   finish_tile(call, tile, kVecs * kLanes, row, kRows, column, columns);
 }
 
-// Rows row .. row + kRows - 1 of kPanels panels from `panel` on.
+// Computes rows row .. row + kRows - 1 of kPanels panels, from `panel` on.
 template <int kRows, int kPanels>
 LSIF_INLINE void linear_block(const LinearCall& call, int64_t row, int64_t panel) {
   constexpr int kVecs = kPanels * kPanelVecs;
@@ -123,7 +123,7 @@ LSIF_INLINE void linear_block(const LinearCall& call, int64_t row, int64_t panel
   finish_block(call, row, column, columns, acc);
 }
 
-// Calls body(Constant<panels>(), panel) for blocks of panels that keep the accumulators busy with `rows` rows a block.
+// Calls body(Constant<panels>(), panel) for blocks of panels wide enough to use all accumulators with kRows rows.
 template <int kRows, typename Body>
 LSIF_INLINE void for_panel_blocks(int64_t panels, Body body) {
   constexpr int kFit = kAccumulators / (kRows * kPanelVecs);
@@ -133,16 +133,16 @@ LSIF_INLINE void for_panel_blocks(int64_t panels, Body body) {
   for (; panel < panels; ++panel) body(Constant<1>(), panel);
 }
 
-// ---- bfloat16: rows are rounded to the stack, as many at once as share a pass over the weights
+// ---- bfloat16: rows are rounded into a buffer on the stack, as many at a time as share a pass over the weights
 
 inline constexpr int64_t kRoundedDepth = 512;
 inline constexpr int64_t kRoundedRows = 4 * kMaxRows;
 
 struct RoundedRows {
-  alignas(64) Rounded values[kRoundedRows * kRoundedDepth];  // a row every kRoundedDepth
+  alignas(64) Rounded values[kRoundedRows * kRoundedDepth];  // row stride kRoundedDepth
 };
 
-// Columns begin .. begin + depth - 1 of some rows; a last odd column gets a zero beside it.
+// Rounds columns begin .. begin + depth - 1 of some rows; an odd last column is paired with zeros.
 inline void round_rows(const LinearCall& call, int64_t row, int64_t rows, int64_t begin, int64_t depth,
                        RoundedRows& rounded) {
   for (int64_t r = 0; r < rows; ++r) {
@@ -150,7 +150,7 @@ inline void round_rows(const LinearCall& call, int64_t row, int64_t rows, int64_
   }
 }
 
-// `rounded` holds the block's rows from its row `first` on, or is to be filled part by part where a row is too long.
+// `rounded` holds the rows from the block's row `first` on, or is filled part by part here if rows are too long for it.
 template <int kRows, int kPanels>
 LSIF_INLINE void linear_bf16_block(const LinearCall& call, RoundedRows& rounded, int64_t first, int64_t row,
                                    int64_t panel) {
@@ -196,11 +196,11 @@ void linear(const LinearParams& params, const float* x, int64_t x_stride, const 
   const LinearCall call = {&params, x, x_stride, residual, residual_stride, y, y_stride};
   const int64_t panels = divide_up(params.out_dim, kLinearPanel);
   if (params.packed_bf16 != nullptr) return linear_bf16(call, panels, num_rows);
-  if (num_rows == 1) {  // one row alone keeps the arithmetic units busy only with several panels at once
+  if (num_rows == 1) {  // a single row keeps the arithmetic units busy only with several panels at once
     return for_panel_blocks<1>(panels,
                                [&](auto width, int64_t panel) { linear_block<1, width.value>(call, 0, panel); });
   }
-  // The panels are the outer loop: one panel's weights stay in the first-level cache while all rows pass.
+  // The outer loop is over panels, so that a panel's weights stay in the L1 cache for all rows.
   for_panel_blocks<kMaxRows>(panels, [&](auto width, int64_t panel) {
     for_row_blocks(0, num_rows,
                    [&](auto rows, int64_t row) { linear_block<rows.value, width.value>(call, row, panel); });

@@ -1,4 +1,4 @@
-// The one loop in which the encoder spends its time: acc += x B for a small block of rows and columns kept in
+// The loop in which the encoder spends most of its time: acc += x B for a small block of rows and columns held in
 // registers.
 #pragma once
 
@@ -8,8 +8,8 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// A panel of kLinearPanel columns is kPanelVecs vectors. Accumulators leave registers for one column of weights per
-// panel and a broadcast; with 6 rows a panel's loads cost less than its arithmetic.
+// A panel of kLinearPanel columns is kPanelVecs vectors. The registers not used as accumulators hold one column of
+// weights per panel and a broadcast value; with 6 rows, a panel's loads cost less than its arithmetic.
 inline constexpr int kPanelVecs = static_cast<int>(kLinearPanel) / kLanes;
 inline constexpr int kAccumulators = kRegisters / 4 * 3;
 inline constexpr int kMaxRows = kAccumulators / kPanelVecs < 6 ? kAccumulators / kPanelVecs : 6;
@@ -19,9 +19,8 @@ LSIF_INLINE int64_t vec_offset(int v, int64_t panel_stride) {
   return v / kPanelVecs * panel_stride + v % kPanelVecs * kLanes;
 }
 
-// acc[r][v] += sum_i x[r][i] B[i][v], one chain of fma over i = 0 .. depth - 1 for every lane, so that a result depends
-// neither on the block it is computed in nor on its lane. With kPartial the block is one vector of which only `columns`
-// lanes exist.
+// acc[r][v] += sum_i x[r][i] B[i][v]. Each lane is one chain of fma over i = 0 .. depth - 1, so a result does not
+// depend on its block or lane. With kPartial the block is one vector with only `columns` valid lanes.
 template <int kRows, int kVecs, bool kPartial = false>
 LSIF_INLINE void multiply_add(const float* x, int64_t x_stride, const float* b, int64_t b_stride, int64_t panel_stride,
                               int64_t depth, int64_t columns, Vec (&acc)[kRows][kVecs]) {
@@ -83,8 +82,8 @@ struct Constant {
   static constexpr int value = kValue;
 };
 
-// Calls body(Constant<vecs>(), column) for blocks of vectors that cover `columns` columns: as wide as kRows rows leave
-// registers for, while no more than `slack` columns too many are computed, at last single ones.
+// Calls body(Constant<vecs>(), column) for blocks of vectors that cover `columns` columns. Blocks are as wide as
+// registers allow while at most `slack` extra columns are computed, then single vectors.
 template <int kRows, typename Body>
 LSIF_INLINE void for_vecs(int64_t columns, int64_t slack, Body body) {
   constexpr int kFew = kPanelVecs > 2 ? kPanelVecs : 2;
@@ -105,8 +104,8 @@ LSIF_INLINE void with_rows(int64_t rows, int64_t row, Body body) {
   }
 }
 
-// Calls body(Constant<rows>(), first_row) for blocks of at most kMaxRows rows, as even as they can be: a block of one
-// row leaves most of the arithmetic units waiting.
+// Calls body(Constant<rows>(), first_row) for blocks of at most kMaxRows rows, as equal in size as possible: a block of
+// one row would leave most arithmetic units idle.
 template <typename Body>
 LSIF_INLINE void for_row_blocks(int64_t first_row, int64_t last_row, Body body) {
   int64_t blocks = divide_up(last_row - first_row, kMaxRows);

@@ -1,22 +1,22 @@
-// Float32 vectors of the instruction set this variant is compiled for: Vec holds kLanes floats. Four implementations of
-// the same few operations, chosen by LSIF_SIMD_AVX512, LSIF_SIMD_AVX2, LSIF_SIMD_NEON or LSIF_SIMD_SCALAR, which CMake
-// defines for each variant; then what is built from them for all (exp, silu, gelu).
+// Float32 vectors of the instruction set this variant is compiled for: Vec holds kLanes floats. The same few operations
+// are implemented four times, chosen by LSIF_SIMD_AVX512, LSIF_SIMD_AVX2, LSIF_SIMD_NEON or LSIF_SIMD_SCALAR, which
+// CMake defines for each variant. exp, silu and gelu are built from them for all variants.
 //
 // - load, store: kLanes floats, no alignment needed
-// - load_first, store_first: the first n (0 <= n <= kLanes) lanes only, no other memory is touched; others load as 0
+// - load_first, store_first: access only the first n (0 <= n <= kLanes) lanes in memory; the other lanes load as 0
 // - keep_first: the first n lanes of a, `fill` in the others
-// - fma(a, b, c): a * b + c, rounded once where the ISA has it (all but scalar)
-// - max, min: the second argument if either is NaN on x86 and scalar, NaN on NEON
+// - fma(a, b, c): a * b + c, rounded once if the ISA supports it (all but scalar)
+// - max, min: if either argument is NaN, the second one on x86 and scalar, NaN on NEON
 // - scale_pow2(a, n): a * 2^n for an integer n in [-252, 254]
-// - lower_halves, upper_halves: the floats whose upper 16 bits are a's lower, or upper, ones and whose lower are 0
+// - lower_halves, upper_halves: floats whose upper 16 bits are the lower, or upper, ones of a's lanes; the rest is 0
 // - interleave: low and high become a0 b0 a1 b1 ..
 #pragma once
 
 #include <cstdint>
 
 #if defined(LSIF_SIMD_AVX512)
-#if !defined(LSIF_EMULATE_AVX512)  // the tests' emulation brings its own intrinsics
-// GCC 12's header initialises "undefined" registers with themselves and then warns about it wherever they are inlined.
+#if !defined(LSIF_EMULATE_AVX512)  // the tests' emulation provides its own intrinsics
+// GCC 12's header initialises "undefined" registers with themselves and warns about it wherever that is inlined.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -36,11 +36,11 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// std::min and std::max, which variant.cpp forbids.
+// std::min and std::max must not be used here (variant.cpp).
 LSIF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 LSIF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Adding 1.5 * 2^23 rounds a small float to an integer, which then stands in the low bits of the sum.
+// Adding 1.5 * 2^23 rounds a small float to an integer, which is then in the low bits of the sum.
 inline constexpr float kShift = 12582912.0f;
 
 #if defined(LSIF_SIMD_AVX512)
@@ -166,7 +166,7 @@ LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
   high = {vzip2q_f32(a.v, b.v)};
 }
 
-#else  // LSIF_SIMD_SCALAR: the compiler's own vectors, which it maps to what the target's baseline has
+#else  // LSIF_SIMD_SCALAR: the compiler's vector extension, which it maps to the target's baseline ISA
 
 inline constexpr int kLanes = 4;
 inline constexpr int kRegisters = 16;
@@ -213,7 +213,7 @@ LSIF_INLINE void interleave(Vec a, Vec b, Vec& low, Vec& high) {
 #endif
 
 #if !defined(LSIF_SIMD_AVX512)
-// In two halves: 2^n may be out of range where the result is not.
+// In two steps, because 2^n may be out of range when the result is not.
 LSIF_INLINE Vec scale_pow2(Vec a, Vec n) {
   const Vec half = fma(n, broadcast(0.5f), broadcast(kShift));
   const Vec rest = (n - (half - broadcast(kShift))) + broadcast(kShift);
@@ -221,7 +221,7 @@ LSIF_INLINE Vec scale_pow2(Vec a, Vec n) {
 }
 #endif
 
-// A block of kLanes x kLanes: interleaving row i with row i + kLanes / 2 log2(kLanes) times over transposes it.
+// Transposes a block of kLanes x kLanes by interleaving rows i and i + kLanes / 2, log2(kLanes) times.
 LSIF_INLINE void transpose(Vec (&rows)[kLanes]) {
   for (int done = 1; done < kLanes; done *= 2) {
     Vec mixed[kLanes];
@@ -230,7 +230,7 @@ LSIF_INLINE void transpose(Vec (&rows)[kLanes]) {
   }
 }
 
-// Sum and maximum over the lanes: halves are folded onto each other, so the order is fixed by kLanes.
+// Sum and maximum over the lanes: halves are combined repeatedly, so the order depends only on kLanes.
 #if defined(LSIF_SIMD_AVX512) || defined(LSIF_SIMD_AVX2)
 struct Sum {
   LSIF_INLINE __m256 operator()(__m256 a, __m256 b) const { return _mm256_add_ps(a, b); }
@@ -272,7 +272,7 @@ LSIF_INLINE float fold_lanes(Vec a, Operation operation) {
 LSIF_INLINE float sum_lanes(Vec a) { return fold_lanes(a, Sum()); }
 LSIF_INLINE float max_lanes(Vec a) { return fold_lanes(a, Maximum()); }
 
-// e^x. At most 2 ulp off wherever the result is a normal number, rounded once more where it is subnormal; +inf above
+// e^x. Error at most 2 ulp if the result is a normal number, with one more rounding if it is subnormal; +inf above
 // 88.73, 0 below -104; NaN stays NaN. x = n ln 2 + r with |r| <= 0.35, e^r = 1 + r + r^2 p(r), p a minimax fit
 // (3.3e-9). ln 2 is split so that n times its first part is exact even without fma.
 LSIF_INLINE Vec exp(Vec x) {
@@ -288,7 +288,7 @@ LSIF_INLINE Vec exp(Vec x) {
   return scale_pow2(p, n);
 }
 
-// 2^x up to x = 127. At most 1.25 ulp off wherever the result is a normal number, rounded once more where it is
+// 2^x up to x = 127. Error at most 1.25 ulp if the result is a normal number, with one more rounding if it is
 // subnormal; 0 below -151; NaN stays NaN. x = n + r with |r| <= 0.5, 2^r = 1 + r p(r), p a minimax fit (2e-9).
 LSIF_INLINE Vec exp2(Vec x) {
   x = max(broadcast(-152.0f), x);
@@ -308,9 +308,8 @@ LSIF_INLINE Vec relu(Vec z) { return max(broadcast(0.0f), z); }
 // z / (1 + e^-z), relative error at most 2^-21 (4 ulp); 0 where e^-z overflows (z < -88.72; the value is below 3e-37).
 LSIF_INLINE Vec silu(Vec z) { return z / (broadcast(1.0f) + exp(broadcast(0.0f) - z)); }
 
-// z Phi(z) = max(z, 0) - a Q(a), a = |z| up to `top`, Q(a) = Phi(-a), which a polynomial in t = 2 a / top - 1 gives,
-// its highest power first (minimax fit). Several vectors at once: their chains of multiply-adds fill each other's
-// waits.
+// z Phi(z) = max(z, 0) - a Q(a), where a = min(|z|, top) and Q(a) = Phi(-a) is a polynomial in t = 2 a / top - 1,
+// highest power first (minimax fit). Handles several vectors at once to hide the latency of their multiply-add chains.
 template <int kTerms, int kCount>
 LSIF_INLINE void gelu(const float (&q)[kTerms], float top, Vec (&z)[kCount]) {
   Vec minus_a[kCount], t[kCount], p[kCount];
@@ -332,7 +331,7 @@ inline constexpr float kGelu[] = {-0.003956181f,  0.00587687083f, 0.0175541993f,
                                   0.196736038f,   -0.0976565108f, -0.120998129f,  0.257110655f,
                                   -0.22594215f,   0.115075707f,   -0.0334012732f, 0.0043324572f};
 
-// For what is rounded to 8 bits afterwards. Error at most 1.25 * 2^-13 min(|z|, 1) + 2^-24 |result|.
+// For results that are then rounded to 8 bits. Error at most 1.25 * 2^-13 min(|z|, 1) + 2^-24 |result|.
 inline constexpr float kCoarseGeluTop = 4.25f;
 inline constexpr float kCoarseGelu[] = {0.0197676159f, -0.00163226842f, -0.09330612f, 0.0798597261f, 0.10502214f,
                                         -0.239786729f, 0.20172973f,     -0.08837436f, 0.0167542156f};

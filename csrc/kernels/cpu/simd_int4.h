@@ -1,16 +1,16 @@
 // Integer dot products of groups of 16 rows of 4-bit codes (kernels/score_topk.h) with int8 vectors, for
-// score_topk.inl.h. The sums are exact, so every ISA gives the same. Each ISA defines
+// score_topk.inl.h. The sums are exact, so all ISAs give the same results. Each ISA defines
 //
-//   Dots                  one int32 a row of a group
-//   dot_tile              dots[v][g]: group g of kGroups, group_stride bytes apart, with vector v of kVectors
+//   Dots                  one int32 per row of a group
+//   dot_tile              dots[v][g]: group g of kGroups, group_stride bytes apart, times vector v of kVectors
 //   to_floats             Dots as GroupFloats, rounded to nearest
 //   load_bytes            16 unsigned bytes as GroupFloats
-//   not_below(a, b)       bit i of the result: not a_i < b_i, also where either is NaN
-//   append_candidates     writes {upper_i, first_row + i} for each bit i of mask and returns how many, NaN as infinity;
-//                         up to 16 more candidates are touched
+//   not_below(a, b)       bit i of the result: !(a_i < b_i), so also set if either is NaN
+//   append_candidates     writes {upper_i, first_row + i} for each bit i of mask, NaN as infinity, and returns their
+//                         number; may overwrite up to 16 more candidates
 //
-// In dot_tile the codes are what is stored, c + 8; `start`, with which the sum begins, takes 8 sum(p) off. While it
-// waits for nothing it fetches the lines `ahead` bytes further on.
+// dot_tile multiplies the codes as stored, c + 8; the sum begins with `start`, which subtracts 8 sum(p). It also
+// prefetches the lines that are `ahead` bytes further on.
 #pragma once
 
 #include <math.h>
@@ -21,20 +21,20 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// What dot_tile wants of a Vector.
+// The part of a vector that dot_tile needs.
 struct CodedVector {
   const int8_t* codes;  // [query_stride(dim)]
   int32_t start;        // -kCodeOffset * sum of the codes
 };
 
-inline constexpr int kVecs = kGroupRows / kLanes;  // vectors a group
+inline constexpr int kVecs = kGroupRows / kLanes;  // vectors per group
 struct GroupFloats {
   Vec v[kVecs];
 };
 
-// A row that may be among the k best. Rows are counted from the first one of the scan.
+// A row that may be among the k best. Rows are numbered from the first row of the scan.
 struct Candidate {
-  float upper;  // the bound of its score, in the scan's unit; not NaN
+  float upper;  // upper bound of its score, in the scan's unit; not NaN
   uint32_t row;
 };
 
@@ -57,7 +57,7 @@ struct Dots {
 template <typename Vector, int kVectors, int kGroups>
 LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t num_lines, int64_t ahead,
                           const Vector* vectors, Dots (&dots)[kVectors][kGroups]) {
-  // One row of sums alone would wait for the one before: the high halves have their own.
+  // A single chain of sums would be limited by latency, so the high halves have their own.
   constexpr int kChains = kVectors * kGroups == 1 ? 2 : 1;
   const __m512i mask = _mm512_set1_epi8(15);
   __m512i sums[kVectors][kGroups];
@@ -176,7 +176,7 @@ LSIF_INLINE void dot_tile(const uint8_t* lines, int64_t group_stride, int64_t nu
 
 #else
 
-// Sums of 16 bits take 8 products of pairs: 8 * 2 * 15 * 127 < 2^15, that is four lines.
+// A 16-bit sum can hold 8 products of pairs, as 8 * 2 * 15 * 127 < 2^15; that is four lines.
 inline constexpr int64_t kShortLines = 4;
 
 template <typename Vector, int kVectors, int kGroups>
@@ -244,8 +244,8 @@ struct Dots {
   int32x4_t v[4];
 };
 
-// Codes of 4 rows, 4 dimensions each, times the same 4 codes of a vector: [row 0, row 0, row 1, row 1] and so on. Two
-// products of codes fit 16 bits.
+// Codes of 4 rows, 4 dimensions each, times the same 4 codes of a vector: [row 0, row 0, row 1, row 1] and so on. The
+// sum of two products fits 16 bits.
 struct PairSums {
   int32x4_t first;
   int32x4_t second;

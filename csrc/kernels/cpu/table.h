@@ -1,5 +1,5 @@
-// The table of kernels one instruction set provides. variant.cpp is compiled once per ISA and fills one table;
-// dispatch.cpp picks one at start.
+// The table of kernels of one instruction set. variant.cpp is compiled once per ISA and fills one table; dispatch.cpp
+// chooses one at run time.
 #pragma once
 
 #include "kernels/attention.h"
@@ -22,7 +22,7 @@ struct KernelTable {
   InterestPoolingFn* interest_pooling;
   InterestFusionFn* interest_fusion;
   ScoreTopkFn* score_topk;
-  TopkRowsFn* topk_rows;  // or null: everything is scanned
+  TopkRowsFn* topk_rows;  // null: always scan codes
   ExactScoreFn* exact_score;
 };
 

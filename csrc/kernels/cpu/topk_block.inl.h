@@ -1,7 +1,7 @@
-// Groups of a catalogue's codes and the bound of a row (docs/score_topk.md), of which rows that are not below the
-// threshold are kept. Included by topk_scan.inl.h and topk_interests.inl.h.
+// Blocks of groups of a catalogue's codes, and the upper bounds of rows (docs/score_topk.md); rows whose bound is not
+// below the threshold are kept. Included by topk_scan.inl.h and topk_interests.inl.h.
 //
-// Bounds are float32; their last bits differ between ISAs, which is harmless: they only decide which rows are looked at
+// Bounds are float32. Their last bits differ between ISAs, which is harmless: they only decide which rows are scored
 // exactly.
 #pragma once
 
@@ -16,7 +16,8 @@ namespace lsif::cpu::LSIF_ISA {
 namespace {
 
 constexpr int64_t kBlockGroups = kScanBlock / kGroupRows;
-// At most so many bytes of codes, or one group: they stay in the first cache. 16 groups of 128 dimensions are fewer.
+// At most this many bytes of codes, or one group, so that they stay in the L1 cache. 16 groups of 128 dimensions take
+// less.
 constexpr int64_t kBlockBytes = 20480;
 
 // The bounds of a group's rows in the catalogue's units.
@@ -47,18 +48,18 @@ LSIF_INLINE Side read_side(const uint8_t* line, const Units& units) {
   return read;
 }
 
-// Groups that stay in the cache while all queries see them.
+// Groups that stay in the cache while all queries scan them.
 struct Block {
   Side sides[kBlockGroups];
   const CatalogView* catalog;
   const uint8_t* groups;
-  int64_t stride;     // bytes of a group
-  int64_t num_lines;  // of codes, a group
-  int64_t ahead;      // from a group to that of the next block; 0 once that was fetched
+  int64_t stride;     // bytes per group
+  int64_t num_lines;  // lines of codes per group
+  int64_t ahead;      // bytes from a group to the same one in the next block; 0 if that is already prefetched
   int64_t num_groups;
   int64_t first_item;
   int64_t last_item;
-  alignas(kLineBytes) Dots products[kMaxScoreInterests][kTileGroups<kMaxTileVectors>];  // of several interests
+  alignas(kLineBytes) Dots products[kMaxScoreInterests][kTileGroups<kMaxTileVectors>];  // for several interests
 
   const uint8_t* lines(int64_t group) const { return groups + group * stride + kLineBytes; }
 };
@@ -75,7 +76,7 @@ inline void start_block(const CatalogView& catalog, int64_t first_item, int64_t 
   block.last_item = last_item;
 }
 
-// |q - t p| |c| + |q| r <= |q| missed_rows for all vectors of a tile, in whose place `missed` is the largest.
+// Such that |q - t p| |c| + |q| r <= |q| missed_rows for all vectors of a tile; `missed` is the largest among them.
 LSIF_INLINE GroupFloats missed_rows(const Side& side, float missed) {
   GroupFloats rows;
   for (int i = 0; i < kVecs; ++i) rows.v[i] = fma(side.code_norm, broadcast(missed), side.errors.v[i]);
@@ -89,7 +90,7 @@ inline float largest_missed(const VectorScan* vectors) {
   return largest;
 }
 
-// What of the bound q.x <= s (t p.c + |q - t p| |c| + |q| r) is in brackets.
+// The bracketed part of the bound q.x <= s (t p.c + |q - t p| |c| + |q| r).
 LSIF_INLINE GroupFloats unscaled_bound(const VectorScan& vector, GroupFloats missed, Dots dots) {
   GroupFloats bound = to_floats(dots);
   for (int i = 0; i < kVecs; ++i) {
@@ -104,7 +105,6 @@ LSIF_INLINE GroupFloats upper_bound(const VectorScan& vector, const Side& side, 
   return bound;
 }
 
-// Keeps the rows of a group whose bits are set in `mask`.
 __attribute__((noinline)) void keep_rows(const Block& block, int64_t group, uint32_t mask, GroupFloats upper,
                                          QueryScan& scan) {
   const int64_t first_item = block.first_item + group * kGroupRows;
@@ -112,7 +112,7 @@ __attribute__((noinline)) void keep_rows(const Block& block, int64_t group, uint
   keep_candidates(*block.catalog, scan, upper, first_item, mask);
 }
 
-// Apart from what uses the sums: a compiler that sees both runs out of registers in the inner loop.
+// Not inlined: a compiler that sees the uses of the sums, too, runs out of registers in the inner loop.
 template <int kVectors, int kGroups>
 __attribute__((noinline)) void dot_groups(const Block& block, int64_t group, const VectorScan* vectors,
                                           Dots (&dots)[kVectors][kGroups]) {

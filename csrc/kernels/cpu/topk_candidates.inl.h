@@ -1,4 +1,4 @@
-// The rows of one query of score_topk.inl.h that wait for being scored exactly.
+// The rows of one query of score_topk.inl.h that are waiting to be scored exactly.
 #pragma once
 
 #include "kernels/cpu/exact_score.inl.h"
@@ -9,9 +9,8 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-constexpr int kLeastFloatRows = 4;  // fewer are scored exactly at once
+constexpr int kLeastFloatRows = 4;  // fewer rows are scored exactly at once
 
-// The row of a slot.
 inline int64_t item_of(const CodesView& codes, int64_t slot) {
   if (codes.order == nullptr) return slot;
   int32_t item = 0;
@@ -19,9 +18,9 @@ inline int64_t item_of(const CodesView& codes, int64_t slot) {
   return item;
 }
 
-// Those of `mask` that may be returned, of the group that begins at first_slot.
+// The rows of `mask` that may be returned, in the group that begins at first_slot.
 inline uint32_t allowed_rows(const CodesView& codes, const uint64_t* allowed, int64_t first_slot, uint32_t mask) {
-  // Without an order they lie in one word of the bitmap.
+  // Without an order, their bits are in one word of the bitmap.
   if (codes.order == nullptr) return mask & static_cast<uint32_t>(allowed[first_slot / 64] >> (first_slot % 64));
   uint32_t kept = 0;
   for (; mask != 0; mask &= mask - 1) {
@@ -32,7 +31,7 @@ inline uint32_t allowed_rows(const CodesView& codes, const uint64_t* allowed, in
   return kept;
 }
 
-// The first of [low, high) whose value is not below `value`, or high; they ascend.
+// The index of the first of the ascending values[low .. high - 1] that is >= `value`, or high.
 inline int64_t lower_bound(const int64_t* values, int64_t low, int64_t high, int64_t value) {
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
@@ -60,7 +59,7 @@ inline void score_row(const CatalogView& catalog, QueryScan& scan, int64_t item)
   if (offer(query, {static_cast<float>(score), item})) update_threshold(scan);
 }
 
-// Rows of which float32 says first whether they may be among the k best.
+// Rows scored in float32 first, to see whether they may be among the k best.
 struct FloatRows {
   int64_t items[kLanes];
   int size = 0;
@@ -92,7 +91,7 @@ inline void score_rows(const CatalogView& catalog, QueryScan& scan, const Candid
     if (candidate.upper < scan.threshold) continue;
     const int64_t item = item_of(catalog.codes, scan.first_item + candidate.row);
     ++scan.num_scored;
-    // A row of an infinite bound may be larger than what the error was computed from.
+    // A row with an infinite bound may be larger than those the error was computed for.
     if (!(scan.float_threshold > -HUGE_VAL) || candidate.upper == HUGE_VALF) {
       score_row(catalog, scan, item);
     } else {
@@ -103,8 +102,8 @@ inline void score_rows(const CatalogView& catalog, QueryScan& scan, const Candid
   score_float_rows(catalog, scan, rows);
 }
 
-// Scores the k rows of the largest bounds among those that wait, which raises the threshold above most of the others,
-// and returns where those others begin.
+// Scores the k waiting rows with the largest bounds, which raises the threshold above most of the others, and returns
+// where the others begin.
 inline int64_t score_largest(const CatalogView& catalog, QueryScan& scan) {
   const int64_t size = scan.num_candidates;
   const int64_t first = scan.query->k < size ? scan.query->k : size;
@@ -119,7 +118,7 @@ inline void score_candidates(const CatalogView& catalog, QueryScan& scan) {
   scan.num_candidates = 0;
 }
 
-// Makes room for those to come. The first time is early, for the sake of a threshold.
+// Makes room for more candidates. The first call comes early, to get a threshold.
 __attribute__((noinline)) void thin_candidates(const CatalogView& catalog, QueryScan& scan) {
   Candidate* candidates = scan.candidates;
   int64_t kept = 0;

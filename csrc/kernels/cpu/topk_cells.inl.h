@@ -1,6 +1,5 @@
-// Scans of a catalogue whose close rows lie beside each other (kernels/score_topk.h): the bounds of all regions, the
-// rows of a few cells for the sake of a threshold, then the bounds of the cells of the regions that are left, and of
-// their rows.
+// Scans of a catalogue in which close rows are adjacent (kernels/score_topk.h). It computes the bounds of all regions,
+// scans a few promising cells to get a threshold, then bounds the cells of the remaining regions, and their rows.
 #pragma once
 
 #include "kernels/cpu/topk_scan.inl.h"
@@ -9,13 +8,13 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// Regions whose cells compete for being scanned first, and those cells; and one more for so many rows wanted.
+// Regions whose cells compete to be scanned first, and cells scanned first; each plus one per this many rows wanted.
 constexpr int64_t kFirstRegions = 8;
 constexpr int64_t kRowsPerFirstRegion = 32;
 constexpr int64_t kFirstCells = 12;
 constexpr int64_t kRowsPerFirstCell = 8;
-constexpr int64_t kGroupsAhead = 8;  // that are fetched while one is scanned
-// A query that needs more than one in so many regions is scanned with others like it: rows cost less then.
+constexpr int64_t kGroupsAhead = 8;  // groups prefetched ahead of the one being scanned
+// Queries that need more than one region in this many are scanned together, which costs less per row.
 constexpr int64_t kRegionsPerNeeded = 2;
 
 struct Ordered {
@@ -24,13 +23,13 @@ struct Ordered {
   int64_t first_item;
   int64_t last_item;
   Block& block;
-  Candidate* candidates;  // [num_ordered_candidates()]: none by length
+  Candidate* candidates;  // [num_ordered_candidates()]: none if by length
 };
 
-// Of regions or of cells.
+// Bounds of 16 regions or cells.
 struct GroupBounds {
   GroupFloats upper;
-  GroupFloats centre;  // what the mean of their rows scores, if asked for
+  GroupFloats centre;  // the scores of their centres, if requested
 };
 
 inline void prefetch_group(const uint8_t* groups, int64_t group, int64_t stride) {
@@ -65,11 +64,11 @@ inline GroupBounds bound_group(const Ordered& in, const uint8_t* group, const Qu
   return bounds;
 }
 
-// The first `count` of a group, or all of it.
+// A mask of the first `count` rows of a group, at most all.
 inline uint32_t mask_of(int64_t count) { return count < kGroupRows ? (1u << count) - 1 : (1u << kGroupRows) - 1; }
 
-// The regions whose centres score most, and which of their cells have been scanned. Regions with the largest bounds
-// would often be those that are merely large.
+// The regions whose centres score highest, and which of their cells have been scanned. The regions with the largest
+// bounds would often just be those with the largest extent.
 struct FirstRegions {
   int64_t limit = 0;
   int64_t size = 0;
@@ -103,7 +102,7 @@ struct FirstRegions {
   }
 };
 
-// Writes the bounds of the regions [first, last), which are counted from the first of the scan.
+// Writes the bounds of regions [first, last), numbered from the first region of the scan.
 inline void bound_regions(const Ordered& in, int64_t first, int64_t last, const QueryScan& scan,
                           FirstRegions& first_regions, float* uppers) {
   const uint8_t* groups = in.catalog.codes.regions + in.first_item / kRangeRows * in.block.stride;
@@ -114,7 +113,7 @@ inline void bound_regions(const Ordered& in, int64_t first, int64_t last, const 
   }
 }
 
-// Lists those whose bounds are not below the threshold: a few of very many.
+// Lists the regions whose bounds are not below the threshold, usually a small part.
 inline int64_t list_regions(const float* uppers, int64_t first, int64_t last, float threshold, Candidate* regions) {
   int64_t size = 0;
   for (int64_t i = first; i < last; i += kGroupRows) {
@@ -140,7 +139,7 @@ inline void scan_cell(const Ordered& in, int64_t cell, QueryScan& scan) {
   scan_rows(in.block, in.units, &scan, 1, false);
 }
 
-// Scans the rows of the most promising cells, for the sake of a threshold.
+// Scans the rows of the most promising cells to get a threshold.
 inline void scan_first(const Ordered& in, FirstRegions& first_regions, Candidate* cells, QueryScan& scan) {
   int64_t size = 0;
   for (int64_t i = 0; i < first_regions.size; ++i)
@@ -164,7 +163,7 @@ inline void scan_first(const Ordered& in, FirstRegions& first_regions, Candidate
   use_list(scan.candidates, scan.max_candidates, scan);
 }
 
-// Lists the cells of the regions that are not below the threshold themselves, nor scanned yet.
+// Lists the cells of these regions that are not below the threshold and not scanned yet.
 inline int64_t bound_cells(const Ordered& in, const Candidate* regions, int64_t count, FirstRegions& first_regions,
                            const QueryScan& scan, Candidate* cells) {
   int64_t size = 0;
@@ -181,7 +180,7 @@ inline int64_t bound_cells(const Ordered& in, const Candidate* regions, int64_t 
   return size;
 }
 
-// Scans the rows of those of the cells whose bounds are not below the threshold by then.
+// Scans the rows of the listed cells, except those that have fallen below the threshold meanwhile.
 inline void scan_listed(const Ordered& in, const Candidate* cells, int64_t count, QueryScan& scan) {
   for (int64_t i = 0; i < count; ++i) {
     if (i + kGroupsAhead < count) {
@@ -193,7 +192,7 @@ inline void scan_listed(const Ordered& in, const Candidate* cells, int64_t count
   }
 }
 
-// False, and nothing found but a threshold, if more than most_needed regions have to be looked at.
+// Returns false if more than most_needed regions are needed; it has then found only a threshold, and no results.
 inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) {
   const int64_t all = num_regions(in.last_item - in.first_item);
   const int64_t wanted = smaller(kFirstRegions + scan.query->k / kRowsPerFirstRegion, kRegionsExpanded);
@@ -224,11 +223,11 @@ inline bool scan_query(const Ordered& in, int64_t most_needed, QueryScan& scan) 
   return true;
 }
 
-// Scans for all queries but those that need most regions, which it brings to the front: returns how many these are.
+// Answers all queries except those that need most regions; moves these to the front and returns their number.
 inline int64_t scan_cells(const Ordered& in, QueryScan* scans, int64_t num_queries) {
   const int64_t all = num_regions(in.last_item - in.first_item);
-  // An approximate scan of all rows could drop those that gave it its threshold: their bounds may be below their
-  // scores.
+  // After an approximate scan, a scan of all rows could drop the rows the threshold came from: their bounds may be
+  // below their scores.
   const bool gives_up = num_queries > 1 && scans[0].query->error_share == 1;
   const int64_t most_needed = gives_up ? all / kRegionsPerNeeded : all;
   start_block(in.catalog, in.first_item, in.last_item, in.block);

@@ -1,4 +1,4 @@
-// Heaps whose root is the worst: the k best rows of a query so far, and candidates (topk_select.inl.h).
+// Heaps whose root is the worst item: the k best rows of a query so far, and candidates (topk_select.inl.h).
 #pragma once
 
 #include "kernels/cpu/simd_int4.h"
@@ -13,7 +13,7 @@ inline bool is_worse(const ScoredItem& a, const ScoredItem& b) {
 
 inline bool is_worse(const Candidate& a, const Candidate& b) { return a.upper < b.upper; }
 
-// Puts item into the heap at `hole`, whose children are worse than their children, letting worse ones rise.
+// Inserts item at `hole`, moving worse items up. Each child of `hole` must be the root of a heap.
 template <typename Item>
 inline void sift_down(Item* best, int64_t size, int64_t hole, Item item) {
   for (;;) {
@@ -37,7 +37,7 @@ inline void sift_up(ScoredItem* best, int64_t hole, ScoredItem item) {
   best[hole] = item;
 }
 
-// Keeps item if it is among the k best so far; true if it is.
+// Keeps item if it is among the k best so far; returns whether it is.
 inline bool offer(TopkQuery& query, ScoredItem item) {
   if (query.num_best < query.k) {
     sift_up(query.best, query.num_best++, item);
@@ -48,7 +48,7 @@ inline bool offer(TopkQuery& query, ScoredItem item) {
   return true;
 }
 
-// Of size items in any order.
+// Turns size items in any order into a heap.
 template <typename Item>
 inline void make_heap(Item* best, int64_t size) {
   for (int64_t hole = size / 2; hole-- > 0;) sift_down(best, size, hole, best[hole]);

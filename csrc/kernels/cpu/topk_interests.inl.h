@@ -10,10 +10,10 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-constexpr float kLeastSum = 0x1p-60f;  // that is normal for sure
+constexpr float kLeastSum = 0x1p-60f;  // certainly normal
 
-// log x for normal x > 0, in place, to within 2^-21 (|log x| + 1/4): with x = 2^e m, 1/2 <= m^2 < 2, s = (m - 1) / (m +
-// 1), log m = 2 (s + s^3 / 3 + s^5 / 5 + ..).
+// Replaces normal x > 0 by log x, to within 2^-21 (|log x| + 1/4). With x = 2^e m, 1/2 <= m^2 < 2, and s = (m - 1) / (m
+// + 1): log m = 2 (s + s^3 / 3 + s^5 / 5 + ..).
 inline void take_logs(float (&x)[kGroupRows]) {
   constexpr int32_t kRootOfHalf = 0x3f3504f3;  // bits of the least m
   for (int64_t i = 0; i < kGroupRows; ++i) {
@@ -27,7 +27,7 @@ inline void take_logs(float (&x)[kGroupRows]) {
   }
 }
 
-// Multiplies a group, or as many as a tile has, with all interests.
+// Multiplies a group, or all groups of a tile, with all interests.
 template <int kVectors, int kGroups>
 LSIF_INLINE void multiply_tiles(const Block& block, int64_t group, const VectorScan* vectors, int64_t num_vectors,
                                 Dots (*products)[kGroups]) {
@@ -44,7 +44,7 @@ LSIF_INLINE Dots (*multiply_interests(Block& block, int64_t group, const QuerySc
   return products;
 }
 
-// The rows for which sum_j w_j exp((u_j + b - threshold) / tau) may be 1 or more.
+// The rows for which sum_j w_j exp((u_j + b - threshold) / tau) may be >= 1.
 template <int kGroups>
 LSIF_INLINE uint32_t
     reaching_rows(const QueryScan& scan, const Side& side, const Dots (*products)[kGroups], int64_t group) {
@@ -71,8 +71,8 @@ LSIF_INLINE uint32_t
   return not_below(sums, broadcast(1.0f));
 }
 
-// tau log sum_j w_j exp(u_j / tau) + b, or the smaller one of two bounds of it without exponentials, where u_j is the
-// bound of q_j . x with `rows` as what is missed of x: zero for what the codes themselves score.
+// The bound tau log sum_j w_j exp(u_j / tau) + b or, if smaller, one of two bounds of it without exponentials. u_j is
+// the bound of q_j . x, with `rows` as its error term; zero gives the score of the codes themselves.
 template <int kGroups>
 __attribute__((noinline)) GroupFloats score_bound(const QueryScan& scan, const Side& side, const GroupFloats& rows,
                                                   const Dots (*products)[kGroups], int64_t group) {
@@ -119,7 +119,7 @@ __attribute__((noinline)) GroupFloats score_bound(const QueryScan& scan, const S
   return upper;
 }
 
-// Bounds of those rows of a group that are not below the threshold, whose bits `mask` is set to.
+// The bounds of a group's rows; sets in `mask` the bits of the rows that are not below the threshold.
 template <int kGroups>
 LSIF_INLINE GroupFloats bound_interests(const QueryScan& scan, const Side& side, const Dots (*products)[kGroups],
                                         int64_t group, uint32_t& mask) {

@@ -1,4 +1,4 @@
-// The state of one query of score_topk.inl.h: its unit and its threshold.
+// The state of one query of score_topk.inl.h, with its unit and threshold.
 #pragma once
 
 #include <math.h>
@@ -12,7 +12,7 @@ namespace lsif::cpu::LSIF_ISA {
 namespace {
 
 // docs/score_topk.md, "Rounding and range".
-constexpr double kRoundingSlack = 0x1p-126;  // 2^-150 on a GPU, which flushes nothing
+constexpr double kRoundingSlack = 0x1p-126;  // 2^-150 on a GPU, which flushes no subnormals
 constexpr float kScoreSlack = 0x1p-22f;
 constexpr double kLeastTemperature = 0x1p-60;
 constexpr float kLeastShare = 0x1p-126f;
@@ -27,7 +27,7 @@ inline int larger(int a, int b) { return a > b ? a : b; }
 
 inline double magnitude(double x) { return x < 0 ? -x : x; }
 
-// Bits of non-negative floats have the floats' order, and integer maxima vectorize.
+// Non-negative floats order like their bits, and integer maxima vectorize.
 inline int32_t max_magnitude_bits(const float* x, int64_t n) {
   int32_t largest = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -37,28 +37,28 @@ inline int32_t max_magnitude_bits(const float* x, int64_t n) {
   return largest;
 }
 
-// Rows, biases and queries are multiplied by powers of two before anything is computed, so that no bound exceeds a few
-// units of 2^exponent, which is the same for all queries of a scan.
+// Rows, biases and queries are first scaled by powers of two, so that no bound exceeds a few units of 2^exponent. The
+// exponent is the same for all queries of a scan.
 struct Units {
   int row_exponent;
   int bias_exponent;
   int exponent;
   float row;          // 2^-row_exponent
   float bias;         // 2^-bias_exponent
-  float bias_factor;  // what is left to multiply biases by
+  float bias_factor;  // remaining factor for the biases
 };
 
 struct QueryScan;
 
 // One interest of a query.
 struct VectorScan : CodedVector {
-  QueryScan* query;  // without weights
+  QueryScan* query;  // set without weights
   float scale;
   float norm;
   float missed;      // |q - t p| / |q|
   float log_weight;  // with weights: temperature * log(weight)
-  float weight;      // and its share of their sum, at least kLeastShare
-  float threshold;   // without: the query's
+  float weight;      // its share of the sum of weights, at least kLeastShare
+  float threshold;   // without weights: the query's
 };
 
 struct QueryScan {
@@ -66,26 +66,26 @@ struct QueryScan {
   VectorScan* vectors;  // [num_interests]
   Candidate* candidates;
   int64_t num_candidates;
-  int64_t num_scored;  // candidates so far that were
-  int64_t limit;       // of num_candidates, but for those of a group
+  int64_t num_scored;  // candidates scored so far
+  int64_t limit;       // of num_candidates, may be exceeded by one group
   int64_t max_candidates;
   int64_t first_item;      // of the scan
   int exponent;            // of the unit
-  bool is_bounded;         // false: some norm or error is beyond float32, nothing can be dropped
-  float least;             // so many rows as are wanted score no less: -inf, or what a scan that was given up left
-  float threshold;         // rows whose bound is below cannot enter; -inf while no k rows are known
-  double float_error;      // of scores in float32, not in the unit; infinity: not known
-  double float_threshold;  // rows whose score in float32 is below cannot enter
+  bool is_bounded;         // false: some norm or error exceeds float32, so nothing can be dropped
+  float least;             // a score that at least k rows reach; -inf, or known from a scan that gave up
+  float threshold;         // rows whose bound is lower cannot enter; -inf until k rows are known
+  double float_error;      // of scores in float32, not in the unit; infinity: unknown
+  double float_threshold;  // rows whose score in float32 is lower cannot enter
   float log_total;         // several interests: temperature * log(sum of weights) and temperature * log(num_interests),
   float log_count;         // rounded up
-  float temperature;       // 0: too small a part of the unit to divide by
+  float temperature;       // 0: too small, relative to the unit, to divide by
   float binary;            // log2(e) / temperature
   float offset;            // binary * (log_total - threshold), rounded up
-  float missed;            // the largest of the vectors'
-  uint32_t needed;         // of the 16 regions that are scanned next, where there is an order
+  float missed;            // the largest `missed` of the vectors
+  uint32_t needed;         // of the next 16 regions, if there is an order
 };
 
-// The larger of `score` and what other scans know, which learn it from this.
+// The larger of `score` and the score known from other scans; also publishes it to them.
 inline float share_score(float* known_score, float score) {
   float known = 0;
   __atomic_load(known_score, &known, __ATOMIC_RELAXED);
@@ -116,7 +116,7 @@ inline int32_t largest_bits(const TopkQuery& query) {
                 max_magnitude_bits(query.errors, query.num_interests));
 }
 
-// The largest of the logarithms in the bounds of a query with weights.
+// The largest magnitude of a logarithm in the bounds of a query with weights.
 inline double largest_log(const TopkQuery& query) {
   double largest = magnitude(query.log_total) + query.temperature * ::log(static_cast<double>(query.num_interests));
   for (int64_t j = 0; j < query.num_interests; ++j) {
@@ -142,7 +142,7 @@ inline Units units_of(const CatalogView& catalog, const TopkQuery* queries, int6
   return units;
 }
 
-// The logarithms of a query with weights, rounded up.
+// Sets the logarithms of a query with weights, rounded up.
 inline void start_logs(QueryScan& scan) {
   const TopkQuery& query = *scan.query;
   const double exponentials = query.num_interests > 1 ? 4 * query.temperature : 0;
@@ -158,7 +158,7 @@ inline void start_logs(QueryScan& scan) {
   for (int64_t j = 0; j < query.num_interests; ++j) total += static_cast<double>(query.weights[j]);
   for (int64_t j = 0; j < query.num_interests; ++j) {
     scan.vectors[j].log_weight = static_cast<float>(query.log_weights[j] * unit);
-    // The least normal number in place of those below: they are rounded too far, or to 0 where denormals are flushed.
+    // Smaller shares are raised to the least normal number: subnormals lose precision, or are flushed to 0.
     const auto share = static_cast<float>(static_cast<double>(query.weights[j]) / total);
     scan.vectors[j].weight = share > kLeastShare ? share : kLeastShare;
   }
@@ -201,7 +201,7 @@ inline void exchange(T& a, T& b) {
   b = c;
 }
 
-// Two of the queries of a scan. Without weights their vectors are scanned together, in the queries' order.
+// Swaps two queries of a scan. Without weights their vectors are scanned together, in the order of the queries.
 inline void swap_scans(QueryScan& a, QueryScan& b) {
   exchange(a, b);
   if (a.query->weights != nullptr) return;
@@ -218,7 +218,7 @@ inline void use_list(Candidate* candidates, int64_t max_candidates, QueryScan& s
   scan.limit = early < max_candidates ? early : max_candidates;
 }
 
-// Lays the queries' state out in `memory`, as score_topk_scratch_size() counts it.
+// Lays out the queries' state in `memory`, whose size is score_topk_scratch_size().
 inline QueryScan* start_queries(const CatalogView& catalog, const Units& units, int64_t first_item, TopkQuery* queries,
                                 int64_t num_queries, uint8_t* memory) {
   auto* scans = reinterpret_cast<QueryScan*>(memory);

@@ -1,5 +1,5 @@
-// Scans region by region, where there is an order, each with the queries that need it: for queries that need most
-// regions, and for rows that lie by length, whose first regions give a threshold that the last ones are below.
+// Scans region by region if there is an order, each region with the queries that need it. Used for queries that need
+// most regions, and for rows sorted by length, where the first regions give a threshold that excludes the last.
 #pragma once
 
 #include "kernels/cpu/topk_cells.inl.h"
@@ -8,12 +8,12 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// Sets which of the 16 regions from first_item on are not below the queries' thresholds.
+// Finds which of the 16 regions from first_item on are not below each query's threshold.
 inline void bound_range(const Ordered& in, int64_t first_item, QueryScan* scans, int64_t num_queries) {
   const uint8_t* group = in.catalog.codes.regions + first_item / kRangeRows * in.block.stride;
   const uint32_t all = mask_of(num_regions(in.last_item - first_item));
   for (int64_t q = 0; q < num_queries; ++q) {
-    // By length many rows wait at first, and the sooner they are scored, the fewer regions are needed.
+    // If sorted by length, many rows wait at first; the sooner they are scored, the fewer regions are needed.
     if (scans[q].query->known_score != nullptr) update_threshold(scans[q]);
     if (scans[q].num_candidates >= scans[q].query->k) thin_candidates(in.catalog, scans[q]);
     const GroupBounds bounds = bound_group(in, group, scans[q], false);
@@ -21,7 +21,7 @@ inline void bound_range(const Ordered& in, int64_t first_item, QueryScan* scans,
   }
 }
 
-// Brings the queries that need the region of this bit to the front and returns how many these are.
+// Moves the queries that need this region (a bit) to the front and returns their number.
 inline int64_t bring_to_front(QueryScan* scans, int64_t num_queries, uint32_t region) {
   int64_t front = 0;
   for (int64_t end = num_queries; front < end;) {

@@ -1,5 +1,5 @@
-// Implements TopkRowsFn of kernels/score_topk.h: float32 scores of all listed rows, then exact ones of those that may
-// be among the k best. docs/score_topk.md derives the error ("Scores in float32").
+// Implements TopkRowsFn of kernels/score_topk.h: float32 scores of all rows, then exact ones where needed.
+// docs/score_topk.md, "Scores in float32", derives the error.
 #pragma once
 
 #include <math.h>
@@ -13,10 +13,10 @@ namespace {
 
 constexpr float kLargestFloat = 0x1.fffffep127f;
 constexpr int64_t kMaximaPerResult = 4;
-constexpr int64_t kManyPerResult = 4;  // rows worth an exact score: there are hardly more than results
-constexpr int64_t kAnyRow = -1;        // in place of their number: all are
+constexpr int64_t kManyPerResult = 4;  // rows per result worth an exact score; usually hardly more than one remains
+constexpr int64_t kAnyRow = -1;        // instead of a count: all rows may be
 
-// float32_error() of all scores of this query, of rows no longer than `longest`.
+// float32_error() for all scores of this query with rows of length at most `longest`.
 inline double error_of(const TopkQuery& query, double longest, const CatalogView& catalog) {
   double square = 0;
   for (int64_t i = 0; i < catalog.dim; ++i) {
@@ -25,8 +25,8 @@ inline double error_of(const TopkQuery& query, double longest, const CatalogView
   return float32_error(::sqrt(square), longest, static_cast<double>(catalog.codes.bias_size), catalog.dim);
 }
 
-// At least |x| of each row listed. Each sum of squares is rounded `dim` times, and products below the normal numbers
-// may be flushed to 0.
+// An upper bound of |x| over the listed rows. Each sum of squares has `dim` roundings, and subnormal products may be
+// flushed to 0.
 __attribute__((noinline)) double longest_of(const CatalogView& catalog, const int64_t* rows, int64_t num_rows) {
   const int64_t dim = catalog.dim;
   Vec largest = broadcast(0.0f);
@@ -47,7 +47,8 @@ __attribute__((noinline)) double longest_of(const CatalogView& catalog, const in
   return ::sqrt(square * (1 + terms * 0x1p-23) + terms * 0x1p-126);
 }
 
-// Rows that the query leaves out score -infinity. Both ascend: those of the shorter list are looked up in the other.
+// Sets the scores of excluded rows to -infinity. Both lists ascend: the elements of the shorter are looked up in the
+// longer.
 inline void leave_out_excluded(const TopkQuery& query, const int64_t* rows, int64_t num_rows, float* scores) {
   if (num_rows < query.num_exclude) {
     for (int64_t i = 0; i < num_rows; ++i) {
@@ -62,7 +63,7 @@ inline void leave_out_excluded(const TopkQuery& query, const int64_t* rows, int6
   }
 }
 
-// A score that at least k of them reach: the k-th largest of the maxima of 4 k parts, or of all if there are no more.
+// A score that at least k rows reach: the k-th largest of the maxima of 4 k parts, or of all scores if there are fewer.
 inline float reached_by(const float* scores, int64_t size, int64_t k, Candidate* candidates) {
   const int64_t most = divide_up(kMaximaPerResult * k, kGroupRows) * kGroupRows;
   const int64_t num_parts = size < most ? size : most;
@@ -79,14 +80,14 @@ inline float reached_by(const float* scores, int64_t size, int64_t k, Candidate*
   return least;
 }
 
-// Scores in float32 below cannot be those of the k best, as k rows reach a score there.
+// Rows with a lower float32 score cannot be among the k best, as k rows score `reached` or more.
 inline float float32_threshold(float reached, double error) {
   const double threshold = below_score(below_score(static_cast<double>(reached), error), error);
   if (!(threshold > -static_cast<double>(kLargestFloat))) return -kLargestFloat;
   return float_below(threshold);
 }
 
-// Brings the rows whose score is not below the threshold to the front of `candidates`, and returns how many they are.
+// Writes the rows whose score is not below the threshold to `candidates`, and returns their number.
 inline int64_t collect(const float* scores, int64_t size, float threshold, Candidate* candidates) {
   int64_t count = 0;
   for (int64_t i = 0; i < size; i += kGroupRows) {
@@ -98,7 +99,7 @@ inline int64_t collect(const float* scores, int64_t size, float threshold, Candi
   return count;
 }
 
-// Collects the rows that may be among the k best if none is longer than `longest`; kAnyRow if float32 cannot tell.
+// Collects the rows that may be among the k best, if none is longer than `longest`; kAnyRow if float32 cannot decide.
 inline int64_t collect_promising(const CatalogView& catalog, const TopkQuery& query, double longest,
                                  const float* scores, int64_t size, Candidate* candidates) {
   const double error = error_of(query, longest, catalog);
@@ -107,7 +108,6 @@ inline int64_t collect_promising(const CatalogView& catalog, const TopkQuery& qu
   return collect(scores, size, float32_threshold(reached, error), candidates);
 }
 
-// Offers the exact scores of rows.
 inline void offer_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows, const Candidate* candidates,
                        int64_t count, TopkQuery& query) {
   const int64_t most = count <= topk_rows_room(num_rows, query.k) ? count : query.k;
@@ -134,11 +134,12 @@ void topk_rows(const CatalogView& catalog, const int64_t* rows, int64_t num_rows
   auto* scores = static_cast<float*>(scratch);
   float* together = scores + num_queries * stride;
   auto* candidates = reinterpret_cast<Candidate*>(together + catalog.dim * kRowQueries);
-  // Of several interests, and where half of the rows are wanted, all are scored exactly.
+  // With several interests, or if more than half of the rows are wanted, all are scored exactly.
   const int64_t k = queries[0].k;
   const bool in_float32 = queries[0].weights == nullptr && 2 * k <= num_rows;
   if (in_float32) score_in_float32(catalog, rows, num_rows, queries, num_queries, scores, together);
-  // The longest row may be another than those listed, or gone: they are looked at where its length says too little.
+  // The longest row of the catalogue may not be listed, or may be gone: if its length is too loose, the listed rows are
+  // measured.
   auto longest = static_cast<double>(catalog.codes.longest_row);
   bool is_of_listed = false;
   for (int64_t q = 0; q < num_queries; ++q, scores += stride) {

@@ -1,4 +1,4 @@
-// Scans for score_topk.inl.h: rows of a catalogue that lie beside each other, in blocks that stay in the cache.
+// Scans for score_topk.inl.h: adjacent rows of a catalogue, in blocks that stay in the cache.
 #pragma once
 
 #include "kernels/cpu/topk_block.inl.h"
@@ -21,7 +21,7 @@ __attribute__((noinline)) void keep_tile(const Block& block, int64_t group, cons
   }
 }
 
-// One interest each.
+// For queries of one interest each.
 template <int kVectors, int kGroups>
 inline void scan_groups(const Block& block, int64_t group, const VectorScan* vectors, float missed) {
   Dots dots[kVectors][kGroups];
@@ -39,7 +39,7 @@ inline void scan_groups(const Block& block, int64_t group, const VectorScan* vec
     keep_tile(block, group, vectors, missed, dots);
 }
 
-// Tiles of as many queries as possible, then of half as many, and so on.
+// Handles tiles of as many queries as possible, then of half as many, and so on.
 template <int kVectors>
 inline void scan_tiles(Block& block, const VectorScan* vectors, int64_t num_vectors) {
   for (; num_vectors >= kVectors; vectors += kVectors, num_vectors -= kVectors) {
@@ -54,7 +54,7 @@ inline void scan_tiles(Block& block, const VectorScan* vectors, int64_t num_vect
   if constexpr (kVectors > 1) scan_tiles<kVectors / 2>(block, vectors, num_vectors);
 }
 
-// All queries have weights, or none has.
+// Either all queries have weights or none has.
 inline void scan_block(Block& block, QueryScan* queries, int64_t num_queries) {
   if (queries[0].query->weights == nullptr) {
     scan_tiles<kMaxTileVectors>(block, queries[0].vectors, num_queries);
@@ -69,19 +69,19 @@ inline void scan_block(Block& block, QueryScan* queries, int64_t num_queries) {
   }
 }
 
-// A power of two, so that a region is a whole number of blocks.
+// A power of two, so that a region contains a whole number of blocks.
 inline int64_t groups_of_block(int64_t stride) {
   int64_t groups = kBlockGroups;
   while (groups > 1 && groups * stride > kBlockBytes) groups /= 2;
   return groups;
 }
 
-// goes_on: whether the rows behind are likely to be scanned next.
+// goes_on: whether the following rows are likely to be scanned next.
 void scan_blocks(Block& block, const Units& units, QueryScan* queries, int64_t num_queries, bool goes_on) {
   const int64_t step = groups_of_block(block.stride);
   for (int64_t left = num_groups(block.last_item - block.first_item); left > 0; left -= step) {
     block.num_groups = left < step ? left : step;
-    // Past the last block nothing is worth fetching.
+    // After the last block there is nothing to prefetch.
     const int64_t ahead = left < 2 * step && !goes_on ? 0 : step * block.stride;
     for (int64_t g = 0; g < block.num_groups; ++g) {
       const uint8_t* line = block.groups + g * block.stride;
@@ -102,7 +102,7 @@ LSIF_INLINE GroupFloats stream_bound(const Block& block, const Units& units, con
   return upper_bound(vector, side, missed_rows(side, vector.missed), dots[0][0]);
 }
 
-// One query with one interest reads the lines in the order they lie in, which memory is fastest at.
+// One query with one interest reads the lines in storage order, for which memory is fastest.
 inline void scan_stream(Block& block, const Units& units, QueryScan& scan) {
   const VectorScan vector = scan.vectors[0];
   for (; block.first_item < block.last_item; block.first_item += kGroupRows) {

@@ -1,4 +1,4 @@
-// The most promising of the rows that wait.
+// Selection of the most promising waiting rows.
 #pragma once
 
 #include "kernels/cpu/topk_heap.inl.h"
@@ -6,8 +6,8 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-constexpr int64_t kLeastParted = 32;  // fewer are found faster by a heap
-constexpr int64_t kMostPasses = 8;    // over all candidates, before a heap has to do: 2 to 4 are usual
+constexpr int64_t kLeastParted = 32;  // fewer are selected faster by a heap
+constexpr int64_t kMostPasses = 8;    // over all candidates, before falling back to a heap: 2 to 4 are usual
 
 inline void select_by_heap(Candidate* candidates, int64_t size, int64_t count) {
   make_heap(candidates, count);
@@ -19,7 +19,7 @@ inline void select_by_heap(Candidate* candidates, int64_t size, int64_t count) {
   }
 }
 
-// Brings those that `is_first` to the front and returns how many these are. Comparisons of a block come first, without
+// Moves candidates with `is_first` to the front and returns their number. A block's comparisons come first, without
 // branches, so that only the number of its exchanges can be mispredicted.
 template <typename IsFirst>
 inline int64_t part(Candidate* candidates, int64_t size, IsFirst is_first) {
@@ -45,9 +45,8 @@ inline float middle_of(float a, float b, float c) {
   return c < low ? low : c < high ? c : high;
 }
 
-// Brings the `count` candidates of the largest bounds to the front, in any order: by quickselect, which a heap ends
-// where few are wanted or the pivots are bad. Inlined into its callers, it makes GCC 12 copy registers in the scan's
-// loop.
+// Moves the `count` candidates with the largest bounds to the front, in any order: by quickselect, with a heap at the
+// end if few are wanted or the pivots are bad. Not inlined: GCC 12 would then copy registers in the scan's loop.
 __attribute__((noinline)) void select_largest(Candidate* candidates, int64_t size, int64_t count) {
   int64_t left = kMostPasses * size;
   while (0 < count && count < size) {
@@ -56,7 +55,7 @@ __attribute__((noinline)) void select_largest(Candidate* candidates, int64_t siz
     const float pivot = middle_of(candidates[0].upper, candidates[size / 2].upper, candidates[size - 1].upper);
     int64_t first = part(candidates, size, [pivot](const Candidate& c) { return c.upper > pivot; });
     if (first == 0) {
-      // The pivot is the largest bound, maybe of many.
+      // The pivot is the largest bound, perhaps of many.
       first = part(candidates, size, [pivot](const Candidate& c) { return c.upper == pivot; });
       if (first >= count) return;
     }

@@ -1,4 +1,4 @@
-// Rows that are scored in float32 for several queries together.
+// Scoring rows in float32 for several queries together.
 #pragma once
 
 #include "kernels/cpu/float32_scores.inl.h"
@@ -7,11 +7,11 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// Queries that score rows together have their vectors beside each other, [dim, kRowQueries]; so lanes are queries.
+// Queries that score rows together have interleaved vectors, [dim, kRowQueries]; so lanes are queries.
 constexpr int kQueryVecs = static_cast<int>(kRowQueries) / kLanes;
-constexpr int kChainRows = kLanes / 2;  // whose sums are chains enough to fill each other's waits
+constexpr int kChainRows = kLanes / 2;  // rows at a time: enough independent sums to hide their latency
 constexpr int64_t kLeastQueries = 6;    // fewer are faster one by one,
-constexpr int64_t kLeastRows = 32;      // as are those of few rows
+constexpr int64_t kLeastRows = 32;      // as is a small number of rows
 
 // Lane q of sums[v][r]: rows[r] . query v kLanes + q.
 LSIF_INLINE void dot_queries(const float* queries, const float* const* rows, int64_t dim,
@@ -38,7 +38,7 @@ LSIF_INLINE void dot_queries(const float* queries, const float* const* rows, int
   }
 }
 
-// Scores of `count` of kLanes rows for kRowQueries or fewer queries.
+// Scores of the first `count` of kLanes rows for up to kRowQueries queries.
 __attribute__((noinline)) void score_together(const RowVectors& rows, int64_t count, const float* queries,
                                               int64_t num_queries, int64_t dim, float* scores, int64_t stride) {
   Vec sums[kQueryVecs][kLanes];
@@ -60,8 +60,8 @@ inline void put_together(const TopkQuery* queries, int64_t num_queries, int64_t 
   }
 }
 
-// Sets scores[q, i] to the score of rows[i], but for rounding; those of a line past the last row to -infinity.
-// together: room for put_together().
+// Sets scores[q, i] to the score of rows[i], up to rounding, and those past the last row, up to a full line, to
+// -infinity. together: scratch for put_together().
 inline void score_in_float32(const CatalogView& catalog, const int64_t* rows, int64_t num_rows,
                              const TopkQuery* queries, int64_t num_queries, float* scores, float* together) {
   const int64_t dim = catalog.dim;

@@ -1,5 +1,5 @@
-// Scans rows that have no order. Where bounds hold little back, as those of wide vectors that favour no direction, most
-// rows would be scored for each query alone: then they are scored for many queries together, without bounds.
+// Scans rows that have no order. If bounds exclude few rows, as for wide vectors without preferred directions, most
+// rows would be scored for each query separately; they are then scored for many queries together, without bounds.
 #pragma once
 
 #include "kernels/cpu/topk_scan.inl.h"
@@ -8,10 +8,10 @@
 namespace lsif::cpu::LSIF_ISA {
 namespace {
 
-// Rows that are scored for one query alone, for each row and kRowQueries queries, above which all are better scored
-// together. Alone a row is read from memory for one query (bench/measured.md, "Wide vectors").
+// If more rows than this, per row and kRowQueries queries, are scored for single queries, scoring all together is
+// faster: a row is then read from memory for several queries at once (bench/measured.md, "Wide vectors").
 constexpr int64_t kMostAlone = 1;
-constexpr int64_t kSettledRows = 512;  // until so many rows have been scanned thresholds are low whatever bounds hold
+constexpr int64_t kSettledRows = 512;  // until this many rows are scanned, thresholds are too low to judge the bounds
 
 struct Unordered {
   const CatalogView& catalog;
@@ -20,21 +20,21 @@ struct Unordered {
   uint8_t* memory;  // [together_scratch_size()]
 };
 
-// What they are has to be known, so that rows of which float32 says that they are below it can be dropped.
+// Thresholds must be known to drop rows by their float32 scores.
 inline bool have_thresholds(const QueryScan* scans, int64_t num_queries) {
   bool all = true;
   for (int64_t q = 0; q < num_queries; ++q) all = all && scans[q].float_threshold > -HUGE_VAL;
   return all;
 }
 
-// Rows that were scored for a query alone, or wait to be.
+// The number of rows scored for a single query, or waiting to be.
 inline int64_t num_alone(const QueryScan* scans, int64_t num_queries) {
   int64_t sum = 0;
   for (int64_t q = 0; q < num_queries; ++q) sum += scans[q].num_scored + scans[q].num_candidates;
   return sum;
 }
 
-// Keeps those of the rows [first, first + count) that may be among the k best by their scores in float32.
+// Scores exactly those of the rows [first, first + count) whose float32 scores may be among the k best.
 inline void keep_scored(const CatalogView& catalog, int64_t first, int64_t count, const float* scores,
                         QueryScan& scan) {
   const float least = float_below(scan.float_threshold);
@@ -52,7 +52,7 @@ inline void keep_scored(const CatalogView& catalog, int64_t first, int64_t count
   }
 }
 
-// The rows [first, last), without bounds.
+// Scans rows [first, last) without bounds.
 inline void scan_together(const Unordered& in, int64_t first, int64_t last, QueryScan* scans, int64_t num_queries) {
   auto* rows = reinterpret_cast<int64_t*>(in.memory);
   auto* scores = reinterpret_cast<float*>(rows + kTogetherRows);
@@ -72,7 +72,7 @@ inline void scan_together(const Unordered& in, int64_t first, int64_t last, Quer
 
 inline void scan_unordered(const Unordered& in, int64_t first_item, int64_t last_item, QueryScan* scans,
                            int64_t num_queries) {
-  // Of a row of a group without bounds float32 may say too little.
+  // For a row of a group without bounds, the float32 error may be unknown.
   const bool may_be_together = num_queries >= kLeastQueries && scans[0].query->weights == nullptr &&
                                scans[0].query->error_share == 1 &&
                                in.catalog.codes.longest_row <= in.catalog.codes.row_size;
@@ -85,9 +85,9 @@ inline void scan_unordered(const Unordered& in, int64_t first_item, int64_t last
     scan_rows(in.block, in.units, scans, num_queries, end < last_item);
     first = end;
     if (end == last_item || end < look_at || num_alone(scans, num_queries) <= most) continue;
-    // Thresholds rise and bounds come to hold more: one looks again after as many rows as have been scanned.
+    // Thresholds rise, so bounds come to exclude more: check again after as many rows as have been scanned so far.
     look_at = smaller(end + (end - first_item), last_item);
-    // Most may wait because thresholds were low when they came.
+    // Many may be waiting only because thresholds were low when they were added.
     for (int64_t q = 0; q < num_queries; ++q) thin_candidates(in.catalog, scans[q]);
     if (num_alone(scans, num_queries) <= most || !have_thresholds(scans, num_queries)) continue;
     scan_together(in, end, look_at, scans, num_queries);

@@ -1,6 +1,6 @@
 // Compiled once per ISA, with that ISA's compiler flags and LSIF_ISA set to its name. Everything is in an unnamed
-// namespace inside namespace LSIF_ISA and no std:: function template may be used here: a template instance compiled for
-// AVX-512 must never be the copy the linker keeps for everybody (tests/test_build.py looks at the symbols).
+// namespace inside namespace LSIF_ISA, and no std:: function template may be used here: the linker must never keep an
+// instance compiled for AVX-512 as the shared copy (tests/test_build.py checks the symbols).
 #if !defined(LSIF_SIMD_AVX2VNNI)
 #include "kernels/cpu/attention.inl.h"
 #include "kernels/cpu/embedding.inl.h"
@@ -21,8 +21,7 @@
 namespace lsif::cpu {
 
 #if defined(LSIF_SIMD_AVX2VNNI)
-// Only score_topk multiplies bytes, and topk_rows and exact_score use what it does; all other kernels are those of
-// AVX2.
+// Only score_topk multiplies bytes, and topk_rows and exact_score share its code; all other kernels are those of AVX2.
 const KernelTable& LSIF_JOIN(LSIF_ISA, _kernels)() {
   static const KernelTable table = [] {
     KernelTable changed = avx2_kernels();

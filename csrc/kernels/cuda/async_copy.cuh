@@ -1,12 +1,11 @@
-// Copies from global to shared memory that go on while the thread does something else (PTX ISA, cp.async, from sm_80
-// on).
+// Asynchronous copies from global to shared memory (PTX ISA, cp.async, from sm_80 on).
 #pragma once
 
 #include "kernels/cuda/device.cuh"
 
 namespace lsif::cuda {
 
-// 16 bytes, both ends aligned to them.
+// Copies 16 bytes; both addresses are 16-byte aligned.
 __device__ inline void copy_async(float* to_shared, const float* from_global) {
 #if defined(LSIF_CUDA_EMULATED)
   ::emulated::Block::get().defer_copy(to_shared, from_global, 16);
@@ -18,7 +17,7 @@ __device__ inline void copy_async(float* to_shared, const float* from_global) {
 #endif
 }
 
-// Until all copies of this thread are done; those of others need a barrier behind that.
+// Waits for all copies of this thread. To read what other threads have copied, a barrier must follow.
 __device__ inline void copy_async_wait() {
 #if defined(LSIF_CUDA_EMULATED)
   ::emulated::Block::get().finish_copies();
@@ -27,7 +26,7 @@ __device__ inline void copy_async_wait() {
 #endif
 }
 
-// Has the second cache fetch what lies there.
+// Prefetches into the L2 cache.
 __device__ inline void prefetch(const void* from_global) {
 #if defined(LSIF_CUDA_EMULATED)
   (void)from_global;

@@ -5,11 +5,12 @@
 namespace lsif::cuda {
 namespace {
 
-constexpr int kRows = 16;  // queries of a tile, and keys of a chunk
+constexpr int kRows = 16;  // queries per tile, and keys per chunk
 constexpr float kLowest = -__builtin_inff();
 
-// Tiles of all sequences, each counted from its sequence's first row, so that a row's result depends on its sequence
-// alone. Sequence b's begin at offsets[b] / kRows + b: far enough from the one before for all of that one's.
+// Tiles of all sequences. Each begins a multiple of kRows rows after its sequence's first, so that a row's result
+// depends only on its sequence. Sequence b's tiles begin at offsets[b] / kRows + b, after all those of the previous
+// sequence.
 struct Tiles {
   const int64_t* offsets;
   int64_t batch;
@@ -21,12 +22,12 @@ struct Tiles {
   }
 };
 
-// kDim >= head_dim columns: a thread's share of 16 rows of them, as the matrix instruction wants it (mma.cuh).
+// kDim >= head_dim columns: a thread's fragment of 16 rows of them, in the layout of the matrix instruction (mma.cuh).
 template <int kDim>
 struct Tile {
   const AttentionParams& params;
   const AttentionInput& input;
-  int64_t begin;  // of the sequence; the rows below are counted from there
+  int64_t begin;  // of the sequence; rows below are absolute
   int64_t end;
   int64_t first_row;
   int64_t head;
@@ -34,12 +35,12 @@ struct Tile {
   int t;
   MmaBf16A q[kDim / 16];
   MmaFloatC sums[kDim / 8];  // columns 8 n .. 8 n + 7
-  float top[2];              // of rows g and g + 8, as totals
+  float top[2];              // of rows g and g + 8, like totals
   float totals[2];           // over this thread's keys
 
   __device__ int64_t row(int i) const { return first_row + g + 8 * i; }
 
-  // Two neighbours of a row, 0 past head_dim and past the sequence.
+  // Columns c and c + 1 of a head in row r; 0 past head_dim and outside the sequence.
   __device__ uint32_t pair(const float* rows, int64_t stride, int64_t r, int64_t column, int c) const {
     if (r < begin || r >= end) return 0;
     const float* x = rows + r * stride + column + c;
@@ -78,13 +79,13 @@ struct Tile {
     }
   }
 
-  // In place of logits: exponentials against a running maximum, which all sums so far are moved to.
+  // Replaces logits by exponentials relative to a running maximum, and rescales all earlier sums to it.
   __device__ void exponentiate(MmaFloatC (&logits)[2]) {
     for (int i = 0; i < 2; ++i) {
       float highest = top[i];
       for (int n = 0; n < 2; ++n) highest = fmaxf(highest, fmaxf(logits[n].regs[2 * i], logits[n].regs[2 * i + 1]));
       for (int mask = 1; mask < 4; mask *= 2) highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, mask));
-      // Nothing but -inf so far: any finite number in place of the maximum makes all weights 0, -inf itself NaNs.
+      // If all logits so far are -inf: any finite reference gives weights 0, while -inf would give NaN.
       const float reference = highest == kLowest ? 0.0f : highest;
       const float shrink = expf(top[i] - reference);
       top[i] = highest;

@@ -18,7 +18,7 @@ __device__ inline float attention_bias(const AttentionParams& params, int64_t he
   return position + params.time_bias[head * (params.num_time_boundaries + 2) + bucket];
 }
 
-// The bias of key `key` for the query `row` of the same sequence.
+// The bias of key `key` for query `row` of the same sequence.
 __device__ inline float bias_of(const AttentionParams& params, const AttentionInput& input, int64_t head, int64_t row,
                                 int64_t key) {
   const bool is_timed = params.time_bias != nullptr && input.times != nullptr && input.query_times != nullptr;

@@ -1,4 +1,4 @@
-// What the CUDA kernels share.
+// Helpers shared by the CUDA kernels.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,9 +12,9 @@
 namespace lsif::cuda {
 
 inline constexpr int kWarp = 32;
-inline constexpr int kThreads = 128;  // of every block, unless a kernel says otherwise
+inline constexpr int kThreads = 128;  // per block, unless a kernel says otherwise
 
-// Bytes of shared memory a block may have on this device, if it asks for them.
+// The most bytes of shared memory a block can have on this device, if it requests them.
 inline int shared_memory_limit() {
   int device = 0;
   int limit = 0;
@@ -23,7 +23,7 @@ inline int shared_memory_limit() {
   return limit;
 }
 
-// Of this device; 1 if it does not say.
+// Multiprocessors of this device; 1 if unknown.
 inline int64_t num_processors() {
   int device = 0;
   int count = 0;
@@ -32,8 +32,8 @@ inline int64_t num_processors() {
   return count;
 }
 
-// Whether blocks of the kernel can be launched as clusters on this device: from sm_90 on, unless it was compiled for
-// less, where the barriers below do not exist.
+// Whether the kernel can be launched with clusters of blocks on this device: from sm_90 on, unless compiled for less,
+// where the barriers below do not exist.
 template <typename... Params>
 bool has_clusters(void (*kernel)(Params...)) {
   int device = 0;
@@ -44,15 +44,15 @@ bool has_clusters(void (*kernel)(Params...)) {
   return cudaFuncGetAttributes(&compiled, kernel) == cudaSuccess && compiled.ptxVersion >= 90;
 }
 
-// An error, which cudaGetLastError() then has no more: torch would blame the next launch for it.
+// Clears the error from cudaGetLastError() and returns it: torch would attribute it to the next launch.
 inline cudaError_t forgotten(cudaError_t error) {
   if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
   return error;
 }
 
-// Launches `blocks` blocks with `shared` bytes of dynamic_shared() each, none at all if that is 0. Unlike <<<>>> with
-// cudaGetLastError(), reports this launch's error only. More than 48 KB are for kernels without __shared__ variables.
-// `cluster` neighbouring blocks at a time are at work together.
+// Launches `blocks` blocks with `shared` bytes of dynamic_shared() each (may be 0). Unlike <<<>>> with
+// cudaGetLastError(), reports only this launch's error. More than 48 KB are allowed only for kernels without __shared__
+// variables. Each `cluster` consecutive blocks run at the same time, as a cluster.
 template <typename... Params, typename... Args>
 cudaError_t launch_clusters(void (*kernel)(Params...), int64_t blocks, int cluster, int threads, int64_t shared,
                             cudaStream_t stream, Args... args) {
@@ -60,7 +60,7 @@ cudaError_t launch_clusters(void (*kernel)(Params...), int64_t blocks, int clust
   if (blocks < 0 || blocks > INT_MAX) return cudaErrorInvalidConfiguration;
   constexpr int64_t kByDefault = 48 << 10;
   if (shared > kByDefault) {
-    // The kernel keeps it, for launches of other threads, too: so always the same, not what this launch needs.
+    // It persists and affects other threads' launches, so always set the limit, not what this launch needs.
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory_limit());
     if (error != cudaSuccess) return forgotten(error);
@@ -99,8 +99,8 @@ __device__ inline float* dynamic_shared() {
 #endif
 }
 
-// Promises where it points to: what is read there is then read by instructions for that memory, which take less time
-// and shorter addresses than those that have to find out.
+// Tells the compiler that p points to shared memory. Loads then use instructions for that memory, which are faster and
+// have shorter addresses than generic ones.
 __device__ inline void assume_shared([[maybe_unused]] const void* p) {
 #if !defined(LSIF_CUDA_EMULATED)
   __builtin_assume(__isShared(p));
@@ -112,13 +112,13 @@ __device__ inline void assume_global([[maybe_unused]] const void* p) {
 #endif
 }
 
-// The barrier of a cluster, by all threads of a block, in turn: what was written before a thread arrives can be read by
-// those that have waited since.
+// The cluster barrier, to be passed by all threads of a block: writes before a thread's arrive are visible to every
+// thread after its wait.
 __device__ inline void cluster_arrive() {
 #if defined(LSIF_CUDA_EMULATED)
   ::emulated::Block::get().arrive_at_cluster(__FILE__, __LINE__);
 #elif __CUDA_ARCH__ >= 900
-  __syncwarp();  // "aligned": by all threads of a warp at once, which may have left a loop one by one
+  __syncwarp();  // "aligned" requires all threads of a warp together, but they may have left a loop one by one
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #else
   __trap();
@@ -140,10 +140,10 @@ __device__ inline void cluster_sync() {
   cluster_wait();
 }
 
-// The number of this thread in the grid.
+// The index of this thread in the grid.
 __device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 
-// The number of leading elements i of [0, n) with is_before(i), where those come first.
+// The number of leading elements i of [0, n) with is_before(i); all of these must come first.
 template <typename Predicate>
 __device__ int64_t partition_point(int64_t n, Predicate is_before) {
   int64_t low = 0;
@@ -159,7 +159,7 @@ __device__ int64_t partition_point(int64_t n, Predicate is_before) {
   return low;
 }
 
-// How far the age of an event lowers its logit.
+// The logit after the decay by the event's age.
 __device__ inline float aged(float logit, const float* decay, int64_t interest, int64_t time, int64_t newest) {
   if (decay == nullptr || time == kUnknownTime || newest == kUnknownTime) return logit;
   const double days = static_cast<double>(elapsed(time, newest)) / kSecondsPerDay;
@@ -168,9 +168,9 @@ __device__ inline float aged(float logit, const float* decay, int64_t interest, 
 
 __device__ inline float silu(float z) { return z / (1.0f + expf(-z)); }
 
-// silu() without the branches of a division, so that several go on at once: z / (1 + e) by an approximate inverse, off
-// by at most 2^-22 of it, and a step of Newton's that leaves a rounding or two. At most 7 2^-24 of the result off, and
-// 2^-119 where 1 + e is beyond 2^126 and the result 0.
+// silu() without the branches of a division, so that several overlap: z / (1 + e), with an approximate inverse of
+// relative error at most 2^-22 and one Newton step, which leaves one or two roundings. Error at most 7 2^-24 of the
+// result, and 2^-119 if 1 + e exceeds 2^126, where the result is 0.
 __device__ inline float smooth_silu(float z) {
   const float d = 1.0f + expf(-z);
 #if defined(LSIF_CUDA_EMULATED)
@@ -196,14 +196,14 @@ __device__ inline float activate(float z, Activation activation) {
   return z;
 }
 
-// Rounded to 8 bits of precision, to the nearest, ties to even.
+// Rounds to 8 bits of precision, to nearest, ties to even.
 __device__ inline float to_bf16(float x) {
   const uint32_t bits = __float_as_uint(x);
   const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
   return __uint_as_float((is_nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u);
 }
 
-// The quotient of two sums over weights: 0 where all weights are, as of logits that are all -inf.
+// A weighted sum divided by the sum of weights; 0 if all weights are 0, as when all logits are -inf.
 template <typename T>
 __device__ T weighted_mean(T sum, T total) {
   return total == 0 ? T{0} : sum / total;
@@ -217,14 +217,14 @@ struct Max {
   __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 
-// Over the 32 threads of a warp, all of which must call; every thread gets the same bits.
+// Reduces over the 32 threads of a warp, all of which must call; every thread gets the same bits.
 template <typename Op>
 __device__ float warp_reduce(float x, Op op) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) x = op(x, __shfl_xor_sync(0xffffffffu, x, offset));
   return x;
 }
 
-// Of several values at once.
+// Reduces several values at once.
 template <int kCount, typename Op>
 __device__ void warp_reduce(float (&x)[kCount], Op op) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
@@ -232,7 +232,7 @@ __device__ void warp_reduce(float (&x)[kCount], Op op) {
   }
 }
 
-// Memory the threads of a block share. In functions that are no templates, for the sake of tests/cuda_emulation/.
+// Shared memory of a block. It is declared in non-template functions because tests/cuda_emulation/ needs that.
 namespace {
 
 __device__ inline float* shared_partials() {
@@ -247,7 +247,7 @@ __device__ inline float* shared_weights() {
 
 }  // namespace
 
-// Over the kThreads threads of a block, all of which must call.
+// Reduces over the kThreads threads of a block, all of which must call.
 template <typename Op>
 __device__ float block_reduce(float x, Op op) {
   float* partial = shared_partials();
@@ -260,9 +260,9 @@ __device__ float block_reduce(float x, Op op) {
   return x;
 }
 
-// y[c] = sum_j weight_j values[j * stride + c] for the `dim` columns, by the kThreads threads of a block, all of which
-// must call. weight_j is softmax_j(score(j)) or, without kSoftmax, score(j) itself; n = 0 and scores that are all -inf
-// give zeros. Scores are taken kThreads at a time, with a running maximum and denominator, so n is unlimited. A column
+// y[c] = sum_j weight_j values[j * stride + c] for `dim` columns, by the kThreads threads of a block, all of which must
+// call. weight_j is softmax_j(score(j)) or, without kSoftmax, score(j); the result is zero if n = 0 or all scores are
+// -inf. Scores are processed kThreads at a time, with a running maximum and denominator, so n is unlimited. Each column
 // belongs to one thread, which keeps its sum in y.
 template <bool kSoftmax, typename Score>
 __device__ void weighted_sum(int64_t n, Score score, const float* values, int64_t stride, int64_t dim, float* y) {
@@ -278,7 +278,7 @@ __device__ void weighted_sum(int64_t n, Score score, const float* values, int64_
     float shrink = 1.0f;
     if constexpr (kSoftmax) {
       const float top = fmaxf(maximum, block_reduce(is_used ? weight : kLowest, Max()));
-      // Nothing but -inf so far: any finite number in place of the maximum makes all weights 0, -inf itself NaNs.
+      // If all scores so far are -inf: any finite reference gives weights 0, while -inf would give NaN.
       const float reference = top == kLowest ? 0.0f : top;
       shrink = expf(maximum - reference);
       weight = is_used ? expf(weight - reference) : 0.0f;

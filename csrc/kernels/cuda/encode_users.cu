@@ -7,9 +7,9 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 
-// A lone user's layers are done sooner by several blocks, many users' are not.
+// Several blocks compute one user's layers faster; with many users they do not pay.
 Blocks blocks_of(const EncoderShape& s, int64_t batch) {
-  const int64_t most = num_processors() * 3 / 4;  // a cluster's blocks are neighbours: not all may find some
+  const int64_t most = num_processors() * 3 / 4;  // a cluster's blocks are neighbours: not all clusters may fit
   if (2 * batch > most || s.dim % kLinearPanel != 0 || !has_clusters(encode_users_kernel<1>)) return {1, 1};
   for (const int count : {8, 5, 3}) {
     if (count * batch <= most) return {count, count - (s.num_long > 0 ? 1 : 0)};
@@ -19,9 +19,9 @@ Blocks blocks_of(const EncoderShape& s, int64_t batch) {
 
 int64_t fixed_size(const EncoderSizes& sizes) { return kLinearScratch + sizes.scores; }
 
-// What a block can use of this device's shared memory, where so many share a processor's.
+// The floats of shared memory left for a block's data if `per_processor` blocks share a multiprocessor.
 int64_t room(const EncoderSizes& sizes, int per_processor) {
-  constexpr int64_t kReserved = 1 << 10;  // of each block's
+  constexpr int64_t kReserved = 1 << 10;  // bytes per block reserved by the system
   const int64_t limit = (shared_memory_limit() + kReserved) / per_processor - kReserved;
   return limit / kFloat - fixed_size(sizes);
 }
@@ -42,7 +42,7 @@ bool encode_users_fits(const EncoderShape& s) {
   if (s.dim > kMostEncoderDim || s.num_layers > kMostEncoderLayers || s.window > kMostEncoderWindow) return false;
   if (s.num_time_boundaries + 2 > int64_t{1} << (8 * sizeof(Bucket))) return false;
   const EncoderSizes sizes = encoder_sizes(s);
-  return sizes.most_rows * sizes.projected_stride <= INT_MAX && room(sizes, 1) >= 0;  // places in rows are int
+  return sizes.most_rows * sizes.projected_stride <= INT_MAX && room(sizes, 1) >= 0;  // offsets within rows are int
 }
 
 int64_t encode_users_workspace_size(const EncoderShape& shape, int64_t total, int64_t batch) {

@@ -1,8 +1,8 @@
-// The whole encoder in one launch, a block of threads or a cluster of blocks a user                (docs/cuda.md)
+// The whole encoder in one launch: one block of threads per user, or a cluster of blocks           (docs/cuda.md)
 //
-// What engine/encode.h does, for small models: only the rows that the outputs depend on go through the blocks, their
-// activations stay in shared memory as far as there is room, and in the workspace else. A user's result depends neither
-// on the rest of the batch nor on where its activations lie. Pointers and streams as in launch.h.
+// Does what engine/encode.h does, for small models. Only the rows that the outputs depend on go through the blocks.
+// Their activations stay in shared memory if there is room, otherwise in the workspace. A user's result does not depend
+// on the rest of the batch or on where its activations are. Pointers and streams as in launch.h.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,7 +16,7 @@ inline constexpr int64_t kMostEncoderDim = 128;
 inline constexpr int64_t kMostEncoderLayers = 8;
 inline constexpr int64_t kMostEncoderWindow = 256;
 
-// ModelConfig's fields (engine/model.h) that say how much memory a user takes.
+// The fields of ModelConfig (engine/model.h) that determine how much memory a user needs.
 struct EncoderShape {
   int64_t dim;
   int64_t num_layers;
@@ -38,22 +38,23 @@ struct EncoderParams {
   EmbeddingParams embedding;
   BlockParams blocks[kMostEncoderLayers];
   LayerNormParams norm;
-  InterestPoolingParams long_pooling;  // with num_long
+  InterestPoolingParams long_pooling;  // if num_long > 0
   LinearParams long_value;
-  InterestPoolingParams short_pooling;  // with num_short
+  InterestPoolingParams short_pooling;  // if num_short > 0
   InterestFusionParams fusion;
   bool use_times;
-  bool request_time;  // histories.now is read
+  bool request_time;  // whether histories.now is read
 };
 
-// Whether encode_users takes models of this shape on the current device. Nothing else decides, least of all the batch.
+// Whether encode_users supports models of this shape on the current device. Nothing else matters, in particular not the
+// batch.
 bool encode_users_fits(const EncoderShape& shape);
 
-// Bytes.
+// In bytes.
 int64_t encode_users_workspace_size(const EncoderShape& shape, int64_t total, int64_t batch);
 
 // items, actions (or null: all 0): [total]; fused: [batch, dim]; interests: [batch, num_interests, dim]; weights:
-// [batch, num_interests]; workspace: 16-byte aligned. All zeros for a history without events.
+// [batch, num_interests]; workspace: 16-byte aligned. A history without events gives zeros.
 cudaError_t encode_users(const EncoderParams& params, const Histories& histories, const int64_t* items,
                          const int64_t* actions, void* workspace, float* fused, float* interests, float* weights,
                          cudaStream_t stream);

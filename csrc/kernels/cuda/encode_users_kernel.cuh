@@ -6,7 +6,7 @@
 namespace lsif::cuda {
 namespace {
 
-// The vectors of a history's events: those from first_there on lie in `there`, others are embedded when asked for.
+// The vectors of a history's events. Those from first_there on are in `there`; others are embedded on demand.
 struct EventRows {
   EmbeddingParams embedding;
   EventIds ids;
@@ -22,8 +22,8 @@ struct EventRows {
   }
 };
 
-// Those of a block that does not take part in the layers, but in the barrier that their blocks pass once a layer: it
-// arrives before each chunk, so that layers, where there are as many chunks, need not wait for all of them.
+// Like EventRows, for a block that does not compute layers but takes part in the barrier the cluster passes once per
+// layer. It arrives before each chunk, so that the layers need not wait for all chunks, if there are enough of them.
 struct RowsBesideLayers {
   EventRows rows;
   int64_t num_layers;
@@ -41,19 +41,19 @@ struct RowsBesideLayers {
   }
 };
 
-// One user, by all threads of a block, or a block's part of it.
+// One user, or a block's part of one; run by all threads of a block.
 struct UserEncoder {
   const EncoderParams& params;
   const EncoderBatch& batch;
   const EncoderSizes& sizes;
   int64_t user;
-  int block;        // of the user's
+  int block;        // index among the user's blocks
   int64_t begin;    // of its events
   int64_t seq_len;  // > 0
   float* scores;
   BlockArena arena;
   int num_states;
-  int num_rows;  // the newest, which go through the layers, of which this block has
+  int num_rows;  // the newest events, which go through the layers; this block has
   int own_first;
   int own_last;
 
@@ -69,7 +69,7 @@ struct UserEncoder {
     divide_rows();
     if (own_last <= own_first) return pass_barriers(0);
     const UserInterests interests(params, arena);
-    // Normalised rows are read again and again, x once a layer: where both do not fit, x makes room.
+    // Normalised rows are read many times, x once per layer: if both do not fit, x goes to the workspace.
     const int64_t size = static_cast<int64_t>(own_last - own_first) * stride();
     const bool is_shared = 2 * size <= arena.shared_left;
     float* x_data = is_shared ? arena.take(size) : arena.take_global(size);
@@ -93,7 +93,7 @@ struct UserEncoder {
     interests.fuse(x.row(num_rows - 1), out);
   }
 
-  // What the last block of a cluster does.
+  // The task of the last block of a cluster.
   __device__ void run_long() {
     const UserInterests interests(params, arena);
     const int64_t num_layers = params.shape.num_layers;
@@ -110,7 +110,7 @@ struct UserEncoder {
     cluster_wait();
   }
 
-  // A cluster's blocks pass one barrier a layer, and one when the long-term interests are made.
+  // The blocks of a cluster pass one barrier per layer, and one after the long-term interests are computed.
   __device__ void pass_barriers(int64_t passed) const {
     const int64_t count = params.shape.num_layers + (params.shape.num_long > 0 ? 1 : 0);
 #pragma unroll 1
@@ -138,12 +138,12 @@ struct UserEncoder {
     return {batch.items + begin + event, actions};
   }
 
-  // there: the rows of the events from first_there on.
+  // there: the embedded rows of the events from first_there on.
   __device__ EventRows event_rows(const RowsView& there, int64_t first_there, const RowsView& chunk) const {
     return {params.embedding, ids_from(0), there, first_there, chunk};
   }
 
-  // rows_of(chunk): the events' rows, with that much room for them.
+  // rows_of(chunk): gives the events' rows, with `chunk` as buffer.
   template <typename RowsOf>
   __device__ void pool_long(const UserInterests& interests, RowsOf rows_of) const {
     const int64_t num_long = params.shape.num_long;
@@ -163,7 +163,7 @@ struct UserEncoder {
     return static_cast<int>(row > 0 ? row : 0);
   }
 
-  // What the layers keep beside x, of the block's own rows.
+  // The layers' data besides x, for this block's own rows.
   struct LayerRows {
     RowsView normed;
     RowsView projected;
@@ -187,13 +187,12 @@ struct UserEncoder {
       auto* buckets = reinterpret_cast<Bucket*>(free.take((own_last - own_first) * sizes.bucket));
       rows.buckets = buckets - own_first * params.shape.window;
     }
-    // What is left of shared memory makes up for keys that are not there.
+    // The remaining shared memory holds copies of keys that are elsewhere.
     rows.room = {free.shared, has_normed && !(has_all && is_alone()) ? free.shared_left : 0};
     return rows;
   }
 
-  // x: embeddings that become states, of which the last num_states are right. Returns how many layers needed this
-  // block.
+  // x: embeddings that become states; only the last num_states are valid. Returns how many layers needed this block.
   __device__ int64_t run_layers(const RowsView& x) const {
     const LayerRows rows = take_layer_rows();
     if (rows.buckets != nullptr) find_buckets(times() + begin + seq_len - num_rows, rows.buckets);
@@ -215,8 +214,8 @@ struct UserEncoder {
     block_buckets(params.blocks[0].attention, row_times, query_time, own_first, own_last, buckets);
   }
 
-  // Keys and values of the rows from `in` on, to these columns of `keys`; queries, and gates if the block has them,
-  // from `out` on.
+  // Computes keys and values of the rows from `in` on, into `keys`, and queries (and gates, in hstu) of those from
+  // `out` on.
   __device__ void project(const LinearParams& input, int in, int out, const LayerRows& rows,
                           const RowsView& keys) const {
     const auto columns = [&](int64_t first_column, int64_t count, int row, const RowsView& to, Turn turn) {
@@ -237,13 +236,13 @@ struct UserEncoder {
     columns(d, 2 * d, in, keys, {.is_first = !has_queries, .is_last = true});
   }
 
-  // Keys and values of all blocks' rows: those of two layers in turn, for a block may still read those of one while
-  // another writes those of the next.
+  // Keys and values of all blocks' rows. Double-buffered by layer, because a block may still read those of one layer
+  // while another writes those of the next.
   __device__ RowsView shared_keys(int64_t layer) const {
     return {batch.workspace + batch.shared_keys(sizes, user, layer), static_cast<int>(sizes.keys)};
   }
 
-  // Rows from first(layer - 1) on are read, rows from first(layer) on become the layer's result.
+  // Reads the rows from first(layer - 1) on and replaces the rows from first(layer) on by the layer's result.
   __device__ void run_layer(int64_t layer, const RowsView& x, const LayerRows& rows) const {
     const BlockParams& parts = params.blocks[layer];
     const int d = static_cast<int>(params.shape.dim);
@@ -254,13 +253,13 @@ struct UserEncoder {
     norm_rows(parts.norm, x, in, own_last, nullptr, 0, rows.normed);
     project(parts.input, in, out, rows, {keys.data - d, keys.stride});
     if (!is_alone()) cluster_sync();
-    if (out >= own_last) return;  // what is left of the user is other blocks'
+    if (out >= own_last) return;  // the remaining rows belong to other blocks
     attend(parts.attention, out, rows, keys);
     const auto from = [&](const RowsView& of) { return RowsView{of.row(out), of.stride}; };
     finish_layer(params.shape, parts, from(x), from(rows.normed), from(rows.projected), own_last - out);
   }
 
-  // Of a cluster's keys the block copies those it needs, if there is room.
+  // Of a cluster's keys, copies those that this block needs, if there is room.
   __device__ void attend(const AttentionParams& attention, int out, const LayerRows& rows, RowsView keys) const {
     const int d = static_cast<int>(params.shape.dim);
     KeyRoom room = rows.room;

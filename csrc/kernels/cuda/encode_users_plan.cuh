@@ -1,4 +1,4 @@
-// How encode_users.cu divides users among blocks, and what memory a block needs
+// How encode_users.cu divides users among blocks, and how much memory a block needs
 #pragma once
 
 #include <algorithm>
@@ -9,14 +9,14 @@
 
 namespace lsif::cuda {
 
-// Floats of what a user's block needs, multiples of 4.
+// Sizes in floats, multiples of 4.
 struct EncoderSizes {
-  int64_t scores;     // shared memory always, as the linear layers' scratch
-  int64_t user;       // of a user
-  int64_t row;        // of a row of the blocks
-  int64_t bucket;     // of a row, of that its buckets
-  int64_t keys;       // of a row's key and value, in a cluster
-  int64_t most_rows;  // of the blocks
+  int64_t scores;     // always shared memory, like the linear layers' scratch
+  int64_t user;       // per user
+  int64_t row;        // per row that goes through the blocks
+  int64_t bucket;     // per row, for its buckets; included in `row`
+  int64_t keys;       // per row, for its key and value in a cluster
+  int64_t most_rows;  // that go through the blocks
   int projected_stride;
 };
 
@@ -32,13 +32,13 @@ inline EncoderSizes encoder_sizes(const EncoderShape& s) {
   return sizes;
 }
 
-// The blocks of a user: one, or a cluster that shares the rows, the newest in the first block, which makes the result.
-// With long-term interests the last block of a cluster makes these.
+// The blocks of a user: one, or a cluster that shares the rows. The first has the newest rows and computes the result;
+// the last of a cluster computes long-term interests, if any.
 struct Blocks {
   int count;
   int of_rows;
 
-  // Rows of one: as few tiles as will do, and all that the result is made of in the first.
+  // Rows per block: as few tiles as possible, but the first has all rows the result is computed from.
   __host__ __device__ constexpr int64_t rows(int64_t num_rows, int64_t num_states) const {
     const int64_t share = divide_up(num_rows, of_rows);
     return divide_up(share > num_states ? share : num_states, kTileRows) * kTileRows;
@@ -52,13 +52,12 @@ struct EncoderBatch {
   float* workspace;
   EncoderOutputs out;
   Blocks blocks;
-  int64_t most_rows;  // of the layers, of any user
-  int64_t own_rows;   // of those, that a block has
-  int64_t shared;     // floats of shared memory that are left beside scratch and scores
+  int64_t most_rows;  // that go through the layers, for any user
+  int64_t own_rows;   // of these, per block
+  int64_t shared;     // floats of shared memory left besides scratch and scores
 
-  // Floats of the workspace. What does not fit a block's shared memory lies there: where a user has one block, of rows
-  // where its events lie; in a cluster, in a place of the block's own, and keys and values of two layers behind all of
-  // these.
+  // Floats of the workspace, for what does not fit in a block's shared memory. With one block per user, rows are at the
+  // positions of their events. In a cluster, each block has its own part; keys and values of two layers follow these.
   __host__ __device__ int64_t of_block(const EncoderSizes& sizes) const { return own_rows * sizes.row + sizes.user; }
   __host__ __device__ int64_t shared_keys(const EncoderSizes& sizes, int64_t user, int64_t layer) const {
     const int64_t blocks_end = histories.batch * blocks.count * of_block(sizes);
@@ -70,8 +69,8 @@ struct EncoderBatch {
   }
 };
 
-// encode_users_many.cu, for more users than processors: two blocks a processor, which hide each other's waits. In a
-// file of its own, for functions that are not inlined get no more registers than any kernel of their file may have.
+// encode_users_many.cu, for more users than multiprocessors: two blocks per multiprocessor hide each other's latency.
+// In a file of its own, as functions that are not inlined get no more registers than any kernel of their file may have.
 cudaError_t launch_two_a_processor(const EncoderParams& params, const EncoderBatch& batch, const EncoderSizes& sizes,
                                    int64_t shared_bytes, cudaStream_t stream);
 

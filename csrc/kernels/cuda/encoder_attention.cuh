@@ -1,4 +1,4 @@
-// Attention by one block of threads, of rows it has in its own memory                                 (encode_users.cu,
+// Attention by one block of threads, for the rows in its own memory                                   (encode_users.cu,
 // user_states.cu)
 #pragma once
 
@@ -9,15 +9,15 @@
 
 namespace lsif::cuda {
 
-inline constexpr int kQueries = 4;  // of one head, that a warp answers together
+inline constexpr int kQueries = 4;  // of one head, processed together by a warp
 
-// For each query and key of its window the bucket of the time between them: [query][query - key]. All layers and heads
-// have the same.
+// For each query and each key of its window, the bucket of their time difference: [query][query - key]. It is the same
+// for all layers and heads.
 using Bucket = uint16_t;
 
-inline constexpr int kKeys = 4;  // that a thread adds up at once
+inline constexpr int kKeys = 4;  // keys a thread accumulates at once
 
-// A warp's weights of kQueries queries for all keys of their windows, and up to a multiple of kKeys.
+// Keys for which a warp holds weights of kQueries queries: those of their windows, up to a multiple of kKeys.
 constexpr int64_t most_weights(int64_t window, int64_t most_rows) {
   return divide_up((window < most_rows ? window : most_rows) + kQueries - 1, kKeys) * kKeys;
 }
@@ -36,13 +36,13 @@ struct EncoderAttention {
   const Bucket* buckets;  // or null: all 0
 };
 
-// Shared memory for one head's keys and values where the input's lie in global memory; or none.
+// Shared memory for one head's keys and values, used if the input's are in global memory; or none.
 struct KeyRoom {
   float* data;
   int64_t size;
 };
 
-// Of queries first .. last - 1. query_time(i): the time row i is asked about.
+// For queries first .. last - 1. query_time(i): the time row i is queried at.
 template <typename QueryTime>
 __device__ void block_buckets(const AttentionParams& params, const int64_t* times, QueryTime query_time, int first,
                               int last, Bucket* buckets) {
@@ -61,7 +61,7 @@ template <int kCount>
 __device__ void add_dot_products(const float* const (&q)[kCount], const float* k, int dim, float (&dots)[kCount]) {
   int c = 0;
 #pragma unroll(kCount == 1 ? 8 : 4)
-  for (const int vector_dim = dim % 4 == 0 ? dim : 0; c < vector_dim; c += 4) {  // rows begin at 16 bytes
+  for (const int vector_dim = dim % 4 == 0 ? dim : 0; c < vector_dim; c += 4) {  // rows are 16-byte aligned
     const float4 key = *reinterpret_cast<const float4*>(k + c);
     for (int t = 0; t < kCount; ++t) {
       const float4 query = *reinterpret_cast<const float4*>(q[t] + c);
@@ -77,7 +77,7 @@ __device__ void add_dot_products(const float* const (&q)[kCount], const float* k
   }
 }
 
-// Some queries of one head, that a warp answers together.
+// Queries of one head that a warp processes together.
 struct QueryGroup {
   int head;
   int first;  // query
@@ -91,7 +91,7 @@ struct QueryGroup {
     num_keys = first + count - first_key;
   }
 
-  // Behind the last key are some that no query sees.
+  // Includes padding after the last key, which no query sees.
   __device__ int padded_keys() const { return (num_keys + kKeys - 1) / kKeys * kKeys; }
 
   __device__ bool sees(const AttentionParams& params, int t, int distance) const {
@@ -99,7 +99,8 @@ struct QueryGroup {
   }
 };
 
-// Biases for a key, of any other where a query does not see it: all loads are made, for a branch would wait for each.
+// The biases of a key for all queries. If a query does not see the key, loads that of another: a branch would serialize
+// the loads.
 __device__ inline void find_biases(const AttentionParams& params, const EncoderAttention& input,
                                    const QueryGroup& group, int key, float (&biases)[kQueries]) {
   const int window = static_cast<int>(params.window);
@@ -119,7 +120,7 @@ __device__ inline void find_biases(const AttentionParams& params, const EncoderA
   for (int t = 0; t < kQueries; ++t) biases[t] += time_bias[buckets[t]];
 }
 
-// The logits of all keys, or what weighs them without softmax. A query's weight for a key it does not see is 0.
+// Computes the logits of all keys or, without softmax, their weights. A query's weight for a key it does not see is 0.
 __device__ inline void find_weights(const AttentionParams& params, const EncoderAttention& input,
                                     const QueryGroup& group, float4* weights) {
   const int dim = static_cast<int>(params.head_dim);
@@ -154,7 +155,7 @@ __device__ inline void find_weights(const AttentionParams& params, const Encoder
   if (!is_softmax) return;
   warp_reduce(top, Max());
   for (int t = 0; t < kQueries; ++t) {
-    if (top[t] == kLowest) top[t] = 0.0f;  // no such query, or one whose weights are all 0
+    if (top[t] == kLowest) top[t] = 0.0f;  // the query does not exist, or all its weights are 0
   }
 #pragma unroll 1
   for (int key = static_cast<int>(threadIdx.x) % kWarp; key < group.padded_keys(); key += kWarp) {
@@ -163,7 +164,7 @@ __device__ inline void find_weights(const AttentionParams& params, const Encoder
   }
 }
 
-// The denominators of a softmax.
+// Sums the softmax denominators.
 __device__ inline void sum_weights(const float4* weights, int num_keys, float (&totals)[kQueries]) {
 #pragma unroll 4
   for (int key = 0; key < num_keys; ++key) {
@@ -173,7 +174,7 @@ __device__ inline void sum_weights(const float4* weights, int num_keys, float (&
   }
 }
 
-// sums += what kKeys keys give. kWhole: there are so many; else those past `last` weigh 0.
+// Adds kKeys keys to sums. kWhole: all exist; otherwise those past `last` have weight 0.
 template <bool kWhole, int kColumns>
 __device__ void add_values(const float* const (&values)[kColumns], int stride, const float4* weights, int first,
                            int last, float (&sums)[kColumns][kQueries]) {
@@ -187,7 +188,7 @@ __device__ void add_values(const float* const (&values)[kColumns], int stride, c
   }
 }
 
-// A thread's kColumns columns of the queries' outputs, a warp apart. v: of the first key.
+// A thread's kColumns columns, kWarp apart, of the queries' outputs. v: the first key's values.
 template <int kColumns>
 __device__ void sum_values(const float* v, int stride, const float4* weights, const QueryGroup& group, int column,
                            int dim, bool is_softmax, float* y, int y_stride) {
@@ -214,8 +215,8 @@ __device__ void sum_values(const float* v, int stride, const float4* weights, co
   }
 }
 
-// One warp. Sums over keys are chains in ascending order, in which keys outside a query's window have the weight 0, so
-// a row's result does not depend on which it is answered with.
+// By one warp. Sums over keys are chains in ascending order, in which keys outside a query's window have weight 0. So a
+// row's result does not depend on the queries it is grouped with.
 __device__ inline void attend_queries(const AttentionParams& params, const EncoderAttention& input,
                                       const QueryGroup& group, const RowsView& y, float4* weights) {
   find_weights(params, input, group, weights);
@@ -236,7 +237,7 @@ __device__ inline void attend_queries(const AttentionParams& params, const Encod
   __syncwarp();  // the next queries overwrite the weights
 }
 
-// Queries first_query .. count - 1 of heads first_head .. last_head - 1.
+// Handles queries first_query .. count - 1 of heads first_head .. last_head - 1.
 __device__ __attribute__((noinline)) inline void attend_heads(AttentionParams params, EncoderAttention input,
                                                               int first_head, int last_head, int first_query, int count,
                                                               RowsView y, float4* weights) {
@@ -262,9 +263,9 @@ __device__ inline void copy_rows(const float* from, int stride, int count, int c
   }
 }
 
-// Rows first_query .. count - 1 of y. q, k, v and buckets may have been written just before; when this returns, every
+// Computes rows first_query .. count - 1 of y. q, k, v and buckets may have been written just before; on return, every
 // thread may read y. scores: encoder_scores_size(window, count) floats of shared memory. With room, y is in shared
-// memory: queries wait there for their results, as their keys do in the room.
+// memory: it holds the queries until their results replace them, and room holds their keys.
 __device__ inline void block_attention(const AttentionParams& params, const EncoderAttention& input, int first_query,
                                        int count, const RowsView& y, float* scores, const KeyRoom& room) {
   __syncthreads();
@@ -275,11 +276,11 @@ __device__ inline void block_attention(const AttentionParams& params, const Enco
   float4* weights = reinterpret_cast<float4*>(scores) + warp * most_weights(window, count);
   const int stride = static_cast<int>(padded_stride(dim));
   const int most_keys = static_cast<int>(room.size) / (2 * stride);
-  const int queries = (most_keys - window + 1) / kQueries * kQueries;  // whose keys there is room for
+  const int queries = (most_keys - window + 1) / kQueries * kQueries;  // per pass, so that keys fit in the room
   const bool is_worth_it = queries >= kQueries * kEncoderWarps / 2 || queries >= count - first_query;
   const bool is_copied = queries > 0 && is_worth_it && dim % 4 == 0;
   const int step = is_copied ? queries : count - first_query;
-  const int heads = is_copied ? 1 : num_heads;  // together
+  const int heads = is_copied ? 1 : num_heads;  // processed together
 #pragma unroll 1
   for (int pass = 0, passes = num_heads / heads; pass < passes; ++pass) {
 #pragma unroll 1

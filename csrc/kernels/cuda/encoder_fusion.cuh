@@ -9,13 +9,13 @@ namespace lsif::cuda {
 
 // Memory of block_fusion.
 struct FusionBuffers {
-  float* context;  // [num_interests * dim + kFusionContext], begins with the interests; 16-byte aligned, as is
+  float* context;  // [num_interests * dim + kFusionContext], interests first; 16-byte aligned, like
   float* hidden;   // [fusion_dim]
   float* logits;   // [num_interests]
   float* weights;  // [num_interests]
 };
 
-// One warp: 1 / |v_j|.
+// By one warp: 1 / |v_j|.
 __device__ inline float inverse_norm(const float* v, int dim) {
   float squares = 0.0f;
 #pragma unroll 4
@@ -23,7 +23,7 @@ __device__ inline float inverse_norm(const float* v, int dim) {
   return 1.0f / sqrtf(warp_reduce(squares, Sum()) + kDirectionEps);
 }
 
-// One warp.
+// By one warp.
 __device__ inline float dispersion(const float* interests, const float* inverse_norms, int num_interests, int dim) {
   if (num_interests == 1) return 0.0f;
   float squares = 0.0f;  // of the sum of directions
@@ -38,8 +38,9 @@ __device__ inline float dispersion(const float* interests, const float* inverse_
   return 1.0f - (warp_reduce(squares, Sum()) - m) / (m * (m - 1.0f));
 }
 
-// By all threads of a block. buffers.context holds the interests, which may just have been written, and gap and length
-// behind them. When this returns every thread may read buffers.weights; fused is the thread's own to write.
+// By all threads of a block. buffers.context holds the interests, followed by gap and length; they may have been
+// written just before. On return every thread may read buffers.weights; fused needs another barrier before other
+// threads read it.
 __device__ inline void block_fusion(const InterestFusionParams& params, const FusionBuffers& buffers, float* fused) {
   const int num_interests = static_cast<int>(params.num_interests);
   const int dim = static_cast<int>(params.dim);
@@ -49,7 +50,7 @@ __device__ inline void block_fusion(const InterestFusionParams& params, const Fu
 #pragma unroll 1
   for (int j = thread / kWarp; j < num_interests; j += kEncoderWarps) {
     const float inverse = inverse_norm(buffers.context + j * dim, dim);
-    if (lane == 0) buffers.logits[j] = inverse;  // for now
+    if (lane == 0) buffers.logits[j] = inverse;  // temporarily
   }
   __syncthreads();
   if (thread < kWarp) {

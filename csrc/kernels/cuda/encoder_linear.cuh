@@ -1,15 +1,16 @@
 // Linear layers by one block of threads                                              (encode_users.cu, user_states.cu)
 //
-// They are float32 on matrix instructions of TF32: x = high + low, W likewise (split_to_tf32), and x W = low
-// high + high low + high high, six instructions for 16 inputs. Their sum begins at 0, since instructions cut off where
-// float32 rounds, and what is cut off is the larger the more is added to; then it is added to the output's float32 sum,
-// which begins at the bias, inputs in ascending order. So an output depends on its row and its weights alone. Error
-// before the activation: at most (in_dim / 16 + 46) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|, |W| < 2^127, where a
-// lower part below 2^-126 may count as 0:
-//   8     low low is left out, 2^-22; each low has one bit too many for TF32, 2^-23
-//   36    an instruction is taken to cut each of 9 terms but the largest, and their sum, to 2^-23 of the largest (PTX
-//         leaves it open): 9 times 2^-23 for each of the two of high high; those with a low add 2^-10 of it
-//   rest  additions in float32, and what is left out here of second order
+// They compute float32 with TF32 matrix instructions: x = high + low, W likewise (split_to_tf32), and x W = low high +
+// high low + high high, six instructions for 16 inputs. Instructions truncate where float32 rounds, and truncate more
+// the larger the accumulator is, so this sum begins at 0. It is then added to the output's float32 sum, which begins at
+// the bias; inputs are in ascending order. So an output depends only on its row and its weights. Error before the
+// activation: at most (in_dim / 16 + 46) 2^-24 (|bias| + sum_i |x_i W_i|) for |x|, |W| < 2^127, where a lower part
+// below 2^-126 may count as 0:
+//   8     low low is omitted: 2^-22; each low has one bit too many for TF32: 2^-23
+//   36    an instruction is assumed to truncate each of 9 terms except the largest, and their sum, to 2^-23 of the
+//         largest (PTX does not specify it): 9 times 2^-23 for each of the two of high high; those with a low add 2^-10
+//         of that
+//   rest  additions in float32, and the omitted second-order terms
 #pragma once
 
 #include "kernels/cuda/encoder_memory.cuh"
@@ -20,12 +21,12 @@ namespace lsif::cuda {
 
 inline constexpr int kTileRows = 16;
 inline constexpr int kPanel = static_cast<int>(kLinearPanel);
-inline constexpr int kStepDepth = 16;  // inputs of a step
+inline constexpr int kStepDepth = 16;  // inputs per step
 
-// More rows a warp split weights less often, fewer keep more warps busy.
+// With more rows per warp, weights are split less often; with fewer, more warps are busy.
 inline constexpr int kFewestTasks = kEncoderWarps;
 
-// What the linear layers need of the block's shared memory, of which it is the beginning: a tile of outputs a warp.
+// The linear layers' scratch, at the start of the block's shared memory: one tile of outputs per warp.
 inline constexpr int kLinearScratch = kEncoderWarps * kTileRows * kPanel;
 
 __device__ inline float* linear_scratch() { return dynamic_shared(); }
@@ -41,9 +42,9 @@ struct LinearOutput {
   int y_stride;
 };
 
-// With g = lane / 4 and t = lane % 4: a thread has the inputs 4 t .. 4 t + 3 of a step, the outputs 2 g and 2 g + 1 of
-// a panel as right sides, so that it gets sums of the outputs 4 t .. 4 t + 3; and rows place() and place() + 8 of a
-// tile: rows 4 apart side by side, so that 8 threads read 16 bytes each without a conflict.
+// With g = lane / 4 and t = lane % 4, a thread has inputs 4 t .. 4 t + 3 of a step. Its weights are those of outputs 2
+// g and 2 g + 1 of a panel, which gives it the sums of outputs 4 t .. 4 t + 3. Its rows are place() and place() + 8 of
+// a tile; rows 4 apart are adjacent, so that 8 threads that read 16 bytes each have no bank conflict.
 struct LinearLane {
   int g;
   int t;
@@ -57,15 +58,15 @@ struct LinearLane {
   __device__ static int place_of(int g) { return g / 2 + g % 2 * 4; }
 };
 
-// A panel's weights for a step: inputs 4 t .. 4 t + 3, outputs 2 g and 2 g + 1; 0 past the last input.
+// A panel's weights for one step: inputs 4 t .. 4 t + 3, outputs 2 g and 2 g + 1; 0 past the last input.
 struct StepWeights {
   float2 w[4];
 };
 
-// Reads them from a step on.
+// Reads them from a given step on.
 struct WeightReader {
   const float* from;
-  int left;  // inputs
+  int left;  // inputs left
 
   __device__ WeightReader(const float* packed, int in_dim, const LinearLane& lane, int panel, int step) {
     const int first = step * kStepDepth + 4 * lane.t;
@@ -89,7 +90,7 @@ struct WeightReader {
   }
 };
 
-// Of the step's first and second 8 inputs, even and odd outputs.
+// Indices: first or second 8 inputs of the step; even or odd outputs.
 struct WeightFactors {
   MmaTf32B high[2][2];
   MmaTf32B low[2][2];
@@ -104,8 +105,8 @@ struct WeightFactors {
   }
 };
 
-// Whether rows may be read from shared memory, 16 bytes at a time to the last. In emulation sometimes, whatever they
-// are.
+// Whether rows are in shared memory and consist of whole steps of 16-byte reads. In emulation: whole steps, except in
+// shuffled order.
 __device__ inline bool are_whole_steps([[maybe_unused]] const RowsView& x, int64_t in_dim) {
 #if defined(LSIF_CUDA_EMULATED)
   return in_dim % kStepDepth == 0 && emulated::order != emulated::Order::kShuffled;
@@ -126,7 +127,7 @@ struct AnyRow {
     left = in_dim - 4 * lane.t;
   }
 
-  // Past the last input zeros, whatever is read there: rows are long enough for whole 16 bytes.
+  // Sets inputs past the last to 0, whatever was read there: rows are allocated in whole 16 bytes.
   __device__ void load(int step, float (&x)[4]) const {
     const int first = step * kStepDepth;
     const float4 all = *reinterpret_cast<const float4*>(from + (first < left ? first : 0));
@@ -137,7 +138,7 @@ struct AnyRow {
   }
 };
 
-// If are_whole_steps().
+// For rows with are_whole_steps().
 struct SharedRow {
   static constexpr bool kWhole = true;
 #if defined(LSIF_CUDA_EMULATED)
@@ -164,7 +165,7 @@ struct SharedRow {
 #endif
 };
 
-// A thread's rows of kTiles tiles; past the last row that one.
+// A thread's rows of kTiles tiles; past the last row that one again.
 template <int kTiles, typename Row>
 __device__ void set_rows(Row (&rows)[kTiles][2], const RowsView& x, int in_dim, const LinearLane& lane, int first_row,
                          int count) {
@@ -176,7 +177,7 @@ __device__ void set_rows(Row (&rows)[kTiles][2], const RowsView& x, int in_dim, 
   }
 }
 
-// A thread's sums of kTiles tiles of rows and a panel: rows place() and place() + 8 of each, outputs 4 t .. 4 t + 3.
+// A thread's sums for kTiles tiles of rows and one panel: rows place() and place() + 8 of each, outputs 4 t .. 4 t + 3.
 template <int kTiles>
 struct PanelSums {
   float z[kTiles][2][4];
@@ -203,7 +204,7 @@ struct PanelSums {
           x_low[k / 2].regs[k % 2 * 2 + half] = split.low;
         }
       }
-      MmaFloatC sums[2] = {};  // the smallest first
+      MmaFloatC sums[2] = {};  // the smallest terms first
       for (int i = 0; i < 4; ++i) multiply_add(sums[i % 2], x_low[i / 2], w.high[i / 2][i % 2]);
       for (int i = 0; i < 4; ++i) multiply_add(sums[i % 2], x_high[i / 2], w.low[i / 2][i % 2]);
       for (int i = 0; i < 4; ++i) multiply_add(sums[i % 2], x_high[i / 2], w.high[i / 2][i % 2]);
@@ -214,7 +215,7 @@ struct PanelSums {
     }
   }
 
-  // Of tile m, [2][8][kPanel]: of row place_of(g) + 8 half.
+  // Stores tile m as [2][8][kPanel]: the row place_of(g) + 8 half.
   __device__ void keep(float* partial, const LinearLane& lane, int m) const {
     for (int half = 0; half < 2; ++half) {
       auto* to = reinterpret_cast<float4*>(partial + (8 * half + lane.g) * kPanel);
@@ -228,7 +229,7 @@ __device__ void activate(float4 (&z)[kCount], Activation activation) {
   const auto each = [&](auto f) {
     for (float4& four : z) four = {f(four.x), f(four.y), f(four.z), f(four.w)};
   };
-  switch (activation) {  // once, so that all go on together
+  switch (activation) {  // one switch, so that evaluations overlap
     case Activation::kIdentity:
       return;
     case Activation::kRelu:
@@ -242,7 +243,7 @@ __device__ void activate(float4 (&z)[kCount], Activation activation) {
 
 __device__ inline float4 sum_of(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
 
-// 4 neighbouring outputs, of which `count` are there.
+// Stores 4 adjacent outputs, of which `count` exist.
 __device__ inline void store_outputs(float4 y, int row, int column, int count, const LinearOutput& out) {
   float* to = out.y + row * out.y_stride + column;
   const float* residual = out.residual == nullptr ? to : out.residual + row * out.residual_stride + column;
@@ -258,12 +259,12 @@ __device__ inline void store_outputs(float4 y, int row, int column, int count, c
   }
 }
 
-// The tile that PanelSums::keep left in warp_scratch(), by a warp: rows from first_row on, of num_rows, columns from
-// first_column on. Not inlined, as activations are long.
+// By one warp: the epilogue of the tile PanelSums::keep stored in warp_scratch(): rows from first_row on, of num_rows,
+// columns from first_column on. Not inlined, as activations are long.
 __device__ __attribute__((noinline)) inline void finish_tile(const LinearParams& params, int first_row, int num_rows,
                                                              int first_column, const LinearOutput& out) {
   constexpr int kFours = kPanel / 4;
-  constexpr int kEach = kTileRows * kFours / kWarp;  // that a thread has, which go on together
+  constexpr int kEach = kTileRows * kFours / kWarp;  // elements per thread, whose evaluations overlap
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int column = first_column + lane % kFours * 4;
   const int count = static_cast<int>(params.out_dim) - column;
@@ -278,21 +279,20 @@ __device__ __attribute__((noinline)) inline void finish_tile(const LinearParams&
   __syncwarp();  // the next tile overwrites this one
 }
 
-// Steps whose weights are on their way to registers.
+// Steps whose weights are prefetched into registers.
 template <int kTiles>
 inline constexpr int kAhead = 4 / kTiles;
 
-// Layers one after the other that do not depend on each other: all but the first begin without a barrier, all but the
-// last end without one, and the first tasks of one that has few are for other warps than those of the one before. All
-// have rows.
+// For consecutive layers that do not depend on each other: only the first begins with a barrier, and only the last ends
+// with one. If a layer has few tasks, the next one's first tasks go to other warps. All layers must have rows.
 struct Turn {
   bool is_first = true;
   bool is_last = true;
   int first_warp = 0;
 };
 
-// A warp has kTiles tiles of rows and a panel at a time. The weights of the next steps are on their way, of the first
-// while it waits for the other warps.
+// Each warp processes kTiles tiles of rows and one panel at a time. The weights of the next steps are loaded in
+// advance, those of the first before the barrier.
 template <typename Row, int kTiles>
 __device__ inline void linear_tiles(const LinearParams& params, const RowsView& x, int count, const LinearOutput& out,
                                     Turn turn) {
@@ -329,7 +329,7 @@ __device__ inline void linear_tiles(const LinearParams& params, const RowsView& 
       for (int a = 0; a < kAhead<kTiles>; ++a) {
         const WeightFactors weights(next[a]);
         if (!Row::kWhole || next_step + a < num_steps) reader.load<Row::kWhole>(next[a], a);
-        if (!Row::kWhole || step + a < num_steps) sums.add_step(rows, weights, step + a);  // else of zeros
+        if (!Row::kWhole || step + a < num_steps) sums.add_step(rows, weights, step + a);  // AnyRow: or of zeros
       }
     }
     for (int m = 0; m < kTiles && first_row + m * kTileRows < count; ++m) {
@@ -341,7 +341,7 @@ __device__ inline void linear_tiles(const LinearParams& params, const RowsView& 
 }
 
 // out.y[r] = out.residual[r] + activation(x[r] W^T + bias) for `count` rows, by all threads of a block. x may have been
-// written just before; when this returns, every thread may read y. Not inlined, as a kernel calls it in a dozen places.
+// written just before; on return, every thread may read y. Not inlined, as a kernel calls it in a dozen places.
 __device__ __attribute__((noinline)) inline void block_linear(const LinearParams& params, const RowsView& x, int count,
                                                               const LinearOutput& out, Turn turn = {}) {
   if (count == 0) return;

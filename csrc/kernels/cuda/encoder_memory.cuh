@@ -1,16 +1,16 @@
-// What the blocks of threads of encode_users.cu and user_states.cu are made of: rows of activations and memory for them
+// Memory for rows of activations in the blocks of threads of encode_users.cu and user_states.cu
 #pragma once
 
 #include "kernels/cuda/device.cuh"
 
 namespace lsif::cuda {
 
-// 384 and 512 hide more latency, but share the registers and the first cache of an SM: encode is slower (docs/cuda.md).
+// 384 and 512 hide more latency, but share the registers and the L1 cache of an SM: encode is slower (docs/cuda.md).
 inline constexpr int kEncoderThreads = 256;
 inline constexpr int kEncoderWarps = kEncoderThreads / kWarp;
 
-// Rows of activations lie an odd number of 16 bytes apart, so that eight threads that read 16 bytes of eight rows each
-// meet no bank of shared memory twice.
+// The stride of activation rows is an odd multiple of 16 bytes, so that eight threads that read 16 bytes of eight rows
+// have no bank conflict in shared memory.
 constexpr int64_t padded_stride(int64_t columns) { return 4 * ((columns + 3) / 4 | 1); }
 
 // Rows in shared or in global memory, 16-byte aligned, `stride` a multiple of 4.
@@ -21,7 +21,7 @@ struct RowsView {
   __device__ float* row(int r) const { return data + r * stride; }
 };
 
-// Hands out shared memory while there is enough, then the block's part of the workspace; multiples of 4 floats.
+// Hands out shared memory while there is enough, then the block's part of the workspace, in multiples of 4 floats.
 struct BlockArena {
   float* shared;
   int64_t shared_left;

@@ -9,7 +9,7 @@ namespace lsif::cuda {
 
 inline constexpr int kPoolingRows = static_cast<int>(kPoolingChunk);
 
-// Of one history; null: all unknown.
+// Times of one history; null: all unknown.
 struct PoolingTimes {
   const int64_t* times;
   int64_t newest;
@@ -24,7 +24,7 @@ struct PoolingBuffers {
   float* shrink;
 };
 
-// One warp: the weights of a chunk's `count` events for one interest, in place of their logits.
+// By one warp: replaces the logits of a chunk's `count` events by their weights, for one interest.
 __device__ inline void weigh_chunk(const PoolingBuffers& buffers, int interest, int count) {
   constexpr float kLowest = -__builtin_inff();
   constexpr int kEach = kPoolingRows / kWarp;
@@ -37,7 +37,7 @@ __device__ inline void weigh_chunk(const PoolingBuffers& buffers, int interest, 
     top = fmaxf(top, logits[i]);
   }
   top = warp_reduce(top, Max());
-  // Nothing but -inf so far: any finite number in place of the maximum makes all weights 0, -inf itself NaNs.
+  // If all logits so far are -inf: any finite reference gives weights 0, while -inf would give NaN.
   const float reference = top == kLowest ? 0.0f : top;
   float sum = 0.0f;
   for (int i = 0; i < kEach; ++i) {
@@ -46,14 +46,14 @@ __device__ inline void weigh_chunk(const PoolingBuffers& buffers, int interest, 
     sum += weight;
   }
   sum = warp_reduce(sum, Sum());
-  __syncwarp();  // all have read the maximum before
+  __syncwarp();  // all threads have read the old maximum
   if (lane != 0) return;
   buffers.shrink[interest] = expf(before - reference);
   buffers.total[interest] = buffers.total[interest] * buffers.shrink[interest] + sum;
   buffers.maximum[interest] = top;
 }
 
-// A thread's share of the sums: those before become those with a chunk's `count` events.
+// Adds a chunk's `count` events to a thread's share of the sums.
 __device__ inline void add_chunk(const PoolingBuffers& buffers, const RowsView& x, int count, int num_interests,
                                  int dim, const RowsView& y) {
 #pragma unroll 1
@@ -69,8 +69,9 @@ __device__ inline void add_chunk(const PoolingBuffers& buffers, const RowsView& 
   }
 }
 
-// The contract for `count` events, by all threads of a block. rows(begin, n): the vectors of n events from event
-// `begin` on, which may just have been written. y: num_interests rows, which another thread may read behind a barrier.
+// Implements the contract for `count` events, by all threads of a block. rows(begin, n): the vectors of n events from
+// event `begin` on, which may have been written just before. y: num_interests rows; other threads may read them after a
+// barrier.
 template <typename Rows>
 __device__ __attribute__((noinline)) void block_pooling(InterestPoolingParams params, int64_t count, Rows rows,
                                                         PoolingTimes times, PoolingBuffers buffers, RowsView y) {

@@ -1,8 +1,8 @@
-// Rows of activations by one block of threads: embedded and normalised                                (encode_users.cu,
+// Embedding and normalising rows of activations, by one block of threads                              (encode_users.cu,
 // user_states.cu)
 //
-// Functions that a kernel calls in several places are not inlined, and loops whose count is not known not unrolled: a
-// block of threads runs most of its code once or a few times, and waits for instructions it has not got yet.
+// Functions that a kernel calls in several places are not inlined, and loops of unknown length are not unrolled: a
+// block runs most of its code only once or a few times, so instruction cache misses matter.
 #pragma once
 
 #include "kernels/cuda/encode_users.h"
@@ -11,7 +11,7 @@
 
 namespace lsif::cuda {
 
-// Items and actions (or null: all 0) of events, one after the other.
+// Items and actions (or null: all 0) of consecutive events.
 struct EventIds {
   const int64_t* items;
   const int64_t* actions;
@@ -25,8 +25,8 @@ struct EventIds {
 
 __device__ inline float sum_of(float a, float b) { return a + b; }
 
-// Pieces of rows: float4 where all of them begin at 16 bytes, else float. A thread has kAtOnce of them on their way, as
-// each has to wait for its id and then for its row.
+// Copies rows in pieces: float4 if all of them are 16-byte aligned, else float. A thread has kAtOnce of them in flight,
+// as each load depends on that of the id.
 template <typename Piece, typename Ids>
 __device__ __attribute__((noinline)) void embed_pieces(EmbeddingParams params, Ids ids, int count, RowsView x) {
   constexpr int kAtOnce = 4;
@@ -59,7 +59,8 @@ __device__ __attribute__((noinline)) void embed_pieces(EmbeddingParams params, I
   }
 }
 
-// x_r = the embedding of ids.item(r) and ids.action(r), for `count` rows. A barrier is the caller's, before and behind.
+// x_r = the embedding of ids.item(r) and ids.action(r), for `count` rows. The caller must place barriers before and
+// after.
 template <typename Ids>
 __device__ void embed(const EmbeddingParams& params, const Ids& ids, int count, const RowsView& x) {
   const auto addresses = reinterpret_cast<uintptr_t>(params.items) | reinterpret_cast<uintptr_t>(params.actions);
@@ -70,8 +71,8 @@ __device__ void embed(const EmbeddingParams& params, const Ids& ids, int count, 
   }
 }
 
-// Four neighbouring elements of a row, zeros past its end: nothing is read that another thread may be writing. kWhole:
-// rows begin at 16 bytes and end there.
+// Four adjacent elements of a row, zeros past its end: reads nothing that another thread may be writing. kWhole: rows
+// are 16-byte aligned and a multiple of 16 bytes long.
 template <bool kWhole>
 __device__ void load_four(const float* row, int column, int dim, float (&x)[4]) {
   if constexpr (kWhole) {
@@ -93,7 +94,7 @@ __device__ void store_four(float* row, int column, int dim, const float (&x)[4])
   }
 }
 
-// The sums over a warp of each of four values: the sum of x[i] in the threads 8 i .. 8 i + 7. Fewer exchanges than four
+// Sums over a warp of four values: threads 8 i .. 8 i + 7 get the sum of x[i]. This takes fewer exchanges than four
 // sums that every thread gets.
 __device__ inline float warp_sum_of_each(const float (&x)[4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -108,8 +109,8 @@ __device__ inline float warp_sum_of_each(const float (&x)[4]) {
   return sum;
 }
 
-// norm_rows(), by a warp for every kEncoderWarps'th row from `row` on. A thread has four columns of kAtOnce rows
-// together, so that the sums of one hide the latency of another's; a row's bits do not depend on which.
+// One warp's part of norm_rows(): every kEncoderWarps'th row from `row` on. A thread has four columns of kAtOnce rows,
+// whose sums hide each other's latency; a row's bits do not depend on the others.
 template <bool kWhole>
 __device__ void norm_own_rows(const LayerNormParams& params, const RowsView& x, int row, int count, const float* gates,
                               int gates_stride, const RowsView& y) {
@@ -127,7 +128,7 @@ __device__ void norm_own_rows(const LayerNormParams& params, const RowsView& x, 
   for (; row < count; row += kAtOnce * kEncoderWarps) {
     float z[kAtOnce][4];
     float gate[kAtOnce][4];
-    float sums[kAtOnce];  // of elements, then of squares
+    float sums[kAtOnce];  // of elements, then of squared deviations
     for (int r = 0; r < kAtOnce; ++r) {
       load_four<kWhole>(x.row(row + r * kEncoderWarps < count ? row + r * kEncoderWarps : row), column, dim, z[r]);
     }
@@ -162,8 +163,8 @@ __device__ void norm_own_rows(const LayerNormParams& params, const RowsView& x, 
   }
 }
 
-// y_r = norm(x_r) * gates_r for rows first .. count - 1, of at most kMostEncoderDim columns; gates (16-byte aligned if
-// there are whole fours of columns) may be null, y be x. A barrier is the caller's, before and behind.
+// y_r = norm(x_r) * gates_r for rows first .. count - 1 of at most kMostEncoderDim columns. gates may be null, and is
+// 16-byte aligned if columns are a multiple of 4; y may be x. The caller must place barriers before and after.
 __device__ __attribute__((noinline)) inline void norm_rows(LayerNormParams params, RowsView x, int first, int count,
                                                            const float* gates, int gates_stride, RowsView y) {
   assume_global(params.weight);

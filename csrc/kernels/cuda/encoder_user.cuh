@@ -1,4 +1,4 @@
-// What encode_users.cu and user_states.cu share: rows of the blocks, and what follows them, by one block of threads
+// Steps shared by encode_users.cu and user_states.cu, by one block of threads: rows of the blocks, and what follows
 #pragma once
 
 #include "kernels/cuda/encode_users.h"
@@ -15,7 +15,7 @@ constexpr int64_t most_pooled(const EncoderShape& s) { return s.num_long > s.num
 
 constexpr int64_t kept_states(const EncoderShape& s) { return s.num_short > 0 ? s.short_window : 1; }
 
-// Floats that poolings and fusion of one user take from an arena.
+// Floats that one user's poolings and fusion take from an arena.
 constexpr int64_t interests_size(const EncoderShape& s) {
   const int64_t chunk = padded_stride(s.dim) + padded_stride(s.pooling_dim) + padded_stride(most_pooled(s));
   return kPoolingRows * chunk + round_up_to_4(s.num_interests() * s.dim + kFusionContext) +
@@ -29,8 +29,8 @@ struct EncoderOutputs {
   float* weights;
 };
 
-// What follows a block's attention, for `count` rows: x becomes the layer's result. mixed: the attention's, which is
-// overwritten; projected: `input`'s outputs of these rows, which make room for the feed-forward's.
+// The rest of a layer, after attention, for `count` rows: x becomes the layer's result. mixed: attention's output,
+// overwritten; projected: the rows' outputs of `input`, overwritten by the feed-forward layer's.
 __device__ inline void finish_layer(const EncoderShape& shape, const BlockParams& block, const RowsView& x,
                                     const RowsView& mixed, const RowsView& projected, int count) {
   const bool is_hstu = block.attention.kind == AttentionKind::kSilu;
@@ -46,7 +46,7 @@ __device__ inline void finish_layer(const EncoderShape& shape, const BlockParams
   block_linear(block.ffn_down, hidden, count, result);
 }
 
-// Interests of one user and the memory they are made in.
+// Computes the interests of one user, and holds the memory for them.
 struct UserInterests {
   const EncoderParams& params;
   FusionBuffers fusion;
@@ -70,13 +70,13 @@ struct UserInterests {
             pooling_state + count, pooling_state + 2 * count};
   }
 
-  // pooled: [num_long, dim], may just have been written.
+  // pooled: [num_long, dim], may have been written just before.
   __device__ void add_long(const RowsView& pooled) const {
     block_linear(params.long_value, pooled, static_cast<int>(params.shape.num_long),
                  {nullptr, 0, fusion.context, dim()});
   }
 
-  // rows: as in block_pooling, of the newest num_states states.
+  // rows: as in block_pooling, for the newest num_states states.
   template <typename Rows>
   __device__ void add_short(int num_states, const Rows& rows, BlockArena free) const {
     const PoolingBuffers buffers = pooling_buffers(free, params.shape.num_short);
@@ -84,7 +84,7 @@ struct UserInterests {
                   {fusion.context + params.shape.num_long * dim(), dim()});
   }
 
-  // What the fusion knows besides. By one thread, which needs a while: before what others have to wait for anyway.
+  // The other inputs of the fusion, by one thread, and slow: call it before something the others must wait for anyway.
   __device__ void add_context(int64_t seq_len, int64_t newest_time, int64_t now) const {
     if (threadIdx.x + 1 != kEncoderThreads) return;
     float* context = fusion.context + params.shape.num_interests() * dim();
@@ -92,7 +92,7 @@ struct UserInterests {
     context[1] = length_feature(seq_len);
   }
 
-  // The rest: the newest state is an interest, too. out: of this user.
+  // Adds the newest state as the last interest, then fuses. out: of this user.
   __device__ void fuse(const float* newest_state, const EncoderOutputs& out) const {
     const int thread = static_cast<int>(threadIdx.x);
     const int num_interests = static_cast<int>(params.shape.num_interests());
@@ -107,7 +107,7 @@ struct UserInterests {
   }
 };
 
-// Of one user: zeros, for there are no events.
+// Writes zeros, for a user without events.
 __device__ inline void clear_outputs(const EncoderShape& shape, const EncoderOutputs& out) {
   const int64_t dim = shape.dim;
   const int64_t num_interests = shape.num_interests();
@@ -119,7 +119,6 @@ __device__ inline void clear_outputs(const EncoderShape& shape, const EncoderOut
   for (int64_t i = threadIdx.x; i < num_interests; i += kEncoderThreads) out.weights[i] = 0.0f;
 }
 
-// That of one user.
 __device__ inline EncoderOutputs outputs_of(const EncoderShape& shape, const EncoderOutputs& out, int64_t user) {
   const int64_t num_interests = shape.num_interests();
   return {out.fused + user * shape.dim, out.interests + user * num_interests * shape.dim,

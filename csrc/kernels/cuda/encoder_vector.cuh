@@ -5,8 +5,8 @@
 
 namespace lsif::cuda {
 
-// A warp's share of a panel's kLinearPanel outputs: inputs from kInputs * slice on, kInputs of them after kInputs *
-// slices. A thread has every kInputs'th input of them, kAtOnce at once, and 4 outputs.
+// A warp's share of a panel's kLinearPanel outputs: blocks of kInputs inputs, beginning at kInputs * slice and kInputs
+// * slices apart. A thread has one input of each block, kAtOnce of them at a time, and 4 outputs.
 struct VectorSlice {
   static constexpr int kInputs = 8;
   static constexpr int kPieces = static_cast<int>(kLinearPanel) / 4;
@@ -15,7 +15,7 @@ struct VectorSlice {
   const float4* weights;
   int in_dim;
   int input;
-  int step;  // from one of the kAtOnce to the next
+  int step;  // between the kAtOnce inputs
 
   __device__ VectorSlice(const LinearParams& params, int panel, int slice, int slices) {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -25,13 +25,13 @@ struct VectorSlice {
     step = slices * kInputs;
   }
 
-  // Loads past the last input are of that one, and multiplied by 0.
+  // Loads past the last input read that input's weights, which are later multiplied by 0.
   __device__ void load(float4 (&w)[kAtOnce]) const {
     assume_global(weights);
     for (int k = 0; k < kAtOnce; ++k) w[k] = weights[min(input + k * step, in_dim - 1) * kPieces];
   }
 
-  // The panel's outputs 4 (lane % kPieces) .. of W x, in every lane. w: has been loaded.
+  // Returns the panel's outputs from 4 (lane % kPieces) on of W x, in every lane. w: already loaded.
   __device__ float4 multiply(const float* x, float4 (&w)[kAtOnce]) {
     float z[4] = {};
     for (bool is_first = true; input < in_dim; is_first = false) {
@@ -53,15 +53,15 @@ struct VectorSlice {
   }
 };
 
-// y = activation(W x + bias), by all threads of a block: where a tile of rows would have but one, its weights are read
-// by all warps at once instead of piece after piece, the first before x has to be there. The order of the sums follows
-// from the layer's shape; it is not block_linear's. x and y in shared or global memory; x may have been written just
-// before; when this returns, every thread may read y.
+// y = activation(W x + bias), by all threads of a block, for a single row: all warps read weights at once, not piece
+// after piece, and load the first weights before x must be ready. The order of the sums depends only on the layer's
+// shape and differs from block_linear's. x and y are in shared or global memory. x may have been written just before;
+// on return, every thread may read y.
 __device__ __attribute__((noinline)) inline void block_vector_linear(LinearParams params, const float* x, float* y) {
   static_assert(kEncoderWarps * kPanel <= kLinearScratch);
   float* const sums = linear_scratch();  // [kEncoderWarps, kPanel]
   const int num_panels = static_cast<int>(divide_up(params.out_dim, kPanel));
-  const int panels = min(num_panels, kEncoderWarps);  // at a time
+  const int panels = min(num_panels, kEncoderWarps);  // processed at a time
   const int slices = kEncoderWarps / panels;
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarp;
@@ -73,7 +73,7 @@ __device__ __attribute__((noinline)) inline void block_vector_linear(LinearParam
     VectorSlice slice(params, is_used ? panel : 0, warp / panels, slices);
     float4 w[VectorSlice::kAtOnce];
     slice.load(w);
-    __syncthreads();  // x is there, and nobody reads the sums before any more
+    __syncthreads();  // x is ready, and the previous sums are no longer read
     if (is_used) {
       const float4 z = slice.multiply(x, w);
       if (lane < kPanel / 4) reinterpret_cast<float4*>(sums + warp * kPanel)[lane] = z;

@@ -1,5 +1,5 @@
-// The score that decides, and which rows may be returned. To be compiled without contraction (-fmad=false): the float64
-// sums round as on the CPU.
+// The exact score, which decides the results, and the filters of rows. Compiled without contraction (-fmad=false):
+// float64 sums round as on the CPU.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -8,10 +8,10 @@
 
 namespace lsif::cuda {
 
-constexpr int kScoreLanes = 8;  // that score a row together, one for each sum of exact_dot
+constexpr int kScoreLanes = 8;  // that score a row together, one per partial sum of exact_dot
 
-// exact_dot() by the eight lanes of a row, each with one of its sums; all threads of the warp must call, each gets the
-// result.
+// exact_dot() by the eight lanes of a row, each with one partial sum. All threads of the warp must call; every lane
+// gets the result.
 __device__ inline double exact_dot_of_lanes(const float* q, const float* x, int64_t dim) {
   double sum = 0.0;
 #pragma unroll 8
@@ -36,7 +36,7 @@ __device__ inline float exact_score(const CatalogView& catalog, const ScoreQueri
     const double dot = exact_dot_of_lanes(q + j * dim, x, dim);
     if (weights[j] > 0.0f) largest = fmax(largest, dot);
   }
-  // The products are computed again, as there is no place for them.
+  // The products are computed again, as there is no room to keep them.
   double sum = 0.0;
   for (int64_t j = 0; j < queries.num_interests; ++j) {
     const double dot = exact_dot_of_lanes(q + j * dim, x, dim);
@@ -59,7 +59,7 @@ __device__ inline bool is_excluded(const Filters& filters, int64_t query, int64_
   return place < count && items[place] == item;
 }
 
-// The key of a row for a query, by the eight lanes of the row; kNoRow if it must not be returned or is none.
+// The key of a row for a query, by the eight lanes of the row; kNoRow if it must not be returned or is not a row.
 __device__ inline uint64_t exact_key(const CatalogView& catalog, const ScoreQueries& queries, const Filters& filters,
                                      int64_t query, int64_t item, bool is_row) {
   const float score = exact_score(catalog, queries, query, is_row ? item : 0);

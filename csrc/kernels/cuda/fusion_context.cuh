@@ -1,4 +1,4 @@
-// What the fusion knows of a history beside its interests                                      (engine/encoded.cpp)
+// The inputs of the fusion besides the interests                                               (engine/encoded.cpp)
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -6,7 +6,7 @@
 
 namespace lsif::cuda {
 
-// Once in a kernel: it is 200 instructions of float64.
+// Not inlined: it is 200 instructions of float64.
 __device__ __attribute__((noinline)) inline double log_of_one_and(double x) { return log1p(x); }
 
 __device__ inline float gap_feature(int64_t newest, int64_t now) {

@@ -4,7 +4,8 @@
 namespace lsif::cuda {
 namespace {
 
-// A block per user: its interests and context, as the hidden layer reads them.  inverse_norms: [batch, num_interests]
+// A block per user: writes its interests and context as input of the hidden layer.  inverse_norms: [batch,
+// num_interests]
 __global__ void context_kernel(const float* interests, const float* gap, const float* length, int64_t num_interests,
                                int64_t dim, float* inverse_norms, float* input) {
   const int64_t user = blockIdx.x;
@@ -64,7 +65,7 @@ cudaError_t interest_fusion(const InterestFusionParams& params, const float* int
   const int64_t fusion_dim = params.hidden.out_dim;
   float* input = scratch;                  // [batch, in_dim]
   float* hidden = input + batch * in_dim;  // [batch, fusion_dim]
-  // `weights` first serves for the inverse norms, then for the logits.
+  // `weights` first holds the inverse norms, then the logits.
   cudaError_t error = launch(context_kernel, batch, kThreads, stream, interests, gap, length, num_interests, params.dim,
                              weights, input);
   if (error != cudaSuccess) return error;

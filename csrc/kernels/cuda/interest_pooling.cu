@@ -4,7 +4,7 @@
 namespace lsif::cuda {
 namespace {
 
-// Linear layers are launched for all events at once; this sums up: a block per sequence and interest.
+// The linear layers are launched for all events at once; this kernel pools: a block per sequence and interest.
 __global__ void pool_kernel(const float* logits, const float* decay, int64_t num_interests, const float* x,
                             int64_t x_stride, int64_t dim, const int64_t* times, const int64_t* newest_times,
                             const int64_t* offsets, int64_t most_events, float* y) {

@@ -14,7 +14,7 @@ struct Rows {
   int64_t count;
 };
 
-// By one warp. gate may be null. A thread writes only elements it has read itself, so y may be x.
+// By one warp. gate may be null. A thread writes only elements that it has read itself, so y may be x.
 __device__ void norm_row(const LayerNormParams& params, const float* x, const float* gate, float* y) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int size = static_cast<int>(params.dim);

@@ -8,13 +8,13 @@ namespace {
 constexpr int kPanel = static_cast<int>(kLinearPanel);
 constexpr int kBlockRows = kThreads / kPanel;
 
-// z + x w, term by term; w: the column's weights of a panel.
+// z + x w, added term by term; w: one column's weights in a panel.
 __device__ float add_products(const float* x, const float* w, int64_t in_dim, float z) {
   for (int64_t i = 0; i < in_dim; ++i) z = fmaf(x[i], w[i * kPanel], z);
   return z;
 }
 
-// A block computes kBlockRows rows of one panel, a thread one element of y: the contract's chain of fused
+// A block computes kBlockRows rows of one panel; a thread computes one element of y, as the contract's chain of fused
 // multiply-adds.
 __global__ void linear_kernel(LinearParams params, LinearRows rows, int64_t num_panels) {
   const int64_t panel = blockIdx.x % num_panels;

@@ -9,7 +9,7 @@ constexpr int kTileRows = 16;
 constexpr int kTilePanels = 4;
 constexpr int kTileColumns = kTilePanels * kPanel;
 
-// A warp's tile, 16 rows by 64 outputs; g and t as in mma.cuh.
+// A warp's tile: 16 rows by 64 outputs; g and t as in mma.cuh.
 struct Tile {
   const LinearParams& params;
   const LinearRows& rows;
@@ -31,7 +31,7 @@ struct Tile {
     }
   }
 
-  // Inputs 16 k .. 16 k + 15, 0 past in_dim and past the rows.
+  // Adds inputs 16 k .. 16 k + 15, which are 0 past in_dim and past the last row.
   __device__ void add(int64_t k) {
     MmaBf16A x;
     for (int i = 0; i < 4; ++i) {

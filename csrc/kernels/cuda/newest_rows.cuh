@@ -1,4 +1,4 @@
-// The newest event of user states, through the blocks, by one block of threads                         (user_states.cu)
+// Runs the newest events of user states through the blocks, by one block of threads                  (user_states.cu)
 #pragma once
 
 #include "kernels/cuda/async_copy.cuh"
@@ -10,7 +10,7 @@
 namespace lsif::cuda {
 
 struct NewestEvent {
-  int64_t num_events;  // of the history
+  int64_t num_events;  // in the history
   int64_t item;
   int64_t time;
   int64_t action;
@@ -41,26 +41,26 @@ struct States {
   }
 };
 
-// Where the newest row of a user stands, in shared memory.
+// The position of a user's newest row, in shared memory.
 struct NewestRow {
   unsigned char* state;
   int64_t num_events;
-  int num_keys;     // that it sees, itself included
-  int first_place;  // of the first of them in the rings of keys and times
-  int place;        // its own, which no other has
+  int num_keys;     // keys it sees, itself included
+  int first_place;  // of the first of these in the rings of keys and times
+  int place;        // its own, which no other row has
   int unused;
 
-  // Of the key'th.
+  // The place of a key.
   __device__ int place_of(int key, int window) const {
     const int place_ = first_place + key;
     return place_ < window ? place_ : place_ - window;
   }
 };
 
-// Of the newest events.
+// Ids of the newest events.
 struct NewestIds {
   const NewestRow* rows;
-  int64_t newest;  // StateLayout's
+  int64_t newest;  // as in StateLayout
 
   __device__ const NewestEvent* event(int u) const {
     return reinterpret_cast<const NewestEvent*>(rows[u].state + newest);
@@ -69,11 +69,11 @@ struct NewestIds {
   __device__ int64_t action(int u) const { return event(u)->action; }
 };
 
-// Floats of shared memory, multiples of 4.
+// Sizes in floats of shared memory, multiples of 4.
 struct StateSizes {
-  int64_t weights;  // of keys, for each warp
-  int64_t buckets;  // of a user
-  int64_t user;     // of a user, all included
+  int64_t weights;  // of keys, per warp
+  int64_t buckets;  // per user
+  int64_t user;     // per user, in total
   int projected_stride;
 };
 
@@ -89,12 +89,12 @@ constexpr StateSizes state_sizes(const EncoderShape& s) {
 
 constexpr int64_t fixed_size(const EncoderShape& s) { return kLinearScratch + kEncoderWarps * state_sizes(s).weights; }
 
-// One row a user, from the newest event's embedding to its state, by all threads of a block.
+// One row per user, from the embedding of the newest event to its state, by all threads of a block.
 struct NewestRows {
   const EncoderParams& params;
   const States& states;
   int64_t first_user;
-  int count;  // of users
+  int count;  // users
   float* weights;
   RowsView x;
   RowsView normed;
@@ -120,7 +120,7 @@ struct NewestRows {
   __device__ int window() const { return static_cast<int>(params.shape.window); }
   __device__ int width() const { return 2 * static_cast<int>(params.shape.dim); }  // of keys and values
 
-  // Those of users without events do not matter.
+  // Results for users without events are not used.
   __device__ void find_rows() const {
 #pragma unroll 1
     for (int u = static_cast<int>(threadIdx.x); u < count; u += kEncoderThreads) {
@@ -135,7 +135,7 @@ struct NewestRows {
     __syncthreads();
   }
 
-  // By one warp. States lie wherever the users do, and are far away when they are needed.
+  // By one warp. States are scattered in memory and slow to load.
   __device__ void prefetch_bytes(const unsigned char* from, int64_t size) const {
     constexpr int kLine = 128;
 #pragma unroll 1
@@ -162,7 +162,7 @@ struct NewestRows {
     }
   }
 
-  // asked(u): the time user u's row is asked about. kKeep: keys, values and times become the state's.
+  // asked(u): the time user u's row is queried at. kKeep: keys, values and times are stored in the state.
   template <bool kKeep, typename Asked>
   __device__ void run(Asked asked) {
     find_rows();
@@ -184,7 +184,7 @@ struct NewestRows {
     __syncthreads();
   }
 
-  // Of each key of the window by its distance; 0 is the row itself.
+  // The bucket of each key of the window, by its distance; 0 is the row itself.
   template <typename Asked>
   __device__ void find_buckets(Asked asked) const {
     const bool is_timed = params.use_times && params.blocks[0].attention.time_bias != nullptr;
@@ -211,7 +211,7 @@ struct NewestRows {
       const int u = task / num_heads;
       const int head = task % num_heads;
       const int dim = static_cast<int>(attention.head_dim);
-      // Queries, keys and values side by side, then keys and values.
+      // row: queries, keys and values; ring: keys and values.
       const float* row = projected.row(u) + head * dim;
       const float* ring = state(u).keys_values + layer * window() * width() + head * dim;
       find_head_weights(attention, u, head, row, ring, own);
@@ -221,7 +221,7 @@ struct NewestRows {
     }
   }
 
-  // One warp. The same sums in the same order as find_weights.
+  // By one warp. The same sums in the same order as find_weights.
   __device__ void find_head_weights(const AttentionParams& attention, int u, int head, const float* row,
                                     const float* ring, float* weight) const {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -251,7 +251,7 @@ struct NewestRows {
     for (int key = lane; key < num_keys; key += kWarp) weight[key] = expf(weight[key] - top);
   }
 
-  // One warp. The same sums in the same order as sum_values.
+  // By one warp. The same sums in the same order as sum_values.
   __device__ void sum_head_values(const AttentionParams& attention, int u, int head, const float* row,
                                   const float* ring, const float* weight) const {
     const int dim = static_cast<int>(attention.head_dim);
@@ -261,7 +261,7 @@ struct NewestRows {
       const float* values = ring + params.shape.dim + c;
       float sum = 0.0f;
       float total = 0.0f;
-      // Those past the last weigh 0: some at once, as each is far away.
+      // Keys past the last have weight 0. Several loads at once, as each takes long.
       constexpr int kAtOnce = 16;
       const int others = place.num_keys - 1;
 #pragma unroll 1

@@ -1,9 +1,9 @@
 // Exact top-K from 4-bit codes                                                             (docs/cuda.md, "score_topk")
 //
-// A sample of the rows gives each query a threshold: the K-th best of some rows' exact scores. One pass over the codes,
-// by matrix instructions, keeps the rows whose upper bound is not below it; only these are written out, then scored
-// exactly, and the K best selected. A query that keeps more rows than there is room for is answered by exact scores of
-// all rows. Compiled with -fmad=false: see exact_score.cuh.
+// A sample of the rows gives each query a threshold: the K-th best exact score of some rows. One pass over the codes,
+// with matrix instructions, keeps the rows whose upper bound is not below it. Only these are written out and scored
+// exactly, and the K best of them selected. If a query keeps more rows than there is room for, all rows are scored
+// exactly for it. Compiled with -fmad=false: see exact_score.cuh.
 #include "kernels/cuda/exact_score.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/topk_plan.cuh"
@@ -15,7 +15,7 @@ namespace lsif::cuda {
 namespace {
 
 constexpr int kManyThreads = 1024;
-constexpr int kRowsAtOnce = kManyThreads / kScoreLanes;  // that a block of them scores
+constexpr int kRowsAtOnce = kManyThreads / kScoreLanes;  // rows a block of kManyThreads scores at once
 constexpr int64_t kRescoreBlocks = 512;
 // From these on it pays to raise thresholds before rows are scored.
 constexpr int64_t kRefinedBatch = 32;
@@ -28,18 +28,18 @@ __global__ void prepare_kernel(Search s) {
   prepare_query(s, query, {s.vectors + first, s.codes + first * code_stride(s.catalog.dim), s.bounds + query});
 }
 
-// A row's place among those that a block of kManyThreads scores at once.
+// The index of a thread's row among those that a block of kManyThreads scores at once.
 __device__ int score_place() { return static_cast<int>(threadIdx.x) / kScoreLanes; }
 __device__ bool is_first_lane() { return threadIdx.x % kScoreLanes == 0; }
 
-// Keys by estimates or bounds become those by exact scores, and are told to see(key).
+// Replaces keys by estimates or bounds by keys of exact scores, and calls see(key) for each.
 template <typename See>
 __device__ void score_keys(const Search& s, int64_t query, uint64_t* keys, int64_t n, See see) {
   for (int64_t first = 0; first < n; first += kRowsAtOnce) {
     const int64_t i = first + score_place();
     const uint64_t key = i < n ? keys[i] : kNoRow;
     const uint64_t exact = exact_key(s.catalog, s.queries, s.filters, query, item_of(key), key != kNoRow);
-    __syncwarp();  // all eight have read it
+    __syncwarp();  // all eight lanes have read it
     if (i >= n || !is_first_lane()) continue;
     keys[i] = exact;
     see(exact);
@@ -47,8 +47,8 @@ __device__ void score_keys(const Search& s, int64_t query, uint64_t* keys, int64
   __syncthreads();
 }
 
-// By all threads of a block: of n keys by estimates or bounds the best are scored exactly, more than k where there are
-// more, as estimates err; the k-th best of their scores is the query's threshold.
+// By all threads of a block. Scores exactly the best of n keys by estimates or bounds; these are more than k, if there
+// are, because estimates are inexact. The k-th best score becomes the query's threshold.
 __device__ void raise_threshold(const Search& s, int64_t query, uint64_t* keys, int64_t n) {
   if (n < s.k) return;
   for (int64_t i = threadIdx.x; i < n && s.filters.exclude_offsets != nullptr; i += kManyThreads) {
@@ -70,13 +70,13 @@ __device__ void raise_threshold(const Search& s, int64_t query, uint64_t* keys, 
   __syncthreads();
 }
 
-// A block per query: the threshold by the sample.
+// A block per query: the threshold from the sample.
 __global__ void __launch_bounds__(kManyThreads) threshold_kernel(Search s) {
   const int64_t query = blockIdx.x;
   raise_threshold(s, query, s.parts + query * s.num_parts, s.num_parts);
 }
 
-// A block per query: a better threshold, by the rows that wait; those that are below it need not wait any longer.
+// A block per query: raises the threshold using the waiting rows, and drops those that are now below it.
 __global__ void __launch_bounds__(kManyThreads) refine_kernel(Search s) {
   const int64_t query = blockIdx.x;
   uint64_t* waiting = s.waiting + query * s.capacity;
@@ -93,11 +93,11 @@ __device__ unsigned* shared_filled() {
   return &filled;
 }
 
-// Where too many rows would wait, each block of the query scores a part of all rows, and leaves the k best of it in a
-// part of the list, whose other keys become kNoRow.
+// If too many rows would wait, each block of the query scores a part of all rows and writes the k best of it to its
+// part of the list; other keys there are set to kNoRow.
 struct AllRows {
   int64_t parts;
-  int64_t room;  // of a part
+  int64_t room;  // per part
 };
 
 __device__ AllRows all_rows(const Search& s, int64_t blocks_per_query) {
@@ -111,7 +111,7 @@ __device__ void score_part(const Search& s, int64_t query, int64_t part, const A
   const int64_t rows = divide_up(s.catalog.num_items, all.parts);
   const int64_t last = smaller((part + 1) * rows, s.catalog.num_items);
   unsigned* filled = shared_filled();
-  uint64_t bound = kNoRow;  // keys that are not below it are not among the k best
+  uint64_t bound = kNoRow;  // keys that are not smaller are not among the k best
   const auto keep_best = [&](unsigned n) {
     bound = kth_smallest({keys, n}, s.k);
     const unsigned kept = gather_keys({keys, n}, bound, keys);
@@ -126,14 +126,14 @@ __device__ void score_part(const Search& s, int64_t query, int64_t part, const A
     if (is_first_lane() && key < bound) keys[atomicAdd(filled, 1u)] = key;
     __syncthreads();
     const unsigned n = *filled;
-    __syncthreads();  // the next rows add to it
+    __syncthreads();  // the next rows are added to it
     if (n + kRowsAtOnce > all.room) keep_best(n);
   }
   if (*filled > s.k) keep_best(*filled);
   for (int64_t i = *filled + threadIdx.x; i < all.room; i += kManyThreads) keys[i] = kNoRow;
 }
 
-// Those whose key is not above bound.last are finalists: few, so that they are told apart quickly.
+// Rows whose key is not above bound.last become finalists; they are few, so that selection is fast.
 __device__ void score_waiting(const Search& s, int64_t query, int64_t block, int64_t blocks_per_query) {
   QueryBound& bound = s.bounds[query];
   const int64_t count = bound.count;
@@ -149,7 +149,7 @@ __device__ void score_waiting(const Search& s, int64_t query, int64_t block, int
   }
 }
 
-// The rows that wait get their keys; so many blocks a query.
+// Computes the keys of the waiting rows, with blocks_per_query blocks per query.
 __global__ void __launch_bounds__(kManyThreads) rescore_kernel(Search s, int64_t blocks_per_query) {
   const int64_t query = blockIdx.x / blocks_per_query;
   const int64_t block = blockIdx.x % blocks_per_query;
@@ -169,7 +169,7 @@ struct Results {
     indices[query * k + place] = item_of(key);
   }
 
-  // By all threads of a block: the query has so many results, and nothing in the places after them.
+  // By all threads of a block: writes the count and clears the results past it.
   __device__ void finish(int64_t query, int64_t count) const {
     for (int64_t i = count + threadIdx.x; i < k; i += blockDim.x) {
       scores[query * k + i] = 0.0f;
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kManyThreads) select_kernel(Search s, Results 
   out.finish(query, num_results);
 }
 
-// Where there are no rows.
+// For an empty catalogue.
 __global__ void write_nothing_kernel(Results out, int64_t batch) {
   const int64_t place = global_thread();
   if (place < batch) out.counts[place] = 0;
@@ -233,7 +233,7 @@ cudaError_t visit(const Search& s, cudaStream_t stream) {
   return s.num_vectors == 1 ? visit_one<What>(s, stream) : visit_tiles<What>(s, stream);
 }
 
-// The rows worth scoring exactly, of any queries.
+// Collects the rows worth scoring exactly.
 cudaError_t keep_rows(const Search& s, cudaStream_t stream) {
   const int64_t batch = s.queries.batch;
   cudaError_t error = launch(prepare_kernel, batch, kThreads, stream, s);

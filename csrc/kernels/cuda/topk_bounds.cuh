@@ -1,6 +1,6 @@
-// Upper bounds of scores from integer codes, in the units and with the slack that docs/score_topk.md derives
-// ("Rounding and range"); what csrc/kernels/cpu/topk_query.inl.h, topk_block.inl.h and
-// topk_interests.inl.h do, the latter's exponentials excepted.
+// Upper bounds of scores from integer codes, with the units and the slack derived in docs/score_topk.md, "Rounding and
+// range". Corresponds to csrc/kernels/cpu/topk_query.inl.h, topk_block.inl.h and topk_interests.inl.h, without the
+// exponentials of the latter.
 #pragma once
 
 #include <cfloat>
@@ -16,14 +16,14 @@
 
 namespace lsif::cuda {
 
-inline constexpr double kRoundingSlack = 0x1p-150;  // 2^-126 on a CPU, where a thread may flush denormals
+inline constexpr double kRoundingSlack = 0x1p-150;  // 2^-126 on a CPU, where denormals may be flushed
 inline constexpr float kInfinity = __builtin_inff();
 
 inline constexpr int kMmaDims = 32;
 inline constexpr int kMmaColumns = 8;
 inline constexpr int kStepLines = kMmaDims / static_cast<int>(kLineDims);
 
-// Bytes of one query's codes, zero past dim.
+// Bytes of one query's codes, padded with zeros past dim.
 constexpr int64_t code_stride(int64_t dim) { return divide_up(dim, kMmaDims) * kMmaDims; }
 
 __device__ inline float round_up(double x) {
@@ -31,7 +31,7 @@ __device__ inline float round_up(double x) {
   return static_cast<double>(nearest) < x ? nextafterf(nearest, kInfinity) : nearest;
 }
 
-// Of the catalogue; `row` and `bias` are 2^-row_exponent and 2^-bias_exponent.
+// Units of the catalogue; `row` and `bias` are 2^-row_exponent and 2^-bias_exponent.
 struct CatalogUnits {
   int row_exponent;
   int bias_exponent;
@@ -45,16 +45,16 @@ inline CatalogUnits units_of(const CodesView& codes) {
   return {row, bias, power_of_2(-row), power_of_2(-bias)};
 }
 
-// The threshold for a key that is not below those of k rows; -infinity where nothing is known.
+// The threshold for a key such that at least k rows have keys up to it; -infinity if nothing is known.
 __device__ inline float threshold_of(const QueryBound& query, uint64_t last) {
   if (query.is_bounded == 0 || last == kNoRow) return -kInfinity;
-  // Scores beyond float32 are kept, too, and refused by those who asked: their bounds are not.
+  // Scores beyond float32 are kept, too, for callers to refuse, although their bounds are finite.
   const float score = fminf(score_of(last), FLT_MAX);
   const double scaled = ldexp(static_cast<double>(score) - kRoundingSlack, -query.exponent);
   return static_cast<float>(scaled - kUnderflowSlack);
 }
 
-// The bytes of a group's first line that the bounds of two of its rows are made of: rows 2 g and 2 g + 1, g = lane / 4.
+// The bytes of a group's first line that are needed for the bounds of two rows: 2 g and 2 g + 1, g = lane / 4.
 struct SideBytes {
   uint16_t scales;
   uint16_t errors;
@@ -80,7 +80,7 @@ __device__ inline RowBounds row_bounds(const CatalogUnits& units, const SideByte
   const float scale_unit = __uint_as_float(side.units.x) * units.row;
   const float bias_base = __uint_as_float(side.units.y) * units.bias;
   const float bias_unit = __uint_as_float(side.units.z) * units.bias;
-  const float error_unit = __uint_as_float(side.units.w << 16);  // both are upper halves of a float32
+  const float error_unit = __uint_as_float(side.units.w << 16);  // both units are upper halves of a float32
   RowBounds rows;
   rows.code_norm = __uint_as_float(side.units.w & 0xffff0000u);
   for (int r = 0; r < 2; ++r) {
@@ -91,28 +91,28 @@ __device__ inline RowBounds row_bounds(const CatalogUnits& units, const SideByte
   return rows;
 }
 
-// What of the bound q.x <= s (t p.c + |q - t p| |c| + |q| r) is in brackets; without kIsBound t p.c alone.
+// The bracketed part of the bound q.x <= s (t p.c + |q - t p| |c| + |q| r); without kIsBound only t p.c.
 template <bool kIsBound>
 __device__ inline float unscaled_bound(const VectorBound& vector, const RowBounds& rows, int r, float dot) {
   if constexpr (!kIsBound) return dot * vector.scale;
   return fmaf(dot, vector.scale, fmaf(vector.norm, rows.error[r], rows.code_norm * vector.missed));
 }
 
-// The codes of a group's rows in four lines, those from 4 `step` on, as they lie: a lane's eight bytes of one line.
+// The codes of a group's rows in four lines, from line 4 `step` on, as stored: a lane's eight bytes of one line.
 __device__ inline uint2 read_pair(const uint8_t* lines, int num_lines, int step, int lane) {
   const int line = step * kStepLines + lane % 4;
   if (line >= num_lines) return uint2{0, 0};
   return *reinterpret_cast<const uint2*>(lines + (line * static_cast<int>(kLineBytes) + lane / 4 * 8));
 }
 
-// As the rows of a product: 2 g and 2 g + 1 in the places of g and g + 8; and the dimensions so that the halves of a
-// byte are k and k + 16.
+// Arranges codes as rows of a product: rows 2 g and 2 g + 1 in the places of g and g + 8, and dimensions such that the
+// halves of a byte are k and k + 16.
 __device__ inline MmaA unpack(uint2 pair) {
   constexpr uint32_t kLow = 0x0f0f0f0fu;
   return {{pair.x & kLow, pair.y & kLow, pair.x >> 4 & kLow, pair.y >> 4 & kLow}};
 }
 
-// In the same order of dimensions.
+// Reads query codes in the same order of dimensions.
 __device__ inline MmaB read_query(const int8_t* codes, int step, int lane) {
   const auto pair = *reinterpret_cast<const uint2*>(codes + step * kMmaDims + lane % 4 * 8);
   return {{pair.x, pair.y}};
@@ -129,7 +129,7 @@ __device__ inline double* shared_doubles() {
 
 }  // namespace
 
-// Over the kThreads threads of a block, all of which must call.
+// Sums over the kThreads threads of a block, all of which must call.
 __device__ inline void block_sums(double (&x)[kSums]) {
   constexpr int kOfBlock = kThreads / kWarp;
   double* partials = shared_doubles();
@@ -153,7 +153,7 @@ struct VectorSize {
   float error;
 };
 
-// Codes one vector as int8, by all threads of a block: scale t = max|q| / 127, or 0 where that is no normal number.
+// Codes one vector as int8, by all threads of a block: scale t = max|q| / 127, or 0 if that is not a normal number.
 __device__ inline VectorSize code_vector(const float* q, int64_t dim, int8_t* codes, VectorBound& vector) {
   float largest = 0;
   for (int64_t i = threadIdx.x; i < dim; i += kThreads) largest = fmaxf(largest, fabsf(q[i]));
@@ -177,7 +177,7 @@ __device__ inline VectorSize code_vector(const float* q, int64_t dim, int8_t* co
   return {round_up(sqrt(sums[1]) * kOutwards), round_up(sqrt(sums[0]) * kOutwards)};
 }
 
-// The largest of the logarithms in the bounds of a query with weights, and what they are made of.
+// The largest magnitude of a logarithm in the bounds of a query with weights, and its parts.
 struct LogSizes {
   double total;  // temperature * log(sum of weights)
   double count;  // temperature * log(number of weights that are not 0)
@@ -199,7 +199,8 @@ __device__ inline LogSizes log_sizes(const float* weights, int64_t num_interests
   return sizes;
 }
 
-// Puts a query's vectors, which come as code_vector left them with their sizes in norm and missed, into its unit.
+// Converts a query's vectors to its unit. On entry they are as code_vector wrote them, with their sizes in norm and
+// missed.
 __device__ inline QueryBound start_query(const CatalogUnits& units, const float* weights, double temperature,
                                          int64_t num_interests, VectorBound* vectors) {
   float largest = 0;
@@ -214,7 +215,7 @@ __device__ inline QueryBound start_query(const CatalogUnits& units, const float*
   if (weights != nullptr) {
     logs = log_sizes(weights, num_interests, temperature);
     query.exponent = max(query.exponent, exponent_above(float_bits(static_cast<float>(logs.largest))));
-    // Of logarithms, as the exponentials of the CPU's bound are not used here.
+    // Only the logarithms' slack, as the CPU's bound with exponentials is not used.
     query.log_total = static_cast<float>(ldexp(logs.total + logs.largest * kLogSlack, -query.exponent));
     query.log_count = static_cast<float>(ldexp(logs.count + logs.largest * kLogSlack, -query.exponent));
   }

@@ -1,11 +1,12 @@
-// Keys of scored rows, and the smallest of many, by the threads of a block.
+// Keys of scored rows, and selection of the smallest, by the threads of a block.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
 
 namespace lsif::cuda {
 
-// A row and its score are one 64-bit key whose ascending order is the contract's: higher scores first, then lower rows.
+// A row and its score form one 64-bit key. Ascending keys are in the contract's order: higher scores first, then lower
+// rows.
 inline constexpr uint64_t kNoRow = UINT64_MAX;  // sorts last
 
 // -0 counts as 0.
@@ -25,16 +26,16 @@ __device__ inline int64_t item_of(uint64_t key) { return static_cast<int64_t>(ke
 inline constexpr int kDigitBits = 10;
 inline constexpr int kDigits = 1 << kDigitBits;
 inline constexpr int64_t kSharedKeys = 2048;
-inline constexpr int kFewKeys = 64;  // are told apart by comparing all with all
+inline constexpr int kFewKeys = 64;  // up to this many are selected by comparing all with all
 
-// The digit that holds the k-th smallest of the keys that agree in all digits before it.
+// The digit of the k-th smallest key, among keys that agree in all earlier digits.
 struct Digit {
   unsigned digit;
-  unsigned count;   // of keys with this digit
-  unsigned before;  // with smaller ones
+  unsigned count;   // keys with this digit
+  unsigned before;  // keys with a smaller digit
 };
 
-// Of the keys that are not kNoRow.
+// The range of the keys other than kNoRow.
 struct KeyRange {
   uint64_t least;
   uint64_t most;
@@ -43,7 +44,7 @@ struct KeyRange {
 
 namespace {
 
-// Room for a gap after every 32, so that a warp whose lanes read every 32nd finds them in different banks.
+// Has a gap after every 32 counts, so that lanes that read every 32nd count access different banks.
 __device__ inline unsigned* shared_counts() {
   __shared__ unsigned counts[kDigits + kDigits / kWarp];
   return counts;
@@ -60,7 +61,7 @@ __device__ inline uint64_t* shared_keys() {
 }
 
 __device__ inline uint64_t* shared_few() {
-  __shared__ uint64_t keys[kFewKeys + 1];  // and the one that is looked for
+  __shared__ uint64_t keys[kFewKeys + 1];  // plus the key searched for
   return keys;
 }
 
@@ -78,7 +79,7 @@ __device__ inline KeyRange* shared_ranges() {
 
 __device__ inline int count_place(int digit) { return digit + digit / kWarp; }
 
-// Over the warp.
+// Joins the ranges of a warp.
 __device__ inline KeyRange join(KeyRange range) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     const uint64_t least = __shfl_xor_sync(0xffffffffu, range.least, offset);
@@ -90,14 +91,14 @@ __device__ inline KeyRange join(KeyRange range) {
   return range;
 }
 
-// n keys, shared out between the threads of a block. A thread asks for kAtOnce of them before it looks at the first.
+// n keys, divided among the threads of a block. A thread loads kAtOnce of them before it uses the first.
 struct BlockKeys {
   static constexpr int kAtOnce = 4;
 
   const uint64_t* keys;
   int64_t n;
 
-  // The thread's keys of the next kAtOnce * blockDim.x, kNoRow past the last one.
+  // The thread's keys among the next kAtOnce * blockDim.x, kNoRow past the last one.
   __device__ void load(int64_t first, uint64_t (&own)[kAtOnce]) const {
     for (int i = 0; i < kAtOnce; ++i) {
       const int64_t place = first + i * static_cast<int64_t>(blockDim.x) + threadIdx.x;
@@ -105,7 +106,7 @@ struct BlockKeys {
     }
   }
 
-  // f(key) for the thread's keys that are not kNoRow.
+  // Calls f(key) for each of the thread's keys other than kNoRow.
   template <typename F>
   __device__ void each(F f) const {
     for (int64_t first = 0; first < n; first += kAtOnce * static_cast<int64_t>(blockDim.x)) {
@@ -137,7 +138,7 @@ __device__ inline KeyRange key_range(const BlockKeys& keys) {
   return range;
 }
 
-// The sum of x over this lane and those below.
+// The inclusive prefix sum of x over the lanes.
 __device__ inline unsigned sum_up_to(unsigned x) {
   for (int offset = 1; offset < kWarp; offset *= 2) {
     const unsigned below = __shfl_up_sync(0xffffffffu, x, offset);
@@ -146,7 +147,7 @@ __device__ inline unsigned sum_up_to(unsigned x) {
   return x;
 }
 
-// By the first warp, from counts of the digits: first which 32 of them, then which.
+// By the first warp, from the counts of digits: first finds the block of 32 digits, then the digit.
 __device__ inline void find_digit(const unsigned* counts, unsigned k, Digit* found) {
   static_assert(kDigits == kWarp * kWarp);
   const int lane = static_cast<int>(threadIdx.x);
@@ -161,8 +162,8 @@ __device__ inline void find_digit(const unsigned* counts, unsigned k, Digit* fou
   *found = {static_cast<unsigned>(those * kWarp + lane), count, up_to_this - count};
 }
 
-// The left-th smallest of the keys that is_one() accepts, which are kFewKeys at most, or kNoRow if there are not so
-// many; by all threads of the block.
+// The left-th smallest of the keys that is_one() accepts, at most kFewKeys, or kNoRow if there are fewer; by all
+// threads of the block.
 template <typename Predicate>
 __device__ uint64_t pick_of_few(const BlockKeys& keys, unsigned left, Predicate is_one) {
   uint64_t* few = shared_few();
@@ -185,9 +186,9 @@ __device__ uint64_t pick_of_few(const BlockKeys& keys, unsigned left, Predicate 
   return key;
 }
 
-// A bound that just k of n keys, all different, do not exceed (more only where kNoRow is among these, which may occur
-// many times); 1 <= k <= n. By all threads of the block, which are whole warps. Digits are those of the distance to the
-// least key, so that the first one tells much.
+// A key such that exactly k of n keys are <= it; 1 <= k <= n. Keys are distinct, except kNoRow; if that is returned,
+// more than k may be. By all threads of the block, which are whole warps. Digits are those of the distance to the least
+// key, so that the first digit discriminates well.
 __device__ inline uint64_t kth_smallest(const BlockKeys& keys, int64_t k) {
   unsigned* counts = shared_counts();
   Digit* found = shared_digit();
@@ -196,10 +197,10 @@ __device__ inline uint64_t kth_smallest(const BlockKeys& keys, int64_t k) {
   if (range.count < k) return kNoRow;
   if (range.count == k) return range.most;
   auto left = static_cast<unsigned>(k);
-  uint64_t prefix = 0;  // of distances, that which is decided
+  uint64_t prefix = 0;  // the digits of the distance that are decided
   int shift = 64 - __clzll(static_cast<long long>(range.most - range.least));
   for (;;) {
-    const int known = shift;  // bits below are not decided
+    const int known = shift;  // bits below it are undecided
     shift = known > kDigitBits ? known - kDigitBits : 0;
     const auto is_one = [&](uint64_t key) { return (known == 64 ? 0 : (key - range.least) >> known) == prefix; };
     for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += static_cast<int>(blockDim.x)) {
@@ -217,7 +218,7 @@ __device__ inline uint64_t kth_smallest(const BlockKeys& keys, int64_t k) {
     __syncthreads();  // the next round, or call, writes to both
     prefix = prefix << (known - shift) | digit.digit;
     left -= digit.before;
-    if (digit.count == left || shift == 0) break;  // all of them: no need to tell them apart
+    if (digit.count == left || shift == 0) break;  // all of them are wanted: no need to tell them apart
     if (digit.count <= kFewKeys) {
       return pick_of_few(keys, left, [&](uint64_t key) { return (key - range.least) >> shift == prefix; });
     }
@@ -226,8 +227,8 @@ __device__ inline uint64_t kth_smallest(const BlockKeys& keys, int64_t k) {
   return most < range.most - range.least ? range.least + most : range.most;
 }
 
-// The keys up to `last`, kNoRow left out, to the front of `to`, in any order; returns how many. By all threads of the
-// block. `to` may be where the keys come from: what is written has been read.
+// Copies the keys <= `last`, except kNoRow, to the front of `to`, in any order, and returns their number. By all
+// threads of the block. `to` may be the keys' own memory: keys are read before they are overwritten.
 __device__ inline unsigned gather_keys(const BlockKeys& keys, uint64_t last, uint64_t* to) {
   unsigned* count = shared_number();
   if (threadIdx.x == 0) *count = 0;
@@ -245,8 +246,8 @@ __device__ inline unsigned gather_keys(const BlockKeys& keys, uint64_t last, uin
   return gathered;
 }
 
-// Of at most kRankedKeys keys, of which none comes twice: place(rank, key) for each, by some thread of the block. How
-// many come before a key is counted by as many threads as there are for it.
+// Calls place(rank, key) for each of at most kRankedKeys distinct keys, by some thread of the block. As many threads as
+// are available count the keys before a given key.
 inline constexpr int kRankedKeys = 512;
 
 template <typename Place>
@@ -275,7 +276,7 @@ __device__ void rank_keys(const BlockKeys& keys, Place place) {
   for (unsigned i = threadIdx.x; i < n; i += blockDim.x) place(before[i], all[i]);
 }
 
-// Sorts n keys, a power of two of them, by all threads of the block: few by how many come before each, others by a
+// Sorts n keys, a power of two, by all threads of the block: if few, by counting the keys before each; otherwise with a
 // bitonic network.
 __device__ inline void sort_keys(uint64_t* keys, int64_t n) {
   if (n <= kFewKeys && n <= blockDim.x) {

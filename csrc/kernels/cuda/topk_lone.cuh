@@ -1,7 +1,7 @@
-// A lone query of few results: two kernels in place of four before rows are scored exactly. The sample's blocks prepare
-// the query, each for itself, and leave the key of their most promising row, by its exact score; the blocks of the pass
-// over all rows, each for itself, find the threshold in these, while the codes they asked for are on their way. A block
-// has groups from all over the catalogue: neighbours may be alike, and of many good rows together it would leave one.
+// A single query with few results: two kernels instead of four before rows are scored exactly. Each block of the sample
+// pass prepares the query itself and writes the key of its most promising row, by exact score. Each block of the pass
+// over all rows finds the threshold from these keys itself, while its first codes are being loaded. A block has groups
+// from all over the catalogue: adjacent rows may be similar, and of many good rows together it would keep only one.
 #pragma once
 
 #include "kernels/cuda/topk_visit.cuh"
@@ -9,10 +9,10 @@
 namespace lsif::cuda {
 namespace {
 
-constexpr int64_t kCandidatesPerResult = 4;  // fewer would make a low threshold
+constexpr int64_t kCandidatesPerResult = 4;  // with fewer, the threshold would be too low
 constexpr int kCandidatesOfThread = 6;
 constexpr int64_t kMostCandidates = kCandidatesOfThread * kThreads;
-constexpr int64_t kMostLoneResults = 100;  // for each of 128 threads knows one candidate
+constexpr int64_t kMostLoneResults = 100;  // each of 128 threads holds one candidate
 
 constexpr int kShortDims = 2 * kMmaDims;
 
@@ -37,7 +37,7 @@ __device__ uint64_t* shared_bests() {
   return keys;
 }
 
-// A thread's most promising row that may be returned.
+// A thread's most promising row among those that may be returned.
 class Candidate {
  public:
   __device__ void see(const Search& s, int64_t part, const float (&estimates)[2], int g) {
@@ -51,7 +51,7 @@ class Candidate {
     }
   }
 
-  // The block's best, by all of its threads.
+  // Writes the block's best; by all of its threads.
   __device__ void leave(const Search& s) const {
     uint64_t* keys = shared_candidates();
     const auto best_of_warp = [](uint64_t key) {
@@ -76,9 +76,9 @@ class Candidate {
   uint64_t key_ = kNoRow;
 };
 
-// The k-th of the candidates' keys, or a little worse: each thread of the block has the best of some of them, and of
-// these bests the k-th is taken, by counting how many are before it. By all threads of a block. kNoRow where there are
-// fewer.
+// The k-th of the candidates' keys, or a slightly worse one: each thread of the block takes the best of several
+// candidates, and the k-th of these is found by counting the smaller keys. By all threads of a block. kNoRow if there
+// are fewer than k.
 __device__ uint64_t kth_candidate(const Search& s) {
   uint64_t* best = shared_bests();
   uint64_t* last = shared_candidates();
@@ -109,7 +109,7 @@ struct LoneSample : Sample {
     LoneQuery& own = shared_query();
     prepare_query(s, 0, {&own.vector, own.codes, &own.bound});
     __syncthreads();
-    if (blockIdx.x == 0) {  // for the kernels that follow
+    if (blockIdx.x == 0) {  // for the following kernels
       if (threadIdx.x == 0) s.vectors[0] = own.vector, s.bounds[0] = own.bound;
       for (int i = static_cast<int>(threadIdx.x); i < code_stride(s.catalog.dim); i += kThreads)
         s.codes[i] = own.codes[i];
@@ -125,7 +125,7 @@ struct LoneKeep : Keep {
     OneQuery one = kept_query(s);
     const uint64_t last = kth_candidate(s);
     one.threshold = threshold_of(s.bounds[0], last);
-    if (blockIdx.x == 0 && threadIdx.x == 0) s.bounds[0].last = last;  // for those who score the rows that are kept
+    if (blockIdx.x == 0 && threadIdx.x == 0) s.bounds[0].last = last;  // for the kernels that score the kept rows
     return one;
   }
 };

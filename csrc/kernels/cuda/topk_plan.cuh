@@ -1,4 +1,4 @@
-// What score_topk.cu computes from the sizes of a search, and how its workspace is divided.
+// Parameters that score_topk.cu computes from the sizes of a search, and the layout of its workspace.
 #pragma once
 
 #include <type_traits>
@@ -9,36 +9,36 @@
 namespace lsif::cuda {
 namespace {
 
-constexpr int64_t kLeastParts = 4096;       // of a sample, where there are as many groups, for each 64 dimensions;
-constexpr int64_t kPartsPerResult = 128;    // or so many for each result,
-constexpr int64_t kManyParts = 16384;       // but neither makes more than this,
-constexpr int64_t kFewPartsPerResult = 16;  // and so many for each result it is at least
+constexpr int64_t kLeastParts = 4096;       // groups in a sample, if there are as many, per 64 dimensions,
+constexpr int64_t kPartsPerResult = 128;    // or this many per result, if that is more;
+constexpr int64_t kManyParts = 16384;       // the most that these two give
+constexpr int64_t kFewPartsPerResult = 16;  // the least per result in any case
 constexpr int64_t kMaxSampleStep = 32;
-constexpr int64_t kLeastCapacity = 16384;   // rows of a query that may wait,
-constexpr int64_t kCapacityPerResult = 64;  // so many for each result,
-constexpr int64_t kRowsPerCapacity = 64;    // and one of so many at 64 dimensions, more with more
-constexpr int64_t kMostAtOnce = 512;        // queries that are searched together,
+constexpr int64_t kLeastCapacity = 16384;   // the fewest rows of a query that may wait,
+constexpr int64_t kCapacityPerResult = 64;  // or this many per result,
+constexpr int64_t kRowsPerCapacity = 64;    // or one row in this many at 64 dimensions, more with more
+constexpr int64_t kMostAtOnce = 512;        // the most queries searched together
 constexpr int64_t kLeastAtOnce = 16;
-constexpr int64_t kWaitingAtOnce = 1 << 23;  // if the rows that may wait are no more than this, of all of them
-constexpr int64_t kFinalistsPerResult = 8;   // that are told from the other rows that waited
+constexpr int64_t kWaitingAtOnce = 1 << 23;  // the most waiting rows of all of them
+constexpr int64_t kFinalistsPerResult = 8;   // rows separated from the other waiting rows
 
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// What a search needs besides its arguments, and where it lies in the workspace.
+// The data of a search besides its arguments, and their places in the workspace.
 struct Search {
   CatalogView catalog;
   ScoreQueries queries;
   Filters filters;
   CatalogUnits units;
   int64_t k;            // at most num_items
-  int64_t num_vectors;  // of all queries together
-  int64_t sample_step;  // every so manieth group is in the sample
+  int64_t num_vectors;  // over all queries
+  int64_t sample_step;  // every sample_step-th group is in the sample
   int64_t num_parts;    // the groups of the sample
-  int64_t capacity;     // rows that may wait, of a query
+  int64_t capacity;     // of a query's list of waiting rows
   int64_t result_size;  // a power of two, at least k
   int64_t most_finalists;
-  int64_t num_candidates;  // of a lone query (topk_lone.cuh): keys by exact scores that `parts` has
+  int64_t num_candidates;  // for a lone query (topk_lone.cuh): keys by exact scores in `parts`
 
   VectorBound* vectors;  // [num_vectors]
   QueryBound* bounds;    // [batch]
@@ -49,21 +49,22 @@ struct Search {
   uint64_t* results;     // [batch, 2 result_size]
 };
 
-// Groups whose best row is looked at first. The more dimensions, the further bounds are above scores, and the more rows
-// are above a threshold: it has to be the better.
+// Groups in the sample. With more dimensions, bounds are further above scores, so that more rows are above a threshold:
+// it has to be better.
 constexpr int64_t wanted_parts(int64_t dim, int64_t k) {
   const int64_t many = smaller(kManyParts, larger(kLeastParts * divide_up(dim, 64), kPartsPerResult * k));
   return larger(many, kFewPartsPerResult * k);
 }
 
-// Of a query. In isotropic data 2.5 times the rows are kept with each doubling of the dimensions (docs/cuda.md).
+// The capacity for one query. In isotropic data 2.5 times as many rows are kept with each doubling of the dimensions
+// (docs/cuda.md).
 constexpr int64_t room_to_wait(int64_t num_items, int64_t dim, int64_t k) {
   const int64_t times = divide_up(dim, 64);
   const int64_t share = divide_up(num_items, larger(1, kRowsPerCapacity / (times * times)));
   return smaller(num_items, larger(larger(kLeastCapacity, kCapacityPerResult * k), share));
 }
 
-// For as many of the batch as are searched together.
+// For as many queries as are searched together.
 Search plan(const CatalogView& catalog, const ScoreQueries& queries, int64_t k) {
   Search s = {};
   s.catalog = catalog;
@@ -82,7 +83,7 @@ Search plan(const CatalogView& catalog, const ScoreQueries& queries, int64_t k) 
   return s;
 }
 
-// Gives the search its arrays, one behind the other, and returns their bytes.
+// Lays out the arrays of the search one after the other, and returns their size in bytes.
 int64_t lay_out(Search& s, void* workspace) {
   auto* begin = static_cast<uint8_t*>(workspace);
   int64_t size = 0;

@@ -1,5 +1,5 @@
-// What the passes of score_topk.cu over the catalogue's codes have in common: where a lane is, and what becomes of the
-// rows. The passes themselves: topk_visit_one.cuh, topk_visit_tiles.cuh, topk_visit_interests.cuh.
+// Common parts of the passes of score_topk.cu over the catalogue's codes: the position of a lane, and the handling of
+// rows. The passes are in topk_visit_one.cuh, topk_visit_tiles.cuh and topk_visit_interests.cuh.
 #pragma once
 
 #include "kernels/cuda/exact_score.cuh"
@@ -8,11 +8,11 @@
 namespace lsif::cuda {
 namespace {
 
-constexpr int64_t kScanBlocks = 2048;  // scan, where there are as many rows
+constexpr int64_t kScanBlocks = 2048;  // blocks that scan, if there are enough rows
 constexpr int kWarps = kThreads / kWarp;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// A warp's place in its work.
+// A thread's lane, and what it computes.
 struct Lane {
   int lane;
   int g;  // computes rows 2 g and 2 g + 1 of a group
@@ -29,14 +29,14 @@ __device__ int64_t item_of_slot(const CatalogView& catalog, int64_t slot) {
   return reinterpret_cast<const int32_t*>(catalog.codes.order)[slot];
 }
 
-// A row whose bound is not below the query's threshold. Either may be past the last one.
+// A row whose bound is not below the query's threshold. The row or the query may be past the last one.
 struct KeptRow {
   int64_t slot;
   uint32_t query;
   float upper;
 };
 
-// Puts it on the query's list.
+// Appends the row to the query's list.
 __device__ void keep_row(const Search& s, const KeptRow& row) {
   if (row.slot >= s.catalog.num_items || row.query >= s.queries.batch) return;
   const int64_t item = item_of_slot(s.catalog, row.slot);
@@ -46,14 +46,14 @@ __device__ void keep_row(const Search& s, const KeptRow& row) {
   if (place < s.capacity) s.waiting[row.query * s.capacity + place] = key_of(upper, item);
 }
 
-// Where prepare_query() leaves a query.
+// Where prepare_query() writes a query.
 struct PreparedQuery {
   VectorBound* vectors;  // [num_interests]
   int8_t* codes;         // [num_interests, code_stride(dim)]
   QueryBound* bound;
 };
 
-// By all threads of a block, of which the first alone may read vectors and bound then.
+// By all threads of a block; only the first may read vectors and bound without a barrier.
 __device__ void prepare_query(const Search& s, int64_t query, const PreparedQuery& to) {
   const int64_t num_interests = s.queries.num_interests;
   for (int64_t j = 0; j < num_interests; ++j) {
@@ -76,11 +76,11 @@ __device__ KeptRow* shared_stash() {
   return rows + threadIdx.x / kWarp * kStashed;
 }
 
-// Rows that a warp has kept. They go to their lists many at a time: a warp that waited for an atomic in global memory
-// with each would do little else. All threads of the warp call.
+// Rows that a warp has kept. They are appended to the lists many at a time: an atomic in global memory for each row
+// would dominate the time. All threads of the warp call.
 class Stash {
  public:
-  // `those`: the lanes that have a row.
+  // `those`: a mask of the lanes that have a row.
   __device__ void push(const Search& s, unsigned those, const KeptRow& row) {
     const unsigned me = 1u << threadIdx.x % kWarp;
     if (count_ + __popc(those) > kStashed) flush(s);
@@ -101,8 +101,9 @@ class Stash {
   int count_ = 0;
 };
 
-// The estimates of two rows for a query, by all threads of the warp: those with the same t have the same query and
-// group. The best of the group becomes the sample's; the last four bits of estimates give way to the row's number.
+// Handles the estimates of two rows for a query, by all threads of the warp; threads with the same t have the same
+// query and group. The best row of the group enters the sample; the row's number replaces the last four bits of the
+// estimate.
 __device__ void sample_rows(const Search& s, int64_t query, int64_t part, const float (&estimate)[2], int g) {
   const bool is_used = query < s.queries.batch && part < s.num_parts;
   const int64_t first = part * s.sample_step * kGroupRows;
@@ -123,7 +124,7 @@ __device__ void sample_rows(const Search& s, int64_t query, int64_t part, const 
   s.parts[query * s.num_parts + part] = key;
 }
 
-// What rows are held against, where there is one query with one interest.
+// The query data needed to bound rows, for one query with one interest.
 struct OneQuery {
   VectorBound vector;
   const int8_t* codes;
@@ -135,11 +136,11 @@ __device__ OneQuery kept_query(const Search& s) {
   return {s.vectors[0], s.codes, s.bounds[0].bias_factor, s.bounds[0].threshold};
 }
 
-// Which pass it is: bounds of all groups, or estimates of every sample_step-th.
+// The two passes: bounds of all groups, or estimates of every sample_step-th group.
 struct Keep {
   static constexpr bool kIsBound = true;
   static constexpr bool kIsLone = false;    // topk_lone.cuh
-  static constexpr bool kIsSpread = false;  // a block's parts are far apart
+  static constexpr bool kIsSpread = false;  // whether a block's parts are far apart
 
   __device__ static OneQuery query(const Search& s) { return kept_query(s); }
 
@@ -158,7 +159,7 @@ struct Sample {
   __host__ __device__ static int64_t parts(const Search& s) { return s.num_parts; }
 };
 
-// Where the codes of a part begin; of parts past the last one: where those of the last begin.
+// The start of a part's codes; for parts past the last one, that of the last.
 template <typename What>
 __device__ const uint8_t* group_of(const Search& s, int64_t part) {
   return s.catalog.codes.groups + smaller(part, What::parts(s) - 1) * What::step(s) * group_bytes(s.catalog.dim);

@@ -6,23 +6,22 @@
 namespace lsif::cuda {
 namespace {
 
-constexpr int64_t kScanTasks = 8192;  // warps at least that scan, where there are as many rows
+constexpr int64_t kScanTasks = 8192;  // the least number of warps that scan, if there are enough rows
 constexpr int64_t kMaxTaskGroups = 32;
 constexpr int kGroupsAtOnce = 2;
 
-// Products of some groups with a tile of vectors, which begins with first_vector; vectors past last_vector are that one
-// again.
+// Products of several groups with a tile of vectors from first_vector on; vectors past last_vector are replaced by it.
 __device__ void multiply(const Search& s, const uint8_t* const (&groups)[kGroupsAtOnce], int64_t first_vector,
                          int64_t last_vector, const Lane& me, MmaC (&sums)[kGroupsAtOnce]) {
   const int num_lines = static_cast<int>(group_lines(s.catalog.dim)) - 1;
   const int64_t stride = code_stride(s.catalog.dim);
-  __syncwarp();  // the matrix instruction wants all threads together, and what was before may have parted them
+  __syncwarp();  // the matrix instruction needs the warp converged, and it may have diverged
   const int8_t* codes = s.codes + smaller(first_vector + me.g, last_vector) * stride;
   const int32_t first = s.vectors[smaller(first_vector + 2 * me.t, last_vector)].start;
   const int32_t second = s.vectors[smaller(first_vector + 2 * me.t + 1, last_vector)].start;
 #pragma unroll
   for (int group = 0; group < kGroupsAtOnce; ++group) sums[group] = {{first, second, first, second}};
-  // The loads of two steps wait together.
+  // So that the loads of two steps overlap.
 #pragma unroll 2
   for (int step = 0; step < static_cast<int>(stride) / kMmaDims; ++step) {
     const MmaB query = read_query(codes, step, me.lane);
@@ -34,7 +33,7 @@ __device__ void multiply(const Search& s, const uint8_t* const (&groups)[kGroups
   }
 }
 
-// Groups that are looked at together.
+// Groups that are processed together.
 struct GroupSet {
   int64_t first;  // part
   const uint8_t* lines[kGroupsAtOnce];
@@ -86,7 +85,7 @@ __device__ void visit_query(const Search& s, const GroupSet& groups, int64_t que
     if constexpr (!What::kIsBound) {
       sample_rows(s, query, part, values, me.g);
     } else if (me.t < 2 && !(me.t == 0 ? values[0] < query_bound.threshold : values[1] < query_bound.threshold)) {
-      // The four threads of a row know the same. NaN stays.
+      // The four threads of a row have the same values. NaN is kept.
       const float upper = me.t == 0 ? values[0] : values[1];
       keep_row(s, {part * kGroupRows + 2 * me.g + me.t, static_cast<uint32_t>(query), upper});
     }

@@ -1,5 +1,5 @@
-// One query with one interest: bound by what memory can deliver, so that a warp asks for the next groups before it
-// looks at the ones it has.
+// One query with one interest. This is limited by memory bandwidth, so a warp loads the next groups before it processes
+// the current ones.
 #pragma once
 
 #include "kernels/cuda/topk_lone.cuh"
@@ -10,13 +10,13 @@ namespace {
 constexpr int kGroupsOfOne = 4;  // one for each lane of a row
 constexpr int kStepsOfOne = 2;
 
-// What a warp asks for at once: of four groups 64 dimensions, and the side of group t.
+// What a warp loads at once: 64 dimensions of four groups, and the side data of group t.
 struct Piece {
   uint2 rows[kGroupsOfOne][kStepsOfOne];
   SideBytes side;
 };
 
-// Where a warp is: at some dimensions of four groups. Parts are fewer than 2^28.
+// A warp's position: some dimensions of four groups. There are fewer than 2^28 parts.
 template <bool kIsShort>
 struct Place {
   int quad;
@@ -31,12 +31,12 @@ struct Place {
 
 __host__ __device__ constexpr int64_t num_quads(int64_t parts) { return divide_up(parts, kGroupsOfOne); }
 
-// The four groups of a quad: neighbours, or as far apart as can be.
+// The four groups of a quad: adjacent, or as far apart as possible.
 template <typename What>
 struct Quad {
   const uint8_t* first;
   int64_t stride;  // in bytes
-  int last;        // past it that one again
+  int last;        // groups past it are replaced by it
 
   __device__ Quad(const Search& s, int quad) {
     const int64_t size = What::step(s) * group_bytes(s.catalog.dim);
@@ -80,17 +80,18 @@ __device__ Piece read_piece(const Search& s, int quad, int piece, const Lane& me
   return read;
 }
 
-// All columns of the product are the query, so all lanes of a row have its sum; each keeps that of another group.
+// All columns of the product are the same query, so all four lanes of a row have its sum; each keeps that of a
+// different group.
 __device__ int own_sum(const MmaC (&sums)[kGroupsOfOne], int r, int t) {
   const int low = t % 2 == 0 ? sums[0].regs[2 * r] : sums[1].regs[2 * r];
   const int high = t % 2 == 0 ? sums[2].regs[2 * r] : sums[3].regs[2 * r];
   return t < 2 ? low : high;
 }
 
-// That there are registers for.
+// Blocks per multiprocessor that the registers allow.
 constexpr int blocks_of_processor(bool is_short) { return is_short ? 5 : 4; }
 
-// kIsShort: up to 64 dimensions, one piece a quad.
+// kIsShort: at most 64 dimensions, one piece per quad.
 template <typename What, bool kIsShort>
 __global__ void __launch_bounds__(kThreads, What::kIsSpread ? blocks_of_processor(kIsShort) : 0)
     visit_one_kernel(Search s) {
@@ -128,7 +129,7 @@ __global__ void __launch_bounds__(kThreads, What::kIsSpread ? blocks_of_processo
     for (Piece& piece : read) {
       if (now.quad >= quads) break;
       if (!kIsShort) read_query_at(now.piece);
-      __syncwarp();  // the matrix instruction wants all threads together, and what was before may have parted them
+      __syncwarp();  // the matrix instruction needs the warp converged, and it may have diverged
 #pragma unroll
       for (int group = 0; group < kGroupsOfOne; ++group) {
         if (kIsShort || now.piece == 0) sums[group] = start;
@@ -150,7 +151,7 @@ __global__ void __launch_bounds__(kThreads, What::kIsSpread ? blocks_of_processo
           const auto dot = static_cast<float>(own_sum(sums, r, me.t));
           const float bound = unscaled_bound<What::kIsBound>(vector, rows, r, dot);
           values[r] = fmaf(rows.scale[r], bound, rows.bias[r] * one.bias_factor);
-          if (!(values[r] < one.threshold)) kept |= 1u << r;  // NaN stays
+          if (!(values[r] < one.threshold)) kept |= 1u << r;  // NaN is kept
         }
         if constexpr (What::kIsBound) {
           while (const unsigned those = __ballot_sync(kAllLanes, kept != 0)) {
@@ -173,12 +174,12 @@ __global__ void __launch_bounds__(kThreads, What::kIsSpread ? blocks_of_processo
 
 constexpr bool is_short(const Search& s) { return s.catalog.dim <= kStepsOfOne * kMmaDims; }
 
-// As many as run at once: more would come in waves, of which the last is not full.
+// As many blocks as run at once: more would run in waves, the last of which is not full.
 template <typename What>
 int64_t blocks_for_one(const Search& s) {
   const int64_t room = num_processors() * blocks_of_processor(is_short(s));
   const int64_t blocks = smaller(room, divide_up(num_quads(What::parts(s)), kWarps));
-  return What::kIsSpread ? smaller(blocks, kMostCandidates) : blocks;  // that leaves one each
+  return What::kIsSpread ? smaller(blocks, kMostCandidates) : blocks;  // each block writes one
 }
 
 template <typename What>
@@ -192,13 +193,12 @@ cudaError_t visit_one(const Search& s, cudaStream_t stream) {
   }
 }
 
-// Whether topk_lone.cuh's way is taken: the sample's blocks leave candidates enough.
+// Whether to use topk_lone.cuh: the sample's blocks must give enough candidates.
 bool is_lone(const Search& s) {
   if (s.num_vectors != 1 || s.queries.weights != nullptr || !is_short(s) || s.k > kMostLoneResults) return false;
   return blocks_for_one<LoneSample>(s) >= kCandidatesPerResult * s.k;
 }
 
-// The rows worth scoring exactly.
 cudaError_t keep_rows_of_lone(Search s, cudaStream_t stream) {
   s.num_candidates = blocks_for_one<LoneSample>(s);
   const cudaError_t error = visit_one<LoneSample>(s, stream);

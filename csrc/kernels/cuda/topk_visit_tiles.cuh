@@ -1,5 +1,5 @@
-// Many queries with one interest each, eight to a tile: bound by the arithmetic of the bounds, about eight instructions
-// for a row and a query.
+// Many queries with one interest each, eight per tile. This is limited by the arithmetic of the bounds, about eight
+// instructions per row and query.
 #pragma once
 
 #include "kernels/cuda/topk_visit.cuh"
@@ -7,9 +7,9 @@
 namespace lsif::cuda {
 namespace {
 
-// How a warp goes about it. Up to kSteps steps of dimensions the rows of kGroups groups stay in registers and all
-// queries of a block lie in shared memory, so that codes are read and unpacked once for all of them. kSteps = 0, any
-// number: both are read for every kTiles tiles.
+// How a warp works. For up to kSteps steps of dimensions, the rows of kGroups groups stay in registers and all queries
+// of a block in shared memory, so that codes are read and unpacked once for all queries. kSteps = 0: any number of
+// steps; both are read again for every kTiles tiles.
 template <int kTheGroups, int kTheSteps, int kTheTiles>
 struct Shape {
   static constexpr int kGroups = kTheGroups;
@@ -29,7 +29,7 @@ struct alignas(16) Column {
   float threshold;
 };
 
-// A float32 that is a whole number in its last digit: those near it are their distance, added to its bits.
+// A float32 whose last digit has the value 1: nearby integers differ from it in their bits by their distance.
 constexpr float kWhole = 0x1.8p23f;
 constexpr int32_t kWholeBits = 0x4b400000;
 
@@ -39,19 +39,19 @@ constexpr int64_t tile_bytes() {
   return kSteps * kWarp * static_cast<int64_t>(sizeof(MmaB)) + kMmaColumns * kOfColumn;
 }
 
-// The block's tiles, in shared memory.
+// The tiles of a block, in shared memory.
 template <int kSteps>
 struct Tiles {
   MmaB* codes;  // [num_tiles, kSteps, 32], for each lane
   Column* columns;
-  int4* starts;  // [num_tiles, 4], of a lane's two columns, twice: as sums are
+  int4* starts;  // [num_tiles, 4], of a lane's two columns, twice, in the layout of sums
 
   __device__ explicit Tiles(int num_tiles)
       : codes(reinterpret_cast<MmaB*>(dynamic_shared())),
         columns(reinterpret_cast<Column*>(codes + num_tiles * kSteps * kWarp)),
         starts(reinterpret_cast<int4*>(columns + num_tiles * kMmaColumns)) {}
 
-  // By all threads of the block. Past the last query columns are zeros.
+  // By all threads of the block. Columns past the last query are zeros.
   __device__ void fill(const Search& s, int64_t first_query, int num_tiles) {
     for (int i = static_cast<int>(threadIdx.x); i < num_tiles * kMmaColumns; i += kThreads) {
       const int64_t query = first_query + i;
@@ -60,7 +60,7 @@ struct Tiles {
       if (query < s.num_vectors) {
         const VectorBound& vector = s.vectors[query];
         const QueryBound& bound = s.bounds[query];
-        // Sums of few dimensions are floats at once: |p . c| <= 8 * 127 * 256 is far below 2^22.
+        // With few dimensions, sums can be read directly as floats: |p . c| <= 8 * 127 * 256 is far below 2^22.
         start = kSteps == 0 ? vector.start : vector.start + kWholeBits;
         column = {vector.scale, vector.norm, vector.missed, bound.bias_factor, bound.threshold};
       }
@@ -81,7 +81,7 @@ struct Tiles {
   }
 };
 
-// The groups that a warp looks at together.
+// The groups that a warp processes together.
 template <typename Shape>
 struct Groups {
   int64_t first;  // part
@@ -106,12 +106,12 @@ __device__ Groups<Shape> read_groups(const Search& s, int64_t first, const Lane&
   return groups;
 }
 
-// Products of the groups with kTiles tiles from `tile` on. first_query is the block's.
+// Products of the groups with kTiles tiles from `tile` on. first_query: the first of the block.
 template <typename What, typename Shape>
 __device__ void multiply_tiles(const Search& s, const Groups<Shape>& groups, const Tiles<Shape::kSteps>& tiles,
                                int tile, int64_t first_query, const Lane& me,
                                MmaC (&sums)[Shape::kTiles][Shape::kGroups]) {
-  __syncwarp();  // the matrix instruction wants all threads together, and what was before may have parted them
+  __syncwarp();  // the matrix instruction needs the warp converged, and it may have diverged
 #pragma unroll
   for (int i = 0; i < Shape::kTiles; ++i) {
     const int4 both = tiles.starts[(tile + i) * (kMmaColumns / 2) + me.t];
@@ -168,7 +168,7 @@ __device__ float value_of(const Column& column, const RowBounds& rows, int r, in
   return fmaf(rows.scale[r], value, rows.bias[r] * column.bias_factor);
 }
 
-// The one of n values, a power of two, that `index` says, without an address.
+// values[index] for n values, a power of two, without dynamic addressing.
 template <int n>
 __device__ float pick(const float (&values)[n], int index) {
   if constexpr (n == 1) {
@@ -181,19 +181,19 @@ __device__ float pick(const float (&values)[n], int index) {
   }
 }
 
-// What becomes of the products with one tile, whose first query that is.
+// Handles the products with one tile; first_query is the first of the tile.
 template <typename What, typename Shape>
 __device__ void finish_tile(const Search& s, const Groups<Shape>& groups, const Column* columns, int64_t first_query,
                             const MmaC (&sums)[Shape::kGroups], const Lane& me, Stash& stash) {
   const Column own[2] = {columns[2 * me.t], columns[2 * me.t + 1]};
   constexpr int kValues = 4 * Shape::kGroups;
-  float values[kValues];  // as sums are: of 2 rows, of 2 columns each
+  float values[kValues];  // in the layout of sums: 2 rows with 2 columns each
   unsigned kept = 0;
 #pragma unroll
   for (int i = 0; i < kValues; ++i) {
     values[i] =
         value_of<What::kIsBound, Shape::kSteps>(own[i % 2], groups.rows[i / 4], i / 2 % 2, sums[i / 4].regs[i % 4]);
-    if (What::kIsBound && !(values[i] < own[i % 2].threshold)) kept |= 1u << i;  // NaN stays
+    if (What::kIsBound && !(values[i] < own[i % 2].threshold)) kept |= 1u << i;  // NaN is kept
   }
   if constexpr (What::kIsBound) {
     while (const unsigned those = __ballot_sync(kAllLanes, kept != 0)) {
@@ -213,11 +213,11 @@ __device__ void finish_tile(const Search& s, const Groups<Shape>& groups, const 
   }
 }
 
-// A block's work: some tiles times the groups of some warps' tasks.
+// A block's work: some tiles times some groups, which its warps share.
 struct TileTasks {
-  int tiles;       // of a block
-  int64_t chunks;  // of tiles
-  int64_t groups;  // of a block
+  int tiles;       // per block
+  int64_t chunks;  // chunks of tiles
+  int64_t groups;  // per block
 };
 
 template <typename What, typename Shape>

@@ -6,11 +6,11 @@
 namespace lsif::cuda {
 namespace {
 
-// Users of one block: their rows share the weights on their way.
+// The most users per block: their rows share the loads of weights.
 constexpr int kMostUsers = 16;
-constexpr int64_t kBlocksWanted = 128;  // about as many as there are multiprocessors
+constexpr int64_t kBlocksWanted = 128;  // about the number of multiprocessors
 
-// What append's long-term interests need of each user, in place of what the blocks needed: see add_to_long_interests.
+// Floats append's long-term interests need per user, reusing the memory of the blocks: see add_to_long_interests.
 constexpr int64_t long_size(const EncoderShape& s) {
   return padded_stride(s.dim) + padded_stride(s.pooling_dim) + padded_stride(s.num_long) + 4 * s.num_long;
 }
@@ -26,7 +26,7 @@ struct NewEvents {
   __device__ int64_t action(int64_t user) const { return actions == nullptr ? 0 : actions[user]; }
 };
 
-// The states and times of events that are the newest no more.
+// Stores the states and times of events that are no longer the newest.
 __device__ void keep_states(const NewestRows& rows) {
   const EncoderShape& shape = rows.params.shape;
   const int dim = static_cast<int>(shape.dim);
@@ -42,8 +42,8 @@ __device__ void keep_states(const NewestRows& rows) {
   }
 }
 
-// A thread a user and interest: the running softmax takes in a logit, engine/append.cpp's `add`. What its numerator is
-// to be multiplied by, and the event's vector by, is left in `factors`.
+// One thread per user and interest: adds a logit to the running softmax, like `add` in engine/append.cpp. Writes to
+// `factors` what the numerator and the event's vector are to be multiplied by.
 __device__ void weigh_event(const State& s, int64_t a, float logit, const float* decay, int64_t time,
                             double (&factors)[2]) {
   double before = s.maximum[a];
@@ -52,7 +52,7 @@ __device__ void weigh_event(const State& s, int64_t a, float logit, const float*
     before -= static_cast<double>(decay[a]) * days;
   }
   const double highest = before > static_cast<double>(logit) ? before : static_cast<double>(logit);
-  const double reference = highest == -__builtin_inf() ? 0.0 : highest;  // both factors are 0
+  const double reference = highest == -__builtin_inf() ? 0.0 : highest;  // if infinite, both factors are 0
   factors[0] = exp(before - reference);
   factors[1] = exp(static_cast<double>(logit) - reference);
   s.maximum[a] = highest;
