@@ -14,7 +14,7 @@ from rows import HEADER, line_of, row_of
 
 __all__ = ["add_sizes", "options_of", "rows_of"]
 
-_PAUSE = 5e-3  # seconds, for other pools of threads to stop spinning
+_PAUSE = 5e-3  # seconds, for the other thread pools to stop spinning
 
 # What runs when no case is named.
 DEFAULTS: list[tuple[str, dict[str, Any]]] = [
@@ -34,7 +34,7 @@ DEFAULTS: list[tuple[str, dict[str, Any]]] = [
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Options that say what is computed."""
+    """Adds the options that say what is computed."""
     parser.add_argument("--num-items", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--batch", type=int, default=1)

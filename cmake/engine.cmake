@@ -1,5 +1,5 @@
-# liblsif.so: the engine (combines kernels, threads and scratch memory; no torch, no Python) and the CPU kernels. It is a
-# shared library, so that the torch ops and the Python module of one process use the same thread pool.
+# liblsif.so: the engine (combines kernels, threads and scratch memory; no torch, no Python) and the CPU kernels. It is
+# a shared library, so that the torch ops and the Python module of one process use the same thread pool.
 find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
   csrc/engine/append.cpp

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def runs_of(path: pathlib.Path, data: str, request_time: bool) -> Rows:
-    """Runs of each model of one track, the newest of each seed; models that know nothing of time are in both."""
+    """The newest run of each seed, by model, for one track; models without request times are in both tracks."""
     if not path.exists():
         raise SystemExit(f"{path}: no such file; run.py writes it, and the ranks that intervals need")
     newest: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
