@@ -1,4 +1,4 @@
-"""Metrics of lists against a slow oracle, and what is no list."""
+"""Metrics of lists against a slow oracle, and refusals of what is not a list."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def in_order(lists):
 
 
 def slow_metrics(lists, wanted, k):
-    """By the definitions, one user and one rank at a time."""
+    """The metrics by their definitions, one user and one rank at a time."""
     gains = {f"{name}@{k}": [] for name in NAMES}
     for user, relevant in sorted(wanted.items()):
         scores = {item: score for item, score in lists.get(user, {}).items() if score > -math.inf}

@@ -124,7 +124,7 @@ def contexts(model: InterestFusionModel, log: EventLog) -> tuple[NDArray[np.floa
 
 
 def folded(model: InterestFusionModel, split: Split, cold: NDArray[np.bool_]) -> InterestFusionModel:
-    """A copy of the model with cold items folded in from the users who have them in the full split's training events."""
+    """A copy of the model with cold items folded in from the users who have them in the full split's training log."""
     model = copy.deepcopy(model)
     users, items = contexts(model, _cold_last(split.train, cold))
     others = users[np.random.default_rng(0).permutation(len(users))[:4096]]

@@ -29,8 +29,8 @@ from lsif_sdk.training import EventLog
 # RecTools' notebook), at our width and with the softmax loss over the whole catalogue. In published tables that loss is
 # no worse than sampled negatives; on a CPU it is several times faster, as RecTools draws negatives for every position.
 _LOSS = {"loss": "softmax"}
-# HSTU scores by cosines. Without a temperature, a softmax over thousands of items cannot fit them, and training makes no
-# progress (RecTools' issue 324). This temperature is the one HSTU's authors use.
+# HSTU scores by cosines. Without a temperature, a softmax over thousands of items cannot fit them, and training makes
+# no progress (RecTools' issue 324). This temperature is the one HSTU's authors use.
 _COSINES = {"lightning_module_kwargs": {"logits_t": 0.05}}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "rectools-sasrec": {
