@@ -79,7 +79,7 @@ def test_metrics_equal_those_of_rectools(problem, k):
     lists = pandas.DataFrame({"user_id": users, "item_id": lists.ravel(), "rank": ranks})
     held_out = pandas.DataFrame({"user_id": np.arange(NUM_USERS), "item_id": targets})
     ours = gains_of(problem, k)
-    # By default, its NDCG divides by the DCG of k relevant items; with the option, by 1, the best for one relevant item.
+    # By default, its NDCG divides by the DCG of k relevant items; with the option, by 1, what one item can reach.
     for metric, own in (
         (metrics.NDCG(k=k, divide_by_achievable=True), f"ndcg@{k}"),
         (metrics.HitRate(k=k), f"hr@{k}"),
