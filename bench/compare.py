@@ -39,7 +39,7 @@ DEFAULTS = [
 
 
 class Ratio(tuple[float, float, float]):
-    """How many times as fast as BASE HEAD is, and the ends of its 95 % confidence interval."""
+    """The speed of HEAD relative to BASE, and the ends of its 95 % confidence interval."""
 
     def __str__(self) -> str:
         return f"{self[0]:.3f} [{self[1]:.3f}, {self[2]:.3f}]"

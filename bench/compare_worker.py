@@ -1,4 +1,4 @@
-"""A process that times one case of one commit when it is told to: the other end of bench/compare.py."""
+"""A process that times one case of one commit on request, for bench/compare.py."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ __all__ = ["add_sizes", "options_of", "rows_of"]
 
 _PAUSE = 5e-3  # seconds, for the other thread pools to stop spinning
 
-# What runs when no case is named.
+# The cases that run when none is named.
 DEFAULTS: list[tuple[str, dict[str, Any]]] = [
     ("score_topk", {"num_items": 10_000}),
     ("score_topk", {"num_items": 100_000}),
@@ -87,7 +87,7 @@ def rows_of(case_name: str, options: argparse.Namespace, ceilings: Ceilings | No
 
 
 def main() -> None:
-    """Runs what the command line asks for and prints a table."""
+    """Runs the cases that the command line names and prints a table."""
     options = options_of()
     limit_threads(options.threads)
     plan = [(options.case, {})] if options.case else DEFAULTS

@@ -53,7 +53,7 @@ class Problem:
     indexes: dict[str, tuple[Any, float]] = dataclasses.field(default_factory=dict)
 
     def batches(self) -> list[Vectors]:
-        """The first interest of the queries, [batch, dim] each: most implementations support only one."""
+        """The first interest of the queries, [batch, dim] each; single-interest implementations use only this."""
         return [
             np.ascontiguousarray(part[:, 0]) for part in np.split(self.interests, len(self.interests) // self.batch)
         ]

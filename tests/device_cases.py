@@ -1,4 +1,4 @@
-"""A recommender on a device beside the native one of the same model, for tests."""
+"""A recommender on a device and the native one of the same model, for tests."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_an_artifact_says_what_wrote_it_and_when(tmp_path, monkeypatch):
     assert loaded.written_at is not None and loaded.written_at.endswith("Z")
     assert before <= datetime.datetime.fromisoformat(loaded.written_at) <= datetime.datetime.now(datetime.UTC)
     for other in (dataclasses.replace(loaded, metrics={}), loaded.edited(loaded.weights, loaded.items)):
-        assert other.written_by is other.written_at is None  # nothing has written that
+        assert other.written_by is other.written_at is None  # it has not been saved
 
 
 def test_where_nothing_can_be_written_is_named(tmp_path):

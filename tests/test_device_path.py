@@ -170,7 +170,7 @@ def test_the_devices_copy_follows_the_catalogue(device):
             if step == 3:
                 live.rollback()
         assert_same(device, *(live.current.recommend(users, k=45) for live in lives))
-    assert_same(device, held[1], held[0].recommend(users))  # the first snapshot is what it was
+    assert_same(device, held[1], held[0].recommend(users))  # the first snapshot has not changed
 
 
 def test_what_did_not_change_is_not_copied_again(device):

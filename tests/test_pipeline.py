@@ -195,7 +195,7 @@ def test_targets_that_are_not_those_held_out_are_warned_of(log):
         days = frame.assign(timestamp=86400)
         evaluate(train(days, MODEL, TRAINING, progress=False), days.iloc[::-1], progress=False)  # all on one day
     for model, events, options in (
-        (rec, frame[left > 0], {}),  # other events are the last ones
+        (rec, frame[left > 0], {}),  # each user's last event is now another one
         (rec, frame[(left > 0) & (frame["user"] % 2 == 0)], {}),
         (
             train(frame.assign(timestamp=86400), MODEL, TRAINING, progress=False),

@@ -331,7 +331,7 @@ def test_what_is_no_start_is_refused(log: EventLog, folder: pathlib.Path, tmp_pa
         train(log, None, SHORT, start=tmp_path / "damaged", progress=False)
 
 
-@pytest.mark.filterwarnings("ignore:lsif may have been trained on the test targets:UserWarning")  # says `compare`, too
+@pytest.mark.filterwarnings("ignore:lsif may have been trained on the test targets:UserWarning")  # also from `compare`
 def test_a_start_that_knows_the_targets_is_told(log: EventLog) -> None:
     later = dataclasses.replace(log, times=log.times + 10**9)
 
