@@ -125,7 +125,6 @@ def _compiled() -> pathlib.Path | None:
 
 
 def main() -> None:
-    """Prints the ceilings as a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="as one line of JSON instead")

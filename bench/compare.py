@@ -111,7 +111,6 @@ def compare(base: Worker, head: Worker, seconds: float) -> Ratio:
 
 
 def main() -> None:
-    """Builds both commits and prints one line per case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", help="commit, branch or tag")
     parser.add_argument("head", help="the same")

@@ -151,7 +151,6 @@ class Problem:
 
 
 def make_problem(case: tuple[int, int, int], device: str) -> Problem:
-    """A problem with random items."""
     events, dim, batch = case
     interests = LONG + SHORT + 1
     items = torch.randint(_NUM_ITEMS, (batch, events), generator=torch.Generator().manual_seed(2)).to(device)
@@ -175,8 +174,6 @@ def check(name: str, fused: Tensor, expected: Tensor, precision: str) -> float:
 
 
 def ignoring_result(call: Callable[[Weights, Tensor], Tensor], weights: Weights, items: Tensor) -> Callable[[], None]:
-    """The call as one that returns nothing."""
-
     def run() -> None:
         call(weights, items)
 
@@ -231,7 +228,6 @@ def checked_runs(
 
 
 def bench(library: Library, *, autotune: bool) -> Iterator[str]:
-    """One line per case and implementation; all are timed as CUDA graphs."""
     torch.backends.cuda.matmul.allow_tf32 = False
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"
     yield f"{'events, dim, users':24} {'':18} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7} {'error':>8}"
@@ -255,7 +251,6 @@ def bench(library: Library, *, autotune: bool) -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", help="liblsif_cuda_bench.so")
     parser.add_argument("--emulated", action="store_true", help="the library is the emulation's: check, time nothing")

@@ -84,7 +84,6 @@ def ours(library: str, batch: int, num_items: int, device: str) -> Request:
 
 
 def plain(weights: dict[str, Tensor], items: Tensor, vectors: Tensor) -> Tensor:
-    """A request computed by torch."""
     return torch.topk(fused_by_torch(weights, items) @ vectors.T, _K).indices
 
 
@@ -159,7 +158,6 @@ def bench_recommender() -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", help="liblsif_cuda_bench.so")
     parser.add_argument("--emulated", action="store_true", help="the library is the emulation's: check, time nothing")

@@ -85,7 +85,6 @@ class Problem:
 
 
 def make_problem(launcher: Launcher, case: tuple[int, int, int, int], device: str) -> Problem:
-    """Gaussian rows and queries."""
     rows, dim, batch, k = case
     generator = torch.Generator(device).manual_seed(1)
     vectors = torch.randn(rows, dim, generator=generator, device=device)
@@ -152,7 +151,6 @@ def copy_bandwidth() -> float:
 
 
 def bench(launcher: Launcher) -> Iterator[str]:
-    """One line per case and implementation."""
     torch.backends.cuda.matmul.allow_tf32 = False
     bandwidth = copy_bandwidth()
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, copy {bandwidth / 1e9:,.0f} GB/s"
@@ -186,13 +184,11 @@ def bench(launcher: Launcher) -> Iterator[str]:
 
 
 def print_all(lines: Iterable[str]) -> None:
-    """Prints each line as soon as it is computed."""
     for line in lines:
         print(line, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", help="liblsif_cuda_bench.so")
     parser.add_argument("--emulated", action="store_true", help="the library is the emulation's: check, time nothing")

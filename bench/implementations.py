@@ -100,5 +100,4 @@ def build_all(builders: Mapping[str, Builder], names: Sequence[str]) -> dict[str
 
 
 def params_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Options by name, for a row."""
     return {name: getattr(options, name) for name in names}

@@ -131,7 +131,6 @@ def installed_versions() -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures and writes the report, or writes it from earlier measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how fast it is")
     parser.add_argument("--seconds", type=float, help="time to spend on a line of the plan; default 10, quick .5")

@@ -58,7 +58,6 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", nargs="?", choices=sorted(CASES), help="default: a round of all cases")
     add_sizes(parser)
@@ -87,7 +86,6 @@ def rows_of(case_name: str, options: argparse.Namespace, ceilings: Ceilings | No
 
 
 def main() -> None:
-    """Runs the cases that the command line names and prints a table."""
     options = options_of()
     limit_threads(options.threads)
     plan = [(options.case, {})] if options.case else DEFAULTS

@@ -43,7 +43,6 @@ class Outcome:
 
 
 def main() -> None:
-    """Prints one line per implementation, and all steps as JSON lines on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-items", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)

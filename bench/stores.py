@@ -51,7 +51,6 @@ def main() -> None:
 
 
 def calls(recommender: Recommender, stores: dict[str, HistoryStore], seq_len: int) -> dict[str, Callable[[], Any]]:
-    """The timed calls, by name."""
     rng = np.random.default_rng(0)
     history = Events(rng.integers(len(recommender.items), size=seq_len), np.arange(seq_len))
     clock = itertools.count(seq_len)

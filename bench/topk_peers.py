@@ -25,7 +25,6 @@ _REFINE = 2  # this many times k candidates are scored again
 
 
 def peers(problem: Problem) -> dict[str, Builder]:
-    """Builders by name."""
     return {
         "torch": lambda _: _torch(problem),
         "numpy": lambda _: _numpy(problem),

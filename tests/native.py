@@ -158,7 +158,6 @@ def random_batch(
 
 
 def encode_op(artifact: Artifact, batch: Batch, threads: int = 1) -> Arrays:
-    """torch.ops.lsif.encode."""
     out = ops.encode(*encode_op_args(artifact, batch, threads))
     return tuple(tensor.numpy() for tensor in out)
 

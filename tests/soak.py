@@ -358,7 +358,6 @@ def resident_mib() -> float:
 
 
 def main() -> None:
-    """Runs until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--swaps", type=int, default=1000, help="changes of the catalogue in that time")

@@ -50,7 +50,6 @@ class RedisServer:
         client.close()
 
     def kill(self) -> None:
-        """kill -9."""
         self._process.kill()
         self._process.wait()
 

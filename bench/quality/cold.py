@@ -50,7 +50,6 @@ class TextSimilarity:
 
 
 def main() -> None:
-    """Trains the id-only model and prints one JSON line per method for cold items."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--encoder", required=True, help="folder of a sentence-transformers model")

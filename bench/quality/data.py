@@ -52,7 +52,6 @@ DATASETS = {
 
 
 def load(name: str) -> tuple[Dataset, Split]:
-    """The data set with this name, and its split."""
     dataset = DATASETS[name]
     path = ROOT / dataset.events
     if not path.exists():

@@ -61,7 +61,6 @@ Scores = dict[str, dict[str, list[float]]]
 
 
 def main() -> None:
-    """Prints the table and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=pathlib.Path, default=pathlib.Path(__file__).with_name("results.jsonl"))
     parser.add_argument("--plot", type=pathlib.Path, help="where the figure goes, as PNG or SVG")

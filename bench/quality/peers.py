@@ -106,7 +106,6 @@ class LossOfTargets(TransformerLightningModule):
 
 
 def main() -> None:
-    """Fits a peer, gets its top 10 and appends a row like run.py's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, choices=DATASETS)
     parser.add_argument("--model", required=True, choices=PUBLISHED)

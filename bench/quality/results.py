@@ -51,7 +51,6 @@ def record(
 
 
 def ranks_path(out: pathlib.Path, data: str, model: str, seed: int) -> pathlib.Path:
-    """The file with the ranks of one run."""
     return out / "ranks" / f"{data}-{model}-{seed}.npz"
 
 

@@ -23,7 +23,6 @@ from lsif_sdk.evaluation import evaluate
 
 
 def main() -> None:
-    """Tunes and fits the models named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, choices=DATASETS)
     parser.add_argument("--model", required=True, nargs="+", choices=MODELS)

@@ -18,7 +18,6 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def main() -> None:
-    """Prints the table of one data set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--reference", default="lsif", help="the model the others are compared with")

@@ -17,7 +17,6 @@ KEPT = pathlib.Path(__file__).with_name("trials.jsonl")
 
 
 def main() -> None:
-    """Prints both tables."""
     path = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else KEPT
     trials = [json.loads(line) for line in path.read_text().splitlines()]
     print("\n\n".join((grid_table(trials), chosen_table(trials))))

@@ -27,7 +27,6 @@ _WARM: list[dict[str, Any]] = [{"epochs": 1}, {"epochs": 3}, {"epochs": 3, "lear
 
 
 def main() -> None:
-    """Prints one JSON line per training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="recipes/ml-100k.json")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
