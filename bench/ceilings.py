@@ -67,9 +67,7 @@ class Ceilings:
 def share_of_ceiling(
     ceilings: Ceilings, seconds: float, moved: float | None, flops: float | None, unit: str
 ) -> float | None:
-    """How close a call comes to the machine's limit, in per cent.
-
-    The limit is the least time for its bytes or for its flops, whichever is longer.
+    """The least time for a call's bytes or its flops, whichever is longer, in per cent of the call's time.
 
     Args:
         ceilings: for as many threads as the call had.

@@ -1,6 +1,6 @@
 """Peers of recommend, composed of the fastest parts available: ONNX Runtime encodes, an index finds the items.
 
-An index does not know which items a user has seen, so it is asked for k more than the number of events, and the seen
+An index does not know which items a user has seen, so it is asked for as many more than k as there are events, and seen
 items are dropped. An item's bias is an extra dimension, in which queries have 1. For faiss, zeros pad the vectors to
 whole registers.
 """

@@ -47,7 +47,7 @@ def pointer(tensor: Tensor) -> ctypes.c_void_p:
 
 
 def config_of(dim: int) -> ctypes.Array[ctypes.c_int64]:
-    """The config of an hstu model without times and actions, in the order of `to_ints` (engine/model.h)."""
+    """An hstu model without times and actions, in the order of `to_ints` (engine/model.h)."""
     block, gelu, ffn_dim = 0, 2, 1
     values = [
         _NUM_ITEMS, dim, LAYERS, HEADS, block, gelu, ffn_dim, WINDOW, LONG, SHORT, SHORT_WINDOW, HIDDEN, HIDDEN,
@@ -81,7 +81,7 @@ class Library:
         return weights
 
     def model(self, dim: int, weights: Weights, *, is_bf16: bool) -> Model:
-        """A model ready to run. The weights must stay alive as long as it does."""
+        """A model ready to run; the weights must outlive it."""
         config = config_of(dim)
         packed = torch.empty(self._c.lsif_model_size(config, ctypes.c_bool(is_bf16)), device=self._device)
         addresses = (ctypes.c_void_p * len(weights))(*(weight.data_ptr() for weight in weights.values()))
@@ -117,7 +117,7 @@ class Model:
         )
 
     def states(self, problem: Problem) -> tuple[Callable[[], None], Callable[[], None]]:
-        """Two calls on states that hold all events: one appends the last event again, one encodes the states."""
+        """Two calls on states with all events: one appends the last event again, one encodes."""
         batch = len(problem.items)
         device = problem.items.device
         states = torch.empty(batch * self.library.lsif_state_size(self.handle), dtype=torch.uint8, device=device)
@@ -166,7 +166,7 @@ def error_of(fused: Tensor, expected: Tensor) -> float:
 
 
 def check(name: str, fused: Tensor, expected: Tensor, precision: str) -> float:
-    """The error; the program ends if it is above the tolerance of the precision."""
+    """The error; ends the program if it is above the precision's tolerance."""
     error = error_of(fused, expected)
     if not error <= _RELATIVE[precision]:
         raise SystemExit(f"{name}: off by {error:.1e} of the largest value")

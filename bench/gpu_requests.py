@@ -88,7 +88,6 @@ def plain(weights: dict[str, Tensor], items: Tensor, vectors: Tensor) -> Tensor:
 
 
 def plain_of_all_rows(weights: dict[str, Tensor], items: Tensor, vectors: Tensor) -> Tensor:
-    """The same with `fused_of_all_rows`."""
     return torch.topk(fused_of_all_rows(weights, items) @ vectors.T, _K).indices
 
 

@@ -26,7 +26,7 @@ _CASES = [  # rows, dim, batch, k
 ]
 _EMULATED_CASES = [(3000, 64, 1, 10), (3000, 64, 2, 10), (20_000, 24, 9, 100), (3000, 24, 40, 10)]
 _TURNS = 15
-_MAX_SCORES = 1 << 30  # the most scores the peer computes at a time
+_MAX_SCORES = 1 << 30  # computed by the peer at a time
 
 
 class Launcher:
@@ -122,7 +122,6 @@ def torch_topk(problem: Problem) -> Callable[[], None]:
 
 
 def captured(run: Callable[[], None]) -> Callable[[], None]:
-    """The same work as a CUDA graph."""
     run()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -143,7 +142,7 @@ def microseconds(run: Callable[[], None], repeats: int) -> float:
 
 
 def copy_bandwidth() -> float:
-    """Bytes per second of a copy within the device; each byte is read and written, and counts twice."""
+    """Bytes per second, read plus written, of a copy within the device."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     target.copy_(source)

@@ -25,10 +25,10 @@ class Implementation:
 
     Args:
         call: the timed function; it gets one of `inputs`.
-        inputs: prepared outside the timed call, in the form in which a user of this implementation has them.
+        inputs: prepared outside the timed call, in the form that a user of this implementation has.
         read: converts an answer to an array, also outside the timed call.
-        bytes: the least number of bytes that one call reads from memory.
-        flops: the least number of multiplications and additions of one call.
+        bytes: read from memory by one call, at least.
+        flops: multiplications and additions of one call, at least.
         unit: the kind of arithmetic of the flops.
         build_s: seconds to build the index or compile the model.
         index_bytes: memory of the index.

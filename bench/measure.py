@@ -81,7 +81,7 @@ def interleave(runs: Mapping[str, Run], seconds: float, min_turns: int = 7, paus
         runs: what to call, by name.
         seconds: how long turns are repeated.
         min_turns: the least number of turns, even if they take longer.
-        pause: seconds before each turn, for thread pools that keep spinning for a while after their work is done.
+        pause: seconds before each turn, for thread pools that spin for a while after their work.
     """
     calls = {name: calls_per_turn(run) for name, run in runs.items()}
     samples: dict[str, list[float]] = {name: [] for name in runs}

@@ -24,7 +24,7 @@ __all__ = ["FULL", "QUICK", "write"]
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _EFFORTS = (2, 4, 8, 16, 32, 64, 128, 256)
-_LEAST_OF_GRAPHS = 16  # the least effort of graph indexes: they must look at k items or more
+_LEAST_OF_GRAPHS = 16  # least effort of graph indexes, which must look at k items or more
 _TARGETS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
 
 
@@ -65,7 +65,7 @@ FULL = [
     ),
     *(f"score_topk --num-items {n} --data isotropic --k {k}" for n, k in ((1_000, 10), (3_000, 100), (10_000, 1_000))),
     "score_topk --num-items 1000000 --interests 8",
-    # Building a graph of 1M rows takes one core 5 to 15 minutes, so only the faster graph index is measured.
+    # Building a graph of 1M rows takes one core 5 to 15 minutes: only the faster index is measured.
     f"score_topk --num-items 1000000 --impl {_sweep('scann_tree', 'faiss_ivf', 'faiss_ivfpq', 'hnswlib')}",
     f"score_topk --num-items 100000 --data isotropic --impl {_TREES_AND_GRAPHS}",
     *(f"encode --dim {dim} --seq-len {seq_len} --batch {batch}" for dim, seq_len, batch in _ENCODERS),
@@ -120,7 +120,7 @@ def write(
 
 
 def installed_versions() -> list[str]:
-    """Versions of Python and of the installed packages, ours and the peers'."""
+    """Versions of Python and of the installed packages."""
     found = [f"CPython {sys.version.split()[0]}"]
     for name in _PACKAGES:
         try:

@@ -25,8 +25,8 @@ from topk_problem import Data, sample
 __all__ = ["append", "eager_request", "encode", "load", "random_artifact", "random_histories", "recommend"]
 
 _VOCABULARY = 10_000
-_NUM_HISTORIES = 32  # how many histories calls take in turn; at least one batch
-_MODEL_SPREAD = 0.05  # standard deviation of the noise added to the initial weights, some of which are zero
+_NUM_HISTORIES = 32  # that calls take in turn; at least one batch
+_MODEL_SPREAD = 0.05  # of the noise added to the initial weights, some of which are zero
 
 Histories = npt.NDArray[np.int64]
 

@@ -34,7 +34,6 @@ DEFAULTS: list[tuple[str, dict[str, Any]]] = [
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say what is computed."""
     parser.add_argument("--num-items", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--batch", type=int, default=1)

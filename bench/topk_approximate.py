@@ -21,8 +21,8 @@ __all__ = ["approximate", "tuned"]
 _EFFORTS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
 _MIN_RECALL = 0.05  # below this, an index is wrong, not just badly tuned
 _DIMENSIONS_PER_CODE = 2
-_REORDERED = 10  # this many times k, but at least 100, are scored again in float32
-_LISTS_PER_REORDERED = 16  # of faiss: from 32 lists on, the number scored again is multiplied by lists // 16
+_REORDERED = 10  # times k, and at least 100, are scored again in float32
+_LISTS_PER_REORDERED = 16  # faiss: from 32 lists on, lists // 16 times as many are scored again
 
 
 def approximate(problem: Problem, target: float, m: int, ef_construction: int) -> dict[str, Builder]:

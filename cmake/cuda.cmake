@@ -31,7 +31,7 @@ target_link_libraries(lsif_kernels_cuda PUBLIC CUDA::cudart_static)
 # Device code also calls the constexpr size functions of the shared headers (kernels/score_topk.h).
 target_compile_options(lsif_kernels_cuda PRIVATE
   "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow;--expt-relaxed-constexpr>")
-# No FMA contraction, so that float64 scores round as on the CPU, where it is off, too (kernels.cmake).
+# No FMA contraction, as on the CPU (kernels.cmake), so that float64 scores round alike.
 set_source_files_properties(csrc/kernels/cuda/score_topk.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
 
 set(cuda_ops csrc/ops/cuda_ops.cpp csrc/ops/cuda_catalog_ops.cpp csrc/ops/cuda_encode_op.cpp

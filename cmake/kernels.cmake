@@ -8,8 +8,8 @@ function(lsif_add_variant isa)
   target_include_directories(lsif_kernels_${isa} PRIVATE csrc)
   string(TOUPPER ${isa} name)
   target_compile_definitions(lsif_kernels_${isa} PRIVATE LSIF_ISA=${isa} LSIF_SIMD_${name}=1)
-  # Fused multiply-adds are written explicitly where they are wanted (simd.h). The compiler must not add others, so that
-  # results do not depend on it, and exact_score is the same on every machine.
+  # Fused multiply-adds are explicit where wanted (simd.h). The compiler must not add others, so that results do not
+  # depend on it, and exact_score is the same on every machine.
   target_compile_options(lsif_kernels_${isa} PRIVATE -ffp-contract=off -fno-math-errno -fno-exceptions ${ARGN})
   target_sources(lsif_kernels PRIVATE $<TARGET_OBJECTS:lsif_kernels_${isa}>)
   target_compile_definitions(lsif_kernels PUBLIC LSIF_HAVE_${name})
@@ -18,8 +18,8 @@ endfunction()
 lsif_add_variant(scalar)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   lsif_add_variant(avx2 -mavx2 -mfma)
-  # The assembler must know AVX-VNNI, too, and __builtin_cpu_supports, which dispatch.cpp calls, must know its name:
-  # Clang added the name years after the instruction.
+  # The assembler must know AVX-VNNI, too, and __builtin_cpu_supports (dispatch.cpp) its name, which Clang learned years
+  # after the instruction.
   set(CMAKE_REQUIRED_FLAGS "-mavx2 -mavxvnni")
   check_cxx_source_compiles("#include <immintrin.h>
     int main(int n, char**) {

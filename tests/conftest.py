@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import bench_modules  # noqa: F401 (puts bench/ on the path, whichever test files are run)
+import bench_modules  # noqa: F401 (puts bench/ on the path for every test file)
 from cli_cases import SMALL
 from lsif_sdk.cli import main
 from lsif_sdk.datasets import simulated_shop
@@ -44,7 +44,6 @@ def stores(request, tmp_path) -> Stores:
 
 @pytest.fixture(scope="session")
 def shop_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV file of a small shop's events."""
     log = simulated_shop(60, 30)
     path = tmp_path_factory.mktemp("events") / "events.csv"
     rows = ["user,item,timestamp"]

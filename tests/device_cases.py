@@ -55,8 +55,6 @@ def prepare(device: str, patch: pytest.MonkeyPatch) -> type[Again]:
 
 
 def capture_by(capture: Any, patch: pytest.MonkeyPatch) -> None:
-    """Makes recommenders use `capture` in place of CUDA graphs."""
-
     class Path(DevicePath):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options, capture=capture)
@@ -73,7 +71,6 @@ def kept_ops_of(device: str) -> Any:
 
 
 def memory_of(device: str) -> str:
-    """The torch device of its tensors."""
     return "cuda" if device == "cuda" else "cpu"
 
 
@@ -86,7 +83,6 @@ def on_device(native: Recommender, device: str, **options: Any) -> Recommender:
 
 
 def pair(device: str, scoring: str = "fused", **fields: Any) -> tuple[Recommender, Recommender]:
-    """(native recommender, the same on the device)."""
     native = build(scoring, **fields)
     return native, on_device(native, device)
 

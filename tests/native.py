@@ -83,7 +83,6 @@ class Batch:
         return dataclasses.replace(self, **changes)
 
     def select(self, users: Sequence[int]) -> Batch:
-        """The batch of these users, in this order."""
         empty = np.zeros(0, np.int64)
         index = np.concatenate([empty, *[np.arange(self.offsets[u], self.offsets[u + 1]) for u in users]])
         lengths = np.diff(self.offsets)[list(users)]

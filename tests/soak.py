@@ -54,18 +54,15 @@ class Contents:
     rows_since: int = 0
 
     def copy(self) -> Contents:
-        """A copy that may be changed."""
         values = vars(self)
         return Contents(**{name: value if isinstance(value, int) else value.copy() for name, value in values.items()})
 
     def compacted(self, version: int) -> Contents:
-        """The contents without removed rows."""
         kept, rows = ~self.removed, np.flatnonzero(~self.removed)
         of_rows = (self.vectors[kept], self.bias[kept], self.until[kept], self.removed[kept], self.colours[kept])
         return Contents(self.model, [self.ids[row] for row in rows], *of_rows, version)
 
     def add(self, ids: list[str], removed: bool, colours: list[str]) -> None:
-        """Adds rows of zeros."""
         count = len(ids)
         self.ids += ids
         self.vectors = np.concatenate([self.vectors, np.zeros((count, DIM))])

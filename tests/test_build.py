@@ -27,7 +27,7 @@ TORCH_INCLUDE = re.compile(r'#include *[<"](torch|ATen|c10|pybind11)')
 
 
 def variant_objects() -> list[pathlib.Path]:
-    """Objects of builds that made the Python module; other builds, e.g. with sanitizers, add symbols of their own."""
+    """From builds that made the Python module; others, e.g. with sanitizers, add symbols of their own."""
     builds = {module.parent for module in ROOT.glob("build/*/_core*.so")}
     pattern = "CMakeFiles/lsif_kernels_*.dir/csrc/kernels/cpu/variant.cpp.o"
     return sorted(path for build in builds for path in build.glob(pattern))

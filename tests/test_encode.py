@@ -205,7 +205,7 @@ def test_only_differences_of_times_count(name, lengths, shift, kind, seed):
 
 
 def receptive_field(config) -> int:
-    """The number of newest events that the states can depend on (docs/model.md, 2 and 3)."""
+    """How many newest events the states can depend on (docs/model.md, 2 and 3)."""
     return config.num_layers * (config.window - 1) + (config.short_window if config.num_short else 1)
 
 

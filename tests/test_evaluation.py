@@ -127,8 +127,6 @@ def test_evaluate_refuses_what_it_cannot_rank():
 
 
 class Asked(Recommender):
-    """Records the requests it gets."""
-
     def __init__(self, artifact):
         super().__init__(artifact)
         self.now = []

@@ -81,7 +81,7 @@ def test_interests_have_the_weights_the_model_gives_them(recommender):
         row = recommender.items.row("i5")
         dots = encoded.interests[0].astype(np.float64) @ recommender.catalog.vectors[row].double().numpy()
         shares = [part.share for part in why.interests]
-        # Tolerances are not derived: float32 against float64; also relative, as normalised inputs make shares large.
+        # Not derived: float32 against float64; also relative, as normalised inputs make shares large.
         np.testing.assert_allclose(shares, encoded.weights[0] * dots, rtol=1e-5, atol=1e-4)
 
 

@@ -34,7 +34,7 @@ def recommender(request) -> Recommender:
 
 
 def may(item: str, where: dict[str, Any] | None) -> bool:
-    """Whether the item meets the conditions, by a literal implementation."""
+    """The conditions, implemented literally."""
     row = IDS.index(item)
     if where is None:
         return True

@@ -79,7 +79,7 @@ def test_the_first_row_whose_id_came_before(numbers, kind):
 
 @pytest.mark.parametrize("item", ["", 2**40])
 def test_a_million_equal_ids_are_refused_while_one_waits(item):
-    """Quickly, not after minutes: without care, each would be stored behind all others with its hash."""
+    """Not after minutes, although each belongs behind all others with its hash."""
     ids = [item] * 1_000_000 + ([0] if item else [])
     with pytest.raises(ArgumentError, match=r"^ids: expected no two equal ids"):
         ItemTable(ids)

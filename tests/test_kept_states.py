@@ -42,13 +42,12 @@ class States:
         return None if values is None else torch.from_numpy(np.ascontiguousarray(values)).to(self.memory)
 
     def append(self, batch: native.Batch, users: Any, event: int) -> None:
-        """Appends one event of each of these users."""
         at = batch.offsets[:-1][users] + event
         rows = [None if values is None else values[at] for values in (batch.items, batch.times, batch.actions)]
         self.ops.append(self.encoder, self.bytes, self.placed(self.slots[users]), *map(self.placed, rows), 2)
 
     def append_all(self, batch: native.Batch) -> None:
-        """Appends all events, one per user at a time, with the users in another order each time."""
+        """Appends one event per user at a time, with the users in another order each time."""
         lengths = np.diff(batch.offsets)
         for event in range(lengths.max(initial=0)):
             users = np.random.default_rng(event).permutation(np.flatnonzero(lengths > event))

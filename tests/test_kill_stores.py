@@ -97,7 +97,7 @@ def record(stores: Stores, recommender: Recommender, counts: dict[int, int], see
 
 
 def numbered(begin: int, end: int) -> Events:
-    """Events that contain their number (as time) and how many are recorded together (as action)."""
+    """Each event has its number as time, and how many are recorded together as action."""
     numbers = range(begin, end)
     return Events([IDS[n % len(IDS)] for n in numbers], list(numbers), [end - begin] * (end - begin))
 

@@ -122,7 +122,7 @@ def test_an_edit_that_leaves_everything_as_it_was_publishes_nothing() -> None:
     ]
     assert versions == [before] * len(versions)
     assert live.current is first
-    live.rollback()  # undoes the last real change
+    live.rollback()  # undoes the last change
     assert IDS[1] in [item for item, _ in answers(live.current)]
     before = live.version
     assert live.show([IDS[2]], until=2_000_000_001) == live.version == before + 1

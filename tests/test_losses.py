@@ -92,7 +92,6 @@ class Queries:
         return cls([leaf.requires_grad_() for leaf in leaves], items, torch.randint(300, (40,), generator=generator))
 
     def loss(self, fused_dtype: torch.dtype | None = None) -> torch.Tensor:
-        """The loss under test."""
         fused, vectors, bias, values = self.leaves
         bonus, catalog = RepeatBonus(self.items, values), CatalogRows(vectors, bias)
         return full_softmax_loss(fused.to(fused_dtype or fused.dtype), bonus, catalog, self.targets, lambda _: None)
@@ -124,7 +123,7 @@ def test_full_softmax_keeps_its_digits_with_large_scores_and_unlikely_targets(sp
     exact, rounded = Queries.random(torch.float64, spread, shift), Queries.random(torch.float32, spread, shift)
     expected, value = exact.formula(), rounded.loss()
     assert torch.isfinite(expected)
-    assert spread == 1 or expected > 40 * 200  # probabilities of exp(-200) on average, which underflow float32
+    assert spread == 1 or expected > 40 * 200  # exp(-200) on average, which underflows float32
     torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=0)
     assert_near(rounded.slopes(value), exact.slopes(expected), 1e-4)
 

@@ -22,12 +22,10 @@ NAMES = ("ndcg", "recall", "precision", "map", "mrr", "hr")
 
 
 def pairs(wanted):
-    """A table of {user: items}."""
     return pd.DataFrame([(user, item) for user, items in wanted.items() for item in items], columns=["user", "item"])
 
 
 def scored(lists):
-    """A table of {user: {item: score}}."""
     rows = [(user, item, score) for user, scores in lists.items() for item, score in scores.items()]
     return pd.DataFrame(rows, columns=["user", "item", "score"])
 

@@ -25,7 +25,7 @@ except ImportError as error:
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the package, with its libraries beside its modules."""
+    """A copy of the package, with its libraries in the same folder."""
     folder = tmp_path / "lsif_sdk"
     shutil.copytree(
         pathlib.Path(lsif_sdk.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__", "*.so")

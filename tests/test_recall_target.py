@@ -20,7 +20,7 @@ NUM_ROWS, DIM = 20_000, 24
 
 
 def problem(kind: str, **options: Any) -> tuple[Catalog, np.ndarray]:
-    """A catalogue, and 200 queries from the same distribution as its rows."""
+    """A catalogue, and 200 queries distributed like its rows."""
     rng = np.random.default_rng(1)
     rows = make_rows("isotropic" if kind == "lengths" else kind, NUM_ROWS + 200, DIM, rng)
     if kind == "lengths":

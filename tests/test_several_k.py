@@ -1,4 +1,4 @@
-"""Evaluation at several k at once: each k gives the same as alone, and a single k behaves as before."""
+"""Evaluation at several k at once: each k gives the same as alone; a single k as before."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_nobody_builds_what_nobody_asked_for():
     assert "_directions" not in live.current.__dict__
     live.current.similar_items("i4")
     live.replace(build(seed=2))
-    assert "_directions" in live.current.__dict__  # made by the thread that replaced the model
+    assert "_directions" in live.current.__dict__  # made by `replace`
     assert same(live.current.similar_items("i4"), live.current.similar_items("i4"))
 
 

@@ -123,7 +123,7 @@ def test_a_deleted_user_is_forgotten(stores):
         store.delete("u")
         assert store.get_state("u") is None and store.read("u", since=old).newest == 0
         assert not store.put_state("u", b"of before", old), "a slow writer brings nothing back"
-        new = store.append("u", ["c", "d"])  # as many events as before the deletion
+        new = store.append("u", ["c", "d"])  # as many as before the deletion
         assert new != old
         assert not store.put_state("u", b"of before", old)
         read = store.read("u", since=old)

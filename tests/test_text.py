@@ -41,8 +41,6 @@ def test_titles_have_an_order(titles):
 
 
 class Returning(LengthModel):
-    """A stand-in for a model that returns `made` for any titles."""
-
     def __init__(self, made):
         self.encode = lambda texts, **options: made
 

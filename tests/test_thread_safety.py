@@ -57,7 +57,7 @@ def histories(seed: int) -> list[Events]:
 
 
 def arrays_of(result: Any) -> list[np.ndarray]:
-    """The arrays of a result: Encoded and TopK are tuples of arrays, Recommendations is a dataclass."""
+    """Encoded and TopK are tuples of arrays, Recommendations is a dataclass."""
     parts = result if isinstance(result, tuple) else vars(result).values()
     return [np.array(part) for part in parts]
 

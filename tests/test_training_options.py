@@ -121,8 +121,6 @@ def test_binary_training_learns_a_cycle() -> None:
 
 
 class Other(InterestFusionModel):
-    """A stand-in for a research model, with one more parameter."""
-
     def __init__(self, config: ModelConfig, dropout: float) -> None:
         super().__init__(config, dropout)
         self.extra = torch.nn.Parameter(torch.zeros(3))

@@ -249,8 +249,6 @@ class Keeping:
 
 
 class Failing:
-    """A store whose listed methods fail."""
-
     def __init__(self, store: HistoryStore, *methods: str) -> None:
         self._store, self.methods = store, methods
 

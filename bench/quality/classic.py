@@ -20,7 +20,7 @@ def interactions(history: EventLog) -> sparse.csr_matrix:
 
 
 class ItemKNN:
-    """Scores an item by the sum of its similarities to the items in the user's history."""
+    """Sum of an item's similarities to the items in the user's history."""
 
     def __init__(self, history: EventLog, similarity: str, neighbours: int) -> None:
         from implicit import nearest_neighbours as knn
@@ -81,7 +81,7 @@ class OwnItemsByHour(OwnItems):
 
     An event's weight, which decays with `half_life`, is multiplied by f + (1 - f) exp(a), where
     a = sharpness (cos(2 pi D) - 1 + (cos(2 pi D / 7) - 1) / 3), D is the number of days from the event to the request,
-    and f = .1, so that other hours count a little, too. Where a time is unknown, exp(a) is replaced by 0.
+    and f = .1, so that other hours count a little, too. If a time is unknown, 0 replaces exp(a).
 
     Args:
         history: the histories, with times.

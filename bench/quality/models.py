@@ -37,7 +37,7 @@ class Job:
         split: of its events.
         target: "validation" while settings are chosen, then "test".
         seed: of everything random.
-        checkpoint_dir: folder of checkpoints from which a training can resume, or None.
+        checkpoint_dir: checkpoints from which training can resume, or None.
         encoder: folder of a sentence-transformers model, for models that read titles.
         once: do not train again with the validation targets for the test: half the time, enough to compare variants.
     """
@@ -61,7 +61,7 @@ class Model:
 
     Args:
         fit: from a job and settings to something `evaluate` can rank.
-        grid: settings among which validation chooses: none, or at least six, more where a fit takes seconds.
+        grid: settings validation chooses among: at least six or none, more where a fit takes seconds.
         seeds: whether the result depends on the seed.
         trained_as: the model whose checkpoints it uses, because the training is the same; None: its own.
     """
@@ -154,7 +154,6 @@ def title_features(job: Job) -> NDArray[np.float32]:
 
 
 def recipe(job: Job, overrides: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
-    """The data set's recipe with some fields replaced."""
     path = RECIPES / f"{job.name}.json"
     if not path.exists():
         raise SystemExit(f"no recipe for {job.name} yet: write {path}")
@@ -179,7 +178,7 @@ def _product(**choices: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
 
 
 _ENCODER_ONLY: dict[str, Any] = {"num_long": 0, "num_short": 0, "repeats": False}
-# Learning rate and dropout matter most on every data set; neural models are tuned over these six settings.
+# Learning rate and dropout matter most everywhere; neural models are tuned over these six settings.
 TRAINING_GRID = _grid(
     learning_rate=(1e-3, 1e-3, 1e-3, 2e-3, 2e-3, 2e-3),
     dropout=(0.1, 0.3, 0.5, 0.1, 0.3, 0.5),

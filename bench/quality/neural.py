@@ -21,7 +21,7 @@ from lsif_sdk.training.validation import encode_users
 
 
 class RecurrentEncoder(nn.Module):
-    """Maps embedded events to states by a recurrent network (config.num_layers layers) and a dense layer."""
+    """Embedded events to states by config.num_layers recurrent layers and a dense one."""
 
     def __init__(self, config: ModelConfig, dropout: float, cell: type[nn.GRU] | type[nn.LSTM]) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class MaskedFusion(InterestFusion):
         self.num_long = config.num_long
 
     def forward(self, interests: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
-        """As `InterestFusion`, with zero weight on the short-term interests and the newest state."""
+        """As `InterestFusion`, with zero weight on all other interests."""
         _, weights = super().forward(interests, *context)
         weights = weights[..., : self.num_long]
         weights = weights / weights.sum(dim=-1, keepdim=True)
@@ -94,8 +94,6 @@ class GateFusion(InterestFusion):
 
 
 def with_fusion(fusion: type[InterestFusion]) -> Any:
-    """A function that builds our model with another fusion."""
-
     def build(config: ModelConfig, dropout: float) -> InterestFusionModel:
         model = InterestFusionModel(config, dropout)
         model.fusion = fusion(config)

@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def headline(rows: Iterable[dict[str, Any]]) -> Scores:
-    """NDCG@10 of each seed by data set and model, for one setup of each (see the module's docstring).
+    """NDCG@10 of each seed by data set and model, for one setup of each (see above).
 
     Names of models that know the request time end in "-now".
 
@@ -155,7 +155,7 @@ def draw(scores: Scores, path: pathlib.Path) -> None:
 
 
 def _panel(axes: Axes, title: str, scores: dict[str, list[float]], most: int) -> None:
-    """`most`: the number of bars in the fullest panel, so that all panels have bars of one thickness."""
+    """`most`: bars in the fullest panel, so that all panels have bars of one thickness."""
     ranked = sorted(_NAMES.keys() & scores.keys(), key=lambda model: float(np.mean(scores[model])))
     for place, model in enumerate(ranked):
         mean, hatch = float(np.mean(scores[model])), "////" if model.endswith("-now") else None

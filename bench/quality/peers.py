@@ -155,7 +155,7 @@ def main() -> None:
 
 
 def interactions(history: EventLog) -> pd.DataFrame:
-    """Events as a table, with row numbers as ids; without times, the order of events is given as seconds."""
+    """Events with row numbers as ids; without times, the order of events stands for seconds."""
     position = np.arange(len(history.items))
     return pd.DataFrame(
         {

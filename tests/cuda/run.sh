@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the gpu_test_* programs in FOLDER, then the small ones under compute-sanitizer, which may make them a hundred
-# times slower. Several run at a time, each with a time limit. Python's tests run beside them if PYTHON has a CUDA build
-# of torch, pytest and hypothesis. Prints a table of the results. For `make test-cuda`.
+# Runs the gpu_test_* in FOLDER, then the small ones under compute-sanitizer, which may make them a hundred times
+# slower. Several run at a time, each with a time limit; also Python's tests, if PYTHON has a CUDA build of torch,
+# pytest and hypothesis. Prints a table of the results. For `make test-cuda`.
 #   run.sh FOLDER PYTHON [PROCESSES]
 if [ "$1" = --one ]; then  # FOLDER SECONDS NAME COMMAND ...
   folder=$2 seconds=$3 name=$4
@@ -23,8 +23,8 @@ else
   python_left_out="Python's tests: $python has no torch for CUDA, no pytest or no hypothesis: not run"
 fi
 
-# The tests with the most launches start first, because the last one to end decides the total time. The sanitizer runs
-# come later: processes share a GPU by time slices, and these tests wait for the GPU tens of thousands of times.
+# Tests with the most launches start first: the last one to end decides the total time. The sanitizer runs later, as
+# processes take turns on a GPU, and these tests wait for it tens of thousands of times.
 for test in "$folder"/gpu_test_linear "$folder"/gpu_test_score_topk_bounds "$folder"/gpu_test_*; do
   echo "300 $(basename "$test") $test"
 done | awk '!listed[$2]++' | run

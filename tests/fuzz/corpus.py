@@ -33,7 +33,6 @@ def expected() -> Expected:
 
 
 def outcome(name: str) -> tuple[str, str]:
-    """The outcome of running the file, in the form of `Expected`."""
     error = refusal(TARGETS[name.partition("/")[0]], (FOLDER / name).read_bytes())
     return ("", "") if error is None else (type(error).__name__, _lasting_part(error))
 

@@ -36,8 +36,6 @@ class Options:
 
 @dataclasses.dataclass
 class Result:
-    """The outcome for one target."""
-
     cases: int = 0
     refused: int = 0
     accepted: int = 0

@@ -57,7 +57,6 @@ def _num_users(history: Any, state: Any) -> int:
 
 
 def _is_nested(ids: Any) -> bool:
-    """Whether these are lists for several users."""
     if isinstance(ids, (list, tuple)):
         return any(isinstance(entry, (list, tuple, np.ndarray, Events)) for entry in ids)
     return not isinstance(ids, Events) and np.ndim(ids) == 2
@@ -204,7 +203,6 @@ def _state(variant: int) -> UserState:
 
 
 def _loop() -> list[Any]:
-    """A list that contains itself."""
     result: list[Any] = []
     result.append(result)
     return result

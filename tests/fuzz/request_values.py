@@ -38,7 +38,6 @@ class Requests:
         self._unknown = "'new'" if model % 2 else "99"
 
     def call(self) -> str:
-        """One request."""
         kind = self._rng.choice(_CALLS)
         parts = getattr(self, f"_{kind}")()
         return f"{kind}({', '.join([str(self._model), *(part for part in parts if part)])})"

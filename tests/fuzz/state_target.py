@@ -18,8 +18,8 @@ _NOW = 1_700_000_000
 
 
 class StateTarget:
-    """Inputs are three bytes, [model, use, form], and a state, in one of three forms: as `UserState.to_bytes` gives it,
-    the same but with the checksum recomputed, or `UserState.data`."""
+    """Inputs are three bytes, [model, use, form], and a state: as `UserState.to_bytes` gives it, the same with its
+    checksum recomputed, or `UserState.data`."""
 
     name = "state"
     suffix = ".bin"

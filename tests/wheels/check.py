@@ -15,7 +15,7 @@ from lsif_sdk.errors import ArgumentError
 from lsif_sdk.ops import ops
 
 TESTS = pathlib.Path(__file__).parents[1]
-sys.path.append(str(TESTS))  # after the path of the installed wheel
+sys.path.append(str(TESTS))  # after the installed wheel
 import native  # noqa: E402
 import recommender_cases  # noqa: E402
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh PYTHON WHEEL TORCH: installs the wheel beside a torch and tries it. TORCH is a version, for which a fresh
-# environment is made and removed again (the variable TORCH_ARGS: arguments for the pip that installs torch), or the
-# path of a Python whose environment has torch, safetensors and NumPy; the wheel stays installed there.
+# environment is made and removed (the variable TORCH_ARGS has arguments for pip install torch), or the path of a
+# Python whose environment has torch, safetensors and NumPy; the wheel stays installed there.
 set -eu
 python=$1 wheel=$2 torch=$3
 here=$(cd "$(dirname "$0")" && pwd)
