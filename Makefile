@@ -1,14 +1,14 @@
 # Run `make help`. Everything happens in .venv and build/; nothing is installed elsewhere.
 PYTHON ?= python3
-# Arguments of the pip that installs torch, which comes from the default index otherwise, on Linux a CUDA build.
+# Arguments for the pip that installs torch. Without any, torch comes from the default index: on Linux, a CUDA build.
 TORCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= $(shell nproc)
-# With the folders, whose time changes with every file that comes or goes.
+# Folders are listed, too: their modification time changes when a file is added or removed.
 CXX_SOURCES := $(shell find csrc cmake) CMakeLists.txt pyproject.toml
-# cmake of the virtual environment: the machine's own may be too old.
+# Prefer the virtual environment's cmake: the machine's own may be too old.
 CMAKE := PATH="$(abspath $(BIN)):$$PATH" cmake
 CTEST := PATH="$(abspath $(BIN)):$$PATH" ctest
 
@@ -21,7 +21,7 @@ help: ## Show the commands
 	@echo "PYTHON=python3.12             makes .venv with it (3.11 or newer; default: python3)"
 	@echo "TORCH_ARGS='--index-url ...'  goes to the pip that installs torch: for a build for CPUs, say"
 
-# On a busy machine OpenMP threads that spin while they wait make training 20 times slower (docs/training.md).
+# On a busy machine, OpenMP threads that spin while they wait make training 20 times slower (docs/training.md).
 demo test-python: export OMP_WAIT_POLICY ?= PASSIVE
 
 demo: dev ## Fresh machine: build, get MovieLens-100K, train, evaluate, recommend
@@ -29,7 +29,7 @@ demo: dev ## Fresh machine: build, get MovieLens-100K, train, evaluate, recommen
 
 test: dev test-cpp test-python ## Fresh machine: build and run all tests
 
-# A stamp does not know of an install that is gone, or of a wheel in its place.
+# The stamp file does not show that the package was uninstalled, or replaced by a wheel.
 IN_PLACE = $(BIN)/python -I -c 'import importlib.util, os, sys; found = importlib.util.find_spec("lsif_sdk"); \
   sys.exit(not found or not found.origin or not os.path.samefile(os.path.dirname(found.origin), "python/lsif_sdk"))'
 dev: $(VENV)/built ## Make .venv with the SDK built and installed in place, and all tools
@@ -68,7 +68,7 @@ test-cuda-emulated: dev ## C++ tests of the CUDA kernels, run on the CPU (part o
 	$(CMAKE) --build build/tests
 	$(CTEST) --test-dir build/tests --parallel $(JOBS) --output-on-failure --tests-regex '^cuda_'
 
-# On a GPU machine nothing is downloaded: CMake, ninja and nvcc are those at hand.
+# The GPU targets download nothing: they use the CMake, ninja and nvcc already installed.
 HAS_GPU = nvidia-smi -L > /dev/null 2>&1 || { echo "make $@: no NVIDIA GPU here (nvidia-smi -L), so nothing was run;" \
   "the CUDA kernels have not been run on a GPU by this. make test-cuda-emulated runs their logic on the CPU."; exit 1; }
 CONFIGURE_GPU = $(CMAKE) -S . -B build/gpu -G Ninja -DLSIF_PYTHON=OFF -DLSIF_TESTS=ON -DLSIF_CUDA=ON \
@@ -89,7 +89,7 @@ bench-cuda: ## On a GPU machine: times score_topk, the encoder and requests besi
 	$(PYTHON) bench/gpu_requests.py build/gpu/tests/cuda/liblsif_cuda_bench.so
 	$(PYTHON) bench/gpu_encode.py build/gpu/tests/cuda/liblsif_cuda_bench.so
 
-# Without test_thread_pool: QEMU itself gives up in a forked child that starts threads.
+# test_thread_pool is excluded: QEMU itself fails in a forked child that starts threads.
 NEON_CXX ?= aarch64-linux-gnu-g++
 test-neon: dev ## C++ tests of the NEON kernels, cross-compiled and run by QEMU (minutes)
 	@if $(NEON_CXX) --version > /dev/null 2>&1 && qemu-aarch64 --version > /dev/null 2>&1; then \
@@ -114,7 +114,7 @@ format: dev ## Rewrite sources the way `make lint` wants them
 	$(BIN)/ruff format .
 	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' 'tests/*.cu' | grep -E '\.(cpp|h|cu|cuh)$$' | xargs $(BIN)/clang-format -i
 
-# From the same source; dist/cuda's holds dist/cpu's and, in a library that a CPU build of torch leaves alone, the CUDA ops.
+# Both wheels have the same source. The CUDA wheel adds the CUDA ops, in a library that is not loaded under a CPU torch.
 WHEEL = CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) wheel . --no-deps --no-build-isolation -w dist/$(1) \
   -C build-dir=build/wheel-$(1)
 CUDA_TAG = $(shell nvcc --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\),.*/\1\2/p')
@@ -128,7 +128,7 @@ wheel-cuda: $(VENV)/tools ## Build a wheel for CUDA too, with the nvcc at hand a
 	$(call WHEEL,cuda) -C cmake.define.LSIF_CUDA=ON -C wheel.build-tag=1cu$(CUDA_TAG)
 	ls -l dist/cuda
 
-# In fresh environments, one for each pair.
+# Each pair of wheel and torch gets a fresh environment.
 WHEELS ?= $(wildcard dist/*/*.whl)
 TORCHES ?= 2.13.0
 test-wheel: ## Install each wheel of dist/ beside each torch of TORCHES="2.10.0 2.13.0" and try it
@@ -137,7 +137,7 @@ test-wheel: ## Install each wheel of dist/ beside each torch of TORCHES="2.10.0 
 	for wheel in $(WHEELS); do for torch in $(TORCHES); do \
 	  tests/wheels/run.sh $(PYTHON) $$wheel $$torch || exit 1; done; done
 
-# Of what is committed: scikit-build-core takes whatever lies in its folder.
+# Packs a copy of HEAD, because scikit-build-core takes whatever is in its folder.
 sdist: $(VENV)/tools ## Make the source distribution of HEAD: dist/
 	rm -rf build/sdist
 	mkdir -p build/sdist dist

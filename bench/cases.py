@@ -1,4 +1,4 @@
-"""The cases by name: each makes its implementations and their check from the options of bench/run.py."""
+"""The cases by name. Each builds its implementations and their check from the options of bench/run.py."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ _MAX_BYTES = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Ceilings:
-    """The best rates of some number of threads together.
+    """The highest rates that `threads` threads reach together.
 
-    bandwidth: (bytes of the working set, bytes read a second), ascending. peaks: multiplications and additions a second
-    of "fma_f32", "int8" and "bf16"; None where the CPU has no instruction for it. instructions: which one that is.
+    bandwidth: (bytes of the working set, bytes read per second), ascending. peaks: multiplications and additions per
+    second for "fma_f32", "int8" and "bf16"; None where the CPU has no instruction for it. instructions: their names.
     """
 
     threads: int
@@ -38,7 +38,7 @@ class Ceilings:
 
     @classmethod
     def from_json(cls, text: str) -> Ceilings:
-        """Reads what the program printed."""
+        """Parses the program's output."""
         values = json.loads(text)
         peaks = values["peaks"]
         return cls(
@@ -50,7 +50,7 @@ class Ceilings:
         )
 
     def to_json(self) -> str:
-        """What `from_json` reads."""
+        """The format that `from_json` reads."""
         peaks = {
             name: peak and {"instruction": self.instructions[name], "ops_per_s": peak}
             for name, peak in self.peaks.items()
@@ -59,7 +59,7 @@ class Ceilings:
         return json.dumps(values)
 
     def bandwidth_at(self, working_set: float) -> float:
-        """Bytes a second from a working set of that size, between those measured on a line over log(size)."""
+        """Bytes per second from a working set of this size, interpolated linearly over log(size)."""
         sizes, rates = zip(*self.bandwidth, strict=True)
         return float(np.interp(np.log(max(working_set, 1)), np.log(sizes), rates))
 
@@ -67,17 +67,17 @@ class Ceilings:
 def share_of_ceiling(
     ceilings: Ceilings, seconds: float, moved: float | None, flops: float | None, unit: str
 ) -> float | None:
-    """Per cent of the machine's best that a call attains: the time its bytes or its flops need, whichever is more.
+    """The least time for a call's bytes or its flops, whichever is longer, in per cent of the call's time.
 
     Args:
-        ceilings: of as many threads as the call had.
-        seconds: one call.
-        moved: bytes it reads, each once, so that they are its working set, too; None: not counted.
+        ceilings: for as many threads as the call had.
+        seconds: time of one call.
+        moved: bytes the call reads, each once, so they are also its working set; None: not counted.
         flops: multiplications and additions; None: not counted.
-        unit: of the peaks, for the flops.
+        unit: which of the peaks applies to the flops.
 
     Returns:
-        None if nothing is counted, or the flops have no peak on this machine and no bytes are counted.
+        None if nothing is counted, or if only flops are counted and this machine has no peak for them.
     """
     needed = []
     if moved:
@@ -88,11 +88,11 @@ def share_of_ceiling(
 
 
 def measure_ceilings(threads: int, cache: pathlib.Path | None = None) -> Ceilings | None:
-    """Compiles the program if need be and runs it, some seconds; None, with a note on stderr, without a compiler.
+    """Compiles the program if needed and runs it (some seconds); without a compiler, None and a note on stderr.
 
     Args:
-        threads: that work together.
-        cache: a file that holds what was measured before in the same run of the suite, by threads.
+        threads: how many work together.
+        cache: a file with earlier measurements of the same run of the suite, by number of threads.
     """
     known: dict[str, Any] = json.loads(cache.read_text()) if cache and cache.exists() else {}
     if str(threads) not in known:
@@ -123,7 +123,6 @@ def _compiled() -> pathlib.Path | None:
 
 
 def main() -> None:
-    """Prints the ceilings as a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="as one line of JSON instead")

@@ -1,4 +1,4 @@
-"""What is checked before anything is timed: implementations of the same work must give the same answers."""
+"""Checks made before anything is timed: implementations of the same work must give the same answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 __all__ = ["agree", "close", "recall"]
 
-_TIES = 1e-3  # of the results: rows whose scores are equal but for the rounding of float32
+_TIES = 1e-3  # share of the results that may differ, because scores are equal up to float32 rounding
 
 
 def agree(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
-    """Refuses results (rows of items, in any order) that differ in more than one in a thousand.
+    """Refuses results (rows of items, in any order) if more than one in a thousand differs.
 
     Raises:
-        SystemExit: they do, or are not as many.
+        SystemExit: too many differ, or the shapes do.
     """
     if found.shape != expected.shape:
         raise SystemExit(f"{name}: expected results of shape {expected.shape}, got {found.shape}; nothing timed")
@@ -26,16 +26,16 @@ def agree(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Non
 
 
 def recall(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
-    """The share of the expected items (rows of them, in any order) that were found; -1 stands for no item."""
+    """The share of the expected items that were found, in any order within a row; -1 stands for no item."""
     hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(found, expected, strict=True)]
     return sum(hits) / expected.size
 
 
 def close(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any], tolerance: float) -> float:
-    """The largest error relative to the largest value, if `tolerance` allows it.
+    """The largest error relative to the largest value.
 
     Raises:
-        SystemExit: it does not, or the shapes differ.
+        SystemExit: the error is above `tolerance`, or the shapes differ.
     """
     if found.shape != expected.shape:
         raise SystemExit(f"{name}: expected values of shape {expected.shape}, got {found.shape}; nothing timed")

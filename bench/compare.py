@@ -29,7 +29,7 @@ _FOLDER = _ROOT / "build" / "compare"
 _RESAMPLES = 2000
 _MIN_TURNS = 20
 
-# What is compared when no case is named: each a line of bench/run.py without peers.
+# Compared when no case is named: arguments of bench/run.py, without peers.
 DEFAULTS = [
     "score_topk --num-items 100000",
     "score_topk --num-items 100000 --batch 16",
@@ -39,7 +39,7 @@ DEFAULTS = [
 
 
 class Ratio(tuple[float, float, float]):
-    """How many times as fast HEAD is as BASE, and the ends of a 95 % interval."""
+    """The speed of HEAD relative to BASE, and the ends of its 95 % confidence interval."""
 
     def __str__(self) -> str:
         return f"{self[0]:.3f} [{self[1]:.3f}, {self[2]:.3f}]"
@@ -49,12 +49,12 @@ def ratio_of(base: npt.ArrayLike, head: npt.ArrayLike, seed: int = 0) -> Ratio:
     """The ratio of the medians base / head, with a bootstrap interval over turns.
 
     Args:
-        base: one time a turn.
-        head: likewise, of the same turns: those are drawn together, so that a slow moment of the machine hits both.
+        base: one time per turn.
+        head: one time per turn, of the same turns. A turn is drawn for both, so a slow moment of the machine hits both.
         seed: of the draws.
 
     Raises:
-        ValueError: not as many times of both, or none.
+        ValueError: base and head have different lengths, or are empty.
     """
     times = np.array([base, head], np.float64)
     if times.ndim != 2 or times.shape[1] == 0:
@@ -79,7 +79,7 @@ def build(revision: str) -> tuple[str, pathlib.Path]:
         _run("git", "worktree", "add", "--detach", str(folder / "source"), commit)
     shutil.rmtree(folder / "venv", ignore_errors=True)
     venv.create(folder / "venv", with_pip=False, symlinks=True)
-    # Torch, numpy and the build tools of the running environment, after what this one has of its own: lsif_sdk.
+    # Torch, numpy and the build tools come from the running environment, whose path follows the new one's (lsif_sdk).
     here = sysconfig.get_path("purelib")
     own = sysconfig.get_path("purelib", vars={"base": str(folder / "venv")})
     pathlib.Path(own, "borrowed.pth").write_text(here + "\n")
@@ -100,7 +100,7 @@ def _run(*command: str, **environment: str) -> str:
 
 
 def compare(base: Worker, head: Worker, seconds: float) -> Ratio:
-    """Lets both take turns for so many seconds, the first of a turn in alternation."""
+    """Times both in turns for so many seconds; they alternate in who goes first."""
     times: tuple[list[float], list[float]] = ([], [])
     deadline = time.perf_counter() + seconds
     while len(times[0]) < _MIN_TURNS or time.perf_counter() < deadline:
@@ -111,7 +111,6 @@ def compare(base: Worker, head: Worker, seconds: float) -> Ratio:
 
 
 def main() -> None:
-    """Builds both commits and prints a line a case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", help="commit, branch or tag")
     parser.add_argument("head", help="the same")

@@ -1,4 +1,4 @@
-"""A process that times one case of one commit when it is told to: the other end of bench/compare.py."""
+"""A process that times one case of one commit on request, for bench/compare.py."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """The process, as its owner sees it.
+    """The process, as seen by its owner.
 
     Args:
-        python: of the environment that has the commit installed.
-        line: a case of bench/run.py and its options; `lsif` is what is timed.
+        python: the Python of the environment that has the commit installed.
+        line: a case of bench/run.py and its options; its implementation `lsif` is timed.
 
     Raises:
-        SystemExit: the process ended before it was ready; what it said is on stderr.
+        SystemExit: the process ended before it was ready; its messages are on stderr.
     """
 
     def __init__(self, python: pathlib.Path, line: str) -> None:
         self._command = [str(python), str(pathlib.Path(__file__).resolve()), *line.split(), "--impl", "lsif"]
-        # A checkout on the path would come before what is installed.
+        # A checkout on PYTHONPATH would be imported in place of the installed package.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self._answer()  # that it is ready
+        self._answer()  # it is ready
 
     def __enter__(self) -> Worker:
         return self
@@ -41,7 +41,7 @@ class Worker:
         self._process.wait()
 
     def sample(self) -> list[float]:
-        """Microseconds of each call of one turn."""
+        """The time of each call of one turn, in microseconds."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -57,7 +57,7 @@ class Worker:
 
 
 def main() -> None:
-    """Answers every line on stdin with one turn's times."""
+    """Answers each line on stdin with the times of one turn."""
     from cases import CASES
     from measure import burst, calls_per_turn, limit_threads
     from run import options_of

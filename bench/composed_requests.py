@@ -1,8 +1,8 @@
-"""Peers of recommend, put together from the fastest parts there are: ONNX Runtime encodes, an index finds the items.
+"""Peers of recommend, composed of the fastest parts available: ONNX Runtime encodes, an index finds the items.
 
-An index knows nothing of a user's own items, so it is asked for as many more as there are events, and theirs are left
-out. An item's bias is one dimension more, in which queries have 1; zeros fill up what faiss multiplies to whole
-registers.
+An index does not know which items a user has seen, so it is asked for as many more than k as there are events, and seen
+items are dropped. An item's bias is an extra dimension, in which queries have 1. For faiss, zeros pad the vectors to
+whole registers.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Search = Callable[[Vectors], npt.NDArray[Any]]
 """Queries [batch, dim + 1] to rows [batch, wanted], best first."""
 
 _MakeSearch = Callable[[Vectors, Vectors, int, int], Search]
-"""Of items [num_items, dim + 1], queries to try it with, how many are wanted, and threads."""
+"""Arguments: items [num_items, dim + 1], queries to try the index with, number of wanted items, threads."""
 
-_REFINE = 2  # times k candidates are scored again
-_TRIES = 8  # of an index; the best one counts
-_REGISTER = 16  # numbers
+_REFINE = 2  # this many times k candidates are scored again
+_TRIES = 8  # of each index; the fastest one counts
+_REGISTER = 16  # floats
 
 
 def composed(problem: EncodeProblem, k: int) -> dict[str, Builder]:
-    """Builders by name, of requests like `request_cases.recommend`'s: lists of ids in, rows out."""
+    """Builders by name. Their requests are those of `request_cases.recommend`: lists of ids in, rows out."""
 
     def builder(make: _MakeSearch, multiple: int) -> Builder:
         return lambda _: _request(problem, k, make, multiple)
@@ -80,7 +80,7 @@ def _scann(vectors: Vectors, _: Vectors, wanted: int, threads: int) -> Search:
 
 
 def _faiss(vectors: Vectors, some: Vectors, wanted: int, threads: int) -> Search:
-    """float32, or fp16 with twice as many as wanted scored again, which gives the exact ones, too: the faster here."""
+    """The faster of a float32 index and an fp16 index that scores twice the wanted items again; both are exact."""
     import faiss
 
     faiss.omp_set_num_threads(threads)

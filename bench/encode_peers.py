@@ -1,4 +1,4 @@
-"""Peers of encode: the same weights, as one module without padding, in engines at their best setting."""
+"""Peers of encode: one module with the same weights and without padding, in several engines at their best settings."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["BF16_TOLERANCE", "EncodeProblem", "encoder_peers"]
 Histories = npt.NDArray[np.int64]
 
 BF16_TOLERANCE = 2e-2
-"""Of a vector's largest value: about 5 roundings to 8 bits of precision."""
+"""Relative to a vector's largest value: about 5 roundings to 8 bits of precision."""
 
 
 class EncodeProblem:
-    """A model, histories int64 [batch, seq_len] that calls take by turns, and the exact newest states.
+    """A model, histories int64 [batch, seq_len] that calls take in turn, and the exact newest states.
 
     Args:
-        artifact: of a model that `NewestState` knows.
+        artifact: a model that `NewestState` supports.
         histories: all of the same shape.
-        threads: of every implementation.
+        threads: number of threads of every implementation.
     """
 
     def __init__(self, artifact: lsif_sdk.Artifact, histories: list[Histories], threads: int) -> None:
@@ -49,7 +49,7 @@ class EncodeProblem:
 
     @functools.cache  # noqa: B019 (a problem lives as long as the process)
     def module(self, newest_only: bool = True) -> NewestState:
-        """What peers run; see `NewestState`."""
+        """The module that peers run; see `NewestState`."""
         return NewestState(self.artifact, self.seq_len, newest_only).eval()
 
     @functools.cached_property
@@ -62,7 +62,7 @@ class EncodeProblem:
     @functools.cache  # noqa: B019
     def onnx(self, newest_only: bool) -> bytes:
         """The module as an ONNX file of fixed shape."""
-        import onnx  # noqa: F401 (what the exporter needs: told as a missing peer)
+        import onnx  # noqa: F401 (the exporter needs it; without it, the peer is reported as missing)
         import onnxscript  # noqa: F401
 
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -74,7 +74,7 @@ class EncodeProblem:
             return path.read_bytes()
 
     def session(self, newest_only: bool = True) -> Any:
-        """ONNX Runtime's, of that file."""
+        """An ONNX Runtime session of that file."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -84,7 +84,7 @@ class EncodeProblem:
         return onnxruntime.InferenceSession(self.onnx(newest_only), options, providers=["CPUExecutionProvider"])
 
     def implementation(self, **others: Any) -> Implementation:
-        """With what every engine has in common: the bytes of the weights and the least arithmetic."""
+        """An implementation with the fields all engines share: bytes of the weights, and the least arithmetic."""
         weights = self.artifact.weights
         layers = sum(4 * value.numel() for name, value in weights.items() if name.startswith("layers."))
         rows = 4 * self.artifact.config.dim * self.batch * self.seq_len
@@ -120,7 +120,7 @@ def _torch(problem: EncodeProblem, newest_only: bool) -> Implementation:
 
 
 def _torch_compile(problem: EncodeProblem, newest_only: bool) -> Implementation:
-    """Weights as constants of the graph, and a wrapper in C++: faster than any of its other settings here."""
+    """Weights as constants of the graph, and a C++ wrapper: the fastest of its settings here."""
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         raise ImportError("torch.compile needs a C++ compiler")
     started = time.perf_counter()

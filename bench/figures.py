@@ -21,16 +21,16 @@ __all__ = ["figures", "missed", "recall_points", "roofline_points", "size_series
 
 _MARKERS = "os^Dv<>P*X"
 _NOTHING_MISSED = 1e-4
-"""Where a recall of 1 lies on a logarithmic axis: below 1 of the 2,560 results of a measurement at batch 1, k 10."""
+"""Where a recall of 1 is drawn on a logarithmic axis: below one miss in the 2,560 results at batch 1, k 10."""
 
 
 def size_series(rows: Sequence[Row]) -> dict[str, list[tuple[int, float]]]:
-    """(items, median us) of each implementation, where one measurement was made at several sizes: the widest such."""
+    """(items, median us) of each implementation, for the measurement that was made at the most catalogue sizes."""
     families: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if row["case"] == "score_topk" and "@" not in row["impl"]:
             others = title_of({**row, "params": {**row["params"], "num_items": 0}})
-            # The first counts: a sweep over settings, which measures the size again, has our indexes in the caches.
+            # The first row counts: a sweep over settings measures the same size again, with our index in the caches.
             families[others][row["impl"]].setdefault(row["params"]["num_items"], row["median_us"])
     widest = max(families.values(), key=lambda family: len(family.get("lsif", {})), default={})
     series = {name: sorted(points.items()) for name, points in widest.items() if len(points) > 1}
@@ -38,7 +38,7 @@ def size_series(rows: Sequence[Row]) -> dict[str, list[tuple[int, float]]]:
 
 
 def roofline_points(rows: Sequence[Row]) -> list[tuple[str, float, float]]:
-    """(case and sizes, operations a byte, operations a second) of our own rows that count both, on one thread."""
+    """(case and sizes, operations per byte, operations per second) of our one-thread rows with bytes and flops."""
     return [
         (
             title_of(row).removesuffix(", 1 thread"),
@@ -51,7 +51,7 @@ def roofline_points(rows: Sequence[Row]) -> list[tuple[str, float, float]]:
 
 
 def recall_points(rows: Sequence[Row]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """(recall, median us) of each index swept over its settings, and of the others, by measurement."""
+    """For each measurement with a sweep over settings: (recall, median us) of every implementation, by name."""
     sweeps: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for title, group in itertools.groupby(rows, key=title_of):
         together = list(group)
@@ -64,7 +64,7 @@ def recall_points(rows: Sequence[Row]) -> dict[str, dict[str, list[tuple[float, 
 
 
 def missed(sweep: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
-    """The same points over what is missed, 1 - recall, for a logarithmic axis."""
+    """The same points with 1 - recall in place of recall, for a logarithmic axis."""
     return {
         name: [(max(1 - recall, _NOTHING_MISSED), median) for recall, median in points]
         for name, points in sweep.items()
@@ -72,7 +72,7 @@ def missed(sweep: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, list
 
 
 def figures(rows: Sequence[Row], ceilings: Sequence[Ceilings], page: pathlib.Path) -> list[pathlib.Path]:
-    """Writes the figures that there is data for beside `page`, named after it; returns their paths."""
+    """Writes each figure that has data, beside `page` and named after it; returns their paths."""
     from matplotlib.figure import Figure
 
     written = []

@@ -42,12 +42,12 @@ _RELATIVE = {"float32": 1e-4, "bfloat16": 2e-2}  # of the largest value, from fl
 
 
 def pointer(tensor: Tensor) -> ctypes.c_void_p:
-    """Where its values are."""
+    """The address of its values."""
     return ctypes.c_void_p(tensor.data_ptr())
 
 
 def config_of(dim: int) -> ctypes.Array[ctypes.c_int64]:
-    """An hstu model without times and actions: engine/model.h, `to_ints`."""
+    """An hstu model without times and actions, in the order of `to_ints` (engine/model.h)."""
     block, gelu, ffn_dim = 0, 2, 1
     values = [
         _NUM_ITEMS, dim, LAYERS, HEADS, block, gelu, ffn_dim, WINDOW, LONG, SHORT, SHORT_WINDOW, HIDDEN, HIDDEN,
@@ -68,7 +68,7 @@ class Library:
             getattr(self._c, name).restype = ctypes.c_int64
 
     def weights(self, dim: int) -> Weights:
-        """Random ones, by name, in the order the engine wants them."""
+        """Random weights by name, in the order the engine expects."""
         generator = torch.Generator().manual_seed(1)
         weights: Weights = {}
         name, shape = ctypes.create_string_buffer(256), (ctypes.c_int64 * 4)()
@@ -81,7 +81,7 @@ class Library:
         return weights
 
     def model(self, dim: int, weights: Weights, *, is_bf16: bool) -> Model:
-        """Ready to run; the weights must stay."""
+        """A model ready to run; the weights must outlive it."""
         config = config_of(dim)
         packed = torch.empty(self._c.lsif_model_size(config, ctypes.c_bool(is_bf16)), device=self._device)
         addresses = (ctypes.c_void_p * len(weights))(*(weight.data_ptr() for weight in weights.values()))
@@ -93,7 +93,7 @@ class Library:
 
 @dataclass
 class Model:
-    """One of the library's."""
+    """A model of the library."""
 
     library: ctypes.CDLL
     handle: ctypes.c_void_p
@@ -106,7 +106,7 @@ class Model:
             raise RuntimeError(f"{name}: CUDA error {error}")
 
     def encode(self, problem: Problem, *, may_fuse: bool) -> Callable[[], None]:
-        """A call that puts the encoder into torch's current stream."""
+        """A call that enqueues the encoder on torch's current stream."""
         batch, events = problem.items.shape
         sizes = ctypes.c_int64(batch * events), ctypes.c_int64(batch)
         size = self.library.lsif_encode_workspace_size(self.handle, *sizes)
@@ -117,7 +117,7 @@ class Model:
         )
 
     def states(self, problem: Problem) -> tuple[Callable[[], None], Callable[[], None]]:
-        """Calls that append the last event again, and encode, to states of all events."""
+        """Two calls on states with all events: one appends the last event again, one encodes."""
         batch = len(problem.items)
         device = problem.items.device
         states = torch.empty(batch * self.library.lsif_state_size(self.handle), dtype=torch.uint8, device=device)
@@ -137,7 +137,7 @@ class Model:
 
 @dataclass
 class Problem:
-    """Histories of one length, and room for what they give."""
+    """Histories of one length, and buffers for their results."""
 
     items: Tensor
     offsets: Tensor
@@ -146,12 +146,11 @@ class Problem:
     weights: Tensor
 
     def outputs(self) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]:
-        """Their addresses."""
+        """The addresses of the result buffers."""
         return pointer(self.fused), pointer(self.interests), pointer(self.weights)
 
 
 def make_problem(case: tuple[int, int, int], device: str) -> Problem:
-    """Random items."""
     events, dim, batch = case
     interests = LONG + SHORT + 1
     items = torch.randint(_NUM_ITEMS, (batch, events), generator=torch.Generator().manual_seed(2)).to(device)
@@ -162,12 +161,12 @@ def make_problem(case: tuple[int, int, int], device: str) -> Problem:
 
 
 def error_of(fused: Tensor, expected: Tensor) -> float:
-    """How far off float64 the vectors are, as a share of the largest value."""
+    """The largest difference from the float64 vectors, relative to their largest value."""
     return float((fused.double() - expected).abs().max() / expected.abs().max())
 
 
 def check(name: str, fused: Tensor, expected: Tensor, precision: str) -> float:
-    """Their error, which is small."""
+    """The error; ends the program if it is above the precision's tolerance."""
     error = error_of(fused, expected)
     if not error <= _RELATIVE[precision]:
         raise SystemExit(f"{name}: off by {error:.1e} of the largest value")
@@ -175,8 +174,6 @@ def check(name: str, fused: Tensor, expected: Tensor, precision: str) -> float:
 
 
 def ignoring_result(call: Callable[[Weights, Tensor], Tensor], weights: Weights, items: Tensor) -> Callable[[], None]:
-    """The call as one that returns nothing."""
-
     def run() -> None:
         call(weights, items)
 
@@ -189,7 +186,7 @@ Runs = dict[str, Callable[[], None]]
 def checked_runs(
     library: Library, case: tuple[int, int, int], device: str, *, autotune: bool = False
 ) -> tuple[Runs, dict[str, float]]:
-    """Ours and, on a GPU, torch's by name, and the errors of what they give."""
+    """Calls by name, of ours and, on a GPU, of torch's; and the errors of their results."""
     host = library.weights(case[1])
     weights = {name: weight.to(device) for name, weight in host.items()}
     problem = make_problem(case, device)
@@ -211,14 +208,14 @@ def checked_runs(
     runs["lsif_append"] = append
     check("torch", fused_by_torch(weights, problem.items), expected, "float32")
     if device == "cuda":
-        torch._dynamo.reset()  # after some shapes it would stop compiling, and say so in a warning alone
+        torch._dynamo.reset()  # otherwise it stops compiling after some shapes, with only a warning
         peers = {
             "torch": fused_by_torch,
             "torch_compile": torch.compile(fused_by_torch, dynamic=False, fullgraph=True),
             "torch_compile_all": torch.compile(fused_of_all_rows, dynamic=False, fullgraph=True),
         }
         if autotune:
-            mode = "max-autotune-no-cudagraphs"  # graphs are captured here, as all others' are
+            mode = "max-autotune-no-cudagraphs"  # CUDA graphs are captured by this program, as for all others
             peers["torch_autotune"] = torch.compile(fused_by_torch, dynamic=False, fullgraph=True, mode=mode)
         in_bf16 = {name: weight.bfloat16() for name, weight in weights.items()}
         for name, call in peers.items():
@@ -231,7 +228,6 @@ def checked_runs(
 
 
 def bench(library: Library, *, autotune: bool) -> Iterator[str]:
-    """A line for each case and implementation, as CUDA graphs."""
     torch.backends.cuda.matmul.allow_tf32 = False
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"
     yield f"{'events, dim, users':24} {'':18} {'us':>10} {'p10':>10} {'p90':>10} {'ratio':>7} {'error':>8}"
@@ -255,7 +251,6 @@ def bench(library: Library, *, autotune: bool) -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", help="liblsif_cuda_bench.so")
     parser.add_argument("--emulated", action="store_true", help="the library is the emulation's: check, time nothing")

@@ -31,7 +31,7 @@ _CALLS = 300
 
 
 def latencies(run: Callable[[], object], calls: int) -> list[float]:
-    """Microseconds from a call to its end on the device, ascending."""
+    """Microseconds from the start of a call to its end on the device, ascending."""
     times = []
     for _ in range(calls):
         begin = time.perf_counter()
@@ -42,14 +42,14 @@ def latencies(run: Callable[[], object], calls: int) -> list[float]:
 
 
 def line(title: str, name: str, values: list[float], best: float) -> str:
-    """Of one row; values ascending."""
+    """The text of one row; `values` must be ascending."""
     median, low, high = statistics.median(values), values[len(values) // 10], values[-1 - len(values) // 10]
     return f"{title:24} {name:18} {median:10,.1f} {low:10,.1f} {high:10,.1f} {median / best:7.2f}"
 
 
 @dataclass
 class Request:
-    """A call that puts a request into torch's stream. It holds all memory that the launchers have addresses of."""
+    """A call that enqueues a request on torch's stream. It keeps all memory alive that the launchers point to."""
 
     encode: Callable[[], None]
     search: Callable[[], None]
@@ -64,7 +64,7 @@ class Request:
 
 
 def ours(library: str, batch: int, num_items: int, device: str) -> Request:
-    """A request whose answer is right."""
+    """A request whose answer has been checked."""
     events, dim = _CASE
     encoder = gpu_encode.Library(library, device)
     weights = {name: weight.to(device) for name, weight in encoder.weights(dim).items()}
@@ -84,17 +84,15 @@ def ours(library: str, batch: int, num_items: int, device: str) -> Request:
 
 
 def plain(weights: dict[str, Tensor], items: Tensor, vectors: Tensor) -> Tensor:
-    """A request by torch."""
     return torch.topk(fused_by_torch(weights, items) @ vectors.T, _K).indices
 
 
 def plain_of_all_rows(weights: dict[str, Tensor], items: Tensor, vectors: Tensor) -> Tensor:
-    """The same of the other model."""
     return torch.topk(fused_of_all_rows(weights, items) @ vectors.T, _K).indices
 
 
 def bench(library: str) -> Iterator[str]:
-    """A line for each implementation: many in a row, and one at a time from call to end."""
+    """Lines for each implementation: many requests back to back, and single requests from call to end."""
     torch.backends.cuda.matmul.allow_tf32 = False
     events, dim = _CASE
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, all as CUDA graphs"
@@ -124,7 +122,7 @@ def bench(library: str) -> Iterator[str]:
 
 
 def bench_recommender() -> Iterator[str]:
-    """`recommend` on the GPU beside the CPU's, from Python call to answer."""
+    """Times `recommend` on the GPU and on the CPU, from Python call to answer."""
     import numpy as np
 
     from lsif_sdk import Artifact, ItemTable, ModelConfig, Recommender
@@ -159,7 +157,6 @@ def bench_recommender() -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", help="liblsif_cuda_bench.so")
     parser.add_argument("--emulated", action="store_true", help="the library is the emulation's: check, time nothing")

@@ -26,7 +26,7 @@ _CASES = [  # rows, dim, batch, k
 ]
 _EMULATED_CASES = [(3000, 64, 1, 10), (3000, 64, 2, 10), (20_000, 24, 9, 100), (3000, 24, 40, 10)]
 _TURNS = 15
-_MAX_SCORES = 1 << 30  # of the peer's at a time
+_MAX_SCORES = 1 << 30  # computed by the peer at a time
 
 
 class Launcher:
@@ -38,7 +38,7 @@ class Launcher:
         self._library.lsif_workspace_size.restype = ctypes.c_int64
 
     def code(self, vectors: Tensor) -> Tensor:
-        """The codes of rows, both on the host."""
+        """The codes of the rows; both are on the host."""
         sizes = (ctypes.c_int64(len(vectors)), ctypes.c_int64(vectors.shape[1]))
         address = ctypes.c_void_p(vectors.data_ptr())
         codes = torch.empty(self._library.lsif_code(address, *sizes, None), dtype=torch.uint8)
@@ -46,7 +46,7 @@ class Launcher:
         return codes
 
     def search(self, problem: Problem) -> Callable[[], None]:
-        """A call that puts the search into torch's current stream."""
+        """A call that enqueues the search on torch's current stream."""
         rows, dim = problem.vectors.shape
         batch, k = problem.scores.shape
         sizes = [ctypes.c_int64(size) for size in (rows, dim, batch, k)]
@@ -73,7 +73,7 @@ class Launcher:
 
 @dataclass
 class Problem:
-    """Rows, queries and room for the answer, on one device."""
+    """Rows, queries and buffers for the answer, on one device."""
 
     vectors: Tensor
     codes: Tensor
@@ -85,7 +85,6 @@ class Problem:
 
 
 def make_problem(launcher: Launcher, case: tuple[int, int, int, int], device: str) -> Problem:
-    """Gaussian rows and queries."""
     rows, dim, batch, k = case
     generator = torch.Generator(device).manual_seed(1)
     vectors = torch.randn(rows, dim, generator=generator, device=device)
@@ -98,7 +97,7 @@ def make_problem(launcher: Launcher, case: tuple[int, int, int, int], device: st
 
 
 def check(problem: Problem, *, num_checked: int = 4) -> None:
-    """The first queries' results are those of float64 scores, but for rows whose scores tie when rounded."""
+    """Checks the first queries' results against float64 scores; rows with equal rounded scores may swap."""
     k = problem.scores.shape[1]
     for query in range(min(num_checked, len(problem.queries))):
         scores = torch.cat([part.double() @ problem.queries[query].double() for part in problem.vectors.split(1 << 20)])
@@ -123,7 +122,6 @@ def torch_topk(problem: Problem) -> Callable[[], None]:
 
 
 def captured(run: Callable[[], None]) -> Callable[[], None]:
-    """The same work as a CUDA graph."""
     run()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -133,7 +131,7 @@ def captured(run: Callable[[], None]) -> Callable[[], None]:
 
 
 def microseconds(run: Callable[[], None], repeats: int) -> float:
-    """Of one call, many in a row."""
+    """Mean time of one call, over `repeats` calls in a row."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
     for _ in range(repeats):
@@ -144,7 +142,7 @@ def microseconds(run: Callable[[], None], repeats: int) -> float:
 
 
 def copy_bandwidth() -> float:
-    """Bytes a second, read and written, of a copy within the device."""
+    """Bytes per second, read plus written, of a copy within the device."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     target.copy_(source)
@@ -152,7 +150,6 @@ def copy_bandwidth() -> float:
 
 
 def bench(launcher: Launcher) -> Iterator[str]:
-    """A line for each case and implementation."""
     torch.backends.cuda.matmul.allow_tf32 = False
     bandwidth = copy_bandwidth()
     yield f"{torch.cuda.get_device_name()}, torch {torch.__version__}, copy {bandwidth / 1e9:,.0f} GB/s"
@@ -186,13 +183,11 @@ def bench(launcher: Launcher) -> Iterator[str]:
 
 
 def print_all(lines: Iterable[str]) -> None:
-    """Each as soon as it is there."""
     for line in lines:
         print(line, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", help="liblsif_cuda_bench.so")
     parser.add_argument("--emulated", action="store_true", help="the library is the emulation's: check, time nothing")

@@ -1,4 +1,4 @@
-"""The peer of bench/gpu_encode.py and gpu_requests.py: the encoder as one would write it in torch."""
+"""The peer of bench/gpu_encode.py and gpu_requests.py: the encoder, written in plain torch."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def _pool(weights: Weights, name: str, x: Tensor) -> Tensor:
 
 
 def _project(weights: Weights, prefix: str, x: Tensor, first: int, count: int) -> Tensor:
-    """Columns from `first` on of what the layer makes of normalised rows."""
+    """`count` columns, from `first` on, of the layer's projection of normalised rows."""
     weight, bias = weights[f"{prefix}input.weight"], weights.get(f"{prefix}input.bias")
     columns = slice(first, first + count)
     return functional.silu(functional.linear(x, weight[columns], None if bias is None else bias[columns]))
 
 
 def _layer(weights: Weights, prefix: str, x: Tensor, kept: int) -> Tensor:
-    """The newest `kept` rows of a layer's result; keys and values of older rows alone are computed."""
+    """The newest `kept` rows of a layer's result; for older rows, only keys and values are computed."""
     batch, events, dim = x.shape
     normed = _norm(weights, f"{prefix}norm", x)
     if kept == events:
@@ -59,9 +59,9 @@ def _layer(weights: Weights, prefix: str, x: Tensor, kept: int) -> Tensor:
 
 
 def fused_by_torch(weights: Weights, items: Tensor, *, all_rows: bool = False) -> Tensor:
-    """docs/model.md, 1 to 4, in the weights' precision: [batch, dim] of items [batch, events].
+    """docs/model.md, 1 to 4, in the weights' precision: items [batch, events] to vectors [batch, dim].
 
-    Rows that no output depends on are left out, as ours leave them out; with `all_rows` all go through all layers.
+    Rows that no output depends on are skipped, as in our encoder; with `all_rows`, all rows go through all layers.
     """
     embedded = weights["item_embedding"][items]
     events = items.shape[1]
@@ -83,5 +83,5 @@ def fused_by_torch(weights: Weights, items: Tensor, *, all_rows: bool = False) -
 
 
 def fused_of_all_rows(weights: Weights, items: Tensor) -> Tensor:
-    """`fused_by_torch` with `all_rows`: more work in fewer and larger products, which one history likes better."""
+    """`fused_by_torch` with `all_rows`: more work in fewer and larger products, which is faster for one history."""
     return fused_by_torch(weights, items, all_rows=True)

@@ -1,4 +1,4 @@
-"""An implementation and what must be known of it before it is timed."""
+"""An implementation, and the facts about it that are needed before it is timed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Unit = Literal["fma_f32", "int8", "bf16"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Implementation:
-    """A function under test and the inputs its calls take by turns; what is not known is None.
+    """A function under test and the inputs its calls take in turn; unknown fields are None.
 
     Args:
-        call: what is timed, with one of `inputs`.
-        inputs: prepared outside of the timed call, in the form a user of this implementation has them in.
-        read: its answer as an array, outside of the timed call, too.
-        bytes: read from memory in one call at least.
-        flops: multiplications and additions of one call at least.
-        unit: which arithmetic the flops are.
-        build_s: seconds to make the index or compile the model.
-        index_bytes: memory of what it searches.
+        call: the timed function; it gets one of `inputs`.
+        inputs: prepared outside the timed call, in the form that a user of this implementation has.
+        read: converts an answer to an array, also outside the timed call.
+        bytes: read from memory by one call, at least.
+        flops: multiplications and additions of one call, at least.
+        unit: the kind of arithmetic of the flops.
+        build_s: seconds to build the index or compile the model.
+        index_bytes: memory of the index.
         tolerance: error that its precision explains, relative to the largest value.
-        min_recall: of results that need not be exact; None: they must be.
+        min_recall: the least recall of approximate results; None: results must be exact.
         settings: of the peer, for the row.
     """
 
@@ -54,14 +54,14 @@ class Implementation:
         return [np.array(self.read(self.call(one))) for one in self.inputs]
 
     def run(self) -> Run:
-        """A call with the next input, the first again after the last."""
+        """A function that calls with the next input each time, in a cycle."""
         call, following = self.call, itertools.cycle(self.inputs).__next__
         return lambda: call(following())
 
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """How right the answers are: the largest error relative to the largest value, and the share of the best found."""
+    """Accuracy of the answers: the largest error relative to the largest value, and the share of best items found."""
 
     max_error: float | None = None
     recall: float | None = None
@@ -77,14 +77,14 @@ class Case:
 
 
 Builder = Callable[[str], Implementation]
-"""Makes an implementation by its full name, which may end in a setting: "hnswlib@64"."""
+"""Makes an implementation from its full name, which may end in a setting: "hnswlib@64"."""
 
 
 def build_all(builders: Mapping[str, Builder], names: Sequence[str]) -> dict[str, Implementation]:
-    """The implementations named, without those whose package is not installed: a note on stderr says so.
+    """The named implementations. Those whose package is not installed are left out, with a note on stderr.
 
     Raises:
-        SystemExit: a name is unknown, or none is left.
+        SystemExit: a name is unknown, or no implementation is left.
     """
     if unknown := [name for name in names if name.partition("@")[0] not in builders]:
         raise SystemExit(f"--impl: expected some of {', '.join(builders)}, got {', '.join(unknown)}")
@@ -100,5 +100,4 @@ def build_all(builders: Mapping[str, Builder], names: Sequence[str]) -> dict[str
 
 
 def params_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Options by name, for a row."""
     return {name: getattr(options, name) for name in names}

@@ -23,7 +23,6 @@ Change = Callable[[int], object]
 
 
 def main() -> None:
-    """Prints a line a kind of change, and JSON lines on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-items", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)
@@ -60,7 +59,6 @@ def main() -> None:
 
 
 def changes(live: lsif_sdk.LiveRecommender, options: argparse.Namespace) -> dict[str, Change]:
-    """The kinds of change, by name."""
     rng = np.random.default_rng(0)
 
     def vectors(count: int) -> np.ndarray:
@@ -81,7 +79,7 @@ def changes(live: lsif_sdk.LiveRecommender, options: argparse.Namespace) -> dict
 
 
 def latencies(live: lsif_sdk.LiveRecommender, events: list[lsif_sdk.Events], other: Callable[[], None]) -> list[float]:
-    """Seconds of requests made one after another while a thread does something else."""
+    """Seconds of each of the requests made one after another while another thread runs `other`."""
     thread = threading.Thread(target=other)
     thread.start()
     values: list[float] = []

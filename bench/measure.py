@@ -1,4 +1,4 @@
-"""Timing by turns, and what a row of results says about the machine it came from."""
+"""Interleaved timing, and the facts about the machine that each row of results has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from quality.results import commit
 __all__ = ["Run", "Timing", "burst", "calls_per_turn", "interleave", "limit_threads", "machine", "turn_order"]
 
 Run = Callable[[], Any]
-"""One call of what is timed."""
+"""Makes one call of the timed function."""
 
 _TURN_SECONDS = 2e-3
 _MAX_CALLS = 500
@@ -31,7 +31,7 @@ _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What the calls of one implementation took, in microseconds, in the order they were made."""
+    """The times of one implementation's calls, in microseconds, in the order they were made."""
 
     samples: npt.NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Timing:
 
 
 def calls_per_turn(run: Run) -> int:
-    """How many calls of `run` fill a turn, once the caches have what it needs."""
+    """How many calls of `run` fill a turn, once the caches are warm."""
     return max(_calls_in_a_turn(run) for _ in range(2))
 
 
@@ -55,7 +55,7 @@ def _calls_in_a_turn(run: Run) -> int:
 
 
 def burst(run: Run, calls: int) -> list[float]:
-    """Microseconds of each of `calls` calls, after one that is not counted: the caches are full of what ran before."""
+    """Microseconds of each of `calls` calls. One call before them warms the caches and is not counted."""
     run()
     samples = []
     for _ in range(calls):
@@ -66,7 +66,7 @@ def burst(run: Run, calls: int) -> list[float]:
 
 
 def turn_order(names: Iterable[str]) -> list[str]:
-    """The names, the settings of an index (INDEX@SETTING) apart: one that follows another finds its caches filled."""
+    """The names, with settings of one index (INDEX@SETTING) apart: otherwise one would warm the caches for the next."""
     families: dict[str, list[str]] = {}
     for name in names:
         families.setdefault(name.partition("@")[0], []).append(name)
@@ -75,13 +75,13 @@ def turn_order(names: Iterable[str]) -> list[str]:
 
 
 def interleave(runs: Mapping[str, Run], seconds: float, min_turns: int = 7, pause: float = 0.0) -> dict[str, Timing]:
-    """Times all implementations in turns, so that a noisy moment hits each of them alike.
+    """Times all implementations interleaved, so that a noisy moment affects them all alike.
 
     Args:
         runs: what to call, by name.
-        seconds: turns go on for so long.
-        min_turns: but there are at least so many.
-        pause: seconds before each turn, for pools of threads that spin for a while when their work is done.
+        seconds: how long turns are repeated.
+        min_turns: the least number of turns, even if they take longer.
+        pause: seconds before each turn, for thread pools that spin for a while after their work.
     """
     calls = {name: calls_per_turn(run) for name, run in runs.items()}
     samples: dict[str, list[float]] = {name: [] for name in runs}
@@ -97,7 +97,7 @@ def interleave(runs: Mapping[str, Run], seconds: float, min_turns: int = 7, paus
 
 
 def limit_threads(threads: int) -> None:
-    """Starts this process anew with pools of `threads` threads: OpenBLAS and OpenMP read their size when loaded."""
+    """Restarts this process with thread pools of `threads` threads: OpenBLAS and OpenMP read the size when loaded."""
     wanted = dict.fromkeys(_POOLS, str(threads))
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
@@ -105,7 +105,7 @@ def limit_threads(threads: int) -> None:
 
 @functools.cache
 def machine() -> dict[str, Any]:
-    """CPU, instruction set and commit, the same for every row of a run."""
+    """CPU, instruction set and commit: the same for every row of a run."""
     return {"isa": _core.build_info()["isa"], "commit": commit(), "cpu": _cpu_name()}
 
 

@@ -1,6 +1,6 @@
-"""The plain transformer encoder (SASRec's shape) as one torch module that peers can compile, on an artifact's weights.
+"""The plain transformer encoder (SASRec's shape) with an artifact's weights, as a torch module that peers can compile.
 
-What it computes is docs/model.md, 1 and 2, for the newest position alone: the last layer has one query.
+It computes docs/model.md, 1 and 2, for the newest position only: the last layer has one query.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def plain_config(num_items: int, dim: int, seq_len: int) -> lsif_sdk.ModelConfig
 
 
 class _Layer(nn.Module):
-    """One block; for the newest position only, if told so: its keys and values come from all positions all the same."""
+    """One block. With `newest`, the result is for the newest position only; keys and values are of all positions."""
 
     bias: Tensor
     input_weight: Tensor
@@ -82,15 +82,15 @@ class _Layer(nn.Module):
 
 
 class NewestState(nn.Module):
-    """Items, int64 [batch, seq_len] without padding, to the state of the newest one, [batch, dim].
+    """Maps items, int64 [batch, seq_len] without padding, to the state of the newest one, [batch, dim].
 
     Args:
-        artifact: of a model with transformer blocks and neither times, actions, nor pooled interests.
-        seq_len: which every history has.
+        artifact: a model with transformer blocks and without times, actions and pooled interests.
+        seq_len: length of every history.
         newest_only: the last layer is computed for the newest position; False: for all, as an ordinary SASRec does.
 
     Raises:
-        ValueError: the model has parts that this one has not.
+        ValueError: the model has parts that this module does not.
     """
 
     item_embedding: Tensor
@@ -126,13 +126,13 @@ def _of_layer(weights: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
 
 
 def newest_state_flops(config: lsif_sdk.ModelConfig, seq_len: int, folded: bool = False) -> int:
-    """Multiplications and additions in the products of matrices of one history.
+    """Multiplications and additions in the matrix products for one history.
 
     Args:
-        config: of the model.
-        seq_len: of the history.
-        folded: as our engine does it (docs/model.md, 2): the first layer's projections come from a table, the last one
-            makes neither keys nor values.
+        config: the model's.
+        seq_len: length of the history.
+        folded: count as our engine computes (docs/model.md, 2): the first layer's projections come from a table, and
+            the last layer computes no keys or values.
     """
     d, f, n = config.dim, config.ffn_dim, seq_len
     seen = sum(min(position + 1, config.window) for position in range(n))

@@ -1,4 +1,4 @@
-"""Vectors of a trained model and of its users, for score_topk in place of made-up ones."""
+"""Vectors of a trained model's items and users, for score_topk in place of random ones."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from topk_problem import Vectors
 
 __all__ = ["own_vectors"]
 
-_REGISTER = 8  # numbers: some indexes are slow with the rest of a dimension
+_REGISTER = 8  # floats: some indexes are slow if the dimension is not a multiple
 
 
 def own_vectors(
     model: str | os.PathLike[str], events: str | os.PathLike[str], num_users: int
 ) -> tuple[Vectors, Vectors]:
-    """Items [num_items, dim] and users [num_users, dim] drawn by lot, of whom scores are inner products.
+    """Items [num_items, dim] and randomly drawn users [num_users, dim], whose scores are inner products.
 
-    A bias is one dimension more, in which users have 1, so that indexes without biases do the same work; zeros follow,
-    to a multiple of 8.
+    An item's bias is an extra dimension, in which users have 1, so that indexes without biases do the same work. Zeros
+    pad the vectors to a multiple of 8.
 
     Args:
-        model: a directory `Recommender.save` wrote, of a model whose scores are of the fused interest.
+        model: a directory written by `Recommender.save`, of a model with scoring="fused" and without repeats.
         events: a file with the columns user, item and timestamp.
-        num_users: with events that the model knows; fewer events are no error, so users may come more than once.
+        num_users: how many users with events that the model knows; if there are fewer, some are returned repeatedly.
 
     Raises:
-        SystemExit: the model scores otherwise, or nobody has events it knows.
+        SystemExit: the model scores in another way, or no user has events it knows.
     """
     recommender = lsif_sdk.Recommender.load(model)
     if recommender.config.scoring != "fused" or recommender.config.repeats:

@@ -23,7 +23,7 @@ _CALLS = 12
 
 
 def made_up(num_items: int) -> Dataset:
-    """Users of 50 events each, among which every item is at least once."""
+    """Users with 50 events each; every item occurs at least once."""
     num_users = max(num_items // _EVENTS, 256)
     items = np.resize(np.random.default_rng(0).permutation(num_items), num_users * _EVENTS)
     frame = pd.DataFrame(
@@ -38,7 +38,7 @@ def made_up(num_items: int) -> Dataset:
 
 
 def main() -> None:
-    """Fits one epoch, which does not matter to the time of an answer, and times calls for 1 and 256 users."""
+    """Fits one epoch (more would not change the time of an answer) and times calls for 1 and 256 users."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num-items", type=int, default=100_000)
     options = parser.parse_args()

@@ -24,12 +24,12 @@ __all__ = ["FULL", "QUICK", "write"]
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _EFFORTS = (2, 4, 8, 16, 32, 64, 128, 256)
-_LEAST_OF_GRAPHS = 16  # which look at k at least
+_LEAST_OF_GRAPHS = 16  # least effort of graph indexes, which must look at k items or more
 _TARGETS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
 
 
 def _sweep(*indexes: str) -> str:
-    """Latency against recall: ours at several targets, others at several efforts."""
+    """A sweep of latency against recall: ours at several targets, other indexes at several efforts."""
     ours = ["lsif", *(f"lsif_recall@{target}" for target in _TARGETS)]
     theirs = [
         f"{index}@{effort}"
@@ -51,9 +51,9 @@ FULL = [
     *(f"score_topk --num-items {n} --data isotropic" for n in (100_000, 1_000_000)),
     *(f"score_topk --num-items 1000000 --data isotropic {rest}" for rest in ("--batch 16", "--batch 256", "--k 100")),
     "score_topk --num-items 1000000 --data isotropic --interests 8",
-    # For comparison with the machine's ceilings: reads all rows, where `lsif` skips the short ones.
+    # For comparison with the machine's ceilings: `lsif_scan` reads all rows, `lsif` skips the short ones.
     *(f"score_topk --num-items 1000000 --data isotropic --batch {batch} --impl lsif_scan" for batch in (1, 256)),
-    "score_topk --num-items 300 --impl lsif",  # nearly all of it is what a call costs besides the search
+    "score_topk --num-items 300 --impl lsif",  # nearly all overhead of the call, hardly any search
     *(f"score_topk --num-items 1000000 --batch {batch}" for batch in (16, 256)),
     "score_topk --num-items 1000000 --batch 256 --threads 2",
     *(f"score_topk --num-items 1000000 --dim 128 --batch {batch}" for batch in (1, 256)),
@@ -65,7 +65,7 @@ FULL = [
     ),
     *(f"score_topk --num-items {n} --data isotropic --k {k}" for n, k in ((1_000, 10), (3_000, 100), (10_000, 1_000))),
     "score_topk --num-items 1000000 --interests 8",
-    # A graph of 1M rows takes a core 5 to 15 minutes: one of them, the faster.
+    # Building a graph of 1M rows takes one core 5 to 15 minutes: only the faster index is measured.
     f"score_topk --num-items 1000000 --impl {_sweep('scann_tree', 'faiss_ivf', 'faiss_ivfpq', 'hnswlib')}",
     f"score_topk --num-items 100000 --data isotropic --impl {_TREES_AND_GRAPHS}",
     *(f"encode --dim {dim} --seq-len {seq_len} --batch {batch}" for dim, seq_len, batch in _ENCODERS),
@@ -88,7 +88,7 @@ QUICK = [
 
 
 def measure(plan: Iterable[str], seconds: float, folder: pathlib.Path) -> tuple[list[Row], list[Ceilings]]:
-    """Runs the plan and returns its rows and the ceilings by threads; a line that fails is named on stderr."""
+    """Runs the plan; returns its rows, and the ceilings by threads. A line that fails is reported on stderr."""
     rows_file, ceilings_file = folder / "rows.jsonl", folder / "ceilings.json"
     common = ["--seconds", str(seconds), "--json", str(rows_file), "--ceilings", str(ceilings_file)]
     common += ["--indexes", str(folder / "indexes")]
@@ -111,7 +111,7 @@ def read_rows(path: pathlib.Path) -> list[Row]:
 def write(
     rows: Sequence[Row], ceilings: Sequence[Ceilings], versions: Sequence[str], command: str, target: pathlib.Path
 ) -> list[pathlib.Path]:
-    """Writes the page and, beside it, the figures that the rows have data for; returns all files."""
+    """Writes the page and, beside it, the figures for which the rows have data; returns all files."""
     target.parent.mkdir(parents=True, exist_ok=True)
     images = figures(rows, ceilings, target)
     day = datetime.date.today().isoformat()
@@ -120,7 +120,7 @@ def write(
 
 
 def installed_versions() -> list[str]:
-    """What the peers and we are, of those installed."""
+    """Versions of Python and of the installed packages."""
     found = [f"CPython {sys.version.split()[0]}"]
     for name in _PACKAGES:
         try:
@@ -131,7 +131,6 @@ def installed_versions() -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures and writes, or writes what was measured before."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how fast it is")
     parser.add_argument("--seconds", type=float, help="time to spend on a line of the plan; default 10, quick .5")

@@ -25,7 +25,7 @@ def markdown(
     day: str,
     images: Sequence[str],
 ) -> str:
-    """The page: machine and versions, ceilings, figures, a table a measurement, and what the columns mean."""
+    """The page: machine and versions, ceilings, figures, one table per measurement, and what the columns mean."""
     parts = [
         "# Performance",
         f"Written by `{command}` on {day}; do not edit. bench/README.md says how each figure is measured and how peers "
@@ -45,7 +45,7 @@ def markdown(
 
 
 def title_of(row: Row) -> str:
-    """What a row's measurement is called; rows of one measurement share it."""
+    """The title of a row's measurement; all rows of one measurement have the same."""
     sizes = [
         f"{value:,} {_NAMES[key]}" if key in _NAMES else f"{key} {value}"
         for key, value in row["params"].items()
@@ -56,7 +56,7 @@ def title_of(row: Row) -> str:
 
 
 def _machine(rows: Sequence[Row], versions: Sequence[str]) -> str:
-    # More than one of a kind: the rows are of several runs.
+    # There can be several values of each, if the rows are of several runs.
     cpu, isa, commit = (", ".join(sorted({str(row[key]) for row in rows})) for key in ("cpu", "isa", "commit"))
     return f"CPU {cpu}; our kernels {isa}; commit {commit}; {', '.join(versions)}."
 
@@ -97,7 +97,7 @@ def _table(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    # The sizes of another measurement may be the same.
+    # Another measurement may have the same sizes, so the title needs more.
     names = {row["impl"].partition("@")[0] for row in rows}
     kind = ", exact and approximate" if _APPROXIMATE & names else ", all rows scanned" if names == {"lsif_scan"} else ""
     return f"### {title_of(rows[0])}{kind}\n\n" + _grid(head, lines)

@@ -25,16 +25,16 @@ from topk_problem import Data, sample
 __all__ = ["append", "eager_request", "encode", "load", "random_artifact", "random_histories", "recommend"]
 
 _VOCABULARY = 10_000
-_NUM_HISTORIES = 32  # that calls take by turns, at least one batch
-_MODEL_SPREAD = 0.05  # of what is added to the first weights, some of which are zero
+_NUM_HISTORIES = 32  # that calls take in turn; at least one batch
+_MODEL_SPREAD = 0.05  # of the noise added to the initial weights, some of which are zero
 
 Histories = npt.NDArray[np.int64]
 
 
 def random_artifact(options: argparse.Namespace, num_items: int, data: Data | None = None) -> lsif_sdk.Artifact:
-    """A model of the size asked for with random weights; ids are row numbers.
+    """A model of the requested size with random weights; ids are row numbers.
 
-    data: how items lie, in whose place there are others then (`topk_problem.sample`); None: as the model begins.
+    data: the distribution the item vectors are drawn from (`topk_problem.sample`); None: that of the other weights.
     """
     torch.manual_seed(0)
     if options.model == "sasrec":
@@ -55,7 +55,7 @@ def random_artifact(options: argparse.Namespace, num_items: int, data: Data | No
 
 
 def random_histories(options: argparse.Namespace, num_items: int) -> tuple[list[Histories], Histories]:
-    """Batches of items [batch, seq_len], and the times of the events of each of them, about an hour apart."""
+    """Batches of items [batch, seq_len], and event times about an hour apart, the same for each batch."""
     rng = np.random.default_rng(0)
     shape = (options.batch, options.seq_len)
     items = [rng.integers(num_items, size=shape) for _ in range(max(1, _NUM_HISTORIES // options.batch))]
@@ -63,7 +63,7 @@ def random_histories(options: argparse.Namespace, num_items: int) -> tuple[list[
 
 
 def encode(options: argparse.Namespace) -> Case:
-    """Histories to fused vectors; "sasrec" has compiled peers, other models our torch module run eagerly."""
+    """Histories to fused vectors. "sasrec" has compiled peers; the peer of other models is our eager torch module."""
     artifact = random_artifact(options, _VOCABULARY)
     histories, times = random_histories(options, _VOCABULARY)
     recommender = lsif_sdk.Recommender(artifact, threads=options.threads)
@@ -113,7 +113,7 @@ def encode(options: argparse.Namespace) -> Case:
 def _eager(
     artifact: lsif_sdk.Artifact, times: Histories, offsets: Histories, dtype: torch.dtype = torch.float32
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Our own torch module: what a model written by hand costs."""
+    """Our own torch module, run eagerly: the cost of a model written by hand."""
     model = InterestFusionModel.from_weights(artifact.config, artifact.weights, dtype=dtype).eval()
     event_times, parts = torch.from_numpy(times.reshape(-1)), torch.from_numpy(offsets)
 
@@ -125,7 +125,7 @@ def _eager(
 
 
 def recommend(options: argparse.Namespace) -> Case:
-    """The whole request: lists of ids in, ids out, items of the history left out."""
+    """The whole request: lists of ids in, ids out, without items of the history."""
     artifact = random_artifact(options, options.num_items, options.data)
     histories, times = random_histories(options, options.num_items)
     recommender = lsif_sdk.Recommender(artifact, threads=options.threads)
@@ -157,7 +157,7 @@ def recommend(options: argparse.Namespace) -> Case:
 
 
 def eager_request(artifact: lsif_sdk.Artifact, times: Histories, k: int, dtype: torch.dtype = torch.float32) -> Any:
-    """Encoding, scores of all items, those of the history masked, and topk, in torch."""
+    """In torch: encoding, scores of all items, the history's items masked, and topk."""
     batch, seq_len = times.shape
     users = torch.arange(batch)[:, None]
     vectors, bias = artifact.catalog_vectors.to(dtype).T, artifact.catalog_bias.to(dtype)
@@ -181,7 +181,7 @@ def eager_request(artifact: lsif_sdk.Artifact, times: Histories, k: int, dtype: 
 
 
 def append(options: argparse.Namespace) -> Case:
-    """One event more for a user of seq_len events, to the vector: by the user's state, or by encoding the history."""
+    """One more event for a user of seq_len events, up to the new vector: by the state, or by encoding all events."""
     artifact = random_artifact(options, _VOCABULARY)
     histories, times = random_histories(options, _VOCABULARY)
     recommender = lsif_sdk.Recommender(artifact, threads=options.threads)
@@ -212,7 +212,7 @@ def append(options: argparse.Namespace) -> Case:
 
 
 def load(options: argparse.Namespace) -> Case:
-    """An artifact from disk (in the page cache) to ready."""
+    """Loads an artifact from disk (in the page cache) until it is ready."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     path = f"{folder.name}/model"

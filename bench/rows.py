@@ -1,4 +1,4 @@
-"""What a run prints and writes: one row an implementation (bench/README.md says what each field holds)."""
+"""What a run prints and writes: one row per implementation (bench/README.md says what each field holds)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def row_of(
     base_us: float,
     ceilings: Ceilings | None,
 ) -> dict[str, Any]:
-    """The row of one implementation; `base_us` is the median of the first one of the run."""
+    """The row of one implementation; `base_us` is the median of the run's first implementation."""
     implementation: Implementation = case.implementations[name]
     median = timing.percentile(50)
     share = None
     if ceilings is not None:
         moved, flops = implementation.bytes, implementation.flops
         share = share_of_ceiling(ceilings, median / 1e6, moved, flops, implementation.unit)
-        if share is not None and share > 100:  # of work that was skipped: nobody reads faster than the machine
+        if share is not None and share > 100:  # counted work was skipped: nothing reads faster than the machine
             share = None
     return {
         "case": case_name,

@@ -14,9 +14,9 @@ from rows import HEADER, line_of, row_of
 
 __all__ = ["add_sizes", "options_of", "rows_of"]
 
-_PAUSE = 5e-3  # seconds, for other pools of threads to stop spinning
+_PAUSE = 5e-3  # seconds, for the other thread pools to stop spinning
 
-# What runs when no case is named.
+# The cases that run when none is named.
 DEFAULTS: list[tuple[str, dict[str, Any]]] = [
     ("score_topk", {"num_items": 10_000}),
     ("score_topk", {"num_items": 100_000}),
@@ -34,7 +34,6 @@ DEFAULTS: list[tuple[str, dict[str, Any]]] = [
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Options that say what is computed."""
     parser.add_argument("--num-items", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--batch", type=int, default=1)
@@ -58,7 +57,6 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", nargs="?", choices=sorted(CASES), help="default: a round of all cases")
     add_sizes(parser)
@@ -87,7 +85,6 @@ def rows_of(case_name: str, options: argparse.Namespace, ceilings: Ceilings | No
 
 
 def main() -> None:
-    """Runs what the command line asks for and prints a table."""
     options = options_of()
     limit_threads(options.threads)
     plan = [(options.case, {})] if options.case else DEFAULTS

@@ -32,9 +32,9 @@ Call = Callable[[int], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of one rate.
+    """Result at one rate.
 
-    rate: arrivals a second. p50_ms, p99_ms: of the latency from arrival to answer.
+    rate: arrivals per second. p50_ms, p99_ms: percentiles of the latency from arrival to answer.
     """
 
     rate: float
@@ -43,7 +43,6 @@ class Outcome:
 
 
 def main() -> None:
-    """Prints a line an implementation, and all steps as JSON lines on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-items", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)
@@ -65,7 +64,7 @@ def main() -> None:
 
 
 def implementations(options: argparse.Namespace) -> dict[str, Call]:
-    """What answers request number i, by name; all of them give the same items."""
+    """Functions that answer request number i, by name; all of them give the same items."""
     artifact = random_artifact(options, options.num_items)
     histories, times = random_histories(options, options.num_items)
     events = [lsif_sdk.Events(row[0].tolist(), times[0]) for row in histories]
@@ -101,7 +100,7 @@ def highest_rate(call: Call, options: argparse.Namespace, name: str) -> Outcome 
 
 
 def sustain(call: Call, rate: float, seconds: float, callers: int) -> Outcome:
-    """Latencies of Poisson arrivals at this rate."""
+    """Measures latencies under Poisson arrivals at this rate."""
     rng = np.random.default_rng(0)
     arrivals = np.cumsum(rng.exponential(1 / rate, size=max(50, int(rate * seconds))))
     waiting: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()

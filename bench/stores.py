@@ -24,7 +24,7 @@ from request_cases import random_artifact
 
 
 def main() -> None:
-    """Prints a line a row: 10th percentile, median and 90th, in microseconds."""
+    """Prints one line per row: 10th percentile, median and 90th percentile, in microseconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-items", type=int, default=10_000)
     parser.add_argument("--dim", type=int, default=64)
@@ -51,7 +51,6 @@ def main() -> None:
 
 
 def calls(recommender: Recommender, stores: dict[str, HistoryStore], seq_len: int) -> dict[str, Callable[[], Any]]:
-    """What is timed, by name."""
     rng = np.random.default_rng(0)
     history = Events(rng.integers(len(recommender.items), size=seq_len), np.arange(seq_len))
     clock = itertools.count(seq_len)
@@ -78,7 +77,7 @@ def calls(recommender: Recommender, stores: dict[str, HistoryStore], seq_len: in
 
 
 def timed(rows: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Microseconds of each call, all rows once a round."""
+    """Microseconds of each call; every round calls each row once."""
     times: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(rounds):
         for name, call in rows.items():

@@ -26,7 +26,7 @@ __all__ = ["score_topk"]
 
 
 def score_topk(options: argparse.Namespace) -> Case:
-    """With several interests the peer is our own search with one: what multi-interest scoring costs."""
+    """With several interests, the peer is our own search with one, which shows the cost of multi-interest scoring."""
     torch.set_num_threads(options.threads)
     own = None
     if options.artifact or options.events:
@@ -73,10 +73,10 @@ def score_topk(options: argparse.Namespace) -> Case:
 
 
 def quality(name: str, implementation: Implementation, problem: Problem) -> Quality:
-    """Recall, and how far the items at a place fall short of the best possible, relative to the best score of all.
+    """Recall, and how far the scores at any rank are below the exact ones, relative to the best score of all.
 
     Raises:
-        SystemExit: an exact implementation is not, or another finds less than it must.
+        SystemExit: an exact implementation is not exact, or an approximate one has less recall than it must.
     """
     interests, weights, exact = problem.interests, problem.weights, problem.exact
     if name == "lsif_one":
@@ -115,7 +115,7 @@ def _lsif(problem: Problem, name: str = "lsif", ordered: bool | None = None) -> 
         call=call,
         inputs=inputs,
         read=lambda answer: answer.indices,
-        # Codes in an order: most are skipped, how many depends on the queries.
+        # With ordered codes most are skipped; how many depends on the queries.
         bytes=None if catalog.is_ordered else catalog.code_bytes,
         flops=None if catalog.is_ordered else 2 * num_items * dim * problem.batch * num_interests,
         unit="int8",
@@ -125,7 +125,7 @@ def _lsif(problem: Problem, name: str = "lsif", ordered: bool | None = None) -> 
 
 
 def _lsif_recall(problem: Problem, target: float) -> Implementation:
-    """Calibrated on rows of the catalogue, not on the queries that are timed."""
+    """Calibrated on rows of the catalogue, not on the timed queries."""
 
     def build() -> lsif_sdk.Catalog:
         return lsif_sdk.Catalog.from_vectors(problem.vectors, threads=problem.threads, ordered=True)
@@ -137,7 +137,7 @@ def _lsif_recall(problem: Problem, target: float) -> Implementation:
         read=lambda answer: answer.indices,
         build_s=seconds,
         index_bytes=catalog.code_bytes + 4 * (problem.vectors.shape[1] + 1) * len(problem.vectors),
-        min_recall=target / 2,  # the target is for users like the rows
+        min_recall=target / 2,  # the target holds for users distributed like the rows
         settings={"recall_target": target},
     )
 

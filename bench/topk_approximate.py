@@ -1,6 +1,6 @@
-"""Peers of score_topk that look at some rows only, at a setting given or found by their recall: lists, trees, graphs.
+"""Peers of score_topk that look at only some of the rows: lists, trees and graphs, at a given setting or a recall.
 
-"hnswlib@64" is hnswlib with ef 64; "hnswlib" alone is the smallest setting whose recall reaches `target`.
+"hnswlib@64" is hnswlib with ef 64; "hnswlib" alone has the smallest setting whose recall reaches `target`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from topk_problem import Problem, Vectors
 __all__ = ["approximate", "tuned"]
 
 _EFFORTS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
-_MIN_RECALL = 0.05  # below, an index is not set badly but wrong
+_MIN_RECALL = 0.05  # below this, an index is wrong, not just badly tuned
 _DIMENSIONS_PER_CODE = 2
-_REORDERED = 10  # times k, but at least 100, are scored again in float32
-_LISTS_PER_REORDERED = 16  # of faiss: as many again for so many lists
+_REORDERED = 10  # times k, and at least 100, are scored again in float32
+_LISTS_PER_REORDERED = 16  # faiss: from 32 lists on, lists // 16 times as many are scored again
 
 
 def approximate(problem: Problem, target: float, m: int, ef_construction: int) -> dict[str, Builder]:
-    """Builders by name; `m` and `ef_construction` are those of the graphs."""
+    """Builders by name; `m` and `ef_construction` are settings of the graphs."""
 
     def graph(make: Callable[..., Implementation]) -> Builder:
         return lambda name: tuned(name, lambda effort: make(problem, effort, m, ef_construction), problem, target)
@@ -44,7 +44,7 @@ def approximate(problem: Problem, target: float, m: int, ef_construction: int) -
 
 
 def tuned(name: str, make: Callable[[int], Implementation], problem: Problem, target: float) -> Implementation:
-    """With the effort its name gives, or with the least that reaches the target (the most there is if none does)."""
+    """With the effort its name gives, or with the least that reaches the target (the highest if none does)."""
     _, _, effort = name.partition("@")
     if effort:
         return make(int(effort))
@@ -95,7 +95,7 @@ def _scann_tree(problem: Problem, leaves: int) -> Implementation:
 
 
 def _codes(problem: Problem) -> str:
-    """Of 4 bits for two dimensions of what the centre leaves; the best are scored again from the vectors."""
+    """Product quantisation of the residuals, 4 bits per two dimensions; the best are scored again from the vectors."""
     dim = problem.vectors.shape[1]
     return f"PQ{dim if dim % _DIMENSIONS_PER_CODE else dim // _DIMENSIONS_PER_CODE}x4fsr,RFlat"
 
@@ -103,7 +103,7 @@ def _codes(problem: Problem) -> str:
 def _faiss_lists(problem: Problem, stored: str, lists: int) -> Implementation:
     """Lists by nearest centre, of rounded vectors or of codes; `lists` of them are searched.
 
-    Of codes more are scored again the more lists there are, or recall would not rise.
+    With codes, the number scored again grows with the number of lists; otherwise recall would not rise.
     """
     import faiss
 
@@ -159,7 +159,7 @@ def _hnswlib(problem: Problem, ef: int, m: int, ef_construction: int) -> Impleme
     index, seconds = problem.kept_index(name, build, lambda index, path: index.save_index(path), load)
 
     def call(queries: Vectors) -> Any:
-        index.set_ef(ef)  # of the index, which the settings of a run share; 0.1 us
+        index.set_ef(ef)  # set at each call (0.1 us), because the settings of a run share the index
         return index.knn_query(queries, problem.k, num_threads=problem.threads)
 
     ef = max(ef, problem.k)
@@ -187,7 +187,7 @@ def _usearch(problem: Problem, ef: int, m: int, ef_construction: int) -> Impleme
     index, seconds = problem.kept_index(name, build, lambda index, path: index.save(path), Index.restore)
 
     def call(queries: Vectors) -> Any:
-        index.expansion_search = ef  # of the index, which the settings of a run share
+        index.expansion_search = ef  # set at each call, because the settings of a run share the index
         return index.search(queries, problem.k, threads=problem.threads)
 
     ef = max(ef, problem.k)
@@ -203,6 +203,6 @@ def _usearch(problem: Problem, ef: int, m: int, ef_construction: int) -> Impleme
 
 
 def _padded(rows: Any, k: int) -> Any:
-    """Rows of results [batch, k] from one or several, with -1 where fewer were found."""
+    """Results [batch, k] from one row or several, with -1 where fewer were found."""
     found = np.atleast_2d(np.asarray(rows).astype(np.int64))
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)

@@ -1,4 +1,4 @@
-"""score_topk where a filter allows a part of the items only: ours by a bitmap, peers by what they have for it."""
+"""score_topk where a filter allows only some of the items: ours uses a bitmap, peers their own means."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from topk_problem import Problem, Vectors
 
 __all__ = ["filtered"]
 
-_TRIES = 8  # of a setting; the better one counts
+_TRIES = 8  # of each setting; the fastest one counts
 
 
 def filtered(problem: Problem) -> dict[str, Builder]:
-    """Builders by name. The first is ours, the last has a copy of the allowed vectors, made before and not timed."""
+    """Builders by name. The first is ours; the last has a copy of the allowed vectors, made before the timing."""
     return {
         "lsif": lambda name: _lsif(problem, name),
         "torch_mask": lambda _: _torch_mask(problem),
@@ -96,7 +96,7 @@ def _faiss_selector(problem: Problem, name: str) -> Implementation:
     def tried(call: Callable[[Vectors], Any]) -> float:
         return min(timeit.repeat(lambda: call(inputs[0]), number=1, repeat=_TRIES))
 
-    of_rows = search(faiss.IDSelectorArray(problem.allowed))  # scores these; with a bitmap every row is asked for
+    of_rows = search(faiss.IDSelectorArray(problem.allowed))  # scores only these; a bitmap is tested for every row
     of_bits = search(faiss.IDSelectorBitmap(np.packbits(_holds(problem), bitorder="little")))
     call = min((of_rows, of_bits), key=tried)
     return Implementation(

@@ -1,6 +1,6 @@
-"""Peers of score_topk that look at every row: exact ones, and those of faiss that round the vectors.
+"""Peers of score_topk that look at every row: exact ones, and faiss indexes that round the vectors.
 
-Each at its best setting, which bench/README.md lists.
+Each has its best settings, which bench/README.md lists.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from topk_problem import Problem, Vectors
 __all__ = ["peers"]
 
 _BLAS_NEVER, _BLAS_ALWAYS = 2**31 - 1, 1
-_TRIES = 8  # of a setting; the best one counts
+_TRIES = 8  # of each setting; the fastest one counts
 _TORCH_BLOCK = 1 << 14
-_REFINE = 2  # times k candidates are scored again
+_REFINE = 2  # this many times k candidates are scored again
 
 
 def peers(problem: Problem) -> dict[str, Builder]:
-    """Builders by name."""
     return {
         "torch": lambda _: _torch(problem),
         "numpy": lambda _: _numpy(problem),
@@ -38,7 +37,7 @@ def peers(problem: Problem) -> dict[str, Builder]:
 
 
 def _scan(problem: Problem, row_bytes: int, **others: Any) -> Implementation:
-    """An implementation that reads `row_bytes` a row and multiplies every dimension of it with every query."""
+    """An implementation that reads `row_bytes` per row and multiplies each row with every query."""
     num_items, dim = problem.vectors.shape
     flops = 2 * num_items * dim * problem.batch
     return Implementation(
@@ -47,7 +46,7 @@ def _scan(problem: Problem, row_bytes: int, **others: Any) -> Implementation:
 
 
 def _torch(problem: Problem) -> Implementation:
-    """All rows at once, or blocks of them, whose scores stay in the caches: whichever is faster here."""
+    """All rows at once, or in blocks whose scores stay in the caches: whichever is faster here."""
     torch.set_num_threads(problem.threads)
     columns = torch.from_numpy(problem.vectors).T
 
@@ -116,7 +115,7 @@ def _faiss(problem: Problem, index: Any, row_bytes: int, **others: Any) -> Imple
 
 
 def _faiss_flat(problem: Problem) -> Implementation:
-    """One BLAS call over all queries or loops of its own: what the threshold means differs from version to version."""
+    """One BLAS call over all queries, or faiss's own loops: the threshold's meaning differs between versions."""
     import faiss
 
     dim = problem.vectors.shape[1]
@@ -159,7 +158,7 @@ def _scann(problem: Problem) -> Implementation:
     searcher, seconds = problem.index("scann", build)
     searcher.set_num_threads(problem.threads)
     if problem.threads > 1 and problem.batch > 1:
-        share = -(-problem.batch // problem.threads)  # of the queries, which is what it splits among threads
+        share = -(-problem.batch // problem.threads)  # queries per thread: ScaNN divides queries among threads
 
         def call(queries: Vectors) -> Any:
             return searcher.search_batched_parallel(queries, batch_size=share)

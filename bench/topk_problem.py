@@ -1,4 +1,4 @@
-"""A top-K problem: catalogue, queries and the exact answer, found in a way that no implementation under test uses."""
+"""A top-K problem: catalogue, queries and the exact answer, computed as no implementation under test does it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Vectors = npt.NDArray[np.float32]
 Data = Literal["clustered", "isotropic", "unit"]
 
 _CLUSTERS = 256
-_NUM_QUERIES = 256  # that a batch of 1 goes through by turns, so that no query's way stays in the caches
+_NUM_QUERIES = 256  # taken in turn at batch 1, so that the rows a query touches do not stay in the caches
 _BLOCK = 1 << 14
-_SPARE = 16  # candidates beyond k that float32 may have put in the wrong order
+_SPARE = 16  # extra candidates, because float32 may have put the k best in the wrong order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Exact:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What implementations are made from.
+    """The data that implementations are made from.
 
     vectors: float32 [num_items, dim]. interests: float32 [num_queries, num_interests, dim]. weights: float32
-    [num_queries, num_interests], None for one interest. indexes: built ones, by name, which settings share. allowed:
-    rows that may be found, ascending, int64; None: all.
+    [num_queries, num_interests], None for one interest. indexes: built ones by name; different settings share them.
+    allowed: rows that may be found, ascending, int64; None: all.
     """
 
     vectors: Vectors
@@ -53,13 +53,13 @@ class Problem:
     indexes: dict[str, tuple[Any, float]] = dataclasses.field(default_factory=dict)
 
     def batches(self) -> list[Vectors]:
-        """The first interest of the queries, [batch, dim] each: all there is for most implementations."""
+        """The first interest of the queries, [batch, dim] each; single-interest implementations use only this."""
         return [
             np.ascontiguousarray(part[:, 0]) for part in np.split(self.interests, len(self.interests) // self.batch)
         ]
 
     def index(self, name: str, build: Callable[[], Any]) -> tuple[Any, float]:
-        """The index of that name and the seconds it took to build, once."""
+        """The index of that name, built at the first call, and the seconds that took."""
         if name not in self.indexes:
             started = time.perf_counter()
             built = build()
@@ -69,14 +69,14 @@ class Problem:
     def kept_index(
         self, name: str, build: Callable[[], Any], save: Callable[[Any, str], Any], load: Callable[[str], Any]
     ) -> tuple[Any, float]:
-        """As `index`, but read from the folder if it was built before, of the same vectors and by the same name.
+        """As `index`, but read from the folder if it was built before from the same vectors and with the same name.
 
-        So the name has to say all settings, and the version of the peer.
+        So the name must contain all settings, and the version of the peer.
         """
         if self.kept is None or name in self.indexes:
             return self.index(name, build)
         path = self.kept / f"{name}-{hashlib.sha256(self.vectors.data).hexdigest()[:16]}"
-        seconds = path.with_name(f"{path.name}.seconds")  # a version in the name has dots
+        seconds = path.with_name(f"{path.name}.seconds")  # not with_suffix: a version in the name has dots
         if seconds.exists():
             self.indexes[name] = load(str(path)), float(seconds.read_text())
         else:
@@ -88,10 +88,10 @@ class Problem:
 
 
 def sample(count: int, dim: int, data: Data, seed: int) -> Vectors:
-    """Vectors as in recommendation, float32 [count, dim]: norms log-normal, directions in 256 clusters or anywhere.
+    """Vectors as in recommendation, float32 [count, dim]: log-normal norms; directions in 256 clusters, or uniform.
 
-    "unit" has directions anywhere and norms of 1: neither clusters nor lengths tell rows apart. The clusters are the
-    same for every seed: users' vectors lie where the items are.
+    "unit" has uniform directions and norms of 1: neither clusters nor norms distinguish rows. The clusters are the same
+    for every seed, so that users' vectors are near those of items.
     """
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((count, dim), dtype=np.float32)
@@ -117,10 +117,10 @@ def make_problem(
     allowed: float = 1.0,
     own: Callable[[int], tuple[Vectors, Vectors]] | None = None,
 ) -> Problem:
-    """The problem of the command line's size.
+    """The problem of the size that the command line asks for.
 
-    allowed: the share of items that may be found, drawn by lot. own: items, and so many queries of one interest, in
-    place of made-up ones.
+    allowed: the share of items that may be found; they are drawn at random. own: returns items and the given number of
+    queries with one interest, in place of random ones.
     """
     num_queries = batch * max(1, _NUM_QUERIES // batch)
     if own is None:
@@ -152,7 +152,7 @@ def _combine(products: torch.Tensor, weights: Vectors | None) -> torch.Tensor:
 def exact_scores(
     vectors: Vectors, interests: Vectors, weights: Vectors | None, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Float64 scores of some rows a query: int64 [num_queries, count] -> float64 of the same shape."""
+    """Float64 scores of some rows per query: int64 [num_queries, count] -> float64 of the same shape."""
     candidates = torch.from_numpy(vectors[rows]).double()
     products = torch.from_numpy(interests).double() @ candidates.transpose(1, 2)
     scores: npt.NDArray[np.float64] = _combine(products, weights).numpy()
@@ -160,7 +160,7 @@ def exact_scores(
 
 
 def exact_top_k(vectors: Vectors, interests: Vectors, weights: Vectors | None, k: int) -> Exact:
-    """Candidates by float32 in blocks of rows, ranked by float64."""
+    """Finds candidates in float32, in blocks of rows, and ranks them in float64."""
     users, items = torch.from_numpy(interests), torch.from_numpy(vectors)
     scores, rows = [], []
     for begin in range(0, len(vectors), _BLOCK):

@@ -1,5 +1,5 @@
-# The CUDA side: kernels (no torch) and their torch ops, in a library of their own, which is loaded where torch is a CUDA
-# build (python/lsif_sdk/ops.py). Comes after python.cmake.
+# The CUDA kernels (no torch) and their torch ops, in a separate library that is loaded only if torch is a CUDA build
+# (python/lsif_sdk/ops.py). Must be included after python.cmake.
 include(CheckLanguage)
 set(lsif_cuda_default OFF)
 if(LSIF_PYTHON AND torch_cuda)
@@ -28,21 +28,21 @@ list(TRANSFORM cuda_kernels REPLACE "(.+)" "csrc/kernels/cuda/\\1.cu")
 add_library(lsif_kernels_cuda STATIC ${cuda_kernels} csrc/engine/cuda_encode.cpp)
 target_include_directories(lsif_kernels_cuda PUBLIC csrc)
 target_link_libraries(lsif_kernels_cuda PUBLIC CUDA::cudart_static)
-# Sizes that the contracts' headers define (kernels/score_topk.h) are computed on the device, too.
+# Device code also calls the constexpr size functions of the shared headers (kernels/score_topk.h).
 target_compile_options(lsif_kernels_cuda PRIVATE
   "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow;--expt-relaxed-constexpr>")
-# Float64 scores round as on the CPU, which does not contract either.
+# No FMA contraction, as on the CPU (kernels.cmake), so that float64 scores round alike.
 set_source_files_properties(csrc/kernels/cuda/score_topk.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
 
 set(cuda_ops csrc/ops/cuda_ops.cpp csrc/ops/cuda_catalog_ops.cpp csrc/ops/cuda_encode_op.cpp
   csrc/ops/cuda_kept_ops.cpp)
-# Shows the CUDA part of torch's stable interface.
+# USE_CUDA enables the CUDA part of torch's stable ABI headers.
 set_source_files_properties(${cuda_ops} PROPERTIES COMPILE_DEFINITIONS USE_CUDA)
 if(LSIF_PYTHON)
   set(torch_cuda_library "${torch_dir}/lib/libtorch_cuda.so")
   if(NOT torch_cuda)
-    # A CPU build of torch has the same headers, and no such library: one with its name and the one symbol that is asked
-    # of it takes its place in linking. It is not installed.
+    # A CPU build of torch has the same headers but not this library. A stand-in with its name, which defines the one
+    # symbol the ops need, takes its place at link time. It is not installed.
     file(WRITE "${CMAKE_BINARY_DIR}/torch_cuda_stand_in.cpp"
       "extern \"C\" __attribute__((visibility(\"default\"))) int aoti_torch_get_current_cuda_stream(int, void**) { return 1; }\n")
     add_library(torch_cuda_stand_in SHARED "${CMAKE_BINARY_DIR}/torch_cuda_stand_in.cpp")
@@ -63,7 +63,7 @@ if(LSIF_PYTHON)
   return()
 endif()
 
-# `make cuda-compile` also compiles the ops: the headers they need come with every build of torch. Nothing is linked.
+# `make cuda-compile` also compiles the ops, because every build of torch has the headers they need. Nothing is linked.
 include(cmake/torch_headers.cmake)
 if(torch_missing)
   message(STATUS "No torch for ${Python_EXECUTABLE}: the CUDA ops are not compiled")

@@ -1,5 +1,5 @@
-# liblsif.so: the engine (composition of kernels, threads and scratch memory; no torch, no Python) with the CPU kernels
-# inside. Shared, so that the torch ops and the Python module of a process have one pool of threads between them.
+# liblsif.so: the engine (combines kernels, threads and scratch memory; no torch, no Python) and the CPU kernels. It is
+# a shared library, so that the torch ops and the Python module of one process use the same thread pool.
 find_package(Threads REQUIRED)
 add_library(lsif_engine SHARED
   csrc/engine/append.cpp
@@ -29,7 +29,7 @@ add_library(lsif_engine SHARED
   csrc/engine/topk_batcher.cpp
   csrc/engine/user_state.cpp
 )
-# What the headers declare can be called from outside; the kernels of one instruction set cannot.
+# Functions declared in the headers are exported; the kernels of the single instruction sets are not.
 set_target_properties(lsif_engine lsif_kernels PROPERTIES CXX_VISIBILITY_PRESET default)
 set_target_properties(lsif_engine PROPERTIES OUTPUT_NAME lsif)
 target_compile_options(lsif_engine PRIVATE -fno-semantic-interposition)

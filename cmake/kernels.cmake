@@ -1,4 +1,4 @@
-# The CPU kernels: variant.cpp once per instruction set, each with its own flags, and the dispatcher with none.
+# The CPU kernels: variant.cpp is compiled once per instruction set, with the flags for it; the dispatcher without any.
 include(CheckCXXSourceCompiles)
 add_library(lsif_kernels STATIC csrc/kernels/linear.cpp csrc/kernels/cpu/dispatch.cpp)
 target_include_directories(lsif_kernels PUBLIC csrc)
@@ -8,8 +8,8 @@ function(lsif_add_variant isa)
   target_include_directories(lsif_kernels_${isa} PRIVATE csrc)
   string(TOUPPER ${isa} name)
   target_compile_definitions(lsif_kernels_${isa} PRIVATE LSIF_ISA=${isa} LSIF_SIMD_${name}=1)
-  # Contraction is written out where it is wanted (simd.h), so that results do not depend on the compiler's mood, and
-  # exact_score is the same on every machine.
+  # Fused multiply-adds are explicit where wanted (simd.h). The compiler must not add others, so that results do not
+  # depend on it, and exact_score is the same on every machine.
   target_compile_options(lsif_kernels_${isa} PRIVATE -ffp-contract=off -fno-math-errno -fno-exceptions ${ARGN})
   target_sources(lsif_kernels PRIVATE $<TARGET_OBJECTS:lsif_kernels_${isa}>)
   target_compile_definitions(lsif_kernels PUBLIC LSIF_HAVE_${name})
@@ -18,7 +18,8 @@ endfunction()
 lsif_add_variant(scalar)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   lsif_add_variant(avx2 -mavx2 -mfma)
-  # The assembler has to know it, too, and dispatch.cpp needs its name, which Clang learned years after the instruction.
+  # The assembler must know AVX-VNNI, too, and __builtin_cpu_supports (dispatch.cpp) its name, which Clang learned years
+  # after the instruction.
   set(CMAKE_REQUIRED_FLAGS "-mavx2 -mavxvnni")
   check_cxx_source_compiles("#include <immintrin.h>
     int main(int n, char**) {
@@ -32,7 +33,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   else()
     message(STATUS "No kernels for AVX-VNNI: ${CMAKE_CXX_COMPILER} does not compile for it")
   endif()
-  # GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for mistakes of ours.
+  # GCC 12 warns about undefined operands inside its own AVX-512 intrinsics.
   set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mprefer-vector-width=512
     -Wno-maybe-uninitialized)
   lsif_add_variant(avx512 ${avx512_flags})

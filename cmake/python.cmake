@@ -5,7 +5,7 @@ execute_process(COMMAND "${Python_EXECUTABLE}" -c "import pybind11; print(pybind
   OUTPUT_VARIABLE pybind11_DIR OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 find_package(pybind11 CONFIG REQUIRED)
 
-# Only torch's headers and libtorch_cpu: find_package(Torch) would drag in every library and flag torch itself was built with.
+# Only torch's headers and libtorch_cpu: find_package(Torch) would add every library and flag torch was built with.
 execute_process(COMMAND "${Python_EXECUTABLE}" -c
   "import os, torch; print(os.path.dirname(torch.__file__), torch.__version__, torch.version.cuda or '', sep=';')"
   OUTPUT_VARIABLE torch_facts OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE torch_missing ERROR_VARIABLE torch_error)
@@ -36,13 +36,13 @@ pybind11_add_module(_core
   csrc/bindings/request_path.cpp
 )
 target_link_libraries(_core PRIVATE lsif_engine)
-# scikit-build-core knows it, CMake on its own does not.
+# scikit-build-core knows the version, CMake on its own does not.
 file(STRINGS "${CMAKE_SOURCE_DIR}/pyproject.toml" version REGEX "^version = ")
 string(REGEX REPLACE ".*\"(.+)\".*" "\\1" version "${version}")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/pyproject.toml")
 target_compile_definitions(_core PRIVATE LSIF_VERSION="${version}" LSIF_COMPILER="${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}"
   LSIF_BUILD_TYPE="${CMAKE_BUILD_TYPE}" LSIF_TORCH_VERSION="${torch_version}")
 
-# liblsif.so lies beside them, where they are built as where they are installed.
+# liblsif.so is in the same folder, both in the build tree and where it is installed.
 set_target_properties(lsif_ops _core PROPERTIES INSTALL_RPATH "$ORIGIN" BUILD_WITH_INSTALL_RPATH ON)
 install(TARGETS lsif_engine lsif_ops _core LIBRARY DESTINATION lsif_sdk)

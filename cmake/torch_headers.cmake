@@ -1,4 +1,4 @@
-# torch_dir: the folder of the torch that Python has, for its headers; torch_missing: true if it has none.
+# Sets torch_dir, the folder of Python's torch, for its headers; and torch_missing, true if Python has no torch.
 find_package(Python COMPONENTS Interpreter)
 execute_process(COMMAND "${Python_EXECUTABLE}" -c
   "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"

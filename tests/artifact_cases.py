@@ -28,7 +28,7 @@ def build(ids: Any = IDS, titles: list[str] | None = None) -> Artifact:
 
 
 def edit(path: pathlib.Path, name: str, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Rewrites one file of an artifact and what config.json records about it, so that only the content is wrong."""
+    """Rewrites one file of an artifact and its record in config.json, so that only the content is wrong."""
     config = json.loads((path / "config.json").read_text())
     if name == "config.json":
         change(config)

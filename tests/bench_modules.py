@@ -1,4 +1,4 @@
-"""The scripts of bench/, importable; bench/quality has a `run` of its own, so that one gets another name."""
+"""Makes the scripts of bench/ importable. bench/quality has a module `run` of its own, which gets another name here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Families of item vectors, and the float64 oracle `Catalog.top_k` is held against."""
+"""Families of item vectors, and the float64 oracle that `Catalog.top_k` is compared with."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def subnormal(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
 
 
 FAMILIES = (gaussian, clustered, heavy_tailed, duplicate, constant, zero, huge, tiny, mixed, subnormal)
-# Sums of these are exact in float64, so that even equal scores have one right order.
+# Their sums are exact in float64, so that even equal scores have one right order.
 EXACT = (duplicate, constant, zero)
 
 
@@ -66,11 +66,11 @@ def assert_exact(
     k: int,
     exclude: Excluded | None = None,
 ) -> None:
-    """`result` is the float64 oracle's top k: any difference must be one of rounding the two sums."""
+    """`result` is the float64 oracle's top k; they may only differ by the rounding of the two sums."""
     x, q = vectors.astype(np.float64), queries.astype(np.float64)
     b = np.zeros(len(x)) if bias is None else bias.astype(np.float64)
     scores = q @ x.T + b
-    # Two float64 sums in any order, and the one rounding to float32 (of a normal or of the smallest number).
+    # Two float64 sums in any order, and one rounding to float32 (2^-24 of the score, or half the least subnormal).
     sums = 1e-15 * (x.shape[1] + 2) * (np.abs(q) @ np.abs(x).T + np.abs(b))
     slack = sums + 2.0**-24 * np.abs(scores) + 2.0**-150
     assert result.scores.shape == result.indices.shape == (len(q), k)

@@ -1,4 +1,4 @@
-"""The command `lsif` in this process."""
+"""Runs the command `lsif` in this process."""
 
 from __future__ import annotations
 

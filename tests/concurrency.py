@@ -1,4 +1,4 @@
-"""Work in several threads, and in a forked child."""
+"""Runs work in several threads, or in a forked child."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def run_together(count: int, work: Callable[[int], Any]) -> None:
-    """work(0) .. work(count - 1), each in a thread of its own; the first error is raised."""
+    """Runs work(0) .. work(count - 1), each in its own thread; raises the first error."""
     failures: list[BaseException] = []
 
     def guarded(number: int) -> None:
@@ -30,7 +30,7 @@ def run_together(count: int, work: Callable[[int], Any]) -> None:
 
 
 def run_in_forked_child(work: Callable[[], Any], seconds: int = 120) -> None:
-    """work() in a forked child, whose error is printed there and fails the test here; it may take so long."""
+    """Runs work() in a forked child for at most so many seconds; its error is printed there and fails the test here."""
     child = os.fork()
     if child == 0:
         code = 1

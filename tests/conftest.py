@@ -1,4 +1,4 @@
-"""Fixtures several test files share."""
+"""Fixtures that several test files share."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-import bench_modules  # noqa: F401 (puts bench/ on the path, whichever test file is run)
+import bench_modules  # noqa: F401 (puts bench/ on the path for every test file)
 from cli_cases import SMALL
 from lsif_sdk.cli import main
 from lsif_sdk.datasets import simulated_shop
 from store_cases import KINDS, RedisServer, Stores
 
-# Tests use small tensors, on which several threads of torch would mostly wait for each other.
+# On the small tensors of tests, several torch threads would mostly wait for each other.
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of data sets (LSIF_DATA_DIR, by default shared/data beside the repository), or a skip."""
+    """The folder of data sets (LSIF_DATA_DIR, by default shared/data beside the repository); skips without one."""
     folder = Path(os.environ.get("LSIF_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("no data sets: LSIF_DATA_DIR names no folder, and shared/data beside the repository is none")
@@ -29,7 +29,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory):
-    """A server, or a skip."""
+    """A Redis server; skips if none can be started."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.kill()
@@ -37,14 +37,13 @@ def redis_server(tmp_path_factory):
 
 @pytest.fixture(params=KINDS)
 def stores(request, tmp_path) -> Stores:
-    """Stores of every kind, in turn."""
+    """Stores of one kind; the test runs once for each kind."""
     server = request.getfixturevalue("redis_server") if request.param == "redis" else None
     return Stores(tmp_path, server)
 
 
 @pytest.fixture(scope="session")
 def shop_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV file of a small shop's events."""
     log = simulated_shop(60, 30)
     path = tmp_path_factory.mktemp("events") / "events.csv"
     rows = ["user,item,timestamp"]
@@ -57,7 +56,7 @@ def shop_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shop_model(shop_events: Path) -> Path:
-    """What `lsif train` makes of them."""
+    """A model that `lsif train` makes of `shop_events`."""
     path = shop_events.parent / "model"
     titles = shop_events.parent / "titles.tsv"
     titles.write_text("item\ttitle\n" + "".join(f"sku-{n}\tThing {n}\n" for n in range(1, 31)))

@@ -1,4 +1,4 @@
-"""A recommender on a device beside the native one of the same model, for tests."""
+"""A recommender on a device and the native one of the same model, for tests."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DEVICES = [
     pytest.param("emulated", marks=pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING)),
     pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU), reason=NO_GPU)),
 ]
-"""The ops on the CPU, whose results are the native path's bit by bit; those of CUDA, in emulation and on a GPU."""
+"""The CPU ops, whose results equal the native path's bit by bit; the CUDA ops, emulated and on a GPU."""
 
 
 class Again:
-    """Does the work anew at each call, reading and writing where it did at the first, as a CUDA graph does."""
+    """Like a CUDA graph: each call does the work again, on the same memory as the first call."""
 
     made: list[Any]
 
@@ -46,7 +46,7 @@ class Again:
 
 
 def prepare(device: str, patch: pytest.MonkeyPatch) -> type[Again]:
-    """Gives recommenders the ops of the device and, where it has no graphs, a stand-in for them: this one."""
+    """Gives recommenders the device's ops and, if it has no CUDA graphs, a stand-in for them, which is returned."""
     patch.setattr(model, "kept_ops", kept_ops_of(device))
     stand_in = type("StandIn", (Again,), {"made": []})
     if device != "cuda":
@@ -55,8 +55,6 @@ def prepare(device: str, patch: pytest.MonkeyPatch) -> type[Again]:
 
 
 def capture_by(capture: Any, patch: pytest.MonkeyPatch) -> None:
-    """Gives recommenders this in place of CUDA graphs."""
-
     class Path(DevicePath):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options, capture=capture)
@@ -65,7 +63,7 @@ def capture_by(capture: Any, patch: pytest.MonkeyPatch) -> None:
 
 
 def kept_ops_of(device: str) -> Any:
-    """What is `lsif_sdk.ops.kept_ops` there."""
+    """The ops that take the place of `lsif_sdk.ops.kept_ops` on the device."""
     if device != "emulated":
         return torch.ops.lsif_kept
     emulated.load()
@@ -73,12 +71,11 @@ def kept_ops_of(device: str) -> Any:
 
 
 def memory_of(device: str) -> str:
-    """The device of its tensors."""
     return "cuda" if device == "cuda" else "cpu"
 
 
 def on_device(native: Recommender, device: str, **options: Any) -> Recommender:
-    """The same model, answering by torch ops on tensors of a device, which may be the CPU."""
+    """The same model, answered by torch ops on tensors of a device, which may be the CPU."""
     with pytest.MonkeyPatch.context() as patch:
         if device != "cuda":
             patch.setattr(lsif_sdk.placed_model, "as_device", lambda device: torch.device("cpu"))
@@ -86,7 +83,6 @@ def on_device(native: Recommender, device: str, **options: Any) -> Recommender:
 
 
 def pair(device: str, scoring: str = "fused", **fields: Any) -> tuple[Recommender, Recommender]:
-    """(native, on the device)."""
     native = build(scoring, **fields)
     return native, on_device(native, device)
 
@@ -94,9 +90,9 @@ def pair(device: str, scoring: str = "fused", **fields: Any) -> tuple[Recommende
 def assert_same(
     device: str, expected: Recommendations, actual: Recommendations, more: Recommendations | None = None
 ) -> None:
-    """Bit by bit on the CPU; on a GPU within the rounding of the encoder, rows that are as close in any order.
+    """Equal bit by bit with the CPU ops; with the CUDA ops within rounding, and rows that close may be in any order.
 
-    `more`: what is expected with a larger k, if the expected answer is its beginning.
+    `more`: the expected answer for a larger k, if it begins with the expected answer.
     """
     for name in ("counts", "unknown", "fallback"):
         np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), name)
@@ -114,7 +110,7 @@ def assert_same(
 
 
 def _clear(answer: Recommendations) -> npt.NDArray[np.bool_]:
-    """Whose neighbours' scores are far enough for their order to be certain; of a row that others may follow, not."""
+    """Which items are certain: their scores are far from their neighbours'. The last is not, if others may follow."""
     counts, k = answer.counts[:, None], answer.scores.shape[1]
     far = np.abs(np.diff(answer.scores, axis=1)) > 1e-3
     far |= np.arange(1, k) >= counts  # nothing follows

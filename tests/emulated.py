@@ -1,7 +1,6 @@
-"""The CUDA ops on CPU tensors, their kernels emulated: torch.ops.lsif_emulated.* and torch.ops.lsif_kept_emulated.*.
+"""The CUDA ops on CPU tensors, with emulated kernels: torch.ops.lsif_emulated.* and torch.ops.lsif_kept_emulated.*.
 
-`make test-cpp` builds them (tests/emulated_ops). What is emulated is what tests/cuda_emulation says; streams and graphs
-are not.
+`make test-cpp` builds them (tests/emulated_ops). tests/cuda_emulation says what is emulated: not streams and graphs.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _DEFINITIONS: list[torch.library.Library] = []
 
 @functools.cache
 def load() -> None:
-    """Defines ops with the schemas of the real ones, and gives them the CUDA code."""
+    """Defines ops with the schemas of the real ones and registers the CUDA code for them."""
     for name in torch._C._dispatch_get_all_op_names():
         namespace, _, op = name.partition("::")
         if namespace not in ("lsif", "lsif_kept"):

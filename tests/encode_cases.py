@@ -1,4 +1,4 @@
-"""The cases native `encode` is compared on. As a program: prints their errors (a process with its own LSIF_CPU_ISA)."""
+"""Cases for comparing native `encode`. As a program, prints their errors, in a process with its own LSIF_CPU_ISA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lsif_sdk import _core
 from lsif_sdk.artifact import Artifact
 
 TOLERANCE = 1e-4
-"""Of `native.encode_error`: norm-wise per user vector, per interest and per weight vector."""
+"""For `native.encode_error`, which is norm-wise: per user vector, per interest and per weight vector."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Case:
     def batch(self) -> native.Batch:
         config = native.make_config(**self.config)
         w = config.window
-        # The longest in the middle: what precedes and follows it in the batch must not matter.
+        # The longest history is in the middle: what precedes and follows it in the batch must not matter.
         lengths = self.lengths or (*tuple(dict.fromkeys([0, 1, 2, 500, w - 1, w, w + 1])), 0, 3)
         return native.random_batch(config, lengths, 2, self.times, self.now, self.actions)
 

@@ -1,4 +1,4 @@
-"""Small event logs and a slow rank, for tests of splits, metrics and evaluation."""
+"""Small event logs and a slow rank function, for tests of splits, metrics and evaluation."""
 
 from __future__ import annotations
 

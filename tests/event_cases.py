@@ -16,6 +16,5 @@ def batch_of(histories: Any, table: ItemTable = NUMBERS, num_actions: int = 4) -
 
 
 def rows_of(batch: EventBatch, name: str = "items") -> list[list[int]]:
-    """One list a user."""
     values = getattr(batch, name)
     return [values[batch.offsets[b] : batch.offsets[b + 1]].tolist() for b in range(len(batch))]

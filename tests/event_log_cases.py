@@ -1,4 +1,4 @@
-"""Events as files and as rows, for tests of what is read."""
+"""Events as files and as rows, for tests of reading."""
 
 from __future__ import annotations
 

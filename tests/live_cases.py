@@ -1,4 +1,4 @@
-"""A `LiveRecommender` to change, and what its snapshots shall be."""
+"""A `LiveRecommender` to change, and what its snapshots must equal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def live_of(**changes: Any) -> LiveRecommender:
 
 
 def from_scratch(recommender: Recommender) -> Recommender:
-    """One with the same weights and items, whose codes, ids and native objects are made anew."""
+    """A recommender with the same weights and items, with codes, ids and native objects built again."""
     a, table = recommender.artifact, recommender.items
     until = None if table.until is None else table.until.copy()
     items = ItemTable(table.ids, table.titles, table.counts, until)

@@ -1,4 +1,4 @@
-"""Models to test with, and docs/model.md written out event by event in float64."""
+"""Models for tests, and docs/model.md written out event by event in float64."""
 
 from __future__ import annotations
 

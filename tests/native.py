@@ -35,13 +35,13 @@ def make_config(**changes: Any) -> ModelConfig:
 def random_weights(config: ModelConfig, seed: int = 0, spread: float = 0.5) -> Weights:
     """The artifact's tensors with every parameter moved away from its initial value, so that every term counts."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):  # what the module starts from is drawn from torch's global generator
+    with torch.random.fork_rng(devices=[]):  # the module's initial values come from torch's global generator
         torch.manual_seed(seed)
         model = InterestFusionModel(config).to(torch.float64)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            # A matrix keeps the length of what it multiplies; biases, norms, logits and decay rates move by `spread`.
+            # A matrix keeps the norm of what it multiplies; biases, norms, logits and decay rates move by `spread`.
             scale = spread * parameter.shape[-1] ** -0.5 if parameter.dim() == 2 and "_bias" not in name else spread
             parameter.add_(2 * scale * noise if "embedding" not in name else spread * noise)
     return model.export_weights()
@@ -54,7 +54,7 @@ def make_artifact(config: ModelConfig, seed: int = 0, ids: Sequence[Any] | None 
 
 
 def request_path(artifact: Artifact, precision: str = "float32") -> _core.RequestPath:
-    """The native object alone, whose `threads` is an argument of each call."""
+    """Only the native object, whose calls take `threads` as an argument."""
     c = Catalog.from_vectors(artifact.catalog_vectors, artifact.items, artifact.catalog_bias)
     return _core.RequestPath(
         artifact.config.to_dict(),
@@ -83,7 +83,6 @@ class Batch:
         return dataclasses.replace(self, **changes)
 
     def select(self, users: Sequence[int]) -> Batch:
-        """The batch of these users, in this order."""
         empty = np.zeros(0, np.int64)
         index = np.concatenate([empty, *[np.arange(self.offsets[u], self.offsets[u + 1]) for u in users]])
         lengths = np.diff(self.offsets)[list(users)]
@@ -121,7 +120,7 @@ def random_times(kind: str, lengths: Sequence[int], rng: np.random.Generator) ->
         elif kind == "unknown":
             times[:] = UNKNOWN_TIME
         elif kind == "huge":
-            ends = np.iinfo(np.int64)  # the difference of two need not fit an int64
+            ends = np.iinfo(np.int64)  # the difference of two times may not fit an int64
             times = np.sort(rng.integers(ends.min + 1, ends.max, length, endpoint=True))
         parts.append(times)
     return np.concatenate(parts)
@@ -158,7 +157,6 @@ def random_batch(
 
 
 def encode_op(artifact: Artifact, batch: Batch, threads: int = 1) -> Arrays:
-    """torch.ops.lsif.encode."""
     out = ops.encode(*encode_op_args(artifact, batch, threads))
     return tuple(tensor.numpy() for tensor in out)
 
@@ -183,7 +181,7 @@ def reference(artifact: Artifact, batch: Batch) -> Arrays:
 
 @torch.inference_mode()
 def reference_scores(artifact: Artifact, batch: Batch) -> np.ndarray:
-    """Scores of all items of the torch module in float64 [batch, num_items]; without events, the biases."""
+    """The torch module's scores of all items, float64 [batch, num_items]; for users without events, the biases."""
     model, encoded = _module_encodes(artifact, batch)
     scores: np.ndarray = model.scores(encoded).numpy()
     scores[np.diff(batch.offsets) == 0] = artifact.catalog_bias.numpy()

@@ -1,4 +1,4 @@
-"""Valid arguments of every op, ordinary and awkward."""
+"""Valid arguments of every op, ordinary ones and edge cases."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def topk_args(
         torch.rand(batch, num_interests, generator=torch.Generator().manual_seed(3)) if num_interests > 1 else None
     )
     if weights is not None and batch:
-        weights[0, 0] = 0.0  # takes no part
+        weights[0, 0] = 0.0  # this interest has no effect
     vectors, offsets = randn(num_items, dim), randn(num_items, seed=2) if bias else None
     lists = [np.random.default_rng(user).integers(0, max(num_items, 1), 3 * user) for user in range(batch)]
     if num_items == 0:

@@ -18,7 +18,7 @@ U = 2.0**-24  # half a unit in the last place of float32
 
 Bounded = tuple[np.ndarray, np.ndarray]
 
-_SLOPE = {"identity": 1.0, "relu": 1.0, "silu": 1.1, "gelu": 1.13}  # the steepest each activation gets
+_SLOPE = {"identity": 1.0, "relu": 1.0, "silu": 1.1, "gelu": 1.13}  # the largest slope of each activation
 
 
 def f64(x: torch.Tensor | None) -> np.ndarray | None:
@@ -70,7 +70,7 @@ def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float, 
     centred = x - x.mean(axis=1, keepdims=True)
     std = np.sqrt((centred**2).mean(axis=1, keepdims=True) + eps)
     y = centred / std * weight + bias
-    # The mean may be off by dim U max|x|, which moves the centred values and, with them, std.
+    # The mean may be off by dim U max|x|, which shifts the centred values and therefore std.
     largest = np.abs(x).max(axis=1, keepdims=True, initial=0) / std
     bound = (4 * dim + 8) * U * (largest * np.abs(weight) + np.abs(bias))
     if gate is None:
@@ -151,8 +151,8 @@ def interest_pooling(
             logits = logits - decayed
             e = e + U * (3 * decayed + np.abs(logits))
         p = softmax(logits, 0)
-        # Where a weight underflows in float32 it is 0 instead: below 2^-126 of the sum. Decayed logits have large e, so
-        # the bound of each weight is its own.
+        # A weight that underflows in float32 is 0 instead; it was below 2^-126 of the sum. Decayed logits have large e,
+        # so each weight has its own bound.
         seq_len = end - begin
         miss = p * np.expm1(np.minimum(e + (p * e).sum(axis=0), 50)) + (2 * seq_len + 17) * U * p + 2.0**-126
         y[b] = p.T @ rows
@@ -201,13 +201,13 @@ def scores(
 
 
 def float32_spacing(x: np.ndarray) -> np.ndarray:
-    """The distance of float32 numbers around x."""
+    """The distance between adjacent float32 numbers near x."""
     return np.spacing(np.abs(x).astype(np.float32)).astype(np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
 class Codes:
-    """A catalogue's codes by csrc/kernels/score_topk.h, in float64; one value a row but for the sizes and padding."""
+    """A catalogue's codes by csrc/kernels/score_topk.h, in float64; one value per row, except the sizes and padding."""
 
     row_size: float
     bias_size: float
@@ -219,7 +219,7 @@ class Codes:
     scale_units: np.ndarray
     error_units: np.ndarray
     bias_units: np.ndarray
-    padding: np.ndarray  # what is stored past dim or num_items
+    padding: np.ndarray  # the values stored past dim or num_items
 
 
 def decode(blob: np.ndarray, num_items: int, dim: int) -> Codes:

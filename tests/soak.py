@@ -32,16 +32,16 @@ NUM_ITEMS, DIM, K = 2000, 16, 10
 COLOURS = ["red", "green", "blue"]
 EDITS = ["upsert", "hide", "show", "show until", "remove", "add"]
 KEEP = 2  # snapshots to roll back to
-KEPT = 64  # versions whose contents are still known
-TOLERANCE = 1e-4  # of scores, relative to the largest: that of states (tests/test_user_state.py)
+KEPT = 64  # number of versions whose contents are kept
+TOLERANCE = 1e-4  # of scores, relative to the largest; as for states (tests/test_user_state.py)
 GROWTH_MIB = 64
 
 
 @dataclasses.dataclass
 class Contents:
-    """What a snapshot holds, by the record: of which model, since when its rows are only added, and of each row.
+    """The recorded contents of a snapshot: its model, since which version rows were only added, and each row's values.
 
-    vectors: float64 [rows, DIM]; until: Unix seconds, or infinite; colours: what `where=` asks for, "" for none.
+    vectors: float64 [rows, DIM]; until: Unix seconds, or infinite; colours: for `where=`, "" for none.
     """
 
     model: int
@@ -54,18 +54,15 @@ class Contents:
     rows_since: int = 0
 
     def copy(self) -> Contents:
-        """One that may be changed."""
         values = vars(self)
         return Contents(**{name: value if isinstance(value, int) else value.copy() for name, value in values.items()})
 
     def compacted(self, version: int) -> Contents:
-        """Without removed rows."""
         kept, rows = ~self.removed, np.flatnonzero(~self.removed)
         of_rows = (self.vectors[kept], self.bias[kept], self.until[kept], self.removed[kept], self.colours[kept])
         return Contents(self.model, [self.ids[row] for row in rows], *of_rows, version)
 
     def add(self, ids: list[str], removed: bool, colours: list[str]) -> None:
-        """Further rows, of zeros."""
         count = len(ids)
         self.ids += ids
         self.vectors = np.concatenate([self.vectors, np.zeros((count, DIM))])
@@ -76,7 +73,7 @@ class Contents:
 
 
 class Record:
-    """Contents by version; the newest KEPT of them."""
+    """The contents of the newest KEPT versions, by version."""
 
     def __init__(self, first: Contents) -> None:
         self._by_version: collections.OrderedDict[int, Contents] = collections.OrderedDict({0: first})
@@ -105,7 +102,7 @@ def build(seed: int) -> Recommender:
 
 
 def contents_of(model: int, recommender: Recommender) -> Contents:
-    """Of a model whose catalogue nobody has changed."""
+    """The contents of a model whose catalogue has not been changed."""
     catalog = recommender.catalog
     return Contents(
         model,
@@ -119,7 +116,7 @@ def contents_of(model: int, recommender: Recommender) -> Contents:
 
 
 class Soak:
-    """One run. `counts` says what was done; `failures` what went wrong."""
+    """One run. `counts` is what was done, `failures` what went wrong."""
 
     def __init__(self, minutes: float, swaps: int, threads: int) -> None:
         self.models = [build(seed) for seed in range(2)]
@@ -162,7 +159,7 @@ class Soak:
         return not self.failures
 
     def watch(self) -> list[float]:
-        """Resident memory in MiB, every second but in the first fifth of the time."""
+        """Resident memory in MiB, measured every second after the first fifth of the time."""
         began, memory = time.monotonic(), []
         while (now := time.monotonic()) < self.end and not self.failures:
             time.sleep(max(0.0, min(1.0, self.end - now)))
@@ -322,7 +319,7 @@ class Soak:
         began: float,
         colour: str | None = None,
     ) -> None:
-        """The items are the best of the version named that are shown and have the colour, with their scores."""
+        """Checks the scores, and that the items are the version's best among those shown and of the colour."""
         if answer.version != snapshot.version:
             raise AssertionError(f"asked version {snapshot.version}, got {answer.version}")
         contents = self.record.of(answer.version)
@@ -332,10 +329,10 @@ class Soak:
         row_of = {item: row for row, item in enumerate(contents.ids)}
         got = [row_of[item] for item in answer.items[0]]
         allowed = np.full(len(contents.ids), True) if colour is None else contents.colours == colour
-        allowed[[row_of[item] for item in seen if item in row_of]] = False  # the others are gone since a compaction
+        allowed[[row_of[item] for item in seen if item in row_of]] = False  # the others were removed by a compaction
         may_be = allowed & (contents.until > began)
-        must_be = allowed & (contents.until > time.time())  # what has expired meanwhile may be there, or not
-        if not seen or answer.degraded == "approximate":  # seen items of a state nobody knows here
+        must_be = allowed & (contents.until > time.time())  # items that have expired meanwhile may be there or not
+        if not seen or answer.degraded == "approximate":  # a state's seen items are not known here
             must_be[:] = False
         what = f"version {answer.version}, model {contents.model}"
         if len(set(got)) != K or not may_be[got].all():
@@ -358,7 +355,6 @@ def resident_mib() -> float:
 
 
 def main() -> None:
-    """Runs until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--swaps", type=int, default=1000, help="changes of the catalogue in that time")

@@ -1,4 +1,4 @@
-"""Stores to test with: SQLite files, and a Redis server of our own, as durable as `RedisStore` wants it."""
+"""Stores for tests: SQLite files, and a Redis server of our own, as durable as `RedisStore` requires."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = ["sqlite", "redis"]
 
 
 class RedisServer:
-    """redis-server on a unix socket in a folder, which it starts from again after `kill`."""
+    """redis-server on a unix socket in a folder; after `kill`, it can start again from the folder's data."""
 
     def __init__(self, folder: Path, **options: str) -> None:
         pytest.importorskip("redis", reason="the package redis is not installed")
@@ -24,7 +24,7 @@ class RedisServer:
         if program is None:
             pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
         self._folder = folder
-        # The path of a socket may have 107 bytes: relative to the folder in the server, whole in the client.
+        # A socket's path may have at most 107 bytes: the server's is relative to the folder, the client's is absolute.
         self.url = f"unix://{folder / 'redis.sock'}"
         settings = {"port": "0", "unixsocket": "redis.sock", "dir": ".", "appendonly": "yes", "appendfsync": "always"}
         settings |= {"save": "", "maxmemory-policy": "noeviction"} | options
@@ -41,7 +41,7 @@ class RedisServer:
         deadline = time.monotonic() + 60
         while True:
             try:
-                client.ping()  # raises while it loads, too
+                client.ping()  # raises also while the server loads its data
                 break
             except redis.RedisError:
                 log_text = (self._folder / "redis.log").read_text()
@@ -50,13 +50,12 @@ class RedisServer:
         client.close()
 
     def kill(self) -> None:
-        """kill -9."""
         self._process.kill()
         self._process.wait()
 
 
 class Stores:
-    """Opens stores in a folder, or in a server; those of the same name keep the same users."""
+    """Opens stores in a folder or on a server; stores with the same name have the same users."""
 
     def __init__(self, folder: Path, server: RedisServer | None) -> None:
         self.folder, self.server = folder, server

@@ -1,4 +1,4 @@
-"""Artifacts: what is saved is what is loaded, and what was there is kept or replaced, never lost."""
+"""Artifacts: loading gives what was saved, and what was there before is kept or replaced, never lost."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_artifact_says_what_wrote_it_and_when(tmp_path, monkeypatch):
     assert loaded.written_at is not None and loaded.written_at.endswith("Z")
     assert before <= datetime.datetime.fromisoformat(loaded.written_at) <= datetime.datetime.now(datetime.UTC)
     for other in (dataclasses.replace(loaded, metrics={}), loaded.edited(loaded.weights, loaded.items)):
-        assert other.written_by is other.written_at is None  # nothing has written that
+        assert other.written_by is other.written_at is None  # it has not been saved
 
 
 def test_where_nothing_can_be_written_is_named(tmp_path):
@@ -108,7 +108,7 @@ def test_weights_are_memory_mapped(saved):
     if not pathlib.Path("/proc/self/maps").exists():
         pytest.skip("needs /proc/self/maps")
     weights = Artifact.load(saved).weights
-    # Every tensor lies in a mapping of the file: none was copied to the heap.
+    # Every tensor is in a mapping of the file: none was copied to the heap.
     lines = [line.split(maxsplit=5) for line in pathlib.Path("/proc/self/maps").read_text().splitlines()]
     name = str((saved / "weights.safetensors").resolve())
     ranges = [[int(end, 16) for end in line[0].split("-")] for line in lines if line[-1] == name]
@@ -136,7 +136,7 @@ CONFIGS_OF_OTHERS = ['{"model_type": "bert"}', '{"format": "pt"}', '["lsif_sdk"]
 
 @pytest.mark.parametrize("config", CONFIGS_OF_OTHERS, ids=range(len(CONFIGS_OF_OTHERS)))
 def test_a_folder_with_a_config_of_others_is_kept(tmp_path, config):
-    """Many programs have a config.json."""
+    """Many other programs also have a config.json."""
     (tmp_path / "config.json").write_text(config)
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ArtifactError, match="not an lsif_sdk artifact"):
@@ -184,7 +184,7 @@ def test_artifacts_compare_by_identity():
 
 
 def test_weights_may_share_memory(tmp_path):
-    """safetensors refuses tensors of one storage."""
+    """safetensors refuses tensors that share a storage."""
     artifact = build()
     weights, dim = dict(artifact.weights), SHAPE.dim
     weights["norm.bias"] = weights["layers.0.norm.bias"] = weights["norm.weight"]
@@ -198,7 +198,7 @@ def test_weights_may_share_memory(tmp_path):
 
 
 def fail_at(call: int, real: Callable[..., Any]) -> Callable[..., Any]:
-    """`real`, whose `call`-th call (from 1) finds the disk full."""
+    """`real`, except that its `call`-th call (from 1) fails because the disk is full."""
     calls = 0
 
     def wrapped(*args: Any, **options: Any) -> Any:

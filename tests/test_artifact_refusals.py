@@ -1,4 +1,4 @@
-"""Artifacts that are damaged, foreign or odd are refused with the reason."""
+"""Artifacts that are damaged, foreign or odd are refused, with the reason."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ HUGE = ["num_items", "dim", "num_layers", "window", "num_long", "pooling_dim", "
 @pytest.mark.parametrize("size", [7_000_001, 2**31 - 1, 2**31, 2**63, 10**30])
 @pytest.mark.parametrize("field", HUGE)
 def test_sizes_no_tensor_has_are_refused(saved, field, size):
-    """However large: nothing overflows, and nothing is allocated for them."""
+    """However large the sizes are: nothing overflows, and nothing is allocated for them."""
     size -= size % 2 if field == "dim" else 0  # num_heads divides dim
     edit(saved, "config.json", lambda c: c["model"].update({field: size}))
     message = refusal(saved)
@@ -191,7 +191,7 @@ def test_a_changed_config_is_found(saved, section, change):
 
 
 def test_random_damage_is_refused_or_harmless(saved):
-    """Bytes anywhere, in the header, or cut off with the recorded size adjusted: ArtifactError and nothing else."""
+    """Bytes changed anywhere or in the header, or a shorter file with its size recorded: only ArtifactError occurs."""
     rng = np.random.default_rng(0)
     num_refused = num_loaded = 0
     config = (saved / "config.json").read_bytes()

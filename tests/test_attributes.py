@@ -207,7 +207,7 @@ def test_what_is_unknown_is_none_nan_or_what_pandas_has():
         pandas.Categorical(["a", None]),
     ):
         assert rows(Attributes({"genre": column}, 2).bitmap({"genre": "a"})) == [0]
-    Attributes({"genre": [None, None]}, 2)  # of texts
+    Attributes({"genre": [None, None]}, 2)  # a text column
 
 
 def test_a_column_with_an_index_of_another_order_is_refused():
@@ -255,7 +255,7 @@ def test_conditions_that_print_alike_are_told_apart(attributes):
     assert rows(attributes.bitmap({"genre": others[0]})) == rows(attributes.bitmap({"genre": str(others[0])}))
     flags = Attributes({"in_stock": [True, False], "price": [1, 0]}, 2)
     assert rows(flags.bitmap({"in_stock": True})) == rows(flags.bitmap({"price": 1})) == [0]
-    with pytest.raises(errors.ArgumentError, match="expected a number"):  # though 1 was asked for before
+    with pytest.raises(errors.ArgumentError, match="expected a number"):  # although 1, equal to True, was used before
         flags.bitmap({"price": True})
 
 

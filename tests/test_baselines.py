@@ -1,4 +1,4 @@
-"""The baselines that know a user's own items or the newest days, against lists made one item at a time."""
+"""The baselines from a user's own items or from the newest days, against lists made one item at a time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_old_events_count_less_with_a_half_life():
 
 
 def test_own_items_keep_their_order_where_float32_is_coarse():
-    # Of 600 levels of popularity the highest is nearer to 1 than half of float32's spacing at 70,000.
+    # With 600 levels of popularity, the highest is nearer to 1 than half of float32's spacing at 70,000.
     num_items = 70_001
     others = np.repeat(np.arange(num_items - 601, num_items - 1), np.arange(600))
     scores = OwnItems(make_log([others, np.arange(num_items)], num_items), "recency").scores(np.array([1]))

@@ -1,4 +1,4 @@
-"""Batching: concurrent callers get what they would get alone; limits, deadlines, closing, asyncio, fork."""
+"""Batching: concurrent callers get the same answers as alone; limits, deadlines, closing, asyncio, fork."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def batched(rec: Recommender, **limits: Any) -> Recommender:
 
 
 def slow_recommender(**limits: Any) -> Recommender:
-    """A catalogue whose search takes milliseconds: equal rows, none of which can be dropped."""
+    """A recommender whose search takes milliseconds: all rows are equal, so none can be skipped."""
     config = ModelConfig(num_items=_MANY, dim=8, num_layers=1, window=3)
     weights = random_weights(config, seed=1)
     for name in ("item_embedding", "catalog.bias"):
@@ -72,7 +72,7 @@ def test_requests_that_come_meanwhile_share_a_search():
     rounds = 0
     while (
         recommender.stats().batching["largest_batch"] < 2 and rounds < 100
-    ):  # when threads meet is for the machine to say
+    ):  # when threads meet depends on the machine
         run_together(8, lambda caller: [recommender.recommend([caller], k=3) for _ in range(5)])
         rounds += 1
     stats = recommender.stats()
@@ -168,7 +168,7 @@ def test_asyncio_works_in_a_forked_child():
 
 @contextlib.contextmanager
 def busy_thread(recommender: Recommender) -> Iterator[threading.Event]:
-    """The only thread for asynchronous requests has something else to do until the event is set."""
+    """Keeps the only thread for asynchronous requests busy until the event is set."""
     done = threading.Event()
     recommender._waiting_room._executor.submit(done.wait)
     try:
@@ -178,7 +178,7 @@ def busy_thread(recommender: Recommender) -> Iterator[threading.Event]:
 
 
 async def started(recommender: Recommender, count: int, **options: Any) -> list[asyncio.Task[Recommendations]]:
-    """Tasks of asynchronous requests that are in flight, or refused."""
+    """Tasks of asynchronous requests, each already in flight or refused."""
     tasks = [asyncio.create_task(recommender.recommend_async(["i1"], 2, **options)) for _ in range(count)]
     while sum(task.done() for task in tasks) + recommender.stats().async_in_flight < count:
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""bench/: answers are checked before anything is timed, and rows say what was measured."""
+"""bench/: answers are checked before anything is timed, and rows describe what was measured."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def problem():
 
 
 def found(problem, indices, **others):
-    """An implementation that answers every batch with the rows it is given."""
+    """An implementation that answers every batch with the given rows."""
     answers = np.split(np.asarray(indices), len(indices) // problem.batch)
     return Implementation(call=lambda index: answers[index], inputs=range(len(answers)), **others)
 
@@ -97,7 +97,7 @@ def test_bytes_and_flops_of_a_scan():
 def test_a_peer_with_a_wrong_answer_is_not_timed(problem):
     best = problem.exact.indices
     wrong = best.copy()
-    wrong[7, 2] = (set(range(700)) - set(best[7])).pop()  # one of 1,280 results: what a tie may do
+    wrong[7, 2] = (set(range(700)) - set(best[7])).pop()  # one of 1,280 results: a tie may cause that
     assert quality("peer", found(problem, wrong), problem).recall == pytest.approx(1 - 1 / 1280)
     wrong[9, 0] = (set(range(700)) - set(best[9])).pop()
     with pytest.raises(SystemExit, match=r"peer: 0\.2% of the results are not the exact ones"):
@@ -113,7 +113,7 @@ def test_items_and_users_may_be_those_of_a_model(shop_model, shop_events, tmp_pa
     log = read_events(strangers)
     drawn = np.random.default_rng(0).permutation(log.num_users)
     rows = [row for row in drawn if log.user_ids[row] != "nobody"]
-    items, users = own_vectors(shop_model, strangers, 200)  # of 60 users
+    items, users = own_vectors(shop_model, strangers, 200)  # the shop has 60 users
     scores = users @ items.T
     expected = recommender.score(log.history(int(rows[0])), list(recommender.items))
     np.testing.assert_allclose(scores[0], expected[0], rtol=1e-4, atol=1e-5)
@@ -144,7 +144,7 @@ def test_order_within_a_result_does_not_matter(problem):
 
 def test_an_approximate_peer_gets_its_recall_and_is_refused_below_its_least(problem):
     indices = problem.exact.indices.copy()
-    indices[:, -1] = -1  # found four of five
+    indices[:, -1] = -1  # four of five found
     assert quality("graph", found(problem, indices, min_recall=0.5), problem).recall == pytest.approx(0.8)
     with pytest.raises(SystemExit, match=r"graph: recall 0\.800, below 0\.9; nothing timed"):
         quality("graph", found(problem, indices, min_recall=0.9), problem)
@@ -183,7 +183,7 @@ def test_vectors_have_clusters_or_not_and_their_norms():
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
         return np.sort(queries @ directions.T, axis=1)[:, -5:]
 
-    assert nearest_cosines(clustered).min() > 0.6  # users lie where the items are
+    assert nearest_cosines(clustered).min() > 0.6  # users are near items
     assert nearest_cosines(isotropic).max() < 0.85
     unit = sample(4000, 32, "unit", seed=1)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-6)
@@ -263,7 +263,7 @@ def test_turns_and_percentiles():
     calls = called.count("a")
     assert timings["a"].samples.size >= 9
     assert calls >= timings["a"].samples.size + 9  # one call of each turn is not counted
-    assert "".join(called).count("ab") >= 9  # by turns
+    assert "".join(called).count("ab") >= 9  # interleaved
     timing = Timing(np.arange(101.0))
     assert [timing.percentile(q) for q in (10, 50, 99)] == [10, 50, 99]
     assert calls_per_turn(lambda: None) == 500
@@ -276,7 +276,7 @@ def test_first_calls_do_not_say_how_many_fill_a_turn(monkeypatch):
         clock["now"] += next(clock["costs"])
 
     monkeypatch.setattr("measure.time.perf_counter", lambda: clock["now"])
-    assert calls_per_turn(run) in (200, 201)  # not the one that the first call fills
+    assert calls_per_turn(run) in (200, 201)  # not 1, although the slow first call fills a turn
 
 
 def test_settings_of_an_index_do_not_follow_each_other():
@@ -295,7 +295,7 @@ def test_inputs_take_turns():
 
 def test_latencies_count_from_the_arrival_and_rates_rise_until_the_bound(tmp_path):
     slow = sustain(lambda number: time.sleep(0.004), rate=1000.0, seconds=0.05, callers=1)
-    assert slow.p99_ms > 50  # 50 arrivals in 50 ms take 200 ms one after another
+    assert slow.p99_ms > 50  # about 50 arrivals in 50 ms take 200 ms one after another
     chosen = argparse.Namespace(seconds=0.05, callers=2, p99_ms=20.0, json=tmp_path / "steps.jsonl", num_items=1)
     best = highest_rate(lambda number: time.sleep(0.002), chosen, "sleeper")
     steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]

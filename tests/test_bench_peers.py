@@ -1,4 +1,4 @@
-"""Equal terms: the same weights give the same numbers in our encoder and in the peers bench/ times it against."""
+"""The same weights give the same numbers in our encoder and in the peers that bench/ compares it with."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def relative_error(found, exact):
 
 
 def test_our_encoder_and_the_module_of_the_peers_compute_the_same(artifact, problem):
-    """Both against the model everything else is tested with, in float64."""
+    """Both are compared with the float64 model that all other tests use."""
     model = InterestFusionModel.from_weights(artifact.config, artifact.weights, dtype=torch.float64).eval()
     rows = np.concatenate(problem.histories)
     offsets = np.arange(len(rows) + 1) * SEQ_LEN
@@ -78,7 +78,7 @@ def test_models_with_other_parts_are_refused():
 
 
 def test_flops_are_those_of_a_count_by_torch(problem):
-    """Torch counts attention over all pairs, future ones too, so a history of one event is compared."""
+    """Torch counts attention over all pairs, even future ones, so a history of one event is compared."""
     from torch.utils.flop_counter import FlopCounterMode
 
     config = dataclasses.replace(plain_config(50, 8, 1), num_layers=2)
@@ -86,7 +86,7 @@ def test_flops_are_those_of_a_count_by_torch(problem):
     module = NewestState(artifact, 1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(torch.zeros(1, 1, dtype=torch.int64))
-    attention = 4 * config.dim * config.num_layers  # which has no counted operator of its own on every version
+    attention = 4 * config.dim * config.num_layers  # not every version of torch counts attention
     counted = counter.get_total_flops()
     assert newest_state_flops(config, 1) - counted in (0, attention)
 
@@ -104,7 +104,7 @@ def test_folded_flops_leave_out_what_the_engine_does():
 @pytest.mark.parametrize("variant", ["", "@full"])
 @pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino_f32", "openvino"])
 def test_peers_encode_what_we_do(problem, name, variant):
-    """torch always runs; the others where they are installed."""
+    """torch always runs; the others run if they are installed."""
     packages = {"onnxruntime": ["onnxruntime"], "openvino_f32": ["openvino"], "openvino": ["openvino"]}
     for package in packages.get(name, []):
         for needed in (package, "onnx", "onnxscript"):

@@ -1,4 +1,4 @@
-"""bench/: the arithmetic of ceilings and ratios, and the report from rows as they are written."""
+"""bench/: the arithmetic of ceilings and ratios, and the report from rows as bench/run.py writes them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_share_of_the_ceiling_is_the_larger_need():
         return share_of_ceiling(CEILINGS, 1e-3, **{"moved": None, "flops": None, "unit": "int8", **needs})
 
     assert share(moved=1 << 20) == pytest.approx(100 * (1 << 20) / 50e9 / 1e-3)
-    assert share(flops=200e6) == pytest.approx(50)  # half of what int8 can do in a millisecond
+    assert share(flops=200e6) == pytest.approx(50)  # half of the int8 peak in a millisecond
     assert share(flops=80e6, unit="fma_f32") == pytest.approx(80)
     assert share(moved=1 << 20, flops=200e6) == pytest.approx(50)
     assert share(moved=1 << 20, flops=1e6) == share(moved=1 << 20)
@@ -159,7 +159,7 @@ def test_series_of_the_figures():
     assert names == ("score_topk: 1,000 items, k 10", "score_topk: 100,000 items, k 10")
     assert intensities == pytest.approx((1.6, 1.6))
     assert rates == pytest.approx((12.8e9, 25.6e9))
-    assert size_series(ROWS[:2]) == {}  # one size is no curve
+    assert size_series(ROWS[:2]) == {}  # one size does not make a curve
     assert recall_points(ROWS[:4]) == {}
 
 

@@ -1,4 +1,4 @@
-"""The paired bootstrap against its closed form in large samples, and what pairing is for."""
+"""The paired bootstrap against its closed form in large samples, and the effect of pairing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_large_samples_approach_the_normal_interval(confidence):
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     error = values.std() / math.sqrt(num_users)
     assert got.mean == pytest.approx(values.mean(), rel=1e-12)
-    # The p-quantile of B normal draws has standard deviation sqrt(p (1 - p) / B) / density; five of them, and the
-    # Edgeworth terms, skewness / sqrt(n) and excess kurtosis / n, are far smaller for uniform values.
+    # The p-quantile of B normal draws has standard deviation sqrt(p (1 - p) / B) / density; the tolerance is five of
+    # them. The Edgeworth terms, skewness / sqrt(n) and excess kurtosis / n, are far smaller for uniform values.
     tail = (1 - confidence) / 2
     tolerance = 5 * error * math.sqrt(tail * (1 - tail) / num_samples) / NormalDist().pdf(z)
     assert abs(got.low - (values.mean() - z * error)) < tolerance
@@ -35,14 +35,14 @@ def test_large_samples_approach_the_normal_interval(confidence):
 def test_three_users_have_all_their_resamples():
     values = np.array([0.0, 1.0, 5.0])
     means = sorted(sum(draw) / 3 for draw in itertools.product(values, repeat=3))  # 27 equally likely ones
-    # Tails between two steps of the distribution: 3 draws of 27 are below the low end, 3 above the high one.
+    # A tail of 2.5 in 27 ends inside a step: 1 of the 27 means is below the low end, 3 are equal to it; so at the top.
     got = paired_bootstrap(values, confidence=1 - 2 * 2.5 / 27, num_samples=50_000)
     assert got == pytest.approx((2.0, means[2], means[24]))
 
 
 def test_a_constant_difference_has_no_width_and_pairing_narrows():
     rng = np.random.default_rng(3)
-    hard = rng.uniform(size=500)  # users differ far more than the models do
+    hard = rng.uniform(size=500)  # users differ far more than models
     better = hard + 0.25
     assert paired_bootstrap(better, hard, num_samples=200) == pytest.approx((0.25, 0.25, 0.25), abs=1e-15)
     noisy = better + rng.normal(scale=0.02, size=500)

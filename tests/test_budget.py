@@ -1,4 +1,4 @@
-"""An answer in any case: what is done when a search would come too late, waits too long, or the store fails."""
+"""There is always an answer: what happens when a search would be too late or waits too long, or the store fails."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_times_are_learned_and_forgotten() -> None:
     assert pace.is_too_slow(1, 0.0)
     pace.took(1, 1.0)
     assert pace.expected(1) == 1.0 and pace.expected(2) == 0.0
-    assert [pace.is_too_slow(1, 0.5) for _ in range(32)].count(False) == 2  # tried all the same
+    assert [pace.is_too_slow(1, 0.5) for _ in range(32)].count(False) == 2  # tried again now and then
     for _ in range(20):
         pace.took(1, 0.1)
     assert not pace.is_too_slow(1, 0.5)
     pace.took(3, 2.0)
-    assert pace.expected(2) == 2.0  # batches of 2 and 3 are alike
+    assert pace.expected(2) == 2.0  # batches of 2 and 3 share an estimate
 
 
 def test_a_recommender_recovers_from_slow_searches() -> None:
@@ -108,7 +108,7 @@ def test_asyncio_counts_the_budget_from_the_call() -> None:
     outs = asyncio.run(ask())
     assert len(outs) == 2000
     assert {out.degraded for out in outs} <= {"popularity", ""}
-    refused = 2000 - (64 + 1024)  # all are asked for before the first of them can be over
+    refused = 2000 - (64 + 1024)  # all requests are made before the first of them can finish
     assert [out.degraded for out in outs].count("popularity") >= refused
     with pytest.raises(errors.ArgumentError, match="budget_ms: expected milliseconds >= 0"):
         asyncio.run(recommender.recommend_async(HISTORY, budget_ms=-1))
@@ -152,7 +152,7 @@ def test_the_time_of_the_store_counts(tmp_path, monkeypatch: pytest.MonkeyPatch)
 
 @contextlib.contextmanager
 def stuck(store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The store answers no `read` until the event is set."""
+    """Makes the store's `read` block until the event is set."""
     read, answers = store.read, threading.Event()
     monkeypatch.setattr(store, "read", lambda *args, **options: (answers.wait(60), read(*args, **options))[1])
     try:
@@ -168,14 +168,14 @@ def test_a_store_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch: p
         users.record("known", HISTORY)
         expected = users.recommend("known", 5)
         with stuck(store, monkeypatch) as answers:
-            for _ in range(3):  # the first waits for the store, others for the user's lock
+            for _ in range(3):  # the first waits for the store, the others for the user's lock
                 out = users.recommend("known", 5, budget_ms=400)
                 assert out.degraded == "cached state" and np.array_equal(out.items, expected.items)
             assert users.recommend("somebody", 5, budget_ms=200).degraded == "popularity"
             answers.set()
         store.append("known", [IDS[30]])
         for _ in range(2):
-            users.state("known")  # after whoever had the lock
+            users.state("known")  # waits for whoever has the lock
         assert users.recommend("known", 5, budget_ms=60_000).degraded == ""
         assert users.state("known").num_events == len(HISTORY) + 1
 
@@ -187,7 +187,7 @@ def test_what_a_late_store_answers_serves_later_requests(tmp_path, monkeypatch: 
         with stuck(store, monkeypatch) as answers:
             assert users.recommend("u", 5, budget_ms=20).degraded == "popularity"
             answers.set()
-            with users._lock("u"):  # it is over
+            with users._lock("u"):  # waits until it has finished
                 assert users.stats()["rebuilt"] == users.stats()["users"] == 1
         monkeypatch.setattr(store, "read", fail)
         assert users.recommend("u", 5, budget_ms=400).degraded == "cached state"

@@ -1,4 +1,4 @@
-"""What the build must be: no ISA's code leaks into another's, layers point one way, imports stay light."""
+"""Requirements on the build: no ISA's code leaks into another's, layers depend one way, imports stay light."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TORCH_INCLUDE = re.compile(r'#include *[<"](torch|ATen|c10|pybind11)')
 
 
 def variant_objects() -> list[pathlib.Path]:
-    """Of the builds that made the Python module: sanitizers, say, add symbols of their own."""
+    """From builds that made the Python module; others, e.g. with sanitizers, add symbols of their own."""
     builds = {module.parent for module in ROOT.glob("build/*/_core*.so")}
     pattern = "CMakeFiles/lsif_kernels_*.dir/csrc/kernels/cpu/variant.cpp.o"
     return sorted(path for build in builds for path in build.glob(pattern))
@@ -50,7 +50,7 @@ def test_variants_share_no_function_the_linker_could_merge():
 
 
 def test_kernels_for_avx_vnni_need_nothing_of_avx512():
-    """An instruction that begins with byte 62 is in AVX-512's encoding (EVEX), one that begins with c4 is not (VEX)."""
+    """Instructions that begin with byte 62 have AVX-512's encoding (EVEX); those that begin with c4 do not (VEX)."""
     objdump = shutil.which("objdump")
     objects = [path for path in variant_objects() if path.parts[-5] == "lsif_kernels_avx2vnni.dir"]
     if objdump is None or not objects:
@@ -64,7 +64,7 @@ def test_kernels_for_avx_vnni_need_nothing_of_avx512():
 
 
 def test_a_process_has_one_pool_of_threads():
-    """The torch ops and the Python module each ask for three threads: the second finds those of the first."""
+    """The torch ops and the Python module each ask for three threads; the second uses the threads of the first."""
     code = """if True:
         import os, pathlib, native, torch
         from lsif_sdk.ops import ops
@@ -114,7 +114,7 @@ def test_the_libraries_hold_no_path_of_their_build():
 
 @pytest.fixture
 def configure(tmp_path):
-    """CMake's configuration of the SDK beside a stand-in for torch, or a skip: what it says."""
+    """Returns a function that configures the SDK with a stand-in for torch; skips without CMake or a compiler."""
     found = pathlib.Path(sys.executable).with_name("cmake")
     cmake = str(found) if found.exists() else shutil.which("cmake")
     if cmake is None or shutil.which("c++") is None:

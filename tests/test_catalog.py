@@ -1,4 +1,4 @@
-"""Catalog.top_k: exact against a float64 oracle, the same for any batch, threads and ISA."""
+"""Catalog.top_k: exact against a float64 oracle, and the same for any batch, number of threads and ISA."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_equals_the_oracle(family: Callable[..., np.ndarray], d: int) -> None:
         vectors, queries = random_case(family, n, d, batch=3)
         catalog = Catalog.from_vectors(vectors)
         assert_exact(catalog.top_k(queries, k), vectors, None, queries, k)
-        # A bias as large as the scores, so that it matters; and other rows left out for each query.
+        # A bias as large as the scores, so that it matters; and different rows excluded for each query.
         size = float(np.abs(queries @ vectors.T).max(initial=1.0)) if family is not zero else 1.0
         bias = (rng.integers(-2, 3, n) * size).astype(np.float32)
         exclude = [rng.integers(n, size=min(n, 40)).tolist(), [], list(range(n))]
@@ -176,7 +176,7 @@ def test_renumbering_items_renumbers_results(case: Any, random: Any) -> None:
             scores, [s for s, times in zip(*np.unique(scores, return_counts=True), strict=True) if times > 1]
         )
         if count:
-            untied &= scores != scores[-1]  # which may be tied with a row left out
+            untied &= scores != scores[-1]  # the last may be tied with a row that is not among the k best
         np.testing.assert_array_equal(
             before.indices[query, :count][untied], order[after.indices[query, :count][untied]]
         )
@@ -213,5 +213,5 @@ def test_scores_are_those_of_score_items(case: Any) -> None:
     np.testing.assert_array_equal(scores.numpy(), result.scores[:, :count])
 
 
-if __name__ == "__main__":  # of test_results_do_not_depend_on_the_instruction_set
+if __name__ == "__main__":  # run by test_results_do_not_depend_on_the_instruction_set
     np.savez(sys.argv[2], isa=_core.build_info()["isa"], **all_parts(np.load(sys.argv[1])))

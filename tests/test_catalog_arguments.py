@@ -1,4 +1,4 @@
-"""Catalog: the forms its arguments have, and what it refuses."""
+"""Catalog: the forms its arguments may have, and what it refuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_input_forms_give_the_same_result(tmp_path: Path) -> None:
         vectors[::-1].copy()[::-1], torch.from_numpy(vectors), torch.from_numpy(vectors.T.copy()).T,
         torch.from_numpy(vectors).double(), torch.from_numpy(vectors).bfloat16(), torch.from_numpy(vectors).long(),
         torch.nn.Parameter(torch.from_numpy(vectors)), as_memmap(vectors, tmp_path, "r"),
-        torch.complex(torch.zeros(60, 12), torch.from_numpy(-vectors)).conj().imag,  # negated when it is read
+        torch.complex(torch.zeros(60, 12), torch.from_numpy(-vectors)).conj().imag,  # a view that is negated on reading
     ]  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -55,13 +55,13 @@ def test_arrays_are_used_in_place_and_never_changed(tmp_path: Path) -> None:
     assert catalog.vectors.data_ptr() == vectors.ctypes.data
     mapped = as_memmap(vectors, tmp_path, "c")
     assert Catalog.from_vectors(mapped).vectors.data_ptr() == mapped.ctypes.data
-    # The catalogue alone keeps the mapping alive.
+    # Only the catalogue keeps the mapping alive.
     catalog = Catalog.from_vectors(as_memmap(vectors, tmp_path, "c"))
     assert_exact(catalog.top_k(queries, 5), vectors, None, queries, 5)
 
 
 def test_memory_that_is_read_only_is_never_handed_out_as_writable(tmp_path: Path) -> None:
-    """A write to a memory map of a file opened for reading would end the process."""
+    """Writing to a read-only memory map would end the process."""
     vectors = np.random.default_rng(0).standard_normal((20, 4), dtype=np.float32)
     frozen = vectors.copy()
     frozen.flags.writeable = False
@@ -125,7 +125,7 @@ def test_scores_beyond_float32_are_refused() -> None:
     large = Catalog.from_vectors(vectors * np.float32(1e20))
     with pytest.raises(ArgumentError, match="queries: expected scores within float32, got one beyond it for user 0"):
         large.top_k(queries * np.float32(1e20), 3)
-    # Nothing is returned, so nothing is too large.
+    # No score is returned, so none is too large.
     assert large.top_k(queries * np.float32(1e20), 3, exclude=range(50)).counts.tolist() == [0, 0]
     assert_exact(large.top_k(queries, 3), vectors * np.float32(1e20), None, queries, 3)
 

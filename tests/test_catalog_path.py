@@ -1,4 +1,4 @@
-"""lsif_sdk._core.CatalogPath, the native call behind Catalog.top_k: arrays it cannot read in place are refused."""
+"""lsif_sdk._core.CatalogPath, the native call behind Catalog.top_k, refuses arrays that it cannot read in place."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with integer ids, actions and other column names: events.tsv and the model of them, without times."""
+    """A folder with events.tsv (integer ids, actions, other column names, no times) and a model trained on it."""
     folder = tmp_path_factory.mktemp("numbers")
     rows = [f"{user}\t{(7 * user + step * step) % 20 + 100}\t{step % 3 + 1}" for user in range(20) for step in range(8)]
     (folder / "events.tsv").write_text("\n".join(["who\twhat\thow", *rows]) + "\n")

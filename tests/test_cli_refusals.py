@@ -1,4 +1,4 @@
-"""The command `lsif`: one-line refusals, and nothing written then."""
+"""The command `lsif`: refusals are one line, and nothing is written then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A compacted catalogue: all that was, without the rows of removed items."""
+"""A compacted catalogue: all that it was before, without the rows of removed items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRICES = {"price": [float(row) for row in range(NUM_ITEMS)], "genre": [["War"], 
 
 
 def changed(recommender: Recommender) -> LiveRecommender:
-    """Items added, hidden and removed, with all that is known of them."""
+    """A live recommender with items added, hidden and removed, with all their fields."""
     live = LiveRecommender(recommender, keep=3)
     with live.edit() as edit:
         edit.upsert(

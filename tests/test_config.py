@@ -1,4 +1,4 @@
-"""ModelConfig and TrainConfig: every field is checked, and what is refused is refused by name."""
+"""ModelConfig and TrainConfig: every field is checked, and refusals name the field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lsif_sdk.training import TrainConfig
 
 REFUSED = (ArgumentError, ArgumentTypeError)  # a value out of range, or one of another type
 HUGE = 10**400  # no float is as large
-# More digits than Python turns into text.
+# More digits than Python converts to text.
 ENDLESS = 10**5000
 
 
@@ -41,7 +41,7 @@ def test_sizes_of_a_model_are_integers_some_machine_can_hold(name, value):
 
 @pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in _SIZES.items()])
 def test_the_engine_has_the_same_ends_of_the_range(name, low, high):
-    """Raw ops take any integers; sizes of states and weights are computed from them."""
+    """Raw ops accept any integers, from which sizes of states and weights are computed."""
     least = {"num_heads": 1, "num_layers": 1, "num_long": 0, "num_short": 0}
     fields = dataclasses.replace(MODEL, dim=65536, **least).to_dict()
     for value in (low, high):
@@ -112,7 +112,7 @@ def test_the_ends_of_the_intervals_of_a_training_run():
     for name, value in refused.items():
         with pytest.raises(REFUSED, match=rf"^{name}: expected a number in"):
             dataclasses.replace(TRAIN, **{name: value})
-    # Written to an artifact's config.json, which has no infinity, after hours of training.
+    # They are written to an artifact's config.json after hours of training, and JSON has no infinity.
     for name in ("max_seconds", "learning_rate", "weight_decay"):
         with pytest.raises(REFUSED, match=name):
             dataclasses.replace(TRAIN, **{name: math.inf})

@@ -1,4 +1,4 @@
-"""ContentAdapter: rows from the nearest descriptions, their calibration, and what `train(features=)` makes of them."""
+"""ContentAdapter: rows from the nearest descriptions, their calibration, and `train(features=)`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUM_ITEMS, NUM_FEATURES, DIM, NUM_USERS = 60, 6, 4, 80
 
 
 def _world(seed=0, spread=1.0):
-    """Described items, a third without events, and users who meet items as their scores say."""
+    """Described items, a third without events, and users whose targets are drawn by their scores."""
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(NUM_ITEMS, NUM_FEATURES))
     vectors = features[:, :DIM] + 0.3 * rng.normal(size=(NUM_ITEMS, DIM))
@@ -205,7 +205,7 @@ def test_items_without_events_are_found_by_their_description():
 
 
 def test_a_model_is_described_by_its_own_users():
-    """`describe_items` gives the adapter what the events say of each user's newest one."""
+    """`describe_items` gives the adapter each user's vector before the newest event, and that event's item."""
     log = simulated_shop(50, 40, seed=1)
     features = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     torch.manual_seed(0)

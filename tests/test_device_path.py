@@ -1,4 +1,4 @@
-"""Requests answered by torch ops on a device, item by item beside the native request path."""
+"""Requests answered by torch ops on a device, compared item by item with the native request path."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NOW = 1_700_000_000
 
 
 def histories(seed: int = 0, users: int = 20, timed: bool = False) -> list[Events]:
-    """Some without events, some of unknown items alone."""
+    """Random histories; some have no events, some only unknown items."""
     rng = np.random.default_rng(seed)
     result = []
     for user in range(users):
@@ -88,7 +88,7 @@ def test_the_answer_is_the_native_one(device, shape, request_name):
                 recommender.recommend(HISTORIES, **options)
         return
     users = histories(timed="num_actions" in fields)
-    # A diverse answer is not the beginning of a longer one.
+    # A diverse answer is not the beginning of the answer for a larger k.
     more = None if "diversity" in options else native.recommend(users, **options | {"k": options.get("k", 10) + 1})
     assert_same(device, native.recommend(users, **options), device_rec.recommend(users, **options), more)
     users = [users[1]]  # a batch of one
@@ -99,7 +99,7 @@ def test_the_answer_is_the_native_one(device, shape, request_name):
 @pytest.mark.parametrize("shape", ["fused", "request time", "repeats", "repeats, several interests"])
 @pytest.mark.parametrize("request_name", REQUESTS)
 def test_nobody_has_to_be_left_out(device, shape, request_name):
-    """Where all users have events, the answer is that of the search as it comes."""
+    """If all users have events, the answer is the search's, unchanged."""
     native, device_rec = pair(device, **SHAPES[shape])
     timed = "num_actions" in SHAPES[shape]
     users = [user for user in histories(7, users=60, timed=timed) if len(user) > 8][:20]
@@ -170,7 +170,7 @@ def test_the_devices_copy_follows_the_catalogue(device):
             if step == 3:
                 live.rollback()
         assert_same(device, *(live.current.recommend(users, k=45) for live in lives))
-    assert_same(device, held[1], held[0].recommend(users))  # the first snapshot is what it was
+    assert_same(device, held[1], held[0].recommend(users))  # the first snapshot has not changed
 
 
 def test_what_did_not_change_is_not_copied_again(device):
@@ -181,7 +181,7 @@ def test_what_did_not_change_is_not_copied_again(device):
     live.upsert(["i5"], np.ones((1, 12), np.float32))
     path = live.current._path
     assert path is not device_rec._path
-    assert path._work.encoder is device_rec._path._work.encoder  # whose tensors are the same ones
+    assert path._work.encoder is device_rec._path._work.encoder  # the encoder's tensors are the same
     live.upsert(["added"], np.ones((1, 12), np.float32))
     assert live.current._path._work.encoder is not path._work.encoder
     norm = live.current.artifact.weights["norm.weight"]
@@ -266,7 +266,7 @@ def test_what_does_not_fit_the_memory_names_k(device):
 
 
 def test_scores_beyond_float32_are_refused(device, monkeypatch):
-    monkeypatch.setattr(catalog_edit, "_LARGEST", np.inf)  # `upsert` takes none so large; a catalogue may have them
+    monkeypatch.setattr(catalog_edit, "_LARGEST", np.inf)  # `upsert` refuses such values, but a catalogue may have them
     native, device_rec = pair(device)
     huge = np.full((1, 12), 3e38, np.float32)
     lives = LiveRecommender(native), LiveRecommender(device_rec)
@@ -312,7 +312,7 @@ def test_a_snapshot_with_graphs_goes_with_its_last_holder(device, without_gc):
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuses what reads the device's memory on the host, or moves it there, and so what a CUDA graph cannot hold."""
+    """Refuses calls that read the device's memory on the host or copy it there: a CUDA graph cannot contain them."""
 
     READ = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
     seen: int = 0

@@ -1,4 +1,4 @@
-"""`DeviceStates`: what is recommended to users whose states are on a device is what native states get."""
+"""`DeviceStates`: states on a device get the same recommendations as native states."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def split(events: Events, at: int) -> tuple[Events, Events]:
 
 
 def grown(native: Any, device_rec: Any, users: list[Events], remember: int = 1000) -> tuple[Any, Any, Any]:
-    """Native states, states on the device, and their slots: all made in two parts."""
+    """Native states, states on the device, and their slots; all built in two steps."""
     halves = [split(user, len(user.items) // 2) for user in users]
     first, second = ([half[part] for half in halves] for part in (0, 1))
     natives = native.append([native.new_state(user, remember=remember) for user in first], second)

@@ -1,4 +1,4 @@
-"""Diversity: maximal marginal relevance, against the formula taken word for word."""
+"""Diversity: maximal marginal relevance, against a literal implementation of the formula."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_budget_ends_the_choice(monkeypatch):
     assert diversify(scores, vectors, 12, 0.9, seconds=-1)[0].tolist() == list(range(12))
     ticks = itertools.count()
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
-    cut, is_late = diversify(scores, vectors, 12, 0.9, seconds=5)  # one tick to begin with, then one a choice
+    cut, is_late = diversify(scores, vectors, 12, 0.9, seconds=5)  # one tick at the start, then one per choice
     chosen = whole[:4].tolist()
     assert is_late and cut.tolist() == chosen + [row for row in range(40) if row not in chosen][:8]
 
@@ -113,7 +113,7 @@ def test_only_a_choice_that_was_left_is_late(monkeypatch):
     assert not late(1, [10, 10], -1) and not late(5, [1, 0], -1) and not late(10, [10, 10], 3600)
     ticks = itertools.count()
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
-    assert not late(3, [10, 0], 7)  # 1 to begin with, 2 for each user, 3 for the choices: in time, just so
+    assert not late(3, [10, 0], 7)  # 1 at the start, 2 for each user, 3 for the choices: just in time
 
 
 @pytest.mark.parametrize("users", [1, 3])

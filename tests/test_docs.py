@@ -1,4 +1,4 @@
-"""The Python of README.md and of docs/cookbook runs as it stands there, and so do the commands of docs/cookbook."""
+"""The Python code in README.md and docs/cookbook, and the commands in docs/cookbook, run as written."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PAGES = sorted((ROOT / "docs" / "cookbook").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A directory with what the pages start from: model/ of a small shop, and its events as events.csv.
+    """A directory with the files the pages start from: model/ of a small shop, and its events as events.csv.
 
-    They are in watched.csv, too, as an application might have them, with titles in films.csv.
+    The events are also in watched.csv, in the form an application might have, with titles in films.csv.
     """
     path = tmp_path_factory.mktemp("cookbook")
     log = simulated_shop(300, 100)
@@ -45,7 +45,7 @@ def write(path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[obj
 
 
 def blocks(page: pathlib.Path) -> str:
-    """The page's Python, and its commands as such."""
+    """The page's Python code, with its commands as calls."""
     parts = re.findall(r"```(python|bash)\n(.*?)```", page.read_text(), re.DOTALL)
     return "\n".join(text if language == "python" else as_calls(text) for language, text in parts)
 
@@ -55,7 +55,7 @@ def as_calls(commands: str) -> str:
     return "\n".join(["from lsif_sdk.cli import main", *calls])
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads.md does so, and says when it may be done
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads.md forks, and says when that is allowed
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_cookbook_runs(page, folder, monkeypatch):
     monkeypatch.chdir(folder)

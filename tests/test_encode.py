@@ -1,4 +1,4 @@
-"""The native encoder against the torch module in float64, on every instruction set, and bit for bit against itself."""
+"""The native encoder against the float64 torch module, on every instruction set, and bit for bit against itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ quick = settings(max_examples=30, deadline=None, derandomize=True)
 
 
 def run_with_isa(isa: str, *args: str) -> subprocess.CompletedProcess[str]:
-    """Python with another LSIF_CPU_ISA: a process decides once which kernels it uses."""
+    """Runs Python with another LSIF_CPU_ISA, because a process chooses its kernels only once."""
     env = {**os.environ, "LSIF_CPU_ISA": isa}
     return subprocess.run([sys.executable, *args], env=env, capture_output=True, text=True, timeout=300, check=False)
 
@@ -70,7 +70,7 @@ def test_an_unknown_isa_is_refused_with_the_ones_to_choose_from():
 
 @st.composite
 def models_and_batches(draw):
-    """Any config, and histories around its window."""
+    """Any config, and histories of lengths around its window."""
     heads = draw(st.integers(1, 4))
     use_times = draw(st.booleans())
     config = native.make_config(
@@ -197,7 +197,7 @@ def test_only_differences_of_times_count(name, lengths, shift, kind, seed):
         return np.where(times == UNKNOWN_TIME, times, times + shift)
 
     later = batch.replace(times=shifted(batch.times), now=shifted(batch.now))
-    # Differences of integers are exact, and so is everything made of them.
+    # Differences of integer times are exact, and so are all results computed from them.
     assert same(later.encode(PATHS[name]), batch.encode(PATHS[name]))
 
 
@@ -205,12 +205,12 @@ def test_only_differences_of_times_count(name, lengths, shift, kind, seed):
 
 
 def receptive_field(config) -> int:
-    """Events the states can depend on (docs/model.md, 2 and 3)."""
+    """How many newest events the states can depend on (docs/model.md, 2 and 3)."""
     return config.num_layers * (config.window - 1) + (config.short_window if config.num_short else 1)
 
 
 def with_other_past(batch: native.Batch, kept: int, seed: int) -> native.Batch:
-    """Other items, times and actions for all but the newest `kept` events of every user."""
+    """The batch with other items, times and actions for all but the newest `kept` events of every user."""
     rng = np.random.default_rng(seed)
     age = np.repeat(batch.offsets[1:], np.diff(batch.offsets)) - np.arange(len(batch.items))
     old = age > kept

@@ -1,4 +1,4 @@
-"""Errors: messages that can be read and logged whatever came, and that travel between processes."""
+"""Errors: messages can be read and logged whatever the input was, and errors can be sent between processes."""
 
 from __future__ import annotations
 

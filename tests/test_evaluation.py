@@ -69,7 +69,7 @@ def slow_evaluation(log, table, k, exclude_seen, back):
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize(("target", "back"), [("test", 1), ("validation", 2)])
 def test_evaluate_equals_the_slow_oracle(monkeypatch, exclude_seen, target, back):
-    # Seven users a chunk: the last chunk is short.
+    # Seven users per chunk, so the last chunk is short.
     monkeypatch.setattr(importlib.import_module("lsif_sdk.evaluation.evaluate"), "USERS_PER_CHUNK", 7)
     log = random_log(3)
     table = np.random.default_rng(4).integers(0, 9, (log.num_users, log.num_items)).astype(np.float32)
@@ -127,8 +127,6 @@ def test_evaluate_refuses_what_it_cannot_rank():
 
 
 class Asked(Recommender):
-    """Remembers what it was asked."""
-
     def __init__(self, artifact):
         super().__init__(artifact)
         self.now = []
@@ -140,7 +138,7 @@ class Asked(Recommender):
 
 
 def recommender_of(ids, last_bias=None, **fields):
-    """Random weights; of training counts each item has ten more than the one before."""
+    """A recommender with random weights; each item's training count is ten more than the one before."""
     config = ModelConfig(num_items=len(ids), dim=8, num_layers=1, ffn_dim=8, window=5, **fields)
     weights = random_weights(config)
     if last_bias is not None:
@@ -176,7 +174,7 @@ def slow_scores(recommender, ids, events):
 @pytest.mark.parametrize("scoring", ["fused", "multi_interest"])
 def test_recommender_scores_equal_the_formulas(scoring):
     log = random_log(8, num_items=12)
-    # The catalogue has another order, lacks two items of the events and knows one of its own.
+    # The catalogue has another order, lacks two items of the events and has one that is not in them.
     ids = [log.item_ids[i] for i in np.random.default_rng(1).permutation(12)[:10]] + ["new"]
     recommender = recommender_of(ids, scoring=scoring, temperature=2.0)
     users = np.array([3, 0, 17, 17])
@@ -283,7 +281,7 @@ def test_the_table_says_protocol_and_repeated_targets():
 def test_a_repeated_target_is_no_hit_because_recommend_never_lists_it():
     log = make_log([[0, 1, 0]], 20)
     knows = FixedScorer(np.arange(20)[None, ::-1])  # the target has the highest score
-    for k in (10, 19, 20, 21, 1000):  # a list as long as the catalogue, or longer, leaves it out, too
+    for k in (10, 19, 20, 21, 1000):  # the seen target is left out even of lists as long as the catalogue or longer
         report = evaluate(knows, log, k, progress=False)
         assert (report.per_user.tolist(), report.metrics[f"hr@{k}"], report.num_repeated) == ([MISSED], 0.0, 1)
     assert evaluate(knows, log, exclude_seen=False, progress=False).metrics["mrr@10"] == 1.0

@@ -1,4 +1,4 @@
-"""What evaluation is given: tables and logs, their columns, and what the model makes of what they lack."""
+"""The inputs of evaluation: tables and logs, their columns, and what happens if some are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lsif_sdk.event_log: what is read, in which order, and what is refused with which words."""
+"""lsif_sdk.event_log: what is read, in which order, and what is refused with which message."""
 
 from __future__ import annotations
 
@@ -376,7 +376,7 @@ def test_a_column_of_text_stays_text_and_that_of_a_text_file_does_not(tmp_path: 
     assert read_events(mixed.assign(item=1)).user_ids == ["007", "7", "a"]
     with pytest.raises(DataError, match="column 'item': 10 is there as text and as a number"):
         read_events(mixed)
-    many = [*range(100_000), "99999"]  # which took minutes when each was counted for itself
+    many = [*range(100_000), "99999"]  # took minutes when each id was counted separately
     with pytest.raises(DataError, match="column 'item': 99999 is there as text and as a number"):
         read_events(pd.DataFrame({"user": 1, "item": many}), timestamp=None)
     numbers = read_events(frame.astype({"item": int}))

@@ -1,4 +1,4 @@
-"""Events of one user: what is accepted and what it becomes, and what is refused with the argument's name."""
+"""Events of one user: what is accepted and how it is converted, and what is refused with the argument's name."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ PROPERTY = settings(max_examples=30, deadline=None, derandomize=True)
         (np.array(["1970-01-01T00:00:07", "2020-01-01"], "M8[ns]"), [7, 1_577_836_800]),
         (np.array(["1970-01-02", "2020-01-01"], "M8[D]"), [86_400, 1_577_836_800]),
         ([np.datetime64("1970-01-02"), np.datetime64("1970-01-01T00:00:09")], [86_400, 9]),
-        # Seconds are whole: what a datetime64 has of a fraction is cut off, downwards before 1970 as after.
+        # Seconds are whole: fractions of a datetime64 are rounded down, also before 1970.
         (np.array(["1970-01-01T00:00:01.9", "1969-12-31T23:59:59.5"], "M8[ms]"), [1, -1]),
-        # In UTC, where they have no time zone.
+        # Without a time zone, they are in UTC.
         ([datetime.datetime(1970, 1, 2), datetime.datetime(2020, 1, 1, 3, tzinfo=BERLIN)], [86_400, 1_577_844_000]),
         (np.array([datetime.datetime(1970, 1, 2), datetime.datetime(1970, 1, 1)]), [86_400, 0]),
         ([datetime.datetime(1969, 12, 31, 23, 59, 59, 999_999), np.datetime64(1999, "ms")], [-1, 1]),
-        # Exactly, where a float of seconds would be rounded up; and dates that cannot be moved to UTC.
+        # Exact where a float of seconds would round up; and dates that cannot be converted to UTC.
         ([datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999)] * 2, [253_402_300_799] * 2),
         ([datetime.datetime.min.replace(tzinfo=BERLIN), datetime.datetime.min], [-62_135_600_400, -62_135_596_800]),
         # A day begins at midnight in UTC.
@@ -179,7 +179,7 @@ def test_items_of_events_are_a_sequence():
 @PROPERTY
 @given(st.lists(st.sampled_from([-(2**63), -7, 0, 3, 4, 2**63 - 1]), max_size=12), st.booleans())
 def test_events_are_sorted_by_time_and_ties_keep_their_order(times, unsorted_neighbour):
-    """Extremes included: UNKNOWN_TIME is the least int64, and no difference to it fits one."""
+    """Includes extremes: UNKNOWN_TIME is the least int64, and differences to it may not fit an int64."""
     table = ItemTable(list(range(12)))
     items = list(range(len(times)))
     actions = [item % 5 for item in items]

@@ -1,4 +1,4 @@
-"""What examples/ has runs: the server, asked over HTTP, and the two short ones. `make demo` runs demo.py."""
+"""The examples run: the server, with requests over HTTP, and the two short ones. `make demo` runs demo.py."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_server_says_what_is_wrong(server):
 
 def printed(example: str, folder: pathlib.Path) -> list[str]:
     command = [sys.executable, FOLDER / example]
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that spin: docs/training.md, "Busy machines"
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # several threads would spin: docs/training.md, "Busy machines"
     run = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines()

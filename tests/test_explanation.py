@@ -1,4 +1,4 @@
-"""Explanations: the parts sum to the score, and are what docs/model.md says they are."""
+"""Explanations: the parts sum to the score and agree with docs/model.md."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_sum(recommender: Recommender, why: Explanation, events: Events, now: i
 
 @pytest.mark.parametrize("times", [[-(2**63) + 1, 5, 2**63 - 1], [-5, 2**63 - 1, 2**63 - 1], [-(2**63), -5, 2**63 - 1]])
 def test_the_parts_sum_to_the_score_whatever_the_times(recommender, times):
-    """Differences of times need not fit int64."""
+    """Differences of times may not fit an int64."""
     events, now = Events(["i1", "i2", "i1"], times), 10**11
     score = recommender.score(events, ["i2"], now=now)[0, 0]
     assert recommender.explain(events, "i2", now=now).score == pytest.approx(score, abs=1e-3)
@@ -81,7 +81,7 @@ def test_interests_have_the_weights_the_model_gives_them(recommender):
         row = recommender.items.row("i5")
         dots = encoded.interests[0].astype(np.float64) @ recommender.catalog.vectors[row].double().numpy()
         shares = [part.share for part in why.interests]
-        # Not derived: float32 encoding beside float64; relative, too, as normalised inputs make large shares.
+        # Not derived: float32 against float64; also relative, as normalised inputs make shares large.
         np.testing.assert_allclose(shares, encoded.weights[0] * dots, rtol=1e-5, atol=1e-4)
 
 
@@ -94,14 +94,14 @@ def test_an_event_before_every_window_acts_through_the_long_term_interests_alone
 
 def test_times_further_apart_than_an_int64_reaches_are_explained(recommender):
     ends = np.iinfo(np.int64)
-    now = 10**11  # the latest there may be
+    now = 10**11  # the latest time allowed
     for times in ([ends.min + 1, -5, 7, ends.max], [ends.min + 1, ends.min + 9]):
         events = Events(IDS[: len(times)], times)
         check_sum(recommender, recommender.explain(events, "i5", now=now), events, now)
 
 
 def test_with_bfloat16_the_float32_model_is_explained():
-    exact = build(num_layers=2, num_long=0)  # long-term interests have no product in bfloat16
+    exact = build(num_layers=2, num_long=0)  # long-term interests have no bfloat16 product
     rounded = Recommender(exact.artifact, precision="bfloat16")
     events = history(exact, 30)
     lost = []
@@ -110,7 +110,7 @@ def test_with_bfloat16_the_float32_model_is_explained():
         assert why == exact.explain(events, item)
         lost.append(abs(why.score - float(rounded.score(events, [item])[0, 0])))
     length = float(np.linalg.norm(exact.user_vectors(events)) * exact.catalog.vectors.norm(dim=1).max())
-    assert 1e-4 * length < max(lost) < 5e-2 * length  # more than float32 loses; of vectors: tests/test_precision.py
+    assert 1e-4 * length < max(lost) < 5e-2 * length  # more than float32's error; for vectors see test_precision.py
 
 
 def test_what_cannot_be_explained_is_refused():

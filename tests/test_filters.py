@@ -1,4 +1,4 @@
-"""Filters of every kind, alone and combined: exactly the best of the items that are left, never another."""
+"""Filters of every kind, alone and combined: the answer is exactly the best of the items that remain."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recommender(request) -> Recommender:
 
 
 def may(item: str, where: dict[str, Any] | None) -> bool:
-    """The conditions word for word."""
+    """The conditions, implemented literally."""
     row = IDS.index(item)
     if where is None:
         return True
@@ -191,7 +191,7 @@ def test_a_column_of_lists_is_one_list_a_user(recommender):
 
 
 class ListColumn:
-    """A column of lists as those of Arrow and polars are: NumPy has it as objects, its own type says otherwise."""
+    """A column of lists like Arrow's and polars': NumPy sees objects, but the column's own dtype says lists."""
 
     dtype = "list[str]"
 

@@ -1,4 +1,4 @@
-"""Folding a new item in: the closed form against a float64 oracle, and what it does for a real catalogue."""
+"""Folding in a new item: the closed form against a float64 oracle, and its effect on a real catalogue."""
 
 from __future__ import annotations
 
@@ -88,17 +88,17 @@ def test_a_new_item_reaches_those_like_its_users_and_not_the_others():
         ),
         (
             (np.ones((2, 4)), np.ones((5, 4))),
-            {"others_weight": np.inf},  # of which the solution would be NaN
+            {"others_weight": np.inf},  # the solution would be NaN
             r"^others_weight: expected a number in \(0, inf\), got inf",
         ),
         (
             (np.ones((2, 4)), np.ones((5, 4))),
-            {"others_weight": 1e308},  # sums past float64
+            {"others_weight": 1e308},  # sums overflow float64
             r"^ridge, others_weight: expected weights of which the solution is finite .*, got 100\.0 and 1e\+308",
         ),
         (
             (np.ones((2, 4)), np.ones((5, 4))),
-            {"ridge": 1e-16},  # lost beside the rest: the matrix is singular
+            {"ridge": 1e-16},  # lost in rounding, so the matrix is singular
             r"^ridge, others_weight: expected weights of which the solution is finite .*, got 1e-16 and 100\.0",
         ),
     ],

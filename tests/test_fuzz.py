@@ -1,4 +1,4 @@
-"""The fuzzer: that it finds, a short run of each target, and the corpus of inputs that are refused."""
+"""The fuzzer: it reports findings, each target runs for a short time, and the corpus of refused inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrices that become others by a change of some rows: what they hold, and what they share."""
+"""Matrices derived from others by changing some rows: their contents, and the memory they share."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_rows_come_behind_the_last_without_a_copy_while_there_is_room():
     second = replaced(first, 2, [82], np.full((1, 4), 3))
     assert shares(first, second) and first.shape == (81, 4)
     assert second[79:].tolist() == [[1] * 4, [2] * 4, [0] * 4, [3] * 4]
-    other = replaced(first, 1, [81], np.full((1, 4), 5))  # what is behind `first` is the second's
+    other = replaced(first, 1, [81], np.full((1, 4), 5))  # the memory after `first` belongs to `second`
     assert not shares(first, other) and other[81].tolist() == [5] * 4 and second[81].tolist() == [0] * 4
     changed = replaced(second, 1, [0, 83], np.zeros((2, 4)))
     assert not shares(second, changed) and second[0].tolist() == [1] * 4
@@ -97,7 +97,7 @@ def test_new_items_of_a_snapshot_lie_behind_those_of_the_one_before(tmp_path):
     live.upsert(["new 3"], vectors_of(1, 4))
     for number, snapshot in enumerate((first, second, third, live.current)):
         assert answers(snapshot) == answers(from_scratch(snapshot))
-        snapshot.save(tmp_path / str(number))  # of a tensor that is a part of its memory
+        snapshot.save(tmp_path / str(number))  # its tensor is only a part of its memory
         loaded = Artifact.load(tmp_path / str(number))
         assert all(torch.equal(loaded.weights[name], weight) for name, weight in snapshot.artifact.weights.items())
     assert first.catalog.vectors.shape == (len(IDS) + 1, DIM)

@@ -1,4 +1,4 @@
-"""Histories of one user or many: the forms they come in, and what is refused with its place."""
+"""Histories of one user or many: their possible forms, and what is refused, with its position."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def random_value(rng: random.Random, depth: int) -> Any:
 
 
 def test_whatever_comes_is_taken_or_refused_on_purpose():
-    """Only errors of the SDK, whatever the value: no IndexError, no StopIteration, no bare ValueError of numpy."""
+    """Whatever the value, only errors of the SDK: no IndexError, no StopIteration, no bare ValueError of numpy."""
     rng = random.Random(0)
     num_taken = num_refused = 0
     for _ in range(400):
@@ -301,5 +301,5 @@ def test_times_in_finer_units_are_refused():
         Events([10], [10**16]),
         [10],
         [],
-    ):  # a clock of somebody's own
+    ):  # a clock of the application's own
         check_seconds(batch_of(history))

@@ -92,7 +92,7 @@ def _log(*histories):
 
 
 def test_taste_drift_is_what_its_formula_says():
-    # Two opposite tastes, each with two items; centring changes nothing, for the mean vector is 0.
+    # Two opposite tastes, each with two items; centring changes nothing, as the mean vector is 0.
     vectors = np.array([[1, 0], [1, 0], [-1, 0], [-1, 0]], np.float32)
     log = _log([0, 1, 1, 0], [0, 1, 2, 3], [0, 2, 0, 1], [0, 1, 2], [])
     drift = taste_drift(log, vectors, np.arange(5), newest=2)

@@ -1,4 +1,4 @@
-"""`_core.IdRows`, rows by the application's ids, beside a dictionary; and how `ItemTable` asks it."""
+"""`_core.IdRows`, rows by the application's ids, against a dictionary; and how `ItemTable` uses it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lsif_sdk.items import ItemEdit
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 INT64 = st.integers(-(2**63), 2**63 - 1)
-texts = st.text(max_size=5)  # of one, two and four bytes a letter
+texts = st.text(max_size=5)  # with one, two or four bytes per character
 
 
 def column(ids: list[Any]) -> np.ndarray[Any, Any]:
@@ -36,7 +36,7 @@ def expected(ids: list[Any], asked: list[Any]) -> list[int]:
 
 
 def fresh(text: str) -> str:
-    """An equal string that is another object, as one out of a request is."""
+    """An equal string that is another object, like a string from a request."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
@@ -79,7 +79,7 @@ def test_the_first_row_whose_id_came_before(numbers, kind):
 
 @pytest.mark.parametrize("item", ["", 2**40])
 def test_a_million_equal_ids_are_refused_while_one_waits(item):
-    """Not after minutes: each would lie behind all others of its hash."""
+    """Not after minutes, although each belongs behind all others with its hash."""
     ids = [item] * 1_000_000 + ([0] if item else [])
     with pytest.raises(ArgumentError, match=r"^ids: expected no two equal ids"):
         ItemTable(ids)
@@ -93,7 +93,7 @@ def test_what_lies_close_together_and_what_does_not(ids):
 
 
 def number_of(hash_: int) -> int:
-    """The number whose hash (SplitMix64's finaliser) this is."""
+    """The number that has this hash (SplitMix64's finaliser)."""
 
     def unshift(x: int, bits: int) -> int:
         y = x
@@ -108,7 +108,7 @@ def number_of(hash_: int) -> int:
 
 
 def test_numbers_of_one_slot_and_one_tag_are_told_apart():
-    """Of 8 slots the last, so that they go on at the first; hashes differ between the bits of the slot and the tag."""
+    """All are in the last of 8 slots, so they wrap to the first; hashes differ only in bits between slot and tag."""
     alike = [number_of(7 << 32 | part << 8 | 7) for part in range(6)]
     assert len(set(alike)) == 6
     table = _core.IdRows(column(alike[:4]))
@@ -116,7 +116,7 @@ def test_numbers_of_one_slot_and_one_tag_are_told_apart():
 
 
 def test_texts_of_one_slot_and_one_tag_are_told_apart():
-    """Two of many strings whose hashes agree in the slot, of two, and in the tag."""
+    """Pairs among many strings whose hashes agree in the slot (of two slots) and in the tag."""
     first: dict[int, str] = {}
     pairs = []
     for number in range(600_000):

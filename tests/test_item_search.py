@@ -25,7 +25,7 @@ def alone(**others):
 
 
 def slow(users, k, allowed=lambda user, row: True, vectors=VECTORS, bias=BIAS):
-    """Ids of the best, by float64."""
+    """Ids of the best items, by float64 scores."""
     scores = users.astype(np.float64) @ vectors.T.astype(np.float64) + bias
     orders = [sorted(range(len(vectors)), key=lambda row: (-scores[user, row], row)) for user in range(len(users))]
     return [[IDS[row] for row in order if allowed(user, row)][:k] for user, order in enumerate(orders)]

@@ -1,4 +1,4 @@
-"""Item ids, titles and counts: what is accepted and what it becomes, and what is refused with the argument's name."""
+"""Item ids, titles and counts: what is accepted and how it is converted, and refusals with the argument's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.ops.lsif_kept.*: what torch.ops.lsif.* give, for models that are kept under a number."""
+"""torch.ops.lsif_kept.*: the results of torch.ops.lsif.*, for models that are kept under a number."""
 
 from __future__ import annotations
 
@@ -155,6 +155,6 @@ def test_shapes_types_and_numbers_are_checked_always(device):
     with pytest.raises(ValueError, match=r"^catalog: expected the number of one that is kept on this device, got"):
         kept_ops.score_topk(encoder, queries, None, 1.0, 5, None, None, None, 1)
     kept_ops.drop(encoder, queries)
-    kept_ops.drop(encoder, queries)  # says nothing
+    kept_ops.drop(encoder, queries)  # no error
     with pytest.raises(ValueError, match=r"^encoder: expected"):
         kept_ops.encode(encoder, *placed(encode_args()[3:], device))

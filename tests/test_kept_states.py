@@ -1,4 +1,4 @@
-"""User states of torch.ops.lsif_kept: appending events one by one gives what encoding whole histories gives."""
+"""User states of torch.ops.lsif_kept: appending events one by one gives the same as encoding whole histories."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "short-term, four layers": {"num_long": 0, "num_layers": 4, "window": 3},
 }
 LENGTHS = (0, 1, 2, 6, 7, 8, 15, 23)
-"""Around the window of 7 and the short one of 5, and around each of them again."""
+"""Around the window of 7, and longer than two and three windows."""
 
 
 class States:
-    """An encoder on a device and states beside it, each user's in the slot that `slots` says."""
+    """An encoder on a device, and user states there; `slots` has each user's slot."""
 
     def __init__(self, device: str, artifact: Any, num_slots: int = 20) -> None:
         self.ops, self.memory = kept_ops_of(device), memory_of(device)
@@ -42,13 +42,12 @@ class States:
         return None if values is None else torch.from_numpy(np.ascontiguousarray(values)).to(self.memory)
 
     def append(self, batch: native.Batch, users: Any, event: int) -> None:
-        """One event of each of these users."""
         at = batch.offsets[:-1][users] + event
         rows = [None if values is None else values[at] for values in (batch.items, batch.times, batch.actions)]
         self.ops.append(self.encoder, self.bytes, self.placed(self.slots[users]), *map(self.placed, rows), 2)
 
     def append_all(self, batch: native.Batch) -> None:
-        """Events side by side, of users in another order each time."""
+        """Appends one event per user at a time, with the users in another order each time."""
         lengths = np.diff(batch.offsets)
         for event in range(lengths.max(initial=0)):
             users = np.random.default_rng(event).permutation(np.flatnonzero(lengths > event))
@@ -93,7 +92,7 @@ def test_appending_gives_what_encoding_the_histories_gives(device, name, times):
     if device == "cpu":
         assert all(map(np.array_equal, actual, expected))
     assert_near(actual, expected)
-    assert not any(part[0].any() for part in actual)  # who has no events
+    assert not any(part[0].any() for part in actual)  # the first user has no events
 
 
 def test_a_user_depends_on_no_other(device):
@@ -138,7 +137,7 @@ def test_a_graph_does_it_again(device):
     batch = native.random_batch(artifact.config, (9, 9, 9), 7)
     users = np.array([2, 0, 1])
     expected, captured = States(device, artifact), States(device, artifact)
-    expected.append_all(batch)  # and what is made at a first call is made
+    expected.append_all(batch)  # also creates what only a first call creates, before the capture
     slots, now = captured.placed(captured.slots[users]), captured.placed(batch.now[users])
     columns = [torch.zeros(3, dtype=torch.int64, device=device) for _ in range(3)]
     graph = torch.cuda.CUDAGraph()

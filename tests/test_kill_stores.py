@@ -1,7 +1,7 @@
 """kill -9 at random moments: no acknowledged event is lost, doubled or torn, and no wrong state is served.
 
-LSIF_KILLS is how often each victim is killed (5 by default; 100 takes some minutes). What a process has written
-outlives it in the memory of the operating system: this says nothing of power failures, against which stores sync.
+LSIF_KILLS is how often each victim is killed (5 by default; 100 takes some minutes). Data written by a killed process
+stays in the operating system's memory, so this does not test power failures, against which stores sync.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from store_cases import RedisServer, Stores
 
 KILLS = int(os.environ.get("LSIF_KILLS", "5"))
 USERS = 3
-Acknowledged = collections.Counter[int]  # events of each user that somebody was told are recorded
-_ACKNOWLEDGED = struct.Struct("<qq")  # user, its number of events then
+Acknowledged = collections.Counter[int]  # number of acknowledged events of each user
+_ACKNOWLEDGED = struct.Struct("<qq")  # user, number of events acknowledged so far
 
 
 @pytest.mark.parametrize("victim", ["SQLite's process", "Redis' client", "Redis' server"])
@@ -58,7 +58,7 @@ def run_until_killed(
     rng: random.Random,
     kill_server: bool,
 ) -> None:
-    """Starts a child that records, kills it or its server, and counts what the child was told is recorded."""
+    """Starts a child that records, kills it or its server, and counts the events acknowledged to the child."""
     reader, writer = os.pipe()
     child = multiprocessing.get_context("fork").Process(
         target=record, args=(stores, recommender, dict(acknowledged), rng.random(), writer)
@@ -66,7 +66,7 @@ def run_until_killed(
     child.start()
     os.close(writer)
     select.select([reader], [], [], 60)
-    time.sleep(rng.expovariate(1 / 0.03))  # after the first answer: at any moment of an append or of saving a state
+    time.sleep(rng.expovariate(1 / 0.03))  # after the first answer: at any moment of an append or a state's save
     if kill_server:
         assert stores.server is not None
         stores.server.kill()
@@ -82,7 +82,7 @@ def run_until_killed(
 
 
 def record(stores: Stores, recommender: Recommender, counts: dict[int, int], seed: float, answers: int) -> None:
-    """Records numbered events, 1 to 4 at a time, until it is killed or its server is."""
+    """Records numbered events, 1 to 4 at a time, until this process or its server is killed."""
     rng = random.Random(seed)
     try:
         with stores.open() as store, Users(recommender, store, save_every=3) as users:
@@ -97,7 +97,7 @@ def record(stores: Stores, recommender: Recommender, counts: dict[int, int], see
 
 
 def numbered(begin: int, end: int) -> Events:
-    """Each event tells its number, and how many were recorded with it."""
+    """Each event has its number as time, and how many are recorded together as action."""
     numbers = range(begin, end)
     return Events([IDS[n % len(IDS)] for n in numbers], list(numbers), [end - begin] * (end - begin))
 

@@ -1,4 +1,4 @@
-"""Snapshots: each is what a recommender made from scratch would be; readers and user states outlive them."""
+"""Snapshots: each equals a recommender made from scratch; readers and user states outlive them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_snapshot_is_what_a_new_recommender_of_its_items_would_be(changes: dic
     scores = live.current.score(history, candidates)
     assert np.array_equal(scores, expected.score(history, candidates))
     assert live.current.explain(history, "new b").score == pytest.approx(float(scores[0, 3]), abs=1e-4)
-    assert live.current.recommend([], k=1).items[0, 0] == "new b"  # met most often
+    assert live.current.recommend([], k=1).items[0, 0] == "new b"  # the most popular item
     similar = live.current.similar_items(["new b"], k=NUM_ITEMS)
     assert np.array_equal(similar.items, expected.similar_items(["new b"], k=NUM_ITEMS).items)
     assert not {IDS[5], IDS[6], "new b"} & set(similar.items[0])
@@ -51,7 +51,7 @@ def test_codes_and_fingerprint_of_a_snapshot() -> None:
     live = live_of()
     first = live.current
     live.hide([IDS[1]])
-    assert live.current.catalog.codes is first.catalog.codes  # nothing to search anew
+    assert live.current.catalog.codes is first.catalog.codes  # nothing is coded again
     assert live.current.fingerprint == first.fingerprint
     live.upsert(["new"], vectors_of(1))
     c = live.current.catalog
@@ -122,7 +122,7 @@ def test_an_edit_that_leaves_everything_as_it_was_publishes_nothing() -> None:
     ]
     assert versions == [before] * len(versions)
     assert live.current is first
-    live.rollback()  # of the last change, not of nothing
+    live.rollback()  # undoes the last change
     assert IDS[1] in [item for item, _ in answers(live.current)]
     before = live.version
     assert live.show([IDS[2]], until=2_000_000_001) == live.version == before + 1
@@ -140,7 +140,7 @@ def test_readers_finish_on_their_snapshot() -> None:
     assert live.current.recommend([IDS[3], "new"]).unknown[0] == 0
     assert [r.recommend(HISTORY).version for r in (reader, live.current)] == [0, 2]
     assert live.stats().version == 2
-    assert live.stats().requests == 6  # of both
+    assert live.stats().requests == 6  # of both snapshots
 
 
 def test_states_outlive_snapshots_of_their_model() -> None:
@@ -151,7 +151,7 @@ def test_states_outlive_snapshots_of_their_model() -> None:
     whole = live.current.encode([*HISTORY, "new", IDS[2]])
     np.testing.assert_allclose(live.current.encode(state=grown).fused, whole.fused, atol=1e-4)
     assert "new" not in live.current.recommend(state=grown, k=NUM_ITEMS).items
-    live.upsert([IDS[2], "newer"], vectors_of(2, seed=5))  # what the encoder makes of IDS[2] stays
+    live.upsert([IDS[2], "newer"], vectors_of(2, seed=5))  # does not change the encoder's input for IDS[2]
     np.testing.assert_allclose(live.current.encode(state=grown).fused, whole.fused, atol=1e-4)
     np.testing.assert_allclose(live.current.encode([*HISTORY, "new", IDS[2]]).fused, whole.fused, atol=1e-6)
     live.rollback()
@@ -345,7 +345,7 @@ def test_a_saved_snapshot_is_the_same_when_loaded(tmp_path) -> None:
     loaded = Recommender.load(tmp_path / "model")
     assert answers(loaded) == answers(live.current)
     assert np.array_equal(loaded.items.until, live.current.items.until)
-    assert not loaded.knows(live.current.new_state(["new"]))  # documented: it is a model of its own
+    assert not loaded.knows(live.current.new_state(["new"]))  # documented: a loaded model is another model
 
 
 def test_items_to_hide_come_in_any_container() -> None:

@@ -1,4 +1,4 @@
-"""Attributes of a catalogue that changes: columns by row or by item id, of new items, changed alone."""
+"""Attributes of a changing catalogue: columns by row or by item id, for new items, or changed alone."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_columns_by_item_id() -> None:
 
 
 def test_a_default_index_is_no_ids() -> None:
-    """Whatever the ids are, a column of a table is read row by row."""
+    """A table's column with a default index is read row by row, whatever the ids are."""
     live = LiveRecommender(
         Recommender(build(dim=DIM, ids=range(NUM_ITEMS)).artifact, attributes={"price": [0.0] * NUM_ITEMS})
     )
@@ -110,7 +110,7 @@ def test_a_default_index_is_no_ids() -> None:
         live.set_attributes([8, 7], {"price": pd.Series([7.0, 8.0], index=[7, 8])})
     with pytest.raises(
         errors.ArgumentError, match="expected a column without an index"
-    ):  # ids, or rows of a sorted table?
+    ):  # the index is ambiguous: ids, or row numbers of a sorted table
         Recommender(
             build(dim=DIM, ids=range(NUM_ITEMS)).artifact, attributes={"price": pd.Series(range(NUM_ITEMS))[::-1]}
         )

@@ -1,4 +1,4 @@
-"""What a `LiveRecommender` refuses, and that nothing has changed then."""
+"""What a `LiveRecommender` refuses, and that a refusal changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What snapshots share with the caller, with each other, with other threads and with forked children."""
+"""What snapshots share with the caller, each other, other threads and forked children."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_forked_child_asks_for_what_another_thread_was_making(monkeypatch) -> 
     monkeypatch.setattr(item_search, "directions_of", directions_of)
     run_in_forked_child(lambda: second.similar_items(IDS[0]), seconds=30)
     run_in_forked_child(lambda: first.similar_items(IDS[0]), seconds=30)
-    second.similar_items(IDS[0])  # here, too, one recommender does not wait for another
+    second.similar_items(IDS[0])  # also in this process, one recommender does not wait for another
     leave.set()
     thread.join()
 
@@ -90,7 +90,7 @@ def test_a_child_forked_within_an_edit_has_the_edit_still() -> None:
         own.hide([IDS[0]])
 
         def change() -> None:
-            with pytest.raises(errors.ArgumentError, match="edit"):  # as in the parent: not a change beside it
+            with pytest.raises(errors.ArgumentError, match="edit"):  # as in the parent, no other change during an edit
                 live.hide([IDS[1]])
 
         run_in_forked_child(change, seconds=30)
@@ -163,14 +163,14 @@ def test_what_requests_needed_before_is_there_after_every_change() -> None:
     assert len(needed) == 3
     live.upsert([IDS[4]], vectors_of(1))
     assert made() == needed and "_path" in vars(live.current._directions)
-    for _ in range(3):  # over an edit each, the last time over another model
+    for _ in range(3):  # the first two undo an edit each, the last one the change of model
         live.rollback()
         assert made() == needed and "_path" in vars(live.current._directions)
         assert "fingerprint" in vars(live.current)
 
 
 def test_two_of_one_recommender_do_not_see_each_others_items() -> None:
-    """Though the tables of both share one dictionary of ids for as long as they can."""
+    """Although both tables share one dictionary of ids for as long as they can."""
     first = build(dim=DIM, titles=TITLES)
     one, other = LiveRecommender(first), LiveRecommender(first)
     one.upsert(["a", "b"], vectors_of(2))
@@ -192,7 +192,7 @@ def test_two_of_one_recommender_do_not_see_each_others_items() -> None:
 
 def test_two_of_one_recommender_add_items_at_once() -> None:
     class Dictionary(dict[Any, int]):
-        """Waits, after a look at its length, for the other thread to have had one, too, unless that is kept out."""
+        """After its length is read, waits until the other thread has read it, too, unless a lock keeps that one out."""
 
         def __len__(self) -> int:
             length = super().__len__()

@@ -1,4 +1,4 @@
-"""Users of a live recommender: answers are those of the newest snapshot for all events."""
+"""Users of a live recommender: answers equal the newest snapshot's for all events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_states_follow_the_snapshots(stores) -> None:
         rebuilt = users.stats()["rebuilt"]
         check(users, live, store, "a")
         live.upsert(["new"], vectors_of(1))
-        check(users, live, store, "b")  # the event that was left out counts now
+        check(users, live, store, "b")  # the event of the formerly unknown item counts now
         assert users.state("b").num_unknown == 0
         assert users.stats()["rebuilt"] == rebuilt + 1
         users.record("a", ["new"])
@@ -55,7 +55,7 @@ def test_states_follow_the_snapshots(stores) -> None:
 
 
 def test_a_model_replaced_in_the_middle_of_a_request(stores, monkeypatch) -> None:
-    # Integers, whose hashes are fixed: users of one hash share a lock.
+    # User ids are integers, whose hashes are fixed, because users with one hash share a lock.
     live, knows, replaced = LiveRecommender(build()), Recommender.knows, []
     with stores.open() as store, Users(live, store) as users:
 
@@ -92,12 +92,12 @@ def test_each_model_reads_the_ids_of_its_kind(stores) -> None:
         assert list(store.read("anna").events.items) == ["i1", "i2", "i3", 7, 9, "i4"]
     with stores.open() as store, Users(live, store) as users:
         assert same(users.recommend("anna", 5), live.current.recommend(state=state, k=5))
-        users.record("anna", Events(["i5"]))  # only some of the times are known: the events answer
+        users.record("anna", Events(["i5"]))  # only some times are known, so the answer is from the events
         assert users.recommend("anna", 5).unknown[0] == 0
 
 
 class ReadsArrays(SQLiteStore):
-    """A store of somebody else's: ids come as arrays and NumPy's values."""
+    """Like a store of somebody else: it returns ids as arrays and NumPy scalars."""
 
     def __init__(self, path, kind):
         super().__init__(path)

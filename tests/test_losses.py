@@ -72,7 +72,7 @@ def test_full_loss_is_the_mean_negative_log_probability(
 
 @dataclasses.dataclass
 class Queries:
-    """40 queries over 300 items: fused, vectors, bias and the bonus of five items each are leaves."""
+    """40 queries over 300 items; the leaves are fused, vectors, bias and the bonus of five items per query."""
 
     leaves: list[torch.Tensor]
     items: torch.Tensor
@@ -85,20 +85,19 @@ class Queries:
             (spread * torch.randn(*shape, generator=generator, dtype=torch.float32)).to(dtype)
             for shape in ((40, 8), (300, 8), (300,), (40, 5))
         ]
-        if shift:  # whole numbers make scores that are exact in float32, however large
+        if shift:  # integers make scores exact in float32, however large
             leaves = [leaf.round() for leaf in leaves]
         leaves[2] += shift
         items = torch.randint(300, (40, 5), generator=generator)
         return cls([leaf.requires_grad_() for leaf in leaves], items, torch.randint(300, (40,), generator=generator))
 
     def loss(self, fused_dtype: torch.dtype | None = None) -> torch.Tensor:
-        """What is tested."""
         fused, vectors, bias, values = self.leaves
         bonus, catalog = RepeatBonus(self.items, values), CatalogRows(vectors, bias)
         return full_softmax_loss(fused.to(fused_dtype or fused.dtype), bonus, catalog, self.targets, lambda _: None)
 
     def formula(self) -> torch.Tensor:
-        """The same by torch's own cross-entropy."""
+        """The same from torch's own cross-entropy."""
         fused, vectors, bias, values = self.leaves
         scores = RepeatBonus(self.items, values).added_to(fused @ vectors.t() + bias, None)
         return functional.cross_entropy(scores, self.targets, reduction="sum")
@@ -124,7 +123,7 @@ def test_full_softmax_keeps_its_digits_with_large_scores_and_unlikely_targets(sp
     exact, rounded = Queries.random(torch.float64, spread, shift), Queries.random(torch.float32, spread, shift)
     expected, value = exact.formula(), rounded.loss()
     assert torch.isfinite(expected)
-    assert spread == 1 or expected > 40 * 200  # on average exp(-200) and less, which float32 does not have
+    assert spread == 1 or expected > 40 * 200  # exp(-200) on average, which underflows float32
     torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=0)
     assert_near(rounded.slopes(value), exact.slopes(expected), 1e-4)
 

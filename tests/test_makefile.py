@@ -1,4 +1,4 @@
-"""The Makefile with a Python that only writes down what it is asked."""
+"""The Makefile with a fake Python that only records its arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ esac
 
 
 class Project:
-    """A folder with the Makefile and as much of the rest as it looks at."""
+    """A folder with the Makefile and the files and folders that it looks at."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -86,7 +86,7 @@ def test_dev_builds_again_only_where_something_has_changed(project):
     assert project.make("dev").returncode == 0
     assert project.make("dev").returncode == 0
     assert not project.installs()
-    (project.folder / "replaced").touch()  # uninstalled, or a wheel in its place
+    (project.folder / "replaced").touch()  # the package was uninstalled, or replaced by a wheel
     assert project.make("dev").returncode == 0
     assert len(project.installs()) == 1
     for path in project.folder.rglob("*"):

@@ -1,4 +1,4 @@
-"""Metrics of lists against a slow oracle, and what is no list."""
+"""Metrics of lists against a slow oracle, and refusals of what is not a list."""
 
 from __future__ import annotations
 
@@ -22,12 +22,10 @@ NAMES = ("ndcg", "recall", "precision", "map", "mrr", "hr")
 
 
 def pairs(wanted):
-    """A table of {user: items}."""
     return pd.DataFrame([(user, item) for user, items in wanted.items() for item in items], columns=["user", "item"])
 
 
 def scored(lists):
-    """A table of {user: {item: score}}."""
     rows = [(user, item, score) for user, scores in lists.items() for item, score in scores.items()]
     return pd.DataFrame(rows, columns=["user", "item", "score"])
 
@@ -38,7 +36,7 @@ def in_order(lists):
 
 
 def slow_metrics(lists, wanted, k):
-    """By the definitions, one user and one rank at a time."""
+    """The metrics by their definitions, one user and one rank at a time."""
     gains = {f"{name}@{k}": [] for name in NAMES}
     for user, relevant in sorted(wanted.items()):
         scores = {item: score for item, score in lists.get(user, {}).items() if score > -math.inf}

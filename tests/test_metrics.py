@@ -142,7 +142,7 @@ def test_coverage_and_novelty_by_hand():
     top = np.array([[0, 1], [1, -1], [3, 1]])
     assert coverage(top, 6) == 3 / 6
     counts = np.array([8, 2, 1, 0, 0, 0])
-    bits = [-math.log2(count / 8) for count in (8, 2, 2, 1, 2)]  # item 3 was met by nobody: counted as one user
+    bits = [-math.log2(count / 8) for count in (8, 2, 2, 1, 2)]  # item 3 has no users: counted as one
     assert novelty(top, counts, 8) == pytest.approx(sum(bits) / 5)
     assert math.isnan(novelty(np.full((2, 2), -1), counts, 8))
     for wrong in (lambda: coverage(top, 3), lambda: novelty(top, counts, 7), lambda: novelty(top, counts[:2], 8)):

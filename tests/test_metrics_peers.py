@@ -12,7 +12,7 @@ NUM_USERS, NUM_ITEMS = 200, 60
 
 @pytest.fixture(scope="module")
 def problem():
-    """Scores that are all different, one target a user, and each user's list of all items, best first."""
+    """Scores that are all different, one target per user, and each user's list of all items, best first."""
     rng = np.random.default_rng(0)
     scores = rng.permutation(NUM_USERS * NUM_ITEMS).reshape(NUM_USERS, NUM_ITEMS).astype(np.float32)
     return scores, rng.integers(NUM_ITEMS, size=NUM_USERS), np.argsort(-scores, axis=1)
@@ -31,7 +31,7 @@ def test_metrics_equal_those_of_ranx(problem, k):
     run = ranx.Run(
         {f"u{user}": {f"i{item}": float(score) for item, score in enumerate(row)} for user, row in enumerate(scores)}
     )
-    # Its "ndcg" has the gain itself in the numerator, "ndcg_burges" 2^gain - 1: the same for one relevant item.
+    # Its "ndcg" has the gain in the numerator, "ndcg_burges" has 2^gain - 1: the same for one relevant item.
     names = {"ndcg": f"ndcg@{k}", "ndcg_burges": f"ndcg@{k}", "hit_rate": f"hr@{k}", "mrr": f"mrr@{k}"}
     ranx.evaluate(qrels, run, [f"{name}@{k}" for name in names])
     ours = gains_of(problem, k)
@@ -63,7 +63,7 @@ def test_metrics_of_several_relevant_items_equal_those_of_ranx(problem, k):
     ranx.evaluate(qrels, run, [f"{name}@{k}" for name in names])
     for name in names:
         theirs = np.array([run.scores[f"{name}@{k}"][f"u{user}"] for user in range(NUM_USERS)])
-        if name == "map":  # it divides by the number of relevant items, be they more than k or not
+        if name == "map":  # it divides by the number of relevant items, even if that is more than k
             theirs *= [len(items) / min(k, len(items)) for items in wanted.values()]
         own = ours.gains[f"{name.replace('hit_rate', 'hr')}@{k}"]
         np.testing.assert_allclose(own, theirs, rtol=1e-12, atol=1e-15, err_msg=name)
@@ -79,7 +79,7 @@ def test_metrics_equal_those_of_rectools(problem, k):
     lists = pandas.DataFrame({"user_id": users, "item_id": lists.ravel(), "rank": ranks})
     held_out = pandas.DataFrame({"user_id": np.arange(NUM_USERS), "item_id": targets})
     ours = gains_of(problem, k)
-    # By default its NDCG divides by the DCG of k relevant items; with one relevant item 1 is what can be reached.
+    # By default, its NDCG divides by the DCG of k relevant items; with the option, by 1, what one item can reach.
     for metric, own in (
         (metrics.NDCG(k=k, divide_by_achievable=True), f"ndcg@{k}"),
         (metrics.HitRate(k=k), f"hr@{k}"),

@@ -330,7 +330,7 @@ def test_long_term_interests_of_every_position_are_those_of_its_history(
 
 @pytest.mark.parametrize("name", ["normalized_inputs", "both_normalized", "long_only", "hstu"])
 def test_item_embeddings_are_trained_through_all_they_are_used_for(name: str) -> None:
-    """The gradient of a score by one embedding, against central differences: as input, as vector, and scaled."""
+    """The gradient of a score with respect to one embedding, used as input, as vector and scaled; by differences."""
     config = make_config(**CONFIGS[name])
     model = make_model(config)
     items, times, actions = make_history(6, 4)
@@ -350,5 +350,5 @@ def test_item_embeddings_are_trained_through_all_they_are_used_for(name: str) ->
                 model.item_embedding[row, column] += sign * step
                 values.append(float(score(model)))
                 model.item_embedding[row, column] -= sign * step
-        # Central differences err by step^2 of the third derivative, and by the rounding of scores over the step.
+        # Central differences have an error of step^2 times the third derivative, and of the scores' rounding over step.
         assert float(gradient[column]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5, abs=1e-7)

@@ -1,4 +1,4 @@
-"""What importing lsif_sdk says where a native part is missing, damaged or of another Python."""
+"""The errors of importing lsif_sdk if a native part is missing, damaged or for another Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ except ImportError as error:
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the package, its libraries beside its modules."""
+    """A copy of the package, with its libraries in the same folder."""
     folder = tmp_path / "lsif_sdk"
     shutil.copytree(
         pathlib.Path(lsif_sdk.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__", "*.so")
@@ -36,7 +36,7 @@ def package(tmp_path):
 
 
 def said_by(package: pathlib.Path) -> str:
-    # -S: without the finder of an editable install. torch and NumPy are found by their folders.
+    # -S: without the import finder of an editable install. torch and NumPy are found through PYTHONPATH.
     folders = [str(package.parent), *(path for path in sys.path if path.endswith("-packages"))]
     environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
     environment["PYTHONPATH"] = os.pathsep.join(folders)

@@ -1,4 +1,4 @@
-"""Counters and histograms: what was done is what they say, to Prometheus and OpenTelemetry, too."""
+"""Counters and histograms agree with what was done, also for Prometheus and OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def asked() -> Recommender:
     """A recommender that has answered three calls and refused two."""
     recommender = Recommender(build().artifact, batching=Batching())
     recommender.recommend(HISTORIES, k=3)  # one user without events, one unknown item
-    recommender.recommend(["i1"], k=NUM_ITEMS)  # one item too few
+    recommender.recommend(["i1"], k=NUM_ITEMS)  # one item fewer than k
     recommender.recommend(state=recommender.new_state(["i2", "new"]), k=2)
     for k in (0, "three"):
         with pytest.raises(errors.LsifError):
@@ -41,7 +41,7 @@ def test_everything_is_counted():
     assert (stats.requests, stats.users, stats.unknown, stats.fallbacks, stats.short) == (3, 6, 2, 1, 1)
     assert stats.errors == {"ArgumentError": 1, "ArgumentTypeError": 1}
     assert stats.batching["requests"] == 3
-    assert stats.batch_sizes == Histogram((3, *[0] * 7), 3.0, (1, 2, 4, 8, 16, 32, 64))  # one by one
+    assert stats.batch_sizes == Histogram((3, *[0] * 7), 3.0, (1, 2, 4, 8, 16, 32, 64))  # three batches of one
     assert set(stats.times) == set(STAGES)
     parts = sum(stats.times[stage].total for stage in STAGES if stage != "total")
     assert parts == pytest.approx(stats.times["total"].total)

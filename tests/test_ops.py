@@ -69,7 +69,7 @@ def float_inputs(args):
     ]
 
 
-@pytest.mark.parametrize("op", [op for op in CASES if op not in ("code_catalog", "update_codes")])  # which give bytes
+@pytest.mark.parametrize("op", [op for op in CASES if op not in ("code_catalog", "update_codes")])  # they return bytes
 def test_a_gradient_is_refused_rather_than_left_out(op):
     args = first_args(op)
     for wanted in range(len(float_inputs(args))):

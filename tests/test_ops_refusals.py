@@ -1,4 +1,4 @@
-"""torch.ops.lsif.*: what they cannot use is refused by name."""
+"""torch.ops.lsif.*: arguments they cannot use are refused by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lsif_sdk.ops import ops
 from op_cases import OFFSETS, OPS, encode_args, first_args, ints, randn
 
 NAMES = {op: [argument.name for argument in getattr(ops, op).default._schema.arguments] for op in OPS}
-# One more value in these is one more empty sequence, position, dimension or candidate.
+# One more value in these is valid: one more empty sequence, position, dimension or candidate.
 LONGER_IS_VALID = {
     ("attention", "offsets"), ("interest_pooling", "offsets"), ("attention", "position_bias"),
     ("code_catalog", "vectors"), ("score_items", "items"), ("update_codes", "changed"),
@@ -29,7 +29,7 @@ CHANGES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
         lambda t: torch.stack([t, t], -1)[..., 0],
         "{}: expected a contiguous tensor, got one with other strides",
     ),
-    # Where this argument sets the size of another one, that one is named.
+    # If this argument determines the size of another one, the error names that one.
     "size": (lambda t: torch.cat([t, t[..., -1:]], -1), r"\w+: expected .*, got "),
 }
 
@@ -119,7 +119,7 @@ REFUSED = [
         {"vectors": randn(20, 24), "bias": None},
         r"num_coded: expected an integer in \[0, 20\], got 24",
     ),
-    (  # the size of so many codes does not fit int64
+    (  # the size of so many codes does not fit an int64
         "update_codes",
         {"num_coded": 2**60, "codes": torch.empty(0, dtype=torch.uint8)},
         r"num_coded: expected an integer in \[0, 40\], got 1152921504606846976",

@@ -24,7 +24,7 @@ def embedding_oracle(items, actions, item, action):
 
 
 def encode_oracle(weights, config_ints, norm_eps, items, times, actions, offsets, now, threads):
-    """docs/model.md with the other ops' oracles; within 1e-4 of the norm of each user's part."""
+    """docs/model.md computed with the other ops' oracles; tolerance: 1e-4 of the norm of each user's part."""
     fields = [
         "num_items",
         "dim",
@@ -105,7 +105,7 @@ def encode_oracle(weights, config_ints, norm_eps, items, times, actions, offsets
             if begin < end and UNKNOWN not in (asked[end - 1], seconds[end - 1]):
                 gap[b] = math.log1p(max(asked[end - 1] - seconds[end - 1], 0)) / math.log1p(31536000)
     if c["repeats"]:
-        take(5 if c["use_times"] else 3)  # of scores, which are not this op's
+        take(5 if c["use_times"] else 3)  # weights for scores, which this op does not compute
     lengths = np.diff(bounds)
     length = np.log1p(lengths) / math.log1p(1000)
     (share, _), (fused, _) = oracles.interest_fusion(interests, gap, length, *take(4))
@@ -150,7 +150,7 @@ def test_values_are_within_the_kernels_bounds_of_float64(op, name):
         assert got.dtype == torch.float32
         assert got.shape == value.shape
         assert np.all(np.abs(f64(got) - value) <= bound)
-        # A bound that lets anything pass would prove nothing.
+        # A bound that is too loose would prove nothing.
         assert np.all(bound <= 5e-2 * np.abs(value).max(initial=0))
 
 
@@ -159,7 +159,7 @@ def test_updated_codes_are_those_of_the_whole_catalogue(name):
     vectors, bias, old, num_coded, changed, threads = CASES["update_codes"][name]()
     codes, whole = ops.update_codes(vectors, bias, old, num_coded, changed, threads), ops.code_catalog(vectors, bias, 1)
     groups, expected = (oracles.decode(part.numpy(), *vectors.shape) for part in (codes, whole))
-    header = 64  # whose sizes may be those of rows that are gone
+    header = 64  # its sizes may be those of rows that were replaced
     assert torch.equal(codes[header:], whole[header:])
     assert groups.row_size >= expected.row_size
     assert groups.bias_size >= expected.bias_size
@@ -188,7 +188,7 @@ def test_codes_are_within_their_bounds(name):
     sizes = s * (np.linalg.norm(c, axis=1) + errors)
     assert sizes.max(initial=0) <= groups.row_size <= (1 + 1e-6) * sizes.max(initial=0) + 2.0**-126
     assert groups.bias_size == np.abs(0 if bias is None else f64(bias)).max(initial=0)
-    if name in ("rows", "padding"):  # the least error of 4 bits for normal numbers is .107 of their size (Max, 1960)
+    if name in ("rows", "padding"):  # the least error of 4 bits for normal values is .107 of their norm (Max, 1960)
         assert np.all(missed <= 0.16 * np.linalg.norm(x, axis=1))
 
 

@@ -1,4 +1,4 @@
-"""What type checkers are told of options is what the methods take."""
+"""The options declared for type checkers are those that the methods take."""
 
 from __future__ import annotations
 

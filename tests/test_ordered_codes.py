@@ -1,4 +1,4 @@
-"""Codes whose rows have an order give the results of those without."""
+"""Codes with ordered rows give the same results as codes without an order."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_codes_of_rows_of_different_lengths_have_an_order_by_themselves():
 
 @pytest.mark.parametrize(("noise", "is_ordered"), [(0.3, True), (0.9, False)])
 def test_biases_are_weighed_as_users_weigh_them_who_are_longer_than_items(noise, is_ordered):
-    """To a row as a user these biases would decide, and few cells have high ones: an order would seem to pay always."""
+    """If rows stood for users, biases would decide, and few cells have high ones: an order would always seem to pay."""
     rng = np.random.default_rng(3)
     vectors = rng.standard_normal((8, 32))[rng.integers(8, size=20000)] + noise * rng.standard_normal((20000, 32))
     vectors *= 0.3 / np.linalg.norm(vectors, axis=1, keepdims=True)

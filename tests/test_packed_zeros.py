@@ -1,4 +1,4 @@
-"""States without their zeros, and back."""
+"""States packed without their zeros, and unpacked."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_only_what_packing_halves_is_packed():
 
 
 def test_users_in_memory_take_what_they_have(tmp_path):
-    """A budget that held three whole states holds all of forty users with few events."""
+    """A budget for three whole states is enough for forty users with few events."""
     recommender = _of_window_50()
     store = SQLiteStore(tmp_path / "users.db", synchronous="NORMAL")
     with Users(recommender, store, max_bytes=3 * recommender.new_state([]).nbytes) as users:

@@ -1,4 +1,4 @@
-"""`train` from events to a recommender: which events it may see, and what its provenance says."""
+"""`train` from events to a recommender: which events it may see, and what its provenance record says."""
 
 from __future__ import annotations
 
@@ -184,18 +184,18 @@ def test_targets_that_are_not_those_held_out_are_warned_of(log):
     later = frame.groupby("user").tail(1).assign(timestamp=frame["timestamp"].max() + 1)
     place, left = frame.groupby("user").cumcount(), frame.groupby("user").cumcount(ascending=False)
     with warnings.catch_warnings(action="error"):
-        evaluate(rec, frame.sample(frac=1, random_state=0), progress=False)  # the same events
+        evaluate(rec, frame.sample(frac=1, random_state=0), progress=False)  # the same events, shuffled
         for model, options in ((rec, {}), (timeless, {"timestamp": None})):
-            evaluate(model, pd.concat([frame, later]), progress=False, **options)  # what came since
+            evaluate(model, pd.concat([frame, later]), progress=False, **options)  # with later events
             evaluate(model, frame[frame["user"] % 2 == 0], progress=False, **options)  # some of the users
             evaluate(model, frame[place > 0], progress=False, **options)  # without the oldest
-        window = pd.concat([frame[left < 2], later]).sort_values("user", kind="stable")  # of the newest three
+        window = pd.concat([frame[left < 2], later]).sort_values("user", kind="stable")  # only the newest three
         for model, options in ((rec, {}), (timeless, {"timestamp": None})):
             evaluate(model, window, progress=False, **options)
         days = frame.assign(timestamp=86400)
-        evaluate(train(days, MODEL, TRAINING, progress=False), days.iloc[::-1], progress=False)  # of one day
+        evaluate(train(days, MODEL, TRAINING, progress=False), days.iloc[::-1], progress=False)  # all on one day
     for model, events, options in (
-        (rec, frame[left > 0], {}),  # other events are the last ones
+        (rec, frame[left > 0], {}),  # each user's last event is now another one
         (rec, frame[(left > 0) & (frame["user"] % 2 == 0)], {}),
         (
             train(frame.assign(timestamp=86400), MODEL, TRAINING, progress=False),
@@ -214,14 +214,14 @@ def test_targets_that_are_not_those_held_out_are_warned_of(log):
     with warnings.catch_warnings(action="error"):
         for model in (rec, by_time):
             evaluate(model, frame, target="validation", progress=False)
-    for sample in (None, [1, "x", [1, 2, 3, 4], [[], 2, 3, 4], ["a", "b"]], {"a": 1}):  # nothing can be told
+    for sample in (None, [1, "x", [1, 2, 3, 4], [[], 2, 3, 4], ["a", "b"]], {"a": 1}):  # unusable: no conclusion
         training = {**rec.artifact.training, "targets_sample": sample}
         with warnings.catch_warnings(action="error"):
             evaluate(Recommender(dataclasses.replace(rec.artifact, training=training)), frame[left > 0], progress=False)
 
 
 def test_models_are_measured_as_they_were_trained(log):
-    """Split and masking are the training's unless they are given; a warning says where targets may be known."""
+    """Split and masking are the training's unless given; a warning says if the model may know the targets."""
     by_time = train(log, MODEL, TRAINING, split="time", exclude_seen=False, progress=False)
     with warnings.catch_warnings(action="error"):
         report = evaluate(by_time, log, progress=False)
@@ -238,7 +238,7 @@ def test_models_are_measured_as_they_were_trained(log):
     with warnings.catch_warnings(action="error"):
         evaluate(by_time, later, progress=False)
     old = dataclasses.replace(by_time.artifact, training={"holdout": "test", "split": "time", "protocol": "time split"})
-    with pytest.warns(UserWarning, match="trained on the test targets"):  # it does not say from when on it was tested
+    with pytest.warns(UserWarning, match="trained on the test targets"):  # the record lacks the time its test begins
         evaluate(Recommender(old), late, progress=False)
     for_production = train(log, MODEL, TRAINING, holdout="validation", progress=False)
     with pytest.warns(UserWarning, match="trained on the test targets"):
@@ -282,7 +282,7 @@ def test_all_events_are_trained_on_where_nothing_is_held_out(log, monkeypatch):
         with pytest.raises(ArgumentError, match="training: expected epochs to be named where nothing is held out"):
             train(log, MODEL, unnamed, holdout="nothing", progress=False)
     by_time = train(log, MODEL, TRAINING, split="time", progress=False)
-    with pytest.warns(UserWarning, match="whole may have been"):  # split as the one that was measured says
+    with pytest.warns(UserWarning, match="whole may have been"):  # the split is that of the model named "measured"
         reports = compare({"measured": by_time, "whole": model}, log, progress=False)
     assert reports[0].protocol == time_split(log).protocol
     with pytest.raises(ArgumentError, match="holdout: expected one of 'test', 'validation', 'nothing', got 'all'"):

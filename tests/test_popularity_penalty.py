@@ -1,4 +1,4 @@
-"""`Artifact.with_popularity_penalty`: biases by its formula, and answers of the model with those."""
+"""`Artifact.with_popularity_penalty`: biases by its formula, and the answers of the model with these biases."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_penalties_add_up_and_are_recorded(tmp_path):
 
 
 def test_answers_are_those_of_the_new_biases_and_less_popular(shop, tmp_path):
-    shop.save(tmp_path / "model")  # with codes, which a copy must not search by
+    shop.save(tmp_path / "model")  # with codes of the old biases, which a copy must not use
     penalised = Recommender(Artifact.load(tmp_path / "model").with_popularity_penalty(2.0))
     history = shop.items.ids[[3, 14, 15]].tolist()
     counts, met = shop.items.counts, shop.items.counts > 0

@@ -1,4 +1,4 @@
-"""`precision="bfloat16"`: near float32 on every instruction set, and otherwise as float32 is."""
+"""`precision="bfloat16"`: near float32 on every instruction set, and otherwise like float32."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lsif_sdk.errors import ArgumentError, ArgumentTypeError
 from test_encode import run_with_isa
 
 TOLERANCE = 5e-2
-"""Norm-wise, of the worst vector: what one product may lose is for tests/kernels/test_linear.cpp."""
+"""Norm-wise error of the worst vector; tests/kernels/test_linear.cpp tests the error of single products."""
 CASES = ["hstu, window 50", "transformer, window 50", "dim 65, five heads", "dim 1", "repeats", "four layers"]
 CODE = f"""
 import json, sys
@@ -39,7 +39,7 @@ def test_bfloat16_is_near_the_torch_module_on_every_isa(isa):
     assert result.returncode == 0, result.stderr
     errors = json.loads(result.stdout)
     assert all(error < TOLERANCE for error in errors.values()), errors
-    assert max(errors.values()) > 10 * encode_cases.TOLERANCE, errors  # it is not float32 after all
+    assert max(errors.values()) > 10 * encode_cases.TOLERANCE, errors  # so it is not float32
 
 
 @pytest.fixture(scope="module")

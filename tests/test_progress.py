@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, few plain lines elsewhere, nothing where nothing is wanted."""
+"""Progress: a bar on a terminal, a few plain lines elsewhere, nothing if it is switched off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models our quality tables compare with: each is what it says, and sees no more than it should."""
+"""The models in our quality tables: each is what its name says, and sees no more data than it should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bench/quality/overview.py: which runs of a model stand for it, and what the table and the figure show."""
+"""bench/quality/overview.py: which runs represent a model, and what the table and the figure show."""
 
 from __future__ import annotations
 

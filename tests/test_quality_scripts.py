@@ -1,4 +1,4 @@
-"""bench/quality from end to end on a small data set: rows, tables and groups say what was measured."""
+"""bench/quality end to end on a small data set: rows, tables and groups agree with what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offsets of ragged arrays beside lists of lists."""
+"""Offsets of ragged arrays, against lists of lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`_core.ragged_union`: the rows that any of several ragged parts has for a user."""
+"""`_core.ragged_union`: for each user, the rows that any of several ragged parts has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches that may miss a part of the exact answer, and how far they may go for a target."""
+"""Searches that may miss part of the exact answer, and how much they may miss for a recall target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUM_ROWS, DIM = 20_000, 24
 
 
 def problem(kind: str, **options: Any) -> tuple[Catalog, np.ndarray]:
-    """A catalogue, and 200 queries like its rows."""
+    """A catalogue, and 200 queries distributed like its rows."""
     rng = np.random.default_rng(1)
     rows = make_rows("isotropic" if kind == "lengths" else kind, NUM_ROWS + 200, DIM, rng)
     if kind == "lengths":
@@ -29,7 +29,7 @@ def problem(kind: str, **options: Any) -> tuple[Catalog, np.ndarray]:
 
 
 def recommender_of(scoring: str = "fused", **options: Any) -> Recommender:
-    """Of a clustered catalogue, whose codes have an order."""
+    """A recommender with a clustered catalogue, so that its codes are ordered."""
     config = ModelConfig(num_items=6000, dim=16, num_layers=1, window=5, scoring=scoring, temperature=0.3)
     weights = random_weights(config, 3)
     rows = make_rows("clustered", 6000, 16, np.random.default_rng(4))
@@ -126,7 +126,7 @@ def test_the_smallest_share_is_taken_that_misses_half_of_what_may_be_missed() ->
     assert calibration.error_share(0.5, 99, search) == 10 / 16 and len(asked) > tried
     assert calibration.error_share(0.99, 100, search) == 13 / 16
     assert calibration.known(0.99, 300) is None and calibration.known_at_most(0.99, 300) == 13 / 16
-    assert calibration.known_at_most(0.99, 99) == 1  # with fewer wanted more would be missed
+    assert calibration.known_at_most(0.99, 99) == 1  # with a smaller k, more would be missed
     tried = len(asked)
     assert calibration.error_share(0.5, 5000, search) == calibration.error_share(0.5, 1000, search) == 10 / 16
     assert len(asked) > tried
@@ -183,7 +183,7 @@ def test_a_budget_leaves_no_time_to_try() -> None:
     recommender.calibrate(0.05)
     share = recommender._calibration.known(0.05, 10)
     assert share is not None and share < 1
-    assert recommender.stats().batching["requests"] == 2  # trials are no requests
+    assert recommender.stats().batching["requests"] == 2  # calibration searches do not count as requests
     recommender.close()
     recommender.calibrate(0.1, k=100)
     with pytest.raises(errors.ClosedError):

@@ -1,4 +1,4 @@
-"""`Recent` keeps what was used last, beside a list that is kept in order by hand."""
+"""`Recent` keeps what was used last, compared with a list kept in order by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native request path from ids to recommendations, against brute force in float64 over all items."""
+"""The native request path from ids to recommendations, against float64 brute force over all items."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECOMMENDERS = {
 
 @st.composite
 def histories_with_unknown_items(draw):
-    """Events, and the same without those of items the catalogue does not know."""
+    """Events, and the same without events of items the catalogue does not know."""
     known = draw(st.lists(st.booleans(), max_size=30))
     rng = np.random.default_rng(draw(st.integers(0, 999)))
     items = [IDS[rng.integers(53)] if k else f"nobody's {rng.integers(9)}" for k in known]
@@ -101,10 +101,10 @@ def test_recommend_is_brute_force_in_float64_over_all_items(scoring, exclude_see
         found = [IDS.index(item) for item in got.items]
         assert len(found) == len(set(found)) == min(k, len(allowed))
         assert set(found) <= set(allowed)
-        # The score is one rounding to float32 from the exact one; float64 sums in another order may tip it over.
+        # The score is the exact one rounded to float32; float64 sums in another order may change the rounding.
         ulp = np.spacing(np.abs(scores[user]).astype(np.float32)).astype(np.float64)
         assert np.all(np.abs(got.scores - scores[user, found]) <= 0.51 * ulp[found])
-        # Best first, and none left out that is better by more than a rounding.
+        # Best first, and no item that is better by more than a rounding is left out.
         best = np.sort(scores[user, allowed])[::-1][: len(found)]
         assert np.all(np.diff(got.scores) <= 0)
         assert np.all(np.abs(scores[user, found] - best) <= ulp[found])

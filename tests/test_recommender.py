@@ -1,4 +1,4 @@
-"""Recommender: the exact top K of what the model says, filters and fallbacks."""
+"""Recommender: the exact top K of the model's scores, filters and fallbacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recommender(request) -> Recommender:
 
 
 def all_scores(recommender: Recommender, histories: Any) -> np.ndarray:
-    """docs/model.md, 5, in float64 on the interests `encode` gives."""
+    """docs/model.md, 5, in float64, from the interests that `encode` gives."""
     return all_scores_of(recommender, recommender.encode(histories))
 
 
@@ -69,7 +69,7 @@ def test_every_item_is_ranked_as_the_model_says(recommender, block, shape):
         assert sorted(rows) == list(range(NUM_ITEMS))
         np.testing.assert_allclose(user.scores, scores[rows], rtol=2e-7, atol=1e-7)
         assert (np.diff(user.scores) <= 0).all()
-        # Where scores are not within rounding of each other, the order is that of float64.
+        # Except where scores are within rounding of each other, the order is that of float64.
         order = scores[rows]
         assert (np.diff(order) <= 2e-7 * np.abs(order[1:]) + 1e-7).all()
 
@@ -103,7 +103,7 @@ def test_answers_are_indexed_and_iterated(recommender):
 
 
 def test_answers_as_columns_of_a_table(recommender):
-    excluded = [[], [], [], IDS[:38]]  # of whom two are left, one of them seen
+    excluded = [[], [], [], IDS[:38]]  # the last user has two items left, one of them seen
     out = recommender.recommend(HISTORIES, k=3, exclude=excluded)
     columns = out.columns(["ann", "bob", "cy", "dee"])
     expected = [
@@ -348,7 +348,7 @@ def test_the_balance_can_be_overridden(recommender, interest, share):
     fused = (weights[:, None] * encoded.interests[0]).sum(axis=0)[None]
     expected = all_scores_of(recommender, Encoded(fused, encoded.interests, weights[None]))[0]
     out = recommender.recommend(HISTORIES[0], k=NUM_ITEMS, exclude_seen=False, interest=interest)
-    assert out.long_share == [share]  # what was asked for, not what is left of it by rounding
+    assert out.long_share == [share]  # the requested share, not a rounded one
     rows = [IDS.index(item) for item in out[0].items]
     np.testing.assert_allclose(out[0].scores, expected[rows], rtol=1e-5, atol=1e-5)
     assert np.all(np.diff(expected[rows]) < 1e-5)
@@ -357,7 +357,7 @@ def test_the_balance_can_be_overridden(recommender, interest, share):
 
 
 def test_shares_lie_between_0_and_1():
-    mostly_long = build(num_long=4, num_short=0)  # whose rest is the newest state's alone
+    mostly_long = build(num_long=4, num_short=0)  # the rest of the weight is only the newest state's
     histories = [[IDS[row] for row in np.random.default_rng(seed).integers(NUM_ITEMS, size=9)] for seed in range(100)]
     for interest in (None, "long", 0.3):
         shares = mostly_long.recommend(histories, interest=interest).long_share

@@ -1,4 +1,4 @@
-"""Recommender: the forms its arguments have, and what it refuses."""
+"""Recommender: the forms its arguments may have, and what it refuses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_history_has_many_forms(recommender):
     dates = np.array(["2024-01-01T00:00:00", "2024-01-03T12:00:00"], "datetime64[s]")
     timed = recommender.recommend(Events(["i1", "i2"], dates), k=5)
     assert same(recommender.recommend(Events(["i1", "i2"], [1704067200, 1704283200.0]), k=5), timed)
-    # Times of one user say nothing about another's.
+    # Times of one user do not affect another user.
     mixed = recommender.recommend([Events(["i1", "i2"], dates), rows], k=5)
     assert mixed.scores.tolist() == [timed.scores[0].tolist(), expected.scores[0].tolist()]
 

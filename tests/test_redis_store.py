@@ -1,4 +1,4 @@
-"""The Redis store: foreign keys, servers that may lose events, lost answers, servers that are not there."""
+"""The Redis store: keys of others, servers that may lose events, lost answers, unreachable servers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_redis_that_may_lose_events_is_refused(tmp_path_factory, setting):
 
 
 def test_an_append_whose_answer_is_lost_is_not_repeated(redis_server, tmp_path):
-    """Between client and server: a relay that hangs up once, instead of passing on an answer."""
+    """A relay between client and server hangs up once instead of passing on an answer."""
     path = f"{tmp_path}/relay.sock" if len(str(tmp_path)) < 90 else f"/tmp/relay-{os.getpid()}.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

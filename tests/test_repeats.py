@@ -1,4 +1,4 @@
-"""The bonus of items of the own history in the torch module (docs/model.md, 5), against the formula event by event."""
+"""The torch module's bonus for items of the user's own history (docs/model.md, 5), against the formula per event."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tensors(batch: native.Batch) -> tuple[torch.Tensor | None, ...]:
 def slow_bonus(
     config: ModelConfig, w: native.Weights, items: list[int], times: list[int], now: int, newest: torch.Tensor
 ) -> dict[int, float]:
-    """docs/model.md, section 5, as it stands there."""
+    """docs/model.md, section 5, implemented literally."""
     asked = now if config.request_time and now != UNKNOWN_TIME else times[-1]
     gate = float(w["repeats.gate.weight"][0].double() @ newest) + float(w["repeats.gate.bias"])
     sums: dict[int, float] = {}
@@ -137,7 +137,7 @@ def test_gradients_are_finite_however_strong_the_gate(dtype: torch.dtype, gate: 
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), name
     moved = [bool(p.grad.any()) for name, p in model.named_parameters() if name.startswith("repeats.")]
-    assert all(moved) if abs(gate) < 1e3 else not any(moved)  # the clamp has no slope, and exp(-10000) is 0
+    assert all(moved) if abs(gate) < 1e3 else not any(moved)  # the clamp has gradient 0, and exp(-10000) is 0
 
 
 def test_half_precision_neither_overflows_nor_loses_count() -> None:
@@ -155,7 +155,7 @@ def test_half_precision_neither_overflows_nor_loses_count() -> None:
 
 
 def repeating_log():
-    """Every user goes to and fro between two items of the own: what comes next is what came before the last."""
+    """Every user alternates between two items of their own: the next item is the one before the last."""
     log = log_of_pairs(num_users=60, max_length=10)
     pairs = np.random.default_rng(2).permuted(np.tile(np.arange(NUM_ITEMS), (60, 1)), axis=1)[:, :2]
     user = np.repeat(np.arange(60), log.lengths)
@@ -165,7 +165,7 @@ def repeating_log():
 
 
 def test_events_older_than_a_training_sequence_count_like_the_oldest_in_one() -> None:
-    """Training meets distances below max_len only; serving reads whole histories."""
+    """Training only sees distances below max_len; serving reads whole histories."""
     log = simulated_shop(40, 15)
     config = ModelConfig(num_items=15, dim=8, num_layers=1, num_heads=2, repeats=True)
     settings = TrainConfig(epochs=1, max_len=8, learning_rate=0.01, time_dropout=0.0)
@@ -173,7 +173,7 @@ def test_events_older_than_a_training_sequence_count_like_the_oldest_in_one() ->
         fit(log, config, dataclasses.replace(settings, skip_seen=True), progress=False)
     weights = fit(log, config, settings, progress=False).model.export_weights()
     table = weights["repeats.distance"]
-    last = math.ceil(math.log2(settings.max_len))  # of distance max_len - 1
+    last = math.ceil(math.log2(settings.max_len))  # the bucket of distance max_len - 1
     assert table[: last + 1].unique().numel() == last + 1
     assert torch.equal(table[last:], table[last].expand(len(table) - last))
     longest = int(log.times.max() - log.times.min())
@@ -206,4 +206,4 @@ def test_training_learns_that_people_come_back() -> None:
     assert losses[-1] < 0.8 * runs[False].epochs[-1]["loss"]
     assert runs[True].best["ndcg@10"] > runs[False].best["ndcg@10"]
     weights = runs[True].model.export_weights()
-    assert weights["repeats.distance"][1] > weights["repeats.distance"][0]  # not the last one, but the one before
+    assert weights["repeats.distance"][1] > weights["repeats.distance"][0]  # the event before the last counts more

@@ -1,4 +1,4 @@
-"""The bonus of items of the own history on the native request path, against the torch module in float64."""
+"""The bonus for items of the user's own history on the native request path, against the float64 torch module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lsif_sdk.events import Events
 from lsif_sdk.model import InterestFusionModel
 from lsif_sdk.recommender import Recommender
 
-NUM_ITEMS = 300  # more than the 53 of other tests: most are in no history
+NUM_ITEMS = 300  # more than the 53 of other tests, so that most are in no history
 MULTI = {"scoring": "multi_interest", "temperature": 0.5, "normalize_items": True}
 CONFIGS: dict[str, dict[str, Any]] = {
     "hstu": {},
@@ -46,7 +46,7 @@ NOTHING: Exclude = (None, None)
 
 
 def random_batch(name: str, seed: int = 3, times: str = "mixed", now: str = "mixed", lengths=LENGTHS) -> native.Batch:
-    """Histories where people come back: a user has a third as many items as events."""
+    """Histories with repeated items: a user has about a third as many items as events."""
     batch = native.random_batch(ARTIFACTS[name].config, lengths, seed, times, now)
     rng = np.random.default_rng(seed)
     parts = [rng.integers(NUM_ITEMS, size=1 + n // 3)[rng.integers(1 + n // 3, size=n)] for n in lengths]
@@ -62,7 +62,7 @@ def recommend(
 
 
 def all_scores(name: str, batch: native.Batch) -> np.ndarray:
-    """Scores of all items [batch, num_items], as `recommend` answers them."""
+    """Scores of all items [batch, num_items], from `recommend`."""
     scores, rows, counts, _ = recommend(name, batch, NUM_ITEMS)
     assert (counts == NUM_ITEMS).all()
     assert (np.sort(rows, axis=1) == np.arange(NUM_ITEMS)).all()
@@ -70,7 +70,7 @@ def all_scores(name: str, batch: native.Batch) -> np.ndarray:
 
 
 def best(scores: np.ndarray, unwanted: np.ndarray, k: int) -> np.ndarray:
-    """Rows by score, then by row; what `recommend` should answer one user."""
+    """The answer `recommend` should give one user: rows by score, then by row."""
     order = np.lexsort((np.arange(len(scores)), -scores))
     return order[~np.isin(order, unwanted)][:k]
 
@@ -128,7 +128,7 @@ def test_every_weight_of_the_bonus_matters_far_more_than_the_tolerance(name):
 
 
 def test_times_as_far_apart_as_an_int64_allows_are_told_apart():
-    """The difference of two int64 need not fit one: it saturates."""
+    """The difference of two int64 may not fit an int64; it saturates."""
     artifact = ARTIFACTS["hstu, request time"]
     ends = np.iinfo(np.int64)
     newest, offsets = np.zeros((1, artifact.config.dim), np.float32), np.array([0, 1])
@@ -333,7 +333,7 @@ def test_a_bonus_is_refused_by_name_where_there_is_none():
 
 def test_the_torch_module_takes_the_weights_it_exports():
     artifact = ARTIFACTS["hstu"]
-    # In float64, in which the steps between the values of a table and their sums are as good as exact.
+    # In float64, where the differences between a table's values, and their sums, are practically exact.
     again = InterestFusionModel.from_weights(artifact.config, artifact.weights, dtype=torch.float64).export_weights()
     assert all(torch.equal(again[key], value) for key, value in artifact.weights.items() if "repeats." in key)
     assert artifact.weights["repeats.phase"].shape == (169,)

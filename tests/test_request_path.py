@@ -1,4 +1,4 @@
-"""lsif_sdk._core.RequestPath, the native request path: arrays it cannot read in place are refused by name."""
+"""lsif_sdk._core.RequestPath, the native request path, refuses arrays that it cannot read in place, by name."""
 
 from __future__ import annotations
 

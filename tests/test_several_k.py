@@ -1,4 +1,4 @@
-"""Evaluation at several k at once: each k as it is alone, and one as it was."""
+"""Evaluation at several k at once: each k gives the same as alone; a single k as before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lsif_sdk.evaluation.behaviour import Behaviour
 from lsif_sdk.evaluation.html_report import write_report
 from lsif_sdk.evaluation.metrics import MISSED, ranks_to_metrics
 
-KS = (4, 1, 30)  # no order, and more than there are items
+KS = (4, 1, 30)  # unordered, and one is more than the number of items
 
 
 def reports_at(k, exclude_seen=False):

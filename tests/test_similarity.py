@@ -1,4 +1,4 @@
-"""Similar items: the nearest by cosine of what may be found, also when the catalogue changes and in forked children."""
+"""Similar items: the nearest available ones by cosine, also when the catalogue changes and in forked children."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_similar_items_are_the_nearest_by_cosine(recommender):
 
 
 def nearest(recommender: Recommender, item: str, may: Any) -> list[Any]:
-    """The other items that may be found, by cosine in float64."""
+    """The other items that may be found, ordered by float64 cosine."""
     vectors = recommender.catalog.vectors.double().numpy()
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
     ids = list(recommender.items)
@@ -98,13 +98,13 @@ def test_lengths_are_taken_in_float64():
 
 
 def changed(live: LiveRecommender) -> None:
-    """All that can become of items in one snapshot."""
+    """Makes every kind of change to items in one edit."""
     vectors = np.random.default_rng(live.version).normal(size=(3, 12)).astype(np.float32)
     with live.edit() as edit:
         edit.upsert([IDS[live.version], f"new {live.version}", IDS[39]], vectors)
         edit.upsert(["zero"], np.zeros((1, 12), np.float32))
         turned = live.current.catalog.vectors[30:31].numpy() * np.where(np.arange(12) == live.version, -3, 1)
-        edit.upsert([IDS[30]], turned.astype(np.float32))  # in one coordinate
+        edit.upsert([IDS[30]], turned.astype(np.float32))  # changed in one coordinate
         edit.hide([IDS[7 + live.version]])
         edit.remove([IDS[12 + live.version]])
 
@@ -114,7 +114,7 @@ def test_what_is_carried_over_is_what_a_new_recommender_would_make(rows_per_bloc
     monkeypatch.setattr(similarity, "_ROWS_PER_BLOCK", rows_per_block)
     live = LiveRecommender(build(), keep=5)
     live.current.similar_items("i4")
-    monkeypatch.setattr("lsif_sdk.item_search.directions_of", None)  # nobody makes all of them again
+    monkeypatch.setattr("lsif_sdk.item_search.directions_of", None)  # all directions must not be computed again
 
     def check() -> None:
         current = live.current
@@ -129,7 +129,7 @@ def test_what_is_carried_over_is_what_a_new_recommender_would_make(rows_per_bloc
         changed(live)
     current = live.current
     assert torch.equal(current._directions.vectors, similarity.directions_of(current.catalog, 1).vectors)
-    live.remove(["zero"])  # whose cosines are ties
+    live.remove(["zero"])  # its cosines are all ties
     check()
     live.rollback()
     live.rollback()
@@ -143,7 +143,7 @@ def test_nobody_builds_what_nobody_asked_for():
     assert "_directions" not in live.current.__dict__
     live.current.similar_items("i4")
     live.replace(build(seed=2))
-    assert "_directions" in live.current.__dict__  # made by who replaced the model
+    assert "_directions" in live.current.__dict__  # made by `replace`
     assert same(live.current.similar_items("i4"), live.current.similar_items("i4"))
 
 
@@ -158,12 +158,12 @@ def test_threads_that_ask_first_build_once(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_finds_them_although_its_parent_used_torch_threads():
-    size = 200_000  # as much as torch shares among threads
+    size = 200_000  # large enough for torch to use several threads
     _ = torch.nn.functional.normalize(torch.ones(size, 8).double(), dim=1)
     rows = np.random.default_rng(0).normal(size=(size, 8)).astype(np.float32)
 
     def ask() -> None:
-        signal.alarm(60)  # which ends a child that hangs
+        signal.alarm(60)  # ends a child that hangs
         catalog = Catalog.from_vectors(rows, threads=1)
         directions = similarity.directions_of(catalog, 1)
         found = similarity.most_similar(directions, ItemTable(range(size)), np.array([5]), 3, (None, None), None, 1, 0)

@@ -1,4 +1,4 @@
-"""A short soak, and that its checks would find what they look for (`make soak` runs it for minutes)."""
+"""A short soak test, and tests that its checks find errors (`make soak` runs it for minutes)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes in an artifact: mapped, of these weights and no others, and never needed."""
+"""Codes in an artifact: memory-mapped, only for the weights they were made from, and optional."""
 
 from __future__ import annotations
 

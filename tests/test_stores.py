@@ -1,4 +1,4 @@
-"""History stores: what was acknowledged is there, once and in order; what is not ours is refused."""
+"""History stores: acknowledged events are there, once and in order; foreign files and keys are refused."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_deleted_user_is_forgotten(stores):
         store.delete("u")
         assert store.get_state("u") is None and store.read("u", since=old).newest == 0
         assert not store.put_state("u", b"of before", old), "a slow writer brings nothing back"
-        new = store.append("u", ["c", "d"])  # as many as before
+        new = store.append("u", ["c", "d"])  # as many as before the deletion
         assert new != old
         assert not store.put_state("u", b"of before", old)
         read = store.read("u", since=old)
@@ -154,7 +154,7 @@ CALL = st.tuples(st.sampled_from(["u", "v"]), st.one_of(st.just("delete"), st.li
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(CALL, max_size=8), last=st.integers(1, 9))
 def test_any_calls_leave_what_a_list_would(stores, calls, last):
-    """Against plain lists, the oracle."""
+    """Compared with plain lists as the oracle."""
     lists: dict[str, list[Any]] = {"u": [], "v": []}
     with stores.open() as store:
         for user in lists:
@@ -173,7 +173,7 @@ def test_any_calls_leave_what_a_list_would(stores, calls, last):
 
 
 def test_threads_lose_nothing(stores):
-    """Appends of many threads to two users: each is there once, those of a thread in its order, none torn apart."""
+    """Many threads append to two users: each append is there once, in its thread's order, and not torn apart."""
     with stores.open() as store:
 
         def work(thread: int) -> None:
@@ -215,7 +215,7 @@ with (SQLiteStore(where) if kind == "sqlite" else RedisStore(where, prefix=prefi
 
 
 def test_processes_share_a_store(stores):
-    """Four processes begin at once, on a file that is not there yet."""
+    """Four processes start at once, with a file that does not exist yet."""
     if stores.server is None:
         where = ["sqlite", str(stores.folder / "users.db"), ""]
     else:

@@ -1,4 +1,4 @@
-"""Tables of other libraries, and columns that say less than they seem to: ids, times and titles."""
+"""Tables of other libraries, and columns of ids, times and titles that are less clear than they seem."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_single_times_in_a_finer_unit_are_refused(odd, unit):
 def test_dates_without_dashes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="got what looks like dates without dashes: 20240116"):
         read_events(write(tmp_path / "e.csv", HEADER + "1,2,20240116\n1,3,20231231\n"))
-    log = read_events(write(tmp_path / "e.csv", HEADER + "1,2,20240116\n1,3,20240199\n"))  # a clock of somebody's own
+    log = read_events(write(tmp_path / "e.csv", HEADER + "1,2,20240116\n1,3,20240199\n"))  # no dates: a custom clock
     assert log.times.tolist() == [20240116, 20240199]
     flags = pd.Series([True, 5], dtype=object)
     for times in (pd.period_range("2024", periods=2), pd.to_timedelta([1, 2], unit="s"), [True, False], flags):

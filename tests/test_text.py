@@ -13,7 +13,7 @@ from lsif_sdk.text import embed_titles
 
 
 class LengthModel:
-    """Stands for a sentence encoder: the embedding of a text is (1, its length)."""
+    """A stand-in for a sentence encoder: the embedding of a text is (1, its length)."""
 
     def encode(self, texts, batch_size, show_progress_bar, normalize_embeddings):
         vectors = np.array([[1.0, len(text)] for text in texts])
@@ -41,8 +41,6 @@ def test_titles_have_an_order(titles):
 
 
 class Returning(LengthModel):
-    """Stands for a model that makes something else of any two titles."""
-
     def __init__(self, made):
         self.encode = lambda texts, **options: made
 
@@ -50,7 +48,7 @@ class Returning(LengthModel):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (np.ones((1, 3)), r"expected shape \[2, feature_dim\], got \[1, 3\]"),  # which would go for both
+        (np.ones((1, 3)), r"expected shape \[2, feature_dim\], got \[1, 3\]"),  # would broadcast to both titles
         (np.ones((3, 3)), r"expected shape \[2, feature_dim\], got \[3, 3\]"),
         (np.ones(2), r"expected 2 dimensions, got shape \[2\]"),
         (np.full((2, 3), np.nan), r"expected finite float32 values, got nan at position \[0, 0\]"),

@@ -1,4 +1,4 @@
-"""Columns of texts beside sets of texts by row, through changes; and what of them can be read back."""
+"""Columns of texts, compared with sets of texts by row, through changes; and what can be read back."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_changes_are_those_of_sets_by_row(few, entries, edits, monkeypatch):
             sets[row] = texts
         columns.append(columns[place].edited("x", values))
         tables.append(sets)
-        # What any of them knew when this one was made, unless it is the same one.
+        # The texts that any column knew when this one was made, unless it is the same column.
         named.append(set().union(*named, *sets_of(list(values.values()))) if values else named[place])
     for column, sets, texts in zip(columns, tables, named, strict=True):
         agrees(column, sets, texts)
@@ -116,7 +116,7 @@ def test_a_rollback_leaves_columns_of_the_kind_they_were():
     rows = live.current.items.rows([IDS[0], IDS[1]])
     assert live.current.attributes.columns(rows)["gtin"].tolist() == [far, 1]
     assert live.current.attributes.columns(rows)["seller"] == ["s", "s"]
-    live.upsert(["x"], vectors_of(1))  # with 0 for what such a column cannot have
+    live.upsert(["x"], vectors_of(1))  # gets 0 where a column cannot have a missing value
     assert live.current.recommend(HISTORY, where={"seller": "b", "gtin": 0})[0].items.tolist() == ["x"]
     live.upsert(["y"], vectors_of(1), attributes={"gtin": [far], "seller": ["c"]})
 
@@ -136,4 +136,4 @@ def test_a_text_that_a_branch_knows_is_not_known_to_another():
     column = TextColumn("x", ["a", "b"])
     other = column.edited("x", {0: "typo"})
     assert "typo" in other and "typo" not in column
-    assert "typo" in column.edited("x", {1: "c"})  # numbered before "c" was
+    assert "typo" in column.edited("x", {1: "c"})  # "typo" got its number before "c"

@@ -1,4 +1,4 @@
-"""One recommender for many threads and processes: same bits, no GIL held, usable after fork and spawn."""
+"""One recommender for many threads and processes: equal bits, GIL released, usable after fork and spawn."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def histories(seed: int) -> list[Events]:
 
 
 def arrays_of(result: Any) -> list[np.ndarray]:
-    """Encoded and TopK are tuples of arrays, Recommendations a dataclass."""
+    """Encoded and TopK are tuples of arrays, Recommendations is a dataclass."""
     parts = result if isinstance(result, tuple) else vars(result).values()
     return [np.array(part) for part in parts]
 
@@ -67,7 +67,7 @@ def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 
 
 def make_jobs(recommender: Recommender, path: Any) -> list[Callable[[int | None], Any]]:
-    """Calls that take the number of threads, where the method has it as an argument."""
+    """Calls that take the number of threads, and pass it on if the method has that argument."""
     jobs: list[Callable[[int | None], Any]] = []
     for seed in range(4):
         users = histories(seed)
@@ -115,13 +115,13 @@ def test_eight_threads_at_once_get_exactly_what_one_gets(artifact, recommender):
 
 
 def test_a_search_answers_for_the_queries_of_one_moment():
-    """They are checked and then read again without the GIL: what another thread writes meanwhile is not looked at."""
+    """Queries are checked, then read again without the GIL; values another thread writes meanwhile are not used."""
     catalog = Catalog.from_vectors(np.eye(1, 64, dtype=np.float32))
     queries = np.zeros((20_000, 64), np.float32)
     is_done = threading.Event()
 
     def write() -> None:
-        for version in range(2**24):  # which float32 has
+        for version in range(2**24):  # exact in float32
             queries[0, 0] = version
             queries[-1, 0] = version
             if is_done.is_set():
@@ -140,7 +140,7 @@ def test_a_search_answers_for_the_queries_of_one_moment():
 
 @contextmanager
 def only_voluntary_switches() -> Iterator[None]:
-    """Python never takes the GIL from a running thread: another one runs only where the first lets go of it."""
+    """Python does not take the GIL from a running thread: others run only when that thread releases it."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1000)
     try:
@@ -150,7 +150,7 @@ def only_voluntary_switches() -> Iterator[None]:
 
 
 def progress_during(call: Callable[[], Any], num_calls: int) -> int:
-    """Steps another Python thread makes while `call` runs, up to `num_calls` times: it may not be scheduled at once."""
+    """Steps of another Python thread while `call` runs: up to `num_calls` times, as it may not be scheduled at once."""
     steps = 0
     stop = threading.Event()
 
@@ -158,7 +158,7 @@ def progress_during(call: Callable[[], Any], num_calls: int) -> int:
         nonlocal steps
         while not stop.is_set():
             steps += 1
-            time.sleep(0)  # gives the GIL back, which the other thread would otherwise never get
+            time.sleep(0)  # releases the GIL, which the other thread would otherwise never get
 
     counter = threading.Thread(target=count, daemon=True)
     made = 0
@@ -181,7 +181,7 @@ def test_a_call_that_holds_the_gil_lets_no_other_thread_run():
 
 @pytest.mark.parametrize("method", ["encode", "recommend", "RequestPath", "score_topk", "code_catalog"])
 def test_native_calls_let_other_python_threads_run(artifact, recommender, method):
-    # Arguments as native code takes them: no other call may let go of the GIL.
+    # Arguments in native form, so that no other call releases the GIL.
     batch = native.random_batch(artifact.config, [300] * 60)
     events = (batch.items, batch.times, batch.actions, batch.offsets, batch.now)
     path = native.request_path(artifact)
@@ -233,7 +233,7 @@ def ask_child(method: str, target: Callable[..., None], *args: Any) -> list[np.n
         child.kill()
 
 
-# Python warns that forking with threads is risky: that it works is what is tested.
+# Python warns that forking with threads is risky; these tests check that it works.
 forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 needs_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
 
@@ -241,7 +241,7 @@ needs_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_meth
 @needs_fork
 @forks
 def test_a_forked_child_answers_although_its_parent_had_worker_threads(recommender):
-    expected = answer(recommender)  # starts the workers, which the child will not have
+    expected = answer(recommender)  # starts worker threads, which the child will not have
     for _ in range(3):
         assert equal(ask_child("fork", answer_in_child, recommender), expected)
     assert equal(answer(recommender), expected)
@@ -315,7 +315,7 @@ def test_a_forked_child_does_what_its_parent_did_by_torch_threads(recommender, t
     recommender.save(tmp_path / "model")
     history = [1, 2, 3]
     doubles = torch.from_numpy(np.random.default_rng(0).standard_normal((40_000, 8)))
-    many = np.random.default_rng(0).standard_normal((40_000, 8)).astype(np.float32)  # torch shares work above 32,768
+    many = np.random.default_rng(0).standard_normal((40_000, 8)).astype(np.float32)  # torch uses threads above 32,768
 
     def load(**options: Any) -> list[np.ndarray]:
         return arrays_of(Recommender.load(tmp_path / "model", threads=2, **options).recommend(history, 5))

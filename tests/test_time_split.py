@@ -1,4 +1,4 @@
-"""The global time split: what is known comes before the boundary, what is asked after it, event by event."""
+"""The global time split, event by event: known events are before the boundary, targets after it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_nothing_is_known_before_its_time(problem):
             items, times = split.targets(target)
             got = (times[user], items[user])
             assert got == (expected[0][:2] if expected else (0, -1))
-            # The target is the event after the history: none is skipped, none is known already.
+            # The target is the event right after the history: none is skipped, and none is already known.
             if expected:
                 assert events[len(events_of(split.history(target), user))] == expected[0]
 
@@ -65,7 +65,7 @@ def test_nothing_is_known_before_its_time(problem):
 def test_by_hand_with_ties_on_both_boundaries():
     log = make_log([[0, 1, 2, 3], [4, 0], [1], [], [2, 3]], 5, times=np.array([1, 5, 5, 9, 5, 9, 4, 4, 8]))
     split = time_split(log, 5, 9)
-    # Of two events at the boundary the first in the log is the target; the second is history for the test.
+    # Of two events at the boundary, the first in the log is the target; the second is history for the test.
     assert split.validation_items.tolist() == [1, -1, -1, -1, 3]
     assert split.validation_times.tolist() == [5, 0, 0, 0, 8]
     assert split.test_items.tolist() == [3, 0, -1, -1, -1]

@@ -105,7 +105,7 @@ def test_validate_ranks_like_a_sort(per_batch: int, exclude_seen: bool, monkeypa
     "changes", [{}, {"block": "transformer", "scoring": "multi_interest"}, {"normalize_items": True, "item_scale": 3.0}]
 )
 def test_fit_learns_a_cycle(changes: dict[str, object]) -> None:
-    log = cyclic_log(num_users=100, max_length=NUM_ITEMS - 1)  # nobody comes round to an item of the history
+    log = cyclic_log(num_users=100, max_length=NUM_ITEMS - 1)  # no user gets back to an item of their history
     config = dataclasses.replace(FAST, epochs=15, learning_rate=2e-2, patience=40, dropout=0.0)
     validation = following(log)
     result = fit(log, small_config(**changes), config, validation=validation, progress=False)
@@ -176,7 +176,7 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="learning_rate"):
         resume(dataclasses.replace(FAST, learning_rate=1e-3))
     state = torch.load(path, weights_only=True)
-    torch.save(state | {"version": state["version"] - 1}, path)  # whatever else agrees: its weights mean something else
+    torch.save(state | {"version": state["version"] - 1}, path)  # all else agrees, but its weights have another meaning
     with pytest.raises(
         ArtifactError, match=f"expected checkpoint version {state['version']}, got {state['version'] - 1}"
     ):

@@ -1,4 +1,4 @@
-"""Training on a GPU, where torch finds one; CUDA ops of this package are not needed for that."""
+"""Training on a GPU, if torch finds one; it does not need this package's CUDA ops."""
 
 from __future__ import annotations
 

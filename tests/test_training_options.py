@@ -1,4 +1,4 @@
-"""The options of `fit`: schedule, binary loss, another builder, validation with seen items, and what may resume."""
+"""The options of `fit`: schedule, binary loss, another builder, validation with seen items, and when it may resume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COSINE = dataclasses.replace(FAST, schedule="cosine")
 
 
 def recorded_rates(monkeypatch: pytest.MonkeyPatch, config: TrainConfig) -> list[float]:
-    """The learning rate of each step the optimizer takes; the weights of `repeats` have their multiple of it."""
+    """The learning rate of each optimizer step; the weights of `repeats` have a multiple of it."""
     rates = []
     step = torch.optim.AdamW.step
 
@@ -49,7 +49,7 @@ def test_cosine_is_a_factor_from_one_towards_zero(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_bonus_of_own_items_has_a_rate_of_its_own_and_no_decay() -> None:
-    """The first step of Adam is the rate itself, whatever the gradient, in each weight that has one."""
+    """Adam's first step equals the learning rate, whatever the gradient, in each weight that has a gradient."""
     config = dataclasses.replace(
         FAST, epochs=1, batch_size=1000, warmup_steps=0, dropout=0.0, repeats_rate=7.0, weight_decay=0.5
     )
@@ -70,7 +70,7 @@ def binary_loss(scoring: str, num_negatives: int) -> tuple[NextEventLoss, Batch]
     log = cyclic_log()
     model = InterestFusionModel(small_config(scoring=scoring)).to(torch.float64).eval()
     batch = next(Sequences(log, max_len=6, batch_size=16, time_dropout=0.0).batches(np.random.default_rng(0)))
-    skewed = 1000 * np.arange(NUM_ITEMS)  # must not matter: negatives are drawn uniformly
+    skewed = 1000 * np.arange(NUM_ITEMS)  # counts must not matter: negatives are drawn uniformly
     return NextEventLoss(model, skewed, num_negatives, "binary"), batch
 
 
@@ -108,7 +108,7 @@ def test_many_binary_negatives_stand_for_the_mean_over_the_catalogue() -> None:
         right = torch.nn.functional.softplus(-scores.gather(1, batch.targets[valid][:, None])).mean()
         wrong = torch.nn.functional.softplus(scores)
         torch.manual_seed(0)
-        # One draw deviates by at most the range of the items' mean terms; five standard errors of the mean of all.
+        # One draw deviates by at most the range of the items' mean terms. Tolerance: five standard errors of the mean.
         tolerance = 5 * float(wrong.mean(dim=0).max() - wrong.mean(dim=0).min()) / math.sqrt(200_000)
         assert abs(float(loss(batch) - right - wrong.mean())) < tolerance < 0.05
 
@@ -121,8 +121,6 @@ def test_binary_training_learns_a_cycle() -> None:
 
 
 class Other(InterestFusionModel):
-    """Stands for a research model: one more parameter."""
-
     def __init__(self, config: ModelConfig, dropout: float) -> None:
         super().__init__(config, dropout)
         self.extra = torch.nn.Parameter(torch.zeros(3))
@@ -150,7 +148,7 @@ def test_validation_keeps_seen_items_where_people_consume_again() -> None:
     kept = fit(log, small_config(), FAST, validation=again, exclude_seen=False, progress=False)
     assert kept.best["ndcg@10"] == validate(kept.model, log, again, exclude_seen=False)["ndcg@10"] > 0
     masked = fit(log, small_config(), FAST, validation=again, progress=False)
-    assert {entry["ndcg@10"] for entry in masked.epochs} == {0.0}  # every target is a seen item: all are misses
+    assert {entry["ndcg@10"] for entry in masked.epochs} == {0.0}  # every target is a seen item, so all are misses
 
 
 def test_a_resumed_cosine_run_is_bit_identical(tmp_path: Path) -> None:
@@ -234,7 +232,7 @@ def test_averaging_returns_the_moving_average_of_the_weights_after_each_step(mon
     for average in averages.values():
         expected[tuple(average.shape)].append(average)
     for value in trained.parameters():
-        # A step rounds by half an ulp of the largest weight, and the next ones contract that by 0.75: 1 / (1 - 0.75).
+        # A step rounds by half an ulp of the largest weight; later steps shrink that by 0.75: in total 1 / (1 - 0.75).
         close = [
             torch.allclose(value.double(), other, rtol=0, atol=4 * 2**-23 * float(other.abs().max()))
             for other in expected[value.shape]
@@ -253,7 +251,7 @@ def test_an_averaged_run_resumes_bit_by_bit(tmp_path: Path) -> None:
 
 
 def targets_of(log: EventLog, max_len: int = 4) -> list[tuple[int, int]]:
-    """(item before, target) of every position that is trained on, over one epoch."""
+    """(item before, target) of every training position of one epoch."""
     pairs = []
     for batch in Sequences(log, max_len, 3, 0.0, skip_ties=True).batches(np.random.default_rng(0)):
         assert (batch.targets >= 0).any()

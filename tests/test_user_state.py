@@ -1,4 +1,4 @@
-"""User states: what append and recommend give is what the whole history gives; what does not fit is refused."""
+"""User states: append and recommend give the same as the whole history; states that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "encoder alone": {"block": "transformer", "num_long": 0, "num_short": 0},
 }
 TOLERANCE = 1e-4
-"""Of scores and vectors, relative to their size: that of `encode` against float64 (tests/encode_cases.py)."""
+"""For scores and vectors, relative to their size; as for `encode` against float64 (tests/encode_cases.py)."""
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -47,7 +47,7 @@ def part(events: Events, begin: int, end: int) -> Events:
 
 
 def check_same_answer(recommender: Recommender, state: UserState, events: Events, now: int) -> None:
-    """Both ways to ask give the same vectors and, of every item, the same score."""
+    """A state and events give the same vectors and the same score of every item."""
     for option in (True, False):
         got = recommender.recommend(state=state, k=NUM_ITEMS, now=now, exclude_seen=option)
         expected = recommender.recommend(events, k=NUM_ITEMS, now=now, exclude_seen=option)
@@ -167,7 +167,7 @@ def test_parts_of_a_long_history_can_be_joined(recommender):
     if recommender.config.use_times:
         with pytest.raises(errors.ArgumentError, match="times: expected none before the newest event's"):
             recommender.join_states(parts[1], parts[0])
-        later = recommender.join_states(parts[1], parts[2])  # begins where the older of the two does
+        later = recommender.join_states(parts[1], parts[2])  # begins where the older state begins
         overlapping = recommender.new_state(part(events, 0, 100))
         assert events.times[70] < events.times[99]
         with pytest.raises(errors.ArgumentError, match="times: expected none before the newest event's"):
@@ -224,7 +224,7 @@ def test_states_of_another_model_are_refused():
     with pytest.raises(errors.ArgumentError, match="state: expected a state of this model"):
         build(ids=IDS[::-1]).append(state, ["i2"])
     scored_otherwise = build(scoring="multi_interest")
-    assert scored_otherwise.append(state, ["i2"]).num_events == 2  # the same encoder
+    assert scored_otherwise.append(state, ["i2"]).num_events == 2  # accepted: the encoder is the same
 
 
 def test_damaged_bytes_are_refused():
@@ -253,7 +253,7 @@ def test_damaged_bytes_are_refused():
 
 
 def test_states_without_numbers_are_refused(recommender):
-    """The checksum holds, but a program wrote nonsense: no NaN comes out, wherever it is."""
+    """The checksum is valid, but a program wrote NaN: no result contains NaN, wherever it was."""
     data = recommender.new_state(random_events(recommender, 30), remember=4).data
     values = data[136 + 8 * 4 :].view(np.float32).copy()
     values[:] = np.nan
@@ -264,7 +264,7 @@ def test_states_without_numbers_are_refused(recommender):
 
 
 def test_native_code_refuses_bytes_it_cannot_use_whatever_they_are():
-    """Random bytes with the right start: no crash, and nothing but a refusal or an answer."""
+    """Random bytes with a valid start: no crash, only a refusal or an answer."""
     recommender = build(request_time=True, repeats=True)
     whole = recommender.new_state(random_events(recommender, 20)).data
     rng = np.random.default_rng(0)

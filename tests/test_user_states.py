@@ -1,4 +1,4 @@
-"""UserStates: states in memory, those used last, within a budget of bytes."""
+"""UserStates: keeps the most recently used states in memory, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_the_least_recently_used_state_goes():
 
 
 def test_the_budget_covers_what_python_takes():
-    """Small states of long ids, as `Users` keeps them: all memory allocated for them is within the budget."""
+    """Small states with long ids, as `Users` keeps them: all memory allocated for them is within the budget."""
     recommender = build(num_long=0, num_short=0, window=1)
     state = recommender.new_state(["i1"], remember=1)
     recommender.append(state, ["i2"])
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        # For 1,366 of them: the dictionary has just grown.
+        # Enough for 1,366 states: the dictionary has just grown.
         states: UserStates[KeptState | ServedState] = UserStates(1_104_000)
         for number in range(2000):
             grown = recommender.append(state, ["i2"])

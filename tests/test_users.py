@@ -1,4 +1,4 @@
-"""Users: whatever is recorded, by whomever, and whatever becomes of states: answers are those for all events."""
+"""Users: whoever records events, and whatever happens to states, answers are those for all events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOW = 1_900_000_000
 
 
 def check_user(users: Users, recommender: Recommender, store: HistoryStore, user: Any) -> UserState:
-    """Both ways to ask give what the recommender gives for the store's events, and the state is theirs."""
+    """`recommend` and the user's state give what the recommender gives for the events in the store."""
     events = store.read(user).events
     state = users.state(user)
     check_same_answer(recommender, state, events, NOW)
@@ -75,7 +75,7 @@ record = st.tuples(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(record, max_size=12), use_times=st.booleans(), save_every=st.integers(1, 4))
 def test_any_mix_of_calls(stores, calls, use_times, save_every):
-    """Out of order and unknown items, appends and deletions by another process, restarts, damaged states."""
+    """Calls with events out of order, unknown items, changes by another process, restarts and damaged states."""
     recommender = build(use_times=use_times, num_actions=2)
     with stores.open() as store, stores.open() as other:
         store.delete("u")
@@ -164,7 +164,7 @@ def test_states_are_written_every_so_many_events_and_at_the_end(stores):
 
 
 def newest_of(store: HistoryStore, sequence: int) -> int:
-    """How many events there are up to a sequence number."""
+    """The number of events up to a sequence number."""
     return len(store.read("u").events) - len(store.read("u", since=sequence).events)
 
 
@@ -220,7 +220,7 @@ def test_nothing_that_was_seen_is_forgotten(stores, repeats):
                 expected = recommender.recommend(whole, k=NUM_ITEMS, exclude_seen=not repeats)[0]
                 assert sorted(found.items.tolist()) == sorted(expected.items.tolist())
                 assert np.sort(found.scores) == pytest.approx(np.sort(expected.scores), abs=1e-4)
-        with Users(recommender, store, remember=5) as users:  # room is made when there is none, not at every request
+        with Users(recommender, store, remember=5) as users:  # room is made only when it runs out, not at every request
             users.recommend("u")
             users.record("u", random_events(recommender, 20, seed=7))
             users.recommend("u")
@@ -243,14 +243,12 @@ def test_who_is_forgotten_is_forgotten_everywhere(stores):
 
 
 class Keeping:
-    """No store: it never forgets."""
+    """Not a store: it has no method to delete."""
 
     append = read = get_state = put_state = print
 
 
 class Failing:
-    """A store of which some methods fail."""
-
     def __init__(self, store: HistoryStore, *methods: str) -> None:
         self._store, self.methods = store, methods
 
@@ -271,7 +269,7 @@ def test_a_store_that_fails(stores):
             users.record("u", ["i2"])
         check_user(users, recommender, store, "u")
         failing.methods = ("read",)
-        users.record("u", ["i3"])  # recorded: to say otherwise would have it recorded twice
+        users.record("u", ["i3"])  # no error, as it is recorded: after an error, callers would record it twice
         with pytest.raises(errors.StoreError, match="read failed"):
             users.recommend("u")
         failing.methods = ("put_state",)

@@ -1,4 +1,4 @@
-"""Users: several threads, processes and forked children at one store."""
+"""Users: several threads, processes and forked children with one store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from test_users import check_user
 
 
 def test_threads_hammer_one_user(stores):
-    """Recorders, askers and one who flushes: nothing is lost, and every state is one of some first events."""
+    """Threads record, ask and flush: nothing is lost, and every state is that of the user's first so many events."""
     recommender = build()
     with stores.open() as store, Users(recommender, store, save_every=3, max_bytes=40_000) as users:
 
@@ -75,7 +75,7 @@ def test_processes_record_the_same_user(tmp_path):
 
 
 def test_a_forked_child_asks_although_the_parent_was_asking() -> None:
-    """Threads of the parent have the locks of the user and of the states when it forks."""
+    """Threads of the parent hold the locks of the user and of the states when it forks."""
     recommender = build()
     asked, answers = threading.Event(), threading.Event()
 

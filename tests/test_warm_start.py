@@ -1,4 +1,4 @@
-"""Training that goes on from a trained model: what it takes over, what it refuses, and what it says of it."""
+"""Training that starts from a trained model: what it takes over, what it refuses, and what it records about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lsif_sdk.training.validation import validate
 from training_cases import FAST, NUM_ITEMS, assert_same_weights, cyclic_log, following, small_config
 
 STILL = dataclasses.replace(FAST, epochs=1, learning_rate=1e-30, warmup_steps=0)
-"""Steps that no float32 weight is changed by."""
+"""Training steps so small that no float32 weight changes."""
 SHAPES: list[dict[str, Any]] = [
     {},
     {"block": "transformer", "scoring": "multi_interest", "temperature": 0.7, "num_actions": 0},
@@ -45,7 +45,7 @@ def trained(log: EventLog, config: ModelConfig, training: TrainConfig = FAST, **
 
 
 def with_items(log: EventLog, item_ids: list[str]) -> EventLog:
-    """The events of items that are in `item_ids`, with rows of these."""
+    """The events of the items in `item_ids`, with item rows numbered by that list."""
     rows = {item: row for row, item in enumerate(item_ids)}
     log = log.select(np.array([log.item_ids[item] in rows for item in log.items]))
     items = np.array([rows[log.item_ids[item]] for item in log.items], np.int64)
@@ -66,7 +66,7 @@ def test_a_training_without_change_scores_as_its_start_whatever_the_order_of_ite
     other = with_items(log, ["new b", *reversed(kept), "new a"])
     after = trained(other, dataclasses.replace(config, num_items=len(other.item_ids)), STILL, start=start)
     history = ["item 7", "item 1", "item 7", "item 10"]
-    # decay and tables of repeats are stored as square and sums of what is trained: a rounding or two each
+    # decay and the tables of repeats are stored as a square and sums of the trained values: a rounding or two each
     expected = scores(start, history, kept)
     assert scores(after, history, kept) == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert np.ptp(expected) > 0.1
@@ -77,7 +77,7 @@ def test_new_items_begin_as_in_any_training(shape: dict[str, Any]) -> None:
     log = cyclic_log()
     start = trained(log, small_config(**shape))
     other = with_items(log, ["new", *log.item_ids[1:]])
-    config = small_config(num_items=NUM_ITEMS + 1, **shape)  # and one more row that no id stands for
+    config = small_config(num_items=NUM_ITEMS + 1, **shape)  # one more row, without an id
     model = fit(other, config, STILL, start=start, progress=False).model
     torch.manual_seed(STILL.seed)
     fresh = InterestFusionModel(config).item_embedding
@@ -167,7 +167,7 @@ def test_a_catalogue_that_was_changed_live_is_a_start(shape: dict[str, Any]) -> 
     assert torch.equal(model.item_embedding, changed.weights["item_embedding"])
     known = [
         f"item {n}" for n in (0, 1, 4, 5)
-    ]  # as read in histories; "item 2" has another vector as a candidate alone
+    ]  # as inputs of the encoder; "item 2" has another vector only as a candidate
     after = Artifact(model.config, model.export_weights(), ItemTable(other.item_ids))
     assert scores(after, ["item 2", "item 5"], known) == pytest.approx(scores(start, ["item 2", "item 5"], known))
 
@@ -273,7 +273,7 @@ def test_events_have_to_have_what_the_start_reads(log: EventLog, folder: pathlib
     refused(dataclasses.replace(log, actions=kinds + 1), of_kinds, "num_actions 3 or more .*, got num_actions 2")
     for events, start, named in (
         (with_kinds, of_kinds, None),
-        (dataclasses.replace(log, actions=kinds // 2), of_kinds, None),  # fewer kinds of events, this time
+        (dataclasses.replace(log, actions=kinds // 2), of_kinds, None),  # fewer kinds of events than before
         (log, of_kinds, {"num_actions": 2}),  # as the caller says
         (with_kinds, folder, {"num_actions": 0}),
     ):
@@ -331,7 +331,7 @@ def test_what_is_no_start_is_refused(log: EventLog, folder: pathlib.Path, tmp_pa
         train(log, None, SHORT, start=tmp_path / "damaged", progress=False)
 
 
-@pytest.mark.filterwarnings("ignore:lsif may have been trained on the test targets:UserWarning")  # says `compare`, too
+@pytest.mark.filterwarnings("ignore:lsif may have been trained on the test targets:UserWarning")  # also from `compare`
 def test_a_start_that_knows_the_targets_is_told(log: EventLog) -> None:
     later = dataclasses.replace(log, times=log.times + 10**9)
 
@@ -351,14 +351,14 @@ def test_a_start_that_knows_the_targets_is_told(log: EventLog) -> None:
         assert knowing.artifact.training["start"]["has_seen_targets"]
         with pytest.warns(UserWarning, match="may have been trained on the test targets"):
             evaluate(knowing, log, progress=False)
-        with pytest.warns(UserWarning, match="start may have been trained"):  # and so has what began with it
+        with pytest.warns(UserWarning, match="start may have been trained"):  # the new model inherits this
             assert go(log, holdout, knowing).artifact.training["start"]["has_seen_targets"]
     with pytest.warns(UserWarning, match="start may have been trained"):
         go(log, "test", measured, split="time")
     early = dataclasses.replace(log, times=log.times - 10**8)
     assert go(early, "nothing", whole).artifact.training["newest_time"] == log.times.max()
     untimed = dataclasses.replace(whole.artifact, training=whole.artifact.training | {"newest_time": None})
-    knowing = go(early, "nothing", untimed)  # when the start's events were, nobody knows
+    knowing = go(early, "nothing", untimed)  # the times of the start's events are unknown
     assert knowing.artifact.training["newest_time"] is None
     with pytest.warns(UserWarning, match="may have been trained on the test targets"):
         evaluate(knowing, later, progress=False)
@@ -378,12 +378,12 @@ def test_a_start_that_knows_only_what_stops_the_training_is_told(log: EventLog) 
     assert not again["has_seen_targets"]
     with pytest.warns(UserWarning, match="may have been trained on the validation targets"):
         evaluate(knowing, log, target="validation", progress=False)
-    with pytest.warns(UserWarning, match="start may have been trained"):  # which hands it on
+    with pytest.warns(UserWarning, match="start may have been trained"):  # the next model inherits this
         facts = train(log, None, SHORT, split="time", start=knowing, progress=False).artifact.training["start"]
     assert facts["has_seen_targets"] and not facts["has_seen_test_targets"]
     older = {name: value for name, value in facts.items() if name != "has_seen_test_targets"}
     artifact = dataclasses.replace(knowing.artifact, training={**knowing.artifact.training, "start": older})
-    with pytest.warns(UserWarning, match="may have been trained on the test targets"):  # as it said when it was written
+    with pytest.warns(UserWarning, match="may have been trained on the test targets"):  # as older records say it
         evaluate(Recommender(artifact), log, progress=False)
 
 

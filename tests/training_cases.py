@@ -1,4 +1,4 @@
-"""A log any model can learn, a small model and a short training, for tests of the trainer."""
+"""A log that any model can learn, a small model and a short training, for tests of the trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that strict type checkers have to accept: `make lint` lets mypy read this file, and nothing runs it."""
+"""Calls that strict type checkers must accept: `make lint` checks this file with mypy; it is never run."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
         rec.score(state=rec.new_state(plain), candidates=[1, 2])
 
     def measured(rec: Recommender, frame: pd.DataFrame) -> None:
-        """One k and several; lists of our own and of others."""
+        """One k and several; our own lists and those of others."""
         length: int = evaluate(rec, frame, 5).ks[0]
         evaluate(rec, "events.csv", (5, length))
         measure_lists(rec.recommend([["a"], ["b"]]), frame, [5, 10], users=["anna", "bert"])
         measure_lists(frame, "relevant.csv", user="user_id", rank="rank")
 
     async def handed_on(live: LiveRecommender, users: Users) -> None:
-        """Options have their types wherever they are handed on."""
+        """Options keep their types where methods pass them on."""
         live = LiveRecommender.load("model", keep=2, threads=1, precision="bfloat16")
         await live.current.recommend_async(["a"], 5, exclude=["b"], budget_ms=20)
         users.recommend("anna", 5, now=1_700_000_000, where={"year": (1990, None)})

@@ -1,4 +1,4 @@
-"""Traditional baselines: by the library `implicit` (the extra "bench"), and own items counted by hand."""
+"""Traditional baselines: from the library `implicit` (the extra "bench"), and a count of the user's own items."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lsif_sdk.training import EventLog
 
 
 def interactions(history: EventLog) -> sparse.csr_matrix:
-    """Events of each user with each item, float32 [num_users, num_items]."""
+    """Number of events of each user with each item, float32 [num_users, num_items]."""
     ones = np.ones(len(history.items), dtype=np.float32)
     return sparse.csr_matrix((ones, (history.users, history.items)), shape=(history.num_users, history.num_items))
 
 
 class ItemKNN:
-    """Sum of an item's similarities to the items a user has met."""
+    """Sum of an item's similarities to the items in the user's history."""
 
     def __init__(self, history: EventLog, similarity: str, neighbours: int) -> None:
         from implicit import nearest_neighbours as knn
@@ -37,7 +37,7 @@ class ItemKNN:
 
 
 class Factors:
-    """A factorisation: user_factors [num_users, dim] times item_factors [num_items, dim]."""
+    """A matrix factorisation: user_factors [num_users, dim] times item_factors [num_items, dim]."""
 
     def __init__(self, model: Any) -> None:
         self._users, self._items = np.asarray(model.user_factors), np.asarray(model.item_factors)
@@ -48,7 +48,7 @@ class Factors:
 
 
 def als(history: EventLog, factors: int, weighting: tuple[float, float], iterations: int, seed: int) -> Factors:
-    """Weighted alternating least squares (Hu et al. 2008); weighting: alpha and the regularisation beside it."""
+    """Weighted alternating least squares (Hu et al. 2008); weighting: (alpha, regularisation)."""
     from implicit.als import AlternatingLeastSquares
 
     alpha, regularization = weighting
@@ -77,17 +77,17 @@ def bpr(
 
 
 class OwnItemsByHour(OwnItems):
-    """`OwnItems` by frequency, which counts what was met at this hour of day and week.
+    """`OwnItems` by frequency, where events at the request's hour of the day and day of the week count more.
 
-    The weight of an event that fades with `half_life` is multiplied by f + (1 - f) exp(a) with
-    a = sharpness (cos(2 pi D) - 1 + (cos(2 pi D / 7) - 1) / 3), D the days from it to the request, and f = .1, so that
-    other hours count a little, too; with exp(a) = 0 where a time is unknown.
+    An event's weight, which decays with `half_life`, is multiplied by f + (1 - f) exp(a), where
+    a = sharpness (cos(2 pi D) - 1 + (cos(2 pi D / 7) - 1) / 3), D is the number of days from the event to the request,
+    and f = .1, so that other hours count a little, too. If a time is unknown, 0 replaces exp(a).
 
     Args:
         history: the histories, with times.
         now: request time of each user, Unix seconds int64 [num_users].
         half_life: in events.
-        sharpness: how much less other hours of the day count, >= 0; for days of the week a third of it.
+        sharpness: how much less other hours of the day count, >= 0; a third of it applies to days of the week.
     """
 
     def __init__(self, history: EventLog, now: NDArray[np.int64] | None, half_life: float, sharpness: float) -> None:

@@ -33,11 +33,11 @@ from lsif_sdk.training import EventLog, fit
 from lsif_sdk.training.batches import Sequences
 from lsif_sdk.training.pipeline import describe_items
 
-_NEVER_SHOWN = -20.0  # an exploration that leaves the cold items out of every list
+_NEVER_SHOWN = -20.0  # exploration: so low that no list contains a cold item
 
 
 class TextSimilarity:
-    """Cosine of an item's title with the mean of the newest titles of a history."""
+    """Cosine of an item's title embedding with the mean of the history's newest title embeddings."""
 
     def __init__(self, history: EventLog, features: NDArray[np.float32], newest: int) -> None:
         self._history, self._features, self._newest = history, features, newest
@@ -50,7 +50,6 @@ class TextSimilarity:
 
 
 def main() -> None:
-    """Trains the id-only model and prints one JSON line a way to cold items."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--encoder", required=True, help="folder of a sentence-transformers model")
@@ -100,7 +99,7 @@ def without(split: Split, cold: NDArray[np.bool_]) -> Split:
 
 
 def report(name: str, scorer: Any, split: Split, cold: NDArray[np.bool_], options: argparse.Namespace) -> None:
-    """Prints recall of the cold targets and the metrics of the warm ones."""
+    """Prints recall and NDCG of users with cold targets and of users with warm targets."""
     row: dict[str, Any] = {"data": options.data, "model": name, "seed": options.seed}
     for group, chosen in (("cold", cold), ("warm", ~cold)):
         targets = np.where(chosen[split.test_items] & (split.test_items >= 0), split.test_items, -1)
@@ -113,7 +112,7 @@ def report(name: str, scorer: Any, split: Split, cold: NDArray[np.bool_], option
 
 @torch.inference_mode()
 def contexts(model: InterestFusionModel, log: EventLog) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Fused vectors before every event but a user's first, [n, dim], and the items of these events [n]."""
+    """The fused vectors before each event that is not a user's first, [n, dim], and the items of these events [n]."""
     vectors, targets = [], []
     for batch in Sequences(log, 200, 64, 0.0).batches(np.random.default_rng(0)):
         encoded = model(batch.items, batch.times, None, lengths=batch.lengths, start=batch.start, now=batch.now)
@@ -124,7 +123,7 @@ def contexts(model: InterestFusionModel, log: EventLog) -> tuple[NDArray[np.floa
 
 
 def folded(model: InterestFusionModel, split: Split, cold: NDArray[np.bool_]) -> InterestFusionModel:
-    """A copy of the model with its cold items folded in from the users of the full log who met them."""
+    """A copy of the model with cold items folded in from the users who have them in the full split's training log."""
     model = copy.deepcopy(model)
     users, items = contexts(model, _cold_last(split.train, cold))
     others = users[np.random.default_rng(0).permutation(len(users))[:4096]]
@@ -141,7 +140,7 @@ def folded(model: InterestFusionModel, split: Split, cold: NDArray[np.bool_]) ->
 
 
 def _cold_last(log: EventLog, cold: NDArray[np.bool_]) -> EventLog:
-    """For every cold event one user whose history is the warm events before it, and the cold event last."""
+    """For each cold event, one user whose history is the (up to 50) warm events before it and then the cold event."""
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64] | None]] = []
     for user in range(log.num_users):
         events = log.user(user)

@@ -1,5 +1,5 @@
-"""The data sets of the quality tables, in the folder LSIF_DATA_DIR: where they lie, how they are split, whether people
-consume again."""
+"""The data sets of the quality tables, in the folder LSIF_DATA_DIR: their files, their splits, and whether people
+consume items again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Dataset:
     """One data set.
 
     Args:
-        events: file under the data folder: a table of events, or (.txt.gz) one user a line: id, items in order.
+        events: file under the data folder: a table of events, or (.txt.gz) one line per user: id, items in order.
         protocol: "leave_one_out" or "time".
-        exclude_seen: False where people consume again.
+        exclude_seen: False where people consume items again.
         titles: table of item titles, or None.
     """
 
@@ -52,7 +52,6 @@ DATASETS = {
 
 
 def load(name: str) -> tuple[Dataset, Split]:
-    """The data set of this name and its split."""
     dataset = DATASETS[name]
     path = ROOT / dataset.events
     if not path.exists():

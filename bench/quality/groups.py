@@ -22,7 +22,6 @@ from lsif_sdk.evaluation.behaviour import drift_groups, length_groups, taste_dri
 
 
 def main() -> None:
-    """Prints one table a grouping."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--reference", default="lsif")

@@ -1,4 +1,4 @@
-"""Every model of the quality tables: how it is fitted, and the settings among which validation chooses."""
+"""All models of the quality tables: how they are fitted, and the settings among which validation chooses."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)}
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What to fit and on what.
+    """The data to fit on, and how.
 
     Args:
         dataset: the data set.
         name: of the data set.
         split: of its events.
-        target: "validation" while choosing settings, then "test".
+        target: "validation" while settings are chosen, then "test".
         seed: of everything random.
-        checkpoint_dir: where a training can go on from, or None.
+        checkpoint_dir: checkpoints from which training can resume, or None.
         encoder: folder of a sentence-transformers model, for models that read titles.
-        once: train for the test without the validation targets, half the time: enough to compare variants.
+        once: do not train again with the validation targets for the test: half the time, enough to compare variants.
     """
 
     dataset: Dataset
@@ -61,9 +61,9 @@ class Model:
 
     Args:
         fit: from a job and settings to something `evaluate` can rank.
-        grid: settings validation chooses among: at least six, more where a fit takes seconds.
-        seeds: whether chance plays a part.
-        trained_as: the model whose checkpoints it takes, where the training is the same; None: its own.
+        grid: settings validation chooses among: at least six or none, more where a fit takes seconds.
+        seeds: whether the result depends on the seed.
+        trained_as: the model whose checkpoints it uses, because the training is the same; None: its own.
     """
 
     fit: Fit
@@ -73,7 +73,7 @@ class Model:
 
 
 def _history_model(make: Callable[..., Any]) -> Fit:
-    """A model without a notion of time: fitted on all that is known when the target is predicted."""
+    """A model without request times, fitted on all events known when the target is predicted."""
 
     def fit_history(job: Job, settings: Mapping[str, Any]) -> Any:
         return make(job.split.history(job.target), **settings)  # type: ignore[arg-type]
@@ -98,9 +98,9 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
 
     Args:
         build: see `fit`; None: our model, which is then measured through the native engine.
-        request_time: whether it knows when the target happens.
-        titles: whether item vectors are drawn towards those of similar titles when training is over.
-        fixed: fields of the recipe that make the model what it is.
+        request_time: whether it is given the time of the target.
+        titles: whether, after training, item vectors are moved towards those of items with similar titles.
+        fixed: fields of the recipe that define the model.
     """
 
     def fit_neural(job: Job, settings: Mapping[str, Any]) -> Any:
@@ -124,10 +124,10 @@ def neural(build: Any = None, request_time: bool = False, titles: bool = False, 
 
 
 def _trained(job: Job, config: ModelConfig, training: TrainConfig, build: Any) -> tuple[EventLog, Any]:
-    """The events trained on and the model; for the test all that is known then, as the other baselines have it.
+    """The training events and the model. For the test, these are all events known then, as for the other baselines.
 
-    For as many epochs as validation found best. A cosine schedule has to end where it was meant to, whatever validation
-    says of its epochs, so there the first training is left out.
+    That training takes as many epochs as validation found best. A cosine schedule must run to its planned end, whatever
+    validation says about its epochs, so with one the first training is skipped.
     """
     options: dict[str, Any] = {"exclude_seen": job.dataset.exclude_seen} | ({} if build is None else {"build": build})
     again = job.target == "test" and not job.once
@@ -146,7 +146,7 @@ def _kept_in(folder: pathlib.Path | None) -> dict[str, Any]:
 
 
 def title_features(job: Job) -> NDArray[np.float32]:
-    """Embedded titles, zeros for items without one."""
+    """Embedded titles; zeros for items without a title."""
     log = job.split.log
     if log.titles is None or job.encoder is None:
         raise SystemExit(f"{job.name}: needs a data set with titles and --encoder FOLDER")
@@ -154,7 +154,6 @@ def title_features(job: Job) -> NDArray[np.float32]:
 
 
 def recipe(job: Job, overrides: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
-    """The data set's recipe with some fields replaced."""
     path = RECIPES / f"{job.name}.json"
     if not path.exists():
         raise SystemExit(f"no recipe for {job.name} yet: write {path}")
@@ -169,7 +168,7 @@ def recipe(job: Job, overrides: Mapping[str, Any]) -> tuple[ModelConfig, TrainCo
 
 
 def _grid(**choices: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
-    """Settings taken in step: the i-th has the i-th value of every field."""
+    """Settings by position: the i-th setting has the i-th value of every field."""
     return tuple(dict(zip(choices, values, strict=True)) for values in zip(*choices.values(), strict=True))
 
 
@@ -179,7 +178,7 @@ def _product(**choices: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
 
 
 _ENCODER_ONLY: dict[str, Any] = {"num_long": 0, "num_short": 0, "repeats": False}
-# Learning rate and dropout matter most everywhere; a neural model is given these six.
+# Learning rate and dropout matter most everywhere; neural models are tuned over these six settings.
 TRAINING_GRID = _grid(
     learning_rate=(1e-3, 1e-3, 1e-3, 2e-3, 2e-3, 2e-3),
     dropout=(0.1, 0.3, 0.5, 0.1, 0.3, 0.5),
@@ -237,7 +236,7 @@ MODELS: dict[str, Model] = {
     "gate": Model(neural(with_fusion(GateFusion)), seeds=True),
     "lsif": Model(neural(), TRAINING_GRID, seeds=True),
     "lsif-titles": Model(neural(titles=True), seeds=True, trained_as="lsif"),
-    # By --set '{"popularity_penalty":0.1}': less popular items, more of the range, by the same training.
+    # With --set '{"popularity_penalty":0.1}': less popular items and more of the catalogue, from the same training.
     "lsif-penalty": Model(
         neural(), _grid(popularity_penalty=(0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)), seeds=True, trained_as="lsif"
     ),

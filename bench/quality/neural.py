@@ -1,6 +1,6 @@
 """Neural models to compare with: our encoder without fusion, other fusions, and recurrent and factorisation models.
 
-Each reads and is trained on exactly what `lsif_sdk` is; only the named part differs.
+Each reads the same inputs and is trained on the same data as `lsif_sdk`; only the named part differs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lsif_sdk.training.validation import encode_users
 
 
 class RecurrentEncoder(nn.Module):
-    """Embedded events to states by one recurrent layer and a dense one."""
+    """Embedded events to states by config.num_layers recurrent layers and a dense one."""
 
     def __init__(self, config: ModelConfig, dropout: float, cell: type[nn.GRU] | type[nn.LSTM]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def gru4rec(config: ModelConfig, dropout: float) -> InterestFusionModel:
 
 
 def lstm(config: ModelConfig, dropout: float) -> InterestFusionModel:
-    """The source document's model, 5.2: Embedding -> LSTM -> Dense -> sigmoid (with the loss "binary")."""
+    """The model of the source document, section 5.2: Embedding -> LSTM -> Dense -> sigmoid (with the loss "binary")."""
     return _with_encoder(config, dropout, nn.LSTM)
 
 
@@ -52,14 +52,14 @@ def _with_encoder(config: ModelConfig, dropout: float, cell: Any) -> InterestFus
 
 
 class MaskedFusion(InterestFusion):
-    """Learned weights over the long-term interests alone."""
+    """Learned weights over the long-term interests only."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.num_long = config.num_long
 
     def forward(self, interests: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
-        """As `InterestFusion`, with no weight on what is short-term."""
+        """As `InterestFusion`, with zero weight on all other interests."""
         _, weights = super().forward(interests, *context)
         weights = weights[..., : self.num_long]
         weights = weights / weights.sum(dim=-1, keepdim=True)
@@ -94,8 +94,6 @@ class GateFusion(InterestFusion):
 
 
 def with_fusion(fusion: type[InterestFusion]) -> Any:
-    """A builder of our model with another fusion."""
-
     def build(config: ModelConfig, dropout: float) -> InterestFusionModel:
         model = InterestFusionModel(config, dropout)
         model.fusion = fusion(config)
@@ -125,7 +123,7 @@ class TorchScorer:
         result = np.empty((len(user_rows), self._history.num_items), dtype=np.float32)
         order = np.argsort(lengths, kind="stable")
         begin = 0
-        while begin < len(order):  # as many users of similar length as padding to the longest of them allows
+        while begin < len(order):  # a batch: as many users of similar length as fit, padded to the longest
             fits = lengths[order[begin:]] * np.arange(1, len(order) - begin + 1) <= EVENTS_PER_BATCH
             end = begin + max(1, int(fits.sum()))
             result[order[begin:end]] = self._scores(user_rows[order[begin:end]])
@@ -138,7 +136,7 @@ class TorchScorer:
 
 
 class NeuMF(nn.Module):
-    """Neural collaborative filtering (He et al. 2017): a generalised matrix factorisation beside a perceptron."""
+    """Neural collaborative filtering (He et al. 2017): generalised matrix factorisation and a multilayer perceptron."""
 
     def __init__(self, num_users: int, num_items: int, dim: int) -> None:
         super().__init__()
@@ -159,7 +157,7 @@ class NeuMF(nn.Module):
 
     @torch.inference_mode()
     def scores(self, user_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores float32 [batch, num_items]: as `forward`, but the first layer's part of the items is computed once."""
+        """Scores float32 [batch, num_items]: as `forward`, but the items' part of the first layer is computed once."""
         factors, mlps = self.items.weight.chunk(2, dim=-1)
         first, factor_weights = self.mlp[0], self.out.weight[0, : factors.shape[1]]
         of_user, of_item = first.weight.chunk(2, dim=-1)
@@ -172,9 +170,9 @@ class NeuMF(nn.Module):
 
 
 def fit_neumf(history: EventLog, dim: int, epochs: int, learning_rate: float, seed: int, decay: float = 1e-6) -> NeuMF:
-    """Binary cross-entropy with four negatives an event, drawn from what the user has not met, as published.
+    """Binary cross-entropy with four negatives per event, drawn from items not in the user's history, as published.
 
-    A draw that hits something met is left out, not drawn again: where few items are met the difference is small.
+    A draw that hits one of the user's items is left out, not repeated: if users have few items, that hardly matters.
     """
     torch.manual_seed(seed)
     model = NeuMF(history.num_users, history.num_items, dim)
@@ -196,7 +194,7 @@ def fit_neumf(history: EventLog, dim: int, epochs: int, learning_rate: float, se
 
 
 def _without_denormals(steps: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Weight decay takes the rows that nobody meets, and Adam's moments of them, there, where arithmetic is slow."""
+    """Flushes denormals: weight decay makes unused rows, and Adam's moments of them, denormal, which is slow."""
     torch.set_flush_denormal(True)
     try:
         yield from steps

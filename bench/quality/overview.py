@@ -27,7 +27,7 @@ DATASETS = {
     "online-retail": "Online Retail",
     "foursquare-nyc": "Foursquare NYC",
 }
-"""Data sets in the order of the table, and what a reader calls them."""
+"""Data sets in the order of the table, and their display names."""
 
 _LABELS = {
     "Traditional": {
@@ -61,7 +61,6 @@ Scores = dict[str, dict[str, list[float]]]
 
 
 def main() -> None:
-    """Prints the table and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=pathlib.Path, default=pathlib.Path(__file__).with_name("results.jsonl"))
     parser.add_argument("--plot", type=pathlib.Path, help="where the figure goes, as PNG or SVG")
@@ -73,9 +72,9 @@ def main() -> None:
 
 
 def headline(rows: Iterable[dict[str, Any]]) -> Scores:
-    """NDCG@10 of each seed by data set and model, of one setup each (see above).
+    """NDCG@10 of each seed by data set and model, for one setup of each (see above).
 
-    Models that know the request time have names that end in "-now".
+    Names of models that know the request time end in "-now".
 
     Raises:
         SystemExit: rows of one data set have different test targets.
@@ -90,7 +89,7 @@ def headline(rows: Iterable[dict[str, Any]]) -> Scores:
             model += "-now"
         of_model = setups.setdefault((row["data"], model), {})
         seeds = of_model.pop(_setup(row), {})
-        of_model[_setup(row)] = {**seeds, row["seed"]: row["ndcg@10"]}  # the newest one last
+        of_model[_setup(row)] = {**seeds, row["seed"]: row["ndcg@10"]}  # the newest setup is last
     scores: Scores = {}
     for (data, model), of_model in setups.items():
         kept, *others = sorted(reversed(of_model.values()), key=len, reverse=True)
@@ -101,7 +100,7 @@ def headline(rows: Iterable[dict[str, Any]]) -> Scores:
 
 
 def _setup(row: dict[str, Any]) -> str:
-    """What a model was trained with: the recipe with the row's settings over it."""
+    """The settings a model was trained with: the recipe, overridden by the row's settings."""
     recipe = row.get("recipe") or {"model": {}, "training": {}}
     trained = {**recipe["model"], **recipe["training"], **row["settings"], "once": row.get("once", False)}
     return json.dumps(trained, sort_keys=True)
@@ -112,7 +111,7 @@ def _shown(seeds: dict[int, float]) -> str:
 
 
 def table(scores: Scores) -> str:
-    """Models by data sets, means over seeds, and what lsif gains on the best traditional method."""
+    """A table of models by data sets with means over seeds, and lsif's gain over the best traditional method."""
     lines = ["| NDCG@10 | " + " | ".join(DATASETS.values()) + " |", "| --- " * (1 + len(DATASETS)) + "|"]
     for model, label in _NAMES.items():
         cells = [_number(scores.get(data, {}).get(model)) for data in DATASETS]
@@ -136,7 +135,7 @@ def _number(seeds: list[float] | None) -> str:
 
 
 def draw(scores: Scores, path: pathlib.Path) -> None:
-    """One panel a data set, one bar a model, one dot a seed; hatched where the request time is known."""
+    """One panel per data set, one bar per model, one dot per seed; hatched where the request time is known."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -156,7 +155,7 @@ def draw(scores: Scores, path: pathlib.Path) -> None:
 
 
 def _panel(axes: Axes, title: str, scores: dict[str, list[float]], most: int) -> None:
-    """`most`: bars of the fullest panel, for bars of one thickness."""
+    """`most`: bars in the fullest panel, so that all panels have bars of one thickness."""
     ranked = sorted(_NAMES.keys() & scores.keys(), key=lambda model: float(np.mean(scores[model])))
     for place, model in enumerate(ranked):
         mean, hatch = float(np.mean(scores[model])), "////" if model.endswith("-now") else None

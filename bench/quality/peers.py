@@ -25,12 +25,12 @@ from results import ranks_path, record, save_ranks
 from lsif_sdk.evaluation.metrics import MISSED, coverage, novelty, rank_gains
 from lsif_sdk.training import EventLog
 
-# Shapes their authors chose for each data set (eSASRec's repository, blondered/transformer_benchmark; for HSTU the
-# notebook of RecTools), at our width and with the loss over the whole catalogue: no worse in published tables than
-# sampled negatives, and several times faster on a CPU, where RecTools draws negatives for every position.
+# The shapes that the authors chose for each data set (eSASRec's repository, blondered/transformer_benchmark; for HSTU,
+# RecTools' notebook), at our width and with the softmax loss over the whole catalogue. In published tables that loss is
+# no worse than sampled negatives; on a CPU it is several times faster, as RecTools draws negatives for every position.
 _LOSS = {"loss": "softmax"}
-# HSTU scores by cosines; without a temperature no softmax over thousands of items can fit them, and training stands
-# still (RecTools' issue 324). This one is that of the authors of HSTU.
+# HSTU scores by cosines. Without a temperature, a softmax over thousands of items cannot fit them, and training makes
+# no progress (RecTools' issue 324). This temperature is the one HSTU's authors use.
 _COSINES = {"lightning_module_kwargs": {"logits_t": 0.05}}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "rectools-sasrec": {
@@ -64,10 +64,10 @@ _LOGITS_PER_CHUNK = 1 << 20
 
 
 class LossOfTargets(TransformerLightningModule):
-    """RecTools' full softmax loss, computed where there is a target only and in chunks that stay in the cache.
+    """RecTools' full softmax loss, computed only where there is a target, and in chunks that stay in the cache.
 
-    The value is the same (`check_loss`); RecTools makes logits of padding, too, and of a whole batch at once, which
-    takes several times as long on a CPU.
+    The value is the same (`check_loss`). RecTools computes logits for padding, too, and for a whole batch at once,
+    which takes several times as long on a CPU.
     """
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
@@ -90,7 +90,7 @@ class LossOfTargets(TransformerLightningModule):
         return loss
 
     def check_loss(self, batch: dict[str, torch.Tensor]) -> None:
-        """Refuses to go on if RecTools' own loss differs by more than rounding; dropout off."""
+        """Stops if RecTools' own loss differs by more than rounding; dropout is off for this."""
         self.eval()
         with torch.no_grad():
             theirs = TransformerLightningModule.training_step(self, batch, 0).item()
@@ -106,7 +106,6 @@ class LossOfTargets(TransformerLightningModule):
 
 
 def main() -> None:
-    """Fits a peer, asks it for its top 10 and appends a row like run.py's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, choices=DATASETS)
     parser.add_argument("--model", required=True, choices=PUBLISHED)
@@ -156,7 +155,7 @@ def main() -> None:
 
 
 def interactions(history: EventLog) -> pd.DataFrame:
-    """Rows as ids; where there are no times, the order of events is told as seconds."""
+    """Events with row numbers as ids; without times, the order of events stands for seconds."""
     position = np.arange(len(history.items))
     return pd.DataFrame(
         {
@@ -169,7 +168,7 @@ def interactions(history: EventLog) -> pd.DataFrame:
 
 
 def request_times(times: NDArray[np.int64] | None, users: NDArray[np.int64]) -> pd.DataFrame:
-    """What HSTU's attention to times has to be told: when each user asks."""
+    """The request time of each user, which HSTU's attention to times needs."""
     if times is None:
         raise SystemExit("relative_time_attention needs events with times")
     return pd.DataFrame({"user_id": users, "datetime": pd.to_datetime(times[users], unit="s")})

@@ -1,4 +1,4 @@
-"""What a run leaves behind: JSON lines, in <out>/results.jsonl say, and the ranks of single users for intervals."""
+"""The files a run writes: JSON lines, e.g. <out>/results.jsonl, and the ranks of single users for intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def append(path: pathlib.Path, row: dict[str, Any]) -> None:
-    """Adds a line to a JSONL file, which is made if need be."""
+    """Appends a line to a JSONL file, which is created if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
@@ -30,10 +30,10 @@ def record(
         out: folder of results.
         data: the data set's name.
         model: the model's name.
-        seed: it was trained with.
-        split: whose test targets were ranked.
+        seed: the seed it was trained with.
+        split: the split whose test targets were ranked.
         metrics: means over users.
-        facts: further fields: "settings", "request_time", "users", "fit_s" and what else defines the run.
+        facts: further fields: "settings", "request_time", "users", "fit_s" and whatever else defines the run.
     """
     row = {
         "data": data,
@@ -51,17 +51,16 @@ def record(
 
 
 def ranks_path(out: pathlib.Path, data: str, model: str, seed: int) -> pathlib.Path:
-    """Where the ranks of one run are."""
     return out / "ranks" / f"{data}-{model}-{seed}.npz"
 
 
 def save_ranks(path: pathlib.Path, user_rows: NDArray[np.int64], ranks: NDArray[np.int64]) -> None:
-    """Keeps the rank of each user's target, both [num_users]."""
+    """Saves user rows and the rank of each user's target, both [num_users]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, user_rows=user_rows, ranks=ranks)
 
 
 def commit() -> str:
-    """Of the project, with "-dirty" where files differ from it."""
+    """The project's commit, with "-dirty" if files differ from it."""
     command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

@@ -23,7 +23,6 @@ from lsif_sdk.evaluation import evaluate
 
 
 def main() -> None:
-    """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, choices=DATASETS)
     parser.add_argument("--model", required=True, nargs="+", choices=MODELS)
@@ -44,7 +43,7 @@ def main() -> None:
         model = MODELS[name]
         settings = _settings(options.out, options.data, name)
         if options.tune and len(model.grid) > 1:
-            # Settings that no training sees: one checkpoint for all of them.
+            # These settings do not affect training, so they all use one checkpoint.
             folder = _checkpoints(options, model.trained_as, 0) if model.trained_as else None
             job = Job(dataset, options.data, split, "validation", 0, folder, options.encoder)
             settings |= _tune(model, job, settings, options, name)
@@ -59,13 +58,13 @@ def _checkpoints(options: argparse.Namespace, name: str, seed: int) -> pathlib.P
 
 
 def _tune(model: Model, job: Job, start: dict[str, Any], options: argparse.Namespace, name: str) -> dict[str, Any]:
-    """The settings with the best validation NDCG@10, each tried in place of those to start with."""
+    """The settings with the best validation NDCG@10; each is tried on top of the `start` settings."""
     path, trials = options.out / "trials.jsonl", []
     shorter = {"epochs": options.tune_epochs} if model.grid is TRAINING_GRID and options.tune_epochs else {}
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for settings in model.grid:
         tried = {**start, **settings, **options.set, **shorter}
-        # By way of JSON, which has no tuples, as the lines of the file.
+        # Through JSON, which has no tuples, for comparison with the lines of the file.
         what = json.loads(json.dumps({"data": job.name, "model": name, "settings": tried}))
         trial = next((trial for trial in done if what.items() <= trial.items()), None)
         if trial is None:
@@ -100,7 +99,7 @@ def _settings(out: pathlib.Path, data: str, name: str) -> dict[str, Any]:
 def _measure(model: Model, job: Job, settings: dict[str, Any], out: pathlib.Path, name: str) -> None:
     began = time.monotonic()
     fitted = model.fit(job, settings)
-    seconds = time.monotonic() - began  # of what a checkpoint left to do
+    seconds = time.monotonic() - began  # only for what the checkpoint had not done
     report = evaluate(fitted, job.split, exclude_seen=job.dataset.exclude_seen, name=name, progress=False)
     save_ranks(ranks_path(out, job.name, name, job.seed), report.user_rows, report.per_user)
     record(

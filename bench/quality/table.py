@@ -18,7 +18,6 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def main() -> None:
-    """Prints the table of one data set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--reference", default="lsif", help="the model the others are compared with")
@@ -50,7 +49,7 @@ def main() -> None:
 
 
 def runs_of(path: pathlib.Path, data: str, request_time: bool) -> Rows:
-    """Runs of each model of one track, the newest of each seed; models that know nothing of time are in both."""
+    """The newest run of each seed, by model, for one track; models without request times are in both tracks."""
     if not path.exists():
         raise SystemExit(f"{path}: no such file; run.py writes it, and the ranks that intervals need")
     newest: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)

@@ -1,6 +1,6 @@
-"""What validation said of settings, as Markdown: `python bench/quality/trials.py [build/quality/trials.jsonl]`.
+"""Validation results of settings, as Markdown: `python bench/quality/trials.py [build/quality/trials.jsonl]`.
 
-One table of models that were given the six settings of TRAINING_GRID, one of what the others chose.
+One table has the models tuned over the six settings of TRAINING_GRID, the other the settings the rest chose.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ KEPT = pathlib.Path(__file__).with_name("trials.jsonl")
 
 
 def main() -> None:
-    """Prints both tables."""
     path = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else KEPT
     trials = [json.loads(line) for line in path.read_text().splitlines()]
     print("\n\n".join((grid_table(trials), chosen_table(trials))))
 
 
 def grid_table(trials: list[dict[str, Any]]) -> str:
-    """A row for each model and data set, a column for each setting of the grid; the best one bold."""
+    """A row for each model and data set, a column for each setting of the grid; the best value is bold."""
     settings = [f"{each['learning_rate']:g}, {each['dropout']:g}" for each in TRAINING_GRID]
     lines = [f"| data set | model | epochs | {' | '.join(settings)} |", "| --- " * (3 + len(settings)) + "|"]
     for (data, model, epochs), of_model in _grouped(trials, on_grid=True).items():
@@ -36,7 +35,7 @@ def grid_table(trials: list[dict[str, Any]]) -> str:
 
 
 def chosen_table(trials: list[dict[str, Any]]) -> str:
-    """A row for each other model and data set: how many settings were tried, the worst, the best and which that is."""
+    """A row for each other model and data set: number of settings tried, worst and best value, and the best setting."""
     lines = ["| data set | model | settings | worst | best | which |", "| --- " * 6 + "|"]
     for (data, model, _), of_model in _grouped(trials, on_grid=False).items():
         best = max(of_model, key=lambda trial: trial["ndcg@10"])
@@ -48,7 +47,7 @@ def chosen_table(trials: list[dict[str, Any]]) -> str:
 
 
 def _grouped(trials: list[dict[str, Any]], on_grid: bool) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """Trials of each data set (in the order of the tables), model and number of epochs ("" where all were allowed)."""
+    """Trials by data set (in the order of the tables), model and number of epochs ("" where all were allowed)."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     order = {data: place for place, data in enumerate(DATASETS)}
     for trial in sorted(

@@ -22,12 +22,11 @@ from lsif_sdk.evaluation.metrics import rank_gains
 from lsif_sdk.training import EventLog, load_recipe, read_events, train
 
 _OLD = 0.9
-_FULL = {"epochs": 60, "max_seconds": None}  # until validation no longer gets better
+_FULL = {"epochs": 60, "max_seconds": None}  # until validation no longer improves
 _WARM: list[dict[str, Any]] = [{"epochs": 1}, {"epochs": 3}, {"epochs": 3, "learning_rate": 5e-4}, {}]
 
 
 def main() -> None:
-    """Prints one JSON line a training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="recipes/ml-100k.json")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the gpu_test_* in a folder, then the small ones under compute-sanitizer, which may make them a hundred times
-# slower: several at a time, each for at most so many seconds; Python's tests beside them, where PYTHON has a torch for
-# CUDA and pytest. Says in a table how it went. For `make test-cuda`.
+# Runs the gpu_test_* in FOLDER, then the small ones under compute-sanitizer, which may make them a hundred times
+# slower. Several run at a time, each with a time limit; also Python's tests, if PYTHON has a CUDA build of torch,
+# pytest and hypothesis. Prints a table of the results. For `make test-cuda`.
 #   run.sh FOLDER PYTHON [PROCESSES]
 if [ "$1" = --one ]; then  # FOLDER SECONDS NAME COMMAND ...
   folder=$2 seconds=$3 name=$4
@@ -23,8 +23,8 @@ else
   python_left_out="Python's tests: $python has no torch for CUDA, no pytest or no hypothesis: not run"
 fi
 
-# Those with the most launches first: the last one to end decides how long all take. The sanitizer's later, as a GPU
-# has its processes by turns, and these wait for it tens of thousands of times.
+# Tests with the most launches start first: the last one to end decides the total time. The sanitizer runs later, as
+# processes take turns on a GPU, and these tests wait for it tens of thousands of times.
 for test in "$folder"/gpu_test_linear "$folder"/gpu_test_score_topk_bounds "$folder"/gpu_test_*; do
   echo "300 $(basename "$test") $test"
 done | awk '!listed[$2]++' | run
@@ -38,9 +38,9 @@ else
   for tool in racecheck memcheck synccheck; do
     check="compute-sanitizer --tool $tool --error-exitcode 1 $folder/gpu_test"
     encode= states=
-    # A launch costs it most, and it sees shared memory alone: not a launch for each step, not one for each user.
+    # For racecheck, launches cost most, and it only checks shared memory: no tests with a launch per step or per user.
     [ $tool = racecheck ] && encode="encode_agrees how_many" states="appending so_it_does all_ways depends_on_no_other"
-    # Without quotes: xargs would take a space at the end of a line for one that goes on.
+    # Not quoted: a space at the end of a line would make xargs join it with the next line.
     echo 240 $tool.cuda_encode ${check}_cuda_encode $encode
     echo 240 $tool.user_states ${check}_user_states $states
     for test in launches layer_norm interest_fusion; do

@@ -1,6 +1,6 @@
-"""A fuzzer without instruments: damaged artifacts, configs and user states, and odd requests, made at random by seed.
+"""A fuzzer without instrumentation: damaged artifacts, configs and user states, and odd requests, random by seed.
 
-Every input has to end in an answer that keeps the contract or in an error of `lsif_sdk.errors` that says what is wrong.
-Anything else is a finding: another exception, a warning, a crash, memory or time without bound. CONTRIBUTING.md,
+Every input must lead to an answer that keeps the contract, or to an error of `lsif_sdk.errors` that says what is wrong.
+Anything else is a finding: another exception, a warning, a crash, or unbounded memory or time. CONTRIBUTING.md,
 "Fuzzing", says how to run it.
 """

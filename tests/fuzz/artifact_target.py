@@ -1,4 +1,4 @@
-"""Model directories: files, headers, tensors and records damaged, with sizes and hashes made to agree again."""
+"""Model directories with damaged files, headers, tensors and records; recorded sizes and hashes are made to agree."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class ArtifactTarget:
-    """Inputs are zip files of a directory; a name that ends with "/" is a directory in a file's place."""
+    """Inputs are zip files of a directory; a name that ends with "/" is a directory in place of a file."""
 
     name = "artifact"
     suffix = ".zip"
@@ -50,7 +50,7 @@ class ArtifactTarget:
             write(unpacked(data), directory)
             try:
                 artifact = Artifact.load(directory, verify=False)
-                with contextlib.suppress(ArtifactError):  # what the recorded hashes tell beyond that is no matter here
+                with contextlib.suppress(ArtifactError):  # the recorded hashes may not match; that does not matter here
                     Artifact.load(directory)
                 _use(artifact)
             except ArtifactError as error:
@@ -71,14 +71,14 @@ def _use(artifact: Artifact) -> None:
 def saved(variant: int) -> Files:
     with temporary_folder() as folder:
         path = folder / "model"
-        with mock.patch.dict(os.environ, SOURCE_DATE_EPOCH="0"):  # inputs depend on the seed and the case alone
+        with mock.patch.dict(os.environ, SOURCE_DATE_EPOCH="0"):  # inputs must depend only on the seed and the case
             models.recommender(variant).save(path)
         return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[pathlib.Path]:
-    """In memory where there is such a place: making and removing them on a disk takes longer than all else."""
+    """A folder in memory, if possible: creating and removing it on a disk would take longer than all else."""
     memory = pathlib.Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield pathlib.Path(folder)
@@ -162,7 +162,7 @@ def _with_other_header(rng: random.Random, data: bytes) -> bytes:
 
 
 def _with_other_tensors(rng: random.Random, data: bytes) -> bytes:
-    """A well-formed file whose tensors are not those of the model: other values, shapes, dtypes or names."""
+    """A well-formed file whose tensors are not the model's: other values, shapes, dtypes or names."""
     try:
         tensors = safetensors.numpy.load(data)
     except Exception:  # damaged before
@@ -207,7 +207,7 @@ def _set_values(rng: random.Random, values: np.ndarray) -> None:
 
 
 def _record(files: Files) -> None:
-    """Makes config.json agree with the files as they are, so that what is wrong in them is what is read."""
+    """Makes config.json agree with the files as they are, so that loading gets to the damage inside them."""
     with contextlib.suppress(ValueError, RecursionError):
         values = json.loads(files.get(_CONFIG, b""))
         if not isinstance(values, dict) or not isinstance(values.get("files"), dict):

@@ -1,4 +1,4 @@
-"""Configs: what `ModelConfig.from_dict` and config.json take, damaged as text and as values."""
+"""Configs for `ModelConfig.from_dict` and config.json, damaged as text and as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lsif_sdk.errors import ArtifactError
 
 
 class ConfigTarget:
-    """Inputs are config.json, or only what stands under "model" in it."""
+    """Inputs are config.json, or only its entry "model"."""
 
     name = "config"
     suffix = ".json"

@@ -21,7 +21,7 @@ _EXPECTED = FOLDER / "expected.json"
 _MOST_BYTES = 4096
 
 Expected = dict[str, tuple[str, str]]
-"""By file, "target/name": the error's type and what its message has to contain; "" where the input is accepted."""
+"""By file, "target/name": the error's type and a text its message must contain; both "" if the input is accepted."""
 
 
 def files() -> list[str]:
@@ -33,13 +33,12 @@ def expected() -> Expected:
 
 
 def outcome(name: str) -> tuple[str, str]:
-    """How the file ends, as `expected` has it."""
     error = refusal(TARGETS[name.partition("/")[0]], (FOLDER / name).read_bytes())
     return ("", "") if error is None else (type(error).__name__, _lasting_part(error))
 
 
 def _lasting_part(error: LsifError) -> str:
-    """The message without the folder, the value that came, and what other libraries say of it."""
+    """The message without the folder, the value given, and the messages of other libraries."""
     said = _without_folder(error)
     return re.split(r"(?<=, got ).|(?<=not valid JSON: )|(?<=not a readable safetensors file: )", said, maxsplit=1)[0]
 
@@ -61,7 +60,7 @@ def collect(target: Target, seed: int, cases: int) -> int:
         data = input_of(target, seed, case)
         try:
             error = refusal(target, data)
-        except Exception:  # a finding, which is not for here
+        except Exception:  # a finding; only the fuzzer itself reports those
             continue
         if error is None or len(data) > _MOST_BYTES:
             continue
@@ -75,7 +74,7 @@ def collect(target: Target, seed: int, cases: int) -> int:
 
 
 def _shortest(target: Target, data: bytes, kind: str) -> bytes:
-    """Of a request, what it takes to be refused in this way: options it is not about might be refused before it."""
+    """A request without the options it does not need for this refusal, as those might be refused before it."""
     if isinstance(target, RequestTarget):
         for part in target.shorter(data):
             error = refusal(target, part)
@@ -85,7 +84,7 @@ def _shortest(target: Target, data: bytes, kind: str) -> bytes:
 
 
 def _kind_of(target: Target, error: LsifError) -> str:
-    """Refusals that agree in it are one: texts, numbers and shapes are left out, of artifacts also names of tensors."""
+    """The key by which refusals count as the same: without texts, numbers, shapes and, for artifacts, tensor names."""
     said = re.split(r", got |(?<=not valid JSON): ", _without_folder(error), maxsplit=1)[0]
     if target.name == "artifact":
         said = re.sub(r"[\w.]+(?=: (expected|holds))|(?<=missing ).*|(?<=unknown ).*", "name", said)

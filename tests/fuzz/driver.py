@@ -1,4 +1,4 @@
-"""Runs each target in processes of its own, so that a crash or a hang costs a process and is told."""
+"""Runs each target in separate processes, so that a crash or a hang only costs a process and is reported."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from collections.abc import MutableSequence
 from fuzz.loop import ACCEPTED, CASE, FINDINGS, REFUSED, Target, fuzz, input_of, write_finding
 
 MOST_MEMORY = 8 << 30
-"""Bytes of addresses a process may take; torch alone maps a few GiB."""
+"""Bytes of address space a process may use; torch alone maps a few GiB."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """seed: of all inputs. first: number of the first case. cases: how many; None: as many as fit into `seconds`.
-    limit: seconds that one case may take. folder: where findings go. most_crashes: after which a target is given up.
+    limit: seconds one case may take. folder: for the findings. most_crashes: a target stops after so many.
     """
 
     folder: pathlib.Path
@@ -36,8 +36,6 @@ class Options:
 
 @dataclasses.dataclass
 class Result:
-    """What came of a target."""
-
     cases: int = 0
     refused: int = 0
     accepted: int = 0
@@ -53,7 +51,7 @@ class Result:
 
 
 def run(target: Target, options: Options, report_every: float = 60.0) -> Result:
-    """Fuzzes one target until its time or its cases are over."""
+    """Fuzzes one target until its time or its cases run out."""
     began, crashes = time.monotonic(), 0
     result, first = Result(), options.first
     end = None if options.cases is None else first + options.cases
@@ -85,7 +83,7 @@ def _child(
     target: Target, options: Options, first: int, end: int | None, seconds: float, counters: MutableSequence[int]
 ) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if "asan" not in os.environ.get("LD_PRELOAD", ""):  # which maps terabytes
+    if "asan" not in os.environ.get("LD_PRELOAD", ""):  # ASan maps terabytes
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     options.folder.mkdir(parents=True, exist_ok=True)
     with _trace_of(target, options).open("w") as trace:
@@ -107,7 +105,7 @@ def _watch(
     report_every: float,
     name: str,
 ) -> bool:
-    """Waits for the child and says now and then how far it is; whether it had to be ended because a case hung."""
+    """Waits for the child and reports its progress; returns whether it had to be ended because a case hung."""
     began = reported = moved = time.monotonic()
     case = -1
     while child.is_alive():
@@ -119,7 +117,7 @@ def _watch(
             reported = now
             print(f"{name}: {now - began:.0f} s, case {case:,}, {counters[FINDINGS]} findings", flush=True)
         if now - moved > limit and child.pid is not None:
-            os.kill(child.pid, signal.SIGABRT)  # faulthandler then writes where it was
+            os.kill(child.pid, signal.SIGABRT)  # faulthandler then writes its stack trace
             child.join()
             return True
     return False

@@ -1,4 +1,4 @@
-"""One case after another, and what counts as a finding."""
+"""Runs one case after another, and decides what counts as a finding."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Protocol
 from lsif_sdk import errors
 
 CASE, REFUSED, ACCEPTED, FINDINGS = range(4)
-"""What the counters of `fuzz` hold; CASE: the number of the case at hand."""
+"""Positions in the counters of `fuzz`; CASE: the number of the current case."""
 
 _MOST_CHARACTERS = 1000
 _NAMED = re.compile(r"\S.*: expected .+, got .+", re.DOTALL)
 
 
 class Target(Protocol):
-    """What is fuzzed. An input is bytes, so that any can be kept as a file."""
+    """Something to fuzz. Inputs are bytes, so that each can be kept as a file."""
 
     name: str
     suffix: str
@@ -30,7 +30,7 @@ class Target(Protocol):
         """An input; the same for the same state of rng."""
 
     def run(self, data: bytes) -> None:
-        """Hands the input to the SDK and asserts that what it answers keeps the contract."""
+        """Passes the input to the SDK and asserts that the answer keeps the contract."""
 
 
 def input_of(target: Target, seed: int, case: int) -> bytes:
@@ -38,7 +38,7 @@ def input_of(target: Target, seed: int, case: int) -> bytes:
 
 
 def refusal(target: Target, data: bytes) -> errors.LsifError | None:
-    """The error that refused the input; None if it was accepted. Raises whatever is a finding."""
+    """The error that refused the input; None if it was accepted. Findings are raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -65,7 +65,7 @@ def fuzz(
     folder: pathlib.Path,
     seconds: float = float("inf"),
 ) -> None:
-    """Runs the cases, or as many as there is time for. Each new finding is written to `folder`."""
+    """Runs the cases, or as many as time allows. Each new finding is written to `folder`."""
     end = time.monotonic() + seconds
     known: set[str] = set()
     for case in cases:
@@ -77,7 +77,7 @@ def fuzz(
             counters[ACCEPTED if refusal(target, data) is None else REFUSED] += 1
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # also those of extension modules that are no Exception
+        except BaseException as error:  # also errors of extension modules that are not an Exception
             place = _where(error)
             if place not in known:
                 known.add(place)
@@ -86,7 +86,7 @@ def fuzz(
 
 
 def _where(error: BaseException) -> str:
-    """Kind and the SDK's last line, of a broken contract also what it says: findings that agree in them are one."""
+    """The key by which findings count as the same: type, last line in the SDK and, if an assertion failed, its text."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if "lsif_sdk" in frame.filename] or frames[-1:]
     said = re.sub(r"\d+|/[^:]*:|'.*", "#", str(error))[:60] if isinstance(error, AssertionError) else ""

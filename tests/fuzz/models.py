@@ -1,4 +1,4 @@
-"""Models small enough that thousands of damaged ones can be tried in a second, and what their answers must be like."""
+"""Models so small that thousands of damaged ones can be tried per second, and checks of their answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from lsif_sdk import Artifact, ItemTable, ModelConfig, Recommendations, Recommender
 from native import random_weights
 
-torch.set_num_threads(1)  # of which several would mostly wait for each other
+torch.set_num_threads(1)  # several threads would mostly wait for each other
 
 NUM_ITEMS = 6
 INTEGER_IDS = [5, -(2**63), 2**63 - 1, 0, 7, 8]
@@ -59,7 +59,7 @@ def new_recommender(variant: int) -> Recommender:
 
 
 def check_answer(out: Recommendations, model: Recommender, batch: int, k: int) -> None:
-    """What holds for every answer of `recommend`: shapes, counts, known items, none twice, finite scores."""
+    """Checks what holds for every answer of `recommend`: shapes, counts, known items, none twice, finite scores."""
     assert out.items.shape == out.scores.shape == (batch, k)
     assert out.counts.shape == out.long_share.shape == out.unknown.shape == out.fallback.shape == (batch,)
     assert np.isfinite(out.scores).all(), "scores are not finite"

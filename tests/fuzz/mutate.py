@@ -1,4 +1,4 @@
-"""Damage at random, to bytes and to JSON values."""
+"""Random damage to bytes and to JSON values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXTS = ["", "x", "lsif_sdk", "hstu", "F32", "I64", "codes", "../x", "\ud800", 
 
 
 def integer(rng: random.Random) -> int:
-    """A whole number at or near where something changes."""
+    """An integer at or near a boundary value."""
     return rng.choice(_INTEGERS) + rng.choice((0, 0, 0, 1, -1))
 
 
@@ -82,7 +82,7 @@ def mutated_bytes(rng: random.Random, data: bytes) -> bytes:
 
 
 def _place(rng: random.Random, data: bytearray) -> int:
-    """Often near the start, where headers are; often where a number may begin."""
+    """A random position: often near the start, where headers are, and often where a number may begin."""
     place = rng.randrange(min(len(data), 400) if rng.random() < 0.4 else len(data)) if data else 0
     return place if rng.random() < 0.3 else place // 8 * 8
 

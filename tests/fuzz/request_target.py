@@ -1,4 +1,4 @@
-"""Requests with odd arguments; what is answered has to keep the contract of the call."""
+"""Requests with odd arguments; the answers must keep the contract of the call."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from fuzz.request_values import Requests
 from lsif_sdk import Batching, Events, ItemTable, LiveRecommender, Recommender, UserState
 
 TOLERANCE = 1e-3
-"""Of what is computed in two ways, relative to its size: ten times that of `encode` against float64."""
+"""For values computed in two ways, relative to their size: ten times the tolerance of `encode` against float64."""
 
 
 class RequestTarget:
-    """Inputs are Python expressions, evaluated in `_NAMES`; the first argument says which of `fuzz.models` is asked."""
+    """Inputs are Python expressions, evaluated in `_NAMES`; the first argument is the number of a model in `models`."""
 
     name = "request"
     suffix = ".txt"
@@ -39,7 +39,7 @@ class RequestTarget:
         eval(data.decode(), _NAMES.copy())
 
     def shorter(self, data: bytes) -> list[bytes]:
-        """The request without one of its options, for each of them."""
+        """For each option of the request, the request without it."""
         tree = ast.parse(data.decode(), mode="eval")
         assert isinstance(tree.body, ast.Call)
         options = tree.body.keywords
@@ -57,14 +57,13 @@ def _num_users(history: Any, state: Any) -> int:
 
 
 def _is_nested(ids: Any) -> bool:
-    """Whether these are lists of several users."""
     if isinstance(ids, (list, tuple)):
         return any(isinstance(entry, (list, tuple, np.ndarray, Events)) for entry in ids)
     return not isinstance(ids, Events) and np.ndim(ids) == 2
 
 
 def _ids_of(ids: Any, batch: int) -> list[set[Any]]:
-    """Of each user, from one list for all or one a user."""
+    """The ids for each user, from one list for all users or one list per user."""
     if isinstance(ids, (set, frozenset)):
         return [set(ids)] * batch
     if _is_nested(ids):
@@ -78,7 +77,7 @@ def _plain(ids: Any) -> list[Any]:
 
 
 def _limits_of(ids: Any, batch: int) -> list[set[Any] | None]:
-    """`_ids_of`, where one a user may be a set or None."""
+    """As `_ids_of`, but entries per user may also be sets or None."""
     if isinstance(ids, np.ndarray) and ids.dtype == object:
         ids = ids.tolist()
     if (
@@ -185,7 +184,7 @@ def _recommender(variant: int, **options: Any) -> None:
 
 
 def _edit(name: str, variant: int, ids: Any, *values: Any, **options: Any) -> None:
-    """A change of the catalogue. Hidden and removed items are not recommended then; all but the removed are known."""
+    """Changes the catalogue. Then hidden and removed items are not recommended, and all but removed ones are known."""
     with LiveRecommender(models.new_recommender(variant)) as live:
         getattr(live, name)(ids, *values, **options)
         out = live.current.recommend([live.current.items.ids.tolist()[:2], []], k=8, exclude_seen=False)
@@ -204,7 +203,6 @@ def _state(variant: int) -> UserState:
 
 
 def _loop() -> list[Any]:
-    """A list that holds itself."""
     result: list[Any] = []
     result.append(result)
     return result
@@ -224,7 +222,7 @@ def _quantized() -> torch.Tensor:
 
 
 class _Broken:
-    """Says it is an array and a sequence, and fails as both."""
+    """Claims to be an array and a sequence, and fails as both."""
 
     def __array__(self, *args: Any, **options: Any) -> np.ndarray:
         raise ArithmeticError("no array")

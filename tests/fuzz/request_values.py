@@ -1,4 +1,4 @@
-"""Requests as Python expressions: most of them nearly right, with something odd somewhere."""
+"""Requests as Python expressions: most are nearly right, with something odd somewhere."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _CONDITIONS = [
     "{'kind':None}", "{'year':'1990'}", "{'year':{1990}}", "{'kind':{'film'}}", "{'year':np.int64(1990)}",
     "{'price':(-inf,inf)}", "{'genres':[]}",
 ]  # fmt: skip
-"""Of `models.ATTRIBUTES`."""
+"""Conditions on `models.ATTRIBUTES`."""
 
 
 class Requests:
     """Makes expressions for a model.
 
     Args:
-        rng: where chance comes from.
-        model: which of `fuzz.models`.
+        rng: the source of randomness.
+        model: number of the model in `fuzz.models`.
     """
 
     def __init__(self, rng: random.Random, model: int) -> None:
@@ -38,7 +38,6 @@ class Requests:
         self._unknown = "'new'" if model % 2 else "99"
 
     def call(self) -> str:
-        """One request."""
         kind = self._rng.choice(_CALLS)
         parts = getattr(self, f"_{kind}")()
         return f"{kind}({', '.join([str(self._model), *(part for part in parts if part)])})"
@@ -96,7 +95,7 @@ class Requests:
         return f"[{', '.join(self.ids() for _ in range(self._rng.randrange(4)))}]"
 
     def _limits(self) -> list[str]:
-        """exclude= and allow=: as lists of ids, or sets and None one a user."""
+        """exclude= and allow=: as lists of ids, or as a set or None for each user."""
         return [self._maybe(name, self._one_of([self._id_lists(), self._id_sets()])) for name in ("exclude", "allow")]
 
     def _id_sets(self) -> str:

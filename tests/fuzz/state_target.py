@@ -1,4 +1,4 @@
-"""User states, damaged as stored or in memory, behind a checksum that holds, and used in every way a state can be."""
+"""User states, damaged as stored or in memory, with a valid checksum, and used in every way a state can be."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from fuzz import models, mutate
 from lsif_sdk import Events, UserState
 
-_OF_THE_MODEL = b"fingerprint of the fuzzed model."  # in inputs, so that they do not depend on a model's weights
+_OF_THE_MODEL = b"fingerprint of the fuzzed model."  # a placeholder in inputs, so they do not depend on the weights
 _CHECKSUM_BYTES = 16
 _STORED, _REPAIRED, _IN_MEMORY = range(3)
 _NOW = 1_700_000_000
 
 
 class StateTarget:
-    """Inputs are three bytes, [model, use, form], and a state: as `UserState.to_bytes` gives it, the same to get a
-    checksum that holds, or `UserState.data`."""
+    """Inputs are three bytes, [model, use, form], and a state: as `UserState.to_bytes` gives it, the same with its
+    checksum recomputed, or `UserState.data`."""
 
     name = "state"
     suffix = ".bin"
@@ -105,7 +105,7 @@ def _whole(variant: int, is_in_memory: bool) -> list[bytes]:
 
 
 def _with_other_words(rng: random.Random, data: bytes) -> bytes:
-    """One aligned number changed, behind the format and mostly behind the fingerprint: sizes, counts, times, floats."""
+    """Changes one aligned number after the format, mostly after the fingerprint: sizes, counts, times, floats."""
     numbers = len(data) // 8
     if numbers < 18:
         return data

@@ -1,4 +1,4 @@
-"""Whether an installed wheel works beside the torch that is there: encoder, search, requests and `lsif doctor`."""
+"""Checks that an installed wheel works with the installed torch: encoder, search, requests and `lsif doctor`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lsif_sdk.errors import ArgumentError
 from lsif_sdk.ops import ops
 
 TESTS = pathlib.Path(__file__).parents[1]
-sys.path.append(str(TESTS))  # after the wheel's
+sys.path.append(str(TESTS))  # after the installed wheel
 import native  # noqa: E402
 import recommender_cases  # noqa: E402
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# run.sh PYTHON WHEEL TORCH: installs the wheel beside a torch and tries it. TORCH: a version, for which a fresh environment
-# is made and removed (TORCH_ARGS in the environment: of the pip that installs torch); or the Python of an environment that
-# has a torch, safetensors and NumPy, which keeps the wheel.
+# run.sh PYTHON WHEEL TORCH: installs the wheel beside a torch and tries it. TORCH is a version, for which a fresh
+# environment is made and removed (the variable TORCH_ARGS has arguments for pip install torch), or the path of a
+# Python whose environment has torch, safetensors and NumPy; the wheel stays installed there.
 set -eu
 python=$1 wheel=$2 torch=$3
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,5 +21,5 @@ if [ -d "$folder/venv" ]; then
   "$own" -m pip check
   "$folder/venv/bin/lsif" --version
 fi
-cd "$folder"  # where no lsif_sdk lies
+cd "$folder"  # a folder without lsif_sdk
 "$own" -I "$here/check.py" "$(basename "$wheel")"
