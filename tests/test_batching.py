@@ -299,7 +299,7 @@ def test_limits_and_timeouts_are_checked():
         recommender.recommend(["i1"], timeout="1s")
 
 
-@pytest.mark.parametrize("number", [float, np.float32, np.float64])
+@pytest.mark.parametrize("number", [float, np.float32, np.int64])
 def test_times_of_any_kind_of_number_count_from_the_call(number):
     room, leave = WaitingRoom(1, 10), threading.Event()
     left: list[Any] = []
@@ -319,3 +319,21 @@ def test_times_of_any_kind_of_number_count_from_the_call(number):
     asyncio.run(ask())
     room.close()
     assert left[0] < 60_000 - 100
+
+
+@pytest.mark.parametrize("budget", [-5, "x", float("nan")])
+def test_a_full_room_does_not_answer_an_invalid_budget(budget):
+    room, leave = WaitingRoom(1, 1), threading.Event()
+    failures: list[Exception] = []
+
+    async def ask() -> None:
+        first = asyncio.create_task(room.run(lambda **_: leave.wait(60), {}))
+        await asyncio.sleep(0)
+        with pytest.raises(errors.OverloadedError):
+            await room.answer(lambda **_: None, {"budget_ms": budget}, failures.append)
+        leave.set()
+        await first
+
+    asyncio.run(ask())
+    room.close()
+    assert len(failures) == 1

@@ -198,7 +198,7 @@ TOP_K_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"threads": "2"}, ArgumentTypeError, "threads: expected an integer or None, got str"),
     ({"exclude": [20]}, ArgumentError, r"exclude: expected rows in \[0, 19\] \(or -1, ignored\), got 20"),
     ({"exclude": [-2]}, ArgumentError, "exclude: expected rows in .*, got -2"),
-    ({"exclude": [[1], [2]]}, ArgumentError, r"exclude: expected one list a query \(3\), got 2 lists"),
+    ({"exclude": [[1], [2]]}, ArgumentError, r"exclude: expected one list per query \(3\), got 2 lists"),
     ({"exclude": [[1], 2, [3]]}, ArgumentError, "exclude: expected a list or set of row numbers"),
     (
         {"exclude": np.zeros((3, 1, 1), int)},
@@ -213,7 +213,7 @@ TOP_K_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"exclude": [1.0]}, ArgumentTypeError, "exclude: expected row numbers, got float"),
     ({"exclude": [True]}, ArgumentTypeError, "exclude: expected row numbers, got bool"),
     ({"exclude": ["1"]}, ArgumentTypeError, "exclude: expected row numbers, got str"),
-    ({"exclude": [None]}, ArgumentError, r"exclude: expected one list a query \(3\), got 1 lists"),
+    ({"exclude": [None]}, ArgumentError, r"exclude: expected one list per query \(3\), got 1 lists"),
 ]
 
 
@@ -232,7 +232,7 @@ def test_top_k_errors(changes: dict[str, Any], error: type[Exception], message: 
         ([2**63], ArgumentError, "exclude: expected row numbers that fit int64, got 9223372036854775808"),
         ([2**70], ArgumentTypeError, "exclude: expected row numbers, got int"),
         ([1, 2.0], ArgumentTypeError, "exclude: expected row numbers"),
-        ([[1], [2]], ArgumentError, r"exclude: expected one list a query \(1\), got 2 lists"),
+        ([[1], [2]], ArgumentError, r"exclude: expected one list per query \(1\), got 2 lists"),
     ],
 )
 def test_top_k_errors_of_one_query(exclude: Any, error: type[Exception], message: str) -> None:

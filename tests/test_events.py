@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from event_cases import batch_of, rows_of
 from lsif_sdk import Events, ItemTable
 from lsif_sdk.errors import ArgumentError, ArgumentTypeError
-from lsif_sdk.times import UNKNOWN_TIME
+from lsif_sdk.times import UNKNOWN_TIME, of_text
 
 BERLIN = datetime.timezone(datetime.timedelta(hours=1))
 PROPERTY = settings(max_examples=30, deadline=None, derandomize=True)
@@ -220,3 +220,11 @@ def test_actions_are_in_range():
         batch_of(user, num_actions=3)
     with pytest.raises(ArgumentError, match="actions: expected values >= 0, got -1"):
         Events([20], None, [-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("-1.5", -2), ("1.99999999999999999999999", 1), ("9223372036854775807.9", 2**63 - 1), ("-0.0", 0)],
+)
+def test_fractions_in_text_are_rounded_down_exactly(text, seconds):
+    assert of_text("now", text) == seconds

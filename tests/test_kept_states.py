@@ -21,8 +21,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "newest state only": {"num_long": 0, "num_short": 0, "window": 1},
     "short-term, four layers": {"num_long": 0, "num_layers": 4, "window": 3},
 }
-LENGTHS = (0, 1, 2, 6, 7, 8, 15, 23)
-"""Around the window of 7, and longer than two and three windows."""
+LENGTHS = (0, 1, 2, 4, 5, 6, 7, 8, 15, 23)
+"""Around the windows of 5 (short-term) and 7, and longer than two and three of 7."""
 
 
 class States:
@@ -103,7 +103,7 @@ def test_a_user_depends_on_no_other(device):
     for user in range(len(batch)):
         for event in range(LENGTHS[user]):
             alone.append(batch, [user], event)
-    order = np.array([5, 0, 7, 2, 5])
+    order = np.array([7, 0, 9, 2, 7])
     for one, other in zip(together.encode(order, batch.now[order]), alone.encode(order, batch.now[order]), strict=True):
         np.testing.assert_array_equal(one, other)
     for place, user in enumerate(order):

@@ -125,7 +125,8 @@ def test_what_closes_a_recommender_closes_the_snapshot_that_it_became(batching, 
         other.stats()
     live.replace(other)
     live.hide([IDS[0]])
-    other.close()
+    with other:  # its end closes it
+        pass
     with pytest.raises(errors.ClosedError):
         asyncio.run(live.current.recommend_async(HISTORY))
 

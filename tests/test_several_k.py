@@ -125,6 +125,8 @@ def test_the_page_has_plots_of_the_first_k_and_a_table_for_each(tmp_path):
     )
     for interval in ("ndcg_interval", "reference_minus_this"):
         assert of_several[interval] == of_one[interval]
+    write_report(tmp_path / "reordered", [together[0], reports_at(KS[::-1])[1]], users)
+    assert (tmp_path / "reordered" / "index.html").read_text("utf-8").count("<table>") == 3
     with pytest.raises(ArgumentError, match=r"reports: expected the same k, \(4, 1, 30\), got 4"):
         write_report(tmp_path / "mixed", [together[0], alone[1]], users)
 

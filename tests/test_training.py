@@ -79,7 +79,7 @@ def test_validate_ranks_like_a_sort(per_batch: int, exclude_seen: bool, monkeypa
     torch.manual_seed(5)
     log = cyclic_log(max_length=7)
     model = InterestFusionModel(small_config(request_time=True)).eval()
-    now = np.full(log.num_users, 2 * 10**6)
+    now = 2 * 10**6 + 10**6 * np.arange(log.num_users)
     targets = Targets(following(log).items, now)
     targets.items[5:20] = log.items[log.offsets[5:20]]  # consumed again
     gains = []
@@ -87,7 +87,7 @@ def test_validate_ranks_like_a_sort(per_batch: int, exclude_seen: bool, monkeypa
         items, times, actions = (torch.from_numpy(part) for part in log.user(row))
         with torch.no_grad():
             encoded = model.encode(
-                items, times, actions, offsets=torch.tensor([0, len(items)]), now=torch.tensor([2 * 10**6])
+                items, times, actions, offsets=torch.tensor([0, len(items)]), now=torch.tensor([now[row]])
             )
             scores = model.scores(encoded)[0].tolist()
         listed = [item for item in range(NUM_ITEMS) if not exclude_seen or item not in items.tolist()]

@@ -57,7 +57,7 @@ class ItemTable:
 
     Raises:
         ArgumentError: ids are not unique, lengths differ, or a count or time is invalid.
-        ArgumentTypeError: ids are neither all integers nor all strings, or times are not integers.
+        ArgumentTypeError: ids are neither all integers nor all strings, or times are not numbers.
     """
 
     def __init__(

@@ -262,8 +262,8 @@ class LiveRecommender(OfOneProcess):
         a `LiveRecommender` of the new model, and pass its `current`.
 
         Args:
-            recommender: load it beforehand, so that no request waits. Closing it also closes the snapshot; with
-                batching, so does the end of its `with` block.
+            recommender: load it beforehand, so that no request waits. Closing it, also by the end of its `with` block,
+                closes the snapshot, too: leave that to `close`.
 
         Returns:
             The version.
@@ -312,9 +312,12 @@ class LiveRecommender(OfOneProcess):
                 raise ArgumentError("rollback", f"an earlier snapshot (keep={self._before.maxlen})", "none")
             before, was_edited = self._before[-1]
             earlier = restored(self._current, before) if was_edited else before.following(self._current)
-            version = self._switch_to(earlier)
+            replaced = self._current
+            self._switch_to(earlier)
             self._before.pop()
-            return version
+            # Afterwards: what another model needs takes as long as its loading, and a rollback is to be fast.
+            _build_what_was_used(earlier, replaced)
+            return earlier.version
 
     def stats(self) -> Stats:
         """`Recommender.stats` of all snapshots together, except `queued`, which is that of the current one."""
@@ -364,21 +367,24 @@ class LiveRecommender(OfOneProcess):
 
     def _publish(self, successor: Recommender, *, is_edit: bool) -> int:
         before = self._current
-        version = self._switch_to(successor)
+        _build_what_was_used(successor, before)
+        self._switch_to(successor)
         self._before.append((before, is_edit))
-        return version
+        return successor.version
 
-    def _switch_to(self, successor: Recommender) -> int:
-        """Makes `successor` current, after building what requests on the previous snapshot used, so that none waits."""
-        if "by_popularity" in self._current.items.__dict__:
-            _ = successor.items.by_popularity
-        if "_path" in self._current.catalog.__dict__:
-            _ = successor.catalog._path
-        if "_directions" in self._current.__dict__:
-            _ = successor._directions._path
-        if "fingerprint" in self._current.__dict__:
-            _ = successor.fingerprint
-        successor.items.available(time.time())
+    def _switch_to(self, successor: Recommender) -> None:
         self._current = successor
         self._published.add(successor)
-        return successor.version
+
+
+def _build_what_was_used(successor: Recommender, before: Recommender) -> None:
+    """Builds for a snapshot what requests on another one used, so that its own requests do not wait for that."""
+    if "by_popularity" in before.items.__dict__:
+        _ = successor.items.by_popularity
+    if "_path" in before.catalog.__dict__:
+        _ = successor.catalog._path
+    if "_directions" in before.__dict__:
+        _ = successor._directions._path
+    if "fingerprint" in before.__dict__:
+        _ = successor.fingerprint
+    successor.items.available(time.time())

@@ -43,7 +43,7 @@ def ragged_rows(exclude: Exclude | None, batch: int) -> tuple[npt.NDArray[np.int
         nested = any(_array(part).ndim == 1 for part in given)
     parts = [_rows(part) for part in (given if nested else [given])]
     if nested and len(parts) != batch:
-        raise ArgumentError("exclude", f"one list a query ({batch})", f"{len(parts)} lists")
+        raise ArgumentError("exclude", f"one list per query ({batch})", f"{len(parts)} lists")
     if not nested:
         parts = parts * batch
     return np.concatenate(parts), offsets_of([len(part) for part in parts])

@@ -33,9 +33,9 @@ class WaitingRoom:
         self._start()
 
     def _start(self) -> None:
-        self._process = os.getpid()
         self._in_flight = 0
         self._executor = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="lsif")
+        self._process = os.getpid()
 
     @property
     def in_flight(self) -> int:
@@ -81,7 +81,7 @@ class WaitingRoom:
                 ClosedError.
         """
         began, budget = time.perf_counter(), options.get("budget_ms")
-        is_made = False
+        has_budget, is_made = _left(budget, 0) is not None, False
 
         def call(**more: Any) -> T:
             nonlocal is_made
@@ -96,15 +96,15 @@ class WaitingRoom:
         except (ClosedError, DeadlineError, OverloadedError) as error:
             if is_made:
                 raise
-            if budget is None or isinstance(error, ClosedError):
+            if not has_budget or isinstance(error, ClosedError):
                 failed(error)
                 raise
         return recommend(**{**options, "budget_ms": 0})
 
     def _enter(self, make: Callable[[], T]) -> concurrent.futures.Future[T]:
-        if os.getpid() != self._process:  # a forked child has the executor, but not its threads
-            self._start()
         with self._lock:
+            if os.getpid() != self._process:  # a forked child has the executor, but not its threads
+                self._start()
             self._check_open()
             if self._in_flight >= self._most:
                 raise OverloadedError(f"{self._most} asynchronous requests are in flight already")

@@ -56,7 +56,7 @@ def write_report(
     first = reports[0]
     if any(not np.array_equal(report.user_rows, first.user_rows) for report in reports):
         raise ArgumentError("reports", "reports on the same users", "different users")
-    if odd := next((report.k for report in reports if report.ks != first.ks), None):
+    if odd := next((report.k for report in reports if set(report.ks) != set(first.ks)), None):
         raise ArgumentError("reports", f"the same k, {first.k}", odd)
     if len(users.lengths) != first.num_users:
         raise ArgumentError("users", f"{first.num_users} users", len(users.lengths))
