@@ -1,5 +1,5 @@
 // What is said once of ModelConfig's fields (model.h): their names, their limits, which are those of
-// python/lsif_sdk/config.py, and the names of their choices.
+// python/lsif_sdk/config.py (there num_time_boundaries is at least 1), and the names of their choices.
 #pragma once
 
 #include <limits>

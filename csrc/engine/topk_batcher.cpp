@@ -10,6 +10,9 @@
 namespace lsif::engine {
 namespace {
 
+// A leader that waits for more stops this long before a deadline in the queue, to search for that request in time.
+constexpr std::chrono::milliseconds kBeforeDeadline{1};
+
 // All requests of a batch are searched with the largest k among them, which must not cost those with a small k much
 // more.
 bool is_similar(int64_t a, int64_t b) {
@@ -98,11 +101,12 @@ void TopkBatcher::wait_for_turn(Ticket& mine, std::unique_lock<std::mutex>& lock
     throw Overloaded("batching: " + std::to_string(limits_.max_queue) + " requests wait already (max_queue)");
   }
   queue_.push_back(mine);
-  sync_->arrived.notify_all();
+  sync_->changed.notify_all();
   while (mine.state == State::kWaiting && mine.changed.wait_until(lock, mine.deadline) != std::cv_status::timeout) {
   }
   if (mine.state == State::kWaiting) {
     queue_.remove(mine);
+    sync_->changed.notify_all();
     expire(mine);
   }
   mine.changed.wait(lock, [&] { return mine.state != State::kTaken; });
@@ -131,7 +135,7 @@ void TopkBatcher::lead(Ticket& mine, std::unique_lock<std::mutex>& lock) {
 }
 
 TopkBatcher::Tickets TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mutex>& lock) {
-  if (queue_.size > 0) wait_for_more(mine, lock);
+  if (limits_.max_wait_us > 0) wait_for_more(mine, lock);
   Tickets batch;
   batch.push_back(mine);
   int64_t users = mine.request->batch;
@@ -152,15 +156,20 @@ TopkBatcher::Tickets TopkBatcher::gather(Ticket& mine, std::unique_lock<std::mut
     }
   }
   queue_ = left;
+  sync_->changed.notify_all();
   return batch;
 }
 
-// The leader waits for others to join, but not past its own deadline.
+// The leader waits for others to join, but not past a deadline, nor once the queue is empty.
 void TopkBatcher::wait_for_more(const Ticket& mine, std::unique_lock<std::mutex>& lock) {
-  if (limits_.max_wait_us == 0) return;
   const Clock::time_point latest = Clock::now() + std::chrono::microseconds(limits_.max_wait_us);
-  sync_->arrived.wait_until(lock, std::min(latest, mine.deadline),
-                            [&] { return is_closed_ || queue_.num_users + mine.request->batch >= limits_.max_batch; });
+  while (!is_closed_ && queue_.size > 0 && queue_.num_users + mine.request->batch < limits_.max_batch) {
+    Clock::time_point until = std::min(latest, mine.deadline);
+    for (const Ticket* ticket = queue_.first; ticket != nullptr; ticket = ticket->next) {
+      until = std::min(until, ticket->deadline - kBeforeDeadline);
+    }
+    if (sync_->changed.wait_until(lock, until) == std::cv_status::timeout) return;
+  }
 }
 
 // Call it with the lock held: otherwise the owner may destroy the ticket before notify_one. The owner creates its
@@ -257,7 +266,7 @@ void TopkBatcher::close() {
   std::unique_lock<std::mutex> lock(sync_->mutex);
   is_closed_ = true;
   while (queue_.size > 0) finish(queue_.pop_front(), State::kClosed);
-  sync_->arrived.notify_all();
+  sync_->changed.notify_all();
   sync_->idle.wait(lock, [&] { return num_searching_ == 0; });
 }
 

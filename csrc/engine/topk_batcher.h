@@ -114,7 +114,7 @@ class TopkBatcher {
 
   struct Sync {
     std::mutex mutex;
-    std::condition_variable arrived;
+    std::condition_variable changed;  // the queue, or is_closed_
     std::condition_variable idle;
   };
 

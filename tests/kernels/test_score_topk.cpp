@@ -122,6 +122,47 @@ TEST(bounds_that_hold_nothing_back) {
   }
 }
 
+// Where float32 errs by more than rows differ, only its error bound keeps rows; where it overflows, none is dropped.
+TEST(what_float32_cannot_tell_for_many_queries) {
+  Random random(16);
+  constexpr int64_t kItems = 6000;
+  constexpr int64_t kDim = 24;
+  std::vector<float> cancelling = normals(random, kItems * kDim);
+  std::vector<float> alike = cancelling;
+  std::vector<float> endless = cancelling;
+  for (int64_t row = 0; row < kItems; ++row) {
+    for (int64_t i = 0; i < kDim; ++i) {
+      const int64_t at = row * kDim + i;
+      if (i < 2) cancelling[at] = (i == 0 ? 1 : -1) * std::ldexp(1.0f, static_cast<int>(row % 23));
+      alike[at] = 1 + 1e-6f * alike[at];
+      endless[at] = row % 40 == 39 ? (i % 2 == 0 ? 3e38f : -3e38f) : 1e-6f * endless[at];
+    }
+  }
+  std::vector<float> ones(22 * kDim, 1.0f);
+  for (const std::vector<float>* rows : {&cancelling, &alike}) {
+    Question question(ones, kDim, 1, 10);
+    check_against_brute_force(Catalog(*rows, kDim), question, "what float32 cannot tell");
+  }
+  Question question(scaled(1e-3f)(random, 22, kDim), kDim, 1, 10);
+  check_against_brute_force(Catalog(endless, kDim), question, "rows beyond float32");
+}
+
+// A user who may get rows of the last part alone keeps nobody from scoring them together, nor loses any.
+TEST(a_filter_of_one_of_many_queries) {
+  Random random(17);
+  constexpr int64_t kItems = 40000;
+  constexpr int64_t kDim = 9;
+  const Catalog catalog(with_large_component(normals(random, kItems * kDim), kDim, 1000.0f), kDim);
+  for (const int threads : {1, 2}) {  // with two there are two ranges of rows
+    Question question(with_large_component(normals(random, 16 * kDim), kDim, 0.0f), kDim, 1, 10);
+    question.request.threads = threads;
+    question.allowed.resize(16);
+    question.allowed[3].assign((kItems + 63) / 64, 0);
+    std::fill(question.allowed[3].begin() + kItems / 128, question.allowed[3].end(), ~uint64_t{0});
+    check_against_brute_force(catalog, question, "one filter");
+  }
+}
+
 TEST(every_kind_of_rows_for_many_queries) {
   Random random(15);
   constexpr int64_t kItems = 6000;

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -18,86 +19,119 @@ using std::chrono::milliseconds;
 
 constexpr int64_t kHour = int64_t{3600} * 1000000;
 
-// Runs `ask_one` in two threads that queue behind a search. On return that search is over, so that the first in the
-// queue leads and may wait for others while the second is queued. Tries again if the search ended too early.
-template <typename Ask>
-std::vector<std::thread> ask_behind_a_search(Busy& busy, TopkBatcher& batcher, Ask ask_one) {
-  for (;;) {
-    std::atomic<bool> is_over{false};
-    std::thread search([&] {
-      Question slow(std::vector<float>(32 * kDim, 1.0f), kDim, 1, 10);
-      ask(batcher, busy.view, slow);
-      is_over = true;
-    });
-    std::this_thread::sleep_for(milliseconds(5));
-    std::vector<std::thread> callers;
-    for (int caller = 0; caller < 2; ++caller) callers.emplace_back(ask_one);
-    bool both_wait = false;
-    while (!is_over && !both_wait) both_wait = batcher.stats().queued == 2;
-    search.join();
-    if (both_wait) return callers;
+// Two callers behind a search. When begin() returns, that search is over: the first in the queue leads and waits for
+// more.
+struct Pair {
+  Busy busy;
+  std::unique_ptr<TopkBatcher> batcher;
+  std::atomic<int> num_answered{0};
+  std::atomic<int> num_expired{0};
+  std::atomic<int> num_closed{0};
+  std::vector<std::thread> callers;
+
+  void begin(const TopkBatcher::Limits& limits, const std::function<void()>& ask_one) {
+    for (;;) {
+      num_answered = num_expired = num_closed = 0;
+      batcher = std::make_unique<TopkBatcher>(limits);
+      std::atomic<bool> is_over{false};
+      std::thread search([&] {
+        Question slow(std::vector<float>(32 * kDim, 1.0f), kDim, 1, 10);
+        ask(*batcher, busy.view, slow);
+        is_over = true;
+      });
+      std::this_thread::sleep_for(milliseconds(5));
+      for (int caller = 0; caller < 2; ++caller) callers.emplace_back([this, ask_one] { count(ask_one); });
+      bool both_wait = false;
+      while (!is_over && !both_wait) both_wait = batcher->stats().queued == 2;
+      search.join();
+      if (both_wait) return;
+      batcher->close();  // the search was over too early: one of them may lead and wait
+      end();
+    }
+  }
+
+  void count(const std::function<void()>& ask_one) {
+    try {
+      ask_one();
+      ++num_answered;
+    } catch (const DeadlineExceeded&) {
+      ++num_expired;
+    } catch (const Closed&) {
+      ++num_closed;
+    }
+  }
+
+  void ask_for(uint64_t seed, TopkBatcher::Clock::time_point deadline = kNever) {
+    Question question = random_question(seed);
+    ask(*batcher, busy.view, question, deadline);
+  }
+
+  void end() {
     for (std::thread& caller : callers) caller.join();
+    callers.clear();
+  }
+};
+
+TEST(who_leads_waits_no_longer_than_the_deadlines) {
+  for (milliseconds within(500);; within *= 2) {  // or the search was too long
+    Pair pair;
+    pair.begin({64, 1000, kHour, 1}, [&] { pair.ask_for(2, TopkBatcher::Clock::now() + within); });
+    pair.end();
+    CHECK(pair.num_answered + pair.num_expired == 2);
+    if (pair.num_answered > 0) break;
   }
 }
 
-TEST(who_leads_waits_no_longer_than_the_deadline) {
-  Busy busy;
-  TopkBatcher batcher({64, 1000, kHour, 1});
-  std::atomic<int> num_answered{0};
-  for (milliseconds within(500); num_answered == 0; within *= 2) {  // doubles if the search took too long
-    std::vector<std::thread> callers = ask_behind_a_search(busy, batcher, [&] {
-      Question question = random_question(2);
-      const auto deadline = TopkBatcher::Clock::now() + within;
-      num_answered += !throws<DeadlineExceeded>([&] { ask(batcher, busy.view, question, deadline); });
-    });
-    for (std::thread& caller : callers) caller.join();
+// The other's deadline is before that of the leader, if it leads, and after the search.
+TEST(who_leads_does_not_let_the_others_expire) {
+  for (milliseconds within(500);; within *= 2) {
+    Pair pair;
+    pair.begin({64, 1000, kHour, 1}, [&] { pair.ask_for(2, TopkBatcher::Clock::now() + within); });
+    pair.end();
+    if (pair.num_answered == 2) break;
+    CHECK(within < milliseconds(60000));
   }
 }
 
 TEST(who_would_fill_a_batch_with_the_next_does_not_wait) {
-  Busy busy;
-  TopkBatcher batcher({4, 1000, kHour, 1});  // 4 users per batch
-  std::vector<std::thread> callers = ask_behind_a_search(busy, batcher, [&] {
-    Question question = random_question(2);
-    CHECK(question.request.batch == 3);
-    ask(batcher, busy.view, question);
-  });
-  for (std::thread& caller : callers) caller.join();
-  CHECK(batcher.stats().expired == 0 && batcher.stats().queued == 0);
+  Pair pair;
+  pair.begin({4, 1000, kHour, 1}, [&] { pair.ask_for(2); });  // three users each
+  pair.end();
+  CHECK(pair.num_answered == 2);
+}
+
+TEST(who_waits_goes_when_the_batch_is_full) {
+  Pair pair;
+  pair.begin({4, 1000, kHour, 1}, [&] { pair.ask_for(3); });  // one user each
+  pair.ask_for(7);                                            // two users
+  pair.end();
+  const TopkBatcher::Stats stats = pair.batcher->stats();
+  CHECK(pair.num_answered == 2 && stats.batches == 2 && stats.largest_batch == 3);
 }
 
 TEST(closing_ends_the_wait_for_more) {
-  Busy busy;
-  TopkBatcher batcher({64, 1000, kHour, 1});
-  std::atomic<int> num_closed{0};
-  std::vector<std::thread> callers = ask_behind_a_search(busy, batcher, [&] {
-    Question question = random_question(2);
-    num_closed += throws<Closed>([&] { ask(batcher, busy.view, question); });
-  });
-  batcher.close();
-  for (std::thread& caller : callers) caller.join();
-  CHECK(num_closed == 1);  // the other was the leader, and was answered
+  Pair pair;
+  pair.begin({64, 1000, kHour, 1}, [&] { pair.ask_for(2); });
+  pair.batcher->close();
+  pair.end();
+  CHECK(pair.num_closed == 1 && pair.num_answered == 1);  // who led was answered
 }
 
-#if !defined(__SANITIZE_THREAD__)  // it does not follow a child process
+#if !defined(__SANITIZE_THREAD__)  // which does not follow what a child does
 TEST(a_child_gives_up_a_batcher_whose_callers_wait_in_the_parent) {
-  Busy busy;
-  auto batcher = std::make_unique<TopkBatcher>(TopkBatcher::Limits{64, 1000, kHour, 1});
-  std::vector<std::thread> callers = ask_behind_a_search(busy, *batcher, [&] {
-    Question question = random_question(2);
-    (void)throws<Closed>([&] { ask(*batcher, busy.view, question); });
-  });
+  Pair pair;
+  pair.begin({64, 1000, kHour, 1}, [&] { pair.ask_for(2); });
   std::this_thread::sleep_for(milliseconds(20));  // until the first of them waits
   const pid_t child = fork();
   if (child == 0) {
     alarm(20);
-    batcher.reset();
+    pair.batcher.reset();
     _exit(0);
   }
   int status = 0;
   CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-  batcher->close();
-  for (std::thread& caller : callers) caller.join();
+  pair.batcher->close();
+  pair.end();
 }
 #endif
 

@@ -20,10 +20,10 @@ struct Unordered {
   uint8_t* memory;  // [together_scratch_size()]
 };
 
-// Thresholds must be known to drop rows by their float32 scores.
-inline bool have_thresholds(const QueryScan* scans, int64_t num_queries) {
+// Whether float32 scores of all queries have an error bound.
+inline bool have_errors(const QueryScan* scans, int64_t num_queries) {
   bool all = true;
-  for (int64_t q = 0; q < num_queries; ++q) all = all && scans[q].float_threshold > -HUGE_VAL;
+  for (int64_t q = 0; q < num_queries; ++q) all = all && scans[q].float_error < HUGE_VAL;
   return all;
 }
 
@@ -72,9 +72,9 @@ inline void scan_together(const Unordered& in, int64_t first, int64_t last, Quer
 
 inline void scan_unordered(const Unordered& in, int64_t first_item, int64_t last_item, QueryScan* scans,
                            int64_t num_queries) {
-  // For a row of a group without bounds, the float32 error may be unknown.
+  // Error bounds assume that no row is longer than row_size, which groups without bounds are not part of.
   const bool may_be_together = num_queries >= kLeastQueries && scans[0].query->weights == nullptr &&
-                               scans[0].query->error_share == 1 &&
+                               scans[0].query->error_share == 1 && have_errors(scans, num_queries) &&
                                in.catalog.codes.longest_row <= in.catalog.codes.row_size;
   const int64_t most_alone = kMostAlone * divide_up(num_queries, kRowQueries);
   int64_t look_at = first_item + kSettledRows;
@@ -89,7 +89,7 @@ inline void scan_unordered(const Unordered& in, int64_t first_item, int64_t last
     look_at = smaller(end + (end - first_item), last_item);
     // Many may be waiting only because thresholds were low when they were added.
     for (int64_t q = 0; q < num_queries; ++q) thin_candidates(in.catalog, scans[q]);
-    if (num_alone(scans, num_queries) <= most || !have_thresholds(scans, num_queries)) continue;
+    if (num_alone(scans, num_queries) <= most) continue;
     scan_together(in, end, look_at, scans, num_queries);
     first = look_at;
   }
