@@ -127,23 +127,26 @@ TEST(what_float32_cannot_tell_for_many_queries) {
   Random random(16);
   constexpr int64_t kItems = 6000;
   constexpr int64_t kDim = 24;
-  std::vector<float> cancelling = normals(random, kItems * kDim);
-  std::vector<float> alike = cancelling;
-  std::vector<float> endless = cancelling;
+  constexpr int64_t kBatch = 22;
+  std::vector<float> rows = normals(random, kItems * kDim);
+  std::vector<float> endless = rows;
+  std::vector<float> queries = normals(random, kBatch * kDim);
+  std::vector<float> pairs = queries;
   for (int64_t row = 0; row < kItems; ++row) {
+    rows[row * kDim] = 0x1p22f;
+    rows[row * kDim + kDim - 1] = -0x1p22f;
     for (int64_t i = 0; i < kDim; ++i) {
-      const int64_t at = row * kDim + i;
-      if (i < 2) cancelling[at] = (i == 0 ? 1 : -1) * std::ldexp(1.0f, static_cast<int>(row % 23));
-      alike[at] = 1 + 1e-6f * alike[at];
-      endless[at] = row % 40 == 39 ? (i % 2 == 0 ? 3e38f : -3e38f) : 1e-6f * endless[at];
+      float& x = endless[row * kDim + i];
+      x = row % 8 == 7 ? (i % 2 == 0 ? 3e38f : -3e38f) * (1 - 1e-6f * std::fabs(x)) : 1e-6f * x;
     }
   }
-  std::vector<float> ones(22 * kDim, 1.0f);
-  for (const std::vector<float>* rows : {&cancelling, &alike}) {
-    Question question(ones, kDim, 1, 10);
-    check_against_brute_force(Catalog(*rows, kDim), question, "what float32 cannot tell");
+  for (int64_t user = 0; user < kBatch; ++user) {
+    queries[user * kDim] = queries[user * kDim + kDim - 1] = 1;
+    for (int64_t i = 0; i < kDim; i += 2) pairs[user * kDim + i] = pairs[user * kDim + i + 1] *= 1e-3f;
   }
-  Question question(scaled(1e-3f)(random, 22, kDim), kDim, 1, 10);
+  Question question(queries, kDim, 1, 10);
+  check_against_brute_force(Catalog(rows, kDim), question, "large numbers that cancel");
+  question.queries = pairs;
   check_against_brute_force(Catalog(endless, kDim), question, "rows beyond float32");
 }
 
