@@ -18,6 +18,8 @@ from lsif_sdk.model import UNKNOWN_TIME, Encoded, InterestFusionModel
 from lsif_sdk.ops import ops
 
 NOW = 1_700_000_000
+REFUSED = (ValueError, RuntimeError)
+"""What torch makes of an op's std::invalid_argument: the first with torch 2.13, the second with torch 2.15."""
 
 Arrays = tuple[np.ndarray, ...]
 Weights = dict[str, torch.Tensor]

@@ -114,22 +114,24 @@ def test_score_items(device):
 def test_what_is_kept_is_checked_once(device):
     kept_ops = kept_ops_of(device)
     weights, config, eps, *_ = encode_args()
-    with pytest.raises(ValueError, match=r"^weights: expected \d+ tensors, got 3$"):
+    with pytest.raises(native.REFUSED, match=r"^weights: expected \d+ tensors, got 3$"):
         kept_ops.keep_encoder(placed(weights[:3], device), config, eps, "float32", 1)
     broken = [weight.clone() for weight in weights]
     broken[0][3, 1] = float("nan")
-    with pytest.raises(ValueError, match=r"^item_embedding: expected"):
+    with pytest.raises(native.REFUSED, match=r"^item_embedding: expected"):
         kept_ops.keep_encoder(placed(broken, device), config, eps, "float32", 1)
-    with pytest.raises(ValueError, match=r"^precision: expected 'float32' or 'bfloat16', got 'half'$"):
+    with pytest.raises(native.REFUSED, match=r"^precision: expected 'float32' or 'bfloat16', got 'half'$"):
         kept_ops.keep_encoder(placed(weights, device), config, eps, "half", 1)
     wide = encode_args(dim=258, num_heads=2)[:3]
     if device == "cpu":
         kept_ops.drop(kept_ops.keep_encoder(*wide, "bfloat16", 1), wide[0][0])
     else:
-        with pytest.raises(ValueError, match=r"^precision: expected 'float32' on a GPU with heads of more than 128 "):
+        with pytest.raises(
+            native.REFUSED, match=r"^precision: expected 'float32' on a GPU with heads of more than 128 "
+        ):
             kept_ops.keep_encoder(*placed(wide, device), "bfloat16", 1)
     vectors, bias = torch.ones(5, 3), torch.zeros(5)
-    with pytest.raises(ValueError, match=r"^codes: expected"):
+    with pytest.raises(native.REFUSED, match=r"^codes: expected"):
         kept_ops.keep_catalog(*placed((vectors, bias, torch.zeros(64, dtype=torch.uint8)), device))
 
 
@@ -149,12 +151,12 @@ def test_shapes_types_and_numbers_are_checked_always(device):
         ((queries, None, 1.0, 0, None, None, None, 1), "k: expected an integer >= 1, got 0"),
         ((queries, None, 1.0, -3, None, None, None, 1), "k: expected an integer >= 1, got -3"),
     ):
-        with pytest.raises(ValueError, match="^" + message):
+        with pytest.raises(native.REFUSED, match="^" + message):
             kept_ops.score_topk(catalog, *arguments)
     encoder = kept_ops.keep_encoder(*placed(encode_args()[:3], device), "float32", 1)
-    with pytest.raises(ValueError, match=r"^catalog: expected the number of one that is kept on this device, got"):
+    with pytest.raises(native.REFUSED, match=r"^catalog: expected the number of one that is kept on this device, got"):
         kept_ops.score_topk(encoder, queries, None, 1.0, 5, None, None, None, 1)
     kept_ops.drop(encoder, queries)
     kept_ops.drop(encoder, queries)  # no error
-    with pytest.raises(ValueError, match=r"^encoder: expected"):
+    with pytest.raises(native.REFUSED, match=r"^encoder: expected"):
         kept_ops.encode(encoder, *placed(encode_args()[3:], device))

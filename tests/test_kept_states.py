@@ -172,18 +172,20 @@ def test_shapes_types_and_places_are_checked_always(device):
         ({"times": items[:1]}, r"times: expected shape \[2\], got \[1\]"),
         ({"actions": items.float()}, "actions: expected dtype int64, got float32"),
     ):
-        with pytest.raises(ValueError, match="^" + message):
+        with pytest.raises(native.REFUSED, match="^" + message):
             states.ops.append(states.encoder, *{**good, **changes}.values(), 1)
         if not {"states", "slots"} & changes.keys():
             continue
         arguments = list({**good, **changes}.values())[:2]
-        with pytest.raises(ValueError, match="^" + message):
+        with pytest.raises(native.REFUSED, match="^" + message):
             states.ops.start_states(states.encoder, *arguments)
-        with pytest.raises(ValueError, match="^" + message):
+        with pytest.raises(native.REFUSED, match="^" + message):
             states.ops.encode_states(states.encoder, *arguments, None, 1)
-    with pytest.raises(ValueError, match=r"^now: expected shape \[2\], got \[1\]"):
+    with pytest.raises(native.REFUSED, match=r"^now: expected shape \[2\], got \[1\]"):
         states.ops.encode_states(states.encoder, states.bytes, slots, items[:1], 1)
-    with pytest.raises(ValueError, match=r"^encoder: expected the number of one that is kept on this device, got 0$"):
+    with pytest.raises(
+        native.REFUSED, match=r"^encoder: expected the number of one that is kept on this device, got 0$"
+    ):
         states.ops.state_size(0, slots)
 
 
@@ -196,6 +198,6 @@ def test_models_whose_states_do_not_fit_a_gpu_are_refused(device):
         weights, ints, eps, *_ = native.encode_op_args(artifact, native.random_batch(artifact.config, ()))
         weights = [weight.to(memory) for weight in weights]
         encoder = ops.keep_encoder(weights, ints, eps, precision, 1)
-        with pytest.raises(ValueError, match=r"^encoder: expected a model in float32 whose user states fit a GPU"):
+        with pytest.raises(native.REFUSED, match=r"^encoder: expected a model in float32 whose user states fit a GPU"):
             ops.state_size(encoder, weights[0])
         ops.drop(encoder, weights[0])

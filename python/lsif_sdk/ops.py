@@ -1,6 +1,7 @@
 """Loads the torch ops `torch.ops.lsif.*` and gives each a fake kernel, so that torch.compile and export can trace them.
 
-The ops have no gradients: `backward` through one raises NotImplementedError (train with lsif_sdk.model).
+An argument that an op refuses raises ValueError, with newer torch (2.15) RuntimeError: "argument: expected ..., got
+...". The ops have no gradients: `backward` through one raises NotImplementedError (train with lsif_sdk.model).
 
 csrc/ops has the schemas; every op is a pure function of tensors. docs/model.md and docs/score_topk.md have
 the formulas. `torch.ops.lsif_kept.*` serve the request path on a device (csrc/ops/kept_ops.cpp): they do not check
