@@ -19,15 +19,22 @@ namespace {
 
 RaggedRows own_exclusions(const RecommendRequest& request) { return {request.exclude_items, request.exclude_offsets}; }
 
-// The rows the scan must skip: those the request excludes and, if asked for, the user's history.
+// The rows the scan must skip: those the request excludes and, if asked for, the user's history. Neither sorted nor
+// unique: Excluded does that once.
 RaggedRows exclusions(const RecommendRequest& request, bool with_history, Scratch& scratch) {
   if (!with_history) return own_exclusions(request);
   const EventBatch& events = request.events;
-  const RaggedRows parts[] = {{events.items, events.offsets}, own_exclusions(request)};
-  if (request.exclude_items == nullptr) return parts[0];
+  if (request.exclude_items == nullptr) return {events.items, events.offsets};
   int64_t* rows = scratch.ints(events.total + request.exclude_offsets[events.batch]);
   int64_t* offsets = scratch.ints(events.batch + 1);
-  unite(parts, events.batch, rows, offsets);
+  int64_t* end = rows;
+  offsets[0] = 0;
+  for (int64_t b = 0; b < events.batch; ++b) {
+    end = std::copy(events.items + events.offsets[b], events.items + events.offsets[b + 1], end);
+    end = std::copy(request.exclude_items + request.exclude_offsets[b],
+                    request.exclude_items + request.exclude_offsets[b + 1], end);
+    offsets[b + 1] = end - rows;
+  }
   return {rows, offsets};
 }
 

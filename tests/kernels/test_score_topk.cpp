@@ -150,7 +150,7 @@ TEST(what_float32_cannot_tell_for_many_queries) {
   check_against_brute_force(Catalog(endless, kDim), question, "rows beyond float32");
 }
 
-// A user who may get rows of the last part alone keeps nobody from scoring them together, nor loses any.
+// A user who may get only rows of the second half has no threshold while the others' rows are scored together.
 TEST(a_filter_of_one_of_many_queries) {
   Random random(17);
   constexpr int64_t kItems = 40000;
